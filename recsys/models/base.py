@@ -1,0 +1,66 @@
+"""What every model offers, so that a third one needs no new worker code.
+
+A model is trained on the whole log, and serves by two things only: a function from histories to user vectors, and a matrix of item vectors.
+The score of an item is the inner product of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ShapeError
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """What U users did, newest last.
+
+    Shapes: every array is (U, L). Rows are right-aligned: column L-1 holds the newest interaction, unused columns on the left hold item -1.
+    `items` are positions on the model's item axis (−1: padding, or an item that the model does not know), `weights` unitless preferences
+    (positive or negative), `ages_s` seconds before the user's newest interaction (≥ 0).
+    """
+
+    items: I32
+    weights: F32
+    ages_s: F32
+
+    def __post_init__(self) -> None:
+        if not (self.items.ndim == 2 and self.items.shape == self.weights.shape == self.ages_s.shape):
+            raise ShapeError(f"histories need three (U, L) arrays, got {self.items.shape}, {self.weights.shape}, {self.ages_s.shape}")
+
+    def __len__(self) -> int:
+        return int(self.items.shape[0])
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A trained model: `encode(histories) @ item_vectors.T` are the scores.
+
+    `item_vectors` is (I, D) float32, row i belongs to `item_ids[i]`. `history_length` is how many newest interactions `encode` reads.
+    `tensors` and `from_tensors` are inverse; what they exchange is stored as safetensors, `config` as JSON in the manifest.
+    """
+
+    kind: ClassVar[str]
+    item_ids: list[str]
+    item_vectors: F32
+    history_length: int
+
+    def encode(self, histories: Histories) -> F32:
+        """User vectors (U, D) float32. An empty history gives a zero vector. Deterministic."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+
+    def tensors(self) -> dict[str, NDArray[Any]]: ...
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self: ...

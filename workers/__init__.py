@@ -1,0 +1,1 @@
+"""The imperative shell: Kafka, Redis, Faust, files, clocks and the command line."""

@@ -1,0 +1,203 @@
+"""Settings: environment (`RECSYS_KAFKA__BOOTSTRAP_SERVERS=…`), then a TOML file (`RECSYS_CONFIG`, else `./recsys.toml`), then defaults.
+
+A wrong value is refused at start with one line that names it (`load_settings` raises `SettingsError`); secrets never appear in a repr.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from workers.errors import SettingsError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Comma-separated host:port list."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    session_timeout_ms: Positive = 10_000
+    """How long a silent worker keeps its partitions."""
+    request_timeout_ms: Positive = 30_000
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
+            raise ValueError("security_protocol needs sasl_username and sasl_password: set both or choose PLAINTEXT or SSL")
+        return self
+
+
+class TopicSettings(Section):
+    events: str = "recsys.events"
+    items: str = "recsys.items"
+    users: str = "recsys.users"
+    recommendations: str = "recsys.recommendations"
+    models: str = "recsys.models"
+    dead_letters: str = "recsys.dlq"
+    partitions: Annotated[int, Field(gt=0, le=4096)] = 8
+    """Partitions of events, users and recommendations; fixed for the life of the state."""
+    replication_factor: Annotated[int, Field(gt=0, le=16)] = 1
+
+
+class RedisSettings(Section):
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """redis:// or rediss:// URL; it may carry a user and a password."""
+    cluster: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+    ssl_ca_certs: Path | None = None
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rs"
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+
+
+class WeightSettings(Section):
+    """Weight of one event by type; 0 leaves the state alone, below 0 is a dislike (hides the item, makes no pairs)."""
+
+    impression: Annotated[float, Field(ge=-4, le=4)] = 0.0
+    view: Annotated[float, Field(ge=-4, le=4)] = 0.5
+    play: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    click: Annotated[float, Field(ge=-4, le=4)] = 0.5
+    like: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    add_to_cart: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    purchase: Annotated[float, Field(ge=-4, le=4)] = 1.5
+    share: Annotated[float, Field(ge=-4, le=4)] = 1.0
+    dislike: Annotated[float, Field(ge=-4, le=4)] = -1.0
+    hide: Annotated[float, Field(ge=-4, le=4)] = -1.0
+    rating_neutral: float = 2.5
+    """A rating of this value has weight 0; the weight grows by 1 up to `rating_best`."""
+    rating_best: float = 5.0
+
+    @model_validator(mode="after")
+    def _rating_scale(self) -> WeightSettings:
+        if self.rating_best <= self.rating_neutral:
+            raise ValueError("rating_best must be above rating_neutral")
+        return self
+
+
+class StateSettings(Section):
+    item_groups: Annotated[int, Field(gt=0, le=1024)] = 8
+    """Hash tags that items are spread over; fixed for the life of the state."""
+    history_length: Annotated[int, Field(ge=20, le=1000)] = 100
+    """Newest interactions kept with time and weight."""
+    seen_length: Annotated[int, Field(ge=0, le=20_000)] = 1_000
+    """Older items kept by number only, so that they are not recommended again."""
+    half_life_days: Annotated[float, Field(gt=0)] = 180.0
+    """Half-life of co-occurrence; also the length of one event-time epoch."""
+    live_epochs: Annotated[int, Field(ge=1, le=32)] = 6
+    max_neighbours: Annotated[int, Field(ge=16)] = 4_096
+    """A row's neighbours beyond this are cut at compaction, lightest first."""
+    similarity: Literal["directed", "cosine", "llr"] = "directed"
+    """How co-occurrence counts become scores."""
+    duplicate_chunk: Annotated[int, Field(ge=1_024, le=1_048_576)] = 32_768
+    """An event id counts once within this many offsets of a partition, at least (two chunks are held)."""
+
+
+class StreamSettings(Section):
+    group_id: str = "recsys-stream"
+    batch_max_events: Positive = 4_000
+    batch_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """How long a poll waits for the first record."""
+    future_skew_s: Annotated[int, Field(ge=0)] = 300
+    """An event further than this in the future is a dead letter."""
+    max_record_bytes: Positive = 65_536
+    user_cache: Positive = 50_000
+    """Users whose rows a worker keeps decoded."""
+    staleness_ms: Positive = 1_000
+    """Bound on the age of another worker's co-occurrence and popularity in this worker's cache."""
+    dead_letter_payload: bool = False
+    """Put the raw record into its dead letter (it may hold personal data)."""
+    web_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Faust's web port on 127.0.0.1; 0 switches the web server off."""
+    torch_threads: Positive = 1
+
+
+class ListSettings(Section):
+    size: Annotated[int, Field(gt=0, le=200)] = 20
+    recent_items: Annotated[int, Field(gt=0, le=100)] = 20
+    """How many of a user's newest interactions co-occurrence and content read."""
+    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 0.6, "ials": 0.3, "sasrec": 0.6, "trending": 0.05, "new": 0.02}
+    """Weight of each source; a model's source has the name of its kind."""
+    exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
+    """Positions at the end of a list drawn at random from the next best, with their propensity."""
+    new_days: Annotated[float, Field(gt=0)] = 30.0
+    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
+    seed: int = 0
+
+
+class TrainerSettings(Section):
+    app_id: str = "recsys-trainer"
+    log_url: str = ".recsys/log"
+    """fsspec URL of the columnar event log."""
+    model_url: str = ".recsys/models"
+    """fsspec URL of the model store."""
+    kinds: tuple[str, ...] = ("ials", "sasrec")
+    every_s: Annotated[float, Field(gt=0)] = 900.0
+    every_events: Positive = 200_000
+    """Train after this many new events, or after `every_s`, whichever comes first."""
+    min_events: Positive = 1_000
+    """Never train on fewer."""
+    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of the newest events that champion and challenger are judged on."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A challenger may be worse than the champion by this share and still be promoted."""
+    segment_events: Positive = 50_000
+    flush_s: Annotated[float, Field(gt=0)] = 5.0
+    torch_threads: Positive = 1
+    factors: Annotated[int, Field(ge=4, le=1024)] = 64
+    seed: int = 0
+    max_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """A training that takes longer is stopped and reported."""
+
+
+class Settings(BaseSettings):
+    """All settings; sections are named as in the environment variables."""
+
+    model_config = SettingsConfigDict(env_prefix="RECSYS_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True)
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    redis: RedisSettings = RedisSettings()
+    weights: WeightSettings = WeightSettings()
+    state: StateSettings = StateSettings()
+    stream: StreamSettings = StreamSettings()
+    lists: ListSettings = ListSettings()
+    trainer: TrainerSettings = TrainerSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = Path(os.environ.get("RECSYS_CONFIG", "recsys.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from environment and TOML. Raises SettingsError with one line naming the first wrong setting."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(f"setting {where}: {first['msg']}") from None
+    except ValueError as error:  # an unreadable TOML file
+        raise SettingsError(f"settings file: {error}") from None
