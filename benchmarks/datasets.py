@@ -1,0 +1,63 @@
+"""Interaction data for benchmarks, read from `RECSYS_DATA` (never shipped; research licences)."""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue import ItemContent
+
+
+class DatasetMissing(Exception):
+    """The data is not on this machine; the message says how to provide it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Ratings in time order; all (n,). `content` maps item ids to what is known of them."""
+
+    users: list[str]
+    items: list[str]
+    ratings: NDArray[np.float32]
+    times_s: NDArray[np.int64]
+    content: dict[str, ItemContent]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def data_folder() -> Path:
+    """The folder that `RECSYS_DATA` names. Raises DatasetMissing."""
+    folder = Path(os.environ.get("RECSYS_DATA", ""))
+    if not os.environ.get("RECSYS_DATA") or not folder.is_dir():
+        raise DatasetMissing("RECSYS_DATA must name a folder with ml-1m/positives.csv.xz and ml-1m/movies.csv.xz")
+    return folder
+
+
+def movielens_1m(minimum_rating: float) -> Stream:
+    """MovieLens 1M, the ratings of at least `minimum_rating` (4 or more), sorted by time. Source: Harper & Konstan 2015."""
+    folder = data_folder() / "ml-1m"
+    users, items, ratings, times_s = [], [], [], []
+    with lzma.open(folder / "positives.csv.xz", "rt") as lines:
+        for row in csv.DictReader(lines):
+            if float(row["rating"]) >= minimum_rating:
+                users.append(row["user_id"])
+                items.append(row["movie_id"])
+                ratings.append(float(row["rating"]))
+                times_s.append(int(row["timestamp"]))
+    with lzma.open(folder / "movies.csv.xz", "rt") as lines:
+        content = {row["movie_id"]: _content(row["title"], row["genres"]) for row in csv.DictReader(lines)}
+    return Stream(users, items, np.array(ratings, np.float32), np.array(times_s, np.int64), content)
+
+
+def _content(title: str, genres: str) -> ItemContent:
+    year = re.search(r"\((\d{4})\)\s*$", title)
+    published_s = None if year is None else int(np.datetime64(f"{year[1]}-01-01", "s").astype(np.int64))
+    return ItemContent(categories=[genre for genre in genres.split("|") if genre], published_s=published_s)

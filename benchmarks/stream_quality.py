@@ -1,0 +1,105 @@
+"""How well the list foresees the next item, test-then-learn over every event of a stream.
+
+    RECSYS_DATA=… python -m benchmarks.stream_quality [--events N] [--json]
+
+Data: the five-star events of MovieLens 1M in time order. Protocol: before an event is learnt, all items seen so far are ranked for its user,
+the user's seen ones out, ties by their mean rank; an unknown user, a seen item or an item never seen before is a miss. The list is the worker's: the
+same engine with the shipped settings, one event a micro-batch, no trained model. Seedless: nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.datasets import DatasetMissing, Stream, movielens_1m
+from recsys.engine import Engine
+from recsys.interactions import Interactions
+from recsys.userstate import quantise_weights
+from workers.engine_settings import engine_config
+from workers.settings import load_settings
+
+AT = (1, 5, 10, 20)
+_ONE = np.array([1], np.int64)
+_PARTITION = np.zeros(1, np.int32)
+
+
+def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean rank of each event's item in the list and by popularity, (n_events,); infinite for a miss."""
+    numbers = {item: number for number, item in enumerate(dict.fromkeys(stream.items))}
+    engine.ensure_items(len(numbers))
+    engine.neighbours.hold_all()
+    for item, number in numbers.items():
+        engine.describe_item(number, stream.content.get(item))
+    weight = quantise_weights(np.ones(1, np.float32))
+    by_list, by_popularity = np.full(n_events, np.inf), np.full(n_events, np.inf)
+    for event in range(n_events):
+        user, number, at_s = stream.users[event], numbers[stream.items[event]], int(stream.times_s[event])
+        slot = engine.users.slot(user)
+        popularity = engine.popularity.all_time[: engine.n_items]
+        if slot is None:
+            engine.users.load({user: None})
+            slot = engine.users.slot(user)
+            assert slot is not None
+        elif popularity[number] > 0 and not _has_seen(engine, slot, number):
+            slots = np.array([slot])
+            allowed = popularity > 0
+            scores = engine.blended(slots, engine.source_scores(slots, {}, at_s), allowed)[0]
+            by_list[event] = _mean_rank(scores, number)
+            by_popularity[event] = _mean_rank(np.where(np.isfinite(scores), popularity, -np.inf), number)
+        batch = Interactions(
+            np.array([slot]), _ONE, np.array([number], np.uint32), np.array([at_s], np.uint32), weight, _PARTITION, np.array([event])
+        )
+        derived = engine.derive(batch)
+        engine.learn_items(derived.deltas(engine.config))
+        engine.learn_histories(batch)
+    return by_list, by_popularity
+
+
+def _has_seen(engine: Engine, slot: int, number: int) -> bool:
+    users = engine.users
+    return bool((users.items[slot, users.history_length - users.lengths[slot] :] == number).any() or (users.older[slot] == number).any())
+
+
+def _mean_rank(scores: NDArray[np.float32], number: int) -> float:
+    mine = scores[number]
+    return 1.0 + float((scores > mine).sum()) + (float((scores == mine).sum()) - 1.0) / 2.0
+
+
+def _recalls(ranks: NDArray[np.float64]) -> dict[str, float]:
+    return {f"recall@{k}": round(float((ranks <= k).mean()), 5) for k in AT}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=0, help="only the first N events (default: all)")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        stream = movielens_1m(5.0)
+    except DatasetMissing as error:
+        print(f"stream_quality: {error}", file=sys.stderr)
+        return 2
+    n_events = min(arguments.events or len(stream), len(stream))
+    started = time.perf_counter()
+    by_list, by_popularity = prequential_ranks(stream, Engine(engine_config(load_settings())), n_events)
+    seconds = time.perf_counter() - started
+    found = {"list": _recalls(by_list), "popularity": _recalls(by_popularity), "n_events": n_events}
+    print(f"MovieLens 1M, five-star events, test-then-learn, {n_events:,} events in {seconds:.0f} s")
+    print(f"{'':<12}" + "".join(f"{f'R@{k}':>9}" for k in AT))
+    for name in ("list", "popularity"):
+        print(f"{name:<12}" + "".join(f"{found[name][f'recall@{k}']:>9.4f}" for k in AT))
+    if arguments.json:
+        print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What is known of items besides behaviour: availability, age and content features, by item number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+ERA_S = 5 * 365.25 * 86_400
+"""Items published in the same five years share the feature "era"."""
+MAX_FEATURES = 512
+"""Distinct categories, eras and attribute values beyond this share columns."""
+UNKNOWN_S = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class ItemContent:
+    """One item's content. Times are seconds; `embeddings` are the owner's own vectors by name (text, image, audio)."""
+
+    categories: Sequence[str] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    published_s: int | None = None
+    expires_s: int | None = None
+    available: bool = True
+    embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Catalogue:
+    """Arrays over item numbers.
+
+    `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of the
+    block's share, so that the inner product of two rows is the weighted mean of the blocks' cosines. Items nobody described have zero rows.
+    """
+
+    def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
+        self.shares = dict(shares or {"category": 1.0, "era": 1.0, "attribute": 0.5, "embedding": 1.0})
+        self.n_items = 0
+        self.available: NDArray[np.bool_] = np.ones(n_items, np.bool_)
+        self.published_s: I64 = np.full(n_items, UNKNOWN_S, np.int64)
+        self.expires_s: I64 = np.full(n_items, np.iinfo(np.int64).max, np.int64)
+        self.features: F32 = np.zeros((n_items, 16), np.float32)
+        self._columns: dict[str, int] = {}
+        self._blocks: dict[str, slice] = {}
+        self._width = 0
+
+    def grow(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`."""
+        self.n_items = max(self.n_items, n_items)
+        held = len(self.available)
+        if n_items > held:
+            more = max(n_items, 2 * held) - held
+            self.available = np.pad(self.available, (0, more), constant_values=True)
+            self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
+            self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
+            self.features = np.pad(self.features, ((0, more), (0, 0)))
+
+    def put(self, number: int, content: ItemContent | None) -> None:
+        """Describe an item anew; None removes it from every list."""
+        self.grow(number + 1)
+        self.features[number] = 0
+        self.available[number] = content is not None and content.available
+        self.published_s[number] = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
+        self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
+        if content is None:
+            return
+        names: dict[str, list[str]] = {
+            "category": [f"category={category}" for category in content.categories],
+            "attribute": [f"attribute={name}={value}" for name, value in content.attributes.items()],
+            "era": [] if content.published_s is None else [f"era={int(content.published_s // ERA_S)}"],
+        }
+        for block, values in names.items():
+            if values:
+                value = np.float32(np.sqrt(self.shares[block] / len(values)))
+                for name in values:
+                    column = self._column(name)
+                    self.features[number, column] = value
+        for name, vector in content.embeddings.items():
+            dense = np.asarray(vector, np.float32)
+            norm = float(np.linalg.norm(dense))
+            block_columns = self._embedding_block(name, len(dense))
+            if norm > 0 and block_columns is not None:
+                self.features[number, block_columns] = dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)
+
+    def recommendable(self, now_s: int) -> NDArray[np.bool_]:
+        """(n_items,) which items may be listed at `now_s`: available, published and not expired."""
+        n = self.n_items
+        return self.available[:n] & (self.expires_s[:n] > now_s) & (self.published_s[:n] <= now_s)
+
+    def freshness(self, now_s: int, new_s: float) -> F32:
+        """(n_items,) 1 for an item published now, falling to 0 at age `new_s` and beyond, 0 where unknown."""
+        published = self.published_s[: self.n_items]
+        age = now_s - np.where(published == UNKNOWN_S, now_s - int(new_s) - 1, published).astype(np.float64)
+        return np.clip(1.0 - age / new_s, 0.0, 1.0).astype(np.float32) * (age >= 0)
+
+    def category_vector(self, categories: Sequence[str]) -> F32 | None:
+        """The content vector of someone who likes these categories, (F,), or None when no item has any of them."""
+        columns = [self._columns[name] for name in (f"category={category}" for category in categories) if name in self._columns]
+        if not columns:
+            return None
+        vector = np.zeros(self.features.shape[1], np.float32)
+        vector[columns] = np.float32(1 / np.sqrt(len(columns)))
+        return vector
+
+    def _column(self, name: str) -> int:
+        column = self._columns.get(name)
+        if column is None:
+            if len(self._columns) >= MAX_FEATURES:
+                return sum(name.encode()) % MAX_FEATURES
+            column = self._columns[name] = self._reserve(1)
+        return column
+
+    def _embedding_block(self, name: str, dimension: int) -> slice | None:
+        key = f"{name}/{dimension}"
+        if key not in self._blocks:
+            start = self._reserve(dimension)
+            self._blocks[key] = slice(start, start + dimension)
+        return self._blocks[key]
+
+    def _reserve(self, width: int) -> int:
+        start = self._width
+        self._width += width
+        if self._width > self.features.shape[1]:
+            self.features = np.pad(self.features, ((0, 0), (0, max(self._width, 2 * self.features.shape[1]) - self.features.shape[1])))
+        return start

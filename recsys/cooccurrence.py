@@ -1,0 +1,109 @@
+"""Directed item co-occurrence: which pairs an interaction makes, and what they add to the rows of items.
+
+An interaction with item i after the interactions h_1 (newest) … h_W of the same user adds to row h_j, neighbour i ("i came after h_j") and,
+by a smaller amount, to row i, neighbour h_j. Amounts are integers in units of 1/64, so that any order of summing gives the same row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.interactions import Interactions
+from recsys.userstate import WEIGHT_UNITS, UserTable
+
+U32 = NDArray[np.uint32]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PairWeights:
+    """What one pair of unit-weight interactions adds, by their distance in the history: (W,) integers in units of 1/64."""
+
+    forward: tuple[int, ...]
+    backward: tuple[int, ...]
+
+    @property
+    def window(self) -> int:
+        return len(self.forward)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Directed additions, unsorted. All (p,): row item, neighbour item, weight in units of 1/64, index of the interaction that made it."""
+
+    rows: U32
+    neighbours: U32
+    weights: I64
+    sources: I64
+
+
+def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) -> Pairs:
+    """All pairs of a batch with the users' histories before it, and within it.
+
+    The window is the previous W interactions of the user, whatever their sign; only two positive interactions with different items make a pair.
+    """
+    window, n = weights.window, len(batch)
+    block = window + batch.counts  # each user: W columns of history, then their interactions of the batch
+    base = np.concatenate(([0], np.cumsum(block)[:-1])) if len(block) else np.zeros(0, np.int64)
+    total = int(block.sum())
+    items, strengths = np.zeros(total, np.uint32), np.zeros(total, np.int64)
+    taken = min(window, users.history_length)
+    columns = slice(users.history_length - taken, users.history_length)
+    history_at = (base[:, None] + np.arange(window - taken, window)).ravel()
+    items[history_at] = users.items[batch.slots, columns].ravel()
+    strengths[history_at] = users.weights[batch.slots, columns].ravel()
+    starts = np.concatenate(([0], np.cumsum(batch.counts)[:-1])) if len(block) else base
+    own_at = np.repeat(base + window - starts, batch.counts) + np.arange(n)
+    items[own_at], strengths[own_at] = batch.items, batch.weights
+
+    earlier = own_at[:, None] - np.arange(1, window + 1)  # (n, W), never before the user's own block
+    partner, mine = items[earlier], batch.items[:, None]
+    product = np.maximum(strengths[earlier], 0) * np.maximum(batch.weights.astype(np.int64), 0)[:, None]
+    event, distance = np.nonzero((product > 0) & (partner != mine))
+    product, partner, mine = product[event, distance], partner[event, distance], batch.items[event]
+    rows, neighbours, amounts, sources = [], [], [], []
+    for table, row, neighbour in ((weights.forward, partner, mine), (weights.backward, mine, partner)):
+        amount = (product * np.asarray(table, np.int64)[distance] + WEIGHT_UNITS**2 // 2) // WEIGHT_UNITS**2
+        kept = amount > 0
+        rows.append(row[kept])
+        neighbours.append(neighbour[kept])
+        amounts.append(amount[kept])
+        sources.append(event[kept])
+    return Pairs(np.concatenate(rows), np.concatenate(neighbours), np.concatenate(amounts), np.concatenate(sources))
+
+
+def sum_pairs(rows: U32, neighbours: U32, weights: I64) -> tuple[U32, U32, I64]:
+    """The same additions with each (row, neighbour) once, sorted by row, then neighbour."""
+    if not len(rows):
+        return rows, neighbours, weights
+    key = (rows.astype(np.uint64) << np.uint64(32)) | neighbours
+    order = np.argsort(key)
+    key, weights = key[order], weights[order]
+    first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+    key = key[first]
+    return (key >> np.uint64(32)).astype(np.uint32), key.astype(np.uint32), np.add.reduceat(weights, first)
+
+
+def log_likelihood_ratio(together: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32], total: float) -> NDArray[np.float32]:
+    """Dunning's log-likelihood ratio of a 2 × 2 table, element by element; 0 where the two meet less often than by chance.
+
+    `together` counts both, `one` and `other` each alone or together, `total` everything; the arrays broadcast. Unit-less counts ≥ 0.
+    Source: Dunning 1993, "Accurate Methods for the Statistics of Surprise and Coincidence".
+    """
+    total64 = np.float64(total)
+    k11 = np.minimum(together.astype(np.float64), np.minimum(one, other).astype(np.float64))
+    k12, k21 = one.astype(np.float64) - k11, other.astype(np.float64) - k11
+    k22 = np.maximum(total64 - k11 - k12 - k21, 0.0)
+    cells = _x_log_x(k11) + _x_log_x(k12) + _x_log_x(k21) + _x_log_x(k22)
+    margins = _x_log_x(k11 + k12) + _x_log_x(k21 + k22) + _x_log_x(k11 + k21) + _x_log_x(k12 + k22)
+    ratio = 2.0 * (cells + _x_log_x(k11 + k12 + k21 + k22) - margins)
+    associated = k11 * (k11 + k12 + k21 + k22) > (k11 + k12) * (k11 + k21)
+    return np.where(associated, np.maximum(ratio, 0.0), 0.0).astype(np.float32)
+
+
+def _x_log_x(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    product: NDArray[np.float64] = x * np.log(np.where(x > 0, x, 1.0))
+    return product

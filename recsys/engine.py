@@ -1,0 +1,354 @@
+"""The recommender itself: histories, neighbours, popularity, catalogue and models in memory; `learn` from a micro-batch, `recommend` for users.
+
+A worker feeds it from Kafka and keeps it in step with Redis; a benchmark feeds it from a file. Both run this very code.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue import Catalogue, ItemContent
+from recsys.cooccurrence import PairWeights, Pairs, derive_pairs
+from recsys.deltas import WEIGHT_ONE, GroupDelta, group_deltas
+from recsys.interactions import Interactions
+from recsys.models.base import Histories, Model
+from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
+from recsys.popularity import Popularity
+from recsys.ranking import (
+    CooccurrenceReading,
+    Recency,
+    Recent,
+    content_scores,
+    cooccurrence_scores,
+    explore,
+    softmax,
+    top_items,
+    unit_rms,
+)
+from recsys.userstate import UserTable, pack_embeddings
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+CONTENT_RECENCY = Recency(0.75, 600.0)
+_BLOCK_SCORES = 1_000_000
+"""Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
+_MAX_BECAUSE = 2
+_EXPLORATION_POOL = 50
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What learning and listing depend on. Times in seconds; `source_weights` by source name, a model's source has the name of its kind."""
+
+    history_length: int = 100
+    seen_length: int = 1_000
+    item_groups: int = 8
+    epoch_s: int = 180 * 86_400
+    pair_weights: PairWeights = PairWeights((64,) * 20, (32,) * 20)
+    recent_items: int = 20
+    reading: CooccurrenceReading = CooccurrenceReading()
+    content_recency: Recency = CONTENT_RECENCY
+    source_weights: Mapping[str, float] = field(
+        default_factory=lambda: {"cooccurrence": 1.0, "content": 0.6, "ials": 0.3, "sasrec": 0.6, "trending": 0.05, "new": 0.02}
+    )
+    list_size: int = 20
+    exploration_slots: int = 0
+    new_s: float = 30 * 86_400
+    seed: int = 0
+    dense_items: int = DENSE_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What one micro-batch adds, before anything is changed."""
+
+    batch: Interactions
+    pairs: Pairs
+
+    def deltas(self, config: EngineConfig, chosen: NDArray[np.bool_] | None = None) -> list[GroupDelta]:
+        """One delta for each item group, of all interactions or of those `chosen` (n,)."""
+        return group_deltas(self.batch, self.pairs, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class ServingModel:
+    """A model laid over the engine's item numbers: `vectors` (N, D) with zero rows for items it does not know, `positions` (N,) on its own axis."""
+
+    kind: str
+    version: str
+    model: Model
+    vectors: F32
+    known: NDArray[np.bool_]
+    positions: NDArray[np.int32]
+
+    @property
+    def tag(self) -> int:
+        """The stamp of embeddings made with this version."""
+        return zlib.crc32(f"{self.kind}/{self.version}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists of U users, K items each: numbers and scores (U, K), −∞ where there was nothing left to list; propensities (U, K); per source its
+    part of the score (U, K); `because` (U, K, 2) item numbers that contributed most, −1 for none."""
+
+    items: I64
+    scores: F32
+    propensities: F32
+    contributions: dict[str, F32]
+    because: I64
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Lists]) -> Lists:
+        """The users of all blocks, one after another."""
+        return cls(
+            np.concatenate([b.items for b in blocks]),
+            np.concatenate([b.scores for b in blocks]),
+            np.concatenate([b.propensities for b in blocks]),
+            {name: np.concatenate([b.contributions[name] for b in blocks]) for name in blocks[0].contributions},
+            np.concatenate([b.because for b in blocks]),
+        )
+
+
+class Engine:
+    """State in arrays. Item numbers are dense; `ensure_items` makes room before numbers are used."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        self.users = UserTable(self.config.history_length, self.config.seen_length)
+        self.neighbours: Neighbours = DenseNeighbours()
+        self.popularity = Popularity()
+        self.catalogue = Catalogue()
+        self.models: dict[str, ServingModel] = {}
+        self.newest_epoch = -1
+
+    @property
+    def n_items(self) -> int:
+        return self.catalogue.n_items
+
+    def ensure_items(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`. Past the dense limit the neighbours are dropped, to be loaded again as sparse rows."""
+        if n_items <= self.catalogue.n_items:
+            return
+        if n_items > self.config.dense_items and isinstance(self.neighbours, DenseNeighbours):
+            self.neighbours = SparseNeighbours()
+        for part in (self.neighbours, self.popularity, self.catalogue):
+            part.grow(n_items)
+        for kind, serving in self.models.items():
+            self.models[kind] = _widened(serving, n_items)
+
+    def describe_item(self, number: int, content: ItemContent | None) -> None:
+        """Learn an item's content; None removes it from every list."""
+        self.ensure_items(number + 1)
+        self.catalogue.put(number, content)
+
+    def serve(self, kind: str, version: str, model: Model, item_numbers: Mapping[str, int]) -> None:
+        """Use this model from now on. Items of the model that have no number here are left out."""
+        n_items = self.n_items
+        positions = np.full(n_items, -1, np.int32)
+        for position, item_id in enumerate(model.item_ids):
+            number = item_numbers.get(item_id)
+            if number is not None and number < n_items:
+                positions[number] = position
+        known = positions >= 0
+        vectors = np.zeros((n_items, model.item_vectors.shape[1]), np.float32)
+        vectors[known] = model.item_vectors[positions[known]]
+        self.models[kind] = ServingModel(kind, version, model, vectors, known, positions)
+
+    # -- learning ------------------------------------------------------------------------------------------------------------------------
+
+    def derive(self, batch: Interactions) -> Derived:
+        """What the batch adds, from the histories before it. Changes nothing."""
+        return Derived(batch, derive_pairs(batch, self.users, self.config.pair_weights))
+
+    def learn_histories(self, batch: Interactions) -> None:
+        """Append the batch to its users' histories."""
+        self.users.append(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights)
+
+    def advance_epoch(self, epoch: int) -> None:
+        """Event time reached `epoch`: what earlier epochs hold counts half for each epoch gone by."""
+        if epoch > self.newest_epoch >= 0:
+            self.neighbours.scale(0.5 ** (epoch - self.newest_epoch))
+        self.newest_epoch = max(self.newest_epoch, epoch)
+
+    def epoch_factor(self, epoch: int) -> float:
+        """How much a count of `epoch` is worth now."""
+        return float(0.5 ** max(self.newest_epoch - epoch, 0))
+
+    def learn_items(self, deltas: Sequence[GroupDelta]) -> None:
+        """Add deltas to neighbours and popularity; rows that are not held are passed over."""
+        for delta in deltas:
+            for part in delta.slices:
+                kind, where, bucket = part.rows[0]
+                values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
+                if kind == "pop":
+                    self.popularity.add(str(where), bucket, part.neighbours, values)
+                    continue
+                epoch = int(where)
+                self.advance_epoch(epoch)
+                rows = np.repeat(part.numbers, np.diff(part.ends, prepend=0)).astype(np.uint32)
+                self.neighbours.add(rows, part.neighbours, values * np.float32(self.epoch_factor(epoch)))
+
+    # -- listing -------------------------------------------------------------------------------------------------------------------------
+
+    def encode(self, slots: I64) -> dict[str, F32]:
+        """User vectors (U, D) by model kind."""
+        return {kind: serving.model.encode(self._histories(slots, serving)) for kind, serving in self.models.items()}
+
+    def embeddings(self, vectors: Mapping[str, F32], n_users: int) -> list[list[bytes]]:
+        """The vectors as version-stamped parts of user rows: a list for each user."""
+        packed = [pack_embeddings(self.models[kind].tag, vectors[kind]) for kind in vectors]
+        return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
+
+    def recommend(
+        self, slots: I64, vectors: Mapping[str, F32], now_s: int, seeds: I64 | None = None, preferred: Mapping[int, Sequence[str]] | None = None
+    ) -> Lists:
+        """Lists for the users in `slots` (U,), made at `now_s`. `seeds` (U,) repeat the exploration; `preferred[i]` are categories that user i
+        named, used where the user has no history."""
+        blocks = []
+        for rows in self._blocks(len(slots)):
+            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, now_s)
+            for row in range(rows.start, rows.stop):
+                if preferred and row in preferred:
+                    self._add_preference(scores, row - rows.start, preferred[row])
+            blocks.append(self._list_block(slots[rows], scores, now_s, None if seeds is None else seeds[rows]))
+        return Lists.joined(blocks)
+
+    def source_scores(self, slots: I64, vectors: Mapping[str, F32], now_s: int) -> _SourceScores:
+        """Every source's blended part of the score, (U, N) each."""
+        config, n_items = self.config, self.n_items
+        recent = self._recent(slots)
+        weights = config.source_weights
+        popularity = self.popularity.all_time[:n_items]
+        parts: dict[str, F32] = {}
+        found = _SourceScores(recent, parts)
+        if weights.get("cooccurrence"):
+            scores, found.reading, found.factor = cooccurrence_scores(recent, self.neighbours, popularity, config.reading)
+            parts["cooccurrence"], found.cooccurrence_scale = _scaled(scores, weights["cooccurrence"])
+        if weights.get("content"):
+            scores, found.content = content_scores(recent, config.content_recency, self.catalogue.features[:n_items])
+            parts["content"], found.content_scale = _scaled(scores, weights["content"])
+        for kind, user_vectors in vectors.items():
+            if weights.get(kind):
+                serving = self.models[kind]
+                scores = user_vectors @ serving.vectors.T
+                if getattr(serving.model, "link", "identity") == "softmax":
+                    scores = softmax(np.where(serving.known[None, :], scores, np.float32(-1e9)))
+                scores[~user_vectors.any(axis=1)] = 0
+                parts[kind], _ = _scaled(np.maximum(scores, 0, out=scores), weights[kind])
+        for name, everywhere in (("trending", self.popularity.trending()[:n_items]), ("new", self.catalogue.freshness(now_s, config.new_s))):
+            if weights.get(name):
+                row, _ = _scaled(everywhere[None, :], weights[name])
+                parts[name] = np.broadcast_to(row, (len(slots), n_items))
+        return found
+
+    def blended(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_]) -> F32:
+        """The sum of all parts (U, N), −∞ for items that are not `allowed` (N,) or that the user has seen."""
+        total = np.zeros((len(slots), self.n_items), np.float32)
+        for part in scores.parts.values():
+            total += part
+        total[:, ~allowed] = -np.inf
+        users = self.users
+        used = np.arange(users.history_length)[None, :] >= users.history_length - users.lengths[slots][:, None]
+        row, column = np.nonzero(used)
+        total[row, users.items[slots[row], column]] = -np.inf
+        for i, slot in enumerate(slots.tolist()):
+            older = users.older[slot]
+            if len(older):
+                total[i, older] = -np.inf
+        return total
+
+    # -- parts -------------------------------------------------------------------------------------------------------------------------
+
+    def _blocks(self, n_users: int) -> Iterator[slice]:
+        size = max(1, _BLOCK_SCORES // max(self.n_items, 1))
+        return (slice(start, min(start + size, n_users)) for start in range(0, n_users, size))
+
+    def _recent(self, slots: I64) -> Recent:
+        users, r = self.users, self.config.recent_items
+        return Recent.of(users.items[slots, -r:], users.times_s[slots, -r:], users.weights[slots, -r:], users.lengths[slots])
+
+    def _histories(self, slots: I64, serving: ServingModel) -> Histories:
+        users = self.users
+        length = min(serving.model.history_length, users.history_length)
+        used = np.arange(length)[None, :] >= length - np.minimum(users.lengths[slots], length)[:, None]
+        numbers, times_s = users.items[slots, -length:], users.times_s[slots, -length:].astype(np.int64)
+        weights = users.weights[slots, -length:].astype(np.float32) / np.float32(32)
+        ages = np.where(used, times_s[:, -1:] - times_s, 0).astype(np.float32)
+        items = np.where(used, serving.positions[numbers] if len(serving.positions) else -1, -1).astype(np.int32)
+        return Histories(items, np.where(used, weights, 0).astype(np.float32), np.maximum(ages, 0))
+
+    def _add_preference(self, scores: _SourceScores, row: int, categories: Sequence[str]) -> None:
+        vector = self.catalogue.category_vector(categories)
+        if vector is None or "content" not in scores.parts or scores.parts["content"][row].any():
+            return
+        part, _ = _scaled((self.catalogue.features[: self.n_items] @ vector)[None, :], self.config.source_weights["content"])
+        scores.parts["content"][row] = part[0]
+
+    def _list_block(self, slots: I64, scores: _SourceScores, now_s: int, seeds: I64 | None) -> Lists:
+        config = self.config
+        total = self.blended(slots, scores, self.catalogue.recommendable(now_s))
+        pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
+        items, values = top_items(total, pool)
+        if seeds is None:
+            seeds = np.full(len(slots), config.seed, np.int64)
+        items, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
+        rows = np.arange(len(slots))[:, None]
+        contributions = {name: np.ascontiguousarray(part[rows, items]) for name, part in scores.parts.items()}
+        return Lists(items, values, propensities, contributions, self._because(scores, items))
+
+    def _because(self, scores: _SourceScores, items: I64) -> I64:
+        """(U, K, 2): the recent items that added most to each listed item through co-occurrence and content, −1 for none."""
+        recent = scores.recent
+        added = np.zeros((*recent.items.shape, items.shape[1]), np.float32)  # (U, R, K)
+        if scores.reading is not None and scores.factor is not None:
+            counts = self.neighbours.pairs(recent.items[:, :, None], items[:, None, :])
+            added += counts * (scores.reading * scores.cooccurrence_scale[:, None])[:, :, None] * scores.factor[items][:, None, :]
+        if scores.content is not None:
+            features = self.catalogue.features
+            weighted = features[recent.items] * (scores.content * scores.content_scale[:, None])[:, :, None]
+            added += np.maximum(weighted @ features[items].transpose(0, 2, 1), 0)
+        depth = min(_MAX_BECAUSE, recent.items.shape[1])
+        order = np.argsort(-added, axis=1, kind="stable")[:, :depth]  # (U, 2, K)
+        chosen = np.take_along_axis(recent.items[:, :, None], order, axis=1)
+        found = np.where(np.take_along_axis(added, order, axis=1) > 0, chosen, -1).transpose(0, 2, 1)
+        found[:, :, 1:] = np.where(found[:, :, 1:] == found[:, :, :1], -1, found[:, :, 1:])
+        return found
+
+
+@dataclass(slots=True)
+class _SourceScores:
+    """Parts of the score by source, and what explains them."""
+
+    recent: Recent
+    parts: dict[str, F32]
+    reading: F32 | None = None
+    factor: F32 | None = None
+    content: F32 | None = None
+    cooccurrence_scale: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    content_scale: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+def _scaled(scores: F32, weight: float) -> tuple[F32, F32]:
+    """Rows scaled to root mean square `weight`, and the factors (U,)."""
+    factor = unit_rms(scores) * np.float32(weight)
+    return scores * factor[:, None], factor
+
+
+def _widened(serving: ServingModel, n_items: int) -> ServingModel:
+    more = n_items - len(serving.positions)
+    if more <= 0:
+        return serving
+    return ServingModel(
+        serving.kind,
+        serving.version,
+        serving.model,
+        np.pad(serving.vectors, ((0, more), (0, 0))),
+        np.pad(serving.known, (0, more)),
+        np.pad(serving.positions, (0, more), constant_values=-1),
+    )

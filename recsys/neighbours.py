@@ -1,0 +1,176 @@
+"""Item neighbourhoods held as arrays, for scoring: a dense matrix while the catalogue is small, sparse rows above that.
+
+Row i holds how much each item co-occurred after item i, decayed to the newest epoch. Rows are loaded when first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+
+DENSE_ITEMS = 8_192
+"""Up to this many items rows are dense: 268 MB at the limit, and twice as fast to sum as sparse rows are."""
+
+
+class DenseNeighbours:
+    """Rows of a square float32 matrix. `loaded` (C,) says which of them are held."""
+
+    def __init__(self, n_items: int = 256) -> None:
+        self._matrix: F32 = np.zeros((n_items, n_items), np.float32)
+        self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
+
+    def grow(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`."""
+        held = len(self.loaded)
+        if n_items <= held:
+            return
+        size = -(-max(n_items, held + held // 4) // 256) * 256
+        matrix = np.zeros((size, size), np.float32)
+        matrix[:held, :held] = self._matrix
+        self._matrix = matrix
+        self.loaded = np.concatenate((self.loaded, np.zeros(size - held, np.bool_)))
+
+    def hold_all(self) -> None:
+        """Nobody else keeps rows: what was not added here is zero."""
+        self.loaded[:] = True
+
+    def clear(self) -> None:
+        """Hold no row."""
+        self._matrix[:] = 0
+        self.loaded[:] = False
+
+    def set_row(self, number: int, neighbours: U32, values: F32) -> None:
+        """Replace a row. `neighbours` (n,) distinct, `values` (n,)."""
+        self._matrix[number] = 0
+        self._matrix[number, neighbours] = values
+        self.loaded[number] = True
+
+    def add(self, rows: U32, neighbours: U32, values: F32) -> None:
+        """Add to distinct (row, neighbour) pairs; rows that are not held are passed over."""
+        held = self.loaded[rows]
+        if not held.all():
+            rows, neighbours, values = rows[held], neighbours[held], values[held]
+        self._matrix[rows, neighbours] += values
+
+    def scale(self, factor: float) -> None:
+        """Multiply everything by `factor`."""
+        self._matrix *= np.float32(factor)
+
+    def rows(self, numbers: I64, n_items: int) -> F32:
+        """(R, n_items) copies of held rows."""
+        return self._matrix[numbers, :n_items]
+
+    def pairs(self, rows: I64, neighbours: I64) -> F32:
+        """Values at broadcast index arrays."""
+        return self._matrix[rows, neighbours]
+
+    def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
+        """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
+        summed = torch.nn.functional.embedding_bag(
+            torch.from_numpy(np.ascontiguousarray(items)),
+            torch.from_numpy(self._matrix),
+            per_sample_weights=torch.from_numpy(np.ascontiguousarray(weights)),
+            mode="sum",
+        )
+        return summed.numpy()[:, :n_items]
+
+
+class SparseNeighbours:
+    """Rows as pairs of arrays, with what was added since appended behind and summed when the row is next read."""
+
+    def __init__(self, n_items: int = 256) -> None:
+        self._parts: dict[int, list[tuple[U32, F32]]] = {}
+        self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
+
+    def grow(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`."""
+        if n_items > len(self.loaded):
+            more = max(n_items, 2 * len(self.loaded)) - len(self.loaded)
+            self.loaded = np.concatenate((self.loaded, np.zeros(more, np.bool_)))
+
+    def hold_all(self) -> None:
+        """Nobody else keeps rows: what was not added here is zero."""
+        for number in np.flatnonzero(~self.loaded).tolist():
+            self.set_row(number, np.zeros(0, np.uint32), np.zeros(0, np.float32))
+
+    def clear(self) -> None:
+        """Hold no row."""
+        self._parts.clear()
+        self.loaded[:] = False
+
+    def set_row(self, number: int, neighbours: U32, values: F32) -> None:
+        """Replace a row. `neighbours` (n,) distinct, `values` (n,)."""
+        self._parts[number] = [(neighbours, values)]
+        self.loaded[number] = True
+
+    def add(self, rows: U32, neighbours: U32, values: F32) -> None:
+        """Add to distinct (row, neighbour) pairs, sorted by row; rows that are not held are passed over."""
+        ends = np.flatnonzero(np.concatenate((rows[1:] != rows[:-1], [True]))) + 1 if len(rows) else np.zeros(0, np.int64)
+        start = 0
+        for end in ends.tolist():
+            parts = self._parts.get(int(rows[start]))
+            if parts is not None:
+                parts.append((neighbours[start:end], values[start:end]))
+            start = end
+
+    def scale(self, factor: float) -> None:
+        """Multiply everything by `factor`."""
+        for number, parts in self._parts.items():
+            self._parts[number] = [(neighbours, values * np.float32(factor)) for neighbours, values in parts]
+
+    def _row(self, number: int) -> tuple[U32, F32]:
+        parts = self._parts.get(number)
+        if not parts:
+            return np.zeros(0, np.uint32), np.zeros(0, np.float32)
+        if len(parts) > 1:
+            neighbours = np.concatenate([part[0] for part in parts])
+            distinct, place = np.unique(neighbours, return_inverse=True)
+            values = np.bincount(place, np.concatenate([part[1] for part in parts]), len(distinct)).astype(np.float32)
+            parts[:] = [(distinct, values)]
+        return parts[0]
+
+    def _csr(self, numbers: Sequence[int], n_items: int) -> sparse.csr_matrix:
+        rows = [self._row(number) for number in numbers]
+        starts = np.concatenate(([0], np.cumsum([len(row[0]) for row in rows])))
+        columns = np.concatenate([row[0] for row in rows]) if rows else np.zeros(0, np.uint32)
+        values = np.concatenate([row[1] for row in rows]) if rows else np.zeros(0, np.float32)
+        return sparse.csr_matrix((values, columns.astype(np.int64), starts), shape=(len(rows), n_items))
+
+    def rows(self, numbers: I64, n_items: int) -> F32:
+        """(R, n_items) copies of held rows."""
+        return np.asarray(self._csr(numbers.tolist(), n_items).toarray(), np.float32)
+
+    def pairs(self, rows: I64, neighbours: I64) -> F32:
+        """Values at broadcast index arrays."""
+        rows, neighbours = np.broadcast_arrays(rows, neighbours)
+        numbers, place = np.unique(rows, return_inverse=True)
+        found = np.zeros(rows.shape, np.float32)
+        place = place.reshape(rows.shape)
+        for i, number in enumerate(numbers.tolist()):
+            held, values = self._row(number)
+            here = place == i
+            wanted = neighbours[here]
+            if len(held):
+                order = np.argsort(held)
+                at = np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)
+                match = order[at]
+                found[here] = np.where(held[match] == wanted, values[match], 0)
+        return found
+
+    def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
+        """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
+        numbers, place = np.unique(items, return_inverse=True)
+        users = np.repeat(np.arange(len(items)), items.shape[1])
+        left = sparse.csr_matrix((weights.ravel(), (users, place.ravel())), shape=(len(items), len(numbers)))
+        return np.asarray((left @ self._csr(numbers.tolist(), n_items)).toarray(), np.float32)
+
+
+Neighbours = DenseNeighbours | SparseNeighbours

@@ -1,0 +1,79 @@
+"""How often items were chosen, in windows of event time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.deltas import WINDOWS_S
+
+F32 = NDArray[np.float32]
+
+LIVE_BUCKETS = {"hour": 24, "day": 30}
+"""Buckets behind the newest that still count; older ones are dropped."""
+_HALF_LIFE_BUCKETS = {"hour": 6.0, "day": 7.0}
+_WINDOW_SHARE = {"hour": 1.0, "day": 0.1}
+_ALL_TIME_SHARE = 1e-3  # only decides where nothing happened lately
+
+
+class Popularity:
+    """Counts by item number. `all_time` is (C,) float32 for a capacity of C items; buckets are kept per window, newest LIVE_BUCKETS only."""
+
+    def __init__(self, n_items: int = 256) -> None:
+        self.all_time: F32 = np.zeros(n_items, np.float32)
+        self._buckets: dict[str, dict[int, F32]] = {window: {} for window in WINDOWS_S}
+        self._trending: F32 | None = None
+
+    def grow(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`."""
+        held = len(self.all_time)
+        if n_items > held:
+            more = max(n_items, 2 * held) - held
+            self.all_time = np.pad(self.all_time, (0, more))
+            self._buckets = {w: {b: np.pad(counts, (0, more)) for b, counts in kept.items()} for w, kept in self._buckets.items()}
+            self._trending = None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.all_time[:] = 0
+        self._buckets = {window: {} for window in WINDOWS_S}
+        self._trending = None
+
+    def newest_bucket(self, window: str) -> int:
+        """The newest bucket of a window, or −1."""
+        return max(self._buckets[window], default=-1)
+
+    def add(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:
+        """Add `counts` (n,) to distinct `items` (n,). What is older than the live buckets is passed over."""
+        self._trending = None
+        if window == "all":
+            self.all_time[items] += counts
+            return
+        kept = self._buckets[window]
+        newest = max(bucket, self.newest_bucket(window))
+        oldest = newest - LIVE_BUCKETS[window] + 1
+        if bucket < oldest:
+            return
+        if bucket not in kept:
+            kept[bucket] = np.zeros_like(self.all_time)
+            for old in [b for b in kept if b < oldest]:
+                del kept[old]
+        kept[bucket][items] += counts
+
+    def window(self, window: str) -> F32:
+        """Sum over the live buckets of a window, (C,)."""
+        total = np.zeros_like(self.all_time)
+        for counts in self._buckets[window].values():
+            total += counts
+        return total
+
+    def trending(self) -> F32:
+        """Recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until the next add."""
+        if self._trending is None:
+            score = self.all_time * np.float32(_ALL_TIME_SHARE)
+            for window, kept in self._buckets.items():
+                newest = self.newest_bucket(window)
+                for bucket, counts in kept.items():
+                    score += counts * np.float32(_WINDOW_SHARE[window] * 0.5 ** ((newest - bucket) / _HALF_LIFE_BUCKETS[window]))
+            self._trending = score
+        return self._trending
