@@ -1,0 +1,57 @@
+"""The wire: what travels on each topic, how it is read, and why a record is refused. Knows neither Kafka nor Redis, clock nor environment."""
+
+from schemas.announcements import DataRange, ModelAction, ModelAnnouncement, ModelReference
+from schemas.catalogue import Item
+from schemas.contracts import CONTRACTS, Contract
+from schemas.dead_letters import DeadLetter, make_dead_letter
+from schemas.decoding import (
+    DecodedEvents,
+    decode_announcement,
+    decode_dead_letter,
+    decode_event,
+    decode_events,
+    decode_item,
+    decode_key,
+    decode_profile,
+    decode_recommendations,
+    encode,
+    from_fields,
+    key_of,
+)
+from schemas.errors import Poison, SchemaError
+from schemas.events import EVENT_TYPES, Event, EventType
+from schemas.lists import Recommendations, RecommendedItem, Trigger
+from schemas.profiles import UserProfile
+
+__all__ = [
+    "CONTRACTS",
+    "EVENT_TYPES",
+    "Contract",
+    "DataRange",
+    "DeadLetter",
+    "DecodedEvents",
+    "Event",
+    "EventType",
+    "Item",
+    "ModelAction",
+    "ModelAnnouncement",
+    "ModelReference",
+    "Poison",
+    "Recommendations",
+    "RecommendedItem",
+    "SchemaError",
+    "Trigger",
+    "UserProfile",
+    "decode_announcement",
+    "decode_dead_letter",
+    "decode_event",
+    "decode_events",
+    "decode_item",
+    "decode_key",
+    "decode_profile",
+    "decode_recommendations",
+    "encode",
+    "from_fields",
+    "key_of",
+    "make_dead_letter",
+]

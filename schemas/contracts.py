@@ -1,0 +1,74 @@
+"""The six topics in one table: model, address, key, direction and cap of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from schemas import limits
+from schemas.announcements import ModelAnnouncement
+from schemas.catalogue import Item
+from schemas.dead_letters import DeadLetter
+from schemas.events import Event
+from schemas.fields import Wire
+from schemas.lists import Recommendations
+from schemas.profiles import UserProfile
+
+W = TypeVar("W", bound=Wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract(Generic[W]):
+    """What travels on one topic.
+
+    `direction`: `input` is written by users' systems and read here, `output` is written here and read by others (and here again).
+    `key_fields` joined by `:` are the Kafka key. `tombstone` says what a null value means, None where it is refused. `max_bytes` caps a value.
+    """
+
+    name: str
+    model: type[W]
+    address: str
+    title: str
+    direction: Literal["input", "output"]
+    key_fields: tuple[str, ...]
+    max_bytes: int
+    compacted: bool
+    tombstone: str | None
+
+    def key_of(self, record: W) -> bytes:
+        """The Kafka key of a record."""
+        return ":".join(str(getattr(record, field)) for field in self.key_fields).encode()
+
+
+EVENTS: Final = Contract(
+    "Event", Event, "recsys.events", "What users do", "input", ("user_id",), limits.EVENT_MAX_BYTES, compacted=False, tombstone=None
+)
+ITEMS: Final = Contract(
+    "Item",
+    Item,
+    "recsys.items",
+    "The catalogue",
+    "input",
+    ("item_id",),
+    limits.ITEM_MAX_BYTES,
+    compacted=True,
+    tombstone="removes the item",
+)
+PROFILES: Final = Contract(
+    "UserProfile", UserProfile, "recsys.users", "User profiles", "input", ("user_id",), limits.PROFILE_MAX_BYTES, compacted=True,
+    tombstone="removes the profile",
+)  # fmt: skip
+RECOMMENDATIONS: Final = Contract(
+    "Recommendations", Recommendations, "recsys.recommendations", "The newest list of each user", "output", ("user_id",),
+    limits.RECOMMENDATIONS_MAX_BYTES, compacted=True, tombstone="removes the user's list",
+)  # fmt: skip
+MODELS: Final = Contract(
+    "ModelAnnouncement", ModelAnnouncement, "recsys.models", "Which model version serves", "output", ("kind",),
+    limits.ANNOUNCEMENT_MAX_BYTES, compacted=True, tombstone="retires the model kind",
+)  # fmt: skip
+DEAD_LETTERS: Final = Contract(
+    "DeadLetter", DeadLetter, "recsys.dlq", "Records that could not be read", "output",
+    ("source_topic", "source_partition", "source_offset"), limits.DEAD_LETTER_MAX_BYTES, compacted=False, tombstone=None,
+)  # fmt: skip
+
+CONTRACTS: Final[tuple[Contract[Any], ...]] = (EVENTS, ITEMS, PROFILES, RECOMMENDATIONS, MODELS, DEAD_LETTERS)

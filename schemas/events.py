@@ -1,0 +1,71 @@
+"""What users do: the topic `recsys.events`, keyed by user id."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from schemas import limits
+from schemas.fields import Id, Name, Scalar, SchemaVersion, TimestampMs, Wire
+
+
+class EventType(StrEnum):
+    """What a user did with an item. `code` numbers the types densely, in this order; new types go to the end."""
+
+    code: int
+
+    def __new__(cls, value: str) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.code = len(cls.__members__)
+        return member
+
+    IMPRESSION = "impression"
+    VIEW = "view"
+    PLAY = "play"
+    CLICK = "click"
+    LIKE = "like"
+    RATING = "rating"
+    ADD_TO_CART = "add_to_cart"
+    PURCHASE = "purchase"
+    SHARE = "share"
+    DISLIKE = "dislike"
+    HIDE = "hide"
+
+
+EVENT_TYPES: Final[tuple[EventType, ...]] = tuple(EventType)
+"""`EVENT_TYPES[code]` is the type of that code."""
+
+
+class Event(Wire):
+    """One thing a user did with an item. The Kafka key is the user id."""
+
+    schema_version: SchemaVersion = 1
+    """version 1 of this schema"""
+    event_id: Id
+    """the producer's own id of this event, the same when it is sent again; 1 to 128 bytes of UTF-8 without control characters"""
+    user_id: Id
+    """the user's id, equal to the Kafka key; 1 to 128 bytes of UTF-8 without control characters"""
+    item_id: Id
+    """the item's id; 1 to 128 bytes of UTF-8 without control characters"""
+    type: EventType
+    """one of the event types of the schema"""
+    value: Annotated[float, Field(strict=True, ge=-limits.MAX_VALUE, le=limits.MAX_VALUE, allow_inf_nan=False)] | None = None
+    """a finite number: the rating, seconds played, price; a rating must have one"""
+    event_ts_ms: TimestampMs
+    """when it happened, Unix time in whole milliseconds"""
+    list_id: Id | None = None
+    """the `list_id` of the recommendations it happened on, if any"""
+    position: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_POSITION)] | None = None
+    """the item's position on that list, 1 is the first"""
+    context: Annotated[dict[Name, Scalar], Field(max_length=limits.MAX_CONTEXT_ENTRIES)] = Field(default_factory=dict)
+    """at most 32 named booleans, finite numbers or strings of at most 256 characters"""
+
+    @model_validator(mode="after")
+    def _rating_has_value(self) -> Self:
+        if self.value is None and self.type is EventType.RATING:
+            raise PydanticCustomError("missing", "a rating needs a value", {"field": "value"})
+        return self
