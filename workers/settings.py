@@ -34,6 +34,8 @@ class KafkaSettings(Section):
     session_timeout_ms: Positive = 10_000
     """How long a silent worker keeps its partitions."""
     request_timeout_ms: Positive = 30_000
+    idempotence: bool = True
+    """Idempotent producers; switch off only for a broker that lacks them for aiokafka (the embedded one does)."""
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:

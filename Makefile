@@ -1,0 +1,51 @@
+# GNU make, POSIX sh. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Where torch comes from; empty means the package index pip is set to. The CPU build is at https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+TORCH := $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints.txt)
+STAMP := $(VENV)/.setup-stamp
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-kafka test-containers lint bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## make the environment in .venv (fast the second time)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup: $(PYTHON) is older than 3.11; name another with PYTHON=…" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
+	@touch $@
+
+demo: setup ## ml-100k through broker, state, trainer and lists, with figures at the end
+	$(BIN)/recsys demo
+
+test: setup ## unit, property, contract and integration tests on the embedded stack
+	$(PYTEST) tests/unit tests/property tests/contract tests/integration
+
+test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
+	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
+	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/integration
+
+test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
+	$(PYTEST) -m containers tests/containers
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup ## the benchmarks, one after the other
+	$(BIN)/python -m benchmarks.ingest
+	$(BIN)/python -m benchmarks.stream_quality
+
+clean: ## remove the environment and what the tools left behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .recsys
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

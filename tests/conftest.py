@@ -1,0 +1,129 @@
+"""Fixtures shared by all lanes: one stack for the whole run, fresh topics and a fresh Redis namespace for every test.
+
+The broker is the embedded one; with RECSYS_TEST_KAFKA=home (`make test-kafka`) it is a real Apache Kafka from KAFKA_HOME.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from tests.kafka_home import KafkaHome
+from workers.embedded import EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
+from workers.settings import Settings, load_settings
+from workers.topics import provision
+
+hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+TEST_PARTITIONS = 4
+
+
+class TestStack:
+    """Where the broker and Redis of this test run are, and what settings reach them."""
+
+    __test__ = False
+
+    def __init__(self, embedded: EmbeddedStack, kafka: KafkaHome | None) -> None:
+        self.embedded, self.kafka = embedded, kafka
+
+    @property
+    def folder(self) -> Path:
+        return self.embedded.folder
+
+    @property
+    def redis_url(self) -> str:
+        return self.embedded.redis_url
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.kafka.bootstrap_servers if self.kafka is not None else self.embedded.bootstrap_servers
+
+    def settings_overrides(self) -> dict[str, Any]:
+        overrides = self.embedded.settings_overrides()
+        if self.kafka is not None:
+            overrides["kafka"] |= {"bootstrap_servers": self.kafka.bootstrap_servers, "idempotence": True}
+        return overrides
+
+
+def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
+    """Setting sections with names that no other test uses: topics, groups, Redis namespace, log and model folders."""
+    name = uuid.uuid4().hex[:10]
+    sections = stack.settings_overrides()
+    sections["topics"] |= {
+        role: f"t{name}.{role}" for role in ("events", "items", "users", "recommendations", "models", "dead_letters")
+    } | {"partitions": TEST_PARTITIONS}
+    sections["redis"] |= {"namespace": f"t{name}"}
+    sections["state"] = {"item_groups": 4}
+    sections["stream"] = {"group_id": f"t{name}-stream"}
+    sections["trainer"] = {"app_id": f"t{name}-trainer", "log_url": str(folder / "log"), "model_url": str(folder / "models")}
+    return sections
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own RECSYS_… variables and recsys.toml change no test."""
+    for variable in [v for v in os.environ if v.startswith("RECSYS_") and v not in ("RECSYS_TEST_KAFKA", "RECSYS_DATA")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("RECSYS_CONFIG", os.devnull)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
+    """Broker and Valkey for the whole run."""
+    try:
+        broker_binary(), valkey_binary()
+    except Fatal as error:
+        pytest.skip(str(error))
+    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as embedded:
+        if os.environ.get("RECSYS_TEST_KAFKA") != "home":
+            yield TestStack(embedded, None)
+            return
+        home = os.environ.get("KAFKA_HOME")
+        if not home or not (Path(home) / "bin" / "kafka-server-start.sh").exists():
+            pytest.skip("KAFKA_HOME names no Apache Kafka")
+        if shutil.which("java") is None:
+            pytest.skip("Apache Kafka needs Java 17, and there is no java on the PATH")
+        with KafkaHome(Path(home).resolve(), tmp_path_factory.mktemp("kafka")) as kafka:
+            yield TestStack(embedded, kafka)
+
+
+@pytest.fixture
+def sections(stack: TestStack, tmp_path: Path) -> dict[str, Any]:
+    """The sections behind `settings`, for a test that has to change some: `load_settings(**sections)`; nothing is provisioned."""
+    return fresh_sections(stack, tmp_path)
+
+
+@pytest.fixture
+def settings(sections: dict[str, Any]) -> Settings:
+    """Settings with names of this test alone; its topics exist."""
+    made = load_settings(**sections)
+    provision(made)
+    return made
+
+
+@pytest.fixture
+def worker_env(sections: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """The environment in which a child process sees exactly `settings`."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    return {**outside, "RECSYS_CONFIG": os.devnull, **environment(sections)}
+
+
+@pytest.fixture(scope="session")
+def redis_url(stack: TestStack) -> str:
+    return stack.redis_url
+
+
+def has_module(name: str) -> bool:
+    """Whether a module can be imported, without importing it."""
+    return importlib.util.find_spec(name) is not None

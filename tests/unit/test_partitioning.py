@@ -1,0 +1,33 @@
+"""The partition of a key is the one that Kafka's own clients choose."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka.partitioner.default import murmur2 as reference
+
+from workers.kafka import murmur2, partition_for, partitions_for
+
+
+def test_known_hashes_of_the_java_client() -> None:
+    # from org.apache.kafka.common.utils.UtilsTest.testMurmur2
+    known = {
+        b"21": -973932308,
+        b"foobar": -790332482,
+        b"a-little-bit-long-string": -985981536,
+        b"a-little-bit-longer-string": -1486304829,
+        b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+        b"abc": 479470107,
+    }
+    assert {key: (h - (1 << 32) if (h := murmur2(key)) >> 31 else h) for key in known} == known
+
+
+@given(st.binary(max_size=70))
+def test_murmur2_equals_kafka_python(key: bytes) -> None:
+    assert murmur2(key) == reference(key) & 0xFFFFFFFF
+
+
+@given(st.lists(st.binary(max_size=20), max_size=40), st.integers(1, 4096))
+def test_many_keys_at_once_equal_one_by_one(keys: list[bytes], n_partitions: int) -> None:
+    assert partitions_for(keys, n_partitions).tolist() == [partition_for(key, n_partitions) for key in keys]
+    assert all(0 <= p < n_partitions for p in partitions_for(keys, n_partitions))

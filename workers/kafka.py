@@ -1,0 +1,173 @@
+"""Connection arguments of the three Kafka clients, and the partition of a key.
+
+The arguments come from one `KafkaSettings`, so that Faust, aiokafka and kafka-python always connect in the same way. Nothing here imports a
+client before it is asked for its arguments: what users embed (`workers.client`) must start fast.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import SettingsError
+from workers.settings import KafkaSettings, Settings
+
+CLIENT_ID = "recsys"
+_MASK = 0xFFFFFFFF
+_M = 0x5BD1E995
+_SEED = 0x9747B28C
+
+
+def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
+    """TLS context of the settings, or None for a plain connection. Raises SettingsError when a certificate file cannot be read."""
+    if not kafka.security_protocol.endswith("SSL"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None)
+        if kafka.ssl_certfile is not None:
+            context.load_cert_chain(str(kafka.ssl_certfile), str(kafka.ssl_keyfile) if kafka.ssl_keyfile else None)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"setting kafka.ssl_*: a certificate file cannot be read ({type(error).__name__}); "
+            "check kafka.ssl_cafile, kafka.ssl_certfile and kafka.ssl_keyfile"
+        ) from None
+    return context
+
+
+def _common(kafka: KafkaSettings) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in kafka.bootstrap_servers.split(",") if server.strip()],
+        "client_id": CLIENT_ID,
+        "security_protocol": kafka.security_protocol,
+        "request_timeout_ms": kafka.request_timeout_ms,
+    }
+    context = ssl_context(kafka)
+    if context is not None:
+        arguments["ssl_context"] = context
+    if kafka.security_protocol.startswith("SASL"):
+        assert kafka.sasl_password is not None  # the settings' own validator
+        arguments["sasl_mechanism"] = kafka.sasl_mechanism
+        arguments["sasl_plain_username"] = kafka.sasl_username
+        arguments["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
+    return arguments
+
+
+def aiokafka_arguments(settings: Settings) -> dict[str, Any]:
+    """Arguments that both `AIOKafkaConsumer` and `AIOKafkaProducer` take: where to connect and how."""
+    return _common(settings.kafka)
+
+
+def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
+    """As `aiokafka_arguments`, and the group timeouts; a heartbeat goes out six times a session."""
+    session_ms = settings.kafka.session_timeout_ms
+    return {
+        **_common(settings.kafka),
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": max(session_ms // 6, 100),
+        "rebalance_timeout_ms": max(session_ms * 3, 30_000),
+    }
+
+
+def aiokafka_producer_arguments(settings: Settings) -> dict[str, Any]:
+    """As `aiokafka_arguments`, with acks from all replicas, and idempotence where the broker has it (`kafka.idempotence`)."""
+    return {**_common(settings.kafka), "acks": "all", "enable_idempotence": settings.kafka.idempotence}
+
+
+def kafka_python_arguments(settings: Settings) -> dict[str, Any]:
+    """Arguments that kafka-python's admin client, consumer and producer all take. Bootstrap is given up after the request timeout."""
+    return {**_common(settings.kafka), "bootstrap_timeout_ms": settings.kafka.request_timeout_ms}
+
+
+def faust_arguments(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of `faust.App` that say where the brokers are, who connects, and for how long silence is tolerated."""
+    kafka = settings.kafka
+    servers = ";".join(f"aiokafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",") if server.strip())
+    session_s = kafka.session_timeout_ms / 1000
+    arguments: dict[str, Any] = {
+        "broker": servers,
+        "broker_client_id": CLIENT_ID,
+        "broker_session_timeout": session_s,
+        "broker_heartbeat_interval": max(session_s / 6, 0.1),
+        # Faust refuses a request timeout below the session timeout
+        "broker_request_timeout": max(kafka.request_timeout_ms / 1000, session_s + 1),
+        "producer_request_timeout": kafka.request_timeout_ms / 1000,
+        "topic_replication_factor": settings.topics.replication_factor,
+    }
+    credentials = _faust_credentials(kafka)
+    if credentials is not None:
+        arguments["broker_credentials"] = credentials
+    return arguments
+
+
+def _faust_credentials(kafka: KafkaSettings) -> Any:
+    if kafka.security_protocol == "PLAINTEXT":
+        return None
+    from faust.auth import SASLCredentials, SSLCredentials
+
+    context = ssl_context(kafka)
+    if kafka.security_protocol == "SSL":
+        return SSLCredentials(context=context)
+    assert kafka.sasl_password is not None
+    return SASLCredentials(
+        username=kafka.sasl_username,
+        password=kafka.sasl_password.get_secret_value(),
+        ssl_context=context,
+        mechanism=kafka.sasl_mechanism,
+    )
+
+
+def murmur2(key: bytes) -> int:
+    """32-bit MurmurHash2 with the seed of Kafka's Java client, as an unsigned number.
+
+    Source: Appleby 2008, MurmurHash2; org.apache.kafka.common.utils.Utils.murmur2.
+    """
+    length = len(key)
+    h = _SEED ^ length
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
+        k = (k ^ k >> 24) * _M & _MASK
+        h = h * _M & _MASK ^ k
+    if whole < length:
+        h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+@lru_cache(maxsize=65_536)
+def partition_for(key: bytes, n_partitions: int) -> int:
+    """Partition that Kafka's default partitioner gives to a key that is not null."""
+    return (murmur2(key) & 0x7FFFFFFF) % n_partitions
+
+
+def partitions_for(keys: Sequence[bytes], n_partitions: int) -> NDArray[np.int32]:
+    """Partitions of many keys at once, as `partition_for`. Shape (n_keys,)."""
+    partitions = np.empty(len(keys), np.int32)
+    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
+    for length in np.unique(lengths).tolist():
+        chosen = np.flatnonzero(lengths == length)
+        hashes = _murmur2_equal_length(b"".join([keys[i] for i in chosen.tolist()]), length, len(chosen))
+        partitions[chosen] = (hashes & np.uint32(0x7FFFFFFF)) % np.uint32(n_partitions)
+    return partitions
+
+
+def _murmur2_equal_length(joined: bytes, length: int, n_keys: int) -> NDArray[np.uint32]:
+    octets = np.frombuffer(joined, np.uint8).reshape(n_keys, length)  # (K, L)
+    padded = np.zeros((n_keys, -(-length // 4) * 4), np.uint8)
+    padded[:, :length] = octets
+    words = padded.view("<u4")  # (K, ceil(L / 4))
+    m = np.uint32(_M)
+    h = np.full(n_keys, _SEED ^ length, np.uint32)
+    for column in range(length // 4):
+        k = words[:, column] * m
+        k = (k ^ k >> np.uint32(24)) * m
+        h = h * m ^ k
+    if length % 4:
+        h = (h ^ words[:, length // 4]) * m
+    h = (h ^ h >> np.uint32(13)) * m
+    return (h ^ h >> np.uint32(15)).astype(np.uint32)

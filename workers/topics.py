@@ -1,0 +1,279 @@
+"""The topics of the system: names, partitions, retention; creating and checking them, their ids and their ends.
+
+Administration goes through kafka-python, in the calling thread; the `…_async` forms run it in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.errors import Fatal, Transient
+from workers.kafka import kafka_python_arguments
+from workers.settings import Settings
+
+DAY_MS = 86_400_000
+EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
+DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+SEGMENT_MS = 7 * DAY_MS  # a compacted topic is cleaned only in closed segments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What one topic has to be. `exact`: the partition count may not differ, because keys of several topics meet in it."""
+
+    role: str
+    name: str
+    partitions: int
+    exact: bool
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What one topic is: `partitions` is None when it does not exist."""
+
+    spec: TopicSpec
+    partitions: int | None
+    topic_id: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """One line saying what is wrong and what to do; None if nothing is."""
+        spec = self.spec
+        if self.partitions is None:
+            return f"topic {spec.name} ({spec.role}) is missing: run `recsys topics create`"
+        if spec.exact and self.partitions != spec.partitions:
+            return (
+                f"topic {spec.name} ({spec.role}) has {self.partitions} partitions, topics.partitions is {spec.partitions}: "
+                f"set topics.partitions = {self.partitions} in an empty namespace, or name another topic"
+            )
+        return None
+
+
+def _compacted(**more: str) -> dict[str, str]:
+    return {"cleanup.policy": "compact", "segment.ms": str(SEGMENT_MS), **more}
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """The six topics. Events, users and recommendations share keys, so they share partitions; announcements of models are one line."""
+    topics = settings.topics
+    return [
+        TopicSpec("events", topics.events, topics.partitions, True, {"cleanup.policy": "delete", "retention.ms": str(EVENTS_RETENTION_MS)}),
+        TopicSpec("items", topics.items, topics.partitions, False, _compacted()),
+        TopicSpec("users", topics.users, topics.partitions, True, _compacted()),
+        TopicSpec("recommendations", topics.recommendations, topics.partitions, True, _compacted(**{"min.cleanable.dirty.ratio": "0.3"})),
+        TopicSpec("models", topics.models, 1, True, _compacted()),
+        TopicSpec(
+            "dead_letters", topics.dead_letters, 1, False, {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
+        ),
+    ]
+
+
+@contextmanager
+def kafka_errors(settings: Settings) -> Iterator[None]:
+    """Turn kafka-python's errors into ours: Transient when no broker answers, Fatal when it refuses the credentials or the rights."""
+    from kafka import errors
+
+    servers = settings.kafka.bootstrap_servers
+    try:
+        yield
+    except errors.SaslAuthenticationFailedError as error:
+        raise Fatal(f"Kafka at {servers} refuses the credentials ({type(error).__name__}): check kafka.sasl_*") from None
+    except errors.AuthorizationError as error:
+        raise Fatal(f"Kafka at {servers} denies a right ({type(error).__name__}): grant it to this principal") from None
+    except (errors.KafkaConnectionError, errors.KafkaTimeoutError, OSError) as error:
+        raise Transient(f"no Kafka broker answers at {servers}: start one or set kafka.bootstrap_servers") from error
+    except errors.KafkaError as error:
+        raise Transient(f"Kafka at {servers} answers with {type(error).__name__}: look into the broker's log") from error
+
+
+@contextmanager
+def admin_client(settings: Settings) -> Iterator[Any]:
+    """A connected kafka-python admin client, with errors as in `kafka_errors`."""
+    from kafka.admin import KafkaAdminClient
+
+    with kafka_errors(settings):
+        client = KafkaAdminClient(**kafka_python_arguments(settings))
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def describe(settings: Settings) -> list[TopicState]:
+    """What is there for each topic of the settings; creates nothing."""
+    with admin_client(settings) as admin:
+        return _describe(admin, topic_specs(settings))
+
+
+def _describe(admin: Any, specs: Sequence[TopicSpec]) -> list[TopicState]:
+    # all topics, not by name: a broker that creates topics on first sight must not create ours with its own partition count
+    existing = set(admin.list_topics())
+    names = [spec.name for spec in specs if spec.name in existing]
+    found = {topic["name"]: topic for topic in (admin.describe_topics(names) if names else []) if topic.get("error_code", 0) == 0}
+    states = []
+    for spec in specs:
+        topic = found.get(spec.name)
+        if topic is None:
+            states.append(TopicState(spec, None, None))
+        else:
+            states.append(TopicState(spec, len(topic["partitions"]), _topic_id(topic, admin)))
+    return states
+
+
+def _topic_id(topic: dict[str, Any], admin: Any) -> str:
+    raw = topic.get("topic_id")
+    hexadecimal = str(raw or "").replace("-", "")
+    if hexadecimal.strip("0"):
+        return hexadecimal
+    # Before Kafka 2.8 a topic has no id. Name and cluster are then all there is: a recreated topic goes unnoticed until its end is below
+    # a watermark.
+    cluster = admin.describe_cluster().get("cluster_id") or "-"
+    return f"{cluster}/{topic['name']}"
+
+
+def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState]:
+    """Create the topics that are missing, wait until every partition has a leader, check the others. Safe to run by several at once.
+
+    Raises: Fatal naming the first difference (partition count, replication factor impossible), Transient when no broker answers.
+    """
+    from kafka import errors
+
+    specs = topic_specs(settings)
+    with admin_client(settings) as admin:
+        missing = [state.spec for state in _describe(admin, specs) if state.partitions is None]
+        for spec in missing:
+            try:
+                admin.create_topics(
+                    {
+                        spec.name: {
+                            "num_partitions": spec.partitions,
+                            "replication_factor": settings.topics.replication_factor,
+                            "configs": dict(spec.configs),
+                        }
+                    }
+                )
+                log.info("created topic %s with %d partitions", spec.name, spec.partitions)
+            except errors.TopicAlreadyExistsError:
+                pass  # somebody else was faster; the check below compares what they made
+            except errors.InvalidReplicationFactorError:
+                raise Fatal(
+                    f"topic {spec.name}: the cluster has fewer brokers than topics.replication_factor "
+                    f"{settings.topics.replication_factor}: lower it or add brokers"
+                ) from None
+            except errors.BrokerResponseError as error:
+                raise Fatal(f"topic {spec.name} ({spec.role}) cannot be created: {type(error).__name__}") from None
+        admin.wait_for_topics([spec.name for spec in specs], timeout_ms=int(timeout_s * 1000))
+        states = _describe(admin, specs)
+    for state in states:
+        if state.problem is not None:
+            raise Fatal(state.problem)
+    return states
+
+
+def topic_ids(settings: Settings) -> dict[str, str]:
+    """Topic name ▸ id (32 hex digits of the topic's UUID; cluster and name where the broker has no ids). Only topics that exist."""
+    return {state.spec.name: state.topic_id for state in describe(settings) if state.topic_id is not None}
+
+
+def start_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """(topic, partition) ▸ first offset still there. Raises Fatal when a topic does not exist, Transient when no broker answers."""
+    from kafka.admin import OffsetSpec
+
+    return _listed_offsets(settings, topics, OffsetSpec.EARLIEST)
+
+
+def end_offsets(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], int]:
+    """(topic, partition) ▸ next offset to be written. Raises Fatal when a topic does not exist, Transient when no broker answers.
+
+    ListOffsets is only the start: Tansu 0.6 answers it with the first offset of the last batch, plus one. The high watermark that comes
+    with a fetch is right everywhere, so each partition is fetched once from where ListOffsets points.
+    """
+    from kafka.admin import OffsetSpec
+
+    listed = _listed_offsets(settings, topics, OffsetSpec.LATEST)
+    return _high_watermarks(settings, listed, timeout_s) if listed else {}
+
+
+def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any) -> dict[tuple[str, int], int]:
+    from kafka import TopicPartition
+
+    with admin_client(settings) as admin:
+        existing = set(admin.list_topics())
+        for topic in topics:
+            if topic not in existing:
+                raise Fatal(f"topic {topic} is missing: run `recsys topics create`")
+        wanted = {
+            TopicPartition(topic["name"], partition["partition_index"]): spec
+            for topic in admin.describe_topics(list(topics))
+            for partition in topic["partitions"]
+        }
+        found = admin.list_partition_offsets(wanted)
+    return {(at.topic, at.partition): position.offset for at, position in found.items()}
+
+
+def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], timeout_s: float) -> dict[tuple[str, int], int]:
+    from kafka import KafkaConsumer, TopicPartition
+
+    with kafka_errors(settings):
+        consumer = KafkaConsumer(
+            **kafka_python_arguments(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=65_536,  # only the watermark is wanted; one record comes even if it is larger
+            auto_offset_reset="latest",
+        )
+        try:
+            places = [TopicPartition(topic, partition) for topic, partition in listed]
+            consumer.assign(places)
+            for place in places:
+                consumer.seek(place, listed[(place.topic, place.partition)])
+            ends: dict[tuple[str, int], int] = {}
+            deadline = time.monotonic() + timeout_s
+            while len(ends) < len(places):
+                if time.monotonic() > deadline:
+                    silent = len(places) - len(ends)
+                    raise Transient(f"{silent} partitions have not answered within {timeout_s:g} s: look into the broker's log")
+                consumer.poll(timeout_ms=100)
+                for place in places:
+                    seen = consumer.highwater(place)
+                    if seen is not None:
+                        ends[(place.topic, place.partition)] = max(seen, listed[(place.topic, place.partition)])
+                        consumer.pause(place)
+            return ends
+        finally:
+            consumer.close()
+
+
+def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
+    """Partition ▸ records that the group has not committed yet (all of them where it never committed)."""
+    with admin_client(settings) as admin:
+        groups = admin.list_group_offsets([group_id])
+    committed = {at.partition: position.offset for at, position in groups.get(group_id, {}).items() if at.topic == topic}
+    ends = end_offsets(settings, [topic])
+    starts = start_offsets(settings, [topic])
+    return {p: end - max(committed.get(p, 0), starts[(t, p)]) for (t, p), end in ends.items()}
+
+
+async def provision_async(settings: Settings) -> list[TopicState]:
+    """`provision` in a thread."""
+    return await asyncio.to_thread(provision, settings)
+
+
+async def topic_ids_async(settings: Settings) -> dict[str, str]:
+    """`topic_ids` in a thread."""
+    return await asyncio.to_thread(topic_ids, settings)
+
+
+async def end_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """`end_offsets` in a thread."""
+    return await asyncio.to_thread(end_offsets, settings, topics)
