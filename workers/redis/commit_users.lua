@@ -1,0 +1,23 @@
+-- commit_users: write one partition's users and move its watermark, if the watermark is still what the writer read.
+-- KEYS    1: the partition's watermark; then U user rows, then A duplicate chunks to append to, then duplicate chunks to delete
+-- ARGV    1: topic id; 2: expected last applied offset (-1: none); 3: new last applied offset; 4: U; 5: A; then U values, then A appendices
+-- RETURNS nil when committed, else the stored watermark ('' when there is none) and nothing is written
+-- COST    O(U + bytes)
+local function commit_users(keys, args)
+  local stored = redis.call('GET', keys[1])
+  local expected = args[2] ~= '-1' and args[1] .. ':' .. args[2]
+  if stored ~= expected then return stored or '' end
+
+  local n_users, n_appends = tonumber(args[4]), tonumber(args[5])
+  for i = 1, n_users do
+    redis.call('SET', keys[1 + i], args[5 + i])
+  end
+  for i = n_users + 1, n_users + n_appends do
+    redis.call('APPEND', keys[1 + i], args[5 + i])
+  end
+  for i = n_users + n_appends + 2, #keys do
+    redis.call('UNLINK', keys[i])
+  end
+  if args[3] ~= '-1' then redis.call('SET', keys[1], args[1] .. ':' .. args[3]) end
+  return nil
+end

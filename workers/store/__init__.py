@@ -1,0 +1,61 @@
+"""The state store: `open_store(settings)` connects to Redis, `StateStore` says what it does, `layout_of(settings)` what is fixed in it."""
+
+from __future__ import annotations
+
+from workers.settings import Settings
+from workers.store.memory import MemoryStore
+from workers.store.port import (
+    ApplyStatus,
+    CommitResult,
+    Compaction,
+    GroupDeltas,
+    GroupResult,
+    ItemRecord,
+    Layout,
+    ProfileRecord,
+    Range,
+    RowAddress,
+    RowId,
+    RowTail,
+    ServerIdentity,
+    StateStore,
+    TailKind,
+    UserCommit,
+    Watermark,
+)
+from workers.store.redis_store import RedisStore
+
+__all__ = [
+    "ApplyStatus",
+    "CommitResult",
+    "Compaction",
+    "GroupDeltas",
+    "GroupResult",
+    "ItemRecord",
+    "Layout",
+    "MemoryStore",
+    "ProfileRecord",
+    "Range",
+    "RedisStore",
+    "RowAddress",
+    "RowId",
+    "RowTail",
+    "ServerIdentity",
+    "StateStore",
+    "TailKind",
+    "UserCommit",
+    "Watermark",
+    "layout_of",
+    "open_store",
+]
+
+
+def layout_of(settings: Settings) -> Layout:
+    """The layout that the settings ask for; an epoch is one half-life, in whole seconds."""
+    state = settings.state
+    return Layout(settings.topics.partitions, state.item_groups, round(state.half_life_days * 86_400), state.duplicate_chunk)
+
+
+def open_store(settings: Settings) -> StateStore:
+    """A store on the settings' Redis; nothing is connected before `await store.open(layout_of(settings))`."""
+    return RedisStore(settings.redis)

@@ -1,0 +1,217 @@
+"""One attempt at a batch of commands on one Redis or a Redis Cluster, and what its failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from redis import exceptions as failures
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from workers.errors import Fatal, Transient, WorkerError
+from workers.settings import RedisSettings
+from workers.store.functions import Library
+
+Argument = str | bytes | int
+CONNECT_TIMEOUT_S = 5.0
+"""A server that does not take a connection within this is away; longer waits are the caller's backoff."""
+_CAUGHT = (
+    failures.ConnectionError,
+    failures.TimeoutError,
+    failures.ResponseError,
+    failures.ClusterError,
+    failures.RedisClusterException,
+    failures.InvalidResponse,
+    OSError,
+)
+
+
+class Command(NamedTuple):
+    """A command and one of the keys it names, which says the cluster node that serves it."""
+
+    key: str
+    args: tuple[Argument, ...]
+
+
+def call(function: str, keys: Sequence[str], *args: Argument, read_only: bool = False) -> Command:
+    """FCALL of a function by its server-side name."""
+    return Command(keys[0], ("FCALL_RO" if read_only else "FCALL", function, len(keys), *keys, *args))
+
+
+# Server's error code ▸ what it means and what to do. Codes that redis-py turns into classes carry them as `status_code`.
+_TRANSIENT_CODES = {
+    "LOADING": "is still loading its data: wait until it has",
+    "READONLY": "is a replica, a failover may be under way: wait, or point redis.url at the primary",
+    "CLUSTERDOWN": "cluster is down, a slot has no node: restore the missing node",
+    "MASTERDOWN": "has lost its primary: restore it or promote a replica",
+    "TRYAGAIN": "cluster is moving slots: wait until it has",
+    "MOVED": "cluster is moving slots: wait until it has",
+    "ASK": "cluster is moving slots: wait until it has",
+    "OOM": "is out of memory: raise maxmemory or remove data (maxmemory-policy must be noeviction)",
+    "BUSY": "is busy with a long function or script: wait, or end it with FUNCTION KILL",
+    "NOREPLICAS": "has too few replicas for min-replicas-to-write: restore them",
+    "MISCONF": "cannot write its snapshot to disk and refuses writes: free the disk, see its log",
+}
+_FATAL_CODES = {
+    "WRONGPASS": "refuses the user or password: set redis.username and redis.password, or redis.url",
+    "NOAUTH": "wants a password: set redis.password or redis.url",
+    "NOPERM": "does not permit a command or key to this user: give it read, write, FUNCTION, FCALL, INFO and SCAN on the namespace",
+    "WRONGTYPE": "holds a key of another type under this namespace: choose another redis.namespace",
+    "CROSSSLOT": "refuses keys of several slots: report this as a defect",
+}
+
+
+def is_missing_function(result: Any) -> bool:
+    return isinstance(result, failures.ResponseError) and "function not found" in str(result).lower()
+
+
+def translate(error: BaseException, *, cluster: bool) -> WorkerError:
+    """Transient or Fatal, with the remedy and without the server's words: they may quote arguments, which may be personal."""
+    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    if isinstance(error, failures.MovedError) and not cluster:
+        return Fatal("Redis is a cluster: set redis.cluster to true")
+    if code in _TRANSIENT_CODES:
+        return Transient(f"Redis {_TRANSIENT_CODES[code]}")
+    if code in _FATAL_CODES:
+        return Fatal(f"Redis {_FATAL_CODES[code]}")
+    if isinstance(error, failures.AuthenticationError):
+        return Fatal("Redis refuses the user or password: set redis.username and redis.password, or redis.url")
+    if isinstance(error, failures.RedisClusterException) and "cluster mode is not enabled" in str(error).lower():
+        return Fatal("Redis is not a cluster: set redis.cluster to false")
+    if is_missing_function(error):
+        return Transient("Redis lost the function library between two calls: it is loaded again with the next call")
+    if isinstance(error, (failures.TimeoutError, TimeoutError)):
+        return Transient("Redis did not answer within redis.timeout_s: see its load and slow log")
+    if isinstance(error, failures.ClusterError):
+        return Transient("the Redis cluster is not reachable as a whole: see CLUSTER INFO")
+    if isinstance(error, failures.ResponseError):
+        if "unknown command" in str(error).lower() or "unknown subcommand" in str(error).lower():
+            return Fatal("the server knows no functions: use Redis 7 or newer, or Valkey")
+        said = code if code.isupper() else "an error"
+        return Fatal(f"Redis refused a command with {said}: see the server's log, then run `recsys doctor`")
+    return Transient(f"Redis is not reachable ({type(error).__name__}): check that it runs, redis.url and the network")
+
+
+class Link:
+    """A pool of connections. Nothing is retried but functions that the server does not know: they are loaded once, then called again."""
+
+    def __init__(self, settings: RedisSettings, library: Library) -> None:
+        self.library = library
+        self.cluster = settings.cluster
+        self._loading = asyncio.Lock()
+        url = settings.url.get_secret_value()
+        options: dict[str, Any] = {
+            "protocol": 3,
+            "socket_timeout": settings.timeout_s,
+            "socket_connect_timeout": min(settings.timeout_s, CONNECT_TIMEOUT_S),
+            "retry": Retry(NoBackoff(), 0),
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+        if settings.username is not None:
+            options["username"] = settings.username
+        if settings.password is not None:
+            options["password"] = settings.password.get_secret_value()
+        if settings.ssl_ca_certs is not None:
+            options["ssl_ca_certs"] = str(settings.ssl_ca_certs)
+        try:
+            self._client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
+        except (ValueError, failures.RedisClusterException):
+            raise Fatal("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// for TLS or unix:///path") from None
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Answers in the order of the commands. Raises Transient or Fatal for the first that failed; others may have been carried out."""
+        results = await self._attempt(commands)
+        missing = [i for i, result in enumerate(results) if is_missing_function(result)]
+        if missing:
+            await self.load()
+            again = await self._attempt([commands[i] for i in missing])
+            for i, result in zip(missing, again, strict=True):
+                results[i] = result
+        for result in results:
+            if isinstance(result, BaseException):
+                await self._forget_topology(result)
+                raise translate(result, cluster=self.cluster) from None
+        return results
+
+    async def one(self, key: str, *args: Argument) -> Any:
+        return (await self.run([Command(key, args)]))[0]
+
+    async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            if self.cluster:
+                await self._client.initialize()
+                for key, args in commands:
+                    # naming the node spares a COMMAND GETKEYS that would carry the whole call a second time
+                    pipeline.execute_command(*args, target_nodes=self._client.get_node_from_key(key))
+            else:
+                for _, args in commands:
+                    pipeline.execute_command(*args)
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+            return results
+        except _CAUGHT as error:
+            await self._forget_topology(error)
+            raise translate(error, cluster=self.cluster) from None
+
+    async def _forget_topology(self, error: BaseException) -> None:
+        """After a failure that may mean another node serves a slot now, the next call asks the cluster again."""
+        moved = (failures.ReadOnlyError, failures.ClusterDownError, failures.MovedError)
+        if self.cluster and (isinstance(error, moved) or not isinstance(error, failures.ResponseError)):
+            await self._client.aclose()
+
+    async def on_primaries(self, *args: Argument) -> list[Any]:
+        """One command on each primary, ordered by address."""
+        try:
+            if not self.cluster:
+                return [await self._client.execute_command(*args)]
+            await self._client.initialize()
+            nodes = sorted(self._client.get_primaries(), key=lambda node: str(node.name))
+            return [await self._client.execute_command(*args, target_nodes=[node]) for node in nodes]
+        except _CAUGHT as error:
+            await self._forget_topology(error)
+            raise translate(error, cluster=self.cluster) from None
+
+    async def scan(self, key: str, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """Keys by pattern on the node that serves `key`, a page at a time."""
+        cursor = 0
+        while True:
+            try:
+                target: dict[str, Any] = {}
+                if self.cluster:
+                    await self._client.initialize()
+                    target["target_nodes"] = [self._client.get_node_from_key(key)]
+                answer = await self._client.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", count, **target)
+            except _CAUGHT as error:
+                await self._forget_topology(error)
+                raise translate(error, cluster=self.cluster) from None
+            if isinstance(answer, dict):  # a cluster client answers by node
+                answer = next(iter(answer.values()))
+            cursor, page = int(answer[0]), answer[1]
+            yield page
+            if cursor == 0:
+                return
+
+    async def load(self) -> None:
+        """Load the library on every primary."""
+        async with self._loading:
+            await self.on_primaries("FUNCTION", "LOAD", "REPLACE", self.library.source)
+
+    async def libraries(self) -> list[tuple[str, ...]]:
+        """Names of the recommender's libraries on each primary, this version's and others."""
+        answers = await self.on_primaries("FUNCTION", "LIST", "LIBRARYNAME", "recsys_*")
+        return [tuple(sorted(_library_name(entry) for entry in answer)) for answer in answers]
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _library_name(entry: Any) -> str:
+    fields = entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+    name = fields.get(b"library_name", fields.get("library_name"))
+    return name.decode() if isinstance(name, bytes) else str(name)

@@ -1,0 +1,81 @@
+"""Names of everything kept in Redis. Each key carries one hash tag, so that what changes together lies in one cluster slot."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator
+
+from workers.store.port import RowId
+
+N_SLOTS = 16_384
+
+
+def hash_slot(key: str) -> int:
+    """Redis Cluster slot of a key: CRC-16/XMODEM of its first non-empty `{tag}`, or of all of it, modulo 16384 (cluster specification)."""
+    hashed = key.encode()
+    start = hashed.find(b"{")
+    if start >= 0:
+        stop = hashed.find(b"}", start + 1)
+        if stop > start + 1:
+            hashed = hashed[start + 1 : stop]
+    return binascii.crc_hqx(hashed, 0) % N_SLOTS
+
+
+class Keys:
+    """Key names under one namespace (letters, digits, `_`, `.`, `-`)."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        meta, index = f"{{{namespace}:meta}}:", f"{{{namespace}:index}}:"
+        self.layout = meta + "layout"
+        self.models = meta + "models"
+        self.model_orders = meta + "model_orders"
+        self.ids = index + "ids"
+        self.names = index + "names"
+        self.changes = index + "changes"
+        self.version = index + "version"
+
+    def _group(self, group: int) -> str:
+        return f"{{{self.namespace}:g{group}}}:"
+
+    def _partition(self, partition: int) -> str:
+        return f"{{{self.namespace}:p{partition}}}:"
+
+    def group_watermarks(self, group: int) -> str:
+        return self._group(group) + "wm"
+
+    def items(self, group: int) -> str:
+        return self._group(group) + "items"
+
+    def rows(self, group: int, row_ids: list[RowId]) -> list[str]:
+        """Keys of rows of one group."""
+        prefix = self._group(group)
+        return [f"{prefix}{kind}:{span}:{number}" for kind, span, number in row_ids]
+
+    def partition_watermark(self, partition: int) -> str:
+        return self._partition(partition) + "wm"
+
+    def users_prefix(self, partition: int) -> str:
+        return self._partition(partition) + "u:"
+
+    def users(self, partition: int, user_ids: list[str]) -> list[str]:
+        prefix = self.users_prefix(partition)
+        return [prefix + user_id for user_id in user_ids]
+
+    def duplicates(self, partition: int, chunk: int) -> str:
+        return f"{self._partition(partition)}dup:{chunk}"
+
+    def profile(self, partition: int, user_id: str) -> str:
+        return f"{self._partition(partition)}profile:{user_id}"
+
+    def patterns(self, *, groups: int, partitions: int) -> Iterator[tuple[str, list[str]]]:
+        """Hash tag and one example of every key under it; what a function names together must come from one tag."""
+        yield f"{self.namespace}:meta", [self.layout, self.models, self.model_orders]
+        yield f"{self.namespace}:index", [self.ids, self.names, self.changes, self.version]
+        for group in range(groups):
+            rows = self.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "hour", 500_000)])
+            yield f"{self.namespace}:g{group}", [self.group_watermarks(group), self.items(group), *rows]
+        for partition in range(partitions):
+            users = self.users(partition, ["u1", "{other}:u", "}{", "ü b"])
+            others = [self.partition_watermark(partition), self.duplicates(partition, 7), self.profile(partition, "{x}y")]
+            yield f"{self.namespace}:p{partition}", [*users, *others]

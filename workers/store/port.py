@@ -1,0 +1,284 @@
+"""The state store as workers see it: what is stored, and what each step may assume. Adapters: `redis_store`, and `memory` for tests.
+
+Order of a batch: `apply_items` on every item group, again with recut ranges where a group answers `straddled`, then `commit_users`.
+A crash anywhere leaves a state from which a replay with any other batch cuts ends at the same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+LAYOUT_VERSION = 1
+"""Version of keys and packed values in the store; another version refuses to start."""
+
+RowId = tuple[str, int | str, int]
+"""("c", epoch, item number): co-occurrence row; ("pop", window, bucket): popularity row of the group it lies in."""
+RowAddress = tuple[int, RowId]
+"""(item group, row)."""
+
+
+class Watermark(NamedTuple):
+    """How far a partition of the events topic has been applied: everything up to `last_applied_offset`."""
+
+    topic_id: str
+    last_applied_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is fixed for the life of the state. `duplicate_chunk` is in offsets, `epoch_s` in seconds of event time."""
+
+    partitions: int
+    item_groups: int
+    epoch_s: int
+    duplicate_chunk: int
+    layout_version: int = LAYOUT_VERSION
+
+
+class Range(NamedTuple):
+    """Offsets `first`..`last` (inclusive) of a partition, derived from the state as of offset `base` < `first` (-1: the empty state)."""
+
+    partition: int
+    topic_id: str
+    base: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDeltas:
+    """Records to append to rows of one item group.
+
+    `ends` is little-endian u32, one a row, ascending: where the row's records end in `payload`, in bytes; `payload` holds 8-byte records
+    (`recsys.rows`). No rows is allowed: the group's watermarks move all the same.
+    """
+
+    group: int
+    row_ids: list[RowId] = field(default_factory=list)
+    ends: bytes = b""
+    payload: bytes = b""
+
+    def __post_init__(self) -> None:
+        last_end = int.from_bytes(self.ends[-4:], "little")
+        if len(self.ends) != 4 * len(self.row_ids) or last_end != len(self.payload) or len(self.payload) % 8:
+            sizes = f"{len(self.row_ids)} rows, {len(self.ends)} bytes of ends, last end {last_end}, {len(self.payload)} bytes of payload"
+            raise ValueError(f"deltas do not fit together: {sizes}")
+
+
+class ApplyStatus(StrEnum):
+    APPLIED = "applied"
+    """Every range was new; all of it is applied."""
+    SKIPPED = "skipped"
+    """Every range was applied before; nothing changed."""
+    STRADDLED = "straddled"
+    """Some of it was applied before, nothing changed: cut each range at its watermark and send the rest again."""
+    GAP = "gap"
+    """The group's watermark is below `base`, nothing changed: state was lost (failover), replay from the lowest watermark."""
+    TOPIC_CHANGED = "topic_changed"
+    """A watermark is of another topic id, nothing changed: the topic was made anew, the state must be dropped by a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """Answer of one item group. `row_lengths` (bytes, u32 each, in the order of the deltas) is filled when applied.
+
+    `watermarks` are those found before the call, by source partition; None: the partition was never applied to this group.
+    """
+
+    group: int
+    status: ApplyStatus
+    row_lengths: bytes
+    watermarks: dict[int, Watermark | None]
+
+
+@dataclass(frozen=True, slots=True)
+class UserCommit:
+    """Users of one partition to write when its watermark still is `expected_last` (-1: none yet), which then moves to `new_last`.
+
+    `duplicate_chunks` maps chunk (offset // `Layout.duplicate_chunk`) to packed u64 hashes to append; chunks older than the one before
+    that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark.
+    """
+
+    partition: int
+    topic_id: str
+    expected_last: int
+    new_last: int
+    rows: Mapping[str, bytes]
+    duplicate_chunks: Mapping[int, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.new_last < self.expected_last or self.expected_last < -1:
+            raise ValueError(f"a watermark only moves forward: partition {self.partition}, from {self.expected_last} to {self.new_last}")
+
+
+class CommitResult(NamedTuple):
+    """`current` is the watermark afterwards: the new one when committed, another worker's (or None) when fenced."""
+
+    partition: int
+    committed: bool
+    current: Watermark | None
+
+
+class TailKind(StrEnum):
+    TAIL = "tail"
+    """`content` is what follows the known length; empty when nothing was appended."""
+    FULL = "full"
+    """The row was compacted, cut or never known: `content` is the whole row."""
+    MISSING = "missing"
+
+
+class RowTail(NamedTuple):
+    kind: TailKind
+    content: bytes
+
+
+class Compaction(NamedTuple):
+    """`bytes_read` counts the header; `new_body` has none (`recsys.rows.compact`)."""
+
+    row_id: RowId
+    generation: int
+    bytes_read: int
+    new_body: bytes
+
+
+class ItemRecord(NamedTuple):
+    """One record of the items topic; `content` is JSON, None removes the item."""
+
+    number: int
+    partition: int
+    source_offset: int
+    content: bytes | None
+
+
+class ProfileRecord(NamedTuple):
+    """One record of the users topic; `content` is JSON, None removes the profile."""
+
+    partition: int
+    user_id: str
+    source_offset: int
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """One primary. `run_id` changes with a restart, `replication_id` with a failover too: then drop every cached row and pending
+    compaction, and seek back to the watermarks. `libraries` are the recommender's function libraries, one for each version in use."""
+
+    run_id: str
+    replication_id: str
+    role: str
+    server: str
+    version: str
+    used_memory_bytes: int
+    maxmemory_bytes: int
+    maxmemory_policy: str
+    libraries: tuple[str, ...]
+
+
+class StateStore(Protocol):
+    """State of the recommender. Every method raises Transient when the server is away or busy (one attempt, all calls may be repeated)
+    and Fatal when a person must act; `open` comes first."""
+
+    async def open(self, layout: Layout) -> None:
+        """Load the functions and write the layout, or compare it. Raises Fatal naming what differs and the remedy."""
+        ...
+
+    async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
+        """User watermark of each partition: the low-water mark of all its state."""
+        ...
+
+    async def group_watermarks(self, group: int) -> dict[int, Watermark]:
+        """One item group's watermarks by source partition."""
+        ...
+
+    async def item_numbers(self, item_ids: Sequence[str]) -> list[int]:
+        """Number of each id; new ids get the next numbers in the order given."""
+        ...
+
+    async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
+        """Number of each id, None for an id never seen; assigns nothing."""
+        ...
+
+    async def item_names(self, start: int = 0) -> list[str]:
+        """Item ids by number, from number `start` to the newest."""
+        ...
+
+    async def read_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
+        """Packed rows of users of one partition."""
+        ...
+
+    async def read_users_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
+        """`read_users` of several partitions in one round trip."""
+        ...
+
+    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas]) -> list[GroupResult]:
+        """Append each group's records, all or nothing a group, if all ranges are new to it; groups at once, in one round trip."""
+        ...
+
+    async def commit_users(self, commits: Sequence[UserCommit]) -> list[CommitResult]:
+        """Compare-and-set of each partition's users and watermark; partitions in one round trip.
+
+        A call repeated after Transient may find its own commit: then `committed` is False and `current` equals what it wanted.
+        """
+        ...
+
+    async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
+        """Packed u64 hashes of each chunk; empty where there are none."""
+        ...
+
+    async def read_rows(self, rows: Sequence[RowAddress]) -> list[bytes | None]: ...
+
+    async def read_row_tails(self, rows: Sequence[tuple[RowAddress, int, int]]) -> list[RowTail]:
+        """What was appended since: rows as (address, known generation, known length in bytes with header)."""
+        ...
+
+    async def compact_rows(self, group: int, compactions: Sequence[Compaction]) -> list[int]:
+        """Replace what was read by its sums; the new length of each row in bytes, 0 where it had changed and was left alone."""
+        ...
+
+    async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
+        """Delete rows, freeing memory in the background; how many there were."""
+        ...
+
+    async def upsert_items(self, records: Sequence[ItemRecord]) -> int:
+        """Store catalogue records (newest source offset wins) and bump the catalogue version; how many are what is stored now."""
+        ...
+
+    async def changed_items(self, since_version: int) -> tuple[int, list[int]]:
+        """Catalogue version, and the items changed after `since_version` (all, if the store is behind it: state was lost)."""
+        ...
+
+    async def read_items(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """Item JSON; None if unknown or removed."""
+        ...
+
+    async def upsert_profile(self, record: ProfileRecord) -> bool:
+        """Store a profile unless a newer one is there; True if it is what is stored now."""
+        ...
+
+    async def upsert_profiles(self, records: Sequence[ProfileRecord]) -> list[bool]: ...
+
+    async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]: ...
+
+    async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
+        """Make an announcement (JSON) the serving one of its kind, unless one of a higher order is; True if it serves now."""
+        ...
+
+    async def serving(self) -> dict[str, bytes]:
+        """Serving announcement of each model kind."""
+        ...
+
+    def scan_users(self, partition: int) -> AsyncIterator[str]:
+        """User ids of a partition, in no order; an id may come twice, or not at all if written meanwhile."""
+        ...
+
+    async def ping(self) -> None: ...
+
+    async def server_identity(self) -> list[ServerIdentity]:
+        """Each primary, one without a cluster."""
+        ...
+
+    async def close(self) -> None: ...
