@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import PairWeights, Pairs, derive_pairs
-from recsys.deltas import WEIGHT_ONE, GroupDelta, group_deltas
+from recsys.deltas import WEIGHT_ONE, GroupDelta, RowSlices, group_deltas
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
 from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
@@ -184,15 +184,23 @@ class Engine:
         """Add deltas to neighbours and popularity; rows that are not held are passed over."""
         for delta in deltas:
             for part in delta.slices:
-                kind, where, bucket = part.rows[0]
-                values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
-                if kind == "pop":
-                    self.popularity.add(str(where), bucket, part.neighbours, values)
-                    continue
-                epoch = int(where)
-                self.advance_epoch(epoch)
-                rows = np.repeat(part.numbers, np.diff(part.ends, prepend=0)).astype(np.uint32)
-                self.neighbours.add(rows, part.neighbours, values * np.float32(self.epoch_factor(epoch)))
+                self.learn_rows(part)
+
+    def learn_rows(self, part: RowSlices, chosen: NDArray[np.bool_] | None = None) -> None:
+        """Add one kind of row's appends, of all rows or of those `chosen` (R,)."""
+        kind, where, bucket = part.rows[0]
+        values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
+        neighbours = part.neighbours
+        sizes = np.diff(part.ends, prepend=0)
+        if chosen is not None:
+            records = np.repeat(chosen, sizes)
+            values, neighbours = values[records], neighbours[records]
+        if kind == "pop":
+            self.popularity.add(str(where), bucket, neighbours, values)
+            return
+        self.advance_epoch(int(where))
+        numbers, sizes = (part.numbers, sizes) if chosen is None else (part.numbers[chosen], sizes[chosen])
+        self.neighbours.add(np.repeat(numbers, sizes).astype(np.uint32), neighbours, values * np.float32(self.epoch_factor(int(where))))
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 

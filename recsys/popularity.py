@@ -60,6 +60,20 @@ class Popularity:
                 del kept[old]
         kept[bucket][items] += counts
 
+    def put(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:
+        """Replace the counts of distinct `items` (n,) in one bucket, as `add` would have summed them."""
+        self.add(window, bucket, items, counts - self._held(window, bucket)[items])
+
+    def holds(self, window: str, bucket: int) -> bool:
+        """Whether the bucket still counts."""
+        return window == "all" or bucket > self.newest_bucket(window) - LIVE_BUCKETS[window]
+
+    def _held(self, window: str, bucket: int) -> F32:
+        if window == "all":
+            return self.all_time
+        kept = self._buckets[window].get(bucket)
+        return np.zeros_like(self.all_time) if kept is None else kept
+
     def window(self, window: str) -> F32:
         """Sum over the live buckets of a window, (C,)."""
         total = np.zeros_like(self.all_time)

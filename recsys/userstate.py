@@ -8,7 +8,7 @@ u16, scale f32 and i8 × d. A history is oldest first. `older` are items that le
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,6 +118,10 @@ class UserTable:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def __iter__(self) -> Iterator[str]:
+        """Ids of the users held, least recently used first."""
+        return iter(self._slots)
+
     def __contains__(self, user_id: str) -> bool:
         return user_id in self._slots
 
@@ -180,7 +184,7 @@ class UserTable:
         event = np.where(from_old, 0, starts[:, None] + columns - length)
         old = np.where(from_old, columns, 0)
         for table, new in ((self.items, items), (self.times_s, times_s), (self.weights, weights)):
-            table[slots] = np.where(from_old, table[slots[:, None], old], new[event])  # type: ignore[index]
+            table[slots] = np.where(from_old, table[slots[:, None], old], new[event])
         self.lengths[slots] = np.minimum(total, length)
 
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from recsys.engine import EngineConfig
 from recsys.ranking import CooccurrenceReading
+from recsys.weights import WeightTable
+from schemas.events import EVENT_TYPES, EventType
 from workers.settings import Settings
 
 DAY_S = 86_400
@@ -24,4 +26,15 @@ def engine_config(settings: Settings) -> EngineConfig:
         exploration_slots=lists.exploration_slots,
         new_s=lists.new_days * DAY_S,
         seed=lists.seed,
+    )
+
+
+def weight_table(settings: Settings) -> WeightTable:
+    """The weights of events behind these settings."""
+    weights = settings.weights
+    return WeightTable(
+        by_type=tuple(0.0 if kind is EventType.RATING else float(getattr(weights, kind.value)) for kind in EVENT_TYPES),
+        rating_code=EventType.RATING.code,
+        rating_neutral=weights.rating_neutral,
+        rating_best=weights.rating_best,
     )

@@ -1,0 +1,285 @@
+"""Keeping the engine's item state in step with Redis.
+
+Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append of this
+worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice; with several,
+what the others wrote is in after `staleness_s` at the latest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys import rows
+from recsys.deltas import WEIGHT_ONE, WINDOWS_S, GroupDelta, RowSlices
+from recsys.engine import Engine
+from recsys.popularity import LIVE_BUCKETS
+from workers.store.port import Compaction, GroupResult, RowAddress, RowId, StateStore, TailKind
+
+I64 = NDArray[np.int64]
+
+HEADER_BYTES = 8
+RECORD_BYTES = 8
+COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
+"""A row is compacted once it is longer than twice its compacted length and this."""
+COMPACT_ROWS = 256
+"""Rows compacted in one go, so that a batch never waits long behind it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Up to which byte a row is in the engine. `base` is its compacted length in bytes."""
+
+    generation: int
+    length: int
+    base: int
+
+
+class ItemMirror:
+    """The engine's neighbours and popularity, read from and kept in step with the state store."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        engine: Engine,
+        *,
+        live_epochs: int,
+        max_neighbours: int,
+        staleness_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._engine = store, engine
+        self._live_epochs, self._max_neighbours, self._staleness_s = live_epochs, max_neighbours, staleness_s
+        self._clock = clock
+        self._held: dict[RowAddress, _Held] = {}
+        self._dirty: set[RowAddress] = set()
+        self._long: set[RowAddress] = set()
+        self._synced_s: NDArray[np.float64] = np.zeros(0)
+        self._popularity_synced_s = float("-inf")
+        self.newest_s = 0
+
+    def clear(self) -> None:
+        """Hold nothing: the state in Redis may have changed under us."""
+        self._engine.neighbours.clear()
+        self._engine.popularity.clear()
+        self._engine.newest_epoch = -1
+        self._held.clear()
+        self._dirty.clear()
+        self._long.clear()
+        self._popularity_synced_s = float("-inf")
+
+    async def advance(self, newest_s: int) -> None:
+        """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
+        self.newest_s = max(self.newest_s, newest_s)
+        self._engine.advance_epoch(self.newest_s // self._engine.config.epoch_s)
+        wanted = [address for address in self._popularity_rows() if address not in self._held]
+        if wanted:
+            await self._load_popularity(wanted)
+
+    def absorb(self, deltas: Sequence[GroupDelta], results: Sequence[GroupResult]) -> None:
+        """Take in what this worker appended; `results` are the store's answers to these deltas, group by group, all applied."""
+        for group, (delta, result) in enumerate(zip(deltas, results, strict=True)):
+            lengths = np.frombuffer(result.row_lengths, "<u4").tolist()
+            at = 0
+            for part in delta.slices:
+                self._absorb_part(group, part, lengths[at : at + len(part.rows)])
+                at += len(part.rows)
+
+    def mistrust(self, deltas: Sequence[GroupDelta]) -> None:
+        """These rows may have changed in an unknown way: read them again before use."""
+        for group, delta in enumerate(deltas):
+            self._dirty.update((group, row_id) for row_id in delta.rows if (group, row_id) in self._held)
+
+    async def refresh(self, numbers: I64) -> None:
+        """Have the rows of these items and the popularity counts, none older than the staleness bound."""
+        engine, now_s = self._engine, self._clock()
+        if len(self._synced_s) < len(engine.neighbours.loaded):
+            self._synced_s = np.pad(self._synced_s, (0, len(engine.neighbours.loaded) - len(self._synced_s)))
+        loaded = engine.neighbours.loaded[numbers]
+        await self._load(numbers[~loaded].tolist())
+        self._synced_s[numbers[~loaded]] = now_s
+        stale = loaded & (self._synced_s[numbers] < now_s - self._staleness_s)
+        addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
+        for number in numbers[stale].tolist():
+            addresses.update(dict.fromkeys((number % engine.config.item_groups, row_id) for row_id in self._row_ids(number)))
+        self._synced_s[numbers[stale]] = now_s
+        if self._popularity_synced_s < now_s - self._staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
+            self._popularity_synced_s = now_s
+            addresses.update(dict.fromkeys(self._popularity_rows()))
+        await self._read_tails(list(addresses))
+
+    async def compact(self) -> int:
+        """Replace long rows by their sums, a few hundred at most; how many were. Changes no sum."""
+        chosen = [self._long.pop() for _ in range(min(COMPACT_ROWS, len(self._long)))]
+        by_group: dict[int, list[RowAddress]] = defaultdict(list)
+        for address in chosen:
+            by_group[address[0]].append(address)
+        done = 0
+        for group, addresses in by_group.items():
+            found = await self._store.read_rows(addresses)
+            plans, kept = [], []
+            for address, row in zip(addresses, found, strict=True):
+                if row is None:
+                    continue
+                body = rows.compact(row, self._max_neighbours)
+                plans.append(Compaction(address[1], rows.parse_row(row).generation, len(row), body))
+                kept.append(address)
+            if not plans:
+                continue
+            for address, plan, length in zip(kept, plans, await self._store.compact_rows(group, plans), strict=True):
+                done += length > 0
+                self._compacted(address, plan, length)
+        return done
+
+    # -- parts ---------------------------------------------------------------------------------------------------------------------------
+
+    def _row_ids(self, number: int) -> list[RowId]:
+        """The rows of an item that still grow: the newest epoch's, and the one before for late events."""
+        newest = self._engine.newest_epoch
+        return [("c", epoch, number) for epoch in (newest - 1, newest) if epoch >= 0]
+
+    def _dirty_rows(self, numbers: Iterable[int]) -> list[RowAddress]:
+        if not self._dirty:
+            return []
+        wanted = set(numbers)
+        return [address for address in self._dirty if address[1][0] == "pop" or address[1][2] in wanted]
+
+    def _popularity_rows(self) -> list[RowAddress]:
+        groups = range(self._engine.config.item_groups)
+        row_ids: list[RowId] = [("pop", "all", 0)]
+        for window, bucket_s in WINDOWS_S.items():
+            newest = self.newest_s // bucket_s
+            row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
+        return [(group, row_id) for row_id in row_ids for group in groups]
+
+    def _absorb_part(self, group: int, part: RowSlices, lengths: list[int]) -> None:
+        engine = self._engine
+        popularity = part.rows[0][0] == "pop"
+        if not popularity:
+            engine.advance_epoch(int(part.rows[0][1]))
+        sizes = (np.diff(part.ends, prepend=0) * RECORD_BYTES).tolist()
+        chosen = np.zeros(len(sizes), np.bool_)
+        loaded = np.ones(len(sizes), np.bool_) if popularity else engine.neighbours.loaded[part.numbers]
+        for i, (row_id, length, size, has) in enumerate(zip(part.rows, lengths, sizes, loaded.tolist(), strict=True)):
+            address = (group, row_id)
+            held = self._held.get(address)
+            if held is None:
+                if length > COMPACT_SLACK_BYTES + HEADER_BYTES:
+                    self._long.add(address)
+                if not has:
+                    continue
+                held = self._held[address] = _Held(0, HEADER_BYTES, HEADER_BYTES)
+            if held.length + size == length and address not in self._dirty:
+                held.length = length
+                chosen[i] = True
+            else:
+                self._dirty.add(address)
+            if length > 2 * held.base + COMPACT_SLACK_BYTES:
+                self._long.add(address)
+        if chosen.any():
+            engine.learn_rows(part, chosen)
+
+    async def _load(self, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        engine = self._engine
+        groups, newest = engine.config.item_groups, engine.newest_epoch
+        epochs = range(max(0, newest - self._live_epochs + 1), newest + 1)
+        addresses: list[RowAddress] = [(number % groups, ("c", epoch, number)) for number in numbers for epoch in epochs]
+        found = await self._store.read_rows(addresses) if addresses else []
+        for i, number in enumerate(numbers):
+            parts = []
+            for address, row in zip(addresses[i * len(epochs) :], found[i * len(epochs) : (i + 1) * len(epochs)], strict=False):
+                self._dirty.discard(address)
+                self._held.pop(address, None)
+                if row is not None:
+                    neighbours, values = self._parsed(address, row)
+                    parts.append((neighbours, values * np.float32(engine.epoch_factor(int(address[1][1])))))
+            engine.neighbours.set_row(number, *_summed(parts))
+
+    async def _load_popularity(self, addresses: list[RowAddress]) -> None:
+        for address, row in zip(addresses, await self._store.read_rows(addresses), strict=True):
+            self._put_popularity(address, row)
+
+    def _put_popularity(self, address: RowAddress, row: bytes | None) -> None:
+        _, (_, window, bucket) = address
+        if row is None:
+            self._held[address] = _Held(0, HEADER_BYTES, HEADER_BYTES)
+        elif self._engine.popularity.holds(str(window), bucket):
+            neighbours, values = self._parsed(address, row)
+            self._make_room(neighbours)
+            self._engine.popularity.put(str(window), bucket, neighbours, values)
+
+    def _parsed(self, address: RowAddress, row: bytes) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        parsed = rows.parse_row(row)
+        self._held[address] = _Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length)
+        neighbours, sums = rows.sum_records(parsed.neighbours, parsed.weights)
+        self._make_room(neighbours)
+        return neighbours, sums.astype(np.float32) / np.float32(WEIGHT_ONE)
+
+    def _make_room(self, neighbours: NDArray[np.uint32]) -> None:
+        if len(neighbours):  # another worker may have numbered items that this one has not met
+            self._engine.ensure_items(int(neighbours.max()) + 1)
+
+    async def _read_tails(self, addresses: list[RowAddress]) -> None:
+        if not addresses:
+            return
+        engine = self._engine
+        nothing = _Held(0, HEADER_BYTES, HEADER_BYTES)
+        known = [self._held.get(address, nothing) for address in addresses]
+        asked = [(address, held.generation, held.length) for address, held in zip(addresses, known, strict=True)]
+        for address, held, tail in zip(addresses, known, await self._store.read_row_tails(asked), strict=True):
+            self._dirty.discard(address)
+            kind, where, number = address[1]
+            if tail.kind is TailKind.MISSING or (tail.kind is TailKind.TAIL and not tail.content):
+                continue
+            if tail.kind is TailKind.FULL and kind == "pop":
+                self._put_popularity(address, tail.content)
+            elif tail.kind is TailKind.FULL and held.length > HEADER_BYTES:
+                engine.neighbours.loaded[number] = False  # its older part cannot be told apart any more: load it whole when next needed
+            else:
+                content = tail.content[HEADER_BYTES:] if tail.kind is TailKind.FULL else tail.content
+                self._add_tail(address, held, tail.kind, tail.content, content)
+        reload = [a[1][2] for a in addresses if a[1][0] == "c" and not engine.neighbours.loaded[a[1][2]]]
+        await self._load(list(dict.fromkeys(reload)))
+
+    def _add_tail(self, address: RowAddress, held: _Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
+        engine, (kind, where, number) = self._engine, address[1]
+        neighbours, sums = rows.sum_records(*rows.records(body))
+        self._make_room(neighbours)
+        values = sums.astype(np.float32) / np.float32(WEIGHT_ONE)
+        if kind == "pop":
+            engine.popularity.add(str(where), number, neighbours, values)
+        else:
+            engine.neighbours.add(np.full(len(neighbours), number, np.uint32), neighbours, values * np.float32(engine.epoch_factor(int(where))))
+        if tail_kind is TailKind.FULL:
+            parsed = rows.parse_row(raw)
+            self._held[address] = _Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length)
+        else:
+            self._held[address] = _Held(held.generation, held.length + len(raw), held.base)
+
+    def _compacted(self, address: RowAddress, plan: Compaction, length: int) -> None:
+        held = self._held.get(address)
+        if length == 0 or held is None:
+            return
+        base = HEADER_BYTES + len(plan.new_body)
+        if held.generation == plan.generation and held.length >= plan.bytes_read:
+            self._held[address] = _Held(plan.generation + 1, base + held.length - plan.bytes_read, base)
+        else:
+            held.base = base
+            self._dirty.add(address)
+
+
+def _summed(parts: list[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Several rows' values added: distinct neighbours and their sums."""
+    if not parts:
+        return np.zeros(0, np.uint32), np.zeros(0, np.float32)
+    if len(parts) == 1:
+        return parts[0]
+    distinct, place = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
+    return distinct, np.bincount(place, np.concatenate([part[1] for part in parts]), len(distinct)).astype(np.float32)

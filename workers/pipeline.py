@@ -1,0 +1,474 @@
+"""One micro-batch from records to state and lists. Knows Redis through the state store, and nothing of Kafka.
+
+    decode ▸ number ▸ read users ▸ derive ▸ apply to item groups ▸ commit users ▸ rank
+
+Every step before the last two may be repeated at no harm; the two writes check the watermarks. After any error the caller calls `assign` again,
+which drops what is cached, and goes on from the offsets that it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.deltas import GroupDelta
+from recsys.engine import Derived, Engine
+from recsys.interactions import Interactions
+from recsys.userstate import quantise_weights
+from recsys.weights import WeightTable, event_weights
+from schemas.dead_letters import DeadLetter, make_dead_letter
+from schemas.decoding import DecodedEvents, decode_events
+from workers.duplicates import DuplicateWindow, event_hash
+from workers.engine_settings import engine_config, weight_table
+from workers.errors import Fatal, Fenced
+from workers.item_index import ItemIndex
+from workers.list_records import ListHead, encode_lists
+from workers.mirror import ItemMirror
+from workers.settings import Settings
+from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Layout, Range, StateStore, UserCommit
+
+log = logging.getLogger(__name__)
+
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One record of the events topic. `source_timestamp_ms` is Kafka's, −1 if there is none."""
+
+    source_offset: int
+    key: bytes | None
+    value: bytes | None
+    source_timestamp_ms: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch leaves to publish, by partition, and to commit. `n_new` interactions changed the state."""
+
+    lists: dict[int, list[tuple[bytes, bytes | None]]]
+    dead_letters: list[DeadLetter]
+    next_offsets: dict[int, int]
+    n_records: int
+    n_new: int
+    n_duplicates: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def n_lists(self) -> int:
+        return sum(len(records) for records in self.lists.values())
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What this worker knows of a partition it owns."""
+
+    topic_id: str
+    last_applied_offset: int
+    duplicates: DuplicateWindow
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest event."""
+
+    user_keys: list[str]
+    heads: list[ListHead]
+    interactions: Interactions | None
+    new_users: list[str]
+    hashes: dict[int, dict[int, list[int]]]
+    newest_s: int
+    n_duplicates: int
+
+
+class Pipeline:
+    """State and lists of the partitions that this worker owns. Not for use by two tasks at once: hold `lock`."""
+
+    def __init__(self, settings: Settings, store: StateStore, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.store = store
+        self.engine = Engine(engine_config(settings))
+        self.index = ItemIndex(store)
+        self.mirror = ItemMirror(
+            store,
+            self.engine,
+            live_epochs=settings.state.live_epochs,
+            max_neighbours=settings.state.max_neighbours,
+            staleness_s=settings.stream.staleness_ms / 1000,
+        )
+        self.lock = asyncio.Lock()
+        self._weights: WeightTable = weight_table(settings)
+        self._wall_clock = wall_clock
+        self._partitions: dict[int, _Partition] = {}
+        self._run_ids: tuple[str, ...] = ()
+
+    async def open(self) -> None:
+        """Prepare the store. Raises Fatal when the state was laid out with other settings."""
+        state = self.settings.state
+        await self.store.open(
+            Layout(
+                partitions=self.settings.topics.partitions,
+                item_groups=state.item_groups,
+                epoch_s=self.engine.config.epoch_s,
+                duplicate_chunk=state.duplicate_chunk,
+            )
+        )
+        await self.index.catch_up()
+        self.engine.ensure_items(len(self.index.names))
+
+    # -- owning partitions ---------------------------------------------------------------------------------------------------------------
+
+    async def assign(self, partitions: Iterable[int], topic_id: str) -> dict[int, int]:
+        """Own these partitions from now on, with nothing cached; the next offset that changes the state of each.
+
+        Raises: Fatal when the state belongs to another topic of the same name.
+        """
+        wanted = list(partitions)
+        self.release(wanted)
+        await self._drop_caches_after_failover()
+        chunk_offsets = self.settings.state.duplicate_chunk
+        for partition, watermark in (await self.store.watermarks(wanted)).items():
+            if watermark is not None and watermark.topic_id != topic_id:
+                raise Fatal(
+                    f"the state in Redis follows another topic named {self.settings.topics.events}: it was deleted and made again; "
+                    "set redis.namespace to a new one, or drop the state"
+                )
+            last = -1 if watermark is None else watermark.last_applied_offset
+            window = DuplicateWindow(chunk_offsets)
+            chunk = window.chunk(max(last, 0))
+            chunks = [c for c in (chunk - 1, chunk) if c >= 0]
+            window.load(dict(zip(chunks, await self.store.read_duplicates(partition, chunks), strict=True)))
+            self._partitions[partition] = _Partition(topic_id, last, window)
+        return {partition: self._partitions[partition].last_applied_offset + 1 for partition in wanted}
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Own these partitions no longer."""
+        prefixes = tuple(f"{partition}:" for partition in partitions if self._partitions.pop(partition, None) is not None)
+        if prefixes:
+            self.engine.users.forget([key for key in self.engine.users if key.startswith(prefixes)])
+
+    async def _drop_caches_after_failover(self) -> None:
+        """A restarted or failed-over server may have lost writes that the mirror took for granted."""
+        run_ids = tuple(identity.run_id for identity in await self.store.server_identity())
+        if self._run_ids and run_ids != self._run_ids:
+            log.warning("Redis was restarted or failed over: reading the item state again")
+            self.index.clear()
+            await self.index.catch_up()
+            self.mirror.clear()
+        self._run_ids = run_ids
+
+    # -- one batch -----------------------------------------------------------------------------------------------------------------------
+
+    async def process(self, batch: Mapping[int, Sequence[SourceRecord]]) -> Outcome:
+        """Apply one micro-batch and make the lists of the users it touched.
+
+        Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
+        """
+        watch = _Stopwatch()
+        flat = [(partition, record) for partition, records in batch.items() for record in records]
+        now_ms = int(self._wall_clock() * 1000)
+        stream = self.settings.stream
+        decoded = decode_events(
+            [(record.key, record.value) for _, record in flat],
+            now_ms=now_ms,
+            future_skew_ms=stream.future_skew_s * 1000,
+            max_bytes=stream.max_record_bytes,
+        )
+        dead_letters = self._dead_letters(flat, decoded, now_ms)
+        watch.lap("decode")
+        chosen = await self._choose(flat, decoded)
+        watch.lap("read")
+        ranges = [
+            Range(p, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset + 1, records[-1].source_offset)
+            for p, records in batch.items()
+            if records and (owned := self._partitions[p]).last_applied_offset < records[-1].source_offset
+        ]
+        lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        vectors: dict[str, F32] | None = None
+        if ranges:
+            vectors = await self._apply(ranges, chosen, watch)
+        if chosen.heads:
+            lists = await self._rank(chosen, vectors, now_ms, watch)
+        self.engine.users.shrink(stream.user_cache)
+        return Outcome(
+            lists,
+            dead_letters,
+            {p: records[-1].source_offset + 1 for p, records in batch.items() if records},
+            len(flat),
+            0 if chosen.interactions is None else len(chosen.interactions),
+            chosen.n_duplicates,
+            watch.seconds,
+        )
+
+    def _dead_letters(self, flat: Sequence[tuple[int, SourceRecord]], decoded: DecodedEvents, now_ms: int) -> list[DeadLetter]:
+        return [
+            make_dead_letter(
+                poison,
+                source_topic=self.settings.topics.events,
+                source_partition=flat[at][0],
+                source_offset=flat[at][1].source_offset,
+                source_timestamp_ms=flat[at][1].source_timestamp_ms,
+                key=flat[at][1].key,
+                value=flat[at][1].value,
+                dead_letter_ts_ms=now_ms,
+                with_payload=self.settings.stream.dead_letter_payload,
+            )
+            for at, poison in decoded.poisons
+        ]
+
+    async def _choose(self, flat: Sequence[tuple[int, SourceRecord]], decoded: DecodedEvents) -> _Chosen:
+        """Which events count, with numbers for their items and rows for their users."""
+        codes = np.asarray(decoded.types, np.int8)
+        weights = quantise_weights(event_weights(codes, np.asarray(decoded.values, np.float64), self._weights))
+        hashes: dict[int, dict[int, list[int]]] = {}
+        users: dict[str, int] = {}
+        newest: list[tuple[str, int, int, str]] = []
+        kept: list[int] = []
+        user_of: list[int] = []
+        n_duplicates = 0
+        for i, (at, weight) in enumerate(zip(decoded.index, weights.tolist(), strict=True)):
+            partition, record = flat[at]
+            owned, user_id, source_offset = self._partitions[partition], decoded.user_ids[i], record.source_offset
+            is_new = source_offset > owned.last_applied_offset
+            if is_new:
+                hashed = event_hash(user_id, decoded.event_ids[i])
+                if not owned.duplicates.admit(source_offset, hashed):
+                    n_duplicates += 1
+                    continue
+                hashes.setdefault(partition, {}).setdefault(owned.duplicates.chunk(source_offset), []).append(hashed)
+            if weight == 0:
+                continue
+            key = f"{partition}:{user_id}"
+            user = users.setdefault(key, len(users))
+            head = (user_id, partition, source_offset, decoded.event_ids[i])
+            if user == len(newest):
+                newest.append(head)
+            else:
+                newest[user] = head
+            if is_new:
+                kept.append(i)
+                user_of.append(user)
+        await self.index.number(decoded.item_ids[i] for i in kept)
+        self.engine.ensure_items(len(self.index.names))
+        await self._hold_users(list(users), newest)
+        keys = list(users)
+        newest_ms = max((decoded.event_ts_ms[i] for i in kept), default=0)
+        chosen = _Chosen(keys, [ListHead(*head) for head in newest], None, [], hashes, newest_ms // 1000, n_duplicates)
+        if kept:
+            self._group_by_user(chosen, flat, decoded, weights, np.asarray(kept), np.asarray(user_of))
+        return chosen
+
+    def _group_by_user(
+        self,
+        chosen: _Chosen,
+        flat: Sequence[tuple[int, SourceRecord]],
+        decoded: DecodedEvents,
+        weights: NDArray[np.int8],
+        kept: I64,
+        user_of: I64,
+    ) -> None:
+        order = np.argsort(user_of, kind="stable")
+        kept, user_of = kept[order], user_of[order]
+        counts = np.bincount(user_of, minlength=len(chosen.user_keys))
+        touched = np.flatnonzero(counts)
+        positions = [decoded.index[i] for i in kept.tolist()]
+        chosen.new_users = [chosen.user_keys[user] for user in touched.tolist()]
+        chosen.interactions = Interactions(
+            slots=np.array([self._slot(key) for key in chosen.new_users], np.int64),
+            counts=counts[touched],
+            items=np.array([self.index.numbers[decoded.item_ids[i]] for i in kept.tolist()], np.uint32),
+            times_s=(np.array([decoded.event_ts_ms[i] for i in kept.tolist()], np.int64) // 1000).astype(np.uint32),
+            weights=weights[kept],
+            partitions=np.array([flat[at][0] for at in positions], np.int32),
+            source_offsets=np.array([flat[at][1].source_offset for at in positions], np.int64),
+        )
+
+    def _slot(self, key: str) -> int:
+        slot = self.engine.users.slot(key)
+        assert slot is not None, "rows of touched users were read before"
+        return slot
+
+    async def _hold_users(self, keys: Sequence[str], heads: Sequence[tuple[str, int, int, str]]) -> None:
+        missing: dict[int, list[str]] = {}
+        for key, (user_id, partition, _, _) in zip(keys, heads, strict=True):
+            if key not in self.engine.users:
+                missing.setdefault(partition, []).append(user_id)
+        if missing:
+            for partition, rows in (await self.store.read_users_of(missing)).items():
+                self.engine.users.load({f"{partition}:{u}": row for u, row in zip(missing[partition], rows, strict=True)})
+
+    # -- writing -------------------------------------------------------------------------------------------------------------------------
+
+    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch) -> dict[str, F32] | None:
+        """Item groups first, all of them; then the users, whose watermark says that everything up to it is done.
+
+        The vectors of the batch's users, by model kind; None when no user changed.
+        """
+        engine, batch = self.engine, chosen.interactions
+        derived: Derived | None = None
+        deltas = [GroupDelta(()) for _ in range(engine.config.item_groups)]
+        if batch is not None:
+            await self.mirror.advance(chosen.newest_s)
+            derived = engine.derive(batch)
+            deltas = derived.deltas(engine.config)
+        watch.lap("derive")
+        writing = asyncio.ensure_future(self._apply_items(ranges, derived, deltas))
+        try:
+            await asyncio.sleep(0)  # the write goes out while the users are encoded
+            embeddings: list[list[bytes]] = []
+            vectors: dict[str, F32] | None = None
+            if batch is not None:
+                engine.learn_histories(batch)
+                vectors = engine.encode(batch.slots)
+                embeddings = engine.embeddings(vectors, len(batch.slots))
+            watch.lap("encode")
+            await writing
+        except BaseException:
+            writing.cancel()
+            raise
+        watch.lap("apply")
+        await self._commit_users(ranges, chosen, embeddings)
+        watch.lap("commit")
+        return vectors
+
+    async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
+        packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
+        results = await self.store.apply_items(ranges, packed)
+        applied = {result.group for result in results if result.status is ApplyStatus.APPLIED}
+        for result in results:
+            if result.group not in applied and result.status is not ApplyStatus.SKIPPED:
+                await self._apply_cut(ranges, derived, result)
+        if len(applied) == len(deltas):
+            self.mirror.absorb(deltas, results)
+        else:
+            self.mirror.mistrust(deltas)
+
+    async def _apply_cut(self, ranges: Sequence[Range], derived: Derived | None, result: GroupResult) -> None:
+        """One group has part of the ranges already: cut each range at the group's watermark, and send what is left."""
+        group = result.group
+        if result.status is ApplyStatus.TOPIC_CHANGED:
+            raise Fatal(f"item group {group} in Redis follows another topic of the same name: set redis.namespace to a new one, or drop the state")
+        if result.status is ApplyStatus.GAP:
+            await self._explain_gap(ranges, group)
+        for cut in ranges:
+            watermark = result.watermarks.get(cut.partition)
+            last = -1 if watermark is None else watermark.last_applied_offset
+            first = max(cut.first, last + 1)
+            if first > cut.last:
+                continue
+            part = GroupDelta(())
+            if derived is not None:
+                batch = derived.batch
+                chosen = (batch.partitions == cut.partition) & (batch.source_offsets >= first)
+                part = derived.deltas(self.engine.config, chosen)[group]
+            again = (await self.store.apply_items([cut._replace(first=first)], [GroupDeltas(group, part.rows, *part.packed())]))[0]
+            if again.status not in (ApplyStatus.APPLIED, ApplyStatus.SKIPPED):
+                raise Fenced(f"item group {group} moved while partition {cut.partition} was being applied ({again.status})")
+
+    async def _explain_gap(self, ranges: Sequence[Range], group: int) -> None:
+        """Raises: Fenced when the users' watermarks went back too (replay mends it), else Fatal."""
+        now = await self.store.watermarks([r.partition for r in ranges])
+        for cut in ranges:
+            watermark = now[cut.partition]
+            if (-1 if watermark is None else watermark.last_applied_offset) != cut.base:
+                raise Fenced(f"partition {cut.partition}: the state in Redis went back; replaying from its watermark")
+        raise Fatal(
+            f"item group {group} in Redis lost state that its users still have (a failover of one shard): "
+            "set redis.namespace to a new one, and the log is applied from its start"
+        )
+
+    async def _commit_users(self, ranges: Sequence[Range], chosen: _Chosen, embeddings: Sequence[Sequence[bytes]]) -> None:
+        by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
+        if chosen.interactions is not None:
+            packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
+            for key, row in zip(chosen.new_users, packed, strict=True):
+                partition, user_id = key.split(":", 1)
+                by_partition[int(partition)][user_id] = row
+        commits = [
+            UserCommit(
+                cut.partition,
+                cut.topic_id,
+                cut.base,
+                cut.last,
+                by_partition[cut.partition],
+                {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.hashes.get(cut.partition, {}).items()},
+            )
+            for cut in ranges
+        ]
+        for result in await self.store.commit_users(commits):
+            if not result.committed:
+                raise Fenced(f"partition {result.partition}: another worker moved the watermark")
+        for cut in ranges:
+            self._partitions[cut.partition].last_applied_offset = cut.last
+
+    # -- listing -------------------------------------------------------------------------------------------------------------------------
+
+    async def _rank(
+        self, chosen: _Chosen, vectors: dict[str, F32] | None, now_ms: int, watch: _Stopwatch
+    ) -> dict[int, list[tuple[bytes, bytes | None]]]:
+        slots = np.array([self._slot(key) for key in chosen.user_keys], np.int64)
+        if len(chosen.new_users) < len(chosen.user_keys):
+            vectors = None  # some users are listed again after a replay, and were not encoded with the batch
+        records = await self.list_records(slots, chosen.heads, now_ms, vectors=vectors, watch=watch)
+        lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for head, record in zip(chosen.heads, records, strict=True):
+            lists.setdefault(head.partition, []).append((head.user_id.encode(), record))
+        watch.lap("records")
+        return lists
+
+    async def list_records(
+        self,
+        slots: I64,
+        heads: Sequence[ListHead],
+        now_ms: int,
+        *,
+        vectors: dict[str, F32] | None = None,
+        preferred: Mapping[int, Sequence[str]] | None = None,
+        watch: _Stopwatch | None = None,
+    ) -> list[bytes]:
+        """The lists of users held in `slots` as records."""
+        watch = watch or _Stopwatch()
+        recent = self.engine.users.items[slots, -self.engine.config.recent_items :]
+        used = self.engine.users.weights[slots, -self.engine.config.recent_items :] > 0
+        await self.mirror.refresh(np.unique(recent[used]).astype(np.int64))
+        if len(self.index.names) < self.engine.n_items:
+            await self.index.catch_up()
+        watch.lap("refresh")
+        lists = self.engine.recommend(
+            slots, self.engine.encode(slots) if vectors is None else vectors, self.mirror.newest_s, self._seeds(heads), preferred
+        )
+        watch.lap("rank")
+        return encode_lists(
+            heads,
+            lists,
+            self.index.names,
+            generated_ts_ms=now_ms,
+            model_versions={kind: serving.version for kind, serving in self.engine.models.items()},
+            variant=self.settings.lists.variant,
+        )
+
+    def _seeds(self, heads: Sequence[ListHead]) -> I64 | None:
+        """A seed for each list's exploration, from the settings' seed, the user and the offset, so that a list can be made again."""
+        if not self.settings.lists.exploration_slots:
+            return None
+        return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+
+class _Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._at = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._at
+        self._at = now
