@@ -1,4 +1,7 @@
-"""The wire: what travels on each topic, how it is read, and why a record is refused. Knows neither Kafka nor Redis, clock nor environment."""
+"""The wire: what travels on each topic, how it is read, and why a record is refused.
+
+It knows neither Kafka nor Redis, clock nor environment.
+"""
 
 from schemas.announcements import DataRange, ModelAction, ModelAnnouncement, ModelReference
 from schemas.catalogue import Item

@@ -1,8 +1,8 @@
 """Does a changed schema break readers? A comparison of two JSON Schemas, as strict as it must be and no stricter.
 
-Input topics: what a producer may write under the old schema must be valid under the new one. Output topics: what we write under the new schema
-must be valid under the old one, which consumers hold. Both are one question, whether every value of a *narrow* schema is valid under a *wide*
-one; a property must besides never vanish, as its values would be ignored in silence.
+Input topics: what a producer may write under the old schema must be valid under the new one. Output topics: what we write under the new
+schema must be valid under the old one, which consumers hold. Both are one question, whether every value of a *narrow* schema is valid under
+a *wide* one; a property must besides never vanish, as its values would be ignored in silence.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ def _not_within_parts(narrow: dict[str, Any], wide: dict[str, Any], documents: _
             problems += _not_within(schema, wide["properties"][name], documents, f"{path}.{name}", consequence)
         elif wide.get("additionalProperties") is False:
             problems.append(f"{path}.{name}: unknown to one side, which refuses unknown fields; {consequence}")
+    if "properties" in narrow and wide.get("additionalProperties") is False and narrow.get("additionalProperties") is not False:
+        problems.append(f"{path}: unknown fields are refused by one side only; {consequence}")
     if "properties" not in narrow and wide.get("required"):
         problems.append(f"{path}: an open object became one with fixed fields; {consequence}")
     for inner in ("items", "additionalProperties", "propertyNames"):

@@ -22,7 +22,8 @@ class Contract(Generic[W]):
     """What travels on one topic.
 
     `direction`: `input` is written by users' systems and read here, `output` is written here and read by others (and here again).
-    `key_fields` joined by `:` are the Kafka key. `tombstone` says what a null value means, None where it is refused. `max_bytes` caps a value.
+    `key_fields` joined by `:` are the Kafka key. `tombstone` says what a null value means, None where it is refused. `max_bytes` caps
+    a value.
     """
 
     name: str

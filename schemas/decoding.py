@@ -40,8 +40,9 @@ _validate_event: Final = Event.__pydantic_validator__.validate_json  # what `mod
 class DecodedEvents:
     """N good events of a batch as columns, and the refused records.
 
-    `index[i]` is the position of good event *i* in the input, ascending; every column has length N. `types` holds `EventType.code`s, `values` is
-    NaN where an event has none, `list_ids` and `positions` are None where an event names no list. `poisons` holds (position in the input, why).
+    `index[i]` is the position of good event *i* in the input, ascending; every column has length N. `types` holds `EventType.code`s,
+    `values` is NaN where an event has none, `list_ids` and `positions` are None where an event names no list. `poisons` holds (position in
+    the input, why).
     """
 
     index: list[int] = field(default_factory=list)
@@ -74,7 +75,8 @@ def decode_event(
     if event.event_ts_ms > now_ms + future_skew_ms:
         raise Poison(
             "event_ts_ms",
-            f"event_ts_ms: got a time more than {future_skew_ms} ms ahead of the reader's clock; send Unix time in milliseconds, and check the clock",
+            f"event_ts_ms: got a time more than {future_skew_ms} ms ahead of the reader's clock; "
+            "send Unix time in milliseconds, and check the clock",
             "future_timestamp",
         )
     return event

@@ -70,8 +70,8 @@ SchemaVersion = Annotated[int, Field(strict=True, ge=1, le=1), WithJsonSchema({"
 class Wire(BaseModel):
     """Base of every wire model: immutable, unknown fields ignored.
 
-    Ignoring them lets a reader of version 1 read what a newer producer of version 1 writes. Producers that want a misspelt optional field to be
-    refused build their records with `schemas.decoding.from_fields`. Of a name that occurs twice in one JSON object the last one counts.
+    Ignoring them lets a reader of version 1 read what a newer producer of version 1 writes. Producers that want a misspelt optional field
+    to be refused build their records with `schemas.decoding.from_fields`. Of a name that occurs twice in one JSON object the last counts.
     """
 
     model_config = ConfigDict(

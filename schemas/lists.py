@@ -1,4 +1,7 @@
-"""What the system answers: the compacted topic `recsys.recommendations`, keyed by user id. A null value (tombstone) removes a user's list."""
+"""What the system answers: the compacted topic `recsys.recommendations`, keyed by user id.
+
+A null value (tombstone) removes a user's list.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is known of a user beside events: the compacted topic `recsys.users`, keyed by user id. A null value (tombstone) removes the profile."""
+"""What is known of a user beside events: the compacted topic `recsys.users`, keyed by user id.
+
+A null value (tombstone) removes the profile.
+"""
 
 from __future__ import annotations
 

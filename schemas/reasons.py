@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -49,29 +50,28 @@ def _path(model: type[Wire], fault: dict[str, Any]) -> tuple[str, bool]:
         return str(fault.get("ctx", {}).get("field", "record")), True
     if fault["type"] == "extra_forbidden":
         return "record", True
+    names, open_names = _names(model)
     parts: list[str] = []
     for part in location:
         if isinstance(part, int):
             parts.append(str(part))
-        elif part in _names(model):
+        elif part in names and not (parts and parts[-1] in open_names):
             parts.append(part)
         else:
-            parts.append("*")
-            return ".".join(parts), False
+            return ".".join([*parts, "*"]), False
     nested = fault.get("ctx", {}).get("field")
     return ".".join([*parts, nested] if isinstance(nested, str) else parts), True
 
 
-_NAMES: dict[type[Wire], frozenset[str]] = {}
-
-
-def _names(model: type[Wire]) -> frozenset[str]:
-    """Field names of the model and of the models inside it."""
-    if model not in _NAMES:
-        schema = model.model_json_schema(mode="validation")
-        nested = [definition.get("properties", {}) for definition in schema.get("$defs", {}).values()]
-        _NAMES[model] = frozenset(name for properties in [schema["properties"], *nested] for name in properties)
-    return _NAMES[model]
+@cache
+def _names(model: type[Wire]) -> tuple[frozenset[str], frozenset[str]]:
+    """Field names of the model and of the models inside it; and those of them whose values are objects with names of the record's own."""
+    schema = model.model_json_schema(mode="validation")
+    properties = [schema["properties"], *(definition.get("properties", {}) for definition in schema.get("$defs", {}).values())]
+    names = {name: field for fields in properties for name, field in fields.items()}
+    return frozenset(names), frozenset(
+        name for name, field in names.items() if {"patternProperties", "additionalProperties"} & field.keys()
+    )
 
 
 def _code(field: str, fault_type: str) -> str:

@@ -1,0 +1,149 @@
+"""Whatever bytes arrive, reading ends in a record or a Poison, and what is written reads back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import (
+    Event,
+    EventType,
+    Item,
+    Poison,
+    decode_announcement,
+    decode_dead_letter,
+    decode_event,
+    decode_events,
+    decode_item,
+    decode_key,
+    decode_profile,
+    decode_recommendations,
+    encode,
+    key_of,
+    limits,
+)
+from schemas.examples import EVENT
+
+NOW_MS = limits.TIMESTAMP_MAX_MS
+Record = tuple[bytes | None, bytes | None]
+
+characters = st.characters(codec="utf-8", exclude_categories=("Cc",))
+ids = st.text(characters, min_size=1, max_size=limits.ID_MAX_BYTES).filter(lambda text: len(text.encode()) <= limits.ID_MAX_BYTES)
+names = st.text(characters, min_size=1, max_size=limits.NAME_MAX_CHARS)
+labels = st.text(st.characters(codec="utf-8"), max_size=40)
+numbers = st.floats(-limits.MAX_NUMBER, limits.MAX_NUMBER)
+scalars = st.booleans() | st.integers(-limits.MAX_SAFE_INTEGER, limits.MAX_SAFE_INTEGER) | numbers | labels
+values = st.floats(-limits.MAX_VALUE, limits.MAX_VALUE)
+events = st.builds(
+    Event,
+    event_id=ids,
+    user_id=ids,
+    item_id=ids,
+    type=st.sampled_from(EventType),
+    value=values,
+    event_ts_ms=st.integers(limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS),
+    list_id=st.none() | ids,
+    position=st.none() | st.integers(1, limits.MAX_POSITION),
+    context=st.dictionaries(names, scalars, max_size=4),
+)
+items = st.builds(
+    Item,
+    item_id=ids,
+    title=labels,
+    categories=st.lists(labels.filter(bool), max_size=3),
+    numeric_attributes=st.dictionaries(names, numbers, max_size=3),
+    categorical_attributes=st.dictionaries(names, labels, max_size=3),
+    embeddings=st.dictionaries(names, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), max_size=2),
+    available=st.booleans(),
+    published_ts_ms=st.none() | st.integers(limits.CALENDAR_MIN_MS, limits.CALENDAR_MAX_MS),
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """An event with one field replaced, or with bytes changed, cut or added."""
+    fields: dict[str, Any] = json.loads(encode(EVENT))
+    if draw(st.booleans()):
+        fields[draw(st.sampled_from(sorted(fields)))] = draw(anything)
+    value = bytearray(json.dumps(fields).encode())
+    if draw(st.booleans()):
+        start = draw(st.integers(0, len(value)))
+        value[start : start + draw(st.integers(0, 5))] = draw(st.binary(max_size=5))
+    return bytes(value)
+
+
+raws = st.none() | st.binary(max_size=200) | damaged() | anything.map(lambda tree: json.dumps(tree).encode())
+keys = st.none() | st.just(b"user-42") | st.binary(max_size=8)
+
+
+@given(value=raws, key=keys)
+def test_only_poison_escapes_from_any_decoder(value: bytes | None, key: bytes | None) -> None:
+    refused: list[Poison] = []
+    for decode in (decode_item, decode_profile, decode_recommendations, decode_announcement, decode_dead_letter):
+        try:
+            decode(value, key)
+        except Poison as poison:
+            refused.append(poison)
+    try:
+        decode_key(key)
+    except Poison as poison:
+        refused.append(poison)
+    assert all(poison.reason.startswith(f"{poison.field}: ") for poison in refused)
+
+
+@given(records=st.lists(st.tuples(keys, raws), max_size=6))
+def test_a_batch_accepts_exactly_what_is_accepted_one_by_one(records: list[Record]) -> None:
+    batch = decode_events(records, now_ms=NOW_MS, future_skew_ms=0)
+    good: list[tuple[int, Event]] = []
+    bad: list[tuple[int, str, str]] = []
+    for position, (key, value) in enumerate(records):
+        try:
+            good.append((position, decode_event(value, key, now_ms=NOW_MS, future_skew_ms=0)))
+        except Poison as poison:
+            bad.append((position, poison.kind, poison.reason))
+    assert batch.index == [position for position, _ in good]
+    assert batch.item_ids == [event.item_id for _, event in good]
+    assert [(position, poison.kind, poison.reason) for position, poison in batch.poisons] == bad
+
+
+@given(event=events)
+def test_a_valid_event_reads_back_equal(event: Event) -> None:
+    assert decode_event(encode(event), key_of(event), now_ms=NOW_MS, future_skew_ms=0) == event
+
+
+@given(item=items)
+def test_a_valid_item_reads_back_equal(item: Item) -> None:
+    assert decode_item(encode(item), key_of(item)) == item
+
+
+@given(good=st.lists(events, max_size=5), bad=st.lists(st.binary(max_size=40), max_size=5), order=st.randoms(use_true_random=False))
+def test_a_batch_with_poisons_yields_exactly_the_good_ones(good: list[Event], bad: list[bytes], order: Any) -> None:
+    entries: list[tuple[Event | None, Record]] = [(event, (key_of(event), encode(event))) for event in good]
+    entries += [(None, (b"u", value)) for value in bad]
+    order.shuffle(entries)
+    batch = decode_events([record for _, record in entries], now_ms=NOW_MS, future_skew_ms=0)
+    kept = [(position, event) for position, (event, _) in enumerate(entries) if event is not None]
+    assert batch.index == [position for position, _ in kept]
+    columns = zip(
+        batch.event_ids,
+        batch.user_ids,
+        batch.item_ids,
+        batch.types,
+        batch.values,
+        batch.event_ts_ms,
+        batch.list_ids,
+        batch.positions,
+        strict=True,
+    )
+    assert list(columns) == [
+        (e.event_id, e.user_id, e.item_id, e.type.code, e.value, e.event_ts_ms, e.list_id, e.position) for _, e in kept
+    ]  # fmt: skip
+    assert len(batch.poisons) == len(bad)
