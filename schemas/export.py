@@ -53,7 +53,8 @@ def asyncapi() -> dict[str, Any]:
             "title": "Streaming recommender",
             "version": "1.0.0",
             "description": "Publish what users do, the catalogue and profiles; read a fresh, explained list for each user. "
-            "Values are JSON in UTF-8, keys are ids in UTF-8. Readers ignore unknown fields; the major version is `schema_version` in each record.",
+            "Values are JSON in UTF-8, keys are ids in UTF-8. "
+            "Readers ignore unknown fields; the major version is `schema_version` in each record.",
         },
         "defaultContentType": "application/json",
         "channels": {contract.name: _channel(contract) for contract in CONTRACTS},

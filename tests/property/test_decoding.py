@@ -30,7 +30,7 @@ from schemas.examples import EVENT
 NOW_MS = limits.TIMESTAMP_MAX_MS
 Record = tuple[bytes | None, bytes | None]
 
-characters = st.characters(codec="utf-8", exclude_categories=("Cc",))
+characters = st.characters(codec="utf-8", exclude_categories=["Cc"])
 ids = st.text(characters, min_size=1, max_size=limits.ID_MAX_BYTES).filter(lambda text: len(text.encode()) <= limits.ID_MAX_BYTES)
 names = st.text(characters, min_size=1, max_size=limits.NAME_MAX_CHARS)
 labels = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -146,7 +146,7 @@ def test_a_list_of_two_hundred_items_with_long_ids_and_five_sources_fits_under_t
         }
         for rank in range(1, limits.MAX_LIST_ITEMS + 1)
     ]
-    assert len(encode(Recommendations(**fields, items=places))) <= limits.RECOMMENDATIONS_MAX_BYTES
+    assert len(encode(Recommendations.model_validate({**fields, "items": places}))) <= limits.RECOMMENDATIONS_MAX_BYTES
 
 
 def test_event_type_codes_are_dense_and_follow_the_published_order() -> None:
