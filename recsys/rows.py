@@ -56,7 +56,8 @@ def parse_row(row: bytes) -> Row:
         raise LayoutError(f"a row of {len(row)} bytes has no {HEADER_BYTES}-byte header; drop the row and replay its range")
     generation, base_length = (int(field) for field in np.frombuffer(row, dtype=_U32, count=2))
     if base_length % RECORD_BYTES or base_length > len(row) - HEADER_BYTES:
-        raise LayoutError(f"a row's header claims {base_length} compacted bytes of {len(row) - HEADER_BYTES}; drop the row and replay its range")
+        there = len(row) - HEADER_BYTES
+        raise LayoutError(f"a row's header claims {base_length} compacted bytes of {there}; drop the row and replay its range")
     neighbours, weights = records(memoryview(row)[HEADER_BYTES:])
     return Row(generation, base_length, neighbours, weights)
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,10 +21,6 @@ from workers.settings import RedisSettings
 from workers.store import Layout, MemoryStore, RedisStore, StateStore
 
 START_DEADLINE_S = 20.0
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cluster: starts three servers as a cluster")
 
 
 def server_binary() -> str:
@@ -48,10 +45,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a server that keeps nothing on disk; returns when it answers. Another port is taken when somebody was faster."""
+def start_server(folder: Path, *options: str, port_wanted: int | None = None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a server that keeps nothing on disk; returns when it answers. Another port is tried when somebody was faster."""
     for _ in range(5):
-        port = free_port()
+        port = port_wanted or free_port()
         command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
         process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_DEADLINE_S
@@ -96,7 +93,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             # the bus port is the port + 10000 by default, which may be no port at all
             options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout", "5000")
             servers.append(start_server(folder, *options, "--cluster-config-file", str(folder / "nodes.conf")))
-        clients = [redis.Redis(port=port) for _, port in servers]
+        clients: list[Any] = [redis.Redis(port=port) for _, port in servers]
         for i, client in enumerate(clients):
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", i * 5461, 16_383 if i == 2 else (i + 1) * 5461 - 1)
@@ -116,7 +113,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stop_server(process)
 
 
-def cluster_state(client: redis.Redis) -> str:
+def cluster_state(client: Any) -> str:
     answer = client.execute_command("CLUSTER INFO")
     return answer.decode() if isinstance(answer, bytes) else " ".join(f"{key}:{value}" for key, value in answer.items())
 

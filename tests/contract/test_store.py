@@ -23,7 +23,6 @@ from workers.store import (
     Watermark,
 )
 
-pytestmark = pytest.mark.asyncio
 TOPIC = "t:0pic-id"  # a topic id may hold a colon
 A: RowId = ("c", 3, 4)
 B: RowId = ("pop", "all", 0)
@@ -202,9 +201,8 @@ async def test_tails_bring_what_was_appended_or_the_whole_row(store: StateStore)
     assert (await store.read_row_tails([((0, A), generation, len(row))]))[0] == (TailKind.TAIL, b"")
     await store.apply_items([source(1, 1)], [deltas(0, {A: [(2, 5)]})])
     now = (await store.read_rows([(0, A)]))[0] or b""
-    tails = await store.read_row_tails(
-        [((0, A), generation, len(row)), ((1, B), 0, 8), ((0, A), generation ^ 1, len(row)), ((0, A), generation, len(now) + 8), ((0, B), 0, 16)]
-    )
+    stale, longer = ((0, A), generation ^ 1, len(row)), ((0, A), generation, len(now) + 8)
+    tails = await store.read_row_tails([((0, A), generation, len(row)), ((1, B), 0, 8), stale, longer, ((0, B), 0, 16)])
     missing = (TailKind.MISSING, b"")
     assert tails == [(TailKind.TAIL, rows.pack_records([2], [5])), missing, (TailKind.FULL, now), (TailKind.FULL, now), missing]
     with pytest.raises(ValueError, match="header"):
@@ -297,7 +295,8 @@ async def test_two_duplicate_chunks_are_held(store: StateStore) -> None:
 
 async def test_users_of_a_partition_can_be_walked(store: StateStore) -> None:
     ids = {f"u{i}" for i in range(50)} | {"ü:{p1}", "a*b"}
-    await store.commit_users([UserCommit(1, TOPIC, -1, 0, dict.fromkeys(ids, b"x"), {0: b"12345678"}), UserCommit(2, TOPIC, -1, 0, {"z": b"x"})])
+    await store.commit_users([UserCommit(1, TOPIC, -1, 0, dict.fromkeys(ids, b"x"), {0: b"12345678"})])
+    await store.commit_users([UserCommit(2, TOPIC, -1, 0, {"z": b"x"})])
     await store.upsert_profile(ProfileRecord(1, "only-a-profile", 0, b"{}"))
     assert {user_id async for user_id in store.scan_users(1)} == ids
     assert {user_id async for user_id in store.scan_users(3)} == set()

@@ -77,7 +77,10 @@ def test_header_says_generation_and_compacted_length() -> None:
     assert row.neighbours.dtype == np.uint32 and row.weights.dtype == np.uint32
 
 
-@pytest.mark.parametrize("row", [b"", b"1234567", rows.pack_header(0, 0) + b"1234", rows.pack_header(0, 16) + b"12345678", rows.pack_header(0, 4) + b"12345678"])
+TORN = [b"", b"1234567", rows.pack_header(0, 0) + b"1234", rows.pack_header(0, 16) + b"12345678", rows.pack_header(0, 4) + b"12345678"]
+
+
+@pytest.mark.parametrize("row", TORN)
 def test_a_torn_row_is_refused(row: bytes) -> None:
     with pytest.raises(LayoutError):
         rows.parse_row(row)

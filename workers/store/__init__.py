@@ -5,6 +5,7 @@ from __future__ import annotations
 from workers.settings import Settings
 from workers.store.memory import MemoryStore
 from workers.store.port import (
+    LAYOUT_VERSION,
     ApplyStatus,
     CommitResult,
     Compaction,
@@ -26,6 +27,7 @@ from workers.store.port import (
 from workers.store.redis_store import RedisStore
 
 __all__ = [
+    "LAYOUT_VERSION",
     "ApplyStatus",
     "CommitResult",
     "Compaction",

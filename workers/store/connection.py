@@ -181,18 +181,7 @@ class Link:
         """Keys by pattern on the node that serves `key`, a page at a time."""
         cursor = 0
         while True:
-            try:
-                target: dict[str, Any] = {}
-                if self.cluster:
-                    await self._client.initialize()
-                    target["target_nodes"] = [self._client.get_node_from_key(key)]
-                answer = await self._client.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", count, **target)
-            except _CAUGHT as error:
-                await self._forget_topology(error)
-                raise translate(error, cluster=self.cluster) from None
-            if isinstance(answer, dict):  # a cluster client answers by node
-                answer = next(iter(answer.values()))
-            cursor, page = int(answer[0]), answer[1]
+            cursor, page = await self.one(key, "SCAN", cursor, "MATCH", pattern, "COUNT", count)
             yield page
             if cursor == 0:
                 return

@@ -198,11 +198,11 @@ class RedisStore:
         return [int(length) for length in np.frombuffer(answer[0], dtype="<u4")]
 
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
-        commands = []
+        commands: list[Command] = []
         for group, positions in self._by_group(rows).items():
             keys = self.keys.rows(group, [rows[i][1] for i in positions])
-            for at in range(0, len(keys), ROWS_PER_CALL):
-                commands.append(Command(keys[at], ("UNLINK", *keys[at : at + ROWS_PER_CALL])))
+            chunks = [keys[at : at + ROWS_PER_CALL] for at in range(0, len(keys), ROWS_PER_CALL)]
+            commands += [Command(chunk[0], ("UNLINK", *chunk)) for chunk in chunks]
         return sum(await self._link.run(commands))
 
     async def upsert_items(self, records: Sequence[ItemRecord]) -> int:
