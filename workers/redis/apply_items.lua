@@ -32,16 +32,17 @@ local function apply_items(keys, args)
   if n_old == n_ranges then reply[1] = 'skipped' return reply end
   if n_new ~= n_ranges then reply[1] = 'straddled' return reply end
 
+  local call, sub, pack, unpack = redis.call, string.sub, struct.pack, struct.unpack -- a local is found faster than a global
   local lengths, start = {}, 0
   for i = 1, n_rows do
-    local stop = struct.unpack('<I4', ends, 4 * i - 3)
-    local slice = string.sub(payload, start + 1, stop)
-    local length = redis.call('APPEND', keys[i + 1], slice)
+    local stop = unpack('<I4', ends, 4 * i - 3)
+    local slice = sub(payload, start + 1, stop)
+    local length = call('APPEND', keys[i + 1], slice)
     if length == stop - start then -- the row is new: its header goes before what was just written
-      redis.call('SET', keys[i + 1], args[1] .. slice)
+      call('SET', keys[i + 1], args[1] .. slice)
       length = length + #args[1]
     end
-    lengths[i] = struct.pack('<I4', length)
+    lengths[i] = pack('<I4', length)
     start = stop
   end
   for r = 0, n_ranges - 1 do

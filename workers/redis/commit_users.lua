@@ -9,8 +9,9 @@ local function commit_users(keys, args)
   if stored ~= expected then return stored or '' end
 
   local n_users, n_appends = tonumber(args[4]), tonumber(args[5])
+  local call = redis.call
   for i = 1, n_users do
-    redis.call('SET', keys[1 + i], args[5 + i])
+    call('SET', keys[1 + i], args[5 + i])
   end
   for i = n_users + 1, n_users + n_appends do
     redis.call('APPEND', keys[1 + i], args[5 + i])

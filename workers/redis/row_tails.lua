@@ -7,16 +7,17 @@
 local function row_tails(keys, args)
   local known, reply, flags = args[1], { '' }, {}
   if #known ~= 8 * #keys then return redis.error_reply('ERR row_tails: known lengths do not fit the rows') end
+  local call, sub, unpack = redis.call, string.sub, struct.unpack
   for i = 1, #keys do
     local flag, value = 'f', false
-    if redis.call('GETRANGE', keys[i], 0, 3) == string.sub(known, 8 * i - 7, 8 * i - 4) then
-      local length = struct.unpack('<I4', known, 8 * i - 3)
+    if call('GETRANGE', keys[i], 0, 3) == sub(known, 8 * i - 7, 8 * i - 4) then
+      local length = unpack('<I4', known, 8 * i - 3)
       -- from one byte before: an empty answer then tells a row that lost its end from one with nothing new
-      local tail = redis.call('GETRANGE', keys[i], length - 1, -1)
-      if tail ~= '' then flag, value = 't', string.sub(tail, 2) end
+      local tail = call('GETRANGE', keys[i], length - 1, -1)
+      if tail ~= '' then flag, value = 't', sub(tail, 2) end
     end
     if not value then
-      value = redis.call('GET', keys[i])
+      value = call('GET', keys[i])
       if not value then flag, value = '-', '' end
     end
     flags[i], reply[i + 1] = flag, value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import hiredis
 from redis import exceptions as failures
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
@@ -96,6 +97,23 @@ def translate(error: BaseException, *, cluster: bool) -> WorkerError:
     return Transient(f"Redis is not reachable ({type(error).__name__}): check that it runs, redis.url and the network")
 
 
+class _PackingMixin:
+    """Commands encoded by hiredis: 0.1 µs an argument, where the connections of redis.asyncio take 2 µs in Python."""
+
+    def pack_command(self, *args: Argument) -> list[bytes]:
+        name, *rest = args
+        words = name.split() if isinstance(name, (str, bytes)) else [name]  # redis-py names some commands in two words
+        return [hiredis.pack_command((*words, *rest))]
+
+    def pack_commands(self, commands: Iterable[Sequence[Argument]]) -> list[bytes]:
+        return [self.pack_command(*args)[0] for args in commands]
+
+
+def _packing(connection_class: type[Any]) -> type[Any]:
+    """A connection class (TCP, TLS or Unix socket) that encodes with hiredis."""
+    return type(f"Packing{connection_class.__name__}", (_PackingMixin, connection_class), {})
+
+
 class Link:
     """A pool of connections. Nothing is retried but functions that the server does not know: they are loaded once, then called again."""
 
@@ -118,7 +136,15 @@ class Link:
         if settings.ssl_ca_certs is not None:
             options["ssl_ca_certs"] = str(settings.ssl_ca_certs)
         try:
-            self._client: Any = RedisCluster.from_url(url, **options) if self.cluster else Redis.from_url(url, **options)
+            if self.cluster:
+                self._client: Any = RedisCluster.from_url(url, **options)
+                nodes = self._client.nodes_manager
+                nodes.connection_kwargs["connection_class"] = _packing(nodes.connection_kwargs["connection_class"])
+                for node in nodes.startup_nodes.values():
+                    node.connection_class = nodes.connection_kwargs["connection_class"]
+            else:
+                self._client = Redis.from_url(url, **options)
+                self._client.connection_pool.connection_class = _packing(self._client.connection_pool.connection_class)
         except (ValueError, failures.RedisClusterException):
             raise Fatal("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// for TLS or unix:///path") from None
 
