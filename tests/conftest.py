@@ -52,7 +52,7 @@ class TestStack:
     def settings_overrides(self) -> dict[str, Any]:
         overrides = self.embedded.settings_overrides()
         if self.kafka is not None:
-            overrides["kafka"] |= {"bootstrap_servers": self.kafka.bootstrap_servers, "idempotence": True}
+            overrides["kafka"] |= {"bootstrap_servers": self.kafka.bootstrap_servers, "idempotence": True, "fetch_max_wait_ms": 100}
         return overrides
 
 

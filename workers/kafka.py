@@ -6,6 +6,7 @@ client before it is asked for its arguments: what users embed (`workers.client`)
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import SettingsError
+from workers.errors import SettingsError, Transient
 from workers.settings import KafkaSettings, Settings
 
 CLIENT_ID = "recsys"
@@ -37,6 +38,24 @@ def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
             "check kafka.ssl_cafile, kafka.ssl_certfile and kafka.ssl_keyfile"
         ) from None
     return context
+
+
+def check_reachable(kafka: KafkaSettings, timeout_s: float = 3.0) -> None:
+    """Raise Transient unless some bootstrap server accepts a TCP connection.
+
+    Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, and leave sockets open when they fail.
+    """
+    reason = "no address given"
+    for server in kafka.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
+                return
+        except ValueError:
+            raise SettingsError("setting kafka.bootstrap_servers: give host:port, separated by commas") from None
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+    raise Transient(f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): start one or set kafka.bootstrap_servers")
 
 
 def _common(kafka: KafkaSettings) -> dict[str, Any]:
@@ -70,6 +89,7 @@ def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": max(session_ms // 6, 100),
         "rebalance_timeout_ms": max(session_ms * 3, 30_000),
+        "fetch_max_wait_ms": settings.kafka.fetch_max_wait_ms,
     }
 
 

@@ -34,6 +34,8 @@ class KafkaSettings(Section):
     session_timeout_ms: Positive = 10_000
     """How long a silent worker keeps its partitions."""
     request_timeout_ms: Positive = 30_000
+    fetch_max_wait_ms: Positive = 100
+    """How long a broker holds an empty fetch; a freshness bound on brokers that answer late (the embedded one waits half of it)."""
     idempotence: bool = True
     """Idempotent producers; switch off only for a broker that lacks them for aiokafka (the embedded one does)."""
 
@@ -130,9 +132,9 @@ class StreamSettings(Section):
 
 class ListSettings(Section):
     size: Annotated[int, Field(gt=0, le=200)] = 20
-    recent_items: Annotated[int, Field(gt=0, le=100)] = 20
+    recent_items: Annotated[int, Field(gt=0, le=100)] = 10
     """How many of a user's newest interactions co-occurrence and content read."""
-    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 0.6, "ials": 0.3, "sasrec": 0.6, "trending": 0.05, "new": 0.02}
+    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.3, "sasrec": 0.6, "trending": 0.02, "new": 0.02}
     """Weight of each source; a model's source has the name of its kind."""
     exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
     """Positions at the end of a list drawn at random from the next best, with their propensity."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.errors import Fatal, Transient
-from workers.kafka import kafka_python_arguments
+from workers.kafka import check_reachable, kafka_python_arguments
 from workers.settings import Settings
 
 DAY_MS = 86_400_000
@@ -101,6 +101,7 @@ def admin_client(settings: Settings) -> Iterator[Any]:
     from kafka.admin import KafkaAdminClient
 
     with kafka_errors(settings):
+        check_reachable(settings.kafka)
         client = KafkaAdminClient(**kafka_python_arguments(settings))
         try:
             yield client

@@ -1,0 +1,226 @@
+"""The producer that other programs embed: checks an event, sends it to the right partition, and says so when it did not arrive.
+
+    from workers.client import EventPublisher
+
+    with EventPublisher(bootstrap_servers="broker:9092") as publisher:
+        publisher.publish(user_id="u1", item_id="i1", type="play")
+
+kafka-python sends in a thread of its own. Neither torch nor Faust is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from schemas import Event, Item, Poison, UserProfile, encode, from_fields, key_of
+from workers.errors import Transient
+from workers.kafka import check_reachable, kafka_python_arguments
+from workers.settings import Settings, load_settings
+from workers.topics import kafka_errors
+
+log = logging.getLogger(__name__)
+
+LINGER_MS = 5  # a batch waits this long for company
+BATCH_BYTES = 131_072
+MAX_IN_FLIGHT = 20_000  # records sent and not yet acknowledged; then `publish` waits (kafka-python's buffer has no bound of its own)
+MAX_RECORD_BYTES = 1_048_576
+Record = Event | Item | UserProfile
+
+
+class PublishError(Transient):
+    """Records that the broker did not acknowledge in time. `undelivered` holds them, to be published again; tombstones by their id."""
+
+    def __init__(self, message: str, undelivered: list[Record | str]) -> None:
+        super().__init__(message)
+        self.undelivered = undelivered
+
+
+class EventPublisher:
+    """Publishes events (keyed by user id), items, and profiles; safe to use from several threads.
+
+    Every record is validated before it is sent (`schemas.Poison` names the field). Delivery goes on in the background: `flush` and `close`
+    wait for it and raise PublishError with whatever was not acknowledged. Leaving the `with` block closes.
+
+    `settings` default to environment and TOML; `bootstrap_servers` and `topic` override their Kafka address and events topic.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        bootstrap_servers: str | None = None,
+        topic: str | None = None,
+        delivery_timeout_s: float = 60.0,
+    ) -> None:
+        settings = load_settings() if settings is None else settings
+        if bootstrap_servers is not None:
+            settings = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})})
+        self.settings = settings
+        self.topic = settings.topics.events if topic is None else topic
+        self.delivery_timeout_s = delivery_timeout_s
+        self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
+        self._lock = threading.Lock()
+        self._in_flight: dict[int, Record | str] = {}
+        self._failed: list[Record | str] = []
+        self._first_failure = ""
+        self._n_sent = 0
+        self._closed = False
+        self._producer = self._connect()
+
+    def _connect(self) -> Any:
+        from kafka import KafkaProducer
+
+        arguments = kafka_python_arguments(self.settings)
+        timeout_ms = int(self.delivery_timeout_s * 1000)
+        check_reachable(self.settings.kafka)
+        arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], max(timeout_ms - LINGER_MS, 1))
+        with kafka_errors(self.settings):
+            return KafkaProducer(
+                **arguments,
+                acks="all",
+                enable_idempotence=True,
+                delivery_timeout_ms=timeout_ms,
+                max_block_ms=timeout_ms,
+                linger_ms=LINGER_MS,
+                batch_size=BATCH_BYTES,
+                max_request_size=MAX_RECORD_BYTES,
+                allow_auto_create_topics=False,
+            )
+
+    @property
+    def n_sent(self) -> int:
+        """Records handed over so far, acknowledged or not."""
+        return self._n_sent
+
+    def publish(self, event: Event | Mapping[str, Any] | None = None, /, **fields: Any) -> Event:
+        """Send one event, given as a model, a mapping, or fields; returns it as sent.
+
+        `event_id` defaults to a new UUID, `event_ts_ms` to now. Raises Poison when a field is wrong, unknown, or missing, Transient when
+        the broker has been away for `delivery_timeout_s`.
+        """
+        if not isinstance(event, Event):
+            given = {**(event or {}), **fields}
+            given.setdefault("event_id", str(uuid.uuid4()))
+            given.setdefault("event_ts_ms", time.time_ns() // 1_000_000)
+            event = from_fields(Event, given)
+        elif fields:
+            raise TypeError("give an Event or its fields, not both")
+        self._send(self.topic, event)
+        return event
+
+    def publish_many(self, events: Iterable[Event | Mapping[str, Any]]) -> int:
+        """Send events in their order; returns how many. A wrong one raises Poison after all before it were handed over."""
+        n = 0
+        for event in events:
+            self.publish(event)
+            n += 1
+        return n
+
+    def publish_item(self, item: Item | Mapping[str, Any]) -> Item:
+        """Send one item of the catalogue; it replaces the item of that id. Raises as `publish`."""
+        item = item if isinstance(item, Item) else from_fields(Item, item)
+        self._send(self.settings.topics.items, item)
+        return item
+
+    def remove_item(self, item_id: str) -> None:
+        """Send a tombstone for an item."""
+        self._send(self.settings.topics.items, from_fields(Item, {"item_id": item_id}).item_id)
+
+    def publish_profile(self, profile: UserProfile | Mapping[str, Any]) -> UserProfile:
+        """Send one user's profile; it replaces the one of that user. Raises as `publish`."""
+        profile = profile if isinstance(profile, UserProfile) else from_fields(UserProfile, profile)
+        self._send(self.settings.topics.users, profile)
+        return profile
+
+    def _send(self, topic: str, record: Record | str) -> None:
+        if self._closed:
+            raise RuntimeError("this publisher is closed: make another one")
+        key, value = (record.encode(), None) if isinstance(record, str) else (key_of(record), encode(record))
+        if value is not None and len(value) > MAX_RECORD_BYTES - 1_024:
+            raise Poison("record", "record: too large for a Kafka record; shorten its text or leave out embeddings", "too_large")
+        if not self._slots.acquire(timeout=self.delivery_timeout_s):
+            raise Transient(f"Kafka acknowledges nothing; {MAX_IN_FLIGHT} records are waiting: try again when the broker is back")
+        ticket = id(record)
+        sent = False
+        try:
+            with self._lock:
+                self._n_sent += 1
+                ticket = self._n_sent
+                self._in_flight[ticket] = record
+            with kafka_errors(self.settings):
+                future = self._producer.send(topic, key=key, value=value)
+            sent = True
+        finally:
+            if not sent:
+                self._settle(ticket)
+        future.add_callback(lambda _: self._settle(ticket))
+        future.add_errback(lambda error: self._settle(ticket, error))
+
+    def _settle(self, ticket: int, error: BaseException | None = None) -> None:
+        with self._lock:
+            record = self._in_flight.pop(ticket, None)
+            if record is None:
+                return
+            if error is not None:
+                self._failed.append(record)
+                self._first_failure = self._first_failure or type(error).__name__
+        self._slots.release()
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until every record is acknowledged or given up; raises PublishError with those that were not (each only once)."""
+        from kafka.errors import KafkaTimeoutError
+
+        late = False
+        try:
+            self._producer.flush(self.delivery_timeout_s + 5 if timeout_s is None else timeout_s)
+        except KafkaTimeoutError:
+            late = True
+        with self._lock:
+            failed, self._failed = self._failed, []
+            reason, self._first_failure = self._first_failure, ""
+            waiting = len(self._in_flight)
+        if failed:
+            raise PublishError(f"{len(failed)} records were not delivered ({reason}): publish them again", failed)
+        if late and waiting:
+            raise Transient(f"{waiting} records are not acknowledged yet: flush again")
+
+    def close(self) -> None:
+        """Flush and disconnect. Raises PublishError with every record that was not acknowledged. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.flush()
+        except PublishError:
+            raise
+        except Transient as error:
+            with self._lock:
+                undelivered = list(self._in_flight.values())
+            raise PublishError(str(error), undelivered) from None
+        finally:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        from kafka.errors import KafkaError
+
+        try:
+            self._producer.close(timeout=1.0)
+        except KafkaError as error:
+            log.warning("the producer closes late: %s", type(error).__name__)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.close()
+        except PublishError as late:
+            if error is None:
+                raise
+            error.add_note(str(late))
