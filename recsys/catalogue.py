@@ -13,6 +13,13 @@ I64 = NDArray[np.int64]
 
 ERA_S = 5 * 365.25 * 86_400
 """Items published in the same five years share the feature "era"."""
+ERA_REACH = 0.75
+"""How far an era reaches: the next one counts exp(−1/0.75) as much."""
+RARITY_POWER = 0.7
+"""A category weighs (ln(described items / items with it))^0.7."""
+REWEIGH_GROWTH = 1.05
+"""Category weights are worked out again once the described items grew by this factor."""
+SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
 MAX_FEATURES = 512
 """Distinct categories, eras and attribute values beyond this share columns."""
 UNKNOWN_S = np.iinfo(np.int64).min
@@ -34,16 +41,20 @@ class Catalogue:
     """Arrays over item numbers.
 
     `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of the
-    block's share, so that the inner product of two rows is the weighted mean of the blocks' cosines. Items nobody described have zero rows.
+    block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity, an era
+    reaches into its neighbours. Items nobody described have zero rows.
     """
 
     def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
-        self.shares = dict(shares or {"category": 1.0, "era": 1.0, "attribute": 0.5, "embedding": 1.0})
+        self.shares = dict(shares or SHARES)
         self.n_items = 0
         self.available: NDArray[np.bool_] = np.ones(n_items, np.bool_)
         self.published_s: I64 = np.full(n_items, UNKNOWN_S, np.int64)
         self.expires_s: I64 = np.full(n_items, np.iinfo(np.int64).max, np.int64)
-        self.features: F32 = np.zeros((n_items, 16), np.float32)
+        self._features: F32 = np.zeros((n_items, 16), np.float32)
+        self._categories: dict[int, list[int]] = {}
+        self._category_counts: dict[int, int] = {}
+        self._weighed_at = 0
         self._columns: dict[str, int] = {}
         self._blocks: dict[str, slice] = {}
         self._width = 0
@@ -57,34 +68,60 @@ class Catalogue:
             self.available = np.pad(self.available, (0, more), constant_values=True)
             self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
             self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
-            self.features = np.pad(self.features, ((0, more), (0, 0)))
+            self._features = np.pad(self._features, ((0, more), (0, 0)))
+
+    @property
+    def features(self) -> F32:
+        """(C, F) content features, with category weights as of the last 5 % of growth."""
+        if len(self._categories) > self._weighed_at * REWEIGH_GROWTH:
+            self._weighed_at = len(self._categories)
+            for number in self._categories:
+                self._write_categories(number)
+        return self._features
 
     def put(self, number: int, content: ItemContent | None) -> None:
         """Describe an item anew; None removes it from every list."""
         self.grow(number + 1)
-        self.features[number] = 0
+        self._features[number] = 0
+        for column in self._categories.pop(number, ()):
+            self._category_counts[column] -= 1
         self.available[number] = content is not None and content.available
         self.published_s[number] = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
         self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
         if content is None:
             return
-        names: dict[str, list[str]] = {
-            "category": [f"category={category}" for category in content.categories],
-            "attribute": [f"attribute={name}={value}" for name, value in content.attributes.items()],
-            "era": [] if content.published_s is None else [f"era={int(content.published_s // ERA_S)}"],
-        }
-        for block, values in names.items():
-            if values:
-                value = np.float32(np.sqrt(self.shares[block] / len(values)))
-                for name in values:
-                    column = self._column(name)
-                    self.features[number, column] = value
+        columns = list(dict.fromkeys(self._column(f"category={category}") for category in content.categories))
+        if columns:
+            self._categories[number] = columns
+            for column in columns:
+                self._category_counts[column] = self._category_counts.get(column, 0) + 1
+            self._write_categories(number)
+        if content.published_s is not None:
+            self._write_era(number, int(content.published_s // ERA_S))
+        if content.attributes:
+            value = np.float32(np.sqrt(self.shares["attribute"] / len(content.attributes)))
+            for name, text in content.attributes.items():
+                column = self._column(f"attribute={name}={text}")
+                self._features[number, column] = value
         for name, vector in content.embeddings.items():
             dense = np.asarray(vector, np.float32)
             norm = float(np.linalg.norm(dense))
-            block_columns = self._embedding_block(name, len(dense))
-            if norm > 0 and block_columns is not None:
-                self.features[number, block_columns] = dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)
+            block = self._embedding_block(name, len(dense))
+            if norm > 0:
+                self._features[number, block] = dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)
+
+    def _write_categories(self, number: int) -> None:
+        columns = self._categories[number]
+        described = max(len(self._categories), 2)
+        rarity = np.array([np.log(1 + described / self._category_counts[column]) for column in columns]) ** RARITY_POWER
+        self._features[number, columns] = (rarity * np.sqrt(self.shares["category"]) / np.linalg.norm(rarity)).astype(np.float32)
+
+    def _write_era(self, number: int, era: int) -> None:
+        reach = np.exp(-np.abs(np.arange(-2, 3)) / ERA_REACH)
+        weights = (reach * np.sqrt(self.shares["era"]) / np.linalg.norm(reach)).astype(np.float32)
+        for weight, near in zip(weights, range(era - 2, era + 3), strict=True):
+            column = self._column(f"era={near}")
+            self._features[number, column] += weight
 
     def recommendable(self, now_s: int) -> NDArray[np.bool_]:
         """(n_items,) which items may be listed at `now_s`: available, published and not expired."""
@@ -102,7 +139,7 @@ class Catalogue:
         columns = [self._columns[name] for name in (f"category={category}" for category in categories) if name in self._columns]
         if not columns:
             return None
-        vector = np.zeros(self.features.shape[1], np.float32)
+        vector = np.zeros(self._features.shape[1], np.float32)
         vector[columns] = np.float32(1 / np.sqrt(len(columns)))
         return vector
 
@@ -114,7 +151,7 @@ class Catalogue:
             column = self._columns[name] = self._reserve(1)
         return column
 
-    def _embedding_block(self, name: str, dimension: int) -> slice | None:
+    def _embedding_block(self, name: str, dimension: int) -> slice:
         key = f"{name}/{dimension}"
         if key not in self._blocks:
             start = self._reserve(dimension)
@@ -124,6 +161,6 @@ class Catalogue:
     def _reserve(self, width: int) -> int:
         start = self._width
         self._width += width
-        if self._width > self.features.shape[1]:
-            self.features = np.pad(self.features, ((0, 0), (0, max(self._width, 2 * self.features.shape[1]) - self.features.shape[1])))
+        if self._width > self._features.shape[1]:
+            self._features = np.pad(self._features, ((0, 0), (0, max(self._width, 2 * self._features.shape[1]) - self._features.shape[1])))
         return start

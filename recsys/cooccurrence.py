@@ -25,6 +25,12 @@ class PairWeights:
     forward: tuple[int, ...]
     backward: tuple[int, ...]
 
+    @classmethod
+    def decaying(cls, *, window: int, step: float, backward: float) -> PairWeights:
+        """`step`^distance forward and `backward` times that in reverse, at least 1/64 each."""
+        amounts = [64 * step**distance for distance in range(window)]
+        return cls(tuple(max(1, round(a)) for a in amounts), tuple(max(1, round(backward * a)) for a in amounts))
+
     @property
     def window(self) -> int:
         return len(self.forward)
@@ -87,7 +93,9 @@ def sum_pairs(rows: U32, neighbours: U32, weights: I64) -> tuple[U32, U32, I64]:
     return (key >> np.uint64(32)).astype(np.uint32), key.astype(np.uint32), np.add.reduceat(weights, first)
 
 
-def log_likelihood_ratio(together: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32], total: float) -> NDArray[np.float32]:
+def log_likelihood_ratio(
+    together: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32], total: float
+) -> NDArray[np.float32]:
     """Dunning's log-likelihood ratio of a 2 × 2 table, element by element; 0 where the two meet less often than by chance.
 
     `together` counts both, `one` and `other` each alone or together, `total` everything; the arrays broadcast. Unit-less counts ≥ 0.

@@ -62,7 +62,9 @@ class GroupDelta:
         return np.concatenate(ends).astype("<u4").tobytes(), np.concatenate(records).astype("<u4").tobytes()
 
 
-def group_deltas(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None) -> list[GroupDelta]:
+def group_deltas(
+    batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None
+) -> list[GroupDelta]:
     """One `GroupDelta` for each of `item_groups` groups (some empty), of the interactions that `chosen` (n,) selects, or of all."""
     epochs = batch.times_s.astype(np.int64) // epoch_s
     slices: list[list[RowSlices]] = [[] for _ in range(item_groups)]
@@ -103,7 +105,9 @@ def _cooccurrence_slices(epoch: int, rows: U32, neighbours: U32, weights: I64, i
     for end in group_ends.tolist():
         first, last = int(ends[start - 1]) if start else 0, int(ends[end - 1])
         ids: list[RowId] = [("c", epoch, number) for number in numbers[start:end].tolist()]
-        found.append((int(group[start]), RowSlices(ids, numbers[start:end], ends[start:end] - first, neighbours[first:last], weights[first:last])))
+        found.append(
+            (int(group[start]), RowSlices(ids, numbers[start:end], ends[start:end] - first, neighbours[first:last], weights[first:last]))
+        )
         start = end
     return found
 

@@ -34,7 +34,10 @@ from recsys.userstate import UserTable, pack_embeddings
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-CONTENT_RECENCY = Recency(0.75, 600.0)
+PAIR_WEIGHTS = PairWeights.decaying(window=20, step=0.85, backward=0.4)
+CONTENT_RECENCY = Recency(step=0.75, age_s=90.0)
+SOURCE_WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.3, "sasrec": 0.6, "trending": 0.02, "new": 0.02}
+"""Chosen on the first 40 % of the five-star events of MovieLens 1M; models by their gain on a newest slice."""
 _BLOCK_SCORES = 1_000_000
 """Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
 _MAX_BECAUSE = 2
@@ -49,13 +52,11 @@ class EngineConfig:
     seen_length: int = 1_000
     item_groups: int = 8
     epoch_s: int = 180 * 86_400
-    pair_weights: PairWeights = PairWeights((64,) * 20, (32,) * 20)
-    recent_items: int = 20
+    pair_weights: PairWeights = PAIR_WEIGHTS
+    recent_items: int = 10
     reading: CooccurrenceReading = CooccurrenceReading()
     content_recency: Recency = CONTENT_RECENCY
-    source_weights: Mapping[str, float] = field(
-        default_factory=lambda: {"cooccurrence": 1.0, "content": 0.6, "ials": 0.3, "sasrec": 0.6, "trending": 0.05, "new": 0.02}
-    )
+    source_weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCE_WEIGHTS))
     list_size: int = 20
     exploration_slots: int = 0
     new_s: float = 30 * 86_400
@@ -214,7 +215,12 @@ class Engine:
         return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
 
     def recommend(
-        self, slots: I64, vectors: Mapping[str, F32], now_s: int, seeds: I64 | None = None, preferred: Mapping[int, Sequence[str]] | None = None
+        self,
+        slots: I64,
+        vectors: Mapping[str, F32],
+        now_s: int,
+        seeds: I64 | None = None,
+        preferred: Mapping[int, Sequence[str]] | None = None,
     ) -> Lists:
         """Lists for the users in `slots` (U,), made at `now_s`. `seeds` (U,) repeat the exploration; `preferred[i]` are categories that user i
         named, used where the user has no history."""
@@ -249,7 +255,10 @@ class Engine:
                     scores = softmax(np.where(serving.known[None, :], scores, np.float32(-1e9)))
                 scores[~user_vectors.any(axis=1)] = 0
                 parts[kind], _ = _scaled(np.maximum(scores, 0, out=scores), weights[kind])
-        for name, everywhere in (("trending", self.popularity.trending()[:n_items]), ("new", self.catalogue.freshness(now_s, config.new_s))):
+        for name, everywhere in (
+            ("trending", self.popularity.trending()[:n_items]),
+            ("new", self.catalogue.freshness(now_s, config.new_s)),
+        ):
             if weights.get(name):
                 row, _ = _scaled(everywhere[None, :], weights[name])
                 parts[name] = np.broadcast_to(row, (len(slots), n_items))

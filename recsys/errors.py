@@ -1,8 +1,8 @@
 """Errors of the core.
 
-    CoreError
-    ├── ShapeError     arrays whose axes do not fit together
-    └── LayoutError    packed bytes that are not what their header says
+CoreError
+├── ShapeError     arrays whose axes do not fit together
+└── LayoutError    packed bytes that are not what their header says
 """
 
 

@@ -68,11 +68,11 @@ class CooccurrenceReading:
     """How rows of counts become scores: a recent item's row is divided by its popularity^`source_power`, a candidate's column by
     (popularity + `candidate_offset`)^`candidate_power` ("directed"); by the square roots of both ("cosine"); or replaced by log-likelihood ratios ("llr")."""
 
-    recency: Recency = Recency(0.75, 600.0)
+    recency: Recency = Recency(step=0.88, age_s=120.0, long_share=0.3, long_step=0.88)
     similarity: Similarity = "directed"
-    source_power: float = 0.0
-    candidate_power: float = 0.3
-    candidate_offset: float = 0.0
+    source_power: float = 0.6
+    candidate_power: float = 0.33
+    candidate_offset: float = 20.0
 
 
 def cooccurrence_scores(recent: Recent, neighbours: Neighbours, popularity: F32, reading: CooccurrenceReading) -> tuple[F32, F32, F32]:
@@ -101,7 +101,10 @@ def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity
     total = float(popularity.sum())
     ratios = log_likelihood_ratio(neighbours.rows(numbers, len(popularity)), popularity[numbers][:, None], popularity[None, :], total)
     summed = torch.nn.functional.embedding_bag(
-        torch.from_numpy(place.reshape(recent.items.shape)), torch.from_numpy(ratios), per_sample_weights=torch.from_numpy(weights), mode="sum"
+        torch.from_numpy(place.reshape(recent.items.shape)),
+        torch.from_numpy(ratios),
+        per_sample_weights=torch.from_numpy(weights),
+        mode="sum",
     )
     return summed.numpy()
 
@@ -132,9 +135,7 @@ def top_items(scores: F32, size: int) -> tuple[I64, F32]:
     return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
 
 
-def explore(
-    items: I64, scores: F32, size: int, slots: int, seeds: I64
-) -> tuple[I64, F32, F32]:
+def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple[I64, F32, F32]:
     """Fill the last `slots` of `size` places at random from the candidates behind the first `size - slots`, uniformly without replacement.
 
     `items` and `scores` (U, P) are the P best, best first; `seeds` (U,) makes each user's draw repeatable. Returns items, scores and

@@ -195,14 +195,16 @@ class UserTable:
             parts = embeddings[i] if embeddings else ()
             start = self.history_length - n
             rows.append(
-                b"".join((
-                    _HEADER.pack(LAYOUT, len(parts), n, len(older), 0),
-                    self.items[slot, start:].tobytes(),
-                    self.times_s[slot, start:].tobytes(),
-                    self.weights[slot, start:].tobytes(),
-                    older.tobytes(),
-                    *parts,
-                ))
+                b"".join(
+                    (
+                        _HEADER.pack(LAYOUT, len(parts), n, len(older), 0),
+                        self.items[slot, start:].tobytes(),
+                        self.times_s[slot, start:].tobytes(),
+                        self.weights[slot, start:].tobytes(),
+                        older.tobytes(),
+                        *parts,
+                    )
+                )
             )
         return rows
 

@@ -1,4 +1,4 @@
-"""What one event says about its item: a weight by type, from the rating's own scale for ratings."""
+"""From what a user did to a number: the weight of an event."""
 
 from __future__ import annotations
 
@@ -7,27 +7,43 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import ShapeError
+
 
 @dataclass(frozen=True, slots=True)
 class WeightTable:
-    """`by_type[code]` is the weight of an event type; ratings (type `rating_code`) are `(value − neutral) / (best − neutral)`, within ±1."""
+    """Weight of each event type code; `rating_code` is the type whose value decides, from `rating_neutral` (0) to `rating_best` (1).
 
-    by_type: tuple[float, ...]
+    `by_code[c]` is the unitless weight of type *c*; the entry of `rating_code` is not read.
+    """
+
+    by_code: tuple[float, ...]
     rating_code: int
     rating_neutral: float
     rating_best: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rating_code < len(self.by_code):
+            raise ShapeError(f"rating_code must be one of the {len(self.by_code)} type codes")
+        if not self.rating_best > self.rating_neutral:
+            raise ValueError("rating_best must be above rating_neutral")
+
 
 def event_weights(type_codes: NDArray[np.int8], values: NDArray[np.float64], table: WeightTable) -> NDArray[np.float32]:
-    """Weight of each event (n,): positive for interest, negative for dislike, 0 for events that leave the state alone.
+    """Unitless weight of each event: above 0 a preference, below 0 a dislike, 0 nothing.
 
-    `type_codes` (n,) index `table.by_type`; `values` (n,) are read for ratings only, where they must be finite. A neutral rating counts as a
-    slight dislike, because the user has had the item.
+    Shapes: all (n,). A rating weighs (value − neutral) / (best − neutral), clipped to [−1, 1], and one that does not exceed neutral is a dislike:
+    exactly neutral becomes the smallest negative weight, −1/32, since the state counts in units of 1/32. A rating without value (NaN) weighs 0.
+    Raises: ShapeError for arrays of different length or a type code outside the table.
     """
-    weights = np.asarray(table.by_type, np.float32)[type_codes]
+    if type_codes.shape != values.shape or type_codes.ndim != 1:
+        raise ShapeError(f"type codes and values must be one axis of the same length, got {type_codes.shape} and {values.shape}")
+    if len(type_codes) and not (0 <= int(type_codes.min()) and int(type_codes.max()) < len(table.by_code)):
+        raise ShapeError(f"an event type code lies outside the table of {len(table.by_code)} types")
+    weights = np.asarray(table.by_code, np.float32)[type_codes]
     rated = type_codes == table.rating_code
     if rated.any():
-        scaled = (values[rated] - table.rating_neutral) / (table.rating_best - table.rating_neutral)
-        scaled = np.clip(scaled, -1.0, 1.0)
-        weights[rated] = np.where(np.abs(scaled) < 1 / 32, -1 / 32, scaled)
+        scaled = np.clip((values[rated] - table.rating_neutral) / (table.rating_best - table.rating_neutral), -1.0, 1.0)
+        scaled = np.where(scaled == 0, -1 / 32, scaled)
+        weights[rated] = np.nan_to_num(scaled, nan=0.0)
     return weights

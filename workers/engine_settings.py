@@ -33,7 +33,7 @@ def weight_table(settings: Settings) -> WeightTable:
     """The weights of events behind these settings."""
     weights = settings.weights
     return WeightTable(
-        by_type=tuple(0.0 if kind is EventType.RATING else float(getattr(weights, kind.value)) for kind in EVENT_TYPES),
+        by_code=tuple(0.0 if kind is EventType.RATING else float(getattr(weights, kind.value)) for kind in EVENT_TYPES),
         rating_code=EventType.RATING.code,
         rating_neutral=weights.rating_neutral,
         rating_best=weights.rating_best,

@@ -27,13 +27,14 @@ HEADER_BYTES = 8
 RECORD_BYTES = 8
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than twice its compacted length and this."""
+UNREAD = -1
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """Up to which byte a row is in the engine. `base` is its compacted length in bytes."""
+    """Up to which byte a row is in the engine. `base` is its compacted length in bytes; generation −1: made by this worker, not read yet."""
 
     generation: int
     length: int
@@ -127,7 +128,11 @@ class ItemMirror:
                 if row is None:
                     continue
                 body = rows.compact(row, self._max_neighbours)
-                plans.append(Compaction(address[1], rows.parse_row(row).generation, len(row), body))
+                generation = rows.parse_row(row).generation
+                held = self._held.get(address)
+                if held is not None and held.generation == UNREAD:
+                    held.generation = generation
+                plans.append(Compaction(address[1], generation, len(row), body))
                 kept.append(address)
             if not plans:
                 continue
@@ -173,7 +178,7 @@ class ItemMirror:
                     self._long.add(address)
                 if not has:
                     continue
-                held = self._held[address] = _Held(0, HEADER_BYTES, HEADER_BYTES)
+                held = self._held[address] = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
             if held.length + size == length and address not in self._dirty:
                 held.length = length
                 chosen[i] = True
@@ -209,7 +214,7 @@ class ItemMirror:
     def _put_popularity(self, address: RowAddress, row: bytes | None) -> None:
         _, (_, window, bucket) = address
         if row is None:
-            self._held[address] = _Held(0, HEADER_BYTES, HEADER_BYTES)
+            self._held[address] = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
         elif self._engine.popularity.holds(str(window), bucket):
             neighbours, values = self._parsed(address, row)
             self._make_room(neighbours)
@@ -230,9 +235,9 @@ class ItemMirror:
         if not addresses:
             return
         engine = self._engine
-        nothing = _Held(0, HEADER_BYTES, HEADER_BYTES)
+        nothing = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
         known = [self._held.get(address, nothing) for address in addresses]
-        asked = [(address, held.generation, held.length) for address, held in zip(addresses, known, strict=True)]
+        asked = [(address, max(held.generation, 0), held.length) for address, held in zip(addresses, known, strict=True)]
         for address, held, tail in zip(addresses, known, await self._store.read_row_tails(asked), strict=True):
             self._dirty.discard(address)
             kind, where, number = address[1]
@@ -256,7 +261,9 @@ class ItemMirror:
         if kind == "pop":
             engine.popularity.add(str(where), number, neighbours, values)
         else:
-            engine.neighbours.add(np.full(len(neighbours), number, np.uint32), neighbours, values * np.float32(engine.epoch_factor(int(where))))
+            engine.neighbours.add(
+                np.full(len(neighbours), number, np.uint32), neighbours, values * np.float32(engine.epoch_factor(int(where)))
+            )
         if tail_kind is TailKind.FULL:
             parsed = rows.parse_row(raw)
             self._held[address] = _Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length)

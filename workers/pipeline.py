@@ -354,7 +354,9 @@ class Pipeline:
         """One group has part of the ranges already: cut each range at the group's watermark, and send what is left."""
         group = result.group
         if result.status is ApplyStatus.TOPIC_CHANGED:
-            raise Fatal(f"item group {group} in Redis follows another topic of the same name: set redis.namespace to a new one, or drop the state")
+            raise Fatal(
+                f"item group {group} in Redis follows another topic of the same name: set redis.namespace to a new one, or drop the state"
+            )
         if result.status is ApplyStatus.GAP:
             await self._explain_gap(ranges, group)
         for cut in ranges:

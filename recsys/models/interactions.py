@@ -1,0 +1,121 @@
+"""What models are trained on: interactions as columns, sorted by user and then by order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ShapeError
+from recsys.models.base import F32, I32, Histories
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """n interactions of U users with I items, sorted by user, oldest first within a user.
+
+    Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,); `users` counts from 0 to U−1, `items` are positions in `item_ids`
+    (I of them). A weight above 0 is a preference, below 0 a dislike.
+    """
+
+    users: I32
+    items: I32
+    weights: F32
+    ts_ms: I64
+    item_ids: list[str]
+    n_users: int
+
+    def __post_init__(self) -> None:
+        n = len(self.users)
+        if not (len(self.items) == len(self.weights) == len(self.ts_ms) == n):
+            raise ShapeError("users, items, weights and ts_ms must have one length")
+        if n and (np.diff(self.users).min(initial=0) < 0 or int(self.users[-1]) >= self.n_users or int(self.items.max()) >= len(self.item_ids)):
+            raise ShapeError("interactions must be sorted by user, with users and items inside their axes")
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    def user_starts(self) -> I64:
+        """Where each user's interactions begin, (U+1,): user u owns rows `starts[u]:starts[u+1]`."""
+        return np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)
+
+    def positive(self) -> TrainingSet:
+        """Only the preferences (weight > 0); users keep their numbers."""
+        chosen = self.weights > 0
+        return TrainingSet(
+            self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users
+        )
+
+    def last_of_pairs(self) -> TrainingSet:
+        """One interaction for each (user, item): the newest."""
+        keys = self.users.astype(np.int64) * max(self.n_items, 1) + self.items
+        _, from_end = np.unique(keys[::-1], return_index=True)
+        chosen = np.sort(len(keys) - 1 - from_end)
+        return TrainingSet(
+            self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users
+        )
+
+    @classmethod
+    def from_columns(
+        cls,
+        users: NDArray[np.integer],
+        items: NDArray[np.integer],
+        item_ids: Sequence[str],
+        weights: F32,
+        ts_ms: I64,
+        *,
+        min_item_count: int = 1,
+    ) -> TrainingSet:
+        """Columns of a log in any order. Shapes: (n,) each; `items` are positions in `item_ids`, `users` any whole numbers.
+
+        Interactions of weight 0 are dropped, then those with items of fewer than `min_item_count` interactions; items and users that remain are
+        numbered anew. Order within a user: by time, then as given.
+        """
+        if not (len(users) == len(items) == len(weights) == len(ts_ms)):
+            raise ShapeError("users, items, weights and ts_ms must have one length")
+        counts = np.bincount(items[weights != 0], minlength=len(item_ids))
+        kept_items = np.flatnonzero(counts >= max(min_item_count, 1))
+        position = np.full(len(item_ids), -1, np.int32)
+        position[kept_items] = np.arange(len(kept_items), dtype=np.int32)
+        kept = (weights != 0) & (position[items] >= 0)
+        _, dense_users = np.unique(users[kept], return_inverse=True)
+        order = np.lexsort((ts_ms[kept], dense_users))
+        return cls(
+            dense_users[order].astype(np.int32),
+            position[items[kept]][order],
+            np.asarray(weights[kept][order], np.float32),
+            np.asarray(ts_ms[kept][order], np.int64),
+            [item_ids[i] for i in kept_items.tolist()],
+            int(dense_users.max(initial=-1)) + 1,
+        )
+
+
+def padded_histories(users: I32, items: I32, weights: F32, ts_ms: I64, n_users: int, length: int) -> Histories:
+    """The newest `length` interactions of each of U users as (U, length) arrays.
+
+    Shapes: the columns are (n,), sorted by user and oldest first. `items` may hold −1 (unknown to the model). Times become whole seconds before
+    the user's newest interaction.
+    """
+    starts = np.searchsorted(users, np.arange(n_users + 1))
+    counts = np.diff(starts)
+    rank_from_end = starts[1:][users] - 1 - np.arange(len(users))  # 0: newest
+    chosen = rank_from_end < length
+    row, column = users[chosen], length - 1 - rank_from_end[chosen]
+    matrix_items = np.full((n_users, length), -1, np.int32)
+    matrix_weights = np.zeros((n_users, length), np.float32)
+    ages = np.zeros((n_users, length), np.float32)
+    newest = np.zeros(n_users, np.int64)
+    seen = counts > 0
+    newest[seen] = ts_ms[starts[1:][seen] - 1]
+    matrix_items[row, column] = items[chosen]
+    matrix_weights[row, column] = weights[chosen]
+    ages[row, column] = np.maximum((newest[row] - ts_ms[chosen]) / 1000.0, 0.0)
+    return Histories(matrix_items, matrix_weights, ages)

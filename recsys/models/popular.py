@@ -1,0 +1,59 @@
+"""Popularity as a model: every user with a history gets the same list. The baseline that others must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ShapeError
+from recsys.models.base import F32, Histories, Model
+from recsys.models.interactions import TrainingSet
+from recsys.models.training import Progress, go_on
+
+
+@dataclass(frozen=True, slots=True)
+class PopularConfig:
+    """Nothing to choose but the seed, which nothing draws from."""
+
+    seed: int = 0
+
+
+class PopularModel:
+    """One dimension: the logarithm of an item's number of preferences."""
+
+    kind: ClassVar[str] = "popular"
+
+    def __init__(self, settings: PopularConfig, item_ids: list[str], item_vectors: F32) -> None:
+        if item_vectors.shape != (len(item_ids), 1):
+            raise ShapeError(f"item vectors have shape {item_vectors.shape}, expected {(len(item_ids), 1)}")
+        self.settings, self.item_ids, self.item_vectors, self.history_length = settings, item_ids, item_vectors, 1
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        return {"item_vectors": self.item_vectors}
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        known = {field.name for field in fields(PopularConfig)}
+        settings = PopularConfig(**{k: v for k, v in config.items() if k in known})
+        return cls(settings, item_ids, np.asarray(tensors["item_vectors"], np.float32))
+
+    def encode(self, histories: Histories) -> F32:
+        """(U, 1): one where the history has a known item, else zero."""
+        return ((histories.items >= 0) & (histories.weights != 0)).any(axis=1, keepdims=True).astype(np.float32)
+
+
+def fit(
+    interactions: TrainingSet, config: PopularConfig, progress: Progress | None = None, warm_start: Model | None = None
+) -> PopularModel:
+    """Count the preferences of each item."""
+    counts = np.bincount(interactions.positive().items, minlength=interactions.n_items)
+    go_on(progress, 1.0, "popular: counted")
+    return PopularModel(config, interactions.item_ids, np.log1p(counts).astype(np.float32)[:, None])

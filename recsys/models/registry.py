@@ -1,0 +1,55 @@
+"""The model kinds there are. A new kind is one entry here: trainer, store and stream worker know models by this table only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from recsys.models import ials, popular, sasrec, sasrec_training
+from recsys.models.base import Model
+from recsys.models.interactions import TrainingSet
+from recsys.models.training import Progress
+
+
+class Fit(Protocol):
+    """Trains one kind. Raises CoreError when the interactions are too few for it."""
+
+    def __call__(self, interactions: TrainingSet, config: Any, progress: Progress | None = None, warm_start: Any = None) -> Model: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """How one kind is trained and loaded.
+
+    `config` is a frozen dataclass with defaults; `refit` turns the configuration of a judged training into that of the short pass over the newest
+    slice which follows a promotion.
+    """
+
+    model: type[Any]
+    config: type[Any]
+    fit: Fit
+    refit: Callable[[Any], Any] = lambda config: config
+
+    def configure(self, options: Mapping[str, Any]) -> Any:
+        """The kind's configuration; options that it does not have (`factors` of a model without any) are left out."""
+        known = {field.name for field in fields(self.config)}
+        return self.config(**{name: option for name, option in options.items() if name in known})
+
+
+MODELS: dict[str, ModelKind] = {
+    "ials": ModelKind(ials.IALSModel, ials.IALSConfig, ials.fit),
+    "sasrec": ModelKind(
+        sasrec.SASRecModel,
+        sasrec.SASRecConfig,
+        sasrec_training.fit,
+        lambda config: replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4),
+    ),
+    "popular": ModelKind(popular.PopularModel, popular.PopularConfig, popular.fit),
+}
+
+
+def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, Any]) -> Model:
+    """A model from what the store holds. Raises KeyError for a kind nobody registered, ShapeError for tensors that do not fit."""
+    model: Model = MODELS[kind].model.from_tensors(config, item_ids, tensors)
+    return model

@@ -1,0 +1,302 @@
+"""The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
+
+Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`: what is behind the watermark changes nothing but gets its lists again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from mode import Service
+
+from schemas.decoding import encode, key_of
+from workers.backoff import Backoff
+from workers.errors import Fatal, Fenced, Transient
+from workers.followers import CatalogueFollower, ModelFollower
+from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.list_publisher import ListPublisher
+from workers.pipeline import Outcome, Pipeline, SourceRecord
+from workers.settings import Settings
+from workers.topics import end_offsets_async, topic_ids_async
+
+log = logging.getLogger(__name__)
+
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes of 1,048,588
+LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
+FOLLOW_S = 0.5
+COMPACT_S = 0.05
+REPORT_S = 10.0
+
+
+class EventsService(Service):
+    """Consumes the events of the partitions that the group gives to this worker."""
+
+    abstract = False
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, catalogue: CatalogueFollower, models: ModelFollower, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.settings, self.pipeline = settings, pipeline
+        self._catalogue, self._models = catalogue, models
+        self._consumer: AIOKafkaConsumer | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._owned: set[int] = set()
+        self._expected: dict[int, int] = {}
+        self._sought: dict[int, int] = {}
+        self._backoff = Backoff()
+        self._followed_s = float("-inf")
+        self._report = _Report()
+
+    # -- life ----------------------------------------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Connect, wait for Redis, join the group."""
+        await self._patiently(self.pipeline.open)
+        await self._patiently(self._follow)
+        self._producer = AIOKafkaProducer(
+            **aiokafka_producer_arguments(self.settings),
+            max_batch_size=PRODUCER_BATCH_BYTES,
+            linger_ms=LINGER_MS,
+            max_request_size=PRODUCER_BATCH_BYTES + 100_000,
+        )
+        await self._patiently(self._producer.start)
+        self._consumer = AIOKafkaConsumer(
+            **aiokafka_consumer_arguments(self.settings),
+            group_id=self.settings.stream.group_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        )
+        await self._patiently(self._consumer.start)
+        self._consumer.subscribe([self.settings.topics.events], listener=_Listener(self))
+
+    async def on_stop(self) -> None:
+        """The batch in hand is finished and committed before the group is left."""
+        if self._consumer is not None:
+            async with self.pipeline.lock:
+                await self._consumer.stop()
+        if self._producer is not None:
+            await self._producer.stop()
+        self._models.close()
+        await self.pipeline.store.close()
+
+    @property
+    def producer(self) -> AIOKafkaProducer:
+        assert self._producer is not None, "started"
+        return self._producer
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer:
+        assert self._consumer is not None, "started"
+        return self._consumer
+
+    # -- loops ---------------------------------------------------------------------------------------------------------------------------
+
+    @Service.task
+    async def _drink(self) -> None:
+        while not self.should_stop:
+            try:
+                await self._round()
+                self._backoff.reset()
+            except Fenced as error:
+                log.warning("%s", error)
+                await self._recover()
+            except (Transient, KafkaError) as error:
+                wait_s = self._backoff.next_s()
+                log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
+                await self.sleep(wait_s)
+                await self._recover()
+            except Fatal as error:
+                log.critical("%s", error)
+                await self.crash(error)
+                raise
+
+    @Service.task
+    async def _compact(self) -> None:
+        while not self.should_stop:
+            await self.sleep(COMPACT_S)
+            try:
+                async with self.pipeline.lock:
+                    await self.pipeline.mirror.compact()
+            except Transient as error:
+                log.debug("compaction later: %s", error)
+
+    async def _round(self) -> None:
+        polled = await self.consumer.getmany(
+            timeout_ms=self.settings.stream.batch_wait_ms, max_records=self.settings.stream.batch_max_events
+        )
+        async with self.pipeline.lock:
+            if time.monotonic() - self._followed_s >= FOLLOW_S:
+                await self._follow()
+            batch = self._contiguous(polled)
+            if batch:
+                await self._apply(batch)
+        self._report.say()
+
+    async def _follow(self) -> None:
+        await self._catalogue.follow()
+        await self._models.follow()
+        self._followed_s = time.monotonic()
+
+    async def _apply(self, batch: Mapping[int, list[SourceRecord]]) -> None:
+        outcome = await self.pipeline.process(batch)
+        await self._publish(outcome)
+        topic = self.settings.topics.events
+        self._expected.update(outcome.next_offsets)
+        try:
+            await self.consumer.commit({TopicPartition(topic, partition): at for partition, at in outcome.next_offsets.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            # Somebody else owns them now and starts from the watermark; nothing is lost by a missing commit.
+            log.warning("offsets not committed, the group has moved on (%s)", type(error).__name__)
+        self._report.add(outcome)
+
+    async def _publish(self, outcome: Outcome) -> None:
+        topics = self.settings.topics
+        for letter in outcome.dead_letters:
+            log.debug("dead letter: %s", letter.reason)
+        sending = [await self.producer.send(topics.dead_letters, encode(letter), key=key_of(letter)) for letter in outcome.dead_letters]
+        await ListPublisher(self.producer, topics.recommendations).publish(outcome.lists)
+        await asyncio.gather(*sending)
+
+    def _contiguous(self, polled: Mapping[TopicPartition, list[Any]]) -> dict[int, list[SourceRecord]]:
+        """The polled records of owned partitions that continue where the last batch ended.
+
+        A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention, compaction).
+        """
+        batch: dict[int, list[SourceRecord]] = {}
+        for at, records in polled.items():
+            expected = self._expected.get(at.partition)
+            if at.partition not in self._owned or expected is None or not records:
+                continue
+            kept = [record for record in records if record.offset >= expected]
+            if kept and kept[0].offset > expected and self._seek_back(at, expected):
+                continue
+            if kept:
+                batch[at.partition] = [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in kept]
+        return batch
+
+    def _seek_back(self, at: TopicPartition, expected: int) -> bool:
+        if self._sought.get(at.partition) == expected:
+            return False
+        self._sought[at.partition] = expected
+        self.consumer.seek(at, expected)
+        return True
+
+    # -- ownership -----------------------------------------------------------------------------------------------------------------------
+
+    async def own(self, partitions: Iterable[int]) -> None:
+        """Own these partitions: read their watermarks and seek. Waits until Redis and Kafka answer."""
+        wanted = list(partitions)
+        if wanted:
+            await self._patiently(lambda: self._own(wanted))
+
+    async def _own(self, wanted: list[int]) -> None:
+        topic = self.settings.topics.events
+        ids = await topic_ids_async(self.settings)
+        if topic not in ids:
+            raise Transient(f"topic {topic} is missing: run `recsys topics create`")
+        ends = await end_offsets_async(self.settings, [topic])
+        async with self._stopped_pipeline():
+            for partition, first_new in (await self.pipeline.assign(wanted, ids[topic])).items():
+                if first_new > ends[topic, partition]:
+                    raise Fatal(
+                        f"partition {partition} of {topic} ends at {ends[topic, partition]}, before what Redis has applied ({first_new}): "
+                        "the topic lost records or was made again; set redis.namespace to a new one, or restore the topic"
+                    )
+                at = TopicPartition(topic, partition)
+                committed = await self.consumer.committed(at)
+                start = first_new if committed is None else min(committed, first_new)
+                self.consumer.seek(at, start)
+                self._expected[partition] = start
+                self._owned.add(partition)
+
+    async def disown(self, partitions: Iterable[int]) -> None:
+        """Finish the batch in hand, then own these partitions no longer."""
+        gone = list(partitions)
+        async with self.pipeline.lock:
+            self.pipeline.release(gone)
+            self._owned.difference_update(gone)
+            for partition in gone:
+                self._expected.pop(partition, None)
+
+    async def _recover(self) -> None:
+        """After a failed batch: read the watermarks again and go back to them."""
+        owned = [at.partition for at in self.consumer.assignment()] if self._consumer is not None else []
+        try:
+            await self.own(owned)
+        except IllegalStateError:
+            log.info("the group took partitions away meanwhile")
+
+    @contextlib.asynccontextmanager
+    async def _stopped_pipeline(self) -> AsyncIterator[None]:
+        async with self.pipeline.lock:
+            yield
+
+    async def _patiently(self, step: Any) -> None:
+        """Repeat a step until it succeeds or the worker stops. Raises Fatal."""
+        backoff = Backoff()
+        while True:
+            try:
+                await step()
+                return
+            except (Transient, KafkaError) as error:
+                if isinstance(error, IllegalStateError) or self.should_stop:
+                    raise
+                wait_s = backoff.next_s()
+                log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
+                await asyncio.sleep(wait_s)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, service: EventsService) -> None:
+        self._service = service
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._service.disown(at.partition for at in revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        try:
+            await self._service.own(at.partition for at in assigned)
+        except Fatal as error:
+            log.critical("%s", error)
+            await self._service.crash(error)
+
+
+class _Report:
+    """A line every ten seconds of work: rates, and where the time went."""
+
+    def __init__(self) -> None:
+        self._since_s = time.monotonic()
+        self._records = self._new = self._lists = self._dead = 0
+        self._seconds: dict[str, float] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        self._records += outcome.n_records
+        self._new += outcome.n_new
+        self._lists += outcome.n_lists
+        self._dead += len(outcome.dead_letters)
+        for step, seconds in outcome.seconds.items():
+            self._seconds[step] = self._seconds.get(step, 0.0) + seconds
+
+    def say(self) -> None:
+        elapsed_s = time.monotonic() - self._since_s
+        if elapsed_s < REPORT_S:
+            return
+        if self._records:
+            steps = " ".join(f"{step}={seconds / elapsed_s:.0%}" for step, seconds in self._seconds.items())
+            log.info(
+                "%.0f records/s, %.0f interactions/s, %.0f lists/s, %d dead letters; time: %s",
+                self._records / elapsed_s,
+                self._new / elapsed_s,
+                self._lists / elapsed_s,
+                self._dead,
+                steps,
+            )
+        self.__init__()  # type: ignore[misc]

@@ -1,0 +1,106 @@
+"""What a worker follows besides events: the catalogue and the serving models, both polled from the state store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from recsys.catalogue import ItemContent
+from recsys.models.base import Model
+from schemas.announcements import ModelAnnouncement
+from schemas.catalogue import Item
+from workers.errors import Fatal, Transient
+from workers.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+ITEMS_AT_ONCE = 1_000
+ModelSource = Callable[[str, str], Model]
+"""(kind, version) ▸ the stored model. Raises Fatal or Transient when it cannot be had."""
+
+
+def content_of(item: Item) -> ItemContent:
+    """What the engine learns of an item."""
+    return ItemContent(
+        categories=item.categories,
+        attributes=dict(item.categorical_attributes),
+        published_s=None if item.published_ts_ms is None else item.published_ts_ms // 1000,
+        expires_s=None if item.expires_ts_ms is None else item.expires_ts_ms // 1000,
+        available=item.available,
+        embeddings=dict(item.embeddings),
+    )
+
+
+class CatalogueFollower:
+    """Keeps the engine's catalogue at the store's version."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._version = 0
+
+    async def follow(self) -> int:
+        """Learn what changed since the last call; how many items. The caller holds the pipeline's lock."""
+        pipeline = self._pipeline
+        version, numbers = await pipeline.store.changed_items(self._version)
+        if numbers:
+            await pipeline.index.catch_up()
+            pipeline.engine.ensure_items(len(pipeline.index.names))
+        for start in range(0, len(numbers), ITEMS_AT_ONCE):
+            some = numbers[start : start + ITEMS_AT_ONCE]
+            for number, stored in zip(some, await pipeline.store.read_items(some), strict=True):
+                pipeline.engine.describe_item(number, None if stored is None else content_of(Item.model_validate_json(stored)))
+        self._version = version
+        return len(numbers)
+
+
+class ModelFollower:
+    """Loads models that were announced, in a thread, and swaps them in between two batches."""
+
+    def __init__(self, pipeline: Pipeline, source: ModelSource) -> None:
+        self._pipeline = pipeline
+        self._source = source
+        self._loading: dict[str, tuple[str, asyncio.Task[Model]]] = {}
+        self._refused: dict[str, str] = {}
+
+    async def follow(self) -> list[str]:
+        """Start loading what is newly announced, swap in what is loaded; the swapped `kind/version`s. The caller holds the pipeline's lock."""
+        engine = self._pipeline.engine
+        for kind, stored in (await self._pipeline.store.serving()).items():
+            serving = ModelAnnouncement.model_validate_json(stored).serving
+            if serving is None:
+                continue
+            held = engine.models.get(kind)
+            busy = self._loading.get(kind)
+            if (held is not None and held.version == serving.version) or self._refused.get(kind) == serving.version:
+                continue
+            if busy is None:
+                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._source, kind, serving.version)))
+        swapped = []
+        for kind, (version, task) in list(self._loading.items()):
+            if not task.done():
+                continue
+            del self._loading[kind]
+            if (model := self._loaded(kind, version, task)) is not None:
+                await self._pipeline.index.number(model.item_ids)
+                engine.ensure_items(len(self._pipeline.index.names))
+                engine.serve(kind, version, model, self._pipeline.index.numbers)
+                swapped.append(f"{kind}/{version}")
+                log.info("serving model %s/%s", kind, version)
+        return swapped
+
+    def _loaded(self, kind: str, version: str, task: asyncio.Task[Model]) -> Model | None:
+        try:
+            return task.result()
+        except Transient as error:
+            log.warning("model %s/%s cannot be loaded now: %s", kind, version, error)
+        except Fatal as error:
+            self._refused[kind] = version
+            log.error("model %s/%s is refused, the one before goes on serving: %s", kind, version, error)
+        return None
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        for _, task in self._loading.values():
+            task.cancel()
+        self._loading.clear()

@@ -1,0 +1,136 @@
+"""The low-rate topics: items, users and model announcements, from records to the state store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.dead_letters import DeadLetter, make_dead_letter
+from schemas.decoding import decode_announcement, decode_item, decode_key, decode_profile, encode
+from schemas.errors import Poison
+from schemas.profiles import UserProfile
+from workers.followers import CatalogueFollower
+from workers.list_records import ListHead
+from workers.pipeline import Pipeline
+from workers.settings import Settings
+from workers.store.port import ItemRecord, ProfileRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRecord:
+    """One record of a low-rate topic; `value` None is a tombstone."""
+
+    topic: str
+    partition: int
+    source_offset: int
+    key: bytes | None
+    value: bytes | None
+    source_timestamp_ms: int = -1
+
+
+class Intake:
+    """Applies records of the low-rate topics. Every call may be repeated; the newest source offset wins."""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, catalogue: CatalogueFollower, *, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings, self._pipeline, self._catalogue = settings, pipeline, catalogue
+        self._wall_clock = wall_clock
+
+    async def items(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+        """Store catalogue records; dead letters of those that cannot be read. Raises Transient."""
+        dead: list[DeadLetter] = []
+        good: list[tuple[TopicRecord, str, bytes | None]] = []
+        for record in records:
+            try:
+                item = decode_item(record.value, record.key)
+                good.append((record, decode_key(record.key), None if item is None else encode(item)))
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+        if good:
+            async with self._pipeline.lock:
+                await self._pipeline.index.number(item_id for _, item_id, _ in good)
+                numbers = self._pipeline.index.numbers
+                stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]
+            await self._pipeline.store.upsert_items(stored)
+        return dead
+
+    async def users(self, records: Sequence[TopicRecord]) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
+        """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient."""
+        dead: list[DeadLetter] = []
+        profiles: dict[tuple[int, str], UserProfile | None] = {}
+        stored = []
+        for record in records:
+            try:
+                profile = decode_profile(record.value, record.key)
+                user_id = decode_key(record.key)
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+                continue
+            profiles[record.partition, user_id] = profile
+            stored.append(ProfileRecord(record.partition, user_id, record.source_offset, None if profile is None else encode(profile)))
+        if stored:
+            await self._pipeline.store.upsert_profiles(stored)
+        return await self._first_lists({at: profile for at, profile in profiles.items() if profile is not None}), dead
+
+    async def announcements(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+        """Make announced models the serving ones. Raises Transient."""
+        dead: list[DeadLetter] = []
+        for record in records:
+            try:
+                announcement = decode_announcement(record.value, record.key)
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+                continue
+            if announcement is not None:
+                await self._pipeline.store.set_serving(announcement.kind, encode(announcement), record.source_offset)
+        return dead
+
+    async def _first_lists(self, profiles: dict[tuple[int, str], UserProfile]) -> list[tuple[int, bytes, bytes]]:
+        pipeline = self._pipeline
+        if not profiles:
+            return []
+        by_partition: dict[int, list[str]] = {}
+        for partition, user_id in profiles:
+            by_partition.setdefault(partition, []).append(user_id)
+        rows = await pipeline.store.read_users_of(by_partition)
+        known = {(p, u) for p, users in by_partition.items() for u, row in zip(users, rows[p], strict=True) if row is not None}
+        newcomers = [at for at in profiles if at not in known]
+        if not newcomers:
+            return []
+        watermarks = await pipeline.store.watermarks(list(by_partition))
+        heads = [
+            ListHead(user_id, partition, max(0, -1 if (w := watermarks[partition]) is None else w.last_applied_offset), None)
+            for partition, user_id in newcomers
+        ]
+        async with pipeline.lock:
+            await self._catalogue.follow()
+            users = pipeline.engine.users
+            keys = [f"new:{partition}:{user_id}" for partition, user_id in newcomers]
+            users.load(dict.fromkeys(keys))
+            slots = np.array([users.slot(key) for key in keys], np.int64)
+            preferred = {i: profiles[at].preferred_categories for i, at in enumerate(newcomers) if profiles[at].preferred_categories}
+            try:
+                records = await pipeline.list_records(slots, heads, int(self._wall_clock() * 1000), preferred=preferred)
+            finally:
+                users.forget(keys)
+        return [(head.partition, head.user_id.encode(), record) for head, record in zip(heads, records, strict=True)]
+
+    def _dead_letter(self, record: TopicRecord, poison: Poison) -> DeadLetter:
+        return make_dead_letter(
+            poison,
+            source_topic=record.topic,
+            source_partition=record.partition,
+            source_offset=record.source_offset,
+            source_timestamp_ms=record.source_timestamp_ms,
+            key=record.key,
+            value=record.value,
+            dead_letter_ts_ms=int(self._wall_clock() * 1000),
+            with_payload=self._settings.stream.dead_letter_payload,
+        )

@@ -1,0 +1,128 @@
+"""The stream worker: a Faust application. Its agents take items, users and models; a service beside them drinks the events in micro-batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import faust
+import torch
+from aiokafka.errors import KafkaError
+
+from recsys.models.base import Model
+from schemas.dead_letters import DeadLetter
+from schemas.decoding import encode, key_of
+from workers.backoff import Backoff
+from workers.errors import Transient
+from workers.events_service import EventsService
+from workers.followers import CatalogueFollower, ModelFollower, ModelSource
+from workers.intake import Intake, TopicRecord
+from workers.kafka import faust_arguments
+from workers.list_publisher import ListPublisher
+from workers.pipeline import Pipeline
+from workers.settings import Settings
+from workers.store import open_store
+
+log = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE = 500
+WITHIN_S = 0.1
+
+
+def stored_models(settings: Settings) -> ModelSource:
+    """Where announced models are loaded from."""
+    from workers.model_store import open_model_store
+
+    store = open_model_store(settings)
+
+    def load(kind: str, version: str) -> Model:
+        return store.load(kind, version)
+
+    return load
+
+
+def build_stream(settings: Settings) -> faust.App:
+    """The stream worker of these settings, ready to run. Nothing is connected yet."""
+    torch.set_num_threads(settings.stream.torch_threads)
+    app = faust.App(
+        f"{settings.stream.group_id}-catalogue",
+        **faust_arguments(settings),
+        store="memory://",
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        web_enabled=settings.stream.web_port > 0,
+        web_port=settings.stream.web_port or 6066,
+        web_bind="127.0.0.1",
+        web_host="127.0.0.1",
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,
+    )
+    pipeline = Pipeline(settings, open_store(settings))
+    catalogue = CatalogueFollower(pipeline)
+    service = EventsService(
+        settings, pipeline, catalogue, ModelFollower(pipeline, stored_models(settings)), beacon=app.beacon, loop=app.loop
+    )
+    app.service(service)  # type: ignore[arg-type]
+    _add_agents(app, settings, service, Intake(settings, pipeline, catalogue))
+    return app
+
+
+def _add_agents(app: faust.App, settings: Settings, service: EventsService, intake: Intake) -> None:
+    """One agent a topic, at concurrency 1 (Faust 0.15 loses acknowledgements that come out of order above that)."""
+
+    async def dead(letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            log.warning("dead letter: %s", letter.reason)
+            await service.producer.send_and_wait(settings.topics.dead_letters, encode(letter), key=key_of(letter))
+
+    async def take_items(records: Sequence[TopicRecord]) -> None:
+        await dead(await intake.items(records))
+
+    async def take_users(records: Sequence[TopicRecord]) -> None:
+        lists, letters = await intake.users(records)
+        by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for partition, key, record in lists:
+            by_partition.setdefault(partition, []).append((key, record))
+        await ListPublisher(service.producer, settings.topics.recommendations).publish(by_partition)
+        await dead(letters)
+
+    async def take_models(records: Sequence[TopicRecord]) -> None:
+        await dead(await intake.announcements(records))
+
+    for name, topic, take in (
+        ("items", settings.topics.items, take_items),
+        ("users", settings.topics.users, take_users),
+        ("models", settings.topics.models, take_models),
+    ):
+        _agent(app, name, topic, take)
+
+
+def _agent(app: faust.App, name: str, topic_name: str, take: Callable[[Sequence[TopicRecord]], Awaitable[None]]) -> None:
+    topic = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
+
+    async def agent(stream: Any) -> None:
+        async for events in stream.take_events(RECORDS_AT_ONCE, within=WITHIN_S):
+            messages = [event.message for event in events]
+            await _patiently(take, [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages])
+
+    agent.__name__ = name
+    app.agent(topic, name=f"recsys.{name}", concurrency=1)(agent)
+
+
+def _timestamp_ms(message: Any) -> int:
+    return -1 if message.timestamp is None else int(message.timestamp * 1000)
+
+
+async def _patiently(take: Callable[[Sequence[TopicRecord]], Awaitable[None]], records: Sequence[TopicRecord]) -> None:
+    """Until it succeeds: an agent that fails would lose its place."""
+    backoff = Backoff()
+    while True:
+        try:
+            await take(records)
+            return
+        except (Transient, KafkaError) as error:
+            wait_s = backoff.next_s()
+            log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
+            await asyncio.sleep(wait_s)
