@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from recsys.engine import Lists
 
@@ -36,25 +38,33 @@ def encode_lists(
     """
     versions = dict(model_versions)
     joined = ",".join(f"{kind}={version}" for kind, version in sorted(versions.items())) or "none"
-    scores = np.round(lists.scores.astype(np.float64), 4)
+    names = np.array([*item_ids, None], object)  # the last one is found under −1: no item
+    n_items = lists.items.shape[1]
+    ranks = range(1, n_items + 1)
     filled = np.isfinite(lists.scores).sum(axis=1).tolist()
-    numbers, because = lists.items.tolist(), lists.because.tolist()
-    scores_by_user = np.where(np.isfinite(scores), scores, 0.0).tolist()
-    propensities = np.round(lists.propensities.astype(np.float64), 6).tolist()
-    contributions = [(name, np.round(part.astype(np.float64), 4).tolist()) for name, part in lists.contributions.items()]
+    columns = zip(
+        heads,
+        filled,
+        names[lists.items].tolist(),
+        _decimals(np.where(np.isfinite(lists.scores), lists.scores, 0), 4),
+        _decimals(np.stack(list(lists.contributions.values()), axis=2), 4) if lists.contributions else [[[]] * n_items] * len(heads),
+        names[lists.because].tolist(),
+        _decimals(lists.propensities, 6),
+        strict=True,
+    )
+    sources = tuple(lists.contributions)
     records = []
-    for user, head in enumerate(heads):
-        parts = [(name, values[user]) for name, values in contributions]
+    for head, n, ids, scores, parts, because, propensities in columns:
         items = [
             {
-                "rank": place + 1,
-                "item_id": item_ids[numbers[user][place]],
-                "score": scores_by_user[user][place],
-                "sources": {name: values[place] for name, values in parts if values[place]},
-                "because": [item_ids[number] for number in because[user][place] if number >= 0],
-                "propensity": propensities[user][place],
+                "rank": rank,
+                "item_id": item_id,
+                "score": score,
+                "sources": {name: value for name, value in zip(sources, values, strict=True) if value},
+                "because": [reason for reason in reasons if reason is not None],
+                "propensity": propensity,
             }
-            for place in range(filled[user])
+            for rank, item_id, score, values, reasons, propensity in zip(ranks, ids, scores, parts, because, propensities, strict=True)
         ]
         records.append(
             orjson.dumps(
@@ -67,8 +77,13 @@ def encode_lists(
                     "model_versions": versions,
                     "model_version": joined,
                     "variant": variant,
-                    "items": items,
+                    "items": items[:n],
                 }
             )
         )
     return records
+
+
+def _decimals(values: NDArray[np.float32], decimals: int) -> Any:
+    """Rounded, as nested lists of Python floats that print short."""
+    return np.round(values.astype(np.float64), decimals).tolist()

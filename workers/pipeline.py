@@ -91,7 +91,7 @@ class _Chosen:
 class Pipeline:
     """State and lists of the partitions that this worker owns. Not for use by two tasks at once: hold `lock`."""
 
-    def __init__(self, settings: Settings, store: StateStore, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, store: StateStore, *, ranks: bool = True, wall_clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.store = store
         self.engine = Engine(engine_config(settings))
@@ -103,6 +103,7 @@ class Pipeline:
             max_neighbours=settings.state.max_neighbours,
             staleness_s=settings.stream.staleness_ms / 1000,
         )
+        self.ranks = ranks
         self.lock = asyncio.Lock()
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
@@ -194,7 +195,7 @@ class Pipeline:
         vectors: dict[str, F32] | None = None
         if ranges:
             vectors = await self._apply(ranges, chosen, watch)
-        if chosen.heads:
+        if chosen.heads and self.ranks:
             lists = await self._rank(chosen, vectors, now_ms, watch)
         self.engine.users.shrink(stream.user_cache)
         return Outcome(

@@ -116,6 +116,8 @@ class StreamSettings(Section):
     batch_max_events: Positive = 4_000
     batch_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How long a poll waits for the first record."""
+    publish_lists: bool = True
+    """Off: keep the state only, for a backfill."""
     future_skew_s: Annotated[int, Field(ge=0)] = 300
     """An event further than this in the future is a dead letter."""
     max_record_bytes: Positive = 65_536
