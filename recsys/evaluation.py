@@ -22,8 +22,9 @@ _BLOCK_SCORES = 4_000_000
 def mean_ranks(scores: F32, targets: I64, mask: NDArray[np.bool_] | None = None) -> F64:
     """Rank (1 = first) of one target for each user; ties share their mean rank.
 
-    Shapes: scores (U, I); targets (U,), −1 for an item that is not ranked, whose rank is infinite; mask (U, I), True for items left out of the ranking
-    (the target itself always takes part). rank = 1 + (items scored above) + (other items scored the same) / 2. A score that is not a number counts as −∞.
+    Shapes: scores (U, I); targets (U,), −1 for an item that is not ranked, whose rank is infinite; mask (U, I), True for items left out of
+    the ranking (the target itself always takes part). rank = 1 + (items scored above) + (other items scored the same) / 2. A score that is
+    not a number counts as −∞.
     """
     n_users, n_items = scores.shape
     if targets.shape != (n_users,) or (mask is not None and mask.shape != scores.shape):
@@ -51,22 +52,30 @@ def ndcg_at_k(ranks: F64, k: int) -> float:
     return float(np.mean(np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0))) if len(ranks) else 0.0
 
 
-def temporal_split(ts_ms: I64, holdout: float) -> int:
+def temporal_split(ts_ms: I64, holdout: float, seen_until_ms: int | None = None) -> int:
     """Event time (ms) at which the newest share `holdout` of the events begins: train on what is before it, judge from it on.
 
-    Events of one millisecond stay together, on the newer side.
+    The slice never reaches back past the newer half of the events after `seen_until_ms`, the newest event that the champion has seen: no
+    model is judged on what it was trained on, and the challenger has something the champion has not. Events of one millisecond stay
+    together, on the newer side. Raises: ShapeError without events, or without any after `seen_until_ms`.
     """
     if not 0 < holdout < 1:
         raise ValueError("holdout must lie between 0 and 1")
     if not len(ts_ms):
         raise ShapeError("a temporal split needs events")
-    at = min(int(np.floor(len(ts_ms) * (1 - holdout))), len(ts_ms) - 1)
+    n_slice = max(1, int(np.ceil(len(ts_ms) * holdout)))
+    if seen_until_ms is not None:
+        n_unseen = int(np.count_nonzero(ts_ms > seen_until_ms))
+        if not n_unseen:
+            raise ShapeError("no event is newer than those the champion has seen")
+        n_slice = min(n_slice, max(1, n_unseen // 2))
+    at = len(ts_ms) - n_slice
     return int(np.partition(ts_ms, at)[at])
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The log with the place where its newest slice begins: models trained on what is before `split_ts_ms` are judged on what comes from it on.
+    """The log with the place where its newest slice begins: trained on what is before `split_ts_ms`, judged on what comes from it on.
 
     Columns, (n,) each, sorted by user and oldest first: user number, position in `item_ids`, weight, event time.
     """
@@ -96,14 +105,17 @@ class Slice:
         )
 
     def cases(self, limit: int) -> I64:
-        """Rows that are targets, (T,): preferences of the slice for items that their user has not touched before, at most `limit` evenly chosen."""
+        """Rows that are targets, (T,):
+
+        preferences of the slice for items that their user has not touched before, at most `limit` evenly chosen.
+        """
         keys = self.users * np.int64(max(len(self.item_ids), 1)) + self.items
         _, first_touch = np.unique(keys, return_index=True)
-        fresh = np.sort(first_touch)
+        fresh: I64 = np.sort(first_touch).astype(np.int64)
         fresh = fresh[(self.ts_ms[fresh] >= self.split_ts_ms) & (self.weights[fresh] > 0)]
         if len(fresh) > limit:
             fresh = fresh[np.linspace(0, len(fresh) - 1, limit).astype(np.int64)]
-        return fresh.astype(np.int64)
+        return fresh
 
     def histories(self, cases: I64, length: int, to_model: I32) -> Histories:
         """The `length` interactions just before each case, items moved to a model's axis by `to_model` (−1: unknown)."""
@@ -132,10 +144,10 @@ class Slice:
 def evaluate(model: Model, part: Slice, *, limit: int = 5_000) -> dict[str, float]:
     """Metrics of one model on one slice: recall and ndcg at 1, 5, 10, 20, and counts.
 
-    Each case is one preference of the slice, ranked from the user's history up to it, as lists are made while events stream in; the model's own
-    numbers are from before the slice. All items of the log are ranked but those the user touched before. A model cannot recommend an item it does
-    not know: as a target it is a miss (`n_unknown_items`). So is the target of a user whose history holds nothing the model can read
-    (`n_without_history`).
+    Each case is one preference of the slice, ranked from the user's history up to it, as lists are made while events stream in; the model's
+    own numbers are from before the slice. All items of the log are ranked but those the user touched before. A model cannot recommend an
+    item it does not know: as a target it is a miss (`n_unknown_items`). So is the target of a user whose history holds nothing the model
+    can read (`n_without_history`).
     """
     cases = part.cases(limit)
     known = {item_id: position for position, item_id in enumerate(model.item_ids)}

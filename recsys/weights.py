@@ -32,13 +32,13 @@ class WeightTable:
 def event_weights(type_codes: NDArray[np.int8], values: NDArray[np.float64], table: WeightTable) -> NDArray[np.float32]:
     """Unitless weight of each event: above 0 a preference, below 0 a dislike, 0 nothing.
 
-    Shapes: all (n,). A rating weighs (value − neutral) / (best − neutral), clipped to [−1, 1], and one that does not exceed neutral is a dislike:
-    exactly neutral becomes the smallest negative weight, −1/32, since the state counts in units of 1/32. A rating without value (NaN) weighs 0.
-    Raises: ShapeError for arrays of different length or a type code outside the table.
+    Shapes: all (n,). A rating weighs (value − neutral) / (best − neutral), clipped to [−1, 1], and one that does not exceed neutral is a
+    dislike: exactly neutral becomes the smallest negative weight, −1/32, since the state counts in units of 1/32. A rating without value
+    (NaN) weighs 0. Raises: ShapeError for arrays of different length or a type code outside the table.
     """
     if type_codes.shape != values.shape or type_codes.ndim != 1:
         raise ShapeError(f"type codes and values must be one axis of the same length, got {type_codes.shape} and {values.shape}")
-    if len(type_codes) and not (0 <= int(type_codes.min()) and int(type_codes.max()) < len(table.by_code)):
+    if len(type_codes) and (int(type_codes.min()) < 0 or int(type_codes.max()) >= len(table.by_code)):
         raise ShapeError(f"an event type code lies outside the table of {len(table.by_code)} types")
     weights = np.asarray(table.by_code, np.float32)[type_codes]
     rated = type_codes == table.rating_code

@@ -161,13 +161,19 @@ class TrainerSettings(Section):
     """Share of the newest events that champion and challenger are judged on."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A challenger may be worse than the champion by this share and still be promoted."""
+    min_targets: Positive = 20
+    """A slice with fewer cases decides nothing: the challenger is refused."""
     segment_events: Positive = 50_000
     flush_s: Annotated[float, Field(gt=0)] = 5.0
     torch_threads: Positive = 1
     factors: Annotated[int, Field(ge=4, le=1024)] = 64
     seed: int = 0
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """A training that takes longer is stopped and reported."""
+    """A training ends after this with what it has learnt so far; its process is ended after twice as long and a minute more."""
+    options: dict[str, dict[str, int | float]] = {}
+    """Training options of a kind over its defaults, such as {"sasrec": {"max_epochs": 20}}."""
+    keep_versions: Annotated[int, Field(ge=2)] = 10
+    """Finished versions of a kind that are kept besides those one can roll back to."""
 
 
 class Settings(BaseSettings):

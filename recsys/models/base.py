@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,12 @@ class Model(Protocol):
     """A trained model: `encode(histories) @ item_vectors.T` are the scores.
 
     `item_vectors` is (I, D) float32, row i belongs to `item_ids[i]`. `history_length` is how many newest interactions `encode` reads.
+    `link` says what the inner products are: preferences as they are, or logits that a softmax over the items turns into probabilities.
     `tensors` and `from_tensors` are inverse; what they exchange is stored as safetensors, `config` as JSON in the manifest.
     """
 
     kind: ClassVar[str]
+    link: ClassVar[Literal["identity", "softmax"]]
     item_ids: list[str]
     item_vectors: F32
     history_length: int

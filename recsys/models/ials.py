@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class IALSModel:
     """Item factors, and the ridge solve that turns histories into user vectors."""
 
     kind: ClassVar[str] = "ials"
+    link: ClassVar[Literal["identity", "softmax"]] = "identity"
 
     def __init__(self, settings: IALSConfig, item_ids: list[str], item_vectors: F32) -> None:
         if item_vectors.shape != (len(item_ids), settings.factors):
@@ -72,9 +73,9 @@ class IALSModel:
     def encode(self, histories: Histories) -> F32:
         """User vectors (U, D): each user's ridge system solved exactly against the fixed item factors Y.
 
-        (α₀ YᵀY + Σ |wᵢ| yᵢyᵢᵀ + λ (n + α₀ I)^ν E) x = Σ_{wᵢ>0} wᵢ yᵢ over the n known items of the history, I items in all. A negative weight is
-        confidence |w| in preference 0. An empty history gives a zero vector.
-        Source: Hu, Koren & Volinsky 2008, eq. 4; regularisation of Rendle, Krichene, Zhang & Koren 2022, eq. 6.
+        (α₀ YᵀY + Σ |wᵢ| yᵢyᵢᵀ + λ (n + α₀ I)^ν E) x = Σ_{wᵢ>0} wᵢ yᵢ over the n known items of the history, I items in all. A negative
+        weight is confidence |w| in preference 0. An empty history gives a zero vector. Source: Hu, Koren & Volinsky 2008, eq. 4;
+        regularisation of Rendle, Krichene, Zhang & Koren 2022, eq. 6.
         """
         n_users, width = histories.items.shape
         vectors = torch.zeros((n_users, self.settings.factors))
@@ -111,13 +112,12 @@ def _cholesky_solve(systems: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(systems)).squeeze(-1)
 
 
-def fit(
-    interactions: TrainingSet, config: IALSConfig, progress: Progress | None = None, warm_start: Model | None = None
-) -> IALSModel:
+def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None = None, warm_start: Model | None = None) -> IALSModel:
     """Factors by alternating exact solves; of several interactions of one user with one item the newest counts.
 
-    A warm start takes the earlier model's factors of the items both know, if the dimension is the same. `progress` may end it after any sweep.
-    Source: Hu, Koren & Volinsky 2008; confidences and scaled regularisation as in Rendle et al. 2022, "Revisiting the Performance of iALS".
+    A warm start takes the earlier model's factors of the items both know, if the dimension is the same. `progress` may end it after any
+    sweep. Source: Hu, Koren & Volinsky 2008; confidences and scaled regularisation as in Rendle et al. 2022, "Revisiting the Performance of
+    iALS".
     """
     pairs = interactions.last_of_pairs()
     generator = torch.Generator().manual_seed(config.seed)

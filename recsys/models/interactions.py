@@ -18,8 +18,8 @@ I64 = NDArray[np.int64]
 class TrainingSet:
     """n interactions of U users with I items, sorted by user, oldest first within a user.
 
-    Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,); `users` counts from 0 to U−1, `items` are positions in `item_ids`
-    (I of them). A weight above 0 is a preference, below 0 a dislike.
+    Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,); `users` counts from 0 to U−1, `items` are positions in
+    `item_ids` (I of them). A weight above 0 is a preference, below 0 a dislike.
     """
 
     users: I32
@@ -33,7 +33,9 @@ class TrainingSet:
         n = len(self.users)
         if not (len(self.items) == len(self.weights) == len(self.ts_ms) == n):
             raise ShapeError("users, items, weights and ts_ms must have one length")
-        if n and (np.diff(self.users).min(initial=0) < 0 or int(self.users[-1]) >= self.n_users or int(self.items.max()) >= len(self.item_ids)):
+        if n and (
+            np.diff(self.users).min(initial=0) < 0 or int(self.users[-1]) >= self.n_users or int(self.items.max()) >= len(self.item_ids)
+        ):
             raise ShapeError("interactions must be sorted by user, with users and items inside their axes")
 
     def __len__(self) -> int:
@@ -50,18 +52,14 @@ class TrainingSet:
     def positive(self) -> TrainingSet:
         """Only the preferences (weight > 0); users keep their numbers."""
         chosen = self.weights > 0
-        return TrainingSet(
-            self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users
-        )
+        return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
 
     def last_of_pairs(self) -> TrainingSet:
         """One interaction for each (user, item): the newest."""
         keys = self.users.astype(np.int64) * max(self.n_items, 1) + self.items
         _, from_end = np.unique(keys[::-1], return_index=True)
         chosen = np.sort(len(keys) - 1 - from_end)
-        return TrainingSet(
-            self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users
-        )
+        return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
 
     @classmethod
     def from_columns(
@@ -76,8 +74,8 @@ class TrainingSet:
     ) -> TrainingSet:
         """Columns of a log in any order. Shapes: (n,) each; `items` are positions in `item_ids`, `users` any whole numbers.
 
-        Interactions of weight 0 are dropped, then those with items of fewer than `min_item_count` interactions; items and users that remain are
-        numbered anew. Order within a user: by time, then as given.
+        Interactions of weight 0 are dropped, then those with items of fewer than `min_item_count` interactions; items and users that remain
+        are numbered anew. Order within a user: by time, then as given.
         """
         if not (len(users) == len(items) == len(weights) == len(ts_ms)):
             raise ShapeError("users, items, weights and ts_ms must have one length")
@@ -101,8 +99,8 @@ class TrainingSet:
 def padded_histories(users: I32, items: I32, weights: F32, ts_ms: I64, n_users: int, length: int) -> Histories:
     """The newest `length` interactions of each of U users as (U, length) arrays.
 
-    Shapes: the columns are (n,), sorted by user and oldest first. `items` may hold −1 (unknown to the model). Times become whole seconds before
-    the user's newest interaction.
+    Shapes: the columns are (n,), sorted by user and oldest first. `items` may hold −1 (unknown to the model). Times become whole seconds
+    before the user's newest interaction.
     """
     starts = np.searchsorted(users, np.arange(n_users + 1))
     counts = np.diff(starts)

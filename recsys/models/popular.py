@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ class PopularModel:
     """One dimension: the logarithm of an item's number of preferences."""
 
     kind: ClassVar[str] = "popular"
+    link: ClassVar[Literal["identity", "softmax"]] = "identity"
 
     def __init__(self, settings: PopularConfig, item_ids: list[str], item_vectors: F32) -> None:
         if item_vectors.shape != (len(item_ids), 1):
@@ -47,7 +48,8 @@ class PopularModel:
 
     def encode(self, histories: Histories) -> F32:
         """(U, 1): one where the history has a known item, else zero."""
-        return ((histories.items >= 0) & (histories.weights != 0)).any(axis=1, keepdims=True).astype(np.float32)
+        read: F32 = ((histories.items >= 0) & (histories.weights != 0)).any(axis=1, keepdims=True).astype(np.float32)
+        return read
 
 
 def fit(

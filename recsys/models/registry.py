@@ -22,8 +22,8 @@ class Fit(Protocol):
 class ModelKind:
     """How one kind is trained and loaded.
 
-    `config` is a frozen dataclass with defaults; `refit` turns the configuration of a judged training into that of the short pass over the newest
-    slice which follows a promotion.
+    `config` is a frozen dataclass with defaults; `refit` turns the configuration of a judged training into that of the short pass over the
+    newest slice which follows a promotion.
     """
 
     model: type[Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from recsys.models.base import F32, Histories
 
 _BUCKETS = (8, 16, 32, 50)
 """Histories of up to so many items are encoded together; the window is the last bucket."""
-_BLOCK_TOKENS = 1_600
-"""Positions encoded at once: 0.4 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
+_BLOCK_TOKENS = 3_200
+"""Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class SASRecConfig:
     window: int = 50
     """Newest preferences that the network reads."""
     dropout: float = 0.2
-    learning_rate: float = 1e-3
-    batch_sequences: int = 64
+    learning_rate: float = 2e-3
+    batch_sequences: int = 32
     max_epochs: int = 60
     patience: int = 3
     """Epochs without a better validation loss before the training ends."""
     validation_users: int = 1_000
-    """Users whose last item is kept from training to see when to stop; at most a tenth of all."""
+    """Users whose last item is kept from training to see when to stop; at most half of all."""
     sampled_above: int = 20_000
     """With more items than this the cross-entropy runs over sampled negatives."""
     negatives: int = 4_096
@@ -82,13 +82,16 @@ class Block(nn.Module):
         of_newest = torch.arange(n_rows), newest
         q = functional.linear(normed[of_newest], self.qkv.weight[:width], self.qkv.bias[:width])  # (B, D)
         k, v = functional.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)  # (B, L, D)
-        scores = torch.matmul(k.view(n_rows, length, self.heads, depth).transpose(1, 2), q.view(n_rows, self.heads, depth, 1))  # (B, H, L, 1)
+        scores = torch.matmul(
+            k.view(n_rows, length, self.heads, depth).transpose(1, 2), q.view(n_rows, self.heads, depth, 1)
+        )  # (B, H, L, 1)
         later = torch.arange(length) > newest.unsqueeze(1)  # (B, L)
         scores = scores.mul_(depth**-0.5).masked_fill_(later.view(n_rows, 1, length, 1), -torch.inf)
         shares = torch.softmax(scores, dim=2).transpose(2, 3)  # (B, H, 1, L)
         mixed = torch.matmul(shares, v.view(n_rows, length, self.heads, depth).transpose(1, 2)).reshape(n_rows, width)
         out = x[of_newest] + self.project(mixed)
-        return out + self._network(out)
+        result: torch.Tensor = out + self._network(out)
+        return result
 
     def _network(self, x: torch.Tensor) -> torch.Tensor:
         return self._drop(self.narrow(self._drop(torch.relu(self.widen(self.network_norm(x))))))
@@ -124,7 +127,10 @@ class Network(nn.Module):
         return functional.embedding(sequences, self.items) + self.positions[: sequences.shape[1]]
 
     def forward(self, sequences: torch.Tensor) -> torch.Tensor:
-        """States after each position. Shapes: (B, L) left-aligned item positions; (B, L, D). Causality makes padding on the right harmless."""
+        """States after each position.
+
+        Shapes: (B, L) left-aligned item positions; (B, L, D). Causality makes padding on the right harmless.
+        """
         x = functional.dropout(self.embed(sequences), self.dropout, self.training)
         for block in self.blocks:
             x = block(x)
@@ -146,6 +152,7 @@ class SASRecModel:
     """A trained network; the score of an item is the inner product of its embedding with the state after the newest preference."""
 
     kind: ClassVar[str] = "sasrec"
+    link: ClassVar[Literal["identity", "softmax"]] = "softmax"
 
     def __init__(self, settings: SASRecConfig, item_ids: list[str], network: Network) -> None:
         if network.items.shape != (len(item_ids), settings.factors):
@@ -182,8 +189,8 @@ class SASRecModel:
     def encode(self, histories: Histories) -> F32:
         """User vectors (U, D): the network's state after the newest preference.
 
-        Only known items with a weight above 0 are read, at most the newest `history_length` of them; a history without any gives a zero vector.
-        Users are encoded in blocks of like length, so that short histories do not pay for long ones.
+        Only known items with a weight above 0 are read, at most the newest `history_length` of them; a history without any gives a zero
+        vector. Users are encoded in blocks of like length, so that short histories do not pay for long ones.
         """
         n_users = len(histories)
         vectors = np.zeros((n_users, self.settings.factors), np.float32)

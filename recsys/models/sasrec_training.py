@@ -30,15 +30,13 @@ class Sequences:
         return np.diff(self.starts)
 
 
-def fit(
-    interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None
-) -> SASRecModel:
+def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
     """Train on the preferences (weight > 0), all counted alike, in the order of their times.
 
-    The same seed gives the same loss on one CPU thread count. The last item of some users is kept back, and the weights of the best epoch on them
-    are the result; with `config.fixed_epochs` nothing is kept back and the last epoch is. A warm start takes over the earlier network and the
-    embeddings of the items both know. `progress` may end the training after any epoch.
-    Raises: ShapeError if heads do not divide factors or there is nothing to learn from.
+    The same seed gives the same loss on one CPU thread count. The last item of some users is kept back, and the weights of the best epoch
+    on them are the result; with `config.fixed_epochs` nothing is kept back and the last epoch is. A warm start takes over the earlier
+    network and the embeddings of the items both know. `progress` may end the training after any epoch. Raises: ShapeError if heads do not
+    divide factors or there is nothing to learn from.
     """
     if config.factors % config.heads:
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
@@ -91,10 +89,10 @@ class HeldBack:
 
 
 def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Generator) -> tuple[Sequences, HeldBack | None]:
-    """Take the last item of some users (at most a tenth of those with three or more) out of the training."""
+    """Take the last item of some users (at most half of those with three or more) out of the training."""
     lengths = sequences.lengths()
     able = np.flatnonzero(lengths >= 3)
-    n_users = min(config.validation_users, len(able) // 10)
+    n_users = min(config.validation_users, len(able) // 2)
     if n_users < 1:
         return sequences, None
     chosen = np.sort(random.choice(able, n_users, replace=False))
@@ -115,8 +113,8 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
 def windows(sequences: Sequences, window: int, batch: int, random: np.random.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch: every sequence cut into runs of `window` steps from a random place on, in batches of runs of like length.
 
-    Each batch is (inputs (B, L), targets (B, L)), left-aligned; −1 marks targets that are padding. Over one epoch nearly every item but a sequence's
-    first is a target once: a cut that leaves fewer than two items makes no run.
+    Each batch is (inputs (B, L), targets (B, L)), left-aligned; −1 marks targets that are padding. Over one epoch nearly every item but a
+    sequence's first is a target once: a cut that leaves fewer than two items makes no run.
     """
     starts: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.int64]] = []
@@ -161,7 +159,7 @@ def _step(
         loss = _sampled_loss(leaf, wanted, network.items, config.negatives, counts, generator)
     else:
         loss = _full_loss(leaf, wanted, network.items)
-    chosen.backward(leaf.grad)  # type: ignore[no-untyped-call]
+    chosen.backward(leaf.grad)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
     return loss
@@ -182,7 +180,7 @@ def _full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor)
 def _sampled_loss(
     states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, n_negatives: int, counts: torch.Tensor, generator: torch.Generator
 ) -> float:
-    """Cross-entropy against negatives drawn by popularity^0.75, corrected for how often each is drawn, so that its optimum is that of all items.
+    """Cross-entropy against negatives drawn by popularity^0.75, corrected for how often each is drawn.
 
     Source: Bengio & Senécal 2008; Yi et al. 2019 (logQ correction).
     """

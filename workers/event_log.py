@@ -1,0 +1,301 @@
+"""The columnar log of all events: Parquet segments named after the offsets they cover, on an fsspec URL.
+
+    topic.json                                        which topic this is a log of
+    partition=<p>/<first>-<last>.parquet              every record from first to last, 20 digits each; refused records leave no row
+
+A segment is written whole or not at all. There is no manifest: the names say what is covered, so the next offset is the end of the unbroken
+run of segments. Two segments may overlap (a crash between writing a merged one and removing its parts, or a second writer): of each offset
+the first one counts. A segment that cannot be read is set aside, its range counts as not covered, and it is read from Kafka again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from workers.errors import Fatal, Transient
+from workers.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = 1
+SEGMENT_MAX_BYTES = 512 * 1024 * 1024
+_NAME = re.compile(r"(\d{20})-(\d{20})\.parquet")
+_FOLDER = re.compile(r"partition=(\d{1,6})")
+_READ_ATTEMPTS = 5
+"""Listings tried again when a segment is merged away between listing and reading."""
+
+SCHEMA = pa.schema(
+    [
+        ("source_offset", pa.int64()),
+        ("user_id", pa.dictionary(pa.int32(), pa.string())),
+        ("item_id", pa.dictionary(pa.int32(), pa.string())),
+        ("type", pa.int8()),
+        ("value", pa.float64()),
+        ("event_ts_ms", pa.int64()),
+        ("event_hash", pa.uint64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file: it covers the records from `first` to `last`, both included, of a partition."""
+
+    partition: int
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"partition={self.partition}/{self.first:020d}-{self.last:020d}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class EventColumns:
+    """n events, partition after partition, by offset within one. Shapes: all arrays (n,); codes index `user_ids` and `item_ids`.
+
+    `types` are EventType codes, `values` NaN where an event has none.
+    """
+
+    user_codes: NDArray[np.int32]
+    item_codes: NDArray[np.int32]
+    types: NDArray[np.int8]
+    values: NDArray[np.float64]
+    event_ts_ms: NDArray[np.int64]
+    user_ids: list[str]
+    item_ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.user_codes)
+
+
+class EventLog:
+    """The log of one topic. One writer at a time; a second one can only write what is already there.
+
+    Raises Fatal when the folder is the log of another topic (one that was deleted and made again has another id).
+    """
+
+    def __init__(self, url: str, topic_id: str | None = None, *, segment_events: int = 50_000) -> None:
+        self.storage = Storage(url)
+        self.segment_events = segment_events
+        self._check_topic(topic_id)
+
+    def _check_topic(self, topic_id: str | None) -> None:
+        try:
+            found = json.loads(self.storage.read("topic.json", 65_536))
+            layout, recorded = found["layout"], found["topic_id"]
+        except FileNotFoundError:
+            if topic_id is not None:
+                if any(_FOLDER.fullmatch(name) for name in self.storage.names()):
+                    raise Fatal("event log: it holds segments but no topic.json; restore that file or move the log away") from None
+                self.storage.write("topic.json", json.dumps({"layout": LAYOUT, "topic_id": topic_id}).encode())
+            return
+        except (ValueError, KeyError, TypeError):
+            raise Fatal("event log: topic.json is not readable; restore it or move the log away") from None
+        if layout != LAYOUT:
+            raise Fatal(
+                f"event log: layout {layout!r:.20}, this version reads {LAYOUT}; move the log away or run the version that wrote it"
+            )
+        if topic_id is not None and recorded != topic_id:
+            raise Fatal(
+                "event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away to start a new log"
+            )
+
+    def segments(self, partition: int | None = None) -> list[Segment]:
+        """All segments, by partition, first offset, and the longer of two first."""
+        found = []
+        for folder in self.storage.names():
+            match = _FOLDER.fullmatch(folder)
+            if match is None or (partition is not None and int(match[1]) != partition):
+                continue
+            names = [parts for name in self.storage.names(folder) if (parts := _NAME.fullmatch(name))]
+            found += [Segment(int(match[1]), int(p[1]), int(p[2])) for p in names if int(p[1]) <= int(p[2])]
+        return sorted(found, key=lambda s: (s.partition, s.first, -s.last))
+
+    def verify(self) -> list[Segment]:
+        """Set aside every segment whose footer cannot be read or does not fit its name, and remove those that others cover wholly.
+
+        Returns the segments set aside. Only the writer calls this, at start.
+        """
+        broken = []
+        covered: dict[int, int] = {}
+        for segment in self.segments():
+            if segment.last < covered.get(segment.partition, -1) or self._reason_broken(segment) is not None:
+                if segment.last >= covered.get(segment.partition, -1):
+                    logger.warning("event log: segment %s cannot be read and is set aside", segment.name)
+                    self.storage.write(f"broken/{segment.partition}-{segment.first:020d}-{segment.last:020d}", self._bytes(segment))
+                    broken.append(segment)
+                self.storage.remove(segment.name)
+                continue
+            covered[segment.partition] = max(covered.get(segment.partition, -1), segment.last)
+        return broken
+
+    def next_offsets(self) -> dict[int, int]:
+        """Partition ▸ the first offset not covered by the unbroken run of segments from its oldest one on.
+
+        Partitions without a segment are left out.
+        """
+        ends: dict[int, int] = {}
+        for segment in self.segments():
+            if segment.partition not in ends or segment.first <= ends[segment.partition]:
+                ends[segment.partition] = max(ends.get(segment.partition, 0), segment.last + 1)
+        return ends
+
+    def append(self, partition: int, first: int, last: int, events: pa.Table) -> Segment:
+        """Write one segment that covers `first` to `last`, merged with the newest one while both together stay below `segment_events`.
+
+        `events` has the columns of SCHEMA, its offsets within the range, ascending. What the log covers already is left out, so appending a
+        range again changes nothing. Raises Transient when the storage is full or away, Fatal for a range that is none or leaves a hole.
+        """
+        if not 0 <= first <= last:
+            raise Fatal(f"event log: {first} to {last} is no range of offsets")
+        existing = self.segments(partition)
+        covered = self.next_offsets_of(existing)
+        if covered is not None:
+            if last < covered:
+                return existing[-1]
+            if first > covered:
+                raise Fatal(
+                    f"event log: partition {partition} is covered up to {covered - 1}, a segment from {first} on would leave a hole"
+                )
+            first = covered
+        events = _within(events.select(SCHEMA.names).cast(SCHEMA), first, last)
+        merged = [s for s in existing if s.last + 1 == first]
+        parts: list[Segment] = []
+        if merged and merged[-1].last - merged[-1].first + 1 + len(events) <= self.segment_events:
+            newest = merged[-1]
+            events = pa.concat_tables([self._table(newest), events]).unify_dictionaries()
+            first, parts = newest.first, [newest]
+        segment = Segment(partition, first, last)
+        sink = io.BytesIO()
+        pq.write_table(events.combine_chunks(), sink, compression="zstd", use_dictionary=["user_id", "item_id"])
+        self.storage.write(segment.name, sink.getvalue())
+        for part in parts:
+            if part != segment:
+                self.storage.remove(part.name)
+        return segment
+
+    @staticmethod
+    def next_offsets_of(segments: list[Segment]) -> int | None:
+        """End of the unbroken run of one partition's sorted segments, None without any."""
+        end: int | None = None
+        for segment in segments:
+            if end is None or segment.first <= end:
+                end = max(end or 0, segment.last + 1)
+        return end
+
+    def n_events(self) -> int:
+        """Rows in all segments, from their footers; offsets that two segments hold count twice."""
+        return sum(pq.read_metadata(io.BytesIO(self._bytes(segment))).num_rows for segment in self.segments())
+
+    def read(self, until: Mapping[int, int] | None = None) -> EventColumns:
+        """All events below the offset that `until` names for their partition (partitions it leaves out are left out), or all.
+
+        An event that a producer sent twice counts once: of the same user and event id hash the first stays.
+        """
+        for _ in range(_READ_ATTEMPTS):
+            try:
+                return _columns(self._read_tables(until))
+            except FileNotFoundError:  # merged away since it was listed
+                continue
+        raise Transient("event log: segments keep disappearing while it is read; is more than one trainer writing?")
+
+    def _read_tables(self, until: Mapping[int, int] | None) -> list[pa.Table]:
+        tables = []
+        ends: dict[int, int] = {}
+        for segment in self.segments():
+            end = ends.get(segment.partition, segment.first)
+            bound = None if until is None else until.get(segment.partition, 0)
+            if segment.last < end or segment.first > end or (bound is not None and segment.first >= bound):
+                continue
+            last = segment.last if bound is None else min(segment.last, bound - 1)
+            try:
+                table = self._table(segment)
+            except pa.ArrowException:
+                logger.warning("event log: segment %s cannot be read and is left out until it is repaired", segment.name)
+                continue
+            tables.append(_within(table, end, last))
+            ends[segment.partition] = segment.last + 1
+        return tables
+
+    def _table(self, segment: Segment) -> pa.Table:
+        return pq.read_table(io.BytesIO(self._bytes(segment))).select(SCHEMA.names).cast(SCHEMA)
+
+    def _bytes(self, segment: Segment) -> bytes:
+        return self.storage.read(segment.name, SEGMENT_MAX_BYTES)
+
+    def _reason_broken(self, segment: Segment) -> str | None:
+        try:
+            offsets = pq.read_table(io.BytesIO(self._bytes(segment)), columns=["source_offset"]).column(0).to_numpy()
+        except pa.ArrowException as error:
+            return type(error).__name__
+        if len(offsets) and not (segment.first <= int(offsets.min()) and int(offsets.max()) <= segment.last):
+            return "offsets outside its name"
+        return None
+
+
+def events_table(
+    source_offsets: list[int],
+    user_ids: list[str],
+    item_ids: list[str],
+    types: list[int],
+    values: list[float],
+    event_ts_ms: list[int],
+    event_hashes: list[int],
+) -> pa.Table:
+    """Columns of decoded events as a table with SCHEMA."""
+    plain: list[pa.Array] = [
+        pa.array(source_offsets, pa.int64()),
+        pa.array(user_ids, pa.string()).dictionary_encode(),
+        pa.array(item_ids, pa.string()).dictionary_encode(),
+        pa.array(types, pa.int8()),
+        pa.array(values, pa.float64()),
+        pa.array(event_ts_ms, pa.int64()),
+        pa.array(event_hashes, pa.uint64()),
+    ]
+    return pa.Table.from_arrays(plain, schema=SCHEMA)
+
+
+def _within(table: pa.Table, first: int, last: int) -> pa.Table:
+    offsets = table.column("source_offset")
+    return table.filter(pc.and_(pc.greater_equal(offsets, first), pc.less_equal(offsets, last)))
+
+
+def _columns(tables: list[pa.Table]) -> EventColumns:
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    table = table.unify_dictionaries().combine_chunks()
+    user_codes, user_ids = _codes(table, "user_id")
+    item_codes, item_ids = _codes(table, "item_id")
+    hashes = table.column("event_hash").to_numpy()
+    order = np.lexsort((np.arange(len(hashes)), hashes, user_codes))
+    again = (np.diff(user_codes[order]) == 0) & (hashes[order][1:] == hashes[order][:-1])
+    kept = np.ones(len(hashes), bool)
+    kept[order[1:][again]] = False
+    return EventColumns(
+        user_codes[kept],
+        item_codes[kept],
+        table.column("type").to_numpy()[kept],
+        table.column("value").to_numpy()[kept],
+        table.column("event_ts_ms").to_numpy()[kept],
+        user_ids,
+        item_ids,
+    )
+
+
+def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int32], list[str]]:
+    if not len(table):
+        return np.zeros(0, np.int32), []
+    column = table.column(name).combine_chunks()
+    encoded = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32), encoded.dictionary.to_pylist()

@@ -1,0 +1,113 @@
+"""Files under one fsspec URL: whole-file writes that are either there or not, and names that cannot leave the folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import fsspec
+
+from workers.errors import Fatal, Transient
+
+_PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]{0,127}")
+
+
+class Storage:
+    """A folder behind an fsspec URL (a local path, `s3://…`, `memory://…`). Names are relative, parts joined by `/`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise Fatal(f"storage URL: {error}; use a local path or a URL whose fsspec package is installed") from None
+        self._local = "file" in (self._files.protocol if isinstance(self._files.protocol, tuple) else (self._files.protocol,))
+
+    def url_of(self, name: str) -> str:
+        """URL of one file, for people and announcements."""
+        self._path(name)
+        return f"{self.url}/{name}"
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write a whole file so that readers see the old one or the new one.
+
+        Returns its SHA-256. Raises Transient when the disk is full or away.
+        """
+        path = self._path(name)
+        with _io(f"write {name}"):
+            if self._local:
+                _replace(path, content)
+            else:  # an object store shows an object when it is complete
+                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                self._files.pipe_file(path, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """A whole file. Raises FileNotFoundError, Transient, and Fatal for one larger than `max_bytes`."""
+        path = self._path(name)
+        with _io(f"read {name}"):
+            size = self._files.size(path)
+            if size is not None and size > max_bytes:
+                raise Fatal(f"{name}: {size} bytes are more than the {max_bytes} allowed; it is not a file of this project")
+            content = self._files.cat_file(path)
+        assert isinstance(content, bytes)
+        return content
+
+    def exists(self, name: str) -> bool:
+        with _io(f"look for {name}"):
+            return bool(self._files.exists(self._path(name)))
+
+    def remove(self, name: str) -> None:
+        """Remove a file or folder; one that is gone already is fine."""
+        path = self._path(name)
+        with _io(f"remove {name}"), suppress(FileNotFoundError):
+            self._files.rm(path, recursive=True)
+
+    def names(self, name: str = "") -> list[str]:
+        """Names of what a folder holds, sorted, without the folder; empty if it is not there."""
+        path = self._path(name) if name else self._root
+        with _io(f"list {name or 'the folder'}"):
+            self._files.invalidate_cache(path)
+            try:
+                found = self._files.ls(path, detail=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in found)
+
+    def _path(self, name: str) -> str:
+        if not all(_PART.fullmatch(part) for part in name.split("/")):
+            raise Fatal("storage name: a part holds other characters than letters, digits and _ . + = -; choose another kind or version")
+        return f"{self._root}/{name}"
+
+
+def _replace(path: str, content: bytes) -> None:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def _io(what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Transient(f"cannot {what}: the disk is full; free some space or move the URL") from error
+        raise Transient(f"cannot {what}: {type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no code')})") from error

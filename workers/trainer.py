@@ -1,0 +1,159 @@
+"""The trainer: one leader tails the events into the log, trains from it in a child process, and announces what the gate decided.
+
+Faust elects the leader (the owner of its internal one-partition topic). Followers wait. A leader that is deposed without noticing does no harm:
+segments and champions are decided by files that are written whole, and appending a range twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import faust
+from aiokafka.errors import KafkaError
+from mode import Service
+
+from schemas import ModelAction
+from workers.announcing import announce, reconcile
+from workers.backoff import Backoff
+from workers.errors import Fatal, Transient
+from workers.event_log import EventLog
+from workers.kafka import faust_arguments
+from workers.model_store import ModelStore
+from workers.settings import Settings
+from workers.tailing import LogTail
+from workers.topics import topic_ids_async
+from workers.training_process import TrainingProcess
+
+log = logging.getLogger(__name__)
+
+FOLLOWER_POLL_S = 0.5
+"""How often a follower looks whether it leads by now."""
+
+
+def build_trainer(settings: Settings) -> faust.App:
+    """The trainer of these settings, ready to run. Nothing is connected yet."""
+    app = faust.App(
+        settings.trainer.app_id,
+        **faust_arguments(settings),
+        store="memory://",
+        web_enabled=False,
+        web_bind="127.0.0.1",
+        web_host="127.0.0.1",
+        topic_disable_leader=False,
+    )
+    app.service(TrainerService(app, settings, beacon=app.beacon, loop=app.loop))  # type: ignore[arg-type]
+    return app
+
+
+class Schedule:
+    """When to train: enough events in all, and since the last round either `every_events` more or any more after `every_s`."""
+
+    def __init__(self, settings: Settings, n_trained: int, now_s: float) -> None:
+        self._settings = settings.trainer
+        self.n_trained, self._last_s = n_trained, now_s
+
+    def due(self, n_events: int, now_s: float) -> bool:
+        """Whether a round should start, with `n_events` in the log at monotonic time `now_s`."""
+        if n_events < self._settings.min_events or n_events <= self.n_trained:
+            return False
+        if self.n_trained == 0:
+            return True
+        return n_events - self.n_trained >= self._settings.every_events or now_s - self._last_s >= self._settings.every_s
+
+    def started(self, n_events: int, now_s: float) -> None:
+        self.n_trained, self._last_s = n_events, now_s
+
+
+class TrainerService(Service):
+    """Leads or waits, until the app stops."""
+
+    def __init__(self, app: faust.App, settings: Settings, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.app, self.settings = app, settings
+        self.rounds = 0
+        """Rounds of training that have ended."""
+
+    def leads(self) -> bool:
+        """Whether this process is the leader now."""
+        try:
+            return not self.should_stop and bool(self.app.is_leader())
+        except Exception:  # before Faust's consumer runs there is nobody to ask
+            return False
+
+    @Service.task
+    async def _run(self) -> None:
+        backoff = Backoff()
+        while not self.should_stop:
+            if not self.leads():
+                await self.sleep(FOLLOWER_POLL_S)
+                continue
+            try:
+                await self._lead()
+                backoff.reset()
+            except (Transient, KafkaError, OSError) as error:
+                log.warning("trainer: %s; trying again", error)
+                await self.sleep(backoff.next_s())
+            except Fatal as error:
+                log.error("trainer: %s", error)
+                await self.crash(error)
+                return
+
+    async def _lead(self) -> None:
+        """One term as leader."""
+        topic_id = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
+        if topic_id is None:
+            raise Transient("the events topic is not there yet; `recsys topics create` makes it")
+        trainer = self.settings.trainer
+        event_log = await asyncio.to_thread(EventLog, trainer.log_url, topic_id, segment_events=trainer.segment_events)
+        store = await asyncio.to_thread(ModelStore, trainer.model_url)
+        await asyncio.to_thread(event_log.verify)
+        for announcement in await reconcile(self.settings, store):
+            log.info("announced again: %s", announcement.version)
+        tail = LogTail(self.settings, event_log)
+        process = TrainingProcess(self.settings)
+        await tail.start()
+        log.info("trainer leads; %d events in the log", tail.n_events)
+        schedule = Schedule(self.settings, await asyncio.to_thread(_n_trained, store, trainer.kinds), time.monotonic())
+        try:
+            while self.leads():
+                await tail.poll()
+                if process.running:
+                    if process.done:
+                        await self._finish(process, store)
+                elif schedule.due(tail.n_events, time.monotonic()):
+                    await tail.flush()
+                    schedule.started(tail.n_events, time.monotonic())
+                    await process.start(tail.next_offsets)
+        finally:
+            await process.stop()
+            await tail.stop()
+
+    async def _finish(self, process: TrainingProcess, store: ModelStore) -> None:
+        """Announce what a round decided, refusals too."""
+        results = await process.results()
+        self.rounds += 1
+        announcements = []
+        for result in results:
+            log.info("%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
+            if result.version is not None and result.action in ("promoted", "refused"):
+                action = ModelAction(result.action)
+                announcements.append(
+                    store.announcement(result.kind, result.version, action, champion=result.champion, reason=result.reason)
+                )
+        if announcements:
+            await announce(self.settings, announcements)
+
+
+def _n_trained(store: ModelStore, kinds: tuple[str, ...]) -> int:
+    """Events that the newest champion's round had read; 0 unless every kind has a champion."""
+    reached: list[Mapping[int, int]] = []
+    for kind in kinds:
+        champion = store.champion(kind)
+        if champion is None:
+            return 0
+        reached.append(store.manifest(kind, champion)[0].trained_on.next_offsets)
+    return max((sum(offsets.values()) for offsets in reached), default=0)

@@ -1,0 +1,276 @@
+"""One round of training, in a process of its own: log ▸ train ▸ judge ▸ store ▸ promote or refuse.
+
+`python -m workers.training` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error, and prints one JSON
+object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it between two epochs, and what is
+half written in the store counts as nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.errors import CoreError, ShapeError
+from recsys.evaluation import GATE_METRIC, GateDecision, Slice, evaluate, evaluate_popularity, gate, temporal_split
+from recsys.models.base import Model
+from recsys.models.interactions import TrainingSet
+from recsys.models.registry import MODELS, ModelKind
+from recsys.weights import event_weights
+from workers.engine_settings import weight_table
+from workers.errors import WorkerError
+from workers.event_log import EventColumns, EventLog
+from workers.model_store import ModelStore, Refit, TrainedOn
+from workers.settings import Settings, TrainerSettings, WeightSettings
+
+_PR_SET_PDEATHSIG = 1
+NICENESS = 10
+"""Added to the process's niceness, so that training yields to the stream."""
+
+
+class TrainingJob(BaseModel):
+    """What a training process is told; nothing of Kafka or Redis, and no secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trainer: TrainerSettings
+    weights: WeightSettings
+    next_offsets: dict[int, int] | None = None
+    """Partition ▸ first offset to leave out; None reads the whole log."""
+
+    @classmethod
+    def of(cls, settings: Settings, next_offsets: Mapping[int, int] | None = None) -> TrainingJob:
+        return cls(trainer=settings.trainer, weights=settings.weights, next_offsets=None if next_offsets is None else dict(next_offsets))
+
+
+@dataclass(frozen=True, slots=True)
+class KindResult:
+    """What became of one kind. `figures` are the gate's; `champion` is what served before."""
+
+    kind: str
+    action: Literal["promoted", "refused", "skipped", "failed"]
+    version: str | None
+    champion: str | None
+    reason: str
+    figures: dict[str, float]
+    train_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingColumns:
+    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings."""
+
+    user_codes: NDArray[np.int32]
+    item_codes: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    ts_ms: NDArray[np.int64]
+    item_ids: list[str]
+
+    @classmethod
+    def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
+        """Weigh the events; those of weight 0 are dropped."""
+        weights = event_weights(events.types, events.values, weight_table(settings))
+        kept = weights != 0
+        return cls(events.user_codes[kept], events.item_codes[kept], weights[kept], events.event_ts_ms[kept], events.item_ids)
+
+    def before(self, ts_ms: int | None, *, min_item_count: int = 1) -> TrainingSet:
+        """What models are trained on: the events before a time, or all."""
+        kept = np.ones(len(self.ts_ms), bool) if ts_ms is None else self.ts_ms < ts_ms
+        return TrainingSet.from_columns(
+            self.user_codes[kept],
+            self.item_codes[kept],
+            self.item_ids,
+            self.weights[kept],
+            self.ts_ms[kept],
+            min_item_count=min_item_count,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ts_ms)
+
+
+def run_job(job: TrainingJob) -> list[KindResult]:
+    """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained."""
+    log, store = EventLog(job.trainer.log_url), ModelStore(job.trainer.model_url)
+    next_offsets = log.next_offsets() if job.next_offsets is None else job.next_offsets
+    columns = TrainingColumns.of(log.read(next_offsets), job.weights)
+    results = []
+    for kind in job.trainer.kinds:
+        started = time.monotonic()
+        try:
+            results.append(_train_kind(kind, columns, next_offsets, job.trainer, store))
+        except (CoreError, WorkerError) as error:
+            results.append(KindResult(kind, "failed", None, None, str(error), {}, time.monotonic() - started))
+        report(f"{kind}: {results[-1].action}, {results[-1].reason}")
+    return results
+
+
+def _train_kind(
+    kind: str, columns: TrainingColumns, next_offsets: Mapping[int, int], settings: TrainerSettings, store: ModelStore
+) -> KindResult:
+    if kind not in MODELS:
+        raise ShapeError(f"trainer.kinds names {kind}, which is not among {', '.join(MODELS)}")
+    recipe = MODELS[kind]
+    champion_version = store.champion(kind)
+    if len(columns) < settings.min_events:
+        reason = f"{len(columns)} events that count, fewer than trainer.min_events ({settings.min_events})"
+        return KindResult(kind, "skipped", None, champion_version, reason, {}, 0.0)
+    champion = None if champion_version is None else store.load_stored(kind, champion_version)
+    seen_until = None if champion is None else champion.manifest.trained_on.last_event_ts_ms
+    if seen_until is not None and not (columns.ts_ms > seen_until).any():
+        return KindResult(kind, "skipped", None, champion_version, "no event is newer than those the champion has seen", {}, 0.0)
+    split_ts_ms = temporal_split(columns.ts_ms, settings.holdout, seen_until)
+    part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, split_ts_ms)
+
+    options: dict[str, Any] = {"factors": settings.factors, "seed": settings.seed, **settings.options.get(kind, {})}
+    config = recipe.configure(options)
+    started = time.monotonic()
+    challenger = recipe.fit(
+        columns.before(split_ts_ms), config, _reporter(settings.max_seconds), None if champion is None else champion.model
+    )
+    train_s = time.monotonic() - started
+
+    judged = evaluate(challenger, part)
+    metrics = {"challenger": judged, "popularity": evaluate_popularity(part)}
+    if champion is not None:
+        metrics["champion"] = evaluate(champion.model, part)
+    decision = decide(metrics, settings)
+    refit: Refit | None = None
+    if decision.promote:
+        challenger, refit = _refit(recipe, config, challenger, judged, columns, part, settings)
+    manifest = store.save(
+        challenger,
+        parent=champion_version,
+        metrics=metrics,
+        decision=decision.reason,
+        trained_on=_trained_on(columns, None if refit is not None else split_ts_ms, next_offsets),
+        trained_ts_ms=int(time.time() * 1000),
+        train_s=round(train_s, 3),
+        refit=refit,
+        code_version=code_version(),
+    )
+    if decision.promote:
+        store.promote(kind, manifest.version, metrics=judged, reason=decision.reason)
+    store.prune(kind, settings.keep_versions)
+    action: Literal["promoted", "refused"] = "promoted" if decision.promote else "refused"
+    return KindResult(kind, action, manifest.version, champion_version, decision.reason, decision.figures, round(train_s, 3))
+
+
+def decide(metrics: Mapping[str, Mapping[str, float]], settings: TrainerSettings) -> GateDecision:
+    """The gate's answer to `challenger` and `champion` (if there is one), with popularity's figure beside it."""
+    popularity = {"popularity": metrics["popularity"][GATE_METRIC]}
+    if 0 < metrics["challenger"]["n_targets"] < settings.min_targets:
+        n_targets = metrics["challenger"]["n_targets"]
+        reason = f"the newest slice holds {n_targets:.0f} targets, fewer than trainer.min_targets ({settings.min_targets})"
+        return GateDecision(False, reason, {"n_targets": n_targets, **popularity})
+    decision = gate(metrics.get("champion"), metrics["challenger"], tolerance=settings.tolerance)
+    reason = f"{decision.reason}; popularity {popularity['popularity']:.4f}"
+    return GateDecision(decision.promote, reason, {**decision.figures, **popularity})
+
+
+def _refit(
+    recipe: ModelKind,
+    config: Any,
+    challenger: Model,
+    judged: Mapping[str, float],
+    columns: TrainingColumns,
+    part: Slice,
+    settings: TrainerSettings,
+) -> tuple[Model, Refit | None]:
+    """A short warm-started pass over all events, the slice included; the judged model itself if the pass made it worse even there."""
+    short = recipe.fit(columns.before(None), recipe.refit(config), _reporter(settings.max_seconds), challenger)
+    after = evaluate(short, part)[GATE_METRIC]
+    finite = all(np.isfinite(array).all() for array in short.tensors().values())
+    if not finite or after < judged[GATE_METRIC]:
+        report(f"{challenger.kind}: the pass over the newest slice made it worse ({after:.4f}); the judged model serves as it is")
+        return challenger, None
+    return short, Refit(split_ts_ms=part.split_ts_ms, metric=GATE_METRIC, judged=judged[GATE_METRIC], after=after)
+
+
+def _trained_on(columns: TrainingColumns, before_ts_ms: int | None, next_offsets: Mapping[int, int]) -> TrainedOn:
+    ts_ms = columns.ts_ms if before_ts_ms is None else columns.ts_ms[columns.ts_ms < before_ts_ms]
+    return TrainedOn(
+        n_events=len(ts_ms),
+        first_event_ts_ms=int(ts_ms.min(initial=np.iinfo(np.int64).max)),
+        last_event_ts_ms=int(ts_ms.max(initial=0)),
+        next_offsets=dict(next_offsets),
+    )
+
+
+class _Ended(BaseException):
+    """SIGTERM came."""
+
+
+def _reporter(max_seconds: float) -> Any:
+    deadline = time.monotonic() + max_seconds
+    last = [0.0]
+
+    def progress(done: float, message: str) -> bool:
+        now = time.monotonic()
+        if now - last[0] > 1.0 or done >= 1:
+            last[0] = now
+            report(f"{100 * done:3.0f} % {message}")
+        return now < deadline
+
+    return progress
+
+
+def report(message: str) -> None:
+    """One line of progress."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def end_with_parent() -> None:
+    """On Linux, get SIGTERM when the trainer dies without ending us; elsewhere a round that is left alone ends by itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def code_version() -> str:
+    try:
+        return version("recsys-stream")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main() -> int:
+    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 the job cannot be read, 143 ended by SIGTERM."""
+
+    def end(*_: object) -> None:
+        raise _Ended
+
+    end_with_parent()
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its child itself
+    try:
+        job = TrainingJob.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as error:
+        report(f"training job: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+        return 2
+    try:
+        os.nice(NICENESS)
+        torch.set_num_threads(job.trainer.torch_threads)
+        results = run_job(job)
+    except _Ended:
+        return 143
+    except (WorkerError, CoreError, OSError, MemoryError) as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}", "results": []}), flush=True)
+        return 1
+    print(json.dumps({"error": None, "results": [asdict(result) for result in results]}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
