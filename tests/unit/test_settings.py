@@ -1,0 +1,89 @@
+"""Settings come from the environment, then TOML, then defaults; a wrong one is one line that names it; secrets are never shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.cli.diagnosis import masked
+from workers.errors import SettingsError
+from workers.settings import Settings, load_settings
+
+
+def recsys(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "workers.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**outside, "RECSYS_CONFIG": os.devnull, "COLUMNS": "200", **env},
+        timeout=60,
+    )
+
+
+def test_the_environment_beats_the_file_and_the_file_beats_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "recsys.toml"
+    file.write_text('[topics]\npartitions = 3\nevents = "from.file"\n')
+    monkeypatch.setenv("RECSYS_CONFIG", str(file))
+    monkeypatch.setenv("RECSYS_TOPICS__PARTITIONS", "5")
+    topics = load_settings().topics
+    assert (topics.partitions, topics.events, topics.items) == (5, "from.file", Settings().topics.items)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("RECSYS_TOPICS__PARTITIONS", "0", "topics.partitions"),
+        ("RECSYS_TOPICS__PARTITIONS", "many", "topics.partitions"),
+        ("RECSYS_REDIS__NAMESPACE", "a b", "redis.namespace"),
+        ("RECSYS_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "kafka"),
+        ("RECSYS_STREAM__NO_SUCH", "1", "stream.no_such"),
+    ],
+)
+def test_a_wrong_setting_is_named(variable: str, value: str, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=named):
+        load_settings()
+
+
+def test_a_wrong_setting_ends_every_command_with_one_line_and_code_2() -> None:
+    for command in (["settings"], ["worker", "stream"], ["topics", "list"], ["doctor"]):
+        run = recsys(*command, RECSYS_TOPICS__PARTITIONS="0")
+        assert (run.returncode, run.stdout) == (2, "")
+        assert run.stderr.startswith("recsys: setting topics.partitions") and run.stderr.count("\n") == 1
+
+
+def test_a_torn_settings_file_is_one_line_and_code_2(tmp_path: Path) -> None:
+    file = tmp_path / "recsys.toml"
+    file.write_text("[topics\n")
+    run = recsys("settings", RECSYS_CONFIG=str(file))
+    assert run.returncode == 2 and run.stderr.count("\n") == 1
+
+
+def test_secrets_are_masked_wherever_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "RECSYS_REDIS__URL": "rediss://user:SECRET1@redis.example:6380/2",
+        "RECSYS_REDIS__PASSWORD": "SECRET2",
+        "RECSYS_KAFKA__SASL_PASSWORD": "SECRET3",
+        "RECSYS_TRAINER__LOG_URL": "s3://key:SECRET4@bucket/log?token=SECRET5",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    chosen = load_settings()
+    shown = masked(chosen)
+    assert shown["redis"]["url"] == "rediss://user:********@redis.example:6380/2"
+    assert "SECRET" not in json.dumps(shown)
+    assert all(f"SECRET{n}" not in repr(chosen) + str(chosen) for n in (1, 2, 3))
+    for command in (["settings"], ["settings", "--json"]):
+        run = recsys(*command, **secrets)
+        assert run.returncode == 0 and "SECRET" not in run.stdout + run.stderr
+
+
+def test_every_setting_can_be_printed_as_json() -> None:
+    run = recsys("settings", "--json")
+    assert json.loads(run.stdout) == masked(load_settings())

@@ -1,0 +1,87 @@
+"""The tree of commands, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from schemas.errors import SchemaError
+from workers.cli import diagnosis, events, lists, stack, topics, worker
+from workers.cli import inspection as inspect_commands
+from workers.cli.console import CommandFailed, err
+from workers.errors import SettingsError, WorkerError
+
+DEBUG_VARIABLE = "RECSYS_DEBUG"
+
+app = typer.Typer(
+    name="recsys",
+    help="Streaming recommendations: events in Kafka, state in Redis, models retrained in the background, fresh lists on a topic.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(stack.demo)
+app.command("up")(stack.up)
+app.add_typer(worker.app, name="worker")
+app.add_typer(topics.app, name="topics")
+app.add_typer(events.app, name="events")
+app.add_typer(inspect_commands.items, name="items")
+app.add_typer(inspect_commands.users, name="users")
+app.add_typer(lists.app, name="lists")
+app.command("doctor")(diagnosis.doctor)
+app.command("settings")(diagnosis.show_settings)
+
+
+def _mount_models(arguments: Sequence[str]) -> None:
+    """Mount `recsys models` only where it is asked for or listed: it brings the model store with it."""
+    if importlib.util.find_spec("workers.cli_models") is None:
+        return
+    if "models" in arguments:
+        app.add_typer(importlib.import_module("workers.cli_models").app, name="models")
+    else:
+        app.add_typer(typer.Typer(), name="models", help="List, show, promote and roll back models.")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. No exception but MemoryError leaves here, and no traceback is printed."""
+    _mount_models(arguments)
+    try:
+        result = typer.main.get_command(app).main(list(arguments), prog_name="recsys", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except CommandFailed as failure:
+        return failure.code
+    except SettingsError as error:
+        return _say(error, 2)
+    except (WorkerError, SchemaError) as error:
+        return _say(error, 1)
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        return 1
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if usage is not None:  # click's own: a wrong option or argument
+            return _say(f"{usage()} (see `recsys --help`)", int(getattr(error, "exit_code", 2)))
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        return _say(f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)", 1)
+
+
+def _say(error: object, code: int) -> int:
+    line = " ".join(str(error).split()) or type(error).__name__
+    err.print(f"recsys: {line}", style="red" if err.is_terminal else None, markup=False, soft_wrap=True)
+    return code
+
+
+def main() -> None:
+    """Entry point of the `recsys` command."""
+    sys.exit(run(sys.argv[1:]))

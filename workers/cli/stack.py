@@ -1,0 +1,83 @@
+"""`recsys up` and `recsys demo`: everything on this machine."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from workers.cli.console import CommandFailed, err, out
+from workers.errors import Fatal
+
+LOOK_EVERY_S = 0.5  # how often the children are looked at
+
+
+def up(
+    workers: Annotated[int, typer.Option("--workers", "-w", help="Stream workers.", min=0, max=64)] = 1,
+    trainer: Annotated[bool, typer.Option("--trainer/--no-trainer", help="Run a trainer too.")] = True,
+    folder: Annotated[Path | None, typer.Option("--folder", help="For logs, event log and models (a temporary one if left out).")] = None,
+    env_file: Annotated[Path | None, typer.Option("--env-file", help="Write the settings of this stack there, as shell exports.")] = None,
+) -> None:
+    """Start broker, Valkey, topics and workers on free local ports; runs until Ctrl-C or SIGTERM, then stops all of it.
+
+    Everything in broker and Valkey is gone afterwards; the event log and the models stay in --folder.
+    """
+    from workers.embedded import EmbeddedStack
+    from workers.topics import provision
+
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    stack = EmbeddedStack(None if folder is None else folder.resolve())
+    try:
+        stack.start()
+        sections = {"trainer": {"log_url": str(stack.folder / "event-log"), "model_url": str(stack.folder / "models")}}
+        provision(stack.settings(**sections))
+        env = stack.env(**sections)
+        for _ in range(workers):
+            stack.start_worker("stream", env)
+        if trainer:
+            stack.start_worker("trainer", env)
+        _tell(env, workers, trainer, stack.folder, env_file)
+        while not ended.wait(LOOK_EVERY_S):
+            for child in stack.dead():
+                raise Fatal(
+                    f"{child.name} ended with code {child.process.returncode}; its log {child.log} ends with: {child.last_lines(3)}"
+                )
+        err.print("stopping …")
+    finally:
+        stack.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_file: Path | None) -> None:
+    exports = "".join(f"export {name}='{value}'\n" for name, value in sorted(env.items()))
+    out.print(f"up: broker {env['RECSYS_KAFKA__BOOTSTRAP_SERVERS']}, {env['RECSYS_REDIS__URL']}, {workers} stream workers", markup=False)
+    out.print(f"{'trainer on' if trainer else 'no trainer'}; logs in {folder}; Ctrl-C stops it", markup=False, soft_wrap=True)
+    if env_file is None:
+        out.print("in another shell:", markup=False)
+        typer.echo(exports, nl=False)
+    else:
+        env_file.write_text(exports, "utf-8")
+        out.print(f"in another shell: . {env_file}", markup=False, soft_wrap=True)
+    out.print("then: recsys events publish FILE · recsys lists get USER · recsys doctor", markup=False)
+
+
+def demo(
+    folder: Annotated[Path | None, typer.Option("--folder", help="For logs, event log and models (a temporary one if left out).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")] = False,
+) -> None:
+    """MovieLens 100K through broker, state, trainer and lists on this machine, with figures at the end."""
+    from workers.demo import run_demo
+
+    code = run_demo(folder=folder, as_json=as_json)
+    if code:
+        raise CommandFailed(code)

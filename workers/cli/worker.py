@@ -1,0 +1,113 @@
+"""`recsys worker stream | trainer`: runs one Faust application in this process until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workers.cli.console import settings
+from workers.errors import WorkerError
+from workers.settings import Settings
+
+app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
+log = logging.getLogger(__name__)
+
+QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio")
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")]
+DataFolder = Annotated[Path | None, typer.Option(help="Faust's own folder (a temporary one if left out); nothing in it has to be kept.")]
+
+
+class OneLineErrors(logging.Filter):
+    """Takes the traceback off our own errors: their message says what to do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], WorkerError):
+            record.exc_info = None
+            record.exc_text = None
+        return True
+
+
+def logging_config(level: str) -> dict[str, Any]:
+    """Plain lines on standard error; libraries speak from WARNING on unless `level` is debug."""
+    known = level.upper()
+    if known not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise typer.BadParameter("the log level is one of debug, info, warning, error")
+    libraries = known if known == "DEBUG" else "ERROR" if known == "ERROR" else "WARNING"
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"one_line": {"()": OneLineErrors}},
+        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain", "filters": ["one_line"]}
+        },
+        "loggers": {name: {"level": libraries} for name in QUIET},
+        "root": {"level": known, "handlers": ["stderr"]},
+    }
+
+
+def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
+    """Build a Faust app and run it until it is told to stop. Raises what it crashed with."""
+    config = logging_config(level)
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    with tempfile.TemporaryDirectory(prefix="recsys-faust-") as temporary:
+        import faust
+
+        faust_app = build(chosen)
+        faust_app.conf.datadir = Path(temporary) if data_folder is None else data_folder
+        worker = faust.Worker(faust_app, loop=loop, logging_config=config, redirect_stdouts=False, quiet=True, loglevel=level.upper())
+        worker.spinner = None
+        starting = asyncio.ensure_future(worker.start(), loop=loop)
+        try:
+            loop.run_until_complete(starting)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            starting.cancel()
+            worker.on_worker_shutdown()
+            worker.stop_and_shutdown()  # raises what the worker crashed with
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform != "win32":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+@app.command("stream")
+def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None:
+    """Turn events into state and lists. Run as many as there are cores, up to the number of partitions."""
+    chosen = settings()
+
+    def build(given: Settings) -> Any:
+        from workers.stream import build_stream
+
+        return build_stream(given)
+
+    run_app(build, chosen, level=log_level, data_folder=data_folder)
+
+
+@app.command("trainer")
+def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None:
+    """Keep the event log, retrain, judge, promote. Several may run; one leads."""
+    chosen = settings()
+
+    def build(given: Settings) -> Any:
+        from workers.trainer import build_trainer
+
+        return build_trainer(given)
+
+    run_app(build, chosen, level=log_level, data_folder=data_folder)
