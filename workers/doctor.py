@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import re
 import sys
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from workers.errors import Fatal, WorkerError
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.store import StateStore
 
 State = Literal["ok", "warning", "wrong"]
 DISTRIBUTION = "recsys-stream"
@@ -145,11 +149,9 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
     return findings
 
 
-async def _watermarks(settings: Settings, store: object, topics: dict[str, str]) -> list[Finding]:
-    from workers.store import StateStore
+async def _watermarks(settings: Settings, store: StateStore, topics: dict[str, str]) -> list[Finding]:
     from workers.topics import end_offsets_async
 
-    assert isinstance(store, StateStore)
     name = settings.topics.events
     if name not in topics:
         return []
@@ -177,8 +179,6 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _writable(name: str, path: Path, existing: Path) -> Iterator[Finding]:
-    import os
-
     if existing.is_dir() and os.access(existing, os.W_OK):
         yield Finding(name, "ok", f"{path}{'' if existing == path else ' (made by the trainer)'}")
     else:

@@ -66,6 +66,5 @@ def tail(
 def _line(user: str, made: Any) -> str:
     if made is None:
         return f"{user}: removed"
-    return (
-        f"{_when(made.generated_ts_ms)} {user}: {' '.join(item.item_id for item in made.items[:10])}{' …' if len(made.items) > 10 else ''}"
-    )
+    more = " …" if len(made.items) > 10 else ""
+    return f"{_when(made.generated_ts_ms)} {user}: {' '.join(item.item_id for item in made.items[:10])}{more}"

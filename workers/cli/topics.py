@@ -31,10 +31,9 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     shown = table("topic", "for", "partitions", "cleanup", "state")
     for row in rows:
-        state = (
-            "created" if row.get("created") else "missing" if row["found_partitions"] is None else "ok" if not row["problem"] else "differs"
-        )
-        shown.add_row(row["name"], row["role"], str(row["found_partitions"] or row["partitions"]), row["configs"]["cleanup.policy"], state)
+        found = row["found_partitions"]
+        state = "created" if row.get("created") else "missing" if found is None else "differs" if row["problem"] else "ok"
+        shown.add_row(row["name"], row["role"], str(found or row["partitions"]), row["configs"]["cleanup.policy"], state)
     out.print(shown)
 
 
