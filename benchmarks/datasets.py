@@ -61,3 +61,21 @@ def _content(title: str, genres: str) -> ItemContent:
     year = re.search(r"\((\d{4})\)\s*$", title)
     published_s = None if year is None else int(np.datetime64(f"{year[1]}-01-01", "s").astype(np.int64))
     return ItemContent(categories=[genre for genre in genres.split("|") if genre], published_s=published_s)
+
+
+def generated_stream(n_events: int, seed: int, n_users: int = 6_000, n_items: int = 3_500) -> Stream:
+    """A made-up stream: users with one of 20 tastes each, items by Zipf within the taste, a second between events. Same seed, same stream."""
+    random = np.random.default_rng(seed)
+    tastes = random.integers(0, 20, n_users)
+    users = random.integers(0, n_users, n_events)
+    ranks = np.minimum(random.zipf(1.3, n_events), n_items // 20) - 1
+    liked = random.random(n_events) < 0.8
+    items = ranks * 20 + np.where(liked, tastes[users], random.integers(0, 20, n_events))
+    content = {f"i{item}": ItemContent(categories=[f"taste{item % 20}"], published_s=1_000_000_000) for item in range(n_items)}
+    return Stream(
+        [f"u{user}" for user in users.tolist()],
+        [f"i{item}" for item in items.tolist()],
+        np.full(n_events, 5.0, np.float32),
+        1_600_000_000 + np.arange(n_events, dtype=np.int64),
+        content,
+    )

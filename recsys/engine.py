@@ -251,7 +251,7 @@ class Engine:
             if weights.get(kind):
                 serving = self.models[kind]
                 scores = user_vectors @ serving.vectors.T
-                if getattr(serving.model, "link", "identity") == "softmax":
+                if serving.model.link == "softmax":
                     scores = softmax(np.where(serving.known[None, :], scores, np.float32(-1e9)))
                 scores[~user_vectors.any(axis=1)] = 0
                 parts[kind], _ = _scaled(np.maximum(scores, 0, out=scores), weights[kind])

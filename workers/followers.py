@@ -16,8 +16,8 @@ from workers.pipeline import Pipeline
 log = logging.getLogger(__name__)
 
 ITEMS_AT_ONCE = 1_000
-ModelSource = Callable[[str, str], Model]
-"""(kind, version) ▸ the stored model. Raises Fatal or Transient when it cannot be had."""
+ModelSource = Callable[[ModelAnnouncement], Model]
+"""The model that serves after an announcement. Raises Fatal or Transient when it cannot be had."""
 
 
 def content_of(item: Item) -> ItemContent:
@@ -67,7 +67,8 @@ class ModelFollower:
         """Start loading what is newly announced, swap in what is loaded; the swapped `kind/version`s. The caller holds the pipeline's lock."""
         engine = self._pipeline.engine
         for kind, stored in (await self._pipeline.store.serving()).items():
-            serving = ModelAnnouncement.model_validate_json(stored).serving
+            announcement = ModelAnnouncement.model_validate_json(stored)
+            serving = announcement.serving
             if serving is None:
                 continue
             held = engine.models.get(kind)
@@ -75,7 +76,7 @@ class ModelFollower:
             if (held is not None and held.version == serving.version) or self._refused.get(kind) == serving.version:
                 continue
             if busy is None:
-                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._source, kind, serving.version)))
+                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._source, announcement)))
         swapped = []
         for kind, (version, task) in list(self._loading.items()):
             if not task.done():

@@ -13,6 +13,7 @@ import torch
 from aiokafka.errors import KafkaError
 
 from recsys.models.base import Model
+from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from schemas.decoding import encode, key_of
 from workers.backoff import Backoff
@@ -22,6 +23,7 @@ from workers.followers import CatalogueFollower, ModelFollower, ModelSource
 from workers.intake import Intake, TopicRecord
 from workers.kafka import faust_arguments
 from workers.list_publisher import ListPublisher
+from workers.model_store import open_model_store
 from workers.pipeline import Pipeline
 from workers.settings import Settings
 from workers.store import open_store
@@ -34,12 +36,12 @@ WITHIN_S = 0.1
 
 def stored_models(settings: Settings) -> ModelSource:
     """Where announced models are loaded from."""
-    from workers.model_store import open_model_store
-
     store = open_model_store(settings)
 
-    def load(kind: str, version: str) -> Model:
-        return store.load(kind, version)
+    def load(announcement: ModelAnnouncement) -> Model:
+        stored = store.load_announced(announcement)
+        assert stored is not None, "the follower asks only for what serves"
+        return stored.model
 
     return load
 
