@@ -64,7 +64,8 @@ def _content(title: str, genres: str) -> ItemContent:
 
 
 def generated_stream(n_events: int, seed: int, n_users: int = 6_000, n_items: int = 3_500) -> Stream:
-    """A made-up stream: users with one of 20 tastes each, items by Zipf within the taste, a second between events. Same seed, same stream."""
+    """A made-up stream: users with one of 20 tastes each, items by Zipf within the taste, a second between events. Same seed, same
+    stream."""
     random = np.random.default_rng(seed)
     tastes = random.integers(0, 20, n_users)
     users = random.integers(0, n_users, n_events)

@@ -2,12 +2,14 @@
 
     [RECSYS_DATA=…] python -m benchmarks.ingest [--events N] [--json]
 
-Stream: the ratings ≥ 4 of MovieLens 1M where RECSYS_DATA has them, else a generated one; the output says which. Every figure is that of a worker
-process of its own (`recsys worker stream`), read from outside: watermarks in Redis, ends of topics.
+Stream: the ratings ≥ 4 of MovieLens 1M where RECSYS_DATA has them, else a generated one; the output says which. Every figure is that of
+a worker process of its own (`recsys worker stream`), read from outside: watermarks in Redis, ends of topics.
 
 * state: state only (`stream.publish_lists` off), events in time order.
-* full: every touched user gets a list, all sources on, iALS and SASRec trained on the same stream. Users interleaved (everybody's first event, then
-  everybody's second, …) at the original times, because a month of MovieLens replayed in a second is a few users, and their events would coalesce.
+* full: every touched user gets a list, all sources on, iALS and SASRec trained on the same stream. Users interleaved (everybody's first
+event, then
+  everybody's second, …) at the original times, because a month of MovieLens replayed in a second is a few users, and their events would
+  coalesce.
 * naive: `benchmarks.naive_faust`, event by event with redis-py, state only.
 * decode: a consumer that only polls and validates: the limit.
 """

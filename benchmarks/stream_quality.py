@@ -2,9 +2,9 @@
 
     RECSYS_DATA=… python -m benchmarks.stream_quality [--events N] [--json]
 
-Data: the five-star events of MovieLens 1M in time order. Protocol: before an event is learnt, all items seen so far are ranked for its user,
-the user's seen ones out, ties by their mean rank; an unknown user, a seen item or an item never seen before is a miss. The list is the worker's: the
-same engine with the shipped settings, one event a micro-batch, no trained model. Seedless: nothing is drawn at random.
+Data: the five-star events of MovieLens 1M in time order. Protocol: before an event is learnt, all items seen so far are ranked for its
+user, the user's seen ones out, ties by their mean rank; an unknown user, a seen item or an item never seen before is a miss. The list is
+the worker's: the same engine with the shipped settings, one event a micro-batch, no trained model. Seedless: nothing is drawn at random.
 """
 
 from __future__ import annotations

@@ -40,10 +40,9 @@ class ItemContent:
 class Catalogue:
     """Arrays over item numbers.
 
-    `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of the
-    block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity, an era
-    reaches into its neighbours. Items nobody described have zero rows.
-    """
+    `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of
+    the block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity,
+    an era reaches into its neighbours. Items nobody described have zero rows."""
 
     def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
         self.shares = dict(shares or SHARES)

@@ -49,8 +49,8 @@ class Pairs:
 def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) -> Pairs:
     """All pairs of a batch with the users' histories before it, and within it.
 
-    The window is the previous W interactions of the user, whatever their sign; only two positive interactions with different items make a pair.
-    """
+    The window is the previous W interactions of the user, whatever their sign; only two positive interactions with different items make a
+    pair."""
     window, n = weights.window, len(batch)
     block = window + batch.counts  # each user: W columns of history, then their interactions of the batch
     base = np.concatenate(([0], np.cumsum(block)[:-1])) if len(block) else np.zeros(0, np.int64)

@@ -1,7 +1,7 @@
 """What a micro-batch adds to the rows of items, grouped as the state store takes it: one set of appends per item group.
 
-A row is named by `RowId`: ("c", epoch, item number) holds what co-occurs with an item in one event-time epoch, ("pop", window, bucket) how often the
-items of a group were chosen in one event-time bucket.
+A row is named by `RowId`: ("c", epoch, item number) holds what co-occurs with an item in one event-time epoch, ("pop", window, bucket)
+how often the items of a group were chosen in one event-time bucket.
 """
 
 from __future__ import annotations

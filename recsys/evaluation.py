@@ -22,10 +22,9 @@ _BLOCK_SCORES = 4_000_000
 def mean_ranks(scores: F32, targets: I64, mask: NDArray[np.bool_] | None = None) -> F64:
     """Rank (1 = first) of one target for each user; ties share their mean rank.
 
-    Shapes: scores (U, I); targets (U,), −1 for an item that is not ranked, whose rank is infinite; mask (U, I), True for items left out of
-    the ranking (the target itself always takes part). rank = 1 + (items scored above) + (other items scored the same) / 2. A score that is
-    not a number counts as −∞.
-    """
+    Shapes: scores (U, I); targets (U,), −1 for an item that is not ranked, whose rank is infinite; mask (U, I), True for items left out
+    of the ranking (the target itself always takes part). rank = 1 + (items scored above) + (other items scored the same) / 2. A score
+    that is not a number counts as −∞."""
     n_users, n_items = scores.shape
     if targets.shape != (n_users,) or (mask is not None and mask.shape != scores.shape):
         raise ShapeError(f"targets {targets.shape} and mask must fit the scores {scores.shape}")
@@ -144,11 +143,10 @@ class Slice:
 def evaluate(model: Model, part: Slice, *, limit: int = 5_000) -> dict[str, float]:
     """Metrics of one model on one slice: recall and ndcg at 1, 5, 10, 20, and counts.
 
-    Each case is one preference of the slice, ranked from the user's history up to it, as lists are made while events stream in; the model's
-    own numbers are from before the slice. All items of the log are ranked but those the user touched before. A model cannot recommend an
-    item it does not know: as a target it is a miss (`n_unknown_items`). So is the target of a user whose history holds nothing the model
-    can read (`n_without_history`).
-    """
+    Each case is one preference of the slice, ranked from the user's history up to it, as lists are made while events stream in; the
+    model's own numbers are from before the slice. All items of the log are ranked but those the user touched before. A model cannot
+    recommend an item it does not know: as a target it is a miss (`n_unknown_items`). So is the target of a user whose history holds
+    nothing the model can read (`n_without_history`)."""
     cases = part.cases(limit)
     known = {item_id: position for position, item_id in enumerate(model.item_ids)}
     to_model = np.array([known.get(item_id, -1) for item_id in part.item_ids], np.int32)
@@ -206,9 +204,8 @@ def gate(
 ) -> GateDecision:
     """Compare two models' metrics on the same slice. A first model is promoted if it hits anything at all.
 
-    A challenger must reach champion · (1 − tolerance). Refused as well: a figure that is not finite, and a slice without targets.
-    Raises: KeyError if the metric is missing.
-    """
+    A challenger must reach champion · (1 − tolerance). Refused as well: a figure that is not finite, and a slice without targets. Raises:
+    KeyError if the metric is missing."""
     new = float(challenger[metric])
     figures = {"challenger": new, "n_targets": float(challenger.get("n_targets", 0.0))}
     if not np.isfinite(new):

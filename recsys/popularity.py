@@ -17,7 +17,8 @@ _ALL_TIME_SHARE = 1e-3  # only decides where nothing happened lately
 
 
 class Popularity:
-    """Counts by item number. `all_time` is (C,) float32 for a capacity of C items; buckets are kept per window, newest LIVE_BUCKETS only."""
+    """Counts by item number. `all_time` is (C,) float32 for a capacity of C items; buckets are kept per window, newest LIVE_BUCKETS
+    only."""
 
     def __init__(self, n_items: int = 256) -> None:
         self.all_time: F32 = np.zeros(n_items, np.float32)
@@ -82,7 +83,8 @@ class Popularity:
         return total
 
     def trending(self) -> F32:
-        """Recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until the next add."""
+        """Recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until the
+        next add."""
         if self._trending is None:
             score = self.all_time * np.float32(_ALL_TIME_SHARE)
             for window, kept in self._buckets.items():

@@ -1,7 +1,7 @@
 """From what users did lately to their lists: source scores, blend, filters, top-k and reasons. Pure functions on arrays.
 
-Shapes: U users, R recent interactions (newest last), N items, K list length. Scores of a source are (U, N) float32, ≥ 0 where it has an opinion.
-"""
+Shapes: U users, R recent interactions (newest last), N items, K list length. Scores of a source are (U, N) float32, ≥ 0 where it has an
+opinion."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Recency:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The newest interactions of U users, all (U, R): item numbers, ages before the user's newest in seconds, strengths (weight where positive,
-    else 0) and `places`, the rank among the user's positive ones (0 = newest)."""
+    """The newest interactions of U users, all (U, R): item numbers, ages before the user's newest in seconds, strengths (weight where
+    positive, else 0) and `places`, the rank among the user's positive ones (0 = newest)."""
 
     items: I64
     ages_s: F32
@@ -57,16 +57,17 @@ class Recent:
         used = np.arange(width)[None, :] >= width - np.minimum(lengths, width)[:, None]
         strengths = np.where(used & (weights > 0), weights, 0).astype(np.float32) / np.float32(WEIGHT_UNITS)
         positive = strengths > 0
-        newest = times_s.max(axis=1, where=positive, initial=0)
-        ages = np.where(positive, newest[:, None].astype(np.int64) - times_s, 0).astype(np.float32)
-        places: F32 = (np.cumsum(positive[:, ::-1], axis=1)[:, ::-1] - positive).astype(np.float32)
+        at_s = np.where(positive, times_s, 0).astype(np.int64)
+        ages = np.where(positive, at_s.max(axis=1, keepdims=True, initial=0) - at_s, 0).astype(np.float32)
+        places: F32 = (np.cumsum(positive[:, ::-1], axis=1)[:, ::-1] - positive.astype(np.int64)).astype(np.float32)
         return cls(items.astype(np.int64), ages, strengths, places)
 
 
 @dataclass(frozen=True, slots=True)
 class CooccurrenceReading:
     """How rows of counts become scores: a recent item's row is divided by its popularity^`source_power`, a candidate's column by
-    (popularity + `candidate_offset`)^`candidate_power` ("directed"); by the square roots of both ("cosine"); or replaced by log-likelihood ratios ("llr")."""
+    (popularity + `candidate_offset`)^`candidate_power` ("directed"); by the square roots of both ("cosine"); or replaced by
+    log-likelihood ratios ("llr")."""
 
     recency: Recency = Recency(step=0.88, age_s=120.0, long_share=0.3, long_step=0.88)
     similarity: Similarity = "directed"

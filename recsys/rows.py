@@ -70,9 +70,8 @@ def pack_header(generation: int, base_length: int) -> bytes:
 def sum_records(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, I64]:
     """Sum the weights of equal neighbours.
 
-    Returns: distinct neighbours (N,) ascending and their exact sums (N,) in units. Both empty for no records.
-    Raises: ShapeError if the arrays are not of one length.
-    """
+    Returns: distinct neighbours (N,) ascending and their exact sums (N,) in units. Both empty for no records. Raises: ShapeError if the
+    arrays are not of one length."""
     keys, units = np.asarray(neighbours, dtype=np.uint32), np.asarray(weights)
     if keys.ndim != 1 or keys.shape != units.shape:
         raise ShapeError(f"neighbours and weights need one length, got {keys.shape} and {units.shape}")
@@ -112,8 +111,7 @@ def compact(row: bytes, cap: int) -> bytes:
     """The body that says the same as `row` in one record a neighbour, ascending by neighbour, at most `cap` neighbours.
 
     Beyond `cap` the lightest are cut; of equally light ones the highest numbers go first, so the result depends on the sums alone.
-    Raises: LayoutError if the row is torn.
-    """
+    Raises: LayoutError if the row is torn."""
     if cap < 1:
         raise ShapeError(f"the cap on neighbours must be at least 1, got {cap}")
     parsed = parse_row(row)

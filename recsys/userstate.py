@@ -1,8 +1,8 @@
 """Users' rows: the packed value that Redis keeps, and the table in which a worker holds many of them as arrays.
 
 Packed row, little-endian: header (layout u8, number of embeddings u8, history length u16, older items u16, reserved u16), then
-items u32 × n, times u32 seconds × n, weights i8 × n (units of 1/32), older items u32 × m, and for each embedding its model tag u32, dimension
-u16, scale f32 and i8 × d. A history is oldest first. `older` are items that left the history but must not be recommended again.
+items u32 × n, times u32 seconds × n, weights i8 × n (units of 1/32), older items u32 × m, and for each embedding its model tag u32,
+dimension u16, scale f32 and i8 × d. A history is oldest first. `older` are items that left the history but must not be recommended again.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def unpack_row(packed: bytes) -> UserRow:
 class UserTable:
     """The newest `history_length` interactions of many users as arrays, right-aligned (newest in the last column).
 
-    Arrays: `items` u32 (C, H), `times_s` u32 (C, H), `weights` i8 (C, H), `lengths` i32 (C,), for C slots and H = history_length. Unused columns
-    hold zero weight. `older[slot]` are up to `seen_length` item numbers that left the history, oldest first. A user is in at most one slot.
-    """
+    Arrays: `items` u32 (C, H), `times_s` u32 (C, H), `weights` i8 (C, H), `lengths` i32 (C,), for C slots and H = history_length. Unused
+    columns hold zero weight. `older[slot]` are up to `seen_length` item numbers that left the history, oldest first. A user is in at most
+    one slot."""
 
     def __init__(self, history_length: int, seen_length: int, capacity: int = 1024) -> None:
         self.history_length = history_length
@@ -230,7 +230,8 @@ _NONE: U32 = np.zeros(0, np.uint32)
 
 
 def _remember(older: U32, left: U32, limit: int) -> U32:
-    """`older` and then `left`, each item once (its last place), the newest `limit` of them: the same however the log was cut into batches."""
+    """`older` and then `left`, each item once (its last place), the newest `limit` of them: the same however the log was cut into
+    batches."""
     if not limit:
         return _NONE
     newest_first = np.concatenate((older, left))[::-1]

@@ -21,4 +21,5 @@ class Backoff:
     def next_s(self) -> float:
         """Seconds to wait before the next try."""
         self._failures += 1
-        return min(LONGEST_S, FIRST_S * 2 ** min(self._failures - 1, 10)) * random.uniform(0.5, 1.0)
+        longest_s = min(LONGEST_S, FIRST_S * float(2 ** min(self._failures - 1, 10)))
+        return longest_s * random.uniform(0.5, 1.0)

@@ -1,7 +1,7 @@
 """Producer duplicates: the same event id at two offsets counts once, within a bounded window of the log.
 
-The window of an offset is its chunk of the partition and the chunk before it (`state.duplicate_chunk` offsets each), so it depends on the log alone.
-Ids are kept as 64-bit hashes of user and event id: with 65,536 in a window a false match has a chance below 1 in 10¹⁴.
+The window of an offset is its chunk of the partition and the chunk before it (`state.duplicate_chunk` offsets each), so it depends on
+the log alone. Ids are kept as 64-bit hashes of user and event id: with 65,536 in a window a false match has a chance below 1 in 10¹⁴.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
 
-Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`: what is behind the watermark changes nothing but gets its lists again.
-"""
+Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`: what is behind the watermark changes nothing but gets its
+lists again. """
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ class EventsService(Service):
     def _contiguous(self, polled: Mapping[TopicPartition, list[Any]]) -> dict[int, list[SourceRecord]]:
         """The polled records of owned partitions that continue where the last batch ended.
 
-        A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention, compaction).
-        """
+        A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention,
+        compaction). """
         batch: dict[int, list[SourceRecord]] = {}
         for at, records in polled.items():
             expected = self._expected.get(at.partition)
@@ -254,7 +254,7 @@ class EventsService(Service):
                 await asyncio.sleep(wait_s)
 
 
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Listener(ConsumerRebalanceListener):
     def __init__(self, service: EventsService) -> None:
         self._service = service
 
@@ -273,6 +273,10 @@ class _Report:
     """A line every ten seconds of work: rates, and where the time went."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Start the next ten seconds."""
         self._since_s = time.monotonic()
         self._records = self._new = self._lists = self._dead = 0
         self._seconds: dict[str, float] = {}
@@ -299,4 +303,4 @@ class _Report:
                 self._dead,
                 steps,
             )
-        self.__init__()  # type: ignore[misc]
+        self.clear()

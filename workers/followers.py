@@ -64,7 +64,8 @@ class ModelFollower:
         self._refused: dict[str, str] = {}
 
     async def follow(self) -> list[str]:
-        """Start loading what is newly announced, swap in what is loaded; the swapped `kind/version`s. The caller holds the pipeline's lock."""
+        """Start loading what is newly announced, swap in what is loaded; the swapped `kind/version`s. The caller holds the pipeline's
+        lock."""
         engine = self._pipeline.engine
         for kind, stored in (await self._pipeline.store.serving()).items():
             announcement = ModelAnnouncement.model_validate_json(stored)

@@ -2,8 +2,8 @@
 
     decode ▸ number ▸ read users ▸ derive ▸ apply to item groups ▸ commit users ▸ rank
 
-Every step before the last two may be repeated at no harm; the two writes check the watermarks. After any error the caller calls `assign` again,
-which drops what is cached, and goes on from the offsets that it answers.
+Every step before the last two may be repeated at no harm; the two writes check the watermarks. After any error the caller calls `assign`
+again, which drops what is cached, and goes on from the offsets that it answers.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class _Partition:
 
 @dataclass(slots=True)
 class _Chosen:
-    """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest event."""
+    """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest
+    event."""
 
     user_keys: list[str]
     heads: list[ListHead]

@@ -136,7 +136,7 @@ class ListSettings(Section):
     size: Annotated[int, Field(gt=0, le=200)] = 20
     recent_items: Annotated[int, Field(gt=0, le=100)] = 10
     """How many of a user's newest interactions co-occurrence and content read."""
-    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.3, "sasrec": 0.6, "trending": 0.02, "new": 0.02}
+    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02}
     """Weight of each source; a model's source has the name of its kind."""
     exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
     """Positions at the end of a list drawn at random from the next best, with their propensity."""

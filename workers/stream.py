@@ -1,4 +1,5 @@
-"""The stream worker: a Faust application. Its agents take items, users and models; a service beside them drinks the events in micro-batches."""
+"""The stream worker: a Faust application. Its agents take items, users and models; a service beside them drinks the events in
+micro-batches."""
 
 from __future__ import annotations
 
@@ -68,7 +69,7 @@ def build_stream(settings: Settings) -> faust.App:
     service = EventsService(
         settings, pipeline, catalogue, ModelFollower(pipeline, stored_models(settings)), beacon=app.beacon, loop=app.loop
     )
-    app.service(service)  # type: ignore[arg-type]
+    app.service(service)
     _add_agents(app, settings, service, Intake(settings, pipeline, catalogue))
     return app
 

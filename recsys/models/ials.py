@@ -28,9 +28,9 @@ class IALSConfig:
     factors: int = 64
     epochs: int = 12
     """Sweeps over users and items; a warm start needs a third of it."""
-    unobserved_weight: float = 0.1
+    unobserved_weight: float = 0.2
     """α₀: confidence of every pair nobody touched."""
-    regularisation: float = 0.003
+    regularisation: float = 0.006
     """λ, before it is scaled."""
     frequency_exponent: float = 1.0
     """ν: λ is multiplied with (number of interactions + α₀ · size of the other axis)^ν; 0 regularises everyone alike."""
