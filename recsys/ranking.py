@@ -59,7 +59,7 @@ class Recent:
         positive = strengths > 0
         at_s = np.where(positive, times_s, 0).astype(np.int64)
         ages = np.where(positive, at_s.max(axis=1, keepdims=True, initial=0) - at_s, 0).astype(np.float32)
-        places: F32 = (np.cumsum(positive[:, ::-1], axis=1)[:, ::-1] - positive.astype(np.int64)).astype(np.float32)
+        places = (np.cumsum(positive[:, ::-1], axis=1)[:, ::-1] - positive.astype(np.int64)).astype(np.float32)
         return cls(items.astype(np.int64), ages, strengths, places)
 
 
