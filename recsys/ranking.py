@@ -59,8 +59,9 @@ class Recent:
         positive = strengths > 0
         at_s = np.where(positive, times_s, 0).astype(np.int64)
         ages = np.where(positive, at_s.max(axis=1, keepdims=True, initial=0) - at_s, 0).astype(np.float32)
-        places = (np.cumsum(positive[:, ::-1], axis=1)[:, ::-1] - positive.astype(np.int64)).astype(np.float32)
-        return cls(items.astype(np.int64), ages, strengths, places)
+        counted = positive.astype(np.int64)
+        newer_or_same: I64 = np.cumsum(counted[:, ::-1], axis=1)[:, ::-1]
+        return cls(items.astype(np.int64), ages, strengths, (newer_or_same - counted).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
