@@ -176,6 +176,13 @@ class TrainerSettings(Section):
     """Finished versions of a kind that are kept besides those one can roll back to."""
 
 
+class HealthSettings(Section):
+    heartbeat_file: Path | None = None
+    """A file that a worker touches after each round, for `python -m workers.health`; none if not set."""
+    max_age_s: Annotated[float, Field(gt=0)] = 30.0
+    """A worker whose last round is older is not healthy."""
+
+
 class Settings(BaseSettings):
     """All settings; sections are named as in the environment variables."""
 
@@ -189,6 +196,7 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     lists: ListSettings = ListSettings()
     trainer: TrainerSettings = TrainerSettings()
+    health: HealthSettings = HealthSettings()
 
     @classmethod
     def settings_customise_sources(
