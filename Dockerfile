@@ -1,0 +1,40 @@
+# One image for every worker and for the command line. Built from the repository root: `docker compose build`.
+# TORCH_INDEX: where torch comes from; empty means the package index pip is set to (its Linux build brings CUDA, some GB).
+# Without a GPU: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+ARG TORCH_INDEX=
+RUN python3 -m venv /opt/venv
+WORKDIR /src
+COPY pyproject.toml constraints.txt ./
+# what the project needs first, the project itself second: a change of code downloads nothing
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >requirements.txt \
+ && if [ -n "$TORCH_INDEX" ]; then \
+      /opt/venv/bin/pip install --no-deps --index-url "$TORCH_INDEX" "$(sed -n 's/^\(torch==.*\)$/\1/p' constraints.txt)"; \
+    fi \
+ && /opt/venv/bin/pip install -c constraints.txt -r requirements.txt
+COPY README.md ./
+COPY schemas schemas
+COPY recsys recsys
+COPY workers workers
+RUN --mount=type=cache,target=/root/.cache/pip /opt/venv/bin/pip install --no-deps .
+
+FROM ${BASE}
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/recsys --shell /usr/sbin/nologin recsys \
+ && install -d -o recsys -g recsys -m 750 /var/lib/recsys /var/lib/recsys/log /var/lib/recsys/models
+COPY --from=build /opt/venv /opt/venv
+# the root may be read-only: what is written goes to /tmp (a tmpfs), to the log and to the models
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    RECSYS_TRAINER__LOG_URL=/var/lib/recsys/log \
+    RECSYS_TRAINER__MODEL_URL=/var/lib/recsys/models \
+    RECSYS_HEALTH__HEARTBEAT_FILE=/tmp/recsys-heartbeat
+USER 10001:10001
+WORKDIR /var/lib/recsys
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "workers.health"]
+ENTRYPOINT ["recsys"]
+CMD ["worker", "stream"]
