@@ -28,7 +28,7 @@ class Heartbeat:
         self._complained = False
 
     def beat(self) -> None:
-        """Say that a round has ended well. A file that cannot be written is logged once; the worker then counts as unhealthy, and works on."""
+        """Say that a round has ended well. A file that cannot be written is logged once; the worker works on and counts as unhealthy."""
         now_s = time.monotonic()
         if self._file is None or now_s - self._beaten_s < BEAT_EVERY_S:
             return
