@@ -79,6 +79,7 @@ def _recalls(ranks: NDArray[np.float64]) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=0, help="only the first N events (default: all)")
+    parser.add_argument("--at-least", type=float, nargs=2, metavar=("R10", "R20"), help="exit with 1 if the list's recall is below")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -91,13 +92,17 @@ def main() -> int:
     started = time.perf_counter()
     by_list, by_popularity = prequential_ranks(stream, Engine(engine_config(load_settings())), n_events)
     seconds = time.perf_counter() - started
-    found = {"list": _recalls(by_list), "popularity": _recalls(by_popularity), "n_events": n_events}
+    recalls = {"list": _recalls(by_list), "popularity": _recalls(by_popularity)}
     print(f"MovieLens 1M, five-star events, test-then-learn, {n_events:,} events in {seconds:.0f} s")
     print(f"{'':<12}" + "".join(f"{f'R@{k}':>9}" for k in AT))
     for name in ("list", "popularity"):
-        print(f"{name:<12}" + "".join(f"{found[name][f'recall@{k}']:>9.4f}" for k in AT))
+        print(f"{name:<12}" + "".join(f"{recalls[name][f'recall@{k}']:>9.4f}" for k in AT))
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps({**recalls, "n_events": n_events}))
+    floor = dict(zip((10, 20), arguments.at_least or (0.0, 0.0), strict=True))
+    if any(recalls["list"][f"recall@{k}"] < least for k, least in floor.items()):
+        print(f"stream_quality: the list must reach {floor[10]} @10 and {floor[20]} @20", file=sys.stderr)
+        return 1
     return 0
 
 

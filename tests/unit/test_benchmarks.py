@@ -1,0 +1,47 @@
+"""The benchmarks run, say what they measured, and the list beats popularity where tastes are clustered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import stream_quality
+from benchmarks.datasets import DatasetMissing, data_folder, generated_stream
+from benchmarks.ingest import interleaved
+from recsys.engine import Engine
+
+
+def test_list_beats_popularity_on_clustered_tastes() -> None:
+    stream = generated_stream(3_000, seed=1, n_users=60, n_items=400)
+    by_list, by_popularity = stream_quality.prequential_ranks(stream, Engine(), 3_000)
+    assert (by_list <= 10).mean() > 1.5 * (by_popularity <= 10).mean() > 0
+
+
+def test_the_same_seed_gives_the_same_stream() -> None:
+    assert generated_stream(500, seed=3).items == generated_stream(500, seed=3).items
+    assert generated_stream(500, seed=3).items != generated_stream(500, seed=4).items
+
+
+def test_mean_rank_counts_ties_half() -> None:
+    scores = np.array([3.0, 2.0, 2.0, 2.0, 1.0], np.float32)
+    assert [stream_quality._mean_rank(scores, i) for i in range(5)] == [1.0, 3.0, 3.0, 3.0, 5.0]
+
+
+def test_interleaving_keeps_every_event_and_each_users_order() -> None:
+    stream = generated_stream(2_000, seed=0, n_users=50)
+    order = interleaved(stream)
+    assert sorted(order.tolist()) == list(range(2_000))
+    users = np.array(stream.users)
+    for user in set(stream.users):
+        places = order[users[order] == user]
+        assert (np.diff(places) > 0).all()
+    assert len(set(users[order[: len(set(stream.users))]])) == len(set(stream.users))
+
+
+def test_missing_data_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("RECSYS_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["stream_quality"])
+    with pytest.raises(DatasetMissing):
+        data_folder()
+    assert stream_quality.main() == 2
+    assert "RECSYS_DATA" in capsys.readouterr().err
