@@ -26,7 +26,7 @@ from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import DecodedEvents, decode_events
 from workers.duplicates import DuplicateWindow, event_hash
 from workers.engine_settings import engine_config, weight_table
-from workers.errors import Fatal, Fenced
+from workers.errors import Fatal, Fenced, Transient
 from workers.item_index import ItemIndex
 from workers.list_records import ListHead, encode_lists
 from workers.mirror import ItemMirror
@@ -135,7 +135,6 @@ class Pipeline:
         wanted = list(partitions)
         self.release(wanted)
         await self._drop_caches_after_failover()
-        chunk_offsets = self.settings.state.duplicate_chunk
         for partition, watermark in (await self.store.watermarks(wanted)).items():
             if watermark is not None and watermark.topic_id != topic_id:
                 raise Fatal(
@@ -143,11 +142,16 @@ class Pipeline:
                     "set redis.namespace to a new one, or drop the state"
                 )
             last = -1 if watermark is None else watermark.last_applied_offset
-            window = DuplicateWindow(chunk_offsets)
+            window = DuplicateWindow(self.settings.state.duplicate_chunk)
             chunk = window.chunk(max(last, 0))
             chunks = [c for c in (chunk - 1, chunk) if c >= 0]
             window.load(dict(zip(chunks, await self.store.read_duplicates(partition, chunks), strict=True)))
             self._partitions[partition] = _Partition(topic_id, last, window)
+        try:
+            await self._check_ownership(wanted)  # what was read of the duplicates must be of the watermark's state
+        except Fenced as error:
+            self.release(wanted)
+            raise Transient(f"{error} while it was being taken over") from None
         return {partition: self._partitions[partition].last_applied_offset + 1 for partition in wanted}
 
     def release(self, partitions: Iterable[int]) -> None:
@@ -302,9 +306,23 @@ class Pipeline:
         for key, (user_id, partition, _, _) in zip(keys, heads, strict=True):
             if key not in self.engine.users:
                 missing.setdefault(partition, []).append(user_id)
-        if missing:
-            for partition, rows in (await self.store.read_users_of(missing)).items():
-                self.engine.users.load({f"{partition}:{u}": row for u, row in zip(missing[partition], rows, strict=True)})
+        if not missing:
+            return
+        found = await self.store.read_users_of(missing)
+        # Only now: rows and watermark move together and only forward, so if it still stands where we left it, the rows are of that state.
+        await self._check_ownership(missing)
+        for partition, rows in found.items():
+            self.engine.users.load({f"{partition}:{u}": row for u, row in zip(missing[partition], rows, strict=True)})
+        slots = [slot for p, users in missing.items() for u in users if (slot := self.engine.users.slot(f"{p}:{u}")) is not None]
+        if int(self.engine.users.items[slots].max(initial=0)) >= self.engine.n_items:  # items that another worker numbered
+            await self.index.catch_up()
+            self.engine.ensure_items(len(self.index.names))
+
+    async def _check_ownership(self, partitions: Iterable[int]) -> None:
+        """Raises Fenced when another worker has moved a watermark since this one owns the partition."""
+        for partition, watermark in (await self.store.watermarks(list(partitions))).items():
+            if (-1 if watermark is None else watermark.last_applied_offset) != self._partitions[partition].last_applied_offset:
+                raise Fenced(f"partition {partition}: another worker moved the watermark")
 
     # -- writing -------------------------------------------------------------------------------------------------------------------------
 
