@@ -182,6 +182,11 @@ class Engine:
             self.neighbours.scale(0.5 ** (epoch - self.newest_epoch))
         self.newest_epoch = max(self.newest_epoch, epoch)
 
+    def advance_time(self, newest_s: int) -> None:
+        """Event time reached `newest_s`, whether or not anything was chosen then."""
+        self.advance_epoch(newest_s // self.config.epoch_s)
+        self.popularity.advance(newest_s)
+
     def epoch_factor(self, epoch: int) -> float:
         """How much a count of `epoch` is worth now."""
         return float(0.5 ** max(self.newest_epoch - epoch, 0))

@@ -23,6 +23,7 @@ class Popularity:
     def __init__(self, n_items: int = 256) -> None:
         self.all_time: F32 = np.zeros(n_items, np.float32)
         self._buckets: dict[str, dict[int, F32]] = {window: {} for window in WINDOWS_S}
+        self._newest = dict.fromkeys(WINDOWS_S, -1)
         self._trending: F32 | None = None
 
     def grow(self, n_items: int) -> None:
@@ -38,11 +39,24 @@ class Popularity:
         """Forget everything."""
         self.all_time[:] = 0
         self._buckets = {window: {} for window in WINDOWS_S}
+        self._newest = dict.fromkeys(WINDOWS_S, -1)
         self._trending = None
 
     def newest_bucket(self, window: str) -> int:
-        """The newest bucket of a window, or −1."""
-        return max(self._buckets[window], default=-1)
+        """The newest bucket of a window that event time has reached, or −1."""
+        return self._newest[window]
+
+    def advance(self, newest_s: int) -> None:
+        """Event time reached `newest_s`: drop the buckets that count no longer."""
+        for window, bucket_s in WINDOWS_S.items():
+            self._advance(window, newest_s // bucket_s)
+
+    def _advance(self, window: str, bucket: int) -> None:
+        if bucket > self._newest[window]:
+            self._newest[window] = bucket
+            self._trending = None
+            for old in [held for held in self._buckets[window] if not self.holds(window, held)]:
+                del self._buckets[window][old]
 
     def add(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:
         """Add `counts` (n,) to distinct `items` (n,). What is older than the live buckets is passed over."""
@@ -50,15 +64,12 @@ class Popularity:
         if window == "all":
             self.all_time[items] += counts
             return
-        kept = self._buckets[window]
-        newest = max(bucket, self.newest_bucket(window))
-        oldest = newest - LIVE_BUCKETS[window] + 1
-        if bucket < oldest:
+        self._advance(window, bucket)
+        if not self.holds(window, bucket):
             return
+        kept = self._buckets[window]
         if bucket not in kept:
             kept[bucket] = np.zeros_like(self.all_time)
-            for old in [b for b in kept if b < oldest]:
-                del kept[old]
         kept[bucket][items] += counts
 
     def put(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:

@@ -6,7 +6,7 @@ from recsys.engine import EngineConfig
 from recsys.ranking import CooccurrenceReading
 from recsys.weights import WeightTable
 from schemas.events import EVENT_TYPES, EventType
-from workers.settings import Settings
+from workers.settings import Settings, WeightSettings
 
 DAY_S = 86_400
 
@@ -31,7 +31,11 @@ def engine_config(settings: Settings) -> EngineConfig:
 
 def weight_table(settings: Settings) -> WeightTable:
     """The weights of events behind these settings."""
-    weights = settings.weights
+    return weight_table_of(settings.weights)
+
+
+def weight_table_of(weights: WeightSettings) -> WeightTable:
+    """The weights of events behind that section."""
     return WeightTable(
         by_code=tuple(0.0 if kind is EventType.RATING else float(getattr(weights, kind.value)) for kind in EVENT_TYPES),
         rating_code=EventType.RATING.code,

@@ -109,7 +109,7 @@ class EventLog:
             )
         if topic_id is not None and recorded != topic_id:
             raise Fatal(
-                "event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away to start a new log"
+                "event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away"
             )
 
     def segments(self, partition: int | None = None) -> list[Segment]:

@@ -1,7 +1,7 @@
 """The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
 
 Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`: what is behind the watermark changes nothing but gets its
-lists again. """
+lists again."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from schemas.decoding import encode, key_of
 from workers.backoff import Backoff
 from workers.errors import Fatal, Fenced, Transient
 from workers.followers import CatalogueFollower, ModelFollower
+from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher
 from workers.pipeline import Outcome, Pipeline, SourceRecord
@@ -51,6 +52,7 @@ class EventsService(Service):
         self._expected: dict[int, int] = {}
         self._sought: dict[int, int] = {}
         self._backoff = Backoff()
+        self._heartbeat = Heartbeat(settings.health.heartbeat_file)
         self._followed_s = float("-inf")
         self._report = _Report()
 
@@ -138,6 +140,7 @@ class EventsService(Service):
             batch = self._contiguous(polled)
             if batch:
                 await self._apply(batch)
+        self._heartbeat.beat()
         self._report.say()
 
     async def _follow(self) -> None:
@@ -169,7 +172,7 @@ class EventsService(Service):
         """The polled records of owned partitions that continue where the last batch ended.
 
         A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention,
-        compaction). """
+        compaction)."""
         batch: dict[int, list[SourceRecord]] = {}
         for at, records in polled.items():
             expected = self._expected.get(at.partition)

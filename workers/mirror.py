@@ -1,9 +1,8 @@
 """Keeping the engine's item state in step with Redis.
 
-Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append of this
-worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice; with several,
-what the others wrote is in after `staleness_s` at the latest.
-"""
+Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
+of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
+with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times that)."""
 
 from __future__ import annotations
 
@@ -28,13 +27,16 @@ RECORD_BYTES = 8
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than twice its compacted length and this."""
 UNREAD = -1
+OLD_EPOCHS_STALENESS = 30
+"""Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are replayed unevenly."""
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """Up to which byte a row is in the engine. `base` is its compacted length in bytes; generation −1: made by this worker, not read yet."""
+    """Up to which byte a row is in the engine. `base` is its compacted length in bytes; generation −1: made by this worker, not read
+    yet."""
 
     generation: int
     length: int
@@ -61,6 +63,7 @@ class ItemMirror:
         self._dirty: set[RowAddress] = set()
         self._long: set[RowAddress] = set()
         self._synced_s: NDArray[np.float64] = np.zeros(0)
+        self._all_synced_s: NDArray[np.float64] = np.zeros(0)
         self._popularity_synced_s = float("-inf")
         self.newest_s = 0
 
@@ -77,7 +80,7 @@ class ItemMirror:
     async def advance(self, newest_s: int) -> None:
         """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
         self.newest_s = max(self.newest_s, newest_s)
-        self._engine.advance_epoch(self.newest_s // self._engine.config.epoch_s)
+        self._engine.advance_time(self.newest_s)
         wanted = [address for address in self._popularity_rows() if address not in self._held]
         if wanted:
             await self._load_popularity(wanted)
@@ -100,15 +103,19 @@ class ItemMirror:
         """Have the rows of these items and the popularity counts, none older than the staleness bound."""
         engine, now_s = self._engine, self._clock()
         if len(self._synced_s) < len(engine.neighbours.loaded):
-            self._synced_s = np.pad(self._synced_s, (0, len(engine.neighbours.loaded) - len(self._synced_s)))
+            more = len(engine.neighbours.loaded) - len(self._synced_s)
+            self._synced_s, self._all_synced_s = np.pad(self._synced_s, (0, more)), np.pad(self._all_synced_s, (0, more))
         loaded = engine.neighbours.loaded[numbers]
         await self._load(numbers[~loaded].tolist())
         self._synced_s[numbers[~loaded]] = now_s
+        self._all_synced_s[numbers[~loaded]] = now_s
         stale = loaded & (self._synced_s[numbers] < now_s - self._staleness_s)
         addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
-        for number in numbers[stale].tolist():
-            addresses.update(dict.fromkeys((number % engine.config.item_groups, row_id) for row_id in self._row_ids(number)))
+        everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * self._staleness_s)
+        for number, all_epochs in zip(numbers[stale].tolist(), everything[stale].tolist(), strict=True):
+            addresses.update(dict.fromkeys((number % engine.config.item_groups, row_id) for row_id in self._row_ids(number, all_epochs)))
         self._synced_s[numbers[stale]] = now_s
+        self._all_synced_s[numbers[everything]] = now_s
         if self._popularity_synced_s < now_s - self._staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
             self._popularity_synced_s = now_s
             addresses.update(dict.fromkeys(self._popularity_rows()))
@@ -143,10 +150,10 @@ class ItemMirror:
 
     # -- parts ---------------------------------------------------------------------------------------------------------------------------
 
-    def _row_ids(self, number: int) -> list[RowId]:
-        """The rows of an item that still grow: the newest epoch's, and the one before for late events."""
+    def _row_ids(self, number: int, all_epochs: bool) -> list[RowId]:
+        """The rows of an item that may have grown: the newest epoch's and the one before, or of every live epoch."""
         newest = self._engine.newest_epoch
-        return [("c", epoch, number) for epoch in (newest - 1, newest) if epoch >= 0]
+        return [("c", epoch, number) for epoch in range(max(0, newest - (self._live_epochs - 1 if all_epochs else 1)), newest + 1)]
 
     def _dirty_rows(self, numbers: Iterable[int]) -> list[RowAddress]:
         if not self._dirty:
@@ -240,7 +247,7 @@ class ItemMirror:
         asked = [(address, max(held.generation, 0), held.length) for address, held in zip(addresses, known, strict=True)]
         for address, held, tail in zip(addresses, known, await self._store.read_row_tails(asked), strict=True):
             self._dirty.discard(address)
-            kind, where, number = address[1]
+            kind, _, number = address[1]
             if tail.kind is TailKind.MISSING or (tail.kind is TailKind.TAIL and not tail.content):
                 continue
             if tail.kind is TailKind.FULL and kind == "pop":

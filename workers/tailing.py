@@ -33,7 +33,8 @@ class _Pending:
 class LogTail:
     """Reads every partition from where the log ends, without a consumer group: the log itself says what has been read.
 
-    Records that cannot be read leave no row; the stream worker dead-letters them. `n_events` counts offsets covered so far, pending ones included.
+    Records that cannot be read leave no row; the stream worker dead-letters them. `n_events` counts offsets covered so far, pending ones
+    included.
     """
 
     def __init__(self, settings: Settings, event_log: EventLog) -> None:
@@ -53,7 +54,7 @@ class LogTail:
         return sum(pending.next_offset for pending in self._pending.values())
 
     async def start(self) -> None:
-        """Connect, and position every partition. Raises Fatal when the log is ahead of the topic: that is another topic, or records were lost."""
+        """Connect, and position every partition where the log ends."""
         topic = self._settings.topics.events
         consumer = AIOKafkaConsumer(**aiokafka_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
         await consumer.start()
@@ -116,7 +117,7 @@ class LogTail:
             events.types,
             events.values,
             events.event_ts_ms,
-            [xxhash.xxh64_intdigest(event_id) for event_id in events.event_ids],
+            [xxhash.xxh64_intdigest(event_id.encode()) for event_id in events.event_ids],
         )
         self._log.append(partition, pending.first, pending.next_offset - 1, table)
 

@@ -21,6 +21,7 @@ DAY_MS = 86_400_000
 EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
 SEGMENT_MS = 7 * DAY_MS  # a compacted topic is cleaned only in closed segments
+COORDINATOR_TIMEOUT_S = 15.0  # the first group of a new cluster waits for the topic that its offsets are kept in
 
 log = logging.getLogger(__name__)
 
@@ -257,12 +258,25 @@ def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], tim
 
 def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
     """Partition ▸ records that the group has not committed yet (all of them where it never committed)."""
-    with admin_client(settings) as admin:
-        groups = admin.list_group_offsets([group_id])
-    committed = {at.partition: position.offset for at, position in groups.get(group_id, {}).items() if at.topic == topic}
+    committed = {at.partition: position.offset for at, position in _group_offsets(settings, group_id).items() if at.topic == topic}
     ends = end_offsets(settings, [topic])
     starts = start_offsets(settings, [topic])
     return {p: end - max(committed.get(p, 0), starts[(t, p)]) for (t, p), end in ends.items()}
+
+
+def _group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
+    from kafka import errors
+
+    deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+    with admin_client(settings) as admin:
+        while True:
+            try:
+                found: dict[Any, Any] = admin.list_group_offsets([group_id]).get(group_id, {})
+                return found
+            except (errors.CoordinatorNotAvailableError, errors.CoordinatorLoadInProgressError, errors.NotCoordinatorError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
 
 async def provision_async(settings: Settings) -> list[TopicState]:

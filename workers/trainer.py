@@ -1,7 +1,7 @@
 """The trainer: one leader tails the events into the log, trains from it in a child process, and announces what the gate decided.
 
-Faust elects the leader (the owner of its internal one-partition topic). Followers wait. A leader that is deposed without noticing does no harm:
-segments and champions are decided by files that are written whole, and appending a range twice changes nothing.
+Faust elects the leader (the owner of its internal one-partition topic). Followers wait. A leader that is deposed without noticing does no
+harm: segments and champions are decided by files that are written whole, and appending a range twice changes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from workers.announcing import announce, reconcile
 from workers.backoff import Backoff
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog
+from workers.health import Heartbeat
 from workers.kafka import faust_arguments
 from workers.model_store import ModelStore
 from workers.settings import Settings
@@ -45,7 +46,7 @@ def build_trainer(settings: Settings) -> faust.App:
         web_host="127.0.0.1",
         topic_disable_leader=False,
     )
-    app.service(TrainerService(app, settings, beacon=app.beacon, loop=app.loop))  # type: ignore[arg-type]
+    app.service(TrainerService(app, settings, beacon=app.beacon, loop=app.loop))
     return app
 
 
@@ -74,6 +75,7 @@ class TrainerService(Service):
     def __init__(self, app: faust.App, settings: Settings, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.app, self.settings = app, settings
+        self._heartbeat = Heartbeat(settings.health.heartbeat_file)
         self.rounds = 0
         """Rounds of training that have ended."""
 
@@ -89,6 +91,7 @@ class TrainerService(Service):
         backoff = Backoff()
         while not self.should_stop:
             if not self.leads():
+                self._heartbeat.beat()
                 await self.sleep(FOLLOWER_POLL_S)
                 continue
             try:
@@ -121,6 +124,7 @@ class TrainerService(Service):
         try:
             while self.leads():
                 await tail.poll()
+                self._heartbeat.beat()
                 if process.running:
                     if process.done:
                         await self._finish(process, store)

@@ -1,8 +1,8 @@
 """One round of training, in a process of its own: log ▸ train ▸ judge ▸ store ▸ promote or refuse.
 
 `python -m workers.training` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error, and prints one JSON
-object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it between two epochs, and what is
-half written in the store counts as nothing.
+object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it at once, and
+what is half written in the store counts as nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recsys.models.base import Model
 from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS, ModelKind
 from recsys.weights import event_weights
-from workers.engine_settings import weight_table
+from workers.engine_settings import weight_table_of
 from workers.errors import WorkerError
 from workers.event_log import EventColumns, EventLog
 from workers.model_store import ModelStore, Refit, TrainedOn
@@ -81,7 +81,7 @@ class TrainingColumns:
     @classmethod
     def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
         """Weigh the events; those of weight 0 are dropped."""
-        weights = event_weights(events.types, events.values, weight_table(settings))
+        weights = event_weights(events.types, events.values, weight_table_of(settings))
         kept = weights != 0
         return cls(events.user_codes[kept], events.item_codes[kept], weights[kept], events.event_ts_ms[kept], events.item_ids)
 
@@ -246,7 +246,7 @@ def code_version() -> str:
 
 
 def main() -> int:
-    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 the job cannot be read, 143 ended by SIGTERM."""
+    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 an unreadable job, 143 ended by SIGTERM."""
 
     def end(*_: object) -> None:
         raise _Ended

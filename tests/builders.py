@@ -1,0 +1,149 @@
+"""What many tests of the core and the pipeline start from: settings in small, events, logs, and a store that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import orjson
+
+from recsys.interactions import Interactions
+from tests.fold import Fact
+from workers.errors import Transient
+from workers.pipeline import Pipeline, SourceRecord
+from workers.settings import Settings, load_settings
+from workers.store import MemoryStore, StateStore
+
+NOW_S = 1_800_000_000
+START_MS = 1_700_000_000_000
+DAY_MS = 86_400_000
+TOPIC_ID = "topic"
+ALL_TYPES = ("impression", "view", "play", "click", "like", "rating", "add_to_cart", "purchase", "share", "dislike", "hide")
+
+
+def small_settings(**sections: Mapping[str, Any]) -> Settings:
+    """Two partitions, three item groups, epochs of a day, and limits so low that a short log reaches them (a few below what settings allow)."""
+    state = {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "duplicate_chunk": 16, "live_epochs": 32}
+    state |= dict(sections.get("state", {}))
+    chunk = state.pop("duplicate_chunk")
+    others = {name: dict(values) for name, values in sections.items() if name != "state"}
+    settings = load_settings(**{"topics": {"partitions": 2}, **others, "state": state})
+    return settings.model_copy(update={"state": settings.state.model_copy(update={"duplicate_chunk": chunk})})
+
+
+def value_of(fact: Fact) -> bytes:
+    """The record of an event."""
+    fields = {"event_id": fact.event_id, "user_id": fact.user_id, "item_id": fact.item_id, "type": fact.type, "event_ts_ms": fact.event_ts_ms}
+    return orjson.dumps(fields if fact.value is None else fields | {"value": fact.value})
+
+
+def play(user_id: str, item_id: str, number: int, *, at_ms: int | None = None, type: str = "play", value: float | None = None) -> Fact:
+    """An event with an id and, unless given, a time of its own: `number` seconds after the start."""
+    return Fact(user_id, item_id, f"e{number}", type, value, START_MS + number * 1000 if at_ms is None else at_ms)
+
+
+def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[SourceRecord]:
+    """Records at successive offsets; None becomes one of several kinds of unreadable record."""
+    future = value_of(Fact("u0", "i0", "future", "play", None, NOW_S * 1000 + DAY_MS))
+    broken = (b"{", b"", b'{"event_id": 1}', b"\xff\xfe", future)
+    return [
+        SourceRecord(at, b"u0", broken[at % len(broken)]) if fact is None else SourceRecord(at, fact.user_id.encode(), value_of(fact))
+        for at, fact in enumerate(facts, first_offset)
+    ]
+
+
+def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, partitions: int = 2) -> dict[int, list[Fact | None]]:
+    """Events of every type in two partitions: ratings, duplicates, unreadable records, late ones, and several epochs."""
+    chance = random.Random(seed)
+    log: dict[int, list[Fact | None]] = {partition: [] for partition in range(partitions)}
+    at_ms = START_MS
+    for number in range(n_events):
+        user = min(chance.randrange(n_users), chance.randrange(n_users))  # the first ones do more, so that their histories overflow
+        mine = log[user % partitions]
+        at_ms += chance.choice((0, 1_000, 60_000, 3_600_000, DAY_MS // 3))
+        kind = chance.random()
+        earlier = [fact for fact in mine if fact is not None]
+        if kind < 0.05:
+            mine.append(None)
+        elif kind < 0.15 and earlier:
+            mine.append(chance.choice(earlier[-20:]))
+        else:
+            late_ms = chance.choice((0, 0, 0, DAY_MS // 2, DAY_MS))
+            what = chance.choice(ALL_TYPES + ("play",) * 10)
+            value = chance.choice((0.5, 1.0, 2.5, 3.0, 4.5, 5.0)) if what == "rating" else None
+            mine.append(Fact(f"u{user}", f"i{chance.randrange(n_items)}", f"e{number}", what, value, at_ms - late_ms))
+    return log
+
+
+def batch_of(
+    slots: Sequence[int], counts: Sequence[int], items: Sequence[int], times_s: Sequence[int], weights: Sequence[int]
+) -> Interactions:
+    """Interactions from plain lists; partition 0, offsets in order."""
+    n = len(items)
+    return Interactions(
+        np.array(slots, np.int64),
+        np.array(counts, np.int64),
+        np.array(items, np.uint32),
+        np.array(times_s, np.uint32),
+        np.array(weights, np.int8),
+        np.zeros(n, np.int32),
+        np.arange(n, dtype=np.int64),
+    )
+
+
+async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool = True) -> Pipeline:
+    """A pipeline that has opened the store, with a clock that stands still."""
+    pipeline = Pipeline(settings, store, ranks=ranks, wall_clock=lambda: NOW_S)
+    await pipeline.open()
+    return pipeline
+
+
+async def run_log(log: Mapping[int, Sequence[Fact | None]], settings: Settings, store: StateStore | None = None) -> Pipeline:
+    """One pipeline that has applied a log in one batch."""
+    pipeline = await opened_pipeline(store or MemoryStore(), settings)
+    await pipeline.assign(list(log), TOPIC_ID)
+    await pipeline.process({partition: records_of(facts) for partition, facts in log.items()})
+    return pipeline
+
+
+class Fault(Enum):
+    """What happens to one call of the store."""
+
+    BEFORE = "before"
+    """It never arrives."""
+    AFTER = "after"
+    """It is done, the answer is lost."""
+    HALF = "half"
+    """Of the groups or partitions that it names the first half is done, the answer is lost."""
+
+
+class FailingStore:
+    """A store whose next calls fail as `faults` says: one entry a call, None for a good one, all good after the last."""
+
+    def __init__(self, inner: StateStore, faults: Iterable[Fault | None] = ()) -> None:
+        self._inner = inner
+        self.faults = deque(faults)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if not asyncio.iscoroutinefunction(method) or name in ("open", "close"):
+            return method
+
+        async def call(*args: Any) -> Any:
+            fault = self.faults.popleft() if self.faults else None
+            if fault is None:
+                return await method(*args)
+            if fault is Fault.AFTER:
+                await method(*args)
+            if fault is Fault.HALF and name == "apply_items":
+                await method(args[0], args[1][: (len(args[1]) + 1) // 2])
+            if fault is Fault.HALF and name == "commit_users":
+                await method(args[0][: (len(args[0]) + 1) // 2])
+            raise Transient(f"{name} failed on purpose")
+
+        return call

@@ -1,0 +1,188 @@
+"""The oracle: a plain Python fold over the log. Slow, without arrays, and so short that reading it says what the state must be.
+
+Nothing here is shared with the code under test but its constants and the hash of an event id. Items go by their own ids, since numbers depend on who
+came first. Offsets are positions in a partition's list; a position that holds None is a record that could not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recsys.deltas import WINDOWS_S
+from recsys.engine import PAIR_WEIGHTS
+from recsys.rows import parse_row
+from recsys.userstate import WEIGHT_UNITS, unpack_row
+from workers.duplicates import event_hash
+from workers.settings import Settings
+from workers.store.port import RowAddress, RowId, StateStore
+
+Owner = tuple[int, str]
+"""Partition and user id."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One readable event of the log."""
+
+    user_id: str
+    item_id: str
+    event_id: str
+    type: str
+    value: float | None
+    event_ts_ms: int
+
+
+Log = Mapping[int, Sequence[Fact | None]]
+
+
+@dataclass
+class State:
+    """What the log leaves behind. Weights of histories are in units of 1/32, all sums in units of 1/64."""
+
+    watermarks: dict[int, int] = field(default_factory=dict)
+    histories: dict[Owner, list[tuple[str, int, int]]] = field(default_factory=dict)
+    """Item, seconds and weight, oldest first."""
+    older: dict[Owner, list[str]] = field(default_factory=dict)
+    cooccurrence: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    """By epoch and item."""
+    popularity: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
+    """By window and bucket."""
+    duplicates: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """By partition and chunk, the two newest chunks of each partition."""
+
+
+def fold(log: Log, settings: Settings) -> State:
+    """The state after every event of the log, each counted once."""
+    state, rules = State(), settings.state
+    epoch_s = int(rules.half_life_days * 86_400)
+    for partition, records in log.items():
+        if records:
+            state.watermarks[partition] = len(records) - 1
+        chunks: dict[int, list[int]] = {}
+        for source_offset, fact in enumerate(records):
+            if fact is None:
+                continue
+            chunk, hashed = source_offset // rules.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
+            if hashed in chunks.get(chunk, []) or hashed in chunks.get(chunk - 1, []):
+                continue
+            chunks.setdefault(chunk, []).append(hashed)
+            units = weight_units(fact, settings)
+            if units:
+                _learn(state, (partition, fact.user_id), fact, units, settings, epoch_s)
+        newest = (len(records) - 1) // rules.duplicate_chunk
+        state.duplicates |= {(partition, chunk): hashes for chunk, hashes in chunks.items() if chunk >= newest - 1}
+    return state
+
+
+def weight_units(fact: Fact, settings: Settings) -> int:
+    """An event's weight in units of 1/32."""
+    weights = settings.weights
+    if fact.type == "rating":
+        assert fact.value is not None
+        weight = (fact.value - weights.rating_neutral) / (weights.rating_best - weights.rating_neutral)
+        weight = max(-1.0, min(1.0, weight)) or -1 / WEIGHT_UNITS
+    else:
+        weight = getattr(weights, fact.type)
+    units = round(weight * WEIGHT_UNITS)
+    if weight > 0:
+        units = max(units, 1)
+    if weight < 0:
+        units = min(units, -1)
+    return max(-127, min(127, units))
+
+
+def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Settings, epoch_s: int) -> None:
+    history = state.histories.setdefault(owner, [])
+    older = state.older.setdefault(owner, [])
+    at_s = fact.event_ts_ms // 1000
+    if units > 0:
+        for distance, (item_id, _, its_units) in enumerate(reversed(history[-PAIR_WEIGHTS.window :])):
+            if its_units <= 0 or item_id == fact.item_id:
+                continue
+            _pair(state, at_s // epoch_s, item_id, fact.item_id, its_units * units * PAIR_WEIGHTS.forward[distance])
+            _pair(state, at_s // epoch_s, fact.item_id, item_id, its_units * units * PAIR_WEIGHTS.backward[distance])
+        for window, bucket_s in {"all": 0, **WINDOWS_S}.items():
+            counts = state.popularity.setdefault((window, at_s // bucket_s if bucket_s else 0), {})
+            counts[fact.item_id] = counts.get(fact.item_id, 0) + 2 * units
+    history.append((fact.item_id, at_s, units))
+    while len(history) > settings.state.history_length:
+        left = history.pop(0)[0]
+        if left in older:
+            older.remove(left)
+        older.append(left)
+        del older[: max(0, len(older) - settings.state.seen_length)]
+
+
+def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> None:
+    amount = (product + WEIGHT_UNITS**2 // 2) // WEIGHT_UNITS**2
+    if amount:
+        sums = state.cooccurrence.setdefault((epoch, row), {})
+        sums[neighbour] = sums.get(neighbour, 0) + amount
+
+
+async def read_state(store: StateStore, settings: Settings, expected: State) -> State:
+    """The same from a store. Rows can only be asked for by name: those of `expected`, and of every item in the epochs and buckets around them.
+
+    Every item group's watermarks must equal the users'; otherwise the answer holds the odd ones as negative partitions.
+    """
+    found, rules = State(), settings.state
+    partitions = range(settings.topics.partitions)
+    names = await store.item_names()
+    for partition, watermark in (await store.watermarks(partitions)).items():
+        if watermark is not None:
+            found.watermarks[partition] = watermark.last_applied_offset
+            await _read_partition(store, settings, found, partition, names)
+    for group in range(rules.item_groups):
+        theirs = {partition: watermark.last_applied_offset for partition, watermark in (await store.group_watermarks(group)).items()}
+        if theirs != found.watermarks:
+            found.watermarks |= {-1 - partition: at for partition, at in theirs.items()}
+    for (group, (kind, where, number)), sums in (await _rows(store, _addresses(settings, expected, len(names)))).items():
+        for item, amount in sums.items():
+            assert kind == "c" or item % rules.item_groups == group, "a popularity row holds only items of its group"
+            if kind == "c":
+                found.cooccurrence.setdefault((int(where), names[number]), {})[names[item]] = amount
+            else:
+                found.popularity.setdefault((str(where), number), {})[names[item]] = amount
+    return found
+
+
+async def _read_partition(store: StateStore, settings: Settings, found: State, partition: int, names: Sequence[str]) -> None:
+    users = sorted({user_id async for user_id in store.scan_users(partition)})
+    for user_id, packed in zip(users, await store.read_users(partition, users), strict=True):
+        assert packed is not None
+        row = unpack_row(packed)
+        entries = zip(row.items.tolist(), row.times_s.tolist(), row.weights.tolist(), strict=True)
+        found.histories[partition, user_id] = [(names[number], at_s, units) for number, at_s, units in entries]
+        found.older[partition, user_id] = [names[number] for number in row.older.tolist()]
+    chunks = list(range(found.watermarks[partition] // settings.state.duplicate_chunk + 2))
+    for chunk, packed in zip(chunks, await store.read_duplicates(partition, chunks), strict=True):
+        if packed:
+            found.duplicates[partition, chunk] = np.frombuffer(packed, "<u8").tolist()
+
+
+def _addresses(settings: Settings, expected: State, n_items: int) -> list[RowAddress]:
+    groups = settings.state.item_groups
+    epochs = _with_neighbours(epoch for epoch, _ in expected.cooccurrence)
+    addresses: list[RowAddress] = [(number % groups, ("c", epoch, number)) for epoch in epochs for number in range(n_items)]
+    row_ids: list[RowId] = [("pop", "all", 0)]
+    for window in WINDOWS_S:
+        row_ids += [("pop", window, bucket) for bucket in _with_neighbours(b for w, b in expected.popularity if w == window)]
+    return addresses + [(group, row_id) for row_id in row_ids for group in range(groups)]
+
+
+def _with_neighbours(numbers: Iterable[int]) -> list[int]:
+    return sorted({near for number in numbers for near in (number - 1, number, number + 1)})
+
+
+async def _rows(store: StateStore, addresses: Sequence[RowAddress]) -> dict[RowAddress, dict[int, int]]:
+    found: dict[RowAddress, dict[int, int]] = {}
+    for address, packed in zip(addresses, await store.read_rows(addresses), strict=True):
+        if packed:
+            row = parse_row(packed)
+            sums = found.setdefault(address, {})
+            for neighbour, amount in zip(row.neighbours.tolist(), row.weights.tolist(), strict=True):
+                sums[neighbour] = sums.get(neighbour, 0) + amount
+    return found

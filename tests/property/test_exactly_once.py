@@ -1,0 +1,261 @@
+"""Whatever the batch cuts, crashes, replays and zombies, the state equals the plain fold over the log, and the memory of a worker the state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from recsys.deltas import WEIGHT_ONE
+from tests.builders import TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
+from tests.fold import Fact, Log, State, fold, read_state
+from workers.errors import Fenced, Transient
+from workers.pipeline import Pipeline
+from workers.settings import RedisSettings, Settings
+from workers.store import GroupDeltas, GroupResult, MemoryStore, Range, RedisStore, StateStore, UserCommit
+from workers.store import port as store_port
+
+SETTINGS = small_settings()
+
+
+@dataclass
+class Step:
+    """One batch of one of two workers, both of which believe that they own every partition."""
+
+    worker: int = 0
+    sizes: tuple[int, int] = (8, 8)
+    faults: Sequence[Fault | None] = ()
+    restarts: bool = False
+    """The worker is a new process: nothing is cached."""
+    reassigns: bool = False
+    rewind: int = 0
+    """How far behind its place the worker reads the log again."""
+    compacts: bool = False
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        worker=st.integers(0, 1),
+        sizes=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+        faults=st.just(()) | st.lists(st.sampled_from([None, None, None, None, *Fault]), max_size=8),
+        restarts=st.sampled_from([False, False, False, True]),
+        reassigns=st.sampled_from([False, False, True]),
+        rewind=st.integers(0, 12),
+        compacts=st.booleans(),
+    ),
+    max_size=14,
+)
+
+
+@dataclass
+class Worker:
+    """A pipeline and its place in the log; after any error it asks for its partitions again, as the service does."""
+
+    store: FailingStore
+    settings: Settings
+    pipeline: Pipeline | None = None
+    places: dict[int, int] = field(default_factory=dict)
+    owns: bool = False
+
+    async def own(self) -> Pipeline:
+        if self.pipeline is None:
+            held, self.store.faults = self.store.faults, type(self.store.faults)()
+            self.pipeline = await opened_pipeline(self.store, self.settings)
+            self.store.faults = held
+        if not self.owns:
+            self.places = await self.pipeline.assign(range(self.settings.topics.partitions), TOPIC_ID)
+            self.owns = True
+        return self.pipeline
+
+    async def batch(self, step: Step, log: Log) -> None:
+        self.store.faults.clear()
+        self.store.faults.extend(step.faults)
+        if step.restarts:
+            self.pipeline, self.owns = None, False
+        self.owns = self.owns and not step.reassigns
+        try:
+            pipeline = await self.own()
+            batch = {}
+            for partition, size in enumerate(step.sizes):
+                start = max(0, self.places[partition] - step.rewind)
+                records = records_of(log[partition])[start : self.places[partition] + size]
+                if records:
+                    batch[partition] = records
+            if batch:
+                self.places |= (await pipeline.process(batch)).next_offsets
+            if step.compacts:
+                await pipeline.mirror.compact()
+        except (Transient, Fenced):
+            self.owns = False
+
+    async def drain(self, log: Log) -> Pipeline:
+        """Apply what is left, undisturbed."""
+        self.store.faults.clear()
+        self.owns = False
+        pipeline = await self.own()
+        batch = {p: records for p in log if (records := records_of(log[p])[self.places[p] :])}
+        if batch:
+            await pipeline.process(batch)
+        return pipeline
+
+
+async def run(store: StateStore, config: Settings, log: Log, steps: Sequence[Step]) -> tuple[list[Worker], State, State]:
+    """The workers after all steps, what the store then holds, and what it should."""
+    workers = [Worker(FailingStore(store), config), Worker(FailingStore(store), config)]
+    for step in steps:
+        await workers[step.worker].batch(step, log)
+    for worker in workers:
+        await worker.drain(log)
+    expected = fold(log, config)
+    return workers, await read_state(store, config, expected), expected
+
+
+async def check(store: StateStore, config: Settings, log: Log, steps: Sequence[Step]) -> None:
+    workers, found, expected = await run(store, config, log, steps)
+    assert found == expected
+    for worker in workers:
+        assert worker.pipeline is not None
+        await check_mirror(worker.pipeline, expected)
+    await check_mirror(await opened_pipeline(store, config), expected)
+
+
+async def check_mirror(pipeline: Pipeline, expected: State) -> None:
+    """What the engine scores with is what the fold says, decayed to the newest epoch, exactly: all sums are whole 64ths and halved."""
+    newest_s = max((at_s for history in expected.histories.values() for _, at_s, _ in history), default=0)
+    mirror, engine, names = pipeline.mirror, pipeline.engine, pipeline.index.names
+    await pipeline.index.catch_up()
+    engine.ensure_items(len(names))
+    mirror._clock = lambda: float("inf")  # everything held is too old: look at the store again
+    await mirror.advance(max(mirror.newest_s, newest_s))
+    await mirror.refresh(np.arange(engine.n_items, dtype=np.int64))
+    number = {name: at for at, name in enumerate(names)}
+    neighbours = np.zeros((engine.n_items, engine.n_items))
+    for (epoch, item), sums in expected.cooccurrence.items():
+        for other, amount in sums.items():
+            neighbours[number[item], number[other]] += amount / WEIGHT_ONE * 0.5 ** (engine.newest_epoch - epoch)
+    assert (engine.neighbours.rows(np.arange(engine.n_items), engine.n_items) == neighbours).all()
+    all_time = np.zeros(len(engine.popularity.all_time))
+    for item, amount in expected.popularity.get(("all", 0), {}).items():
+        all_time[number[item]] = amount / WEIGHT_ONE
+    assert (engine.popularity.all_time == all_time).all()
+    for window, bucket_s, live in (("hour", 3_600, 24), ("day", 86_400, 30)):
+        counted = np.zeros(len(all_time))
+        for (of, bucket), sums in expected.popularity.items():
+            if of == window and bucket > mirror.newest_s // bucket_s - live:
+                for item, amount in sums.items():
+                    counted[number[item]] += amount / WEIGHT_ONE
+        assert (engine.popularity.window(window) == counted).all()
+
+
+@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 160), steps=STEPS)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(seed=1, n_events=160, steps=[Step(faults=[None] * 9 + [fault]) for fault in Fault] * 3)
+def test_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log(seed: int, n_events: int, steps: list[Step]) -> None:
+    asyncio.run(check(MemoryStore(), SETTINGS, random_log(seed, n_events), steps))
+
+
+@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 120), steps=STEPS)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_on_redis_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log(
+    redis_url: str, seed: int, n_events: int, steps: list[Step]
+) -> None:
+    async def on_redis() -> None:
+        store = RedisStore(RedisSettings(url=SecretStr(redis_url), namespace=f"t{secrets.token_hex(6)}"))
+        try:
+            await check(store, SETTINGS, random_log(seed, n_events), steps)
+        finally:
+            await store.close()
+
+    asyncio.run(on_redis())
+
+
+async def test_a_zombie_changes_nothing_that_its_successor_has_applied() -> None:
+    store, log = MemoryStore(), random_log(5, 80)
+    zombie, successor = Worker(FailingStore(store), SETTINGS), Worker(FailingStore(store), SETTINGS)
+    await zombie.batch(Step(sizes=(10, 10)), log)
+    await successor.batch(Step(sizes=(99, 99)), log)
+    after = await read_state(store, SETTINGS, fold(log, SETTINGS))
+    assert zombie.pipeline is not None
+    with pytest.raises(Fenced):
+        await zombie.pipeline.process({p: records_of(log[p])[10:30] for p in log})
+    assert await read_state(store, SETTINGS, fold(log, SETTINGS)) == after == fold(log, SETTINGS)
+
+
+# -- mutations: each of these bugs must be seen by the comparison above ----------------------------------------------------------------------
+
+FIXED_LOG = random_log(11, 140)
+CRASHES = [
+    Step(faults=faults, sizes=(sizes, 17 - sizes), rewind=rewind)
+    for faults, sizes, rewind in [
+        ((), 9, 0),
+        # watermarks, identity and duplicates of two partitions are read first; then numbers, users, the groups and the users' commit
+        ([None] * 5 + [Fault.HALF] * 12, 8, 0),
+        ([None] * 8 + [Fault.HALF] * 4, 11, 3),
+        ([None] * 7 + [Fault.AFTER] * 4, 5, 3),
+        ((), 4, 7),
+    ]
+] * 4
+
+
+def differs(store: StateStore) -> bool:
+    """Whether a run over the fixed log with crashes ends at another state than the fold, or fails on the way."""
+    with contextlib.suppress(AssertionError, ValueError):
+        _, found, expected = asyncio.run(run(store, SETTINGS, FIXED_LOG, [*CRASHES, *CRASHES]))
+        return found != expected
+    return True
+
+
+def test_without_a_mutation_the_fixed_log_gives_the_fold() -> None:
+    assert not differs(MemoryStore())
+
+
+def test_a_store_that_ignores_the_groups_watermarks_is_found_out() -> None:
+    class Forgetful(MemoryStore):
+        def _apply(self, ranges: Sequence[Range], delta: GroupDeltas) -> GroupResult:
+            self._group_watermarks.pop(delta.group, None)
+            from_nothing = [source._replace(base=-1) for source in ranges]
+            return super()._apply(from_nothing, delta)
+
+    assert differs(Forgetful())
+
+
+def test_a_store_that_ignores_the_users_watermark_is_found_out() -> None:
+    class Careless(MemoryStore):
+        async def watermarks(self, partitions: Sequence[int]) -> dict[int, store_port.Watermark | None]:
+            found = await super().watermarks(partitions)
+            return {p: None if w is None else w._replace(last_applied_offset=max(-1, w.last_applied_offset - 1)) for p, w in found.items()}
+
+        def _commit(self, commit: UserCommit) -> store_port.CommitResult:
+            current = self._watermarks.get(commit.partition)
+            expected = -1 if current is None else current.last_applied_offset
+            if expected > commit.new_last:
+                return super()._commit(commit)
+            moved = UserCommit(commit.partition, commit.topic_id, expected, commit.new_last, commit.rows, commit.duplicate_chunks)
+            return super()._commit(moved)
+
+    assert differs(Careless())
+
+
+def test_a_worker_that_sends_a_straddled_range_whole_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lenient(MemoryStore):
+        """Takes a range that starts below the watermark, as long as the worker does not cut it."""
+
+        def _apply(self, ranges: Sequence[Range], delta: GroupDeltas) -> GroupResult:
+            result = super()._apply(ranges, delta)
+            if result.status is store_port.ApplyStatus.STRADDLED:
+                held = self._group_watermarks[delta.group]
+                for source in ranges:
+                    held.pop(source.partition, None)
+                result = super()._apply([source._replace(base=-1) for source in ranges], delta)
+            return result
+
+    assert differs(Lenient())

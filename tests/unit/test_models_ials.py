@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import ShapeError
+from recsys.models import ials
+from recsys.models.base import Histories
+from recsys.models.interactions import TrainingSet
+from tests.unit.model_cases import clustered
+
+
+def random_model(n_items: int = 40, factors: int = 8, **options: float) -> ials.IALSModel:
+    vectors = np.random.default_rng(0).normal(size=(n_items, factors)).astype(np.float32)
+    return ials.IALSModel(ials.IALSConfig(factors=factors, **options), [str(i) for i in range(n_items)], vectors)  # type: ignore[arg-type]
+
+
+def test_fold_in_solves_the_ridge_system_of_the_paper() -> None:
+    model = random_model(frequency_exponent=0.7)
+    random = np.random.default_rng(1)
+    items = random.integers(0, 40, (7, 12)).astype(np.int32)
+    weights = random.uniform(-1, 2, (7, 12)).astype(np.float32)
+    items[random.random(items.shape) < 0.3] = -1
+    found = model.encode(Histories(items, weights, np.zeros_like(weights)))
+    y, config = model.item_vectors.astype(np.float64), model.settings
+    for row in range(7):
+        known = items[row] >= 0
+        chosen, w = y[items[row, known]], weights[row, known].astype(np.float64)
+        ridge = config.regularisation * (known.sum() + config.unobserved_weight * 40) ** config.frequency_exponent
+        system = config.unobserved_weight * y.T @ y + (chosen * np.abs(w)[:, None]).T @ chosen + ridge * np.eye(8)
+        expected = np.linalg.solve(system, chosen.T @ np.maximum(w, 0))
+        np.testing.assert_allclose(found[row], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_dislike_lowers_the_score_of_its_item() -> None:
+    model = random_model()
+    items = np.array([[3, 5, 7], [3, 5, 7]], np.int32)
+    weights = np.array([[1, 1, 1], [1, 1, -1]], np.float32)
+    scores = model.encode(Histories(items, weights, np.zeros_like(weights))) @ model.item_vectors.T
+    assert scores[1, 7] < scores[0, 7]
+
+
+def test_rows_too_long_for_a_chunk_are_solved_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    interactions, config = clustered(n_users=60), ials.IALSConfig(factors=8, epochs=2)
+    whole = ials.fit(interactions, config).item_vectors
+    monkeypatch.setattr(ials, "_CHUNK_ROWS", 5)
+    np.testing.assert_allclose(ials.fit(interactions, config).item_vectors, whole, rtol=1e-2, atol=1e-3)
+
+
+def test_training_ends_where_user_and_item_solves_agree() -> None:
+    interactions = clustered(n_users=60)
+    model = ials.fit(interactions, ials.IALSConfig(factors=8, epochs=60))
+    side = ials._Side(interactions.users, interactions.items, interactions.weights, interactions.n_users)
+    users = ials._half_sweep(side, torch.from_numpy(model.item_vectors), model.settings)
+    other = ials._Side(interactions.items, interactions.users, interactions.weights, interactions.n_items)
+    items = ials._half_sweep(other, users, model.settings).numpy()
+    assert np.abs(items - model.item_vectors).max() < 0.05 * np.abs(items).max()
+
+
+def test_only_the_newest_of_repeated_interactions_counts() -> None:
+    repeated = TrainingSet.from_columns(
+        np.array([0, 0, 1]), np.array([0, 0, 1]), ["a", "b"], np.array([1, -1, 1], np.float32), np.array([1, 2, 3])
+    )
+    newest = repeated.last_of_pairs()
+    assert newest.items.tolist() == [0, 1]
+    assert newest.weights.tolist() == [-1.0, 1.0]
+
+
+def test_vectors_of_another_shape_are_refused() -> None:
+    with pytest.raises(ShapeError, match="item vectors"):
+        ials.IALSModel(ials.IALSConfig(factors=8), ["a"], np.zeros((2, 8), np.float32))

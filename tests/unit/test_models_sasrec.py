@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import ShapeError
+from recsys.models import sasrec_training
+from recsys.models.base import Histories
+from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, left_aligned
+from recsys.models.sasrec_training import Sequences, fit, windows
+from tests.unit.model_cases import clustered, histories_of
+
+
+def untrained(heads: int = 2, blocks: int = 2) -> SASRecModel:
+    config = SASRecConfig(factors=16, heads=heads, blocks=blocks, window=50)
+    network = Network(30, config)
+    network.initialise(torch.Generator().manual_seed(1))
+    return SASRecModel(config, [str(i) for i in range(30)], network)
+
+
+@pytest.mark.parametrize(("heads", "blocks"), [(1, 2), (2, 2), (4, 1), (2, 3)])
+def test_fast_encode_equals_the_training_forward_pass(heads: int, blocks: int) -> None:
+    model = untrained(heads, blocks)
+    random = np.random.default_rng(0)
+    rows = [random.integers(0, 30, n).tolist() for n in (1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 49, 50, 50, 63)]
+    found = model.encode(histories_of(rows, 70))
+    for row, vector in zip(rows, found, strict=True):
+        newest = row[-50:]
+        with torch.no_grad():
+            expected = model.network(torch.tensor([newest]))[0, -1].numpy()
+        np.testing.assert_allclose(vector, expected, atol=1e-4)
+
+
+def test_padding_and_later_items_change_no_state() -> None:
+    network = untrained().network
+    short, long = torch.tensor([[4, 5, 6]]), torch.tensor([[4, 5, 6, 0, 0, 9]])
+    with torch.no_grad():
+        np.testing.assert_allclose(network(short)[0], network(long)[0, :3], atol=1e-5)
+
+
+def test_dislikes_are_not_read() -> None:
+    model = untrained()
+    histories = histories_of([[4, 5, 6], [4, 6, 6]], 3)
+    weights = np.array([[1, -1, 1], [1, 0, 1]], np.float32)
+    vectors = model.encode(Histories(histories.items, weights, histories.ages_s))
+    np.testing.assert_allclose(vectors[0], model.encode(histories_of([[4, 6]], 3))[0], atol=1e-6)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+
+
+def test_left_aligned_keeps_the_newest_in_order() -> None:
+    histories = histories_of([[1, 2, 3, 4], [], [9]], 6)
+    sequences, lengths = left_aligned(histories, 3)
+    assert lengths.tolist() == [3, 0, 1]
+    assert sequences[0].tolist() == [2, 3, 4]
+    assert sequences[2, 0] == 9
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_one_others() -> None:
+    told: dict[int, list[str]] = {}
+    for run, seed in enumerate((5, 5, 6)):
+        lines: list[str] = []
+        fit(clustered(60), SASRecConfig(factors=8, window=8, max_epochs=3, seed=seed), lambda _, line, to=lines: to.append(line) or True)  # type: ignore[misc]
+        told[run] = lines
+    assert told[0] == told[1] != told[2]
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    fit(clustered(30), SASRecConfig(factors=8, window=8, max_epochs=1))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_every_step_of_an_epoch_is_a_target_once() -> None:
+    random = np.random.default_rng(2)
+    lengths = random.integers(0, 40, 25)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    sequences = Sequences(np.arange(starts[-1]), starts)
+    seen = np.concatenate([targets[targets >= 0].numpy() for _, targets in windows(sequences, 7, 4, random)])
+    expected = np.concatenate([np.arange(a + 1, b) for a, b in zip(starts[:-1], starts[1:], strict=True) if b - a >= 2])
+    assert np.array_equal(np.sort(seen), np.sort(expected))
+    for inputs, targets in windows(sequences, 7, 4, random):
+        assert inputs.shape[1] <= 7
+        real = targets >= 0
+        assert torch.equal(targets[real], inputs[real] + 1)
+
+
+def test_chunked_loss_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn((20, 8), generator=generator)
+    items = torch.randn((30, 8), generator=generator)
+    targets = torch.randint(30, (20,), generator=generator)
+    gradients = []
+    for bound in (10_000, 70):
+        monkeypatch.setattr(sasrec_training, "_CHUNK_LOGITS", bound)
+        s, i = states.clone().requires_grad_(), items.clone().requires_grad_()
+        loss = sasrec_training._full_loss(s, targets, i)
+        assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(states @ items.T, targets)), rel=1e-5)
+        assert s.grad is not None
+        assert i.grad is not None
+        gradients.append((s.grad, i.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_sampled_loss_estimates_the_full_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    states, items = torch.randn((50, 8), generator=generator), torch.randn((300, 8), generator=generator)
+    targets = torch.randint(300, (50,), generator=generator)
+    counts = torch.rand(300, generator=generator) * 100
+    full = sasrec_training._full_loss(states.clone().requires_grad_(), targets, items.clone().requires_grad_())
+    sampled = sasrec_training._sampled_loss(
+        states.clone().requires_grad_(), targets, items.clone().requires_grad_(), 60_000, counts, generator
+    )
+    assert sampled == pytest.approx(full, rel=0.02)
+
+
+def test_catalogues_above_the_bound_are_trained_by_sampling() -> None:
+    model = fit(clustered(60), SASRecConfig(factors=8, window=8, max_epochs=2, sampled_above=10, negatives=32))
+    assert np.isfinite(model.item_vectors).all()
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(ShapeError, match="two preferences"):
+        fit(clustered(5, length=1), SASRecConfig(factors=8))
+    with pytest.raises(ShapeError, match="divide"):
+        fit(clustered(5), SASRecConfig(factors=8, heads=3))
+
+
+def test_tensors_of_another_shape_are_refused_by_name() -> None:
+    model = untrained()
+    tensors = dict(model.tensors())
+    tensors["positions"] = tensors["positions"][:10]
+    with pytest.raises(ShapeError, match="positions"):
+        SASRecModel.from_tensors(model.config, model.item_ids, tensors)
