@@ -27,7 +27,8 @@ ALL_TYPES = ("impression", "view", "play", "click", "like", "rating", "add_to_ca
 
 
 def small_settings(**sections: Mapping[str, Any]) -> Settings:
-    """Two partitions, three item groups, epochs of a day, and limits so low that a short log reaches them (a few below what settings allow)."""
+    """Two partitions, three item groups, epochs of a day, and limits so low that a short log reaches them (a few below what settings
+    allow)."""
     state = {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "duplicate_chunk": 16, "live_epochs": 32}
     state |= dict(sections.get("state", {}))
     chunk = state.pop("duplicate_chunk")
@@ -38,7 +39,8 @@ def small_settings(**sections: Mapping[str, Any]) -> Settings:
 
 def value_of(fact: Fact) -> bytes:
     """The record of an event."""
-    fields = {"event_id": fact.event_id, "user_id": fact.user_id, "item_id": fact.item_id, "type": fact.type, "event_ts_ms": fact.event_ts_ms}
+    fields: dict[str, Any] = {"event_id": fact.event_id, "user_id": fact.user_id, "item_id": fact.item_id}
+    fields |= {"type": fact.type, "event_ts_ms": fact.event_ts_ms}
     return orjson.dumps(fields if fact.value is None else fields | {"value": fact.value})
 
 

@@ -1,7 +1,7 @@
 """The oracle: a plain Python fold over the log. Slow, without arrays, and so short that reading it says what the state must be.
 
-Nothing here is shared with the code under test but its constants and the hash of an event id. Items go by their own ids, since numbers depend on who
-came first. Offsets are positions in a partition's list; a position that holds None is a record that could not be read.
+Nothing here is shared with the code under test but its constants and the hash of an event id. Items go by their own ids, since numbers
+depend on who came first. Offsets are positions in a partition's list; a position that holds None is a record that could not be read.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> N
 
 
 async def read_state(store: StateStore, settings: Settings, expected: State) -> State:
-    """The same from a store. Rows can only be asked for by name: those of `expected`, and of every item in the epochs and buckets around them.
+    """The same from a store. Rows can only be asked for by name: those of `expected`, and of every item in the epochs and buckets around
+    them.
 
     Every item group's watermarks must equal the users'; otherwise the answer holds the odd ones as negative partitions.
     """

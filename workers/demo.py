@@ -1,6 +1,6 @@
 """`recsys demo`: the whole system on this machine, fed with MovieLens 100K, and what it did in figures.
 
-Everything reported is measured from the outside: from what the demo sent to Kafka and what it read from Kafka, by the clock of this machine.
+Everything reported is measured from the outside: from what the demo sent to Kafka and what it read from Kafka, by this machine's clock.
 A list counts for an event only if the demo had read it before it sent the event.
 """
 

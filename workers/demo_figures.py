@@ -69,7 +69,7 @@ class HitRates:
 def live_hit_rates(events: Sequence[PublishedEvent], first_scored: int) -> HitRates:
     """Hit rate @10 of the lists against popularity over `events[first_scored:]`, the same events for both.
 
-    `events` are all events in the order in which they were sent. Popularity is generous to itself: it counts the liked events sent so far and
+    `events` are all events in the order in which they were sent. Popularity has an advantage: it counts the liked events sent so far and
     leaves out what the user rated so far, without any delay. A user without a list is a miss for both.
     """
     numbers = {item: number for number, item in enumerate(dict.fromkeys(event.item_id for event in events))}

@@ -35,7 +35,10 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class DemoInput:
-    """`items` are fields of `schemas.Item` by item id; `ratings` are in time order. `first_share` of them are there before the first training."""
+    """A catalogue and ratings. `items` are fields of `schemas.Item` by item id; `ratings` are in time order.
+
+    `first_share` of the ratings are there before the first training.
+    """
 
     name: str
     items: dict[str, dict[str, Any]]

@@ -50,7 +50,9 @@ class Tail:
 
     def whole_list(self, user_id: str) -> Recommendations:
         """The newest list of a user, checked against its schema. Raises SchemaError, KeyError."""
-        return decode_recommendations(self._records[user_id], user_id.encode())
+        found = decode_recommendations(self._records[user_id], user_id.encode())
+        assert found is not None  # tombstones are not kept
+        return found
 
     def _run(self) -> None:
         try:

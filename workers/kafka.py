@@ -43,7 +43,8 @@ def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
 def check_reachable(kafka: KafkaSettings, timeout_s: float = 3.0) -> None:
     """Raise Transient unless some bootstrap server accepts a TCP connection.
 
-    Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, and leave sockets open when they fail.
+    Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, and leave sockets open when they
+    fail.
     """
     reason = "no address given"
     for server in kafka.bootstrap_servers.split(","):

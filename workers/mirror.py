@@ -2,7 +2,8 @@
 
 Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
 of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
-with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times that)."""
+with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times
+that)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than twice its compacted length and this."""
 UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
-"""Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are replayed unevenly."""
+"""Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
+replayed unevenly."""
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
 

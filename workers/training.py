@@ -1,8 +1,8 @@
 """One round of training, in a process of its own: log ▸ train ▸ judge ▸ store ▸ promote or refuse.
 
 `python -m workers.training` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error, and prints one JSON
-object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it at once, and
-what is half written in the store counts as nothing.
+object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it at
+once, and what is half written in the store counts as nothing.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ def code_version() -> str:
 
 
 def main() -> int:
-    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 an unreadable job, 143 ended by SIGTERM."""
+    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 an unreadable job, 143 ended by
+    SIGTERM."""
 
     def end(*_: object) -> None:
         raise _Ended

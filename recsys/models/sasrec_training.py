@@ -46,7 +46,8 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
         raise ShapeError("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    network = Network(positive.n_items, config)
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from torch's global generator, before `initialise` does
+        network = Network(positive.n_items, config)
     network.initialise(generator)
     if isinstance(warm_start, SASRecModel):
         _take_over(network, positive.item_ids, warm_start)

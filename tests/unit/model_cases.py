@@ -13,7 +13,8 @@ N_ITEMS = N_CLUSTERS * ITEMS_PER_CLUSTER
 
 
 def clustered(n_users: int = 240, length: int = 14, seed: int = 3) -> TrainingSet:
-    """Users who stay in one cluster of items nine times in ten; within it they walk from one item to the next. All clusters equally popular."""
+    """Users who stay in one cluster of items nine times in ten; within it they walk from one item to the next. All clusters equally
+    popular."""
     random = np.random.default_rng(seed)
     users, items, ts_ms = [], [], []
     for user in range(n_users):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pytest
@@ -34,6 +34,7 @@ class NeighbourModel:
     """A third kind, as a user of this project would add one: item vectors are rows of a co-occurrence matrix."""
 
     kind: ClassVar[str] = "neighbour"
+    link: ClassVar[Literal["identity", "softmax"]] = "identity"
 
     def __init__(self, item_ids: list[str], item_vectors: F32) -> None:
         self.item_ids, self.item_vectors, self.history_length = item_ids, item_vectors, 10

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -66,8 +68,9 @@ def test_the_same_seed_gives_the_same_losses_and_another_one_others() -> None:
 
 
 def test_training_leaves_the_global_generator_alone() -> None:
+    interactions = clustered(30)
     before = torch.random.get_rng_state()
-    fit(clustered(30), SASRecConfig(factors=8, window=8, max_epochs=1))
+    fit(interactions, SASRecConfig(factors=8, window=8, max_epochs=1))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -77,7 +80,7 @@ def test_every_step_of_an_epoch_is_a_target_once() -> None:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     sequences = Sequences(np.arange(starts[-1]), starts)
     seen = np.concatenate([targets[targets >= 0].numpy() for _, targets in windows(sequences, 7, 4, random)])
-    expected = np.concatenate([np.arange(a + 1, b) for a, b in zip(starts[:-1], starts[1:], strict=True) if b - a >= 2])
+    expected = np.concatenate([np.arange(a + 1, b) for a, b in pairwise(starts) if b - a >= 2])
     assert np.array_equal(np.sort(seen), np.sort(expected))
     for inputs, targets in windows(sequences, 7, 4, random):
         assert inputs.shape[1] <= 7
