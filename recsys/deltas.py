@@ -90,7 +90,7 @@ def group_deltas(
 
 def _cooccurrence_slices(epoch: int, rows: U32, neighbours: U32, weights: I64, item_groups: int) -> list[tuple[int, RowSlices]]:
     """Summed pairs of one epoch, cut by group. Rows are rotated so that a group is one run of the sorted rows."""
-    stride = np.uint32(2**32 // item_groups)
+    stride = np.uint32(min(2**32 // item_groups, 2**32 - 1))  # numbers are dense, so far below: no row leaves its group's run
     groups = np.uint32(item_groups)
     rotated, neighbours, weights = sum_pairs((rows % groups) * stride + rows // groups, neighbours, weights)
     if not len(rotated):

@@ -35,9 +35,10 @@ from workers.demo_figures import (
     live_swaps,
     misplaced,
     rounds,
+    send_times_s,
     throughput,
 )
-from workers.demo_input import DemoInput, Rating, movielens_input
+from workers.demo_input import DemoInput, Rating, Turns, movielens_input
 from workers.demo_report import Freshness, Narrator, figures_table, header, homepage, models_table
 from workers.demo_tail import Tail
 from workers.embedded import EmbeddedStack
@@ -51,14 +52,19 @@ from workers.topics import end_offsets, provision
 CACHE = Path(".data")
 MIN_EVENTS = 5_000  # fewer leave nothing to train on, and nothing to hold out
 LOOK_EVERY_S = 0.05
+USER_GAP_S = 0.1  # nobody rates more than ten films a second
+CATCH_UP_S = 1.0
+TURN_S = 0.001
 RETRAININGS = 2
 DRAIN_TIMEOUT_S = 120.0
 TRAIN_TIMEOUT_S = 240.0
 ROUND_SHARE = 1.3  # a retraining beside the stream takes at most about so many times the first one, which has the machine for itself
-PACED_MIN_S, PACED_MAX_S = 40.0, 110.0
+PACED_MIN_S, PACED_MAX_S = 40.0, 100.0
 HELD_SHARE = 0.1  # the end of the stream slows down where the second retraining is late …
-HELD_PACE = 0.2  # … to this part of the pace …
-HELD_TIMEOUT_S = 120.0  # … for so long at most
+HELD_TIMEOUT_S = 90.0  # … so much that it lasts this long at most
+LOOKAHEAD = 5_000  # ratings among which users take turns
+PATIENCE_S = 2.0  # somebody whose list does not come rates again after this
+TRAIN_MAX_S = 20.0  # of one model: the demo shows the way, not the last digit
 N_HOMEPAGES = 2
 MIN_LIKED = 8  # liked items of somebody whose homepage is worth a look
 
@@ -69,13 +75,13 @@ class DemoFailed(Fatal):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How the paced part went: `retrained` rounds ended and `swaps` were seen in lists before its last event was sent."""
+    """How the paced part went: from `events[first]` on; `retrained` rounds ended and `swaps` were seen in lists before its last event."""
 
     rate: float
     first: int
     begin_s: float
     end_s: float
-    n_before: int
+    n_lists_before: int
     retrained: int
     swaps: list[tuple[str, str]]
 
@@ -138,6 +144,7 @@ class Demo:
     event_ids: list[str] = field(default_factory=list)
     started_s: float = field(default_factory=time.time)
     _next_offsets: dict[int, int] = field(default_factory=dict)
+    _sent: dict[str, PublishedEvent] = field(default_factory=dict)
 
     # -- sending -------------------------------------------------------------------------------------------------------------------------
 
@@ -192,41 +199,45 @@ class Demo:
     def paced(self, rate: float) -> Pace:
         """The rest, `rate` events a second; the last tenth waits for the second retraining and a live swap where they are late."""
         rest = self.source.ratings[self.source.n_first :]
-        first, n_lists = len(self.events), len(self.tail.lists)
-        known = self._announcements()
+        times_s = send_times_s((rating.user_id for rating in rest), rate, USER_GAP_S)
+        order = sorted(range(len(rest)), key=lambda i: (times_s[i], i))
+        first, n_lists, n_known = len(self.events), len(self.tail.lists), len(self.tail.announcements)
+        known = [(a.kind, a.version) for a in self._announcements()]
         held_from = int(len(rest) * (1 - HELD_SHARE))
-        versions = [(a.kind, a.version) for a in known]
 
         def state() -> tuple[int, list[tuple[str, str]]]:
-            ended = rounds(self._decided(len(known)), self.settings.trainer.kinds)
-            return ended, live_swaps(self.tail.lists[n_lists:], versions)
+            ended = rounds(self._decided(n_known), self.settings.trainer.kinds)
+            return ended, live_swaps(self.tail.lists[n_lists:], known)
 
         def enough() -> bool:
             ended, swaps = state()
             return ended >= RETRAININGS and bool(swaps)
 
         begin_s = time.time()
-        with self.narrator.stage(f"streaming the rest at {rate:,.0f} events/s while the trainer retrains", len(rest)) as stage:
-            due_s, held_until_s = begin_s, float("inf")
-            for number, rating in enumerate(rest):
-                if number == held_from and not enough():
+        late_s, held_until_s = 0.0, -math.inf
+        title = f"streaming the rest at about {rate:,.0f} events/s while the trainer retrains"
+        with self.narrator.stage(title, len(rest)) as stage:
+            for n_sent, at in enumerate(order):
+                if n_sent == held_from:
                     held_until_s = time.time() + HELD_TIMEOUT_S
-                slow = number >= held_from and time.time() < held_until_s < float("inf") and not (number % 10 == 0 and enough())
-                if number >= held_from and not slow:
-                    held_until_s = float("inf")
-                due_s = max(due_s + 1 / (rate * (HELD_PACE if slow else 1.0)), time.time() - 1.0)
-                while (ahead_s := due_s - time.time()) > 0:
-                    time.sleep(ahead_s)
-                self._publish(rating)
-                stage.advance()
-                if number % 100 == 0:
+                if n_sent % 50 == 0:
                     self._check()
+                    if time.time() < held_until_s and enough():
+                        held_until_s = -math.inf
+                if time.time() < held_until_s:
+                    late_s += (1 / HELD_PACE - 1) / rate
+                # a machine that cannot keep up is not chased: what it is late moves everything behind it
+                late_s = max(late_s, time.time() - begin_s - times_s[at] - CATCH_UP_S)
+                while (ahead_s := begin_s + late_s + times_s[at] - time.time()) > 0:
+                    time.sleep(ahead_s)
+                self._publish(rest[at])
+                stage.advance()
             end_s = time.time()
             retrained, swaps = state()
             self.publisher.flush()
             self._drain()
             stage.note(f"retrained {retrained} times, {len(swaps)} models swapped in live")
-        return Pace(rate, first, begin_s, end_s, len(known), retrained, swaps)
+        return Pace(rate, first, begin_s, end_s, n_lists, retrained, swaps)
 
     # -- waiting -------------------------------------------------------------------------------------------------------------------------
 
@@ -296,10 +307,10 @@ class Demo:
         if not np.isfinite(waited_ms).all():
             raise DemoFailed(f"{int((~np.isfinite(waited_ms)).sum())} events never reached a list")
         quantiles = np.quantile(waited_ms, [0.5, 0.99])
-        during = [read for read in lists if pace.begin_s <= read.consumed_s <= pace.end_s]
+        earlier, during = lists[: pace.n_lists_before], [read for read in lists[pace.n_lists_before :] if read.consumed_s <= pace.end_s]
         return Outcome(
             bulk,
-            throughput(during),
+            throughput(during, earlier),
             Freshness(float(quantiles[0]), float(quantiles[1]), len(waited_ms)),
             live_hit_rates(self.events, pace.first),
             pace,
@@ -391,6 +402,7 @@ def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | N
                     "every_events": max(n_rest // 8, 1),
                     "every_s": 3600.0,
                     "flush_s": 1.0,
+                    "max_seconds": TRAIN_MAX_S,
                     **trainer,
                 }
             }

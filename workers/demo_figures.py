@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 POSITIVE_RATING = 4.0
 """A rating from here on counts as liked; only these are foreseen or missed."""
 TOP = 10
+BATCH_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +132,20 @@ class Throughput:
     seconds: float
 
 
-def throughput(lists: Sequence[ReadList]) -> Throughput:
-    """From the first list read to the last: how far their `source_offset`s moved, summed over partitions, and how many lists came.
+def throughput(lists: Sequence[ReadList], before: Sequence[ReadList] = ()) -> Throughput:
+    """From the first batch of lists to the last list: how far their `source_offset`s moved, summed over partitions, and how many came.
 
-    What the first list already knew of is not counted, for nobody saw when that work began. Zero rates for fewer than two lists.
+    What the lists `before` and the first batch already knew of is not counted, for nobody saw when that work began; lists that were read
+    within 0.1 s of the first one are taken for one batch. Zero rates for fewer than two batches.
     """
-    if len(lists) < 2 or lists[-1].consumed_s <= lists[0].consumed_s:
+    if not lists:
+        return Throughput(0.0, 0.0, 0, 0, 0.0)
+    opening = [read for read in lists if read.consumed_s <= lists[0].consumed_s + BATCH_S]
+    begin_s, end_s = opening[-1].consumed_s, lists[-1].consumed_s
+    if end_s <= begin_s:
         return Throughput(0.0, 0.0, 0, len(lists), 0.0)
-    begin_s, end_s = lists[0].consumed_s, lists[-1].consumed_s
-    before = _reach(read for read in lists if read.consumed_s <= begin_s)
-    n_events = _reach(lists) - before
-    n_lists = sum(read.consumed_s > begin_s for read in lists)
+    n_events = _reach([*before, *lists]) - _reach([*before, *opening])
+    n_lists = len(lists) - len(opening)
     return Throughput(n_events / (end_s - begin_s), n_lists / (end_s - begin_s), n_events, n_lists, end_s - begin_s)
 
 
@@ -161,6 +165,20 @@ def live_swaps(lists: Iterable[ReadList], announced_before: Iterable[tuple[str, 
             if model not in known:
                 found.setdefault(model)
     return list(found)
+
+
+def send_times_s(user_ids: Iterable[str], rate: float, gap_s: float) -> list[float]:
+    """When to send each event, in seconds from the start: `rate` a second, but two of one user at least `gap_s` apart.
+
+    A log of months that is played in minutes would else have people do fifty things a second. One user's events keep their order; across
+    users an event may be overtaken.
+    """
+    last: dict[str, float] = {}
+    times = []
+    for number, user_id in enumerate(user_ids):
+        last[user_id] = due_s = max(number / rate, last.get(user_id, -gap_s) + gap_s)
+        times.append(due_s)
+    return times
 
 
 def rounds(decided: Iterable[str], kinds: Sequence[str]) -> int:

@@ -23,7 +23,8 @@ PLAIN_WIDTH = 120  # columns where nobody's terminal says how many there are
 SAY_EVERY_S = 15.0  # where there is no terminal, a long stage says so often how far it is
 SHOWN_METRIC = "recall@10"
 N_LISTED = 10
-N_WATCHED = 10
+N_WATCHED = 15
+N_SOURCES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def figures_table(bulk: Throughput, paced: Throughput, freshness: Freshness, hit
     method = f"{freshness.n_events:,} events: sent ▸ a list that knows it read from the topic"
     table.add_row("freshness p50", f"{freshness.p50_ms:,.0f} ms", method)
     table.add_row("freshness p99", f"{freshness.p99_ms:,.0f} ms", "the same, 99 of 100 events")
-    scored = f"{hits.n_hits:,} of {hits.n_scored:,} ratings ≥ 4 were in the list read before they were sent"
+    scored = f"{hits.n_hits:,} of {hits.n_scored:,} ratings ≥ 4 were in the list that had been read before they were sent"
     table.add_row("live hit rate @10", f"{hits.of_lists:.4f}", scored)
     table.add_row(
         "popularity @10",
@@ -156,19 +157,19 @@ def homepage(
     left = _table("★", "rated lately", title=f"{user_id}: {len(watched)} ratings")
     for event in list(reversed(watched))[:N_WATCHED]:
         left.add_row(f"{event.value:.0f}", source.title(event.item_id))
-    right = _table("#", "title", "score", "sources", "because you watched", title=f"their homepage, made with {model}")
+    right = _table("#", "title", "score", "from", "because you watched", title=f"their homepage · {model}")
     for item in listed[:N_LISTED]:
-        strongest = sorted(item.sources.items(), key=lambda part: -part[1])[:3]
+        strongest = sorted(item.sources.items(), key=lambda part: -part[1])[:N_SOURCES]
         right.add_row(
             str(item.rank),
             source.title(item.item_id),
-            f"{item.score:.2f}",
-            " ".join(f"{name} {value:.2f}" for name, value in strongest),
+            f"{item.score:.1f}",
+            " ".join(f"{name} {value:.1f}" for name, value in strongest),
             "; ".join(source.title(reason) for reason in item.because) or "–",
         )
-    both = Table.grid(padding=(0, 2))
-    both.add_column(ratio=1)
-    both.add_column(ratio=3)
+    both = Table.grid(padding=(0, 2), expand=True)
+    both.add_column(ratio=2)
+    both.add_column(ratio=5)
     both.add_row(left, right)
     return both
 

@@ -1,0 +1,112 @@
+"""Content features are blocks of known length, whatever is known of an item; availability follows the newest description."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.catalogue import ERA_S, SHARES, Catalogue, ItemContent
+
+NAMES = st.sampled_from(["drama", "comedy", "noir", "western", "war"])
+CONTENTS = st.builds(
+    ItemContent,
+    categories=st.lists(NAMES, max_size=4),
+    attributes=st.dictionaries(st.sampled_from(["colour", "studio"]), st.sampled_from(["a", "b"]), max_size=2),
+    published_s=st.none() | st.integers(-10**9, 2 * 10**9),
+    embeddings=st.dictionaries(
+        st.sampled_from(["text", "image"]), st.lists(st.integers(-5, 5), min_size=3, max_size=3).filter(any), max_size=2
+    ),
+)
+
+
+def squared_length(content: ItemContent) -> float:
+    present = [
+        SHARES["category"] * bool(content.categories),
+        SHARES["attribute"] * bool(content.attributes),
+        SHARES["era"] * (content.published_s is not None),
+        SHARES["embedding"] * len(content.embeddings),
+    ]
+    return sum(present)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), CONTENTS), max_size=30))
+def test_each_block_of_features_has_the_length_of_its_share(described: list[tuple[int, ItemContent]]) -> None:
+    catalogue = Catalogue(4)
+    newest: dict[int, ItemContent] = {}
+    for number, content in described:
+        catalogue.put(number, content)
+        newest[number] = content
+    for number, content in newest.items():
+        assert float((catalogue.features[number] ** 2).sum()) == pytest.approx(squared_length(content), abs=1e-5)
+    undescribed = [number for number in range(catalogue.n_items) if number not in newest]
+    assert not catalogue.features[undescribed].any()
+
+
+def test_equal_content_has_the_cosine_of_all_its_shares_and_other_content_none() -> None:
+    catalogue = Catalogue()
+    for number in (0, 1):
+        catalogue.put(number, ItemContent(["drama", "war"], {"colour": "red"}, 0, embeddings={"text": [1.0, 2.0]}))
+    catalogue.put(2, ItemContent(["comedy"], {"colour": "blue"}, int(20 * ERA_S), embeddings={"text": [-2.0, 1.0]}))
+    features = catalogue.features
+    assert float(features[0] @ features[1]) == pytest.approx(sum(SHARES.values()), abs=1e-5)
+    assert float(features[0] @ features[2]) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_rare_category_ties_items_closer_than_a_common_one() -> None:
+    catalogue = Catalogue()
+    catalogue.put(0, ItemContent(["common", "rare"]))
+    catalogue.put(1, ItemContent(["rare", "x"]))
+    catalogue.put(2, ItemContent(["common", "y"]))
+    for number in range(3, 40):
+        catalogue.put(number, ItemContent(["common"]))
+    features = catalogue.features
+    assert features[0] @ features[1] > features[0] @ features[2] > 0
+
+
+def test_items_of_neighbouring_eras_are_closer_than_of_distant_ones() -> None:
+    catalogue = Catalogue()
+    for number, era in enumerate((0, 1, 2, 9)):
+        catalogue.put(number, ItemContent(published_s=int(era * ERA_S + 1)))
+    features = catalogue.features
+    same, near, far = (float(features[0] @ features[other]) for other in (1, 2, 3))
+    assert SHARES["era"] > same > near > far == 0
+
+
+def test_only_available_published_unexpired_items_may_be_listed() -> None:
+    catalogue = Catalogue()
+    catalogue.put(0, ItemContent())
+    catalogue.put(1, ItemContent(available=False))
+    catalogue.put(2, ItemContent(published_s=1_001))
+    catalogue.put(3, ItemContent(expires_s=1_000))
+    catalogue.put(4, ItemContent(published_s=1_000, expires_s=1_001))
+    catalogue.put(5, None)
+    catalogue.grow(7)  # 6 was never described
+    assert catalogue.recommendable(1_000).tolist() == [True, False, False, False, True, False, True]
+    catalogue.put(5, ItemContent())
+    assert catalogue.recommendable(1_000)[5], "described again after its removal"
+
+
+def test_freshness_falls_from_one_to_zero_with_age() -> None:
+    catalogue = Catalogue()
+    for number, published_s in enumerate((1_000, 950, 900, 100, 1_001, None)):
+        catalogue.put(number, ItemContent(published_s=published_s))
+    assert catalogue.freshness(1_000, 100.0).tolist() == [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_more_categories_than_columns_share_columns() -> None:
+    catalogue = Catalogue()
+    for number in range(600):
+        catalogue.put(number, ItemContent([f"c{number}"]))
+    lengths = (catalogue.features[:600] ** 2).sum(axis=1)
+    np.testing.assert_allclose(lengths, SHARES["category"], atol=1e-5)
+
+
+def test_someone_s_categories_point_to_the_items_that_have_them() -> None:
+    catalogue = Catalogue()
+    catalogue.put(0, ItemContent(["drama"]))
+    catalogue.put(1, ItemContent(["comedy"]))
+    vector = catalogue.category_vector(["drama", "unheard of"])
+    assert vector is not None and catalogue.features[0] @ vector > 0 == catalogue.features[1] @ vector
+    assert catalogue.category_vector(["unheard of"]) is None

@@ -1,0 +1,113 @@
+"""Scores, their order, and the draw of the last places."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.neighbours import DenseNeighbours
+from recsys.ranking import CooccurrenceReading, Recency, Recent, content_scores, cooccurrence_scores, explore, softmax, top_items, unit_rms
+
+
+def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = None) -> Recent:
+    times_s = list(range(len(items))) if times_s is None else times_s
+    return Recent.of(
+        np.array([items], np.uint32), np.array([times_s], np.uint32), np.array([weights], np.int8), np.array([len(items)], np.int32)
+    )
+
+
+@given(st.lists(st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.5]), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 9))
+def test_top_items_are_the_best_first_and_equal_ones_by_number(scores: list[list[float]], size: int) -> None:
+    items, values = top_items(np.array(scores, np.float32), size)
+    for row, found, of in zip(scores, items.tolist(), values.tolist(), strict=True):
+        assert of == sorted(row, reverse=True)[:size]
+        assert of == [row[item] for item in found]
+        assert all(a < b for (a, b), (s, t) in zip(zip(found, found[1:], strict=False), zip(of, of[1:], strict=False), strict=True) if s == t)
+
+
+@given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
+def test_explored_places_are_drawn_from_behind_the_fixed_ones_and_again_by_the_same_seed(
+    size: int, slots: int, pool: int, seed: int
+) -> None:
+    items = np.tile(np.arange(pool), (3, 1))
+    scores = -items.astype(np.float32)
+    seeds = np.array([seed, seed, seed // 2])
+    drawn, values, propensities = explore(items, scores, size, slots, seeds)
+    k = min(size, pool)
+    assert drawn.shape == propensities.shape == (3, k)
+    assert (values == -drawn).all() and all(len(set(row)) == k for row in drawn.tolist())
+    assert (drawn[0] == drawn[1]).all()
+    assert (explore(items, scores, size, slots, seeds)[0] == drawn).all()
+    fixed = propensities[0] == 1
+    assert drawn[0][fixed].tolist() == list(range(int(fixed.sum())))
+    if not fixed.all():
+        assert int((~fixed).sum()) == slots
+        # every candidate of the pool is equally likely, so the probabilities of being listed sum to the places that are drawn
+        assert propensities[0][-1] * (pool - int(fixed.sum())) == pytest.approx(slots)
+
+
+def test_every_candidate_of_the_pool_is_drawn_as_often_as_its_propensity_says() -> None:
+    n = 4_000
+    drawn, _, propensities = explore(np.tile(np.arange(12), (n, 1)), np.zeros((n, 12), np.float32), 6, 2, np.arange(n))
+    shares = np.bincount(drawn[:, 4:].ravel(), minlength=12)[4:] / n
+    np.testing.assert_allclose(shares, propensities[0, 5], atol=0.03)
+
+
+def test_what_was_left_over_is_listed_with_nothing_behind_it() -> None:
+    items, values = top_items(np.array([[-np.inf, 1.0, -np.inf]], np.float32), 3)
+    assert items[0, 0] == 1 and np.isneginf(values[0, 1:]).all()
+
+
+def test_the_age_of_an_interaction_counts_from_the_newest_that_was_liked() -> None:
+    recent = recent_of([5, 6, 7], [32, 16, -32], [100, 160, 900])
+    assert recent.ages_s.tolist() == [[60.0, 0.0, 0.0]]
+    assert recent.strengths.tolist() == [[1.0, 0.5, 0.0]]
+    assert recent.places.tolist() == [[1.0, 0.0, 0.0]]
+    weights = Recency(step=0.5, age_s=60.0).weights(recent)
+    assert weights.tolist() == [[0.25, 0.5, 0.0]]
+
+
+def test_unused_columns_weigh_nothing() -> None:
+    recent = Recent.of(
+        np.zeros((1, 4), np.uint32), np.array([[0, 0, 7, 9]], np.uint32), np.array([[9, 9, 32, 32]], np.int8), np.array([2], np.int32)
+    )
+    assert Recency(step=1.0, age_s=1e9).weights(recent).tolist() == [[0.0, 0.0, 1.0, 1.0]]
+
+
+def test_cosine_divides_by_the_roots_of_both_popularities() -> None:
+    neighbours = DenseNeighbours(4)
+    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([3.0, 4.0], np.float32))
+    popularity = np.array([9.0, 4.0, 16.0, 0.0], np.float32)
+    reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="cosine")
+    scores, weights, factor = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
+    np.testing.assert_allclose(scores, [[0.0, 3 / (3 * 2), 4 / (3 * 4), 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(weights, [[1 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(factor, [1 / 3, 1 / 2, 1 / 4, 0.0], rtol=1e-6)
+
+
+def test_llr_prefers_the_neighbour_that_is_there_more_often_than_chance() -> None:
+    neighbours = DenseNeighbours(4)
+    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([10.0, 10.0], np.float32))
+    popularity = np.array([20.0, 15.0, 900.0, 65.0], np.float32)
+    reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="llr")
+    scores, _, _ = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
+    assert scores[0, 1] > scores[0, 2] == scores[0, 3] == 0
+
+
+def test_content_scores_are_never_negative() -> None:
+    features = np.array([[1, 0], [1, 0], [-1, 0], [0, 1]], np.float32)
+    scores, weights = content_scores(recent_of([0], [32]), Recency(step=1.0, age_s=1e9), features)
+    assert scores.tolist() == [[1.0, 1.0, 0.0, 0.0]] and weights.tolist() == [[1.0]]
+
+
+def test_scaling_gives_each_row_the_same_root_mean_square() -> None:
+    scores = np.array([[3.0, 4.0], [0.0, 0.0], [1e-6, 0.0]], np.float32)
+    scaled = scores * unit_rms(scores)[:, None]
+    np.testing.assert_allclose((scaled**2).mean(axis=1), [1.0, 0.0, 1.0], rtol=1e-5)
+
+
+def test_softmax_rows_are_probabilities() -> None:
+    rows = softmax(np.array([[1e4, 0.0, -1e9], [0.0, 0.0, 0.0]], np.float32))
+    np.testing.assert_allclose(rows, [[1.0, 0.0, 0.0], [1 / 3] * 3], atol=1e-6)
