@@ -38,7 +38,7 @@ from workers.demo_figures import (
     send_times_s,
     throughput,
 )
-from workers.demo_input import DemoInput, Rating, Turns, movielens_input
+from workers.demo_input import DemoInput, Rating, movielens_input
 from workers.demo_report import Freshness, Narrator, figures_table, header, homepage, models_table
 from workers.demo_tail import Tail
 from workers.embedded import EmbeddedStack
@@ -54,16 +54,14 @@ MIN_EVENTS = 5_000  # fewer leave nothing to train on, and nothing to hold out
 LOOK_EVERY_S = 0.05
 USER_GAP_S = 0.1  # nobody rates more than ten films a second
 CATCH_UP_S = 1.0
-TURN_S = 0.001
 RETRAININGS = 2
 DRAIN_TIMEOUT_S = 120.0
 TRAIN_TIMEOUT_S = 240.0
 ROUND_SHARE = 1.3  # a retraining beside the stream takes at most about so many times the first one, which has the machine for itself
 PACED_MIN_S, PACED_MAX_S = 40.0, 100.0
 HELD_SHARE = 0.1  # the end of the stream slows down where the second retraining is late …
-HELD_TIMEOUT_S = 90.0  # … so much that it lasts this long at most
-LOOKAHEAD = 5_000  # ratings among which users take turns
-PATIENCE_S = 2.0  # somebody whose list does not come rates again after this
+HELD_PACE = 0.1  # … to this part of the pace …
+HELD_TIMEOUT_S = 90.0  # … for so long at most
 TRAIN_MAX_S = 20.0  # of one model: the demo shows the way, not the last digit
 N_HOMEPAGES = 2
 MIN_LIKED = 8  # liked items of somebody whose homepage is worth a look
@@ -144,7 +142,6 @@ class Demo:
     event_ids: list[str] = field(default_factory=list)
     started_s: float = field(default_factory=time.time)
     _next_offsets: dict[int, int] = field(default_factory=dict)
-    _sent: dict[str, PublishedEvent] = field(default_factory=dict)
 
     # -- sending -------------------------------------------------------------------------------------------------------------------------
 

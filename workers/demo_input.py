@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import calendar
 import itertools
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,38 +57,6 @@ class DemoInput:
     def categories(self, item_id: str) -> tuple[str, ...]:
         item = self.items.get(item_id)
         return tuple(item["categories"]) if item is not None else ()
-
-
-class Turns:
-    """Ratings to be sent next, in time order but for one thing: nobody rates again before having read the list that the last rating made.
-
-    A few minutes of MovieLens replayed in a second would have users click faster than any list can travel. So of the next `lookahead`
-    ratings the oldest is taken whose user is `ready`; a user's own order is kept.
-    """
-
-    def __init__(self, ratings: Sequence[Rating], ready: Callable[[str], bool], lookahead: int) -> None:
-        self._coming = iter(ratings)
-        self._ready = ready
-        self._lookahead = lookahead
-        self._waiting: dict[str, deque[tuple[int, Rating]]] = {}
-        self._n_waiting = self._n_taken = 0
-
-    def take(self) -> Rating | None:
-        """The next rating, or None while everybody within the lookahead is still to read a list. Raises StopIteration after the last."""
-        while self._n_waiting < self._lookahead and (rating := next(self._coming, None)) is not None:
-            self._waiting.setdefault(rating.user_id, deque()).append((self._n_taken + self._n_waiting, rating))
-            self._n_waiting += 1
-        if not self._n_waiting:
-            raise StopIteration
-        for user_id in sorted(self._waiting, key=lambda user: self._waiting[user][0][0]):
-            if self._ready(user_id):
-                _, rating = self._waiting[user_id].popleft()
-                if not self._waiting[user_id]:
-                    del self._waiting[user_id]
-                self._n_waiting -= 1
-                self._n_taken += 1
-                return rating
-        return None
 
 
 def movielens_input(cache: Path | str, n_events: int | None, say: Callable[[str], None]) -> DemoInput:
