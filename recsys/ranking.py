@@ -140,18 +140,18 @@ def top_items(scores: F32, size: int) -> tuple[I64, F32]:
 def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple[I64, F32, F32]:
     """Fill the last `slots` of `size` places at random from the candidates behind the first `size - slots`, uniformly without replacement.
 
-    `items` and `scores` (U, P) are the P best, best first; `seeds` (U,) makes each user's draw repeatable. Returns items, scores and
-    propensities (U, min(size, P)): 1 for a fixed place, slots / pool size for a drawn one.
+    `items` and `scores` (U, P) are the P best, best first, −∞ where there is nothing to list, which is never drawn; `seeds` (U,) makes
+    each user's draw repeatable. Returns items, scores and propensities (U, min(size, P)): 1 for a fixed place, slots / pool size for a
+    drawn one.
     """
     k = min(size, items.shape[1])
-    pool = items.shape[1] - (k - slots)
-    if slots <= 0 or slots >= k or pool <= slots:
-        return items[:, :k], scores[:, :k], np.ones((len(items), k), np.float32)
-    order = np.tile(np.arange(items.shape[1]), (len(items), 1))
-    for user, seed in enumerate(seeds.tolist()):
-        drawn = np.random.default_rng(seed).choice(pool, slots, replace=False)
-        order[user, k - slots : k] = np.sort(drawn) + k - slots
-    order = order[:, :k]
     propensity = np.ones((len(items), k), np.float32)
-    propensity[:, k - slots :] = slots / pool
+    if not 0 < slots < k:
+        return items[:, :k], scores[:, :k], propensity
+    fixed = k - slots
+    order = np.tile(np.arange(k), (len(items), 1))
+    for user, (pool, seed) in enumerate(zip((np.isfinite(scores).sum(axis=1) - fixed).tolist(), seeds.tolist(), strict=True)):
+        if pool > slots:
+            order[user, fixed:] = np.sort(np.random.default_rng(seed).choice(pool, slots, replace=False)) + fixed
+            propensity[user, fixed:] = slots / pool
     return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1), propensity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ def test_top_items_are_the_best_first_and_equal_ones_by_number(scores: list[list
     for row, found, of in zip(scores, items.tolist(), values.tolist(), strict=True):
         assert of == sorted(row, reverse=True)[:size]
         assert of == [row[item] for item in found]
-        assert all(a < b for (a, b), (s, t) in zip(zip(found, found[1:], strict=False), zip(of, of[1:], strict=False), strict=True) if s == t)
+        assert all(a < b for (a, s), (b, t) in pairwise(zip(found, of, strict=True)) if s == t)
 
 
 @given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
@@ -46,6 +48,13 @@ def test_explored_places_are_drawn_from_behind_the_fixed_ones_and_again_by_the_s
         assert int((~fixed).sum()) == slots
         # every candidate of the pool is equally likely, so the probabilities of being listed sum to the places that are drawn
         assert propensities[0][-1] * (pool - int(fixed.sum())) == pytest.approx(slots)
+
+
+def test_what_may_not_be_listed_is_never_drawn() -> None:
+    scores = np.where(np.arange(9) < 6, 1.0, -np.inf).astype(np.float32)
+    drawn, values, propensities = explore(np.tile(np.arange(9), (99, 1)), np.tile(scores, (99, 1)), 4, 1, np.arange(99))
+    assert np.isfinite(values).all() and set(drawn[:, 3].tolist()) == {3, 4, 5}
+    assert propensities[0, 3] == pytest.approx(1 / 3)
 
 
 def test_every_candidate_of_the_pool_is_drawn_as_often_as_its_propensity_says() -> None:
