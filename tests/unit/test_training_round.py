@@ -1,0 +1,142 @@
+"""One round of training on a real log and a real store, in this process; the child process is the integration tests' part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.models.registry import MODELS
+from schemas import EventType
+from tests.unit.model_cases import clustered
+from workers.event_log import EventLog, events_table
+from workers.model_store import ModelStore
+from workers.settings import TrainerSettings, WeightSettings
+from workers.training import TrainingJob, run_job
+
+QUICK = {"ials": {"factors": 8, "epochs": 4}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 4, "learning_rate": 1e-2}}
+FIRST = 1_600
+
+
+def job(folder: Path, **trainer: Any) -> TrainingJob:
+    options = {"log_url": str(folder / "log"), "model_url": str(folder / "models"), "kinds": ("ials",), "min_events": 100, "options": QUICK}
+    return TrainingJob(trainer=TrainerSettings(**(options | trainer)), weights=WeightSettings())
+
+
+def stream() -> list[tuple[str, str, int]]:
+    """Events of clustered users in the order of their times: user id, item id, time."""
+    made = clustered()
+    order = np.argsort(made.ts_ms, kind="stable").tolist()
+    return [(f"u{made.users[i]}", made.item_ids[made.items[i]], int(made.ts_ms[i])) for i in order]
+
+
+def append(folder: Path, first: int, last: int) -> None:
+    """Put events `first` to `last` − 1 of the stream into the log, as partition 0."""
+    chosen = stream()[first:last]
+    n = len(chosen)
+    users, items, ts_ms = ([e[k] for e in chosen] for k in range(3))
+    offsets = list(range(first, last))
+    table = events_table(offsets, users, items, [EventType.LIKE.code] * n, [float("nan")] * n, ts_ms, offsets)  # type: ignore[arg-type]
+    EventLog(str(folder / "log"), "a" * 32).append(0, first, last - 1, table)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    append(tmp_path, 0, FIRST)
+    return tmp_path
+
+
+def test_a_first_round_promotes_a_judged_and_refitted_model(folder: Path) -> None:
+    result = run_job(job(folder))[0]
+    assert (result.action, result.version, result.champion) == ("promoted", "ials-000001", None)
+    store = ModelStore(str(folder / "models"))
+    assert store.champion("ials") == result.version
+    stored = store.load_stored("ials", "ials-000001")
+    manifest = stored.manifest
+    assert manifest.refit is not None
+    assert manifest.refit.judged == manifest.metrics["challenger"]["ndcg@10"] == result.figures["challenger"]
+    assert manifest.refit.after >= manifest.refit.judged
+    assert manifest.metrics["challenger"]["ndcg@10"] > manifest.metrics["popularity"]["ndcg@10"]
+    assert manifest.trained_on.n_events == FIRST
+    assert manifest.trained_on.next_offsets == {0: FIRST}
+    assert manifest.trained_on.last_event_ts_ms == stream()[FIRST - 1][2]
+
+
+def test_the_judged_training_sees_nothing_of_the_slice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest: list[int] = []
+    kind = MODELS["ials"]
+
+    def watched(interactions: Any, *rest: Any) -> Any:
+        newest.append(int(interactions.ts_ms.max()))
+        return kind.fit(interactions, *rest)
+
+    monkeypatch.setitem(MODELS, "ials", type(kind)(kind.model, kind.config, watched, kind.refit))
+    run_job(job(folder))
+    manifest, _ = ModelStore(str(folder / "models")).manifest("ials", "ials-000001")
+    assert manifest.refit is not None
+    judged, refitted = newest
+    assert judged < manifest.refit.split_ts_ms <= refitted
+
+
+def test_a_second_round_judges_both_on_events_neither_has_seen(folder: Path) -> None:
+    run_job(job(folder))
+    append(folder, FIRST, 2_400)
+    result = run_job(job(folder, holdout=0.4, tolerance=0.9))[0]
+    assert result.action == "promoted"
+    manifest, _ = ModelStore(str(folder / "models")).manifest("ials", "ials-000002")
+    assert manifest.parent == result.champion == "ials-000001"
+    assert manifest.refit is not None
+    assert manifest.refit.split_ts_ms > stream()[FIRST - 1][2]
+    assert manifest.metrics["champion"]["n_targets"] == manifest.metrics["challenger"]["n_targets"]
+
+
+def test_a_worse_challenger_is_refused_and_the_champion_stays(folder: Path) -> None:
+    run_job(job(folder, options={"ials": {"factors": 8, "epochs": 8}}))
+    append(folder, FIRST, 2_400)
+    result = run_job(job(folder, options={"ials": {"factors": 8, "epochs": 1, "regularisation": 1e6}}))[0]
+    assert result.action == "refused"
+    assert result.figures["challenger"] < result.figures["needed"]
+    store = ModelStore(str(folder / "models"))
+    assert store.champion("ials") == "ials-000001"
+    assert store.manifest("ials", "ials-000002")[0].refit is None
+
+
+def test_without_new_events_nothing_is_trained(folder: Path) -> None:
+    run_job(job(folder))
+    result = run_job(job(folder))[0]
+    assert (result.action, result.version) == ("skipped", None)
+    assert ModelStore(str(folder / "models")).versions("ials") == ["ials-000001"]
+
+
+def test_too_few_events_or_targets_decide_nothing(folder: Path) -> None:
+    assert run_job(job(folder, min_events=10_000))[0].action == "skipped"
+    result = run_job(job(folder, min_targets=10_000))[0]
+    assert result.action == "refused"
+    assert "min_targets" in result.reason
+
+
+def test_one_kind_that_fails_keeps_no_other_from_being_trained(folder: Path) -> None:
+    results = run_job(job(folder, kinds=("nonsense", "sasrec", "ials"), options=QUICK | {"sasrec": {"factors": 8, "heads": 3}}))
+    assert [result.action for result in results] == ["failed", "failed", "promoted"]
+    assert "trainer.kinds" in results[0].reason
+
+
+def test_a_damaged_champion_fails_the_kind_with_the_reason(folder: Path) -> None:
+    run_job(job(folder))
+    append(folder, FIRST, 2_400)
+    path = folder / "models/ials/ials-000001/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    result = run_job(job(folder))[0]
+    assert result.action == "failed"
+    assert "SHA-256" in result.reason
+
+
+def test_every_registered_kind_can_be_trained_by_name(folder: Path) -> None:
+    results = run_job(job(folder, kinds=tuple(MODELS)))
+    assert {result.kind: result.action for result in results} == dict.fromkeys(MODELS, "promoted")
+
+
+def test_the_job_carries_no_secret_and_no_address(folder: Path) -> None:
+    assert set(job(folder).model_dump()) == {"trainer", "weights", "next_offsets"}
