@@ -62,7 +62,8 @@ PACED_MIN_S, PACED_MAX_S = 40.0, 100.0
 HELD_SHARE = 0.1  # the end of the stream slows down where the second retraining is late …
 HELD_PACE = 0.1  # … to this part of the pace …
 HELD_TIMEOUT_S = 90.0  # … for so long at most
-TRAIN_MAX_S = 20.0  # of one model: the demo shows the way, not the last digit
+TRAIN_MAX_S = 15.0  # of one model: the demo shows the way, not the last digit
+TRAIN_OPTIONS = {"sasrec": {"patience": 2}}
 N_HOMEPAGES = 2
 MIN_LIKED = 8  # liked items of somebody whose homepage is worth a look
 
@@ -400,6 +401,7 @@ def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | N
                     "every_s": 3600.0,
                     "flush_s": 1.0,
                     "max_seconds": TRAIN_MAX_S,
+                    "options": TRAIN_OPTIONS,
                     **trainer,
                 }
             }
@@ -428,12 +430,23 @@ def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | N
 def _stop(stack: EmbeddedStack, narrator: Narrator) -> None:
     """Stop all children and look whether any is left."""
     children = [child for child in (stack.broker, stack.valkey, *stack.workers) if child is not None]
-    with narrator.stage("stopping everything") as stage:
+    with _deaf(), narrator.stage("stopping everything") as stage:
         stack.stop()
         left = left_over(child.process.pid for child in children)
         if left:
             raise DemoFailed(f"{len(left)} processes are still there: {left}")
         stage.note(f"{len(children)} processes ended, none left")
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until everything is stopped."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -72,12 +72,17 @@ def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_fi
 
 
 def demo(
+    events: Annotated[int | None, typer.Option("--events", help="Only the first N ratings (at least 5,000).", metavar="N")] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Events a second of the paced part (default: by the training time).", metavar="R")
+    ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="For logs, event log and models (a temporary one if left out).")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")] = False,
 ) -> None:
     """MovieLens 100K through broker, state, trainer and lists on this machine, with figures at the end."""
     from workers.demo import run_demo
 
-    code = run_demo(folder=folder, as_json=as_json)
+    code = run_demo(folder=folder, n_events=events, rate=rate, as_json=as_json, keep=keep)
     if code:
         raise CommandFailed(code)
