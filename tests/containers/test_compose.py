@@ -1,0 +1,131 @@
+"""`docker compose up` alone is a system: events go in on a port of this machine, lists come out there, whatever happens to one worker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from schemas import Recommendations
+from tests.containers.conftest import MIN_EVENTS, System, until
+from tests.containers.engine import run
+from workers.client import EventPublisher
+from workers.list_reader import newest_list
+from workers.settings import Settings
+from workers.topics import admin_client
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+
+ANSWER_S = 60.0
+OWN_SERVICES = ("stream", "trainer")
+CATALOGUE = 30
+
+
+@pytest.fixture
+def publisher(system: System) -> Iterator[EventPublisher]:
+    with EventPublisher(system.settings) as opened:
+        yield opened
+
+
+def answered(settings: Settings, user_id: str, event_id: str) -> Recommendations | None:
+    """The user's newest list if it is up to date with that event."""
+    made = newest_list(settings, user_id)
+    return made if made is not None and made.trigger.event_id == event_id else None
+
+
+def publish_one_each(publisher: EventPublisher, users: list[str]) -> dict[str, str]:
+    """One event of every user; user id ▸ event id. All are acknowledged."""
+    sent = {user: publisher.publish(user_id=user, item_id=f"i{n % CATALOGUE}", type="play").event_id for n, user in enumerate(users)}
+    publisher.flush()
+    return sent
+
+
+def owners(settings: Settings) -> int:
+    """How many members of the stream workers' group own partitions of the events."""
+    with admin_client(settings) as admin:
+        group = admin.describe_groups([settings.stream.group_id])[settings.stream.group_id]
+    return sum(bool(member["member_assignment"]) for member in group["members"])
+
+
+def test_events_from_the_host_are_answered_with_lists(system: System, publisher: EventPublisher) -> None:
+    for n in range(CATALOGUE):
+        publisher.publish_item({"item_id": f"i{n}", "title": f"Film {n}", "categories": [("drama", "comedy", "war")[n % 3]]})
+    users = [f"host-{n}" for n in range(12)]  # of several partitions, so of both workers
+    for user, event_id in publish_one_each(publisher, users).items():
+        made = until(lambda user=user, event_id=event_id: answered(system.settings, user, event_id), f"a list of {user}", ANSWER_S)
+        assert made.user_id == user
+    made = until_listed(system.settings, publisher)
+    assert made.items and all(item.sources for item in made.items)
+
+
+def until_listed(settings: Settings, publisher: EventPublisher) -> Recommendations:
+    """A list that is not empty: the catalogue has reached the workers."""
+
+    def look() -> Recommendations | None:
+        sent = publish_one_each(publisher, ["reader"])
+        made: Recommendations = until(lambda: answered(settings, "reader", sent["reader"]), "a list", ANSWER_S)
+        return made if made.items else None
+
+    made: Recommendations = until(look, "a list with items", ANSWER_S)
+    return made
+
+
+def test_models_of_the_trainer_reach_the_lists_of_the_workers(system: System, publisher: EventPublisher) -> None:
+    chance = random.Random(7)
+    start_ms = time.time_ns() // 1_000_000 - 10_000_000
+    for n in range(2 * MIN_EVENTS):  # three tastes, so that there is something to learn
+        user = chance.randrange(60)
+        item = 3 * chance.randrange(CATALOGUE // 3) + user % 3
+        publisher.publish(user_id=f"taste-{user}", item_id=f"i{item}", type="like", event_ts_ms=start_ms + n * 1_000)
+    publisher.flush()
+
+    def look() -> Recommendations | None:
+        sent = publish_one_each(publisher, ["taste-0"])
+        made: Recommendations = until(lambda: answered(system.settings, "taste-0", sent["taste-0"]), "a list", ANSWER_S)
+        return made if made.model_versions else None
+
+    made = until(look, "a list that a model took part in", 180.0)
+    assert set(made.model_versions) <= set(system.settings.trainer.kinds)
+
+
+def test_lists_go_on_when_a_worker_is_killed(system: System, publisher: EventPublisher) -> None:
+    until(lambda: owners(system.settings) == 2, "both workers own partitions", ANSWER_S)
+    users = [f"kill-{n}" for n in range(24)]
+    before = publish_one_each(publisher, users)
+    victim, survivor = system.compose.running("stream")
+    run("docker", "kill", victim["Id"])
+    try:
+        after = publish_one_each(publisher, users)
+        for user, event_id in after.items():
+            until(lambda user=user, event_id=event_id: answered(system.settings, user, event_id), f"a list of {user}", ANSWER_S)
+        assert set(before.values()).isdisjoint(after.values())
+        assert [container["Id"] for container in system.compose.running("stream")] == [survivor["Id"]]
+    finally:
+        run("docker", "start", victim["Id"])
+
+
+def test_every_container_is_healthy_and_confined(system: System) -> None:
+    def ailing() -> list[str]:
+        return [c["Name"] for c in system.compose.containers() if c["State"].get("Health", {}).get("Status", "healthy") != "healthy"]
+
+    until(lambda: not ailing(), "all containers are healthy", 90.0)
+    for container in system.compose.containers():
+        host, name = container["HostConfig"], container["Name"]
+        assert container["Config"]["User"] not in ("", "0", "root", "0:0") and not host["Privileged"], name
+        assert host["CapDrop"] == ["ALL"] and "no-new-privileges:true" in host["SecurityOpt"], name
+        assert host["Memory"] > 0, name
+        assert "kafka" in name or host["ReadonlyRootfs"], name
+        published = [at for bindings in (container["NetworkSettings"]["Ports"] or {}).values() for at in bindings or []]
+        assert all(at["HostIp"] == "127.0.0.1" for at in published), name
+        assert bool(published) == ("kafka" in name), name
+
+
+def test_workers_end_in_order_when_they_are_stopped(system: System) -> None:
+    system.compose("stop", "--timeout", "25", *OWN_SERVICES)
+    try:
+        ended = {c["Name"]: c["State"]["ExitCode"] for service in OWN_SERVICES for c in system.compose.containers(service)}
+        assert set(ended.values()) == {0}, ended
+    finally:
+        system.compose("start", *OWN_SERVICES)
