@@ -3,28 +3,32 @@
 # Without a GPU: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS build
+FROM ${BASE} AS dependencies
 ARG TORCH_INDEX=
 RUN python3 -m venv /opt/venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
-# what the project needs first, the project itself second: a change of code downloads nothing
+# what the project needs first, the project itself later: a change of code downloads nothing
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >requirements.txt \
  && if [ -n "$TORCH_INDEX" ]; then \
       /opt/venv/bin/pip install --no-deps --index-url "$TORCH_INDEX" "$(sed -n 's/^\(torch==.*\)$/\1/p' constraints.txt)"; \
     fi \
  && /opt/venv/bin/pip install -c constraints.txt -r requirements.txt
+
+FROM dependencies AS build
 COPY README.md ./
 COPY schemas schemas
 COPY recsys recsys
 COPY workers workers
-RUN --mount=type=cache,target=/root/.cache/pip /opt/venv/bin/pip install --no-deps .
+RUN --mount=type=cache,target=/root/.cache/pip /opt/venv/bin/pip wheel --no-deps --wheel-dir /wheels .
 
 FROM ${BASE}
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/recsys --shell /usr/sbin/nologin recsys \
  && install -d -o recsys -g recsys -m 750 /var/lib/recsys /var/lib/recsys/log /var/lib/recsys/models
-COPY --from=build /opt/venv /opt/venv
+# more than a gigabyte that changes with constraints.txt alone, then the few hundred kilobytes that change with the code
+COPY --from=dependencies /opt/venv /opt/venv
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels /opt/venv/bin/pip install --no-cache-dir --no-index --no-deps /wheels/*.whl
 # the root may be read-only: what is written goes to /tmp (a tmpfs), to the log and to the models
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
