@@ -111,6 +111,8 @@ class Intake:
         ]
         async with pipeline.lock:
             await self._catalogue.follow()
+            if not pipeline.engine.n_items:
+                return []
             users = pipeline.engine.users
             keys = [f"new:{partition}:{user_id}" for partition, user_id in newcomers]
             users.load(dict.fromkeys(keys))

@@ -198,6 +198,8 @@ class Pipeline:
         ]
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         vectors: dict[str, F32] | None = None
+        if chosen.newest_s:
+            await self.mirror.advance(chosen.newest_s)
         if ranges:
             vectors = await self._apply(ranges, chosen, watch)
         if chosen.heads and self.ranks:
@@ -238,7 +240,7 @@ class Pipeline:
         newest: list[tuple[str, int, int, str]] = []
         kept: list[int] = []
         user_of: list[int] = []
-        n_duplicates = 0
+        n_duplicates, newest_ms = 0, 0
         for i, (at, weight) in enumerate(zip(decoded.index, weights.tolist(), strict=True)):
             partition, record = flat[at]
             owned, user_id, source_offset = self._partitions[partition], decoded.user_ids[i], record.source_offset
@@ -251,6 +253,7 @@ class Pipeline:
                 hashes.setdefault(partition, {}).setdefault(owned.duplicates.chunk(source_offset), []).append(hashed)
             if weight == 0:
                 continue
+            newest_ms = max(newest_ms, decoded.event_ts_ms[i])  # of old events too: after a restart nothing else tells the time
             key = f"{partition}:{user_id}"
             user = users.setdefault(key, len(users))
             head = (user_id, partition, source_offset, decoded.event_ids[i])
@@ -265,7 +268,6 @@ class Pipeline:
         self.engine.ensure_items(len(self.index.names))
         await self._hold_users(list(users), newest)
         keys = list(users)
-        newest_ms = max((decoded.event_ts_ms[i] for i in kept), default=0)
         chosen = _Chosen(keys, [ListHead(*head) for head in newest], None, [], hashes, newest_ms // 1000, n_duplicates)
         if kept:
             self._group_by_user(chosen, flat, decoded, weights, np.asarray(kept), np.asarray(user_of))
@@ -335,7 +337,6 @@ class Pipeline:
         derived: Derived | None = None
         deltas = [GroupDelta(()) for _ in range(engine.config.item_groups)]
         if batch is not None:
-            await self.mirror.advance(chosen.newest_s)
             derived = engine.derive(batch)
             deltas = derived.deltas(engine.config)
         watch.lap("derive")
@@ -463,8 +464,9 @@ class Pipeline:
         if len(self.index.names) < self.engine.n_items:
             await self.index.catch_up()
         watch.lap("refresh")
+        now_s = self.mirror.newest_s or now_ms // 1000  # event time, so that a list can be made again; the clock where no event has come
         lists = self.engine.recommend(
-            slots, self.engine.encode(slots) if vectors is None else vectors, self.mirror.newest_s, self._seeds(heads), preferred
+            slots, self.engine.encode(slots) if vectors is None else vectors, now_s, self._seeds(heads), preferred
         )
         watch.lap("rank")
         return encode_lists(
