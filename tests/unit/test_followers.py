@@ -1,0 +1,187 @@
+"""The catalogue and the models that serve reach the engine between two batches, and what cannot be loaded leaves the old one in place."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+
+from recsys.models.base import Model
+from recsys.models.popular import PopularConfig, PopularModel
+from schemas import Item, ModelAnnouncement, encode
+from schemas.announcements import ModelAction, ModelReference
+from schemas.examples import ANNOUNCEMENT
+from tests.builders import opened_pipeline, small_settings
+from workers.errors import Fatal, Transient
+from workers.followers import CatalogueFollower, ModelFollower, content_of
+from workers.pipeline import Pipeline
+from workers.store import ItemRecord, MemoryStore
+
+SETTINGS = small_settings()
+
+
+async def stored(store: MemoryStore, *items: Item | str, source_offset: int = 0) -> None:
+    """Items, or the ids of removed ones."""
+    ids = [item if isinstance(item, str) else item.item_id for item in items]
+    contents = [None if isinstance(item, str) else encode(item) for item in items]
+    numbers = await store.item_numbers(ids)
+    await store.upsert_items([ItemRecord(n, 0, source_offset, content) for n, content in zip(numbers, contents, strict=True)])
+
+
+async def test_the_catalogue_follows_the_store_and_takes_each_change_once() -> None:
+    store = MemoryStore()
+    pipeline = await opened_pipeline(store, SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    assert await follower.follow() == 0
+    await stored(store, Item(item_id="a", categories=("x",)), Item(item_id="b", available=False))
+    assert await follower.follow() == 2 and await follower.follow() == 0
+    assert pipeline.index.names == ["a", "b"] and pipeline.engine.n_items == 2
+    assert pipeline.engine.catalogue.recommendable(0).tolist() == [True, False]
+    await stored(store, "a", Item(item_id="b"), source_offset=1)
+    assert await follower.follow() == 2
+    assert pipeline.engine.catalogue.recommendable(0).tolist() == [False, True]
+
+
+async def test_a_store_that_lost_its_catalogue_is_read_from_the_start() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    follower._version = 9
+    await stored(pipeline.store, Item(item_id="a", available=False))  # type: ignore[arg-type]
+    assert await follower.follow() == 1
+    assert not pipeline.engine.catalogue.recommendable(0)[0]
+
+
+def test_the_engine_learns_an_item_s_times_in_seconds() -> None:
+    content = content_of(
+        Item(
+            item_id="a",
+            categories=("x", "y"),
+            categorical_attributes={"studio": "s"},
+            embeddings={"text": (1.0, 2.0)},
+            published_ts_ms=-1_500,
+            expires_ts_ms=2_500,
+        )
+    )
+    assert (content.published_s, content.expires_s) == (-2, 2)
+    assert (tuple(content.categories), dict(content.attributes)) == (("x", "y"), {"studio": "s"})
+    assert tuple(content.embeddings["text"]) == (1.0, 2.0) and content.available
+
+
+# -- models ----------------------------------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """Models by version; a version that is an error is raised. `gate` holds loading back."""
+
+    def __init__(self, **versions: Model | Exception) -> None:
+        self.versions, self.asked = versions, list[str]()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, announcement: ModelAnnouncement) -> Model:
+        assert announcement.serving is not None
+        self.asked.append(announcement.serving.version)
+        assert self.gate.wait(10)
+        found = self.versions[announcement.serving.version]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def model(*item_ids: str) -> PopularModel:
+    return PopularModel(PopularConfig(), list(item_ids), np.arange(1, len(item_ids) + 1, dtype=np.float32)[:, None])
+
+
+async def announce(pipeline: Pipeline, version: str, order: int, **changes: object) -> None:
+    announcement = ANNOUNCEMENT.model_copy(update={"kind": "popular", "version": version, "champion": None, **changes})
+    await pipeline.store.set_serving("popular", encode(announcement), order)
+
+
+async def followed(follower: ModelFollower) -> list[str]:
+    """Follow until nothing is loading."""
+    swapped = await follower.follow()
+    while follower._loading:
+        await asyncio.wait([task for _, task in follower._loading.values()])
+        swapped += await follower.follow()
+    return swapped
+
+
+async def ready(**versions: Model | Exception) -> tuple[Pipeline, ModelFollower, Source]:
+    pipeline, source = await opened_pipeline(MemoryStore(), SETTINGS), Source(**versions)
+    return pipeline, ModelFollower(pipeline, source), source
+
+
+async def test_an_announced_model_is_loaded_once_and_swapped_in() -> None:
+    pipeline, follower, source = await ready(v1=model("a", "b"), v2=model("b", "c"))
+    await pipeline.store.item_numbers(["z", "b"])
+    assert await followed(follower) == []
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == ["popular/v1"] and await followed(follower) == []
+    assert pipeline.index.names == ["z", "b", "a"], "items of the model that nobody has met get numbers"
+    assert pipeline.engine.models["popular"].vectors[:3].tolist() == [[0.0], [2.0], [1.0]]
+    await announce(pipeline, "v2", 2)
+    assert await followed(follower) == ["popular/v2"]
+    assert pipeline.engine.models["popular"].vectors[:4].tolist() == [[0.0], [1.0], [0.0], [2.0]]
+    assert source.asked == ["v1", "v2"]
+
+
+async def test_the_old_model_serves_while_the_new_one_loads() -> None:
+    pipeline, follower, source = await ready(v1=model("a"), v2=model("a"))
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    source.gate.clear()
+    await announce(pipeline, "v2", 2)
+    assert await follower.follow() == [] and await follower.follow() == []
+    assert pipeline.engine.models["popular"].version == "v1"
+    source.gate.set()
+    assert await followed(follower) == ["popular/v2"]
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_and_is_not_tried_again() -> None:
+    pipeline, follower, source = await ready(v1=model("a"), v2=Fatal("the manifest has another hash"))
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    await announce(pipeline, "v2", 2)
+    assert await followed(follower) == [] and await followed(follower) == []
+    assert pipeline.engine.models["popular"].version == "v1" and source.asked == ["v1", "v2"]
+
+
+async def test_a_store_that_is_away_is_asked_again() -> None:
+    pipeline, follower, source = await ready(v1=Transient("away"))
+    await announce(pipeline, "v1", 1)
+    assert await follower.follow() == []
+    await asyncio.wait([task for _, task in follower._loading.values()])
+    source.versions["v1"] = model("a")
+    assert await followed(follower) == []
+    assert await followed(follower) == ["popular/v1"]
+
+
+async def test_a_refused_challenger_leaves_the_champion_serving() -> None:
+    pipeline, follower, source = await ready(v1=model("a"))
+    champion = ModelReference(version="v1", manifest_url="memory://v1", manifest_sha256="0" * 64)
+    await announce(pipeline, "v2", 1, action=ModelAction.REFUSED, champion=champion)
+    assert await followed(follower) == ["popular/v1"] and source.asked == ["v1"]
+    pipeline, follower, source = await ready()
+    await announce(pipeline, "v2", 1, action=ModelAction.REFUSED)
+    assert await followed(follower) == [] and source.asked == []
+
+
+async def test_a_rollback_brings_the_version_before_back() -> None:
+    pipeline, follower, _ = await ready(v1=model("a"), v2=model("a"))
+    promoted, rolled_back = ModelAction.PROMOTED, ModelAction.ROLLED_BACK
+    for order, (version, action) in enumerate([("v1", promoted), ("v2", promoted), ("v1", rolled_back)]):
+        await announce(pipeline, version, order, action=action)
+        assert await followed(follower) == [f"popular/{version}"]
+    await announce(pipeline, "v2", 1)
+    assert await followed(follower) == [], "an older announcement that comes late changes nothing"
+
+
+async def test_closing_waits_for_no_model() -> None:
+    pipeline, follower, source = await ready(v1=model("a"))
+    source.gate.clear()
+    await announce(pipeline, "v1", 1)
+    await follower.follow()
+    follower.close()
+    assert not follower._loading
+    source.gate.set()

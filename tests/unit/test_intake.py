@@ -1,0 +1,125 @@
+"""Items, profiles and announcements reach the store whatever comes twice or late, and a newcomer gets a first list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from schemas import Recommendations, encode
+from schemas.examples import ANNOUNCEMENT
+from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, play, records_of, small_settings
+from workers.followers import CatalogueFollower
+from workers.intake import Intake, TopicRecord
+from workers.pipeline import Pipeline
+from workers.store import MemoryStore
+
+SETTINGS = small_settings()
+
+
+async def ready() -> tuple[Pipeline, Intake]:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    return pipeline, Intake(SETTINGS, pipeline, CatalogueFollower(pipeline), wall_clock=lambda: NOW_S)
+
+
+def item(item_id: str, source_offset: int = 0, **fields: Any) -> TopicRecord:
+    return TopicRecord("items", 0, source_offset, item_id.encode(), orjson.dumps({"item_id": item_id, **fields}))
+
+
+def removed(item_id: str, source_offset: int) -> TopicRecord:
+    return TopicRecord("items", 0, source_offset, item_id.encode(), None)
+
+
+def profile(user_id: str, source_offset: int = 0, **fields: Any) -> TopicRecord:
+    return TopicRecord("users", 0, source_offset, user_id.encode(), orjson.dumps({"user_id": user_id, **fields}))
+
+
+async def first_lists(intake: Intake, *records: TopicRecord) -> dict[str, Recommendations]:
+    lists, dead = await intake.users(records)
+    assert not dead
+    made = [Recommendations.model_validate_json(record) for _, _, record in lists]
+    assert [one.user_id.encode() for one in made] == [key for _, key, _ in lists]
+    return {one.user_id: one for one in made}
+
+
+async def test_the_newest_record_of_an_item_wins_in_whatever_order_they_come() -> None:
+    pipeline, intake = await ready()
+    assert await intake.items([item("a", 5, title="new"), item("b", 6)]) == []
+    assert await intake.items([item("a", 3, title="old"), removed("b", 7), item("b", 6)]) == []
+    a, b = await pipeline.store.read_items([0, 1])
+    assert a is not None and orjson.loads(a)["title"] == "new" and b is None
+    assert pipeline.index.names == ["a", "b"]
+
+
+async def test_a_bad_item_is_a_dead_letter_and_the_others_are_stored() -> None:
+    pipeline, intake = await ready()
+    unreadable = [TopicRecord("items", 0, 2, b"y", b"{"), TopicRecord("items", 0, 3, None, b"{}")]
+    bad = [item("x", 1, title=7), *unreadable, item("z", 4, available="no")]
+    dead = await intake.items([item("a", 0), *bad, item("b", 5)])
+    assert [(letter.source_offset, letter.field) for letter in dead] == [(1, "title"), (2, "record"), (3, "key"), (4, "available")]
+    assert {letter.source_topic for letter in dead} == {"items"} and {letter.dead_letter_ts_ms for letter in dead} == {NOW_S * 1000}
+    assert pipeline.index.names == ["a", "b"]
+
+
+async def test_a_newcomer_gets_a_list_by_their_categories() -> None:
+    pipeline, intake = await ready()
+    await intake.items([item(f"i{n}", n, categories=["noir" if n % 2 else "western"]) for n in range(6)])
+    lists = await first_lists(intake, profile("new", preferred_categories=["noir"]), profile("plain"))
+    assert {place.item_id for place in lists["new"].items[:3]} == {"i1", "i3", "i5"}
+    assert len(lists["new"].items) == len(lists["plain"].items) == 6
+    assert lists["new"].trigger.event_id is None and lists["new"].trigger.source_offset == 0
+    assert list(pipeline.engine.users) == [], "a newcomer takes no place in the table of users"
+    assert await pipeline.store.read_profiles(0, ["new"]) != [None]
+
+
+async def test_a_newcomer_gets_published_items_before_any_event_has_come() -> None:
+    _, intake = await ready()
+    await intake.items([
+        item("out", 0, published_ts_ms=NOW_S * 1000 - 1),
+        item("soon", 1, published_ts_ms=NOW_S * 1000 + 60_000),
+        item("over", 2, expires_ts_ms=NOW_S * 1000 - 60_000),
+    ])  # fmt: skip
+    lists = await first_lists(intake, profile("new"))
+    assert [place.item_id for place in lists["new"].items] == ["out"]
+
+
+async def test_a_newcomer_to_an_empty_catalogue_gets_no_list() -> None:
+    _, intake = await ready()
+    assert await first_lists(intake, profile("new")) == {}
+
+
+async def test_somebody_with_a_history_gets_no_first_list() -> None:
+    pipeline, intake = await ready()
+    await pipeline.process({0: records_of([play("old", "i0", 1), play("other", "i1", 2)])})
+    lists = await first_lists(intake, profile("old"), profile("new"))
+    assert list(lists) == ["new"]
+    assert lists["new"].trigger.source_offset == 1 and {place.item_id for place in lists["new"].items} == {"i0", "i1"}
+
+
+async def test_a_removed_profile_makes_no_list() -> None:
+    pipeline, intake = await ready()
+    await first_lists(intake, profile("u", 0))
+    assert await first_lists(intake, TopicRecord("users", 0, 1, b"u", None)) == {}
+    assert await pipeline.store.read_profiles(0, ["u"]) == [None]
+    await intake.users([profile("u", 0)])
+    assert await pipeline.store.read_profiles(0, ["u"]) == [None], "an older record that comes late does not bring it back"
+
+
+async def test_a_bad_profile_is_a_dead_letter_and_the_others_get_lists() -> None:
+    _, intake = await ready()
+    await intake.items([item("a")])
+    unreadable = [profile("u", 0, preferred_categories="noir"), TopicRecord("users", 0, 2, b"w", b"{}")]
+    lists, dead = await intake.users([unreadable[0], profile("v", 1), unreadable[1]])
+    assert [letter.field for letter in dead] == ["preferred_categories", "user_id"] and [key for _, key, _ in lists] == [b"v"]
+
+
+async def test_the_newest_announcement_serves() -> None:
+    pipeline, intake = await ready()
+
+    def announcement(version: str, source_offset: int) -> TopicRecord:
+        return TopicRecord("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT.model_copy(update={"version": version})))
+
+    dead = await intake.announcements([announcement("v2", 5), TopicRecord("models", 0, 6, b"ials", b"{"), announcement("v1", 4)])
+    assert [letter.source_offset for letter in dead] == [6]
+    assert orjson.loads((await pipeline.store.serving())["ials"])["version"] == "v2"

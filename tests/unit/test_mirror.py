@@ -1,0 +1,225 @@
+"""What a worker scores with follows what is stored: its own writes at once, those of others soon, and compaction changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from recsys.engine import Engine, EngineConfig
+from recsys.rows import pack_records
+from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
+from tests.fold import fold, read_state
+from workers.mirror import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
+from workers.store import GroupDeltas, Layout, MemoryStore, Range
+
+LAYOUT = Layout(partitions=2, item_groups=2, epoch_s=1_000, duplicate_chunk=1_024)
+STALENESS_S = 5.0
+TOPIC = "topic"
+
+
+@dataclass
+class Clock:
+    now_s: float = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Side:
+    """One worker's engine and mirror on a shared store."""
+
+    def __init__(self, store: MemoryStore, clock: Clock, *, live_epochs: int = 4) -> None:
+        self.store, self.engine = store, Engine(EngineConfig(item_groups=2, epoch_s=1_000))
+        self.mirror = ItemMirror(
+            store, self.engine, live_epochs=live_epochs, max_neighbours=1_000, staleness_s=STALENESS_S, clock=clock
+        )
+        self.engine.ensure_items(8)
+        self.engine.users.load({"u": None})
+
+    async def learn(self, items: list[int], at_s: int, base: int) -> int:
+        """Apply plays at offsets after `base`, as the pipeline does; the last offset."""
+        await self.mirror.advance(at_s)
+        batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
+        deltas = self.engine.derive(batch).deltas(self.engine.config)
+        packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
+        last = base + len(items)
+        results = await self.store.apply_items([Range(0, TOPIC, base, base + 1, last)], packed)
+        self.mirror.absorb(deltas, results)
+        return last
+
+    async def row(self, number: int) -> list[float]:
+        await self.mirror.refresh(np.array([number]))
+        return self.engine.neighbours.rows(np.array([number]), 8)[0].tolist()  # type: ignore[no-any-return]
+
+
+async def opened() -> MemoryStore:
+    store = MemoryStore()
+    await store.open(LAYOUT)
+    return store
+
+
+async def test_own_writes_are_there_at_once_and_without_reading() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    assert not any(await side.row(0))
+    await side.mirror.advance(500)
+
+    async def unreadable(*_: object) -> list[None]:
+        raise AssertionError("nothing has to be read")
+
+    store.read_rows = store.read_row_tails = unreadable  # type: ignore[method-assign,assignment]
+    last = await side.learn([0, 1], 500, -1)
+    assert (await side.row(0))[1] == 1.0
+    await side.learn([0], 500, last)
+    assert side.engine.popularity.all_time[:2].tolist() == [2.0, 1.0]
+
+
+async def test_what_another_worker_wrote_comes_in_within_the_staleness_bound() -> None:
+    store, clock = await opened(), Clock()
+    reader, writer = Side(store, clock), Side(store, clock)
+    await reader.mirror.advance(500)
+    assert not any(await reader.row(0))
+    await writer.learn([0, 1], 500, -1)
+    clock.now_s += STALENESS_S / 2
+    assert not any(await reader.row(0)), "nothing is read before it is due"
+    clock.now_s += STALENESS_S
+    assert (await reader.row(0))[1] == 1.0
+    assert reader.engine.popularity.all_time[:2].tolist() == [1.0, 1.0]
+
+
+async def test_what_two_workers_wrote_to_one_row_is_there_once() -> None:
+    store, clock = await opened(), Clock()
+    one, other = Side(store, clock), Side(store, clock)
+    last = await one.learn([0, 1], 500, -1)
+    last = await other.learn([0, 1], 500, last)
+    await one.learn([0, 1], 500, last)
+    clock.now_s += 2 * STALENESS_S
+    fresh = Side(store, clock)
+    await fresh.mirror.advance(500)
+    expected = await fresh.row(0)
+    assert expected[1] > 2.0
+    assert await one.row(0) == await other.row(0) == expected
+    for side in (one, other, fresh):
+        assert side.engine.popularity.all_time[:2].tolist() == [3.0, 3.0]
+
+
+async def test_what_comes_late_to_a_past_epoch_is_found_in_the_end() -> None:
+    store, clock = await opened(), Clock()
+    reader, writer = Side(store, clock), Side(store, clock)
+    await reader.mirror.advance(3_500)
+    assert not any(await reader.row(0))
+    await writer.learn([0, 1], 1_500, -1)  # two epochs before
+    clock.now_s += 2 * STALENESS_S
+    assert not any(await reader.row(0))
+    clock.now_s += OLD_EPOCHS_STALENESS * STALENESS_S
+    assert (await reader.row(0))[1] == 0.25
+
+
+async def test_epochs_before_the_live_ones_are_not_loaded() -> None:
+    store, clock = await opened(), Clock()
+    await Side(store, clock).learn([0, 1], 500, -1)
+    reader = Side(store, clock, live_epochs=2)
+    await reader.mirror.advance(1_500)
+    assert (await reader.row(0))[1] == 0.5
+    late = Side(store, clock, live_epochs=2)
+    await late.mirror.advance(2_500)
+    assert (await late.row(0))[1] == 0.0
+
+
+async def grown(side: Side, n: int) -> int:
+    last = -1
+    for _ in range(n):
+        last = await side.learn([0, 1], 500, last)
+    return last
+
+
+async def test_compaction_makes_rows_short_and_changes_no_sum() -> None:
+    store, clock = await opened(), Clock()
+    writer, reader = Side(store, clock), Side(store, clock)
+    await reader.mirror.advance(500)
+    await reader.row(0)
+    last = await grown(writer, 150)
+    before = await writer.row(0)
+    stored = (await store.read_rows([(0, ("c", 0, 0))]))[0]
+    assert stored is not None and len(stored) > COMPACT_SLACK_BYTES
+    assert await writer.mirror.compact() > 0
+    while await writer.mirror.compact():
+        pass
+    compacted = (await store.read_rows([(0, ("c", 0, 0))]))[0]
+    assert compacted is not None and len(compacted) < len(stored) // 10
+    clock.now_s += 2 * STALENESS_S
+    assert await writer.row(0) == await reader.row(0) == before
+    await writer.learn([0, 1], 500, last)
+    clock.now_s += 2 * STALENESS_S
+    after = await writer.row(0)
+    assert after == await reader.row(0) and after[1] > before[1]
+
+
+async def test_a_compaction_that_another_worker_overtakes_loses_nothing() -> None:
+    store, clock = await opened(), Clock()
+    one, other = Side(store, clock), Side(store, clock)
+    last = await grown(one, 150)
+    plain = store.compact_rows
+
+    async def overtaken(group: int, compactions: object) -> list[int]:
+        nonlocal last
+        last = await other.learn([0, 1], 500, last)
+        return await plain(group, compactions)  # type: ignore[arg-type]
+
+    store.compact_rows = overtaken  # type: ignore[method-assign]
+    await one.mirror.compact()
+    store.compact_rows = plain  # type: ignore[method-assign]
+    clock.now_s += 2 * STALENESS_S
+    fresh = Side(store, clock)
+    await fresh.mirror.advance(500)
+    expected = await fresh.row(0)
+    assert await one.row(0) == await other.row(0) == expected
+    assert fresh.engine.popularity.all_time[0] == one.engine.popularity.all_time[0] > 150
+
+
+async def test_cutting_at_compaction_keeps_the_heaviest_neighbours() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    side.mirror._max_neighbours = 3
+    body = b"".join(pack_records(np.arange(1, 7), np.arange(1, 7) * 64) for _ in range(60))
+    deltas = [GroupDeltas(0, [("c", 0, 0)], len(body).to_bytes(4, "little"), body), GroupDeltas(1)]
+    await store.apply_items([Range(0, TOPIC, -1, 0, 0)], deltas)
+    side.mirror._long.add((0, ("c", 0, 0)))
+    assert await side.mirror.compact() == 1
+    await side.mirror.advance(500)
+    assert await side.row(0) == [0, 0, 0, 0, 240, 300, 360, 0]
+
+
+async def test_a_cleared_mirror_reads_everything_again() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    await side.learn([0, 1, 2], 500, -1)
+    before, popularity = await side.row(0), side.engine.popularity.all_time.copy()
+    side.mirror.clear()
+    assert not side.engine.neighbours.loaded.any() and not side.engine.popularity.all_time.any()
+    await side.mirror.advance(500)
+    assert await side.row(0) == before
+    np.testing.assert_array_equal(side.engine.popularity.all_time, popularity)
+
+
+@pytest.mark.parametrize("dense_items", [8_192, 1])
+async def test_dense_and_sparse_workers_hold_the_same(dense_items: int) -> None:
+    settings, store = small_settings(), MemoryStore()
+    log = {0: [play(f"u{n % 2 * 2}", f"i{n * 7 % 11}", n) for n in range(60)], 1: []}
+    await run_log({0: log[0]}, settings, store)
+    expected = fold(log, settings)
+    assert await read_state(store, settings, expected) == expected
+    pipeline = await opened_pipeline(store, settings)
+    await pipeline.assign([0], TOPIC_ID)
+    pipeline.engine.config = replace(pipeline.engine.config, dense_items=dense_items)
+    pipeline.engine.ensure_items(300)
+    await pipeline.mirror.advance(log[0][-1].event_ts_ms // 1000)  # type: ignore[union-attr]
+    await pipeline.mirror.refresh(np.arange(11))
+    for (epoch, item), sums in expected.cooccurrence.items():
+        assert epoch == pipeline.engine.newest_epoch
+        number = pipeline.index.numbers[item]
+        others = np.array([pipeline.index.numbers[other] for other in sums])
+        found = pipeline.engine.neighbours.pairs(np.array([number]), others)
+        assert (found * 64).tolist() == list(sums.values())
