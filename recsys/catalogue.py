@@ -16,7 +16,7 @@ ERA_S = 5 * 365.25 * 86_400
 ERA_REACH = 0.75
 """How far an era reaches: the next one counts exp(−1/0.75) as much."""
 RARITY_POWER = 0.7
-"""A category weighs (ln(described items / items with it))^0.7."""
+"""A category weighs ln(1 + described items / items with it)^0.7."""
 REWEIGH_GROWTH = 1.05
 """Category weights are worked out again once the described items grew by this factor."""
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
