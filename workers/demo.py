@@ -52,6 +52,7 @@ from workers.topics import end_offsets, provision
 CACHE = Path(".data")
 MIN_EVENTS = 5_000  # fewer leave nothing to train on, and nothing to hold out
 LOOK_EVERY_S = 0.05
+CHECK_EVERY_S = 0.25  # while events are sent
 USER_GAP_S = 0.1  # nobody rates more than ten films a second
 CATCH_UP_S = 1.0
 RETRAININGS = 2
@@ -60,8 +61,7 @@ TRAIN_TIMEOUT_S = 240.0
 ROUND_SHARE = 1.3  # a retraining beside the stream takes at most about so many times the first one, which has the machine for itself
 PACED_MIN_S, PACED_MAX_S = 40.0, 100.0
 HELD_SHARE = 0.1  # the end of the stream slows down where the second retraining is late …
-HELD_PACE = 0.1  # … to this part of the pace …
-HELD_TIMEOUT_S = 90.0  # … for so long at most
+HELD_TIMEOUT_S = 90.0  # … so that it lasts this much longer at most
 TRAIN_MAX_S = 15.0  # of one model: the demo shows the way, not the last digit
 TRAIN_OPTIONS = {"sasrec": {"patience": 2}}
 N_HOMEPAGES = 2
@@ -212,18 +212,19 @@ class Demo:
             return ended >= RETRAININGS and bool(swaps)
 
         begin_s = time.time()
-        late_s, held_until_s = 0.0, -math.inf
+        late_s, held_until_s, looked_s = 0.0, -math.inf, begin_s
         title = f"streaming the rest at about {rate:,.0f} events/s while the trainer retrains"
         with self.narrator.stage(title, len(rest)) as stage:
             for n_sent, at in enumerate(order):
-                if n_sent == held_from:
+                if n_sent == held_from and not enough():
                     held_until_s = time.time() + HELD_TIMEOUT_S
-                if n_sent % 50 == 0:
+                if time.time() - looked_s > CHECK_EVERY_S:
+                    looked_s = time.time()
                     self._check()
-                    if time.time() < held_until_s and enough():
+                    if looked_s < held_until_s and enough():
                         held_until_s = -math.inf
                 if time.time() < held_until_s:
-                    late_s += (1 / HELD_PACE - 1) / rate
+                    late_s += HELD_TIMEOUT_S / (len(rest) - held_from)
                 # a machine that cannot keep up is not chased: what it is late moves everything behind it
                 late_s = max(late_s, time.time() - begin_s - times_s[at] - CATCH_UP_S)
                 while (ahead_s := begin_s + late_s + times_s[at] - time.time()) > 0:

@@ -69,7 +69,7 @@ def test_the_trainer_retrains_and_the_worker_swaps_while_events_stream(tmp_path:
     assert figures["retrainings_while_streaming"] >= 2 and figures["live_swaps"]
     assert figures["hit_rate_at_10"] > figures["hit_rate_at_10_popularity"] and figures["n_scored"] > 700
     assert 0 < figures["freshness_p50_ms"] <= figures["freshness_p99_ms"] < 10_000
-    assert figures["events_per_s"] > 0 and figures["lists_per_s"] > 0
+    assert figures["paced_events_per_s"] > 0 and figures["paced_lists_per_s"] > 0
     assert figures["models"][0]["action"] == "promoted"
     assert "because you watched" in said.getvalue() and "processes ended, none left" in said.getvalue()
 
