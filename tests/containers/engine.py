@@ -52,4 +52,6 @@ class Compose:
         return [container for container in self.containers(service) if container["State"]["Running"]]
 
     def logs(self) -> str:
-        return self("logs", "--no-color", "--timestamps", "--tail", "150")
+        """The end of every service's log; of the broker, which says much, only the last lines."""
+        others = ("redis", "provision", "stream", "trainer")
+        return self("logs", "--no-color", "--tail", "150", *others) + self("logs", "--no-color", "--tail", "20", "kafka")
