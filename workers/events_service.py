@@ -199,6 +199,7 @@ class EventsService(Service):
         wanted = list(partitions)
         if wanted:
             await self._patiently(lambda: self._own(wanted))
+            log.info("owns partitions %s", sorted(self._owned))
 
     async def _own(self, wanted: list[int]) -> None:
         topic = self.settings.topics.events
@@ -228,6 +229,8 @@ class EventsService(Service):
             self._owned.difference_update(gone)
             for partition in gone:
                 self._expected.pop(partition, None)
+        if gone:
+            log.info("owns partitions %s", sorted(self._owned))
 
     async def _recover(self) -> None:
         """After a failed batch: read the watermarks again and go back to them."""
