@@ -61,7 +61,8 @@ class EventsService(Service):
     async def on_start(self) -> None:
         """Connect, wait for Redis, join the group."""
         await self._patiently(self.pipeline.open)
-        await self._patiently(self._follow)
+        async with self.pipeline.lock:  # the agents are at work already
+            await self._patiently(self._follow)
         self._producer = AIOKafkaProducer(
             **aiokafka_producer_arguments(self.settings),
             max_batch_size=PRODUCER_BATCH_BYTES,

@@ -30,10 +30,10 @@ class ItemIndex:
 
     async def catch_up(self) -> None:
         """Learn the ids that others numbered since."""
-        start = len(self.names)
-        for item_id in await self._store.item_names(start):
-            self.numbers[item_id] = len(self.names)
-            self.names.append(item_id)
+        for number, item_id in enumerate(await self._store.item_names(start := len(self.names)), start):
+            if number == len(self.names):  # else another task caught up, or cleared, while this one waited
+                self.numbers[item_id] = number
+                self.names.append(item_id)
 
     async def name(self, numbers: Sequence[int]) -> list[str]:
         """Ids of these numbers."""
