@@ -53,6 +53,7 @@ class EventsService(Service):
         self._sought: dict[int, int] = {}
         self._backoff = Backoff()
         self._heartbeat = Heartbeat(settings.health.heartbeat_file)
+        self._connected = asyncio.Event()
         self._followed_s = float("-inf")
         self._report = _Report()
 
@@ -70,6 +71,7 @@ class EventsService(Service):
             max_request_size=PRODUCER_BATCH_BYTES + 100_000,
         )
         await self._patiently(self._producer.start)
+        self._connected.set()
         self._consumer = AIOKafkaConsumer(
             **aiokafka_consumer_arguments(self.settings),
             group_id=self.settings.stream.group_id,
@@ -89,6 +91,10 @@ class EventsService(Service):
             await self._producer.stop()
         self._models.close()
         await self.pipeline.store.close()
+
+    async def connected(self) -> None:
+        """Wait until store and producer are there. Faust gives its agents records before that."""
+        await self._connected.wait()
 
     @property
     def producer(self) -> AIOKafkaProducer:

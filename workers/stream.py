@@ -108,14 +108,17 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         ("users", settings.topics.users, take_users),
         ("models", settings.topics.models, take_models),
     ):
-        _agent(app, name, topic, take)
+        _agent(app, service, name, topic, take)
 
 
-def _agent(app: faust.App, name: str, topic_name: str, take: Callable[[Sequence[TopicRecord]], Awaitable[None]]) -> None:
+def _agent(
+    app: faust.App, service: EventsService, name: str, topic_name: str, take: Callable[[Sequence[TopicRecord]], Awaitable[None]]
+) -> None:
     topic = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
     async def agent(stream: Any) -> None:
         async for events in stream.take_events(RECORDS_AT_ONCE, within=WITHIN_S):
+            await service.connected()
             messages = [event.message for event in events]
             await _patiently(take, [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages])
 
