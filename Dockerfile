@@ -39,6 +39,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     RECSYS_HEALTH__HEARTBEAT_FILE=/tmp/recsys-heartbeat
 USER 10001:10001
 WORKDIR /var/lib/recsys
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "workers.health"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "workers.health", "/tmp/recsys-heartbeat"]
 ENTRYPOINT ["recsys"]
 CMD ["worker", "stream"]

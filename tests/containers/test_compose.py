@@ -110,7 +110,7 @@ def test_every_container_is_healthy_and_confined(system: System) -> None:
     def ailing() -> list[str]:
         return [c["Name"] for c in system.compose.containers() if c["State"].get("Health", {}).get("Status", "healthy") != "healthy"]
 
-    until(lambda: not ailing(), "all containers are healthy", 90.0)
+    until(lambda: not ailing(), "all containers are healthy", 150.0)
     for container in system.compose.containers():
         host, name = container["HostConfig"], container["Name"]
         assert container["Config"]["User"] not in ("", "0", "root", "0:0") and not host["Privileged"], name
