@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from recsys.errors import ShapeError
+from recsys.models.adam import Adam
 from recsys.models.base import Model
 from recsys.models.interactions import TrainingSet
 from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
@@ -52,7 +53,7 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     if isinstance(warm_start, SASRecModel):
         _take_over(network, positive.item_ids, warm_start)
     training, held_back = (sequences, None) if config.fixed_epochs else hold_back(sequences, config, random)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
+    optimiser = Adam(network.parameters(), config.learning_rate)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
     epochs = config.fixed_epochs or config.max_epochs
     best_loss, best, since_best = np.inf, None, 0
@@ -144,14 +145,14 @@ def windows(sequences: Sequences, window: int, batch: int, random: np.random.Gen
 
 def _step(
     network: Network,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     batch: tuple[torch.Tensor, torch.Tensor],
     config: SASRecConfig,
     counts: torch.Tensor,
     generator: torch.Generator,
 ) -> float:
     inputs, targets = batch
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.clear()
     states = network(inputs)  # (B, L, D)
     real = targets >= 0
     chosen, wanted = states[real], targets[real]  # (N, D), (N,)

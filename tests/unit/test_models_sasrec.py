@@ -8,6 +8,7 @@ import torch
 
 from recsys.errors import ShapeError
 from recsys.models import sasrec_training
+from recsys.models.adam import Adam
 from recsys.models.base import Histories
 from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, left_aligned
 from recsys.models.sasrec_training import Sequences, fit, windows
@@ -135,3 +136,17 @@ def test_tensors_of_another_shape_are_refused_by_name() -> None:
     tensors["positions"] = tensors["positions"][:10]
     with pytest.raises(ShapeError, match="positions"):
         SASRecModel.from_tensors(model.config, model.item_ids, tensors)
+
+
+def test_adam_steps_as_torch_s_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4)) for _ in range(2))
+    adam, reference = Adam([ours], 0.05), torch.optim.Adam([theirs], lr=0.05, betas=(0.9, 0.98))
+    for _ in range(20):
+        ours.grad = theirs.grad = torch.randn((3, 4), generator=generator)
+        adam.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs)
+    adam.clear()
+    adam.step()
+    torch.testing.assert_close(ours, theirs)

@@ -1,0 +1,209 @@
+"""The trainer as a process on a real broker: what it logs, trains, announces, and what a restart or a second trainer changes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+from kafka import KafkaProducer
+
+from schemas import ModelAnnouncement
+from tests.unit.model_cases import clustered
+from tests.unit.test_model_store import save
+from workers.announcing import announce, last_announcements, reconcile
+from workers.cli.app import run
+from workers.client import EventPublisher
+from workers.embedded import Child
+from workers.errors import Transient
+from workers.event_log import EventLog
+from workers.kafka import kafka_python_arguments
+from workers.model_store import open_model_store
+from workers.settings import Settings, load_settings
+from workers.topics import provision
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+DEADLINE_S = 60.0
+T = TypeVar("T")
+OPTIONS = {"ials": {"factors": 8, "epochs": 3}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 2, "learning_rate": 1e-2}}
+
+
+@pytest.fixture
+def settings(sections: dict[str, Any]) -> Settings:
+    """Quick models, a flush a second, and a round for every 1,000 new events."""
+    sections["trainer"] |= {
+        "min_events": 800,
+        "every_events": 1_000,
+        "flush_s": 0.5,
+        "options": OPTIONS,
+        "tolerance": 0.9,
+        "every_s": 9_999,
+    }
+    made = load_settings(**sections)
+    provision(made)
+    return made
+
+
+def publish(settings: Settings, first: int, last: int) -> None:
+    """Events `first` to `last` − 1 of clustered users, by time."""
+    made = clustered()
+    order = sorted(range(len(made)), key=lambda i: int(made.ts_ms[i]))[first:last]
+    with EventPublisher(settings) as publisher:
+        for i in order:
+            publisher.publish(
+                event_id=f"e{i}",
+                user_id=f"u{made.users[i]}",
+                item_id=made.item_ids[made.items[i]],
+                type="like",
+                event_ts_ms=int(made.ts_ms[i]),
+            )
+
+
+def start(stack: Any, env: dict[str, str]) -> Child:
+    """A trainer with a log file of its own."""
+    child: Child = stack.embedded.start_worker("trainer", env, name=f"trainer-{uuid.uuid4().hex[:8]}")
+    return child
+
+
+@contextmanager
+def trainer(stack: Any, env: dict[str, str]) -> Iterator[Child]:
+    child = start(stack, env)
+    try:
+        yield child
+    finally:
+        assert stack.embedded.stop_workers() == []
+
+
+def until(child: Child, look: Callable[[], T | None], what: str) -> T:
+    """What `look` answers once it answers something."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and child.running:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{what} did not come; the trainer said:\n{child.last_lines(30)}")
+
+
+def announced(settings: Settings, versions: set[str]) -> dict[str, ModelAnnouncement] | None:
+    """The last announcements, once they name these versions."""
+    last = asyncio.run(last_announcements(settings))
+    return last if {announcement.version for announcement in last.values()} == versions else None
+
+
+def publish_nonsense(settings: Settings, n_records: int) -> None:
+    producer = KafkaProducer(**kafka_python_arguments(settings), enable_idempotence=settings.kafka.idempotence)
+    for n in range(n_records):
+        producer.send(settings.topics.events, key=b"u", value=b"{" * n)
+    producer.close()
+
+
+def test_events_become_announced_models_and_a_restart_reads_and_announces_nothing_again(
+    stack: Any, settings: Settings, worker_env: dict[str, str]
+) -> None:
+    publish_nonsense(settings, 40)
+    publish(settings, 0, 1_600)
+    store = open_model_store(settings)
+    first = {"ials-000001", "sasrec-000001"}
+    with trainer(stack, worker_env) as child:
+        last = until(child, lambda: announced(settings, first), "the first models")
+        for kind, announcement in last.items():
+            assert announcement.serving is not None
+            loaded = store.load_announced(announcement)
+            assert loaded is not None and loaded.manifest.kind == kind
+            assert announcement.trained_on.n_events == loaded.manifest.trained_on.n_events
+    assert child.process.returncode == 0
+
+    log = EventLog(settings.trainer.log_url)
+    assert len(log.read()) == 1_600  # what cannot be read leaves no row, and stops nothing
+    assert sum(log.next_offsets().values()) == 1_640
+    assert len(log.segments()) == len(log.next_offsets())
+    with trainer(stack, worker_env) as child:
+        until(child, lambda: True if "trainer leads" in child.last_lines(50) else None, "the second term")
+        publish(settings, 1_600, 2_800)
+        second = until(child, lambda: announced(settings, {"ials-000002", "sasrec-000002"}), "the second models")
+        assert second["ials"].champion is not None and second["ials"].champion.version == "ials-000001"
+        assert "announced again" not in child.last_lines(200)
+    assert len(EventLog(settings.trainer.log_url).read()) == 2_800
+
+
+def test_of_two_trainers_one_leads_and_the_other_takes_over(stack: Any, settings: Settings, worker_env: dict[str, str]) -> None:
+    one = start(stack, worker_env)
+    try:
+        until(one, lambda: True if "trainer leads" in one.last_lines(50) else None, "a leader")
+        two = start(stack, worker_env)
+        publish(settings, 0, 900)
+        until(one, lambda: announced(settings, {"ials-000001", "sasrec-000001"}), "models")
+        children = (one, two)
+        leaders = [child for child in children if child.last_lines(200).count("training starts")]
+        assert len(leaders) == 1
+        leader = leaders[0]
+        other = two if leader is one else one
+        leader.process.kill()
+        leader.process.wait(10)
+        publish(settings, 900, 2_000)
+        until(other, lambda: announced(settings, {"ials-000002", "sasrec-000002"}), "models of the new leader")
+    finally:
+        stack.embedded.stop_workers()
+    assert len(EventLog(settings.trainer.log_url).read()) == 2_000
+
+
+def test_a_promotion_that_was_never_announced_is_announced_by_the_next_leader(settings: Settings) -> None:
+    store = open_model_store(settings)
+    version = save(store).version
+    store.promote("ials", version, reason="better")
+    assert [a.version for a in asyncio.run(reconcile(settings, store))] == [version]
+    assert asyncio.run(reconcile(settings, store)) == []
+    assert asyncio.run(last_announcements(settings))["ials"].reason == "better"
+
+
+def test_models_can_be_listed_shown_promoted_and_rolled_back(
+    settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in worker_env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def recsys(*arguments: str, code: int = 0) -> str:
+        assert run(arguments) == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    store = open_model_store(settings)
+    first, second = save(store).version, save(store).version
+    recsys("models", "promote", first)
+    done = json.loads(recsys("models", "promote", second, "--json"))
+    assert done == {"kind": "ials", "version": second, "before": first, "changed": True, "action": "promoted"}
+    listed = json.loads(recsys("models", "list", "--json"))
+    assert [(row["version"], row["serving"]) for row in listed] == [(first, False), (second, True)]
+    assert second in recsys("models", "list")
+    assert json.loads(recsys("models", "show", first, "--json"))["n_items"] == 12
+    back = json.loads(recsys("models", "rollback", "ials", "--reason", "odd lists", "--json"))
+    assert (back["version"], back["before"]) == (first, second)
+    last = asyncio.run(last_announcements(settings))["ials"]
+    assert (last.action, last.version, last.reason) == ("rolled_back", first, "odd lists")
+    assert last.serving is not None
+    assert last.serving.version == first
+    assert "no version served before" in recsys("models", "rollback", "ials", code=1)
+    assert "six digits" in recsys("models", "show", "ials-9", code=1)
+
+
+def test_announcing_is_refused_by_no_broker_with_one_error(sections: dict[str, Any]) -> None:
+    sections["kafka"] |= {"bootstrap_servers": "127.0.0.1:1", "request_timeout_ms": 500}
+    with pytest.raises(Transient, match="models topic"):
+        asyncio.run(announce(load_settings(**sections), []))
+
+
+def test_a_training_process_that_gets_no_job_says_so(worker_env: dict[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "workers.training"], input="{", env=worker_env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "training job" in done.stderr and "Traceback" not in done.stderr
+    assert os.linesep not in done.stdout
