@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
@@ -92,7 +93,7 @@ class IALSModel:
             confidence = torch.where(chosen, weights[part, first:].abs(), 0.0)
             target = torch.where(chosen, weights[part, first:].clamp_min(0.0), 0.0)
             ridge = _ridge(self.settings, chosen.sum(1), len(self.item_ids))
-            vectors[part] = _solve(self._padded[rows], confidence, target, self._gram, ridge)
+            vectors[part] = _solve(functional.embedding(rows, self._padded), confidence, target, self._gram, ridge)
         return vectors.numpy()
 
 
@@ -183,7 +184,7 @@ def _half_sweep(side: _Side, fixed: torch.Tensor, config: IALSConfig) -> torch.T
         place = torch.where(chosen, place, 0)
         columns = torch.where(chosen, side.columns[place], n_fixed)
         weights = torch.where(chosen, side.weights[place], 0.0)
-        solved[torch.from_numpy(rows)] = _solve(padded[columns], weights.abs(), weights.clamp_min(0.0), gram, ridge)
+        solved[torch.from_numpy(rows)] = _solve(functional.embedding(columns, padded), weights.abs(), weights.clamp_min(0.0), gram, ridge)
     return solved
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
-from recsys.models.base import F32, I32, Histories
+from recsys.models.base import F32, I32
 
 I64 = NDArray[np.int64]
 
@@ -94,26 +94,3 @@ class TrainingSet:
             [item_ids[i] for i in kept_items.tolist()],
             int(dense_users.max(initial=-1)) + 1,
         )
-
-
-def padded_histories(users: I32, items: I32, weights: F32, ts_ms: I64, n_users: int, length: int) -> Histories:
-    """The newest `length` interactions of each of U users as (U, length) arrays.
-
-    Shapes: the columns are (n,), sorted by user and oldest first. `items` may hold −1 (unknown to the model). Times become whole seconds
-    before the user's newest interaction.
-    """
-    starts = np.searchsorted(users, np.arange(n_users + 1))
-    counts = np.diff(starts)
-    rank_from_end = starts[1:][users] - 1 - np.arange(len(users))  # 0: newest
-    chosen = rank_from_end < length
-    row, column = users[chosen], length - 1 - rank_from_end[chosen]
-    matrix_items = np.full((n_users, length), -1, np.int32)
-    matrix_weights = np.zeros((n_users, length), np.float32)
-    ages = np.zeros((n_users, length), np.float32)
-    newest = np.zeros(n_users, np.int64)
-    seen = counts > 0
-    newest[seen] = ts_ms[starts[1:][seen] - 1]
-    matrix_items[row, column] = items[chosen]
-    matrix_weights[row, column] = weights[chosen]
-    ages[row, column] = np.maximum((newest[row] - ts_ms[chosen]) / 1000.0, 0.0)
-    return Histories(matrix_items, matrix_weights, ages)
