@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from workers.demo import judge, play, run_demo
+from workers.demo import play, run_demo
 from workers.demo_input import DemoInput, Rating
 from workers.demo_report import Narrator
+from workers.demo_session import judge
 from workers.embedded import broker_binary, valkey_binary
 from workers.errors import Fatal
 from workers.processes import left_over
