@@ -21,8 +21,6 @@ I64 = NDArray[np.int64]
 
 WINDOWS_S: Mapping[str, int] = {"hour": 3_600, "day": 86_400}
 """Popularity windows with buckets of event time; "all" has the single bucket 0."""
-WEIGHT_ONE = 64
-"""A record's weight is in units of 1/64."""
 _POPULARITY_UNITS = 2  # 1/64 in an interaction's 1/32
 
 

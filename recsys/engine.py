@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import WEIGHT_ONE, GroupDelta, RowSlices, group_deltas
+from recsys.deltas import GroupDelta, RowSlices, group_deltas
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
 from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
@@ -31,7 +31,8 @@ from recsys.ranking import (
     top_items,
     unit_rms,
 )
-from recsys.userstate import UserTable, pack_embeddings
+from recsys.rows import WEIGHT_ONE
+from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -281,8 +282,7 @@ class Engine:
             total += part
         total[:, ~allowed] = -np.inf
         users = self.users
-        used = np.arange(users.history_length)[None, :] >= users.history_length - users.lengths[slots][:, None]
-        row, column = np.nonzero(used)
+        row, column = np.nonzero(used_columns(users.lengths[slots], users.history_length))
         total[row, users.items[slots[row], column]] = -np.inf
         for i, slot in enumerate(slots.tolist()):
             older = users.older[slot]
@@ -303,9 +303,9 @@ class Engine:
     def _histories(self, slots: I64, serving: ServingModel) -> Histories:
         users = self.users
         length = min(serving.model.history_length, users.history_length)
-        used = np.arange(length)[None, :] >= length - np.minimum(users.lengths[slots], length)[:, None]
+        used = used_columns(users.lengths[slots], length)
         numbers, times_s = users.items[slots, -length:], users.times_s[slots, -length:].astype(np.int64)
-        weights = users.weights[slots, -length:].astype(np.float32) / np.float32(32)
+        weights = users.weights[slots, -length:].astype(np.float32) / np.float32(WEIGHT_UNITS)
         ages = np.where(used, times_s[:, -1:] - times_s, 0).astype(np.float32)
         items = np.where(used, serving.positions[numbers] if len(serving.positions) else -1, -1).astype(np.int32)
         return Histories(items, np.where(used, weights, 0).astype(np.float32), np.maximum(ages, 0))

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
-from recsys.neighbours import Neighbours
-from recsys.userstate import WEIGHT_UNITS
+from recsys.neighbours import Neighbours, weighted_rows
+from recsys.userstate import WEIGHT_UNITS, used_columns
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -53,8 +53,7 @@ class Recent:
     @classmethod
     def of(cls, items: NDArray[np.uint32], times_s: NDArray[np.uint32], weights: NDArray[np.int8], lengths: NDArray[np.int32]) -> Recent:
         """From right-aligned rows of the user table; `lengths` (U,) says how many columns are used."""
-        width = items.shape[1]
-        used = np.arange(width)[None, :] >= width - np.minimum(lengths, width)[:, None]
+        used = used_columns(lengths, items.shape[1])
         strengths = np.where(used & (weights > 0), weights, 0).astype(np.float32) / np.float32(WEIGHT_UNITS)
         positive = strengths > 0
         at_s = np.where(positive, times_s, 0).astype(np.int64)
@@ -102,13 +101,7 @@ def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity
     numbers, place = np.unique(recent.items, return_inverse=True)
     total = float(popularity.sum())
     ratios = log_likelihood_ratio(neighbours.rows(numbers, len(popularity)), popularity[numbers][:, None], popularity[None, :], total)
-    summed = torch.nn.functional.embedding_bag(
-        torch.from_numpy(place.reshape(recent.items.shape)),
-        torch.from_numpy(ratios),
-        per_sample_weights=torch.from_numpy(weights),
-        mode="sum",
-    )
-    return summed.numpy()
+    return weighted_rows(ratios, place.reshape(recent.items.shape), weights)
 
 
 def content_scores(recent: Recent, recency: Recency, features: F32) -> tuple[F32, F32]:

@@ -83,6 +83,12 @@ def sum_records(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, I64]:
     return keys[starts], np.add.reduceat(units, starts)
 
 
+def neighbour_values(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, NDArray[np.float32]]:
+    """As `sum_records`, with the sums as float32 in units of 1.0; exact below 2¹⁸."""
+    distinct, sums = sum_records(neighbours, weights)
+    return distinct, sums.astype(np.float32) / np.float32(WEIGHT_ONE)
+
+
 def pack_records(neighbours: ArrayLike, weights: ArrayLike) -> bytes:
     """Encode neighbours (R,) and weights (R,) in units as records; a weight above `MAX_WEIGHT` becomes several records.
 

@@ -34,6 +34,12 @@ def quantise_weights(weights: NDArray[np.float32]) -> NDArray[np.int8]:
     return np.clip(away, -127, 127).astype(np.int8)
 
 
+def used_columns(lengths: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
+    """Which of the newest `width` columns of right-aligned rows hold something: (U, width), for row lengths (U,)."""
+    used: NDArray[np.bool_] = np.arange(width)[None, :] >= width - np.minimum(lengths, width)[:, None]
+    return used
+
+
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """A user vector as Redis keeps it: `tag` says which model version made it, `values` (D,) i8 times `scale` is the vector."""

@@ -7,6 +7,7 @@ from recsys.ranking import CooccurrenceReading
 from recsys.weights import WeightTable
 from schemas.events import EVENT_TYPES, EventType
 from workers.settings import Settings, WeightSettings
+from workers.store import layout_of
 
 DAY_S = 86_400
 
@@ -18,7 +19,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         history_length=state.history_length,
         seen_length=state.seen_length,
         item_groups=state.item_groups,
-        epoch_s=int(state.half_life_days * DAY_S),
+        epoch_s=layout_of(settings).epoch_s,
         recent_items=lists.recent_items,
         reading=CooccurrenceReading(similarity=state.similarity),
         source_weights=lists.weights,

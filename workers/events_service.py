@@ -6,10 +6,9 @@ lists again."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -17,7 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
 from schemas.decoding import encode, key_of
-from workers.backoff import Backoff
+from workers.backoff import Backoff, patiently
 from workers.errors import Fatal, Fenced, Transient
 from workers.followers import CatalogueFollower, ModelFollower
 from workers.health import Heartbeat
@@ -214,7 +213,7 @@ class EventsService(Service):
         if topic not in ids:
             raise Transient(f"topic {topic} is missing: run `recsys topics create`")
         ends = await end_offsets_async(self.settings, [topic])
-        async with self._stopped_pipeline():
+        async with self.pipeline.lock:
             for partition, first_new in (await self.pipeline.assign(wanted, ids[topic])).items():
                 if first_new > ends[topic, partition]:
                     raise Fatal(
@@ -247,24 +246,9 @@ class EventsService(Service):
         except IllegalStateError:
             log.info("the group took partitions away meanwhile")
 
-    @contextlib.asynccontextmanager
-    async def _stopped_pipeline(self) -> AsyncIterator[None]:
-        async with self.pipeline.lock:
-            yield
-
-    async def _patiently(self, step: Any) -> None:
-        """Repeat a step until it succeeds or the worker stops. Raises Fatal."""
-        backoff = Backoff()
-        while True:
-            try:
-                await step()
-                return
-            except (Transient, KafkaError) as error:
-                if isinstance(error, IllegalStateError) or self.should_stop:
-                    raise
-                wait_s = backoff.next_s()
-                log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
-                await asyncio.sleep(wait_s)
+    async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
+        """Repeat a step until it succeeds, the worker stops or the group takes its partitions away. Raises Fatal."""
+        await patiently(step, gives_up=lambda error: self.should_stop or isinstance(error, IllegalStateError))
 
 
 class _Listener(ConsumerRebalanceListener):

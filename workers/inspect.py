@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from recsys import rows
 from recsys.cooccurrence import log_likelihood_ratio
-from recsys.deltas import WEIGHT_ONE
 from recsys.ranking import CooccurrenceReading
 from recsys.userstate import WEIGHT_UNITS, unpack_row
 from schemas.catalogue import Item
@@ -119,8 +118,8 @@ async def _row(store: StateStore, settings: Settings, number: int, n_items: int)
         age = max(held) - epoch
         if age < settings.state.live_epochs:
             parsed = rows.parse_row(row)
-            neighbours, sums = rows.sum_records(parsed.neighbours, parsed.weights)
-            counts[neighbours] += (sums / WEIGHT_ONE * 0.5**age).astype(np.float32)
+            neighbours, values = rows.neighbour_values(parsed.neighbours, parsed.weights)
+            counts[neighbours] += values * np.float32(0.5**age)
     return counts
 
 
@@ -129,8 +128,8 @@ async def _popularity(store: StateStore, settings: Settings, n_items: int) -> Co
     for row in await store.read_rows([(group, ("pop", "all", 0)) for group in range(settings.state.item_groups)]):
         if row is not None:
             parsed = rows.parse_row(row)
-            items, sums = rows.sum_records(parsed.neighbours, parsed.weights)
-            counts[items] = (sums / WEIGHT_ONE).astype(np.float32)
+            items, values = rows.neighbour_values(parsed.neighbours, parsed.weights)
+            counts[items] = values
     return counts
 
 

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import rows
-from recsys.deltas import WEIGHT_ONE, WINDOWS_S, GroupDelta, RowSlices
+from recsys.deltas import WINDOWS_S, GroupDelta, RowId, RowSlices
 from recsys.engine import Engine
 from recsys.popularity import LIVE_BUCKETS
-from workers.store.port import Compaction, GroupResult, RowAddress, RowId, StateStore, TailKind
+from recsys.rows import HEADER_BYTES, RECORD_BYTES
+from workers.store.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
 
 I64 = NDArray[np.int64]
 
-HEADER_BYTES = 8
-RECORD_BYTES = 8
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than twice its compacted length and this."""
 UNREAD = -1
@@ -232,9 +231,9 @@ class ItemMirror:
     def _parsed(self, address: RowAddress, row: bytes) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         parsed = rows.parse_row(row)
         self._held[address] = _Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length)
-        neighbours, sums = rows.sum_records(parsed.neighbours, parsed.weights)
+        neighbours, values = rows.neighbour_values(parsed.neighbours, parsed.weights)
         self._make_room(neighbours)
-        return neighbours, sums.astype(np.float32) / np.float32(WEIGHT_ONE)
+        return neighbours, values
 
     def _make_room(self, neighbours: NDArray[np.uint32]) -> None:
         if len(neighbours):  # another worker may have numbered items that this one has not met
@@ -264,9 +263,8 @@ class ItemMirror:
 
     def _add_tail(self, address: RowAddress, held: _Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
         engine, (kind, where, number) = self._engine, address[1]
-        neighbours, sums = rows.sum_records(*rows.records(body))
+        neighbours, values = rows.neighbour_values(*rows.records(body))
         self._make_room(neighbours)
-        values = sums.astype(np.float32) / np.float32(WEIGHT_ONE)
         if kind == "pop":
             engine.popularity.add(str(where), number, neighbours, values)
         else:

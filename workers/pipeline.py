@@ -31,7 +31,8 @@ from workers.item_index import ItemIndex
 from workers.list_records import ListHead, encode_lists
 from workers.mirror import ItemMirror
 from workers.settings import Settings
-from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Layout, Range, StateStore, UserCommit
+from workers.store import layout_of
+from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit
 
 log = logging.getLogger(__name__)
 
@@ -113,15 +114,7 @@ class Pipeline:
 
     async def open(self) -> None:
         """Prepare the store. Raises Fatal when the state was laid out with other settings."""
-        state = self.settings.state
-        await self.store.open(
-            Layout(
-                partitions=self.settings.topics.partitions,
-                item_groups=state.item_groups,
-                epoch_s=self.engine.config.epoch_s,
-                duplicate_chunk=state.duplicate_chunk,
-            )
-        )
+        await self.store.open(layout_of(self.settings))
         await self.index.catch_up()
         self.engine.ensure_items(len(self.index.names))
 

@@ -3,22 +3,20 @@ micro-batches."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import faust
 import torch
-from aiokafka.errors import KafkaError
 
 from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from schemas.decoding import encode, key_of
-from workers.backoff import Backoff
-from workers.errors import Transient
+from workers.backoff import patiently
 from workers.events_service import EventsService
 from workers.followers import CatalogueFollower, ModelFollower, ModelSource
 from workers.intake import Intake, TopicRecord
@@ -120,7 +118,8 @@ def _agent(
         async for events in stream.take_events(RECORDS_AT_ONCE, within=WITHIN_S):
             await service.connected()
             messages = [event.message for event in events]
-            await _patiently(take, [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages])
+            records = [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages]
+            await patiently(partial(take, records))  # an agent that fails would lose its place
 
     agent.__name__ = name
     app.agent(topic, name=f"recsys.{name}", concurrency=1)(agent)
@@ -128,16 +127,3 @@ def _agent(
 
 def _timestamp_ms(message: Any) -> int:
     return -1 if message.timestamp is None else int(message.timestamp * 1000)
-
-
-async def _patiently(take: Callable[[Sequence[TopicRecord]], Awaitable[None]], records: Sequence[TopicRecord]) -> None:
-    """Until it succeeds: an agent that fails would lose its place."""
-    backoff = Backoff()
-    while True:
-        try:
-            await take(records)
-            return
-        except (Transient, KafkaError) as error:
-            wait_s = backoff.next_s()
-            log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
-            await asyncio.sleep(wait_s)

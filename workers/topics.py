@@ -279,19 +279,9 @@ def _group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
                 time.sleep(0.2)
 
 
-async def provision_async(settings: Settings) -> list[TopicState]:
-    """`provision` in a thread."""
-    return await asyncio.to_thread(provision, settings)
-
-
 async def topic_ids_async(settings: Settings) -> dict[str, str]:
     """`topic_ids` in a thread."""
     return await asyncio.to_thread(topic_ids, settings)
-
-
-async def start_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """`start_offsets` in a thread."""
-    return await asyncio.to_thread(start_offsets, settings, topics)
 
 
 async def end_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from recsys.deltas import WEIGHT_ONE
+from recsys.rows import WEIGHT_ONE
 from tests.builders import TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import Log, State, fold, read_state
 from workers.errors import Fenced, Transient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recsys.deltas import RowId
 from workers.settings import Settings
 from workers.store.memory import MemoryStore
 from workers.store.port import (
@@ -16,7 +17,6 @@ from workers.store.port import (
     ProfileRecord,
     Range,
     RowAddress,
-    RowId,
     RowTail,
     ServerIdentity,
     StateStore,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Iterator
 
-from workers.store.port import RowId
+from recsys.deltas import RowId
 
 N_SLOTS = 16_384
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from recsys.deltas import RowId
+
 LAYOUT_VERSION = 1
 """Version of keys and packed values in the store; another version refuses to start."""
 
-RowId = tuple[str, int | str, int]
-"""("c", epoch, item number): co-occurrence row; ("pop", window, bucket): popularity row of the group it lies in."""
 RowAddress = tuple[int, RowId]
 """(item group, row)."""
 
