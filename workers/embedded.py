@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,7 @@ class EmbeddedStack:
         self.broker: Child | None = None
         self.valkey: Child | None = None
         self.workers: list[Child] = []
+        self._started: Counter[str] = Counter()
         self.bootstrap_servers = ""
         self.redis_url = ""
 
@@ -246,7 +248,8 @@ class EmbeddedStack:
 
     def start_worker(self, kind: str, env: Mapping[str, str] | None = None, *, name: str | None = None) -> Child:
         """Start `recsys worker KIND` as a child; `env` is added to this process's environment and the stack's own."""
-        name = name or f"{kind}-{sum(child.name.startswith(kind) for child in self.workers)}"
+        name = name or f"{kind}-{self._started[kind]}"  # never one that was there before: its log would go on in the old file
+        self._started[kind] += 1
         data_folder = self.folder / name
         command: list[str | Path] = [sys.executable, "-m", "workers.cli", "worker", kind, "--data-folder", data_folder]
         child = Child.start(name, command, self.folder / f"{name}.log", {**os.environ, **self.env(), **(env or {})})

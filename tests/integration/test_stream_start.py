@@ -32,6 +32,7 @@ async def test_a_catalogue_and_profiles_read_before_redis_answers_are_taken_in_w
             with workers(stack, {**worker_env, "RECSYS_REDIS__URL": url}) as (worker,):
                 await said(worker, "waiting")
                 server.start_again()
+                await topics.until_answered("newcomer", 0)
                 listed: set[str] = set()
                 for n in range(200):  # items come of several partitions, so not all with one list
                     made = await topics.until_answered("u0", await topics.event(play("u0", "i0", n)))
@@ -39,6 +40,5 @@ async def test_a_catalogue_and_profiles_read_before_redis_answers_are_taken_in_w
                     if len(listed) == 8:
                         break
                 assert listed == {f"i{n}" for n in range(1, 9)}, worker.last_lines(20)
-                # no list yet where the profile came before any item; it must be there all the same
                 assert (await show_user(mine, "newcomer"))["profile"] is not None
                 assert "Crashed" not in worker.log.read_text()

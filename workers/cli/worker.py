@@ -25,10 +25,18 @@ DataFolder = Annotated[Path | None, typer.Option(help="Faust's own folder (a tem
 
 
 class OneLineErrors(logging.Filter):
-    """Takes the traceback off our own errors: their message says what to do."""
+    """Takes the traceback off our own errors, whose message says what to do, and off what libraries say while a worker stops or waits.
+
+    With `libraries` off (the level is debug) theirs stay. An error of our own code always keeps its traceback.
+    """
+
+    def __init__(self, *, libraries: bool = True) -> None:
+        super().__init__()
+        self._libraries = libraries
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], WorkerError):
+        foreign = self._libraries and record.name.partition(".")[0] in QUIET
+        if record.exc_info and (foreign or isinstance(record.exc_info[1], WorkerError)):
             record.exc_info = None
             record.exc_text = None
         return True
@@ -43,7 +51,7 @@ def logging_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"one_line": {"()": OneLineErrors}},
+        "filters": {"one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"}},
         "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain", "filters": ["one_line"]}
