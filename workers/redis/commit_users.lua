@@ -1,6 +1,8 @@
 -- commit_users: write one partition's users and move its watermark, if the watermark is still what the writer read.
--- KEYS    1: the partition's watermark; then U user rows, then A duplicate chunks to append to, then duplicate chunks to delete
--- ARGV    1: topic id; 2: expected last applied offset (-1: none); 3: new last applied offset; 4: U; 5: A; then U values, then A appendices
+-- KEYS    1: the partition's watermark; 2: set of the users whose list is owed; then U user rows, then A duplicate chunks to append to,
+--         then duplicate chunks to delete
+-- ARGV    1: topic id; 2: expected last applied offset (-1: none); 3: new last applied offset; 4: U; 5: A; then U values, then A appendices,
+--         then ids of users whose list is owed
 -- RETURNS nil when committed, else the stored watermark ('' when there is none) and nothing is written
 -- COST    O(U + bytes)
 local function commit_users(keys, args)
@@ -11,13 +13,16 @@ local function commit_users(keys, args)
   local n_users, n_appends = tonumber(args[4]), tonumber(args[5])
   local call = redis.call
   for i = 1, n_users do
-    call('SET', keys[1 + i], args[5 + i])
+    call('SET', keys[2 + i], args[5 + i])
   end
   for i = n_users + 1, n_users + n_appends do
-    redis.call('APPEND', keys[1 + i], args[5 + i])
+    redis.call('APPEND', keys[2 + i], args[5 + i])
   end
-  for i = n_users + n_appends + 2, #keys do
+  for i = n_users + n_appends + 3, #keys do
     redis.call('UNLINK', keys[i])
+  end
+  for i = 6 + n_users + n_appends, #args do
+    call('SADD', keys[2], args[i])
   end
   if args[3] ~= '-1' then redis.call('SET', keys[1], args[1] .. ':' .. args[3]) end
   return nil

@@ -109,9 +109,40 @@ class _PackingMixin:
         return [self.pack_command(*args)[0] for args in commands]
 
 
-def _packing(connection_class: type[Any]) -> type[Any]:
-    """A connection class (TCP, TLS or Unix socket) that encodes with hiredis."""
-    return type(f"Packing{connection_class.__name__}", (_PackingMixin, connection_class), {})
+class Servers:
+    """The run ids of the servers that a link has met, by address. A server that was restarted or replaced may have lost writes that the
+    caller relies on, and a pool connects again without a word: so a new connection to another run is refused until `forget`."""
+
+    def __init__(self) -> None:
+        self._run_ids: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """Take whatever server answers next."""
+        self._run_ids.clear()
+
+    def meet(self, address: str, run_id: str) -> None:
+        """Raises ConnectionError when another run of the server was met at this address."""
+        if self._run_ids.setdefault(address, run_id) != run_id:
+            raise failures.ConnectionError("the server was restarted or replaced")
+
+
+class _IntroducedMixin:
+    """A connection that asks its server for its run id first."""
+
+    servers: Servers
+
+    async def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        await super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
+        await self.send_command("INFO", "server", check_health=False)
+        said = await self.read_response()
+        text = said if isinstance(said, bytes) else str(said).encode()
+        run_id = next((line[7:] for line in text.splitlines() if line.startswith(b"run_id:")), b"")
+        self.servers.meet(f"{getattr(self, 'host', '')}:{getattr(self, 'port', '')}", run_id.decode())
+
+
+def _connection_class(base: type[Any], servers: Servers) -> type[Any]:
+    """A connection class (TCP, TLS or Unix socket) that encodes with hiredis and knows its server."""
+    return type(f"Recsys{base.__name__}", (_PackingMixin, _IntroducedMixin, base), {"servers": servers})
 
 
 class Link:
@@ -120,6 +151,7 @@ class Link:
     def __init__(self, settings: RedisSettings, library: Library) -> None:
         self.library = library
         self.cluster = settings.cluster
+        self.servers = Servers()
         self._loading = asyncio.Lock()
         url = settings.url.get_secret_value()
         options: dict[str, Any] = {
@@ -139,12 +171,13 @@ class Link:
             if self.cluster:
                 self._client: Any = RedisCluster.from_url(url, **options)
                 nodes = self._client.nodes_manager
-                nodes.connection_kwargs["connection_class"] = _packing(nodes.connection_kwargs["connection_class"])
+                nodes.connection_kwargs["connection_class"] = _connection_class(nodes.connection_kwargs["connection_class"], self.servers)
                 for node in nodes.startup_nodes.values():
                     node.connection_class = nodes.connection_kwargs["connection_class"]
             else:
                 self._client = Redis.from_url(url, **options)
-                self._client.connection_pool.connection_class = _packing(self._client.connection_pool.connection_class)
+                pool = self._client.connection_pool
+                pool.connection_class = _connection_class(pool.connection_class, self.servers)
         except (ValueError, failures.RedisClusterException):
             raise Fatal("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// for TLS or unix:///path") from None
 
@@ -211,6 +244,27 @@ class Link:
             yield page
             if cursor == 0:
                 return
+
+    async def scan_primaries(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
+        """Keys by pattern on every primary, a page at a time."""
+        try:
+            nodes: list[Any] = [None]
+            if self.cluster:
+                await self._client.initialize()
+                nodes = list(self._client.get_primaries())
+            for node in nodes:
+                cursor, started = 0, False
+                while cursor or not started:
+                    arguments = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+                    if node is None:
+                        cursor, page = await self._client.execute_command(*arguments)
+                    else:  # asked of the node itself: the cluster client would fold the cursor away
+                        cursor, page = await node.execute_command(*arguments)
+                    started = True
+                    yield page
+        except _CAUGHT as error:
+            await self._forget_topology(error)
+            raise translate(error, cluster=self.cluster) from None
 
     async def load(self) -> None:
         """Load the library on every primary."""

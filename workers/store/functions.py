@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 LIBRARY = "recsys"
 READ_ONLY = ("row_tails",)
-WRITING = ("apply_items", "commit_users", "number_items", "compact_rows", "upsert_items", "note_changes", "upsert_profile", "set_serving")
+WRITING = (
+    "apply_items",
+    "commit_users",
+    "number_items", "restore_names", "settle_lists",
+    "compact_rows",
+    "upsert_items",
+    "note_changes",
+    "upsert_profile",
+    "set_serving",
+    "switch_generation",
+    "claim_rebuild",
+)
 
 
 class Library(NamedTuple):

@@ -21,13 +21,32 @@ def hash_slot(key: str) -> int:
     return binascii.crc_hqx(hashed, 0) % N_SLOTS
 
 
+def generation_namespace(namespace: str, generation: int) -> str:
+    """Namespace of one generation of the state: the plain one for generation 0, so that a store that was never rebuilt needs no move."""
+    return f"{namespace}.g{generation}" if generation else namespace
+
+
+class PointerKeys:
+    """Keys of the namespace itself, whatever its generation; one hash tag. A namespace has no colon, so no generation's tag is `active`."""
+
+    def __init__(self, namespace: str) -> None:
+        self.generation = f"{{{namespace}:active}}:generation"
+        self.rebuild = f"{{{namespace}:active}}:rebuild"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.generation, self.rebuild))
+
+
 class Keys:
     """Key names under one namespace (letters, digits, `_`, `.`, `-`)."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self.pattern = f"{{{namespace}:*"
         meta, index = f"{{{namespace}:meta}}:", f"{{{namespace}:index}}:"
         self.layout = meta + "layout"
+        self.state_id = meta + "state_id"
+        self.catalogue = meta + "catalogue"
         self.models = meta + "models"
         self.model_orders = meta + "model_orders"
         self.ids = index + "ids"
@@ -55,6 +74,9 @@ class Keys:
     def partition_watermark(self, partition: int) -> str:
         return self._partition(partition) + "wm"
 
+    def owed(self, partition: int) -> str:
+        return self._partition(partition) + "owed"
+
     def users_prefix(self, partition: int) -> str:
         return self._partition(partition) + "u:"
 
@@ -70,12 +92,12 @@ class Keys:
 
     def patterns(self, *, groups: int, partitions: int) -> Iterator[tuple[str, list[str]]]:
         """Hash tag and one example of every key under it; what a function names together must come from one tag."""
-        yield f"{self.namespace}:meta", [self.layout, self.models, self.model_orders]
+        yield f"{self.namespace}:meta", [self.layout, self.state_id, self.catalogue, self.models, self.model_orders]
         yield f"{self.namespace}:index", [self.ids, self.names, self.changes, self.version]
         for group in range(groups):
             rows = self.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "hour", 500_000)])
             yield f"{self.namespace}:g{group}", [self.group_watermarks(group), self.items(group), *rows]
         for partition in range(partitions):
             users = self.users(partition, ["u1", "{other}:u", "}{", "ü b"])
-            others = [self.partition_watermark(partition), self.duplicates(partition, 7), self.profile(partition, "{x}y")]
+            others = [self.partition_watermark(partition), self.owed(partition), self.duplicates(partition, 7), self.profile(partition, "{x}y")]
             yield f"{self.namespace}:p{partition}", [*users, *others]

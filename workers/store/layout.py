@@ -28,6 +28,21 @@ def parse_watermark(stored: bytes | None) -> Watermark | None:
     return Watermark(topic_id, int(last))
 
 
+def parse_generation(stored: bytes | None) -> int:
+    """The pointer's number; None: 0."""
+    if stored is None:
+        return 0
+    if not stored.isdigit():
+        raise Fatal("the stored generation is no number: the namespace is used by something else, choose another redis.namespace")
+    return int(stored)
+
+
+def refuse_active(generation: int, active: int) -> None:
+    """Raise Fatal if a generation that is to be dropped is the one that workers serve."""
+    if generation == active:
+        raise Fatal(f"generation {generation} of the state is the active one and is not dropped: rebuild into another one first")
+
+
 def strip_prefix(stored: bytes | None) -> bytes | None:
     """Content behind `partition:offset:`; None if there is none or it was removed."""
     return stored.split(b":", 2)[2] or None if stored else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from recsys.rows import HEADER_BYTES, pack_header
-from workers.errors import Fatal
-from workers.store.layout import compare_layouts, store_chunks, validate_ranges
+from workers.errors import Fatal, Fenced
+from workers.store.layout import compare_layouts, refuse_active, store_chunks, validate_ranges
 from workers.store.port import (
     ApplyStatus,
     CommitResult,
@@ -28,6 +30,7 @@ from workers.store.port import (
     Watermark,
 )
 
+_OF_ALL_GENERATIONS = frozenset({"_layout", "_run_id", "_active", "_generation", "_shelved", "_claim"})
 _Versioned = tuple[int, int, bytes | None]
 """Partition, source offset, content or None."""
 
@@ -40,8 +43,19 @@ class MemoryStore:
     """`StateStore` of one process; see there for what each method promises."""
 
     def __init__(self) -> None:
-        self._stored_layout: bytes | None = None
         self._layout: Layout | None = None
+        self._run_id = secrets.token_hex(20)
+        self._active = self._generation = 0
+        self._shelved: dict[int, dict[str, Any]] = {}
+        self._claim: tuple[str, float] | None = None
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """What one generation holds: every attribute that is not of all generations."""
+        self._stored_layout: bytes | None = None
+        self._owed: dict[int, dict[str, None]] = {}
+        self._catalogue_read = ""
+        self._state_id = ""
         self._numbers: dict[str, int] = {}
         self._watermarks: dict[int, Watermark] = {}
         self._group_watermarks: dict[int, dict[int, Watermark]] = {}
@@ -53,7 +67,6 @@ class MemoryStore:
         self._version = 0
         self._profiles: dict[tuple[int, str], _Versioned] = {}
         self._serving: dict[str, tuple[int, bytes]] = {}
-        self._run_id = secrets.token_hex(20)
 
     @property
     def layout(self) -> Layout:
@@ -61,11 +74,46 @@ class MemoryStore:
             raise Fatal("the state store was used before it was opened: call open(layout) first")
         return self._layout
 
-    async def open(self, layout: Layout) -> None:
+    async def open(self, layout: Layout, generation: int | None = None) -> None:
+        chosen = self._active if generation is None else generation
+        if chosen != self._generation:
+            self._shelved[self._generation] = {name: held for name, held in vars(self).items() if name not in _OF_ALL_GENERATIONS}
+            self._start_empty()
+            vars(self).update(self._shelved.pop(chosen, {}))
+            self._generation = chosen
         if self._stored_layout is None:
             self._stored_layout = json.dumps(asdict(layout)).encode()
         compare_layouts(self._stored_layout, layout)
         self._layout = layout
+        self._state_id = self._state_id or secrets.token_hex(8)
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    async def active_generation(self) -> int:
+        return self._active
+
+    async def switch_generation(self, expected: int, to: int) -> bool:
+        if self._active != expected:
+            return False
+        self._active = to
+        return True
+
+    async def drop_generation(self, generation: int) -> int:
+        refuse_active(generation, self._active)
+        if generation != self._generation:
+            return _n_entries(self._shelved.pop(generation, {}))
+        n_entries = _n_entries({name: held for name, held in vars(self).items() if name not in _OF_ALL_GENERATIONS})
+        self._start_empty()
+        return n_entries
+
+    async def claim_rebuild(self, owner: str, hold_s: float) -> bool:
+        now_s = time.monotonic()
+        if self._claim is not None and self._claim[0] != owner and now_s < self._claim[1]:
+            return False
+        self._claim = (owner, now_s + hold_s) if hold_s else None
+        return True
 
     async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
         return {partition: self._watermarks.get(partition) for partition in partitions}
@@ -73,8 +121,19 @@ class MemoryStore:
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         return dict(self._group_watermarks.get(group, {}))
 
-    async def item_numbers(self, item_ids: Sequence[str]) -> list[int]:
+    async def state_id(self) -> str:
+        return self._state_id
+
+    async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
+        if n_known and self._numbers.get(last_known) != n_known - 1:
+            raise Fenced("the numbering of items went back")
         return [self._numbers.setdefault(item_id, len(self._numbers)) for item_id in item_ids]
+
+    async def restore_names(self, first: int, names: Sequence[str]) -> bool:
+        if len(self._numbers) != first or any(name in self._numbers for name in names):
+            return False
+        self._numbers.update({name: number for number, name in enumerate(names, first)})
+        return True
 
     async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
         return [self._numbers.get(item_id) for item_id in item_ids]
@@ -124,9 +183,20 @@ class MemoryStore:
             self._duplicates[commit.partition, chunk] = self._duplicates.get((commit.partition, chunk), b"") + hashes
         for chunk in dropped:
             self._duplicates.pop((commit.partition, chunk), None)
+        self._owed.setdefault(commit.partition, {}).update(dict.fromkeys(commit.owed))
         if commit.new_last >= 0:
             self._watermarks[commit.partition] = Watermark(commit.topic_id, commit.new_last)
         return CommitResult(commit.partition, True, self._watermarks.get(commit.partition))
+
+    async def owed_lists(self, partition: int, at_most: int) -> list[str]:
+        return list(self._owed.get(partition, {}))[:at_most]
+
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
+        if self._watermarks.get(partition) != made_from:
+            return False
+        for user_id in user_ids:
+            self._owed.get(partition, {}).pop(user_id, None)
+        return True
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
         return [self._duplicates.get((partition, chunk), b"") for chunk in chunks]
@@ -193,6 +263,12 @@ class MemoryStore:
     async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         return [stored[2] if (stored := self._profiles.get((partition, user_id))) else None for user_id in user_ids]
 
+    async def catalogue_read(self) -> str:
+        return self._catalogue_read
+
+    async def note_catalogue(self, what: str) -> None:
+        self._catalogue_read = what
+
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
         if kind in self._serving and order < self._serving[kind][0]:
             return False
@@ -214,6 +290,10 @@ class MemoryStore:
 
     async def close(self) -> None:
         self._layout = None
+
+
+def _n_entries(held: Mapping[str, Any]) -> int:
+    return sum(len(part) for part in held.values() if isinstance(part, (dict, bytes)))
 
 
 def _status(ranges: Sequence[Range], found: Mapping[int, Watermark | None]) -> ApplyStatus:

@@ -99,7 +99,8 @@ class UserCommit:
     """Users of one partition to write when its watermark still is `expected_last` (-1: none yet), which then moves to `new_last`.
 
     `duplicate_chunks` maps chunk (offset // `Layout.duplicate_chunk`) to packed u64 hashes to append; chunks older than the one before
-    that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark.
+    that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark. `owed` are users whose new list
+    is put off: they are noted in the same step, until `settle_lists` takes them off.
     """
 
     partition: int
@@ -108,6 +109,7 @@ class UserCommit:
     new_last: int
     rows: Mapping[str, bytes]
     duplicate_chunks: Mapping[int, bytes] = field(default_factory=dict)
+    owed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.new_last < self.expected_last or self.expected_last < -1:
@@ -182,8 +184,32 @@ class StateStore(Protocol):
     """State of the recommender. Every method raises Transient when the server is away or busy (one attempt, all calls may be repeated)
     and Fatal when a person must act; `open` comes first."""
 
-    async def open(self, layout: Layout) -> None:
-        """Load the functions and write the layout, or compare it. Raises Fatal naming what differs and the remedy."""
+    # After a restart or failover of a server every call raises Transient until `open` is called again: what a caller holds may be ahead of it.
+
+    async def open(self, layout: Layout, generation: int | None = None) -> None:
+        """Load the functions and write the layout of a generation (None: the active one), or compare it; may be called again, which
+        turns to the generation that is active by then. Raises Fatal naming what differs and the remedy."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """The generation that every method reads and writes: the one that `open` turned to."""
+        ...
+
+    async def active_generation(self) -> int:
+        """The generation that workers serve; 0 until the state is rebuilt for the first time."""
+        ...
+
+    async def switch_generation(self, expected: int, to: int) -> bool:
+        """Make another generation the active one, if `expected` still is (compare-and-set); this store stays where it is."""
+        ...
+
+    async def drop_generation(self, generation: int) -> int:
+        """Delete all of a generation, freeing memory in the background; how many keys there were. Raises Fatal for the active one."""
+        ...
+
+    async def claim_rebuild(self, owner: str, hold_s: float) -> bool:
+        """Be the only one that rebuilds, for `hold_s` seconds from now (0 gives it back); False while another owner is."""
         ...
 
     async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
@@ -194,8 +220,17 @@ class StateStore(Protocol):
         """One item group's watermarks by source partition."""
         ...
 
-    async def item_numbers(self, item_ids: Sequence[str]) -> list[int]:
-        """Number of each id; new ids get the next numbers in the order given."""
+    async def state_id(self) -> str:
+        """Which state this is: drawn when the empty namespace was laid out, so that one that lost everything is told from the one before."""
+        ...
+
+    async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
+        """Number of each id; new ids get the next numbers in the order given. The caller knows the first `n_known` ids by number, the last
+        of them is `last_known`. Raises Fenced, and assigns nothing, when the store does not: a failover lost numbers."""
+        ...
+
+    async def restore_names(self, first: int, names: Sequence[str]) -> bool:
+        """Put back ids of the numbers from `first` on, which a failover lost; False, and nothing changes, if they do not fit there."""
         ...
 
     async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
@@ -223,6 +258,14 @@ class StateStore(Protocol):
 
         A call repeated after Transient may find its own commit: then `committed` is False and `current` equals what it wanted.
         """
+        ...
+
+    async def owed_lists(self, partition: int, at_most: int) -> list[str]:
+        """Some users of a partition whose list was put off."""
+        ...
+
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
+        """Their lists are published; False, and nothing changes, when the partition's watermark is no longer the one they were made from."""
         ...
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
@@ -262,6 +305,14 @@ class StateStore(Protocol):
     async def upsert_profiles(self, records: Sequence[ProfileRecord]) -> list[bool]: ...
 
     async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]: ...
+
+    async def catalogue_read(self) -> str:
+        """What `note_catalogue` wrote last; empty if nothing."""
+        ...
+
+    async def note_catalogue(self, what: str) -> None:
+        """Remember that items, profiles and models of these topics have been read from their start into this state."""
+        ...
 
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
         """Make an announcement (JSON) the serving one of its kind, unless one of a higher order is; True if it serves now."""

@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 
 from recsys.rows import pack_header
-from workers.errors import Fatal
+from workers.errors import Fatal, Fenced
 from workers.settings import RedisSettings
 from workers.store.connection import Argument, Command, Link, call
 from workers.store.functions import load_library
-from workers.store.keys import Keys
-from workers.store.layout import compare_layouts, parse_watermark, store_chunks, strip_prefix, validate_ranges
+from workers.store.keys import Keys, PointerKeys, generation_namespace
+from workers.store.layout import (
+    compare_layouts,
+    parse_generation,
+    parse_watermark,
+    refuse_active,
+    store_chunks,
+    strip_prefix,
+    validate_ranges,
+)
 from workers.store.port import (
     ApplyStatus,
     CommitResult,
@@ -53,6 +61,8 @@ class RedisStore:
 
     def __init__(self, settings: RedisSettings) -> None:
         self.keys = Keys(settings.namespace)
+        self._namespace, self._pointers = settings.namespace, PointerKeys(settings.namespace)
+        self._generation = 0
         self._link = Link(settings, load_library())
         self._layout: Layout | None = None
 
@@ -71,15 +81,47 @@ class RedisStore:
             positions.setdefault(group, []).append(i)
         return positions
 
-    async def open(self, layout: Layout) -> None:
+    async def open(self, layout: Layout, generation: int | None = None) -> None:
+        self._link.servers.forget()
         loaded = await self._link.libraries()
         if any(self._link.library.name not in names for names in loaded):
             await self._link.load()
+        chosen = await self.active_generation() if generation is None else generation
+        self._generation, self.keys = chosen, Keys(generation_namespace(self._namespace, chosen))
         key = self.keys.layout
         wanted = json.dumps(asdict(layout), sort_keys=True)
         await self._link.one(key, "SET", key, wanted, "NX")
         compare_layouts(await self._link.one(key, "GET", key), layout)
+        await self._link.one(self.keys.state_id, "SET", self.keys.state_id, secrets.token_hex(8), "NX")
         self._layout = layout
+
+    @property
+    def generation(self) -> int:
+        return self._generation
+
+    async def active_generation(self) -> int:
+        key = self._pointers.generation
+        return parse_generation(await self._link.one(key, "GET", key))
+
+    async def switch_generation(self, expected: int, to: int) -> bool:
+        answer = await self._link.run([self._call("switch_generation", [self._pointers.generation], expected, to)])
+        return bool(answer[0] == 1)
+
+    async def drop_generation(self, generation: int) -> int:
+        refuse_active(generation, await self.active_generation())
+        spared = {key.encode() for key in self._pointers}  # generation 0 shares its namespace with them
+        n_keys = 0
+        async for page in self._link.scan_primaries(Keys(generation_namespace(self._namespace, generation)).pattern, SCAN_COUNT):
+            by_tag: dict[bytes, list[bytes]] = {}
+            for key in page:
+                if key not in spared:
+                    by_tag.setdefault(key[: key.index(b"}") + 1], []).append(key)
+            n_keys += sum(await self._link.run([Command(tag.decode(), ("UNLINK", *keys)) for tag, keys in by_tag.items()]))
+        return n_keys
+
+    async def claim_rebuild(self, owner: str, hold_s: float) -> bool:
+        answer = await self._link.run([self._call("claim_rebuild", [self._pointers.rebuild], owner, round(hold_s * 1000))])
+        return bool(answer[0] == 1)
 
     async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
         keys = [self.keys.partition_watermark(partition) for partition in partitions]
@@ -92,12 +134,25 @@ class RedisStore:
         parsed = {int(partition): parse_watermark(stored) for partition, stored in answer.items()}
         return {partition: watermark for partition, watermark in parsed.items() if watermark is not None}
 
-    async def item_numbers(self, item_ids: Sequence[str]) -> list[int]:
+    async def state_id(self) -> str:
+        return (await self._link.one(self.keys.state_id, "GET", self.keys.state_id) or b"").decode()
+
+    async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
         keys, numbers = [self.keys.ids, self.keys.names], []
         for at in range(0, len(item_ids), IDS_PER_CALL):
-            answer = await self._link.run([self._call("number_items", keys, *item_ids[at : at + IDS_PER_CALL])])
+            answer = await self._link.run([self._call("number_items", keys, n_known, last_known, *item_ids[at : at + IDS_PER_CALL])])
+            if answer[0] is None:
+                raise Fenced("the numbering of items in Redis went back")
             numbers += answer[0]
         return numbers
+
+    async def restore_names(self, first: int, names: Sequence[str]) -> bool:
+        keys = [self.keys.ids, self.keys.names]
+        for at in range(0, len(names), IDS_PER_CALL):
+            answer = await self._link.run([self._call("restore_names", keys, first + at, *names[at : at + IDS_PER_CALL])])
+            if answer[0] != 1:
+                return False
+        return True
 
     async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
         key = self.keys.ids
@@ -145,14 +200,24 @@ class RedisStore:
         for commit in commits:
             appended, dropped = store_chunks(commit, self.layout.duplicate_chunk)
             chunk_keys = [self.keys.duplicates(commit.partition, chunk) for chunk in (*appended, *dropped)]
-            keys = [self.keys.partition_watermark(commit.partition), *self.keys.users(commit.partition, list(commit.rows)), *chunk_keys]
+            heads = [self.keys.partition_watermark(commit.partition), self.keys.owed(commit.partition)]
+            keys = [*heads, *self.keys.users(commit.partition, list(commit.rows)), *chunk_keys]
             head = (commit.topic_id, commit.expected_last, commit.new_last, len(commit.rows), len(appended))
-            commands.append(self._call("commit_users", keys, *head, *commit.rows.values(), *appended.values()))
+            commands.append(self._call("commit_users", keys, *head, *commit.rows.values(), *appended.values(), *commit.owed))
         results = []
         for commit, stored in zip(commits, await self._link.run(commands), strict=True):
             moved = Watermark(commit.topic_id, commit.new_last) if commit.new_last >= 0 else None
             results.append(CommitResult(commit.partition, stored is None, moved if stored is None else parse_watermark(stored)))
         return results
+
+    async def owed_lists(self, partition: int, at_most: int) -> list[str]:
+        key = self.keys.owed(partition)
+        return [user_id.decode() for user_id in await self._link.one(key, "SRANDMEMBER", key, at_most)]
+
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
+        keys = [self.keys.partition_watermark(partition), self.keys.owed(partition)]
+        answer = await self._link.run([self._call("settle_lists", keys, *made_from, *user_ids)])
+        return bool(answer[0] == 1)
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
         if not chunks:
@@ -266,6 +331,12 @@ class RedisStore:
             return []
         keys = [self.keys.profile(partition, user_id) for user_id in user_ids]
         return [strip_prefix(stored) for stored in await self._link.one(keys[0], "MGET", *keys)]
+
+    async def catalogue_read(self) -> str:
+        return (await self._link.one(self.keys.catalogue, "GET", self.keys.catalogue) or b"").decode()
+
+    async def note_catalogue(self, what: str) -> None:
+        await self._link.one(self.keys.catalogue, "SET", self.keys.catalogue, what)
 
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
         answer = await self._link.run([self._call("set_serving", [self.keys.models, self.keys.model_orders], kind, announcement, order)])
