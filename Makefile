@@ -10,7 +10,7 @@ STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-containers lint bench clean
+.PHONY: help setup demo test test-kafka test-cluster test-containers lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -33,6 +33,9 @@ test: setup ## unit, property, contract and integration tests on the embedded st
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
 	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/integration
+
+test-cluster: setup ## the integration lane on a Redis Cluster of three primaries
+	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration
 
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'

@@ -1,10 +1,12 @@
 """Fixtures shared by all lanes: one stack for the whole run, fresh topics and a fresh Redis namespace for every test.
 
 The broker is the embedded one; with RECSYS_TEST_KAFKA=home (`make test-kafka`) it is a real Apache Kafka from KAFKA_HOME.
+The state is in the embedded Valkey; with RECSYS_TEST_REDIS=cluster (`make test-cluster`) it is in a Redis Cluster of three primaries.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -18,6 +20,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from tests.kafka_home import KafkaHome
+from tests.redis_cluster import RedisCluster
 from workers.embedded import EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
 from workers.settings import Settings, load_settings
 from workers.topics import provision
@@ -27,6 +30,7 @@ hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=Non
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 TEST_PARTITIONS = 4
+KEPT_VARIABLES = ("RECSYS_TEST_KAFKA", "RECSYS_TEST_REDIS", "RECSYS_DATA")
 
 
 class TestStack:
@@ -34,8 +38,8 @@ class TestStack:
 
     __test__ = False
 
-    def __init__(self, embedded: EmbeddedStack, kafka: KafkaHome | None) -> None:
-        self.embedded, self.kafka = embedded, kafka
+    def __init__(self, embedded: EmbeddedStack, kafka: KafkaHome | None, cluster: RedisCluster | None = None) -> None:
+        self.embedded, self.kafka, self.cluster = embedded, kafka, cluster
 
     @property
     def folder(self) -> Path:
@@ -43,7 +47,7 @@ class TestStack:
 
     @property
     def redis_url(self) -> str:
-        return self.embedded.redis_url
+        return self.cluster.url if self.cluster is not None else self.embedded.redis_url
 
     @property
     def bootstrap_servers(self) -> str:
@@ -53,6 +57,8 @@ class TestStack:
         overrides = self.embedded.settings_overrides()
         if self.kafka is not None:
             overrides["kafka"] |= {"bootstrap_servers": self.kafka.bootstrap_servers, "idempotence": True, "fetch_max_wait_ms": 100}
+        if self.cluster is not None:
+            overrides["redis"] |= {"url": self.cluster.url, "cluster": True}
         return overrides
 
 
@@ -73,29 +79,31 @@ def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own RECSYS_… variables and recsys.toml change no test."""
-    for variable in [v for v in os.environ if v.startswith("RECSYS_") and v not in ("RECSYS_TEST_KAFKA", "RECSYS_DATA")]:
+    for variable in [v for v in os.environ if v.startswith("RECSYS_") and v not in KEPT_VARIABLES]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("RECSYS_CONFIG", os.devnull)
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
-    """Broker and Valkey for the whole run."""
+    """Broker and Redis for the whole run."""
     try:
         broker_binary(), valkey_binary()
     except Fatal as error:
         pytest.skip(str(error))
-    with EmbeddedStack(tmp_path_factory.mktemp("stack")) as embedded:
-        if os.environ.get("RECSYS_TEST_KAFKA") != "home":
-            yield TestStack(embedded, None)
-            return
-        home = os.environ.get("KAFKA_HOME")
-        if not home or not (Path(home) / "bin" / "kafka-server-start.sh").exists():
-            pytest.skip("KAFKA_HOME names no Apache Kafka")
-        if shutil.which("java") is None:
-            pytest.skip("Apache Kafka needs Java 17, and there is no java on the PATH")
-        with KafkaHome(Path(home).resolve(), tmp_path_factory.mktemp("kafka")) as kafka:
-            yield TestStack(embedded, kafka)
+    with contextlib.ExitStack() as running:
+        embedded = running.enter_context(EmbeddedStack(tmp_path_factory.mktemp("stack")))
+        cluster = kafka = None
+        if os.environ.get("RECSYS_TEST_REDIS") == "cluster":
+            cluster = running.enter_context(RedisCluster(tmp_path_factory.mktemp("cluster")))
+        if os.environ.get("RECSYS_TEST_KAFKA") == "home":
+            home = os.environ.get("KAFKA_HOME")
+            if not home or not (Path(home) / "bin" / "kafka-server-start.sh").exists():
+                pytest.skip("KAFKA_HOME names no Apache Kafka")
+            if shutil.which("java") is None:
+                pytest.skip("Apache Kafka needs Java 17, and there is no java on the PATH")
+            kafka = running.enter_context(KafkaHome(Path(home).resolve(), tmp_path_factory.mktemp("kafka")))
+        yield TestStack(embedded, kafka, cluster)
 
 
 @pytest.fixture
