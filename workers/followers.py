@@ -37,11 +37,13 @@ class CatalogueFollower:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._version = 0
+        self._version, self._resets = 0, 0
 
     async def follow(self) -> int:
         """Learn what changed since the last call; how many items. The caller holds the pipeline's lock."""
         pipeline = self._pipeline
+        if self._resets != pipeline.resets:
+            self._version, self._resets = 0, pipeline.resets
         version, numbers = await pipeline.store.changed_items(self._version)
         if numbers:
             await pipeline.index.catch_up()

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from workers.errors import Fatal, Fenced
 from workers.store.port import StateStore
 
 
 class ItemIndex:
-    """Both directions of the numbering. `names[number]` is the id; numbers are dense and never change."""
+    """Both directions of the numbering. `names[number]` is the id; numbers are dense and never change.
+
+    `n_used` is how many of them may be in rows that this worker has written.
+    """
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
         self.numbers: dict[str, int] = {}
         self.names: list[str] = []
+        self.n_used = 0
 
     def clear(self) -> None:
         """Forget everything: the numbering in Redis may have been lost."""
         self.numbers.clear()
         self.names.clear()
+        self.n_used = 0
 
     async def number(self, item_ids: Iterable[str]) -> None:
-        """Have a number for each of these ids; new ids get one."""
+        """Have a number for each of these ids; new ids get one. Raises Fenced when the store has lost numbers that are known here."""
         unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in self.numbers))
         if unknown:
-            newest = max(await self._store.item_numbers(unknown))
+            known = len(self.names)
+            newest = max(await self._store.item_numbers(unknown, known, self.names[-1] if known else ""))
             if newest >= len(self.names):
                 await self.catch_up()
 
@@ -34,6 +41,27 @@ class ItemIndex:
             if number == len(self.names):  # else another task caught up, or cleared, while this one waited
                 self.numbers[item_id] = number
                 self.names.append(item_id)
+
+    async def reconcile(self) -> bool:
+        """After a failover: see that the store still has every number that is known here, and put back what it lost; False when nothing
+        that this worker wrote depends on the difference, and the store's numbering should be learnt anew.
+
+        Raises: Fenced when another worker puts them back at the same time, Fatal when ids were numbered otherwise meanwhile.
+        """
+        stored = await self._store.item_names()
+        if stored[: len(self.names)] == self.names:
+            return True
+        same = next((n for n, (a, b) in enumerate(zip(stored, self.names, strict=False)) if a != b), min(len(stored), len(self.names)))
+        if same >= self.n_used:
+            return False
+        if same < len(stored):
+            raise Fatal(
+                "Redis lost item numbers that rows still use, and gave them to other items (a failover of one shard): "
+                "run `recsys state rebuild`, which makes the state anew from the log"
+            )
+        if not await self._store.restore_names(same, self.names[same:]):
+            raise Fenced("the numbering of items is being put back by another worker")
+        return True
 
     async def name(self, numbers: Sequence[int]) -> list[str]:
         """Ids of these numbers."""

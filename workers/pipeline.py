@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from workers.list_records import ListHead, encode_lists
 from workers.mirror import ItemMirror
 from workers.settings import Settings
 from workers.store import layout_of
-from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit
+from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,27 @@ class _Partition:
     duplicates: DuplicateWindow
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Lists of one partition that had been put off, as (key, record), and the watermark they were made from."""
+
+    records: list[tuple[bytes, bytes | None]]
+    made_from: Watermark
+
+    @property
+    def user_ids(self) -> list[str]:
+        return [key.decode() for key, _ in self.records]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Which state the caches are of: the servers' runs, the generation, and the id that an emptied namespace gets anew."""
+
+    run_ids: tuple[str, ...]
+    generation: int
+    state_id: str
+
+
 @dataclass(slots=True)
 class _Chosen:
     """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest
@@ -98,25 +119,43 @@ class Pipeline:
         self.store = store
         self.engine = Engine(engine_config(settings))
         self.index = ItemIndex(store)
-        self.mirror = ItemMirror(
-            store,
-            self.engine,
-            live_epochs=settings.state.live_epochs,
-            max_neighbours=settings.state.max_neighbours,
-            staleness_s=settings.stream.staleness_ms / 1000,
-        )
+        self.mirror = self._new_mirror()
+        self.resets = 0
+        """How often everything cached was dropped because the state is another one; followers start anew then."""
         self.ranks = ranks
         self.lock = asyncio.Lock()
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
         self._partitions: dict[int, _Partition] = {}
-        self._run_ids: tuple[str, ...] = ()
+        self._seen: _Seen | None = None
+
+    def _new_mirror(self) -> ItemMirror:
+        settings = self.settings
+        return ItemMirror(
+            self.store,
+            self.engine,
+            live_epochs=settings.state.live_epochs,
+            max_neighbours=settings.state.max_neighbours,
+            staleness_s=settings.stream.staleness_ms / 1000,
+        )
 
     async def open(self) -> None:
         """Prepare the store. Raises Fatal when the state was laid out with other settings."""
-        await self.store.open(layout_of(self.settings))
+        self._seen = await self._look()
         await self.index.catch_up()
         self.engine.ensure_items(len(self.index.names))
+
+    async def _look(self) -> _Seen:
+        await self.store.open(layout_of(self.settings))
+        run_ids = tuple(identity.run_id for identity in await self.store.server_identity())
+        return _Seen(run_ids, self.store.generation, await self.store.state_id())
+
+    async def check_current(self) -> None:
+        """Raises Fenced when the state is another one than the caches are of: a generation was switched, or Redis lost everything."""
+        seen = self._seen
+        assert seen is not None, "opened"
+        if await self.store.active_generation() != seen.generation or await self.store.state_id() != seen.state_id:
+            raise Fenced("another state is in Redis than before: reading it")
 
     # -- owning partitions ---------------------------------------------------------------------------------------------------------------
 
@@ -126,15 +165,15 @@ class Pipeline:
         Raises: Fatal when the state belongs to another topic of the same name.
         """
         wanted = list(partitions)
+        await self._reopen()
         self.release(wanted)
-        await self._drop_caches_after_failover()
         for partition, watermark in (await self.store.watermarks(wanted)).items():
             if watermark is not None and watermark.topic_id != topic_id:
                 raise Fatal(
                     f"the state in Redis follows another topic named {self.settings.topics.events}: it was deleted and made again; "
                     "set redis.namespace to a new one, or drop the state"
                 )
-            last = -1 if watermark is None else watermark.last_applied_offset
+            last = _last(watermark)
             window = DuplicateWindow(self.settings.state.duplicate_chunk)
             chunk = window.chunk(max(last, 0))
             chunks = [c for c in (chunk - 1, chunk) if c >= 0]
@@ -153,20 +192,39 @@ class Pipeline:
         if prefixes:
             self.engine.users.forget([key for key in self.engine.users if key.startswith(prefixes)])
 
-    async def _drop_caches_after_failover(self) -> None:
-        """A restarted or failed-over server may have lost writes that the mirror took for granted."""
-        run_ids = tuple(identity.run_id for identity in await self.store.server_identity())
-        if self._run_ids and run_ids != self._run_ids:
+    async def _reopen(self) -> None:
+        """A restarted, emptied or failed-over server may have lost writes that the caches took for granted."""
+        before, now = self._seen, await self._look()
+        marks = await self.store.watermarks(list(self._partitions))
+        went_back = any(_last(marks[p]) < owned.last_applied_offset for p, owned in self._partitions.items())
+        if before is not None and ((before.generation, before.state_id) != (now.generation, now.state_id) or went_back):
+            log.warning("the state in Redis is another one or went back: reading all of it again")
+            await self._reset()
+        elif not await self.index.reconcile() or (before is not None and before.run_ids != now.run_ids):
             log.warning("Redis was restarted or failed over: reading the item state again")
-            self.index.clear()
-            await self.index.catch_up()
-            self.mirror.clear()
-        self._run_ids = run_ids
+            await self._reset()
+        self._seen = now
+
+    async def _reset(self) -> None:
+        """Drop every cache, and lay the serving models over the numbering as it is now."""
+        models, newest_s = self.engine.models, self.mirror.newest_s
+        self.index.clear()
+        await self.index.catch_up()
+        self.engine = Engine(engine_config(self.settings))
+        self.mirror = self._new_mirror()
+        self.mirror.newest_s = newest_s
+        self.resets += 1
+        for kind, serving in models.items():
+            await self.index.number(serving.model.item_ids)
+            self.engine.ensure_items(len(self.index.names))
+            self.engine.serve(kind, serving.version, serving.model, self.index.numbers)
+        self.engine.ensure_items(len(self.index.names))
 
     # -- one batch -----------------------------------------------------------------------------------------------------------------------
 
-    async def process(self, batch: Mapping[int, Sequence[SourceRecord]]) -> Outcome:
-        """Apply one micro-batch and make the lists of the users it touched.
+    async def process(self, batch: Mapping[int, Sequence[SourceRecord]], *, put_off_lists: bool = False) -> Outcome:
+        """Apply one micro-batch and make the lists of the users it touched; or note in the same atomic step that they are owed
+        (`owed_lists`).
 
         Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
         """
@@ -176,7 +234,7 @@ class Pipeline:
         stream = self.settings.stream
         decoded = decode_events(
             [(record.key, record.value) for _, record in flat],
-            now_ms=now_ms,
+            record_ts_ms=[record.source_timestamp_ms for _, record in flat],
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
@@ -189,12 +247,15 @@ class Pipeline:
             for p, records in batch.items()
             if records and (owned := self._partitions[p]).last_applied_offset < records[-1].source_offset
         ]
+        n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         vectors: dict[str, F32] | None = None
         if chosen.newest_s:
             await self.mirror.advance(chosen.newest_s)
         if ranges:
-            vectors = await self._apply(ranges, chosen, watch)
+            vectors = await self._apply(ranges, chosen, watch, put_off_lists and self.ranks)
+        if put_off_lists:
+            chosen, vectors = _without_new(chosen), None
         if chosen.heads and self.ranks:
             lists = await self._rank(chosen, vectors, now_ms, watch)
         self.engine.users.shrink(stream.user_cache)
@@ -203,7 +264,7 @@ class Pipeline:
             dead_letters,
             {p: records[-1].source_offset + 1 for p, records in batch.items() if records},
             len(flat),
-            0 if chosen.interactions is None else len(chosen.interactions),
+            n_new,
             chosen.n_duplicates,
             watch.seconds,
         )
@@ -312,16 +373,21 @@ class Pipeline:
         if int(self.engine.users.items[slots].max(initial=0)) >= self.engine.n_items:  # items that another worker numbered
             await self.index.catch_up()
             self.engine.ensure_items(len(self.index.names))
+            if int(self.engine.users.items[slots].max(initial=0)) >= len(self.index.names):
+                raise Fatal(
+                    "histories in Redis hold items whose numbers are lost (a failover of one shard): "
+                    "run `recsys state rebuild`, which makes the state anew from the log"
+                )
 
     async def _check_ownership(self, partitions: Iterable[int]) -> None:
         """Raises Fenced when another worker has moved a watermark since this one owns the partition."""
         for partition, watermark in (await self.store.watermarks(list(partitions))).items():
-            if (-1 if watermark is None else watermark.last_applied_offset) != self._partitions[partition].last_applied_offset:
+            if _last(watermark) != self._partitions[partition].last_applied_offset:
                 raise Fenced(f"partition {partition}: another worker moved the watermark")
 
     # -- writing -------------------------------------------------------------------------------------------------------------------------
 
-    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch) -> dict[str, F32] | None:
+    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch, owes: bool) -> dict[str, F32] | None:
         """Item groups first, all of them; then the users, whose watermark says that everything up to it is done.
 
         The vectors of the batch's users, by model kind; None when no user changed.
@@ -332,6 +398,7 @@ class Pipeline:
         if batch is not None:
             derived = engine.derive(batch)
             deltas = derived.deltas(engine.config)
+            self.index.n_used = max(self.index.n_used, int(batch.items.max()) + 1)
         watch.lap("derive")
         writing = asyncio.ensure_future(self._apply_items(ranges, derived, deltas))
         try:
@@ -348,7 +415,7 @@ class Pipeline:
             writing.cancel()
             raise
         watch.lap("apply")
-        await self._commit_users(ranges, chosen, embeddings)
+        await self._commit_users(ranges, chosen, embeddings, owes)
         watch.lap("commit")
         return vectors
 
@@ -375,8 +442,7 @@ class Pipeline:
             await self._explain_gap(ranges, group)
         for cut in ranges:
             watermark = result.watermarks.get(cut.partition)
-            last = -1 if watermark is None else watermark.last_applied_offset
-            first = max(cut.first, last + 1)
+            first = max(cut.first, _last(watermark) + 1)
             if first > cut.last:
                 continue
             part = GroupDelta(())
@@ -393,14 +459,14 @@ class Pipeline:
         now = await self.store.watermarks([r.partition for r in ranges])
         for cut in ranges:
             watermark = now[cut.partition]
-            if (-1 if watermark is None else watermark.last_applied_offset) != cut.base:
+            if _last(watermark) != cut.base:
                 raise Fenced(f"partition {cut.partition}: the state in Redis went back; replaying from its watermark")
         raise Fatal(
             f"item group {group} in Redis lost state that its users still have (a failover of one shard): "
-            "set redis.namespace to a new one, and the log is applied from its start"
+            "run `recsys state rebuild`, which makes the state anew from the log"
         )
 
-    async def _commit_users(self, ranges: Sequence[Range], chosen: _Chosen, embeddings: Sequence[Sequence[bytes]]) -> None:
+    async def _commit_users(self, ranges: Sequence[Range], chosen: _Chosen, embeddings: Sequence[Sequence[bytes]], owes: bool) -> None:
         by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
         if chosen.interactions is not None:
             packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
@@ -415,6 +481,7 @@ class Pipeline:
                 cut.last,
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.hashes.get(cut.partition, {}).items()},
+                list(by_partition[cut.partition]) if owes else (),
             )
             for cut in ranges
         ]
@@ -438,6 +505,26 @@ class Pipeline:
             lists.setdefault(head.partition, []).append((head.user_id.encode(), record))
         watch.lap("records")
         return lists
+
+    async def owed_lists(self, partition: int, at_most: int) -> Owed | None:
+        """Lists of some users whose list was put off, made from the state as it is; None when none is owed. Once they are published,
+        `store.settle_lists`.
+
+        Raises: Transient, Fenced.
+        """
+        owned = self._partitions[partition]
+        user_ids = await self.store.owed_lists(partition, at_most)
+        if not user_ids:
+            return None
+        keys = [f"{partition}:{user_id}" for user_id in user_ids]
+        heads = [(user_id, partition, owned.last_applied_offset, "") for user_id in user_ids]
+        await self._hold_users(keys, heads)
+        slots = np.array([self._slot(key) for key in keys], np.int64)
+        made = [ListHead(user_id, partition, owned.last_applied_offset, None) for user_id in user_ids]
+        records = await self.list_records(slots, made, int(self._wall_clock() * 1000))
+        self.engine.users.shrink(self.settings.stream.user_cache)
+        published: list[tuple[bytes, bytes | None]] = [(u.encode(), record) for u, record in zip(user_ids, records, strict=True)]
+        return Owed(published, Watermark(owned.topic_id, owned.last_applied_offset))
 
     async def list_records(
         self,
@@ -476,6 +563,18 @@ class Pipeline:
         if not self.settings.lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+
+def _last(watermark: Watermark | None) -> int:
+    """Last applied offset, −1 where nothing was applied."""
+    return -1 if watermark is None else watermark.last_applied_offset
+
+
+def _without_new(chosen: _Chosen) -> _Chosen:
+    """Only the users whose events were applied before: their list may be missing, and nothing says so but the replay."""
+    new = set(chosen.new_users)
+    kept = [i for i, key in enumerate(chosen.user_keys) if key not in new]
+    return replace(chosen, user_keys=[chosen.user_keys[i] for i in kept], heads=[chosen.heads[i] for i in kept], new_users=[])
 
 
 class _Stopwatch:

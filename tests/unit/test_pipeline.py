@@ -183,7 +183,7 @@ async def test_item_groups_that_lost_state_are_refused_with_the_remedy() -> None
     pipeline = await ready(store)
     await pipeline.process({0: records_of([play("u0", "i0", 1)])})
     store._group_watermarks[1].clear()
-    with pytest.raises(Fatal, match=r"item group 1 .* lost state .* set redis\.namespace"):
+    with pytest.raises(Fatal, match=r"item group 1 .* lost state .* run `recsys state rebuild`"):
         await pipeline.process({0: records_of([play("u0", "i1", 2)], 1)})
 
 
