@@ -257,9 +257,9 @@ async def _only_decode(settings: Settings, n_events: int) -> Rate:
     try:
         while done < n_events:
             polled = await consumer.getmany(timeout_ms=1000, max_records=settings.stream.batch_max_events)
-            now_ms = int(time.time() * 1000)
             for records in polled.values():
-                done += len(decode_events([(r.key, r.value) for r in records], now_ms=now_ms, future_skew_ms=300_000))
+                times = [r.timestamp for r in records]
+                done += len(decode_events([(r.key, r.value) for r in records], record_ts_ms=times, future_skew_ms=300_000))
             if not started and done:
                 started, first = time.monotonic(), done
     finally:

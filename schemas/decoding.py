@@ -61,9 +61,17 @@ class DecodedEvents:
 
 
 def decode_event(
-    value: bytes | None, key: bytes | None, *, now_ms: int, future_skew_ms: int, max_bytes: int = limits.EVENT_MAX_BYTES
+    value: bytes | None, key: bytes | None, *, record_ts_ms: int, future_skew_ms: int, max_bytes: int = limits.EVENT_MAX_BYTES
 ) -> Event:
-    """One event. Raises Poison if it, its key or its time (more than `future_skew_ms` after `now_ms`) is refused."""
+    """One event. Raises Poison if it, its key or its time (more than `future_skew_ms` after `record_ts_ms`) is refused.
+
+    `record_ts_ms` is the timestamp of the Kafka record, −1 if it has none: then the time is not checked. No clock is read, so that the
+    same record is refused today, in a replay and in a rebuild months later, or never.
+    """
+    return _event(value, key, record_ts_ms, future_skew_ms, max_bytes)
+
+
+def _event(value: bytes | None, key: bytes | None, record_ts_ms: int, future_skew_ms: int, max_bytes: int) -> Event:
     if value is None:
         raise Poison("record", "record: got null; send an event, this topic knows no tombstones", "null_value")
     _check_bytes(value, max_bytes)
@@ -72,10 +80,10 @@ def decode_event(
     event = _validated(Event, _validate_event, value)
     if event.user_id.encode() != key:
         raise Poison("key", "key: differs from user_id; send the same user id as the Kafka key, in UTF-8", "key_mismatch")
-    if event.event_ts_ms > now_ms + future_skew_ms:
+    if 0 <= record_ts_ms < event.event_ts_ms - future_skew_ms:
         raise Poison(
             "event_ts_ms",
-            f"event_ts_ms: got a time more than {future_skew_ms} ms ahead of the reader's clock; "
+            f"event_ts_ms: got a time more than {future_skew_ms} ms ahead of the Kafka record's timestamp; "
             "send Unix time in milliseconds, and check the clock",
             "future_timestamp",
         )
@@ -83,17 +91,24 @@ def decode_event(
 
 
 def decode_events(
-    records: Sequence[tuple[bytes | None, bytes | None]], *, now_ms: int, future_skew_ms: int, max_bytes: int = limits.EVENT_MAX_BYTES
+    records: Sequence[tuple[bytes | None, bytes | None]],
+    *,
+    record_ts_ms: Sequence[int],
+    future_skew_ms: int,
+    max_bytes: int = limits.EVENT_MAX_BYTES,
 ) -> DecodedEvents:
-    """A batch of (key, value) records as columns; a refused record becomes a Poison and touches no other."""
+    """A batch of (key, value) records as columns; a refused record becomes a Poison and touches no other.
+
+    `record_ts_ms[i]` is the timestamp of record *i*, as in `decode_event`. Raises ValueError if there are more or fewer than records.
+    """
     decoded = DecodedEvents()
     # Bound once: eight attribute look-ups a record are a tenth of the time.
     add_index, add_event_id, add_user_id = decoded.index.append, decoded.event_ids.append, decoded.user_ids.append
     add_item_id, add_type, add_value = decoded.item_ids.append, decoded.types.append, decoded.values.append
     add_ts, add_list_id, add_position = decoded.event_ts_ms.append, decoded.list_ids.append, decoded.positions.append
-    for position, (key, value) in enumerate(records):
+    for position, ((key, value), ts_ms) in enumerate(zip(records, record_ts_ms, strict=True)):
         try:
-            event = decode_event(value, key, now_ms=now_ms, future_skew_ms=future_skew_ms, max_bytes=max_bytes)
+            event = _event(value, key, ts_ms, future_skew_ms, max_bytes)
         except Poison as poison:
             # Without the traceback, whose frames would keep every refused record alive as long as the batch.
             decoded.poisons.append((position, poison.with_traceback(None)))

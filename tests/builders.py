@@ -54,7 +54,9 @@ def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Sour
     future = value_of(Fact("u0", "i0", "future", "play", None, NOW_S * 1000 + DAY_MS))
     broken = (b"{", b"", b'{"event_id": 1}', b"\xff\xfe", future)
     return [
-        SourceRecord(at, b"u0", broken[at % len(broken)]) if fact is None else SourceRecord(at, fact.user_id.encode(), value_of(fact))
+        SourceRecord(at, b"u0", broken[at % len(broken)], NOW_S * 1000)
+        if fact is None
+        else SourceRecord(at, fact.user_id.encode(), value_of(fact), NOW_S * 1000)
         for at, fact in enumerate(facts, first_offset)
     ]
 

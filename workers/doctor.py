@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,7 @@ State = Literal["ok", "warning", "wrong"]
 DISTRIBUTION = "recsys-stream"
 MIN_REDIS = (7, 0)  # functions; Valkey counts from 7.2
 MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
+MAX_AHEAD_MS = 86_400_000  # how far ahead producers may stamp records; Kafka 4 lets them by an hour, older ones for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
         else:
             what, _, remedy = state.problem.partition(": ")
             findings.append(Finding(f"topic {state.spec.role}", "wrong", what, remedy))
+    if any(state.spec.role == "events" and state.partitions is not None for state in states):
+        findings += _event_clock(settings)
     if all(state.problem is None for state in states):
         try:
             lag = sum(group_lag(settings, settings.stream.group_id, settings.topics.events).values())
@@ -109,6 +112,34 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
             late = lag > MAX_LAG
             findings.append(Finding("lag", "warning" if late else "ok", text, "start more stream workers" if late else ""))
     return {state.spec.name: state.topic_id for state in states if state.topic_id is not None}, findings
+
+
+def _event_clock(settings: Settings) -> Iterator[Finding]:
+    """Whose clock stamps the records of the events topic, which event times are judged against."""
+    from workers.topics import topic_configs
+
+    try:
+        configs = topic_configs(settings, settings.topics.events)
+    except WorkerError as error:
+        failed = _failed("event clock", error)
+        yield Finding(failed.name, "warning", failed.text, failed.remedy)
+        return
+    yield from event_clock(settings.topics.events, configs)
+
+
+def event_clock(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
+    """What the settings of the events topic say about its clock; nothing where the broker does not tell them."""
+    kind = configs.get("message.timestamp.type")
+    if kind == "LogAppendTime":
+        yield Finding("event clock", "ok", "the broker stamps events")
+    elif kind is not None:
+        ahead_ms = configs.get("message.timestamp.after.max.ms", "")
+        if ahead_ms.isdecimal() and int(ahead_ms) <= MAX_AHEAD_MS:
+            yield Finding("event clock", "ok", f"producers stamp events, at most {int(ahead_ms) / 1000:,.0f} s ahead")
+        else:
+            text = f"producers stamp the records of {topic} ({kind}): one with a wrong clock moves event time for all"
+            remedy = "set message.timestamp.type=LogAppendTime on it, or message.timestamp.after.max.ms to at most a day"
+            yield Finding("event clock", "warning", text, remedy)
 
 
 async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:

@@ -119,7 +119,7 @@ class StreamSettings(Section):
     publish_lists: bool = True
     """Off: keep the state only, for a backfill."""
     future_skew_s: Annotated[int, Field(ge=0)] = 300
-    """An event further than this in the future is a dead letter."""
+    """An event whose time is further than this after its Kafka record's timestamp is a dead letter; no other clock is asked."""
     max_record_bytes: Positive = 65_536
     user_cache: Positive = 50_000
     """Users whose rows a worker keeps decoded."""

@@ -59,8 +59,9 @@ class LogTail:
         consumer = AIOKafkaConsumer(**aiokafka_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
         await consumer.start()
         self._consumer = consumer
-        ends = await asyncio.to_thread(self._log.next_offsets)
         starts = {partition: offset for (_, partition), offset in (await asyncio.to_thread(start_offsets, self._settings, [topic])).items()}
+        await asyncio.to_thread(self._log.bridge, starts)
+        ends = await asyncio.to_thread(self._log.next_offsets)
         for partition, start in starts.items():
             first = ends.get(partition, start)
             self._pending[partition] = _Pending(first, first)
@@ -89,7 +90,7 @@ class LogTail:
             raise Fatal("the events topic gave offsets below the end of the log; move trainer.log_url away to start a new log")
         decoded = decode_events(
             [(record.key, record.value) for record in records],
-            now_ms=int(time.time() * 1000),
+            record_ts_ms=[-1 if record.timestamp is None else record.timestamp for record in records],
             future_skew_ms=self._settings.stream.future_skew_s * 1000,
             max_bytes=self._settings.stream.max_record_bytes,
         )

@@ -21,6 +21,12 @@ DAY_MS = 86_400_000
 EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
 SEGMENT_MS = 7 * DAY_MS  # a compacted topic is cleaned only in closed segments
+EVENTS_CONFIGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(EVENTS_RETENTION_MS),
+    # Event times are judged against the record's timestamp. The broker's clock, since a producer's wrong clock would move both.
+    "message.timestamp.type": "LogAppendTime",
+}
 COORDINATOR_TIMEOUT_S = 15.0  # the first group of a new cluster waits for the topic that its offsets are kept in
 
 log = logging.getLogger(__name__)
@@ -67,7 +73,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     """The six topics. Events, users and recommendations share keys, so they share partitions; announcements of models are one line."""
     topics = settings.topics
     return [
-        TopicSpec("events", topics.events, topics.partitions, True, {"cleanup.policy": "delete", "retention.ms": str(EVENTS_RETENTION_MS)}),
+        TopicSpec("events", topics.events, topics.partitions, True, dict(EVENTS_CONFIGS)),
         TopicSpec("items", topics.items, topics.partitions, False, _compacted()),
         TopicSpec("users", topics.users, topics.partitions, True, _compacted()),
         TopicSpec("recommendations", topics.recommendations, topics.partitions, True, _compacted(**{"min.cleanable.dirty.ratio": "0.3"})),
@@ -179,6 +185,20 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
         if state.problem is not None:
             raise Fatal(state.problem)
     return states
+
+
+def topic_configs(settings: Settings, topic: str) -> dict[str, str]:
+    """The settings of one topic as the broker tells them, its defaults included; empty where it tells none.
+
+    Raises: Transient when no broker answers, Fatal when this principal may not read them.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    with admin_client(settings) as admin:
+        # all of them: Tansu 0.6 hangs up when it is asked for settings by name
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
+    configs = found.get("topic", {}).get(topic, {})
+    return {name: str(config["value"]) for name, config in configs.items() if config.get("value") is not None}
 
 
 def topic_ids(settings: Settings) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_events_publish_sends_every_good_row_and_names_every_bad_line(
     assert (report["published"], report["bad"], report["bad_rows"][0]["line"]) == (2, 1, 3)
     assert f"{file}:3: value" in run.stderr
     records = everything(settings, settings.topics.events)
-    events = [decode_event(r.value, r.key, now_ms=1_800_000_000_000, future_skew_ms=0) for r in records]
+    events = [decode_event(r.value, r.key, record_ts_ms=r.timestamp, future_skew_ms=300_000) for r in records]
     assert sorted((e.user_id, e.item_id, e.value) for e in events) == [("1", "10", 5.0), ("3", "12", 4.0)]
 
 
@@ -119,7 +119,7 @@ def test_the_doctor_finds_nothing_on_a_sound_system_and_names_what_is_wrong(sett
     well = recsys(worker_env, "doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(well.stdout)}
     assert well.returncode == 0, well.stdout
-    assert {"python", "kafka", "redis", "topic events", "functions", "state"} <= set(findings)
+    assert {"python", "kafka", "redis", "topic events", "event clock", "functions", "state"} <= set(findings)
     ill = recsys(
         {**worker_env, "RECSYS_TOPICS__PARTITIONS": "3", "RECSYS_REDIS__URL": f"redis://{HOST}:{free_port()}/0"}, "doctor", "--json"
     )

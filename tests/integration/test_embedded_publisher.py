@@ -42,8 +42,7 @@ def test_published_events_arrive_valid_in_order_and_in_the_user_s_partition(sett
     records = everything(settings, settings.topics.events)
     assert len(records) == 501
     assert all(r.partition == partition_for(r.key, 4) for r in records)
-    now_ms = max(event.event_ts_ms for event in sent)
-    decoded = [decode_event(r.value, r.key, now_ms=now_ms, future_skew_ms=60_000) for r in records]
+    decoded = [decode_event(r.value, r.key, record_ts_ms=r.timestamp, future_skew_ms=60_000) for r in records]
     for user in {event.user_id for event in sent}:
         assert [e for e in decoded if e.user_id == user] == [e for e in sent if e.user_id == user]
 

@@ -101,12 +101,12 @@ def test_only_poison_escapes_from_any_decoder(value: bytes | None, key: bytes | 
 
 @given(records=st.lists(st.tuples(keys, raws), max_size=6))
 def test_a_batch_accepts_exactly_what_is_accepted_one_by_one(records: list[Record]) -> None:
-    batch = decode_events(records, now_ms=NOW_MS, future_skew_ms=0)
+    batch = decode_events(records, record_ts_ms=[NOW_MS] * len(records), future_skew_ms=0)
     good: list[tuple[int, Event]] = []
     bad: list[tuple[int, str, str]] = []
     for position, (key, value) in enumerate(records):
         try:
-            good.append((position, decode_event(value, key, now_ms=NOW_MS, future_skew_ms=0)))
+            good.append((position, decode_event(value, key, record_ts_ms=NOW_MS, future_skew_ms=0)))
         except Poison as poison:
             bad.append((position, poison.kind, poison.reason))
     assert batch.index == [position for position, _ in good]
@@ -116,7 +116,7 @@ def test_a_batch_accepts_exactly_what_is_accepted_one_by_one(records: list[Recor
 
 @given(event=events)
 def test_a_valid_event_reads_back_equal(event: Event) -> None:
-    assert decode_event(encode(event), key_of(event), now_ms=NOW_MS, future_skew_ms=0) == event
+    assert decode_event(encode(event), key_of(event), record_ts_ms=NOW_MS, future_skew_ms=0) == event
 
 
 @given(item=items)
@@ -129,7 +129,7 @@ def test_a_batch_with_poisons_yields_exactly_the_good_ones(good: list[Event], ba
     entries: list[tuple[Event | None, Record]] = [(event, (key_of(event), encode(event))) for event in good]
     entries += [(None, (b"u", value)) for value in bad]
     order.shuffle(entries)
-    batch = decode_events([record for _, record in entries], now_ms=NOW_MS, future_skew_ms=0)
+    batch = decode_events([record for _, record in entries], record_ts_ms=[NOW_MS] * len(entries), future_skew_ms=0)
     kept = [(position, event) for position, (event, _) in enumerate(entries) if event is not None]
     assert batch.index == [position for position, _ in kept]
     columns = zip(

@@ -42,7 +42,7 @@ def with_text(text: str) -> bytes:
 
 
 def read(value: bytes | None, key: bytes | None = b"u1", max_bytes: int = limits.EVENT_MAX_BYTES) -> Event:
-    return decode_event(value, key, now_ms=NOW_MS, future_skew_ms=1_000, max_bytes=max_bytes)
+    return decode_event(value, key, record_ts_ms=NOW_MS, future_skew_ms=1_000, max_bytes=max_bytes)
 
 
 def poison(value: bytes | None, key: bytes | None = b"u1") -> Poison:
@@ -161,7 +161,7 @@ def test_columns_hold_exactly_the_good_events_and_poisons_the_others() -> None:
     records: list[tuple[bytes | None, bytes | None]] = []
     for value in bad:
         records += [(b"u1", value), (b"user-42", encode(EVENT)), (b"u1", raw())]
-    batch = decode_events(records, now_ms=NOW_MS, future_skew_ms=1_000)
+    batch = decode_events(records, record_ts_ms=[NOW_MS] * len(records), future_skew_ms=1_000)
     assert len(batch) == 2 * len(bad)
     assert batch.index == [position for position in range(len(records)) if position % 3]
     assert [position for position, _ in batch.poisons] == list(range(0, len(records), 3))
@@ -177,14 +177,27 @@ def test_columns_hold_exactly_the_good_events_and_poisons_the_others() -> None:
     assert batch.positions[:2] == [3, None]
 
 
+@pytest.mark.parametrize(
+    ("record_ts_ms", "refused"), [(NOW_MS - 1_001, True), (NOW_MS - 1_000, False), (NOW_MS + 10**12, False), (0, True), (-1, False)]
+)
+def test_the_time_of_an_event_is_judged_by_its_record_s_timestamp_and_no_clock(record_ts_ms: int, refused: bool) -> None:
+    batch = decode_events([(b"u1", raw())], record_ts_ms=[record_ts_ms], future_skew_ms=1_000)
+    assert [poison.kind for _, poison in batch.poisons] == ["future_timestamp"] * refused
+
+
+def test_a_batch_needs_one_timestamp_for_each_record() -> None:
+    with pytest.raises(ValueError):
+        decode_events([(b"u1", raw())] * 2, record_ts_ms=[NOW_MS], future_skew_ms=1_000)
+
+
 def test_two_broken_records_do_not_mend_each_other() -> None:
     whole = raw()
-    batch = decode_events([(b"u1", whole[:40]), (b"u1", whole[40:])], now_ms=NOW_MS, future_skew_ms=0)
+    batch = decode_events([(b"u1", whole[:40]), (b"u1", whole[40:])], record_ts_ms=[NOW_MS] * 2, future_skew_ms=0)
     assert (len(batch), [kind.kind for _, kind in batch.poisons]) == (0, ["not_json", "not_json"])
 
 
 def test_an_empty_batch_is_empty() -> None:
-    assert len(decode_events([], now_ms=NOW_MS, future_skew_ms=0)) == 0
+    assert len(decode_events([], record_ts_ms=[], future_skew_ms=0)) == 0
 
 
 def test_the_other_topics_read_back_and_take_a_null_value_as_a_tombstone() -> None:
