@@ -20,6 +20,8 @@ from workers.store.functions import Library
 Argument = str | bytes | int
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not take a connection within this is away; longer waits are the caller's backoff."""
+MAX_REDIRECTIONS = 3
+"""A slot that moved from where it was thought to be and is moving on already takes two."""
 _CAUGHT = (
     failures.ConnectionError,
     failures.TimeoutError,
@@ -203,24 +205,54 @@ class Link:
         if not commands:
             return []
         try:
-            pipeline = self._client.pipeline(transaction=False)
             if self.cluster:
                 await self._client.initialize()
-                for key, args in commands:
-                    # naming the node spares a COMMAND GETKEYS that would carry the whole call a second time
-                    pipeline.execute_command(*args, target_nodes=self._client.get_node_from_key(key))
-            else:
-                for _, args in commands:
-                    pipeline.execute_command(*args)
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
-            return results
+                results = await self._send([(self._client.get_node_from_key(key), args) for key, args in commands])
+                return await self._follow(commands, results)
+            pipeline = self._client.pipeline(transaction=False)
+            for _, args in commands:
+                pipeline.execute_command(*args)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            return answers
         except _CAUGHT as error:
             await self._forget_topology(error)
             raise translate(error, cluster=self.cluster) from None
 
+    async def _send(self, placed: Sequence[tuple[Any, tuple[Argument, ...]]]) -> list[Any]:
+        """Commands to the nodes named, those of one node in order on one connection; answers and redirections as they come."""
+        pipeline = self._client.pipeline(transaction=False)
+        for node, args in placed:
+            # naming the node spares a COMMAND GETKEYS that would carry the whole call a second time
+            pipeline.execute_command(*args, target_nodes=node)
+        results: list[Any] = await pipeline.execute(raise_on_error=False, allow_redirections=False)
+        return results
+
+    async def _follow(self, commands: Sequence[Command], results: list[Any]) -> list[Any]:
+        """Send redirected commands again, to the node that the answer names. redis-py's own way may put ASKING on one connection of its
+        pool and the command on another. TRYAGAIN stays: until a slot has moved, no node has all keys of such a call."""
+        for _ in range(MAX_REDIRECTIONS):
+            placed: list[tuple[Any, tuple[Argument, ...]]] = []
+            asked: dict[int, int] = {}
+            for i, error in enumerate(results):
+                node = self._client.get_node(error.host, error.port) if isinstance(error, failures.AskError) else None
+                if node is None:  # an answer; or a node that is new to us: the topology is read again with the next call
+                    continue
+                if isinstance(error, failures.MovedError):  # a kind of AskError
+                    await self._client.nodes_manager.move_slot(error)
+                else:
+                    placed.append((node, ("ASKING",)))
+                asked[i] = len(placed)
+                placed.append((node, commands[i].args))
+            if not placed:
+                break
+            answers = await self._send(placed)
+            for i, at in asked.items():
+                results[i] = answers[at]
+        return results
+
     async def _forget_topology(self, error: BaseException) -> None:
         """After a failure that may mean another node serves a slot now, the next call asks the cluster again."""
-        moved = (failures.ReadOnlyError, failures.ClusterDownError, failures.MovedError)
+        moved = (failures.ReadOnlyError, failures.ClusterDownError, failures.AskError)
         if self.cluster and (isinstance(error, moved) or not isinstance(error, failures.ResponseError)):
             await self._client.aclose()
 
@@ -237,13 +269,38 @@ class Link:
             raise translate(error, cluster=self.cluster) from None
 
     async def scan(self, key: str, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
-        """Keys by pattern on the node that serves `key`, a page at a time."""
-        cursor = 0
+        """Keys by pattern on the node that serves `key`, a page at a time.
+
+        `key` itself must not exist: SCAN is never redirected, and only asked for a missing key does a node say that it is giving the slot
+        away. Raises Transient then: what was scanned is not all.
+        """
+        cursor: Any = 0
+        node = await self._node_of(key) if self.cluster else None
         while True:
-            cursor, page = await self.one(key, "SCAN", cursor, "MATCH", pattern, "COUNT", count)
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+            cursor, page = await self.one(key, *command) if node is None else await self._asked_there(node, key, command)
             yield page
             if cursor == 0:
                 return
+
+    async def _node_of(self, key: str) -> Any:
+        try:
+            await self._client.initialize()
+            return self._client.get_node_from_key(key)
+        except _CAUGHT as error:
+            await self._forget_topology(error)
+            raise translate(error, cluster=True) from None
+
+    async def _asked_there(self, node: Any, missing_key: str, command: tuple[Argument, ...]) -> Any:
+        """A command without a key on a node that has the whole slot of a key. Raises Transient when it has not."""
+        try:
+            for result in (results := await self._send([(node, ("EXISTS", missing_key)), (node, command)])):
+                if isinstance(result, BaseException):
+                    raise result
+            return results[1]
+        except _CAUGHT as error:
+            await self._forget_topology(error)
+            raise translate(error, cluster=True) from None
 
     async def scan_primaries(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
         """Keys by pattern on every primary, a page at a time."""
