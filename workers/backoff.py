@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiokafka.errors import KafkaError
 
-from workers.errors import Transient
+from workers.errors import Fenced, Transient
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class Backoff:
 
 
 async def patiently(step: Callable[[], Awaitable[object]], *, gives_up: Callable[[Exception], bool] = lambda error: False) -> None:
-    """Repeat a step until it succeeds. Raises what is neither Transient nor a Kafka error, and those where `gives_up` says so."""
+    """Repeat a step until it succeeds. Raises what is neither Transient, Fenced nor a Kafka error, and those where `gives_up` says so."""
     backoff = Backoff()
     while True:
         try:
             await step()
             return
-        except (Transient, KafkaError) as error:
+        except (Transient, Fenced, KafkaError) as error:
             if gives_up(error):
                 raise
             wait_s = backoff.next_s()

@@ -6,6 +6,8 @@ lists again."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -15,16 +17,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListen
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
-from schemas.decoding import encode, key_of
 from workers.backoff import Backoff, patiently
 from workers.errors import Fatal, Fenced, Transient
 from workers.followers import CatalogueFollower, ModelFollower
 from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
-from workers.list_publisher import ListPublisher
+from workers.list_publisher import ListPublisher, publish_dead_letters
+from workers.metrics import StreamMetrics
 from workers.pipeline import Outcome, Pipeline, SourceRecord
 from workers.settings import Settings
-from workers.topics import end_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,15 @@ PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes o
 LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 COMPACT_S = 0.05
+LOOK_S = 0.25
+OWED_AT_ONCE = 256
+"""Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
+METADATA_MAX_AGE_MS = 30_000
+"""A partition count that was changed is noticed within this."""
+WATCH_S = 30.0
+"""How often a worker asks whether the topic still is the one that it follows."""
+DISCONNECT_S = 5.0
+"""How long consumer and producer may take to say good-bye to a broker that does not answer."""
 REPORT_S = 10.0
 
 
@@ -41,10 +52,20 @@ class EventsService(Service):
 
     abstract = False
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, catalogue: CatalogueFollower, models: ModelFollower, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        catalogue: CatalogueFollower,
+        models: ModelFollower,
+        reread: Callable[[], Awaitable[object]],
+        **kwargs: Any,
+    ) -> None:
+        """`reread` reads items, profiles and models from the start of their topics into the state."""
         super().__init__(**kwargs)
         self.settings, self.pipeline = settings, pipeline
-        self._catalogue, self._models = catalogue, models
+        self._catalogue, self._models, self._reread = catalogue, models, reread
+        self.metrics = StreamMetrics(settings.alarms)
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self._owned: set[int] = set()
@@ -53,13 +74,17 @@ class EventsService(Service):
         self._backoff = Backoff()
         self._heartbeat = Heartbeat(settings.health.heartbeat_file)
         self._connected = asyncio.Event()
-        self._followed_s = float("-inf")
+        self._followed_s = self._looked_s = float("-inf")
+        self._catching_up = False
+        self._owing: set[int] = set()
+        self._topic_id = ""
         self._report = _Report()
 
     # -- life ----------------------------------------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
         """Connect, wait for Redis, join the group."""
+        self.metrics.serve(self.settings.metrics)
         await self._patiently(self.pipeline.open)
         async with self.pipeline.lock:  # the agents are at work already
             await self._patiently(self._follow)
@@ -77,17 +102,24 @@ class EventsService(Service):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         await self._patiently(self._consumer.start)
         self._consumer.subscribe([self.settings.topics.events], listener=_Listener(self))
 
     async def on_stop(self) -> None:
-        """The batch in hand is finished and committed before the group is left."""
-        if self._consumer is not None:
-            async with self.pipeline.lock:
-                await self._consumer.stop()
-        if self._producer is not None:
-            await self._producer.stop()
+        """The batch in hand is finished and committed before the group is left, within `stream.stop_timeout_s`.
+
+        What takes longer is abandoned: whoever owns the partitions next applies it again, at no harm.
+        """
+        try:
+            await asyncio.wait_for(self.pipeline.lock.acquire(), self.settings.stream.stop_timeout_s)
+        except TimeoutError:
+            log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
+        for client in (self._consumer, self._producer):
+            if client is not None:
+                with contextlib.suppress(TimeoutError, KafkaError):
+                    await asyncio.wait_for(client.stop(), DISCONNECT_S)
         self._models.close()
         await self.pipeline.store.close()
 
@@ -144,18 +176,94 @@ class EventsService(Service):
             if time.monotonic() - self._followed_s >= FOLLOW_S:
                 await self._follow()
             batch = self._contiguous(polled)
+            if time.monotonic() - self._looked_s >= LOOK_S:
+                self._look_at_lag()
             if batch:
                 await self._apply(batch)
+            if self._owing and not self._catching_up:
+                await self._pay_lists()
         self._heartbeat.beat()
         self._report.say()
 
+    def _look_at_lag(self) -> None:
+        """Far behind, lists are put off; nearly there, they are made again, those that are owed too."""
+        self._looked_s = time.monotonic()
+        topic, lag = self.settings.topics.events, {}
+        for partition, expected in self._expected.items():
+            with contextlib.suppress(IllegalStateError, AssertionError):  # the group has taken it away a moment ago
+                end = self.consumer.highwater(TopicPartition(topic, partition))
+                lag[partition] = max(0, (end or 0) - expected)
+        most, behind = self.settings.stream.catch_up_events, sum(lag.values())
+        catching_up = behind > most or (self._catching_up and behind * 10 > most)
+        if catching_up != self._catching_up:
+            self._catching_up = catching_up
+            log.warning("%d events behind: %s", behind, "lists are put off, the state goes on" if catching_up else "lists are made again")
+        self.metrics.look(lag, catching_up=catching_up, n_owing=len(self._owing))
+
+    async def _pay_lists(self) -> None:
+        """Publish some of the lists that were put off, of one partition."""
+        partition = next(iter(self._owing))
+        if partition not in self._owned:
+            self._owing.discard(partition)
+            return
+        owed = await self.pipeline.owed_lists(partition, OWED_AT_ONCE)
+        if owed is None:
+            self._owing.discard(partition)
+            return
+        await ListPublisher(self.producer, self.settings.topics.recommendations).publish({partition: owed.records})
+        await self.pipeline.store.settle_lists(partition, owed.made_from, owed.user_ids)
+        self.metrics.add_lists(len(owed.records))
+
+    @Service.task
+    async def _watch_topic(self) -> None:
+        while not self.should_stop:
+            await self.sleep(WATCH_S)
+            try:
+                if self._topic_id:
+                    found = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
+                    if found is not None and found != self._topic_id:
+                        raise Fatal(
+                            f"topic {self.settings.topics.events} was deleted and made again: set redis.namespace to a new one, "
+                            "or run `recsys state rebuild` to make the state from the new topic"
+                        )
+            except (Transient, KafkaError) as error:
+                log.debug("the topic cannot be looked at: %s", error)
+            except Fatal as error:
+                log.critical("%s", error)
+                await self.crash(error)
+
+    @Service.task
+    async def _keep_catalogue(self) -> None:
+        """Items, profiles and models are read from the start of their topics when Redis has not got them, or not for sure any more."""
+        await self._connected.wait()
+        topics, store, wanted, done_for = self.settings.topics, self.pipeline.store, "", self.pipeline.resets
+        while not self.should_stop:
+            try:
+                if not wanted:
+                    ids = await topic_ids_async(self.settings)
+                    wanted = json.dumps([ids.get(name) for name in (topics.items, topics.users, topics.models)])
+                resets = self.pipeline.resets
+                if resets != done_for or await store.catalogue_read() != wanted:
+                    log.info("reading items, profiles and models from the start of their topics")
+                    await self._reread()
+                    await store.note_catalogue(wanted)
+                    done_for = resets
+            except (Transient, Fenced, KafkaError) as error:
+                log.debug("catalogue later: %s", error)
+            await self.sleep(1.0)
+
     async def _follow(self) -> None:
+        await self.pipeline.check_current()
+        if self._consumer is not None:
+            self._check_partitions(len(self._consumer.partitions_for_topic(self.settings.topics.events) or ()))
         await self._catalogue.follow()
         await self._models.follow()
         self._followed_s = time.monotonic()
 
     async def _apply(self, batch: Mapping[int, list[SourceRecord]]) -> None:
-        outcome = await self.pipeline.process(batch)
+        if self._catching_up:
+            self._owing.update(batch)
+        outcome = await self.pipeline.process(batch, put_off_lists=self._catching_up)
         await self._publish(outcome)
         topic = self.settings.topics.events
         self._expected.update(outcome.next_offsets)
@@ -165,14 +273,14 @@ class EventsService(Service):
             # Somebody else owns them now and starts from the watermark; nothing is lost by a missing commit.
             log.warning("offsets not committed, the group has moved on (%s)", type(error).__name__)
         self._report.add(outcome)
+        self.metrics.add(outcome)
 
     async def _publish(self, outcome: Outcome) -> None:
         topics = self.settings.topics
         for letter in outcome.dead_letters:
             log.debug("dead letter: %s", letter.reason)
-        sending = [await self.producer.send(topics.dead_letters, encode(letter), key=key_of(letter)) for letter in outcome.dead_letters]
+        await publish_dead_letters(self.producer, topics.dead_letters, outcome.dead_letters)
         await ListPublisher(self.producer, topics.recommendations).publish(outcome.lists)
-        await asyncio.gather(*sending)
 
     def _contiguous(self, polled: Mapping[TopicPartition, list[Any]]) -> dict[int, list[SourceRecord]]:
         """The polled records of owned partitions that continue where the last batch ended.
@@ -184,6 +292,8 @@ class EventsService(Service):
             expected = self._expected.get(at.partition)
             if at.partition not in self._owned or expected is None or not records:
                 continue
+            if records[-1].offset < expected:
+                raise Transient(f"partition {at.partition}: the log went back: looking at it again")
             kept = [record for record in records if record.offset >= expected]
             if kept and kept[0].offset > expected and self._seek_back(at, expected):
                 continue
@@ -213,12 +323,20 @@ class EventsService(Service):
         if topic not in ids:
             raise Transient(f"topic {topic} is missing: run `recsys topics create`")
         ends = await end_offsets_async(self.settings, [topic])
+        starts = await start_offsets_async(self.settings, [topic])
+        self._check_partitions(len(ends))
+        self._topic_id = ids[topic]
         async with self.pipeline.lock:
             for partition, first_new in (await self.pipeline.assign(wanted, ids[topic])).items():
                 if first_new > ends[topic, partition]:
                     raise Fatal(
                         f"partition {partition} of {topic} ends at {ends[topic, partition]}, before what Redis has applied ({first_new}): "
-                        "the topic lost records or was made again; set redis.namespace to a new one, or restore the topic"
+                        "the topic lost records or was made again; restore it, or run `recsys state rebuild`, which takes what is left"
+                    )
+                if (expired := starts[topic, partition] - first_new) > 0:
+                    self.metrics.add_expired(expired)
+                    log.error(
+                        "partition %d: %d records were deleted by the topic's retention before they were applied", partition, expired
                     )
                 at = TopicPartition(topic, partition)
                 committed = await self.consumer.committed(at)
@@ -226,6 +344,18 @@ class EventsService(Service):
                 self.consumer.seek(at, start)
                 self._expected[partition] = start
                 self._owned.add(partition)
+                if self.pipeline.ranks:
+                    self._owing.add(partition)
+
+    def _check_partitions(self, n_partitions: int) -> None:
+        """Raises Fatal when the topic has another number of partitions than the state: its users would be split over two of them."""
+        topics = self.settings.topics
+        if n_partitions and n_partitions != topics.partitions:
+            raise Fatal(
+                f"topic {topics.events} has {n_partitions} partitions, topics.partitions is {topics.partitions}: keys go to other "
+                "partitions now; copy the log into a new topic with the number you want, and name it in topics.events with a new "
+                "redis.namespace"
+            )
 
     async def disown(self, partitions: Iterable[int]) -> None:
         """Finish the batch in hand, then own these partitions no longer."""

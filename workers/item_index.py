@@ -19,6 +19,8 @@ class ItemIndex:
         self.numbers: dict[str, int] = {}
         self.names: list[str] = []
         self.n_used = 0
+        self.lost = False
+        """The store did not have numbers that are known here: whoever owns partitions has to look."""
 
     def clear(self) -> None:
         """Forget everything: the numbering in Redis may have been lost."""
@@ -31,7 +33,11 @@ class ItemIndex:
         unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in self.numbers))
         if unknown:
             known = len(self.names)
-            newest = max(await self._store.item_numbers(unknown, known, self.names[-1] if known else ""))
+            try:
+                newest = max(await self._store.item_numbers(unknown, known, self.names[-1] if known else ""))
+            except Fenced:
+                self.lost = True
+                raise
             if newest >= len(self.names):
                 await self.catch_up()
 
@@ -49,6 +55,7 @@ class ItemIndex:
         Raises: Fenced when another worker puts them back at the same time, Fatal when ids were numbered otherwise meanwhile.
         """
         stored = await self._store.item_names()
+        self.lost = False
         if stored[: len(self.names)] == self.names:
             return True
         same = next((n for n, (a, b) in enumerate(zip(stored, self.names, strict=False)) if a != b), min(len(stored), len(self.names)))

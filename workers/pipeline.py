@@ -151,10 +151,10 @@ class Pipeline:
         return _Seen(run_ids, self.store.generation, await self.store.state_id())
 
     async def check_current(self) -> None:
-        """Raises Fenced when the state is another one than the caches are of: a generation was switched, or Redis lost everything."""
+        """Raises Fenced when the state is another one than the caches are of: a generation was switched, or Redis lost something."""
         seen = self._seen
         assert seen is not None, "opened"
-        if await self.store.active_generation() != seen.generation or await self.store.state_id() != seen.state_id:
+        if self.index.lost or await self.store.active_generation() != seen.generation or await self.store.state_id() != seen.state_id:
             raise Fenced("another state is in Redis than before: reading it")
 
     # -- owning partitions ---------------------------------------------------------------------------------------------------------------
@@ -538,9 +538,8 @@ class Pipeline:
     ) -> list[bytes]:
         """The lists of users held in `slots` as records."""
         watch = watch or _Stopwatch()
-        recent = self.engine.users.items[slots, -self.engine.config.recent_items :]
-        used = self.engine.users.weights[slots, -self.engine.config.recent_items :] > 0
-        await self.mirror.refresh(np.unique(recent[used]).astype(np.int64))
+        recent, _, units = self.engine.users.newest(slots, self.engine.config.recent_items)
+        await self.mirror.refresh(np.unique(recent[units > 0]).astype(np.int64))
         if len(self.index.names) < self.engine.n_items:
             await self.index.catch_up()
         watch.lap("refresh")

@@ -125,6 +125,10 @@ class StreamSettings(Section):
     """Users whose rows a worker keeps decoded."""
     staleness_ms: Positive = 1_000
     """Bound on the age of another worker's co-occurrence and popularity in this worker's cache."""
+    catch_up_events: Positive = 100_000
+    """Further behind than this, a worker puts lists off (the state never) until less than a tenth of it is left; each user is owed one."""
+    stop_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    """After SIGTERM the batch in hand has this long to be finished and committed; what is not is applied again by whoever comes next."""
     dead_letter_payload: bool = False
     """Put the raw record into its dead letter (it may hold personal data)."""
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -176,6 +180,20 @@ class TrainerSettings(Section):
     """Finished versions of a kind that are kept besides those one can roll back to."""
 
 
+class MetricsSettings(Section):
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port for GET /metrics (Prometheus) of a stream worker; 0: nothing listens."""
+    host: str = "127.0.0.1"
+
+
+class AlarmSettings(Section):
+    """Levels at which a worker sets the gauge recsys_alarm and says so in its log."""
+
+    lag_records: Positive = 100_000
+    dead_letter_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of refused records within ten seconds."""
+
+
 class HealthSettings(Section):
     heartbeat_file: Path | None = None
     """A file that a worker touches after each round, for `python -m workers.health`; none if not set."""
@@ -197,6 +215,8 @@ class Settings(BaseSettings):
     lists: ListSettings = ListSettings()
     trainer: TrainerSettings = TrainerSettings()
     health: HealthSettings = HealthSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    alarms: AlarmSettings = AlarmSettings()
 
     @classmethod
     def settings_customise_sources(

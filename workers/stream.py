@@ -24,6 +24,7 @@ from workers.kafka import faust_arguments
 from workers.list_publisher import ListPublisher
 from workers.model_store import open_model_store
 from workers.pipeline import Pipeline
+from workers.replay import reread_compacted
 from workers.settings import Settings
 from workers.store import open_store
 
@@ -64,11 +65,18 @@ def build_stream(settings: Settings) -> faust.App:
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
     catalogue = CatalogueFollower(pipeline)
+    intake = Intake(settings, pipeline, catalogue)
     service = EventsService(
-        settings, pipeline, catalogue, ModelFollower(pipeline, stored_models(settings)), beacon=app.beacon, loop=app.loop
+        settings,
+        pipeline,
+        catalogue,
+        ModelFollower(pipeline, stored_models(settings)),
+        partial(reread_compacted, settings, intake),
+        beacon=app.beacon,
+        loop=app.loop,
     )
     app.service(service)
-    _add_agents(app, settings, service, Intake(settings, pipeline, catalogue))
+    _add_agents(app, settings, service, intake)
     return app
 
 

@@ -304,6 +304,11 @@ async def topic_ids_async(settings: Settings) -> dict[str, str]:
     return await asyncio.to_thread(topic_ids, settings)
 
 
+async def start_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """`start_offsets` in a thread."""
+    return await asyncio.to_thread(start_offsets, settings, topics)
+
+
 async def end_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
     """`end_offsets` in a thread."""
     return await asyncio.to_thread(end_offsets, settings, topics)

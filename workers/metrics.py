@@ -1,0 +1,92 @@
+"""What a stream worker counts, for Prometheus, and its alarms. Nothing listens unless `metrics.port` is set.
+
+An alarm is a gauge (1 while it rings) and one line in the log when it starts and ends, so that it reaches people without Prometheus too.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from workers.errors import SettingsError
+from workers.pipeline import Outcome
+from workers.settings import AlarmSettings, MetricsSettings
+
+log = logging.getLogger(__name__)
+
+SHARE_OVER_S = 10.0
+"""The share of dead letters is that of the last so many seconds."""
+SHARE_LEAST = 20
+"""Of fewer records than this no share is taken."""
+
+
+class StreamMetrics:
+    """Counters and gauges of one worker process, in a registry of its own."""
+
+    def __init__(self, alarms: AlarmSettings) -> None:
+        self._alarms = alarms
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self._records = Counter("recsys_records_total", "Records of the events topic that were processed.", registry=r)
+        self._interactions = Counter("recsys_interactions_total", "Interactions that changed the state.", registry=r)
+        self._duplicates = Counter("recsys_duplicates_total", "Events whose id had been counted before.", registry=r)
+        self._lists = Counter("recsys_lists_total", "Lists published.", registry=r)
+        self._dead = Counter("recsys_dead_letters_total", "Records refused, by kind.", ["kind"], registry=r)
+        self._expired = Counter("recsys_expired_records_total", "Records that the log had deleted before they were applied.", registry=r)
+        self._lag = Gauge("recsys_lag_records", "Records of a partition that are not applied yet.", ["partition"], registry=r)
+        self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
+        self._owed = Gauge("recsys_owing_partitions", "Partitions in which lists may be owed.", registry=r)
+        self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
+        self._ringing: dict[str, bool] = {}
+        self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
+
+    def serve(self, settings: MetricsSettings) -> None:
+        """Answer GET /metrics on the settings' port, if there is one. Raises SettingsError when it is taken."""
+        if settings.port:
+            try:
+                start_http_server(settings.port, settings.host, self.registry)
+            except OSError as error:
+                raise SettingsError(f"setting metrics.port: {settings.port} cannot be listened on ({error.strerror}); choose another") from None
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a batch that was published and committed."""
+        self._records.inc(outcome.n_records)
+        self._interactions.inc(outcome.n_new)
+        self._duplicates.inc(outcome.n_duplicates)
+        self._lists.inc(outcome.n_lists)
+        for letter in outcome.dead_letters:
+            self._dead.labels(letter.kind).inc()
+        self._n_records += outcome.n_records
+        self._n_dead += len(outcome.dead_letters)
+
+    def add_lists(self, n_lists: int) -> None:
+        """Count lists that had been put off."""
+        self._lists.inc(n_lists)
+
+    def add_expired(self, n_records: int) -> None:
+        self._expired.inc(n_records)
+
+    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_owing: int) -> None:
+        """Set the gauges, and let alarms start and end."""
+        self._lag.clear()
+        for partition, behind in lag.items():
+            self._lag.labels(str(partition)).set(behind)
+        self._catching_up.set(catching_up)
+        self._owed.set(n_owing)
+        total = sum(lag.values())
+        self._ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
+        now_s = time.monotonic()
+        if now_s - self._since_s >= SHARE_OVER_S:
+            share = self._n_dead / self._n_records if self._n_records >= SHARE_LEAST else 0.0
+            allowed = self._alarms.dead_letter_share
+            self._ring("dead_letters", share > allowed, f"{share:.1%} of the records refused; alarms.dead_letter_share is {allowed:.1%}")
+            self._since_s, self._n_records, self._n_dead = now_s, 0, 0
+
+    def _ring(self, name: str, rings: bool, text: str) -> None:
+        self._alarm.labels(name).set(rings)
+        if rings != self._ringing.get(name, False):
+            self._ringing[name] = rings
+            log.warning("alarm %s %s: %s", name, "starts" if rings else "ends", text)
