@@ -1,7 +1,8 @@
 """Directed item co-occurrence: which pairs an interaction makes, and what they add to the rows of items.
 
-An interaction with item i after the interactions h_1 (newest) … h_W of the same user adds to row h_j, neighbour i ("i came after h_j") and,
-by a smaller amount, to row i, neighbour h_j. Amounts are integers in units of 1/64, so that any order of summing gives the same row.
+An interaction with item i that arrives after the interactions h_1 (newest) … h_W of the same user adds to row h_j, neighbour i ("i came
+after h_j") and, by a smaller amount, to row i, neighbour h_j. If i happened before h_j by event time, it came first, and the two amounts
+change places. Amounts are integers in units of 1/64, so that any order of summing gives the same row.
 """
 
 from __future__ import annotations
@@ -49,29 +50,33 @@ class Pairs:
 def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) -> Pairs:
     """All pairs of a batch with the users' histories before it, and within it.
 
-    The window is the previous W interactions of the user, whatever their sign; only two positive interactions with different items make a
-    pair."""
+    Window and distance go by arrival: the previous W interactions of the user, whatever their sign; only two positive ones with different
+    items make a pair. Direction goes by event time, in seconds; equal times keep order of arrival. An interaction that arrives late is thus
+    paired in the right direction with the W that arrived before it, and with no others."""
     window, n = weights.window, len(batch)
     block = window + batch.counts  # each user: W columns of history, then their interactions of the batch
     base = np.concatenate(([0], np.cumsum(block)[:-1])) if len(block) else np.zeros(0, np.int64)
     total = int(block.sum())
-    items, strengths = np.zeros(total, np.uint32), np.zeros(total, np.int64)
+    items, times_s, strengths = np.zeros(total, np.uint32), np.zeros(total, np.uint32), np.zeros(total, np.int64)
     taken = min(window, users.history_length)
     columns = slice(users.history_length - taken, users.history_length)
     history_at = (base[:, None] + np.arange(window - taken, window)).ravel()
     items[history_at] = users.items[batch.slots, columns].ravel()
+    times_s[history_at] = users.times_s[batch.slots, columns].ravel()
     strengths[history_at] = users.weights[batch.slots, columns].ravel()
     starts = np.concatenate(([0], np.cumsum(batch.counts)[:-1])) if len(block) else base
     own_at = np.repeat(base + window - starts, batch.counts) + np.arange(n)
-    items[own_at], strengths[own_at] = batch.items, batch.weights
+    items[own_at], times_s[own_at], strengths[own_at] = batch.items, batch.times_s, batch.weights
 
     earlier = own_at[:, None] - np.arange(1, window + 1)  # (n, W), never before the user's own block
     partner, mine = items[earlier], batch.items[:, None]
     product = np.maximum(strengths[earlier], 0) * np.maximum(batch.weights.astype(np.int64), 0)[:, None]
     event, distance = np.nonzero((product > 0) & (partner != mine))
     product, partner, mine = product[event, distance], partner[event, distance], batch.items[event]
+    late = times_s[earlier[event, distance]] > batch.times_s[event]  # arrived after the partner, but happened before it
+    first, then = (np.where(late, mine, partner), np.where(late, partner, mine)) if late.any() else (partner, mine)
     rows, neighbours, amounts, sources = [], [], [], []
-    for table, row, neighbour in ((weights.forward, partner, mine), (weights.backward, mine, partner)):
+    for table, row, neighbour in ((weights.forward, first, then), (weights.backward, then, first)):
         amount = (product * np.asarray(table, np.int64)[distance] + WEIGHT_UNITS**2 // 2) // WEIGHT_UNITS**2
         kept = amount > 0
         rows.append(row[kept])

@@ -297,18 +297,17 @@ class Engine:
         return (slice(start, min(start + size, n_users)) for start in range(0, n_users, size))
 
     def _recent(self, slots: I64) -> Recent:
-        users, r = self.users, self.config.recent_items
-        return Recent.of(users.items[slots, -r:], users.times_s[slots, -r:], users.weights[slots, -r:], users.lengths[slots])
+        return Recent.of(*self.users.newest(slots, self.config.recent_items), self.users.lengths[slots])
 
     def _histories(self, slots: I64, serving: ServingModel) -> Histories:
         users = self.users
         length = min(serving.model.history_length, users.history_length)
         used = used_columns(users.lengths[slots], length)
-        numbers, times_s = users.items[slots, -length:], users.times_s[slots, -length:].astype(np.int64)
-        weights = users.weights[slots, -length:].astype(np.float32) / np.float32(WEIGHT_UNITS)
+        numbers, at_s, units = users.newest(slots, length)
+        times_s, weights = at_s.astype(np.int64), units.astype(np.float32) / np.float32(WEIGHT_UNITS)
         ages = np.where(used, times_s[:, -1:] - times_s, 0).astype(np.float32)
         items = np.where(used, serving.positions[numbers] if len(serving.positions) else -1, -1).astype(np.int32)
-        return Histories(items, np.where(used, weights, 0).astype(np.float32), np.maximum(ages, 0))
+        return Histories(items, np.where(used, weights, 0).astype(np.float32), ages)
 
     def _add_preference(self, scores: _SourceScores, row: int, categories: Sequence[str]) -> None:
         vector = self.catalogue.category_vector(categories)

@@ -193,6 +193,22 @@ class UserTable:
             table[slots] = np.where(from_old, table[slots[:, None], old], new[event])
         self.lengths[slots] = np.minimum(total, length)
 
+    def newest(self, slots: I64, width: int) -> tuple[U32, U32, NDArray[np.int8]]:
+        """The newest `width` interactions of these users by event time, right-aligned, those of one second in order of arrival.
+
+        Copies of items, times in seconds and weights, each (U, min(width, H)). The rows themselves stay in order of arrival; only those
+        that are not in order of time are sorted.
+        """
+        times_s = self.times_s[slots]  # (U, H); unused columns hold 0, and stay on the left
+        items, newest_s, weights = self.items[slots, -width:], times_s[:, -width:], self.weights[slots, -width:]
+        late = np.flatnonzero((times_s[:, 1:] < times_s[:, :-1]).any(axis=1))
+        if len(late):
+            order = np.argsort(times_s[late], axis=1, kind="stable")[:, -width:]
+            newest_s[late] = np.take_along_axis(times_s[late], order, axis=1)
+            items[late] = self.items[slots[late][:, None], order]
+            weights[late] = self.weights[slots[late][:, None], order]
+        return items, newest_s, weights
+
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
         """The packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
         rows = []

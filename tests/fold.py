@@ -99,11 +99,12 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
     older = state.older.setdefault(owner, [])
     at_s = fact.event_ts_ms // 1000
     if units > 0:
-        for distance, (item_id, _, its_units) in enumerate(reversed(history[-PAIR_WEIGHTS.window :])):
+        for distance, (item_id, its_s, its_units) in enumerate(reversed(history[-PAIR_WEIGHTS.window :])):
             if its_units <= 0 or item_id == fact.item_id:
                 continue
-            _pair(state, at_s // epoch_s, item_id, fact.item_id, its_units * units * PAIR_WEIGHTS.forward[distance])
-            _pair(state, at_s // epoch_s, fact.item_id, item_id, its_units * units * PAIR_WEIGHTS.backward[distance])
+            first, then = (fact.item_id, item_id) if its_s > at_s else (item_id, fact.item_id)
+            _pair(state, at_s // epoch_s, first, then, its_units * units * PAIR_WEIGHTS.forward[distance])
+            _pair(state, at_s // epoch_s, then, first, its_units * units * PAIR_WEIGHTS.backward[distance])
         for window, bucket_s in {"all": 0, **WINDOWS_S}.items():
             counts = state.popularity.setdefault((window, at_s // bucket_s if bucket_s else 0), {})
             counts[fact.item_id] = counts.get(fact.item_id, 0) + 2 * units

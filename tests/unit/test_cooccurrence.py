@@ -15,41 +15,63 @@ from recsys.userstate import UserTable
 from tests.builders import batch_of
 
 WEIGHTS = PairWeights.decaying(window=5, step=0.8, backward=0.5)
-EVENT = st.tuples(st.integers(0, 6), st.integers(-40, 127).filter(bool))
+Event = tuple[int, int, int]
+"""Item, weight, seconds."""
+EVENT = st.tuples(st.integers(0, 6), st.integers(-40, 127).filter(bool), st.integers(0, 9))
 USERS = st.lists(st.tuples(st.lists(EVENT, max_size=12), st.lists(EVENT, min_size=1, max_size=9)), min_size=1, max_size=4)
 
 
-def naive(history: list[tuple[int, int]], new: list[tuple[int, int]]) -> Counter[tuple[int, int]]:
+def naive(history: list[Event], new: list[Event]) -> Counter[tuple[int, int]]:
     """Additions to (row, neighbour) in 64ths."""
     sums: Counter[tuple[int, int]] = Counter()
     events = history + new
     for at in range(len(history), len(events)):
         for distance in range(1, min(WEIGHTS.window, at) + 1):
-            (item, weight), (earlier, its_weight) = events[at], events[at - distance]
-            if weight > 0 and its_weight > 0 and item != earlier:
-                for row, other, table in ((earlier, item, WEIGHTS.forward), (item, earlier, WEIGHTS.backward)):
-                    sums[row, other] += math.floor(weight * its_weight * table[distance - 1] / 1024 + 0.5)
+            (item, weight, at_s), (other, its_weight, its_s) = events[at], events[at - distance]
+            if weight > 0 and its_weight > 0 and item != other:
+                first, then = (item, other) if its_s > at_s else (other, item)
+                for row, neighbour, table in ((first, then, WEIGHTS.forward), (then, first, WEIGHTS.backward)):
+                    sums[row, neighbour] += math.floor(weight * its_weight * table[distance - 1] / 1024 + 0.5)
     return +sums
 
 
 @given(USERS)
-def test_pairs_equal_a_double_loop_over_each_user_s_history(users: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]]) -> None:
+def test_pairs_equal_a_double_loop_over_each_user_s_history(users: list[tuple[list[Event], list[Event]]]) -> None:
     table = UserTable(history_length=8, seen_length=0)
     table.load({str(i): None for i in range(len(users))})
     expected: Counter[tuple[int, int]] = Counter()
     slots = [table.slot(str(i)) or 0 for i in range(len(users))]
     for slot, (history, new) in zip(slots, users, strict=True):
         if history:
-            items, weights = zip(*history, strict=True)
-            past = batch_of([slot], [len(history)], items, [0] * len(items), weights)
+            items, weights, times_s = zip(*history, strict=True)
+            past = batch_of([slot], [len(history)], items, times_s, weights)
             table.append(past.slots, past.counts, past.items, past.times_s, past.weights)
         expected += naive(history[-8:], new)
-    items, weights = zip(*(event for _, new in users for event in new), strict=True)
-    batch = batch_of(slots, [len(new) for _, new in users], items, [0] * len(items), weights)
+    items, weights, times_s = zip(*(event for _, new in users for event in new), strict=True)
+    batch = batch_of(slots, [len(new) for _, new in users], items, times_s, weights)
     pairs = derive_pairs(batch, table, WEIGHTS)
     rows, neighbours, sums = sum_pairs(pairs.rows, pairs.neighbours, pairs.weights)
     assert dict(zip(zip(rows.tolist(), neighbours.tolist(), strict=True), sums.tolist(), strict=True)) == dict(expected)
     assert (batch.items[pairs.sources] != np.where(pairs.rows == batch.items[pairs.sources], pairs.neighbours, pairs.rows)).all()
+
+
+@pytest.mark.parametrize("late_in_batch", [True, False])
+def test_a_late_event_is_paired_in_the_direction_of_event_time_at_the_distance_of_arrival(late_in_batch: bool) -> None:
+    a, b, c, same = 1, 2, 3, 4
+    table = UserTable(20, 0)
+    table.load({"u": None})
+    items, times_s = [a, c, b, same], [10, 30, 20, 20]  # b happened between a and c, and `same` in the second of b
+    if not late_in_batch:
+        past = batch_of([0], [2], items[:2], times_s[:2], [32, 32])
+        table.append(past.slots, past.counts, past.items, past.times_s, past.weights)
+        items, times_s = items[2:], times_s[2:]
+    pairs = derive_pairs(batch_of([0], [len(items)], items, times_s, [32] * len(items)), table, WEIGHTS)
+    found = dict(zip(zip(pairs.rows.tolist(), pairs.neighbours.tolist(), strict=True), pairs.weights.tolist(), strict=True))
+    near, middle = (WEIGHTS.forward[0], WEIGHTS.backward[0]), (WEIGHTS.forward[1], WEIGHTS.backward[1])
+    assert (found[b, c], found[c, b]) == near
+    assert (found[a, b], found[b, a]) == middle
+    assert (found[b, same], found[same, b]) == near
+    assert (found[same, c], found[c, same]) == middle
 
 
 def test_a_pair_at_the_window_s_edge_counts_and_one_beyond_does_not() -> None:

@@ -114,6 +114,25 @@ def test_a_list_does_not_depend_on_who_else_is_listed_with_it() -> None:
         np.testing.assert_allclose(alone.scores[0], together.scores[row], atol=1e-5)
 
 
+def test_a_late_upload_is_listed_and_encoded_as_if_it_had_come_in_time() -> None:
+    engine = engine_with(40, {"others": [(item, 32) for item in range(20)], "in time": [], "late": []}, recent_items=5)
+    for number in range(40):
+        engine.describe_item(number, ItemContent([f"c{number % 4}"]))
+    engine.serve("toy", "v1", ToyModel([f"i{n}" for n in range(40)], "identity"), {f"i{n}": n for n in range(40)})
+    happened = [(item, NOW_S + 40 * item) for item in range(12)]
+    for user, arrived in (("in time", happened), ("late", [*happened[:3], *happened[9:], *happened[3:9]])):
+        items, times_s = zip(*arrived, strict=True)
+        engine.learn_histories(batch_of([engine.users.slot(user) or 0], [len(items)], items, times_s, [32] * len(items)))
+    lists = lists_of(engine, ["in time", "late"])
+    for column in (lists.items, lists.scores, lists.because, *lists.contributions.values()):
+        np.testing.assert_array_equal(column[0], column[1])
+    model = engine.models["toy"].model
+    assert isinstance(model, ToyModel) and model.asked is not None
+    for asked in (model.asked.items, model.asked.weights, model.asked.ages_s):
+        np.testing.assert_array_equal(asked[0], asked[1])
+    assert model.asked.items[1].tolist() == [9, 10, 11] and model.asked.ages_s[1].tolist() == [80.0, 40.0, 0.0]
+
+
 def test_an_item_that_left_the_history_is_still_seen() -> None:
     engine = engine_with(40, {"u": [(item, 32) for item in range(30)]})
     assert set(listed(lists_of(engine, ["u"]))) == set(range(30, 40))

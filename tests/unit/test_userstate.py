@@ -14,6 +14,7 @@ from recsys.userstate import UserTable, pack_embeddings, quantise_weights, unpac
 
 U32 = st.integers(0, 2**32 - 1)
 ENTRIES = st.lists(st.tuples(U32, U32, st.integers(-127, 127).filter(bool)), max_size=60)
+OUT_OF_ORDER = st.lists(st.tuples(U32, st.integers(1, 12), st.integers(-127, 127).filter(bool)), max_size=16)
 FEW_ITEMS = st.lists(st.tuples(st.integers(0, 9), U32, st.integers(-127, 127).filter(bool)), max_size=60)
 
 
@@ -24,6 +25,24 @@ def appended(table: UserTable, user_id: str, entries: list[tuple[int, int, int]]
     table.append(
         np.array([slot]), np.array([len(entries)]), items.astype(np.uint32), times_s.astype(np.uint32), weights.astype(np.int8)
     )
+
+
+@given(st.lists(OUT_OF_ORDER, max_size=3), st.integers(1, 14))
+def test_the_newest_go_by_event_time_and_the_rows_stay_in_order_of_arrival(users: list[list[tuple[int, int, int]]], width: int) -> None:
+    table = UserTable(history_length=10, seen_length=0, capacity=1)
+    table.load({str(i): None for i in range(len(users))})
+    for i, entries in enumerate(users):
+        if entries:
+            appended(table, str(i), entries)
+    slots = np.array([table.slot(str(i)) for i in range(len(users))], np.int64)
+    before = table.pack(slots.tolist())
+    found = table.newest(slots, width)
+    for i, entries in enumerate(users):
+        by_time = sorted(entries[-10:], key=lambda entry: entry[1])[-width:]
+        used = min(width, 10) - len(by_time)
+        assert list(zip(*(column[i, used:].tolist() for column in found), strict=True)) == by_time
+        assert not found[2][i, :used].any()
+    assert table.pack(slots.tolist()) == before
 
 
 @given(ENTRIES, st.lists(st.lists(st.floats(-8, 8, width=32), min_size=3, max_size=3), max_size=3))
