@@ -1,4 +1,4 @@
-"""Sending lists: whole Kafka batches, a partition at a time.
+"""Sending lists and dead letters: whole Kafka batches, a partition at a time.
 
 `AIOKafkaProducer.send` costs as much a record as making the list does; its batch interface a third of that.
 """
@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from schemas.dead_letters import DeadLetter
+from schemas.decoding import encode, key_of
 from workers.errors import Fatal, Transient
+from workers.kafka import partition_for
 
 
 class ListPublisher:
@@ -49,3 +52,21 @@ class ListPublisher:
         if batch.record_count():
             sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))
         return sent
+
+
+async def publish_dead_letters(producer: AIOKafkaProducer, topic: str, letters: Sequence[DeadLetter]) -> None:
+    """Send dead letters in batches, each to the partition of its key, and wait until the broker has them all. Raises Transient.
+
+    The topic may have any number of partitions; the producer asks the broker for it once and remembers it.
+    """
+    if not letters:
+        return
+    try:
+        n_partitions = len(await producer.partitions_for(topic))
+    except KafkaError as error:
+        raise Transient(f"Kafka does not know topic {topic} ({type(error).__name__}): run `recsys topics create`") from error
+    records: dict[int, list[tuple[bytes, bytes | None]]] = {}
+    for letter in letters:
+        key = key_of(letter)
+        records.setdefault(partition_for(key, n_partitions), []).append((key, encode(letter)))
+    await ListPublisher(producer, topic).publish(records)
