@@ -146,7 +146,7 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
     from workers.store import layout_of, open_store
     from workers.store.connection import Link
     from workers.store.functions import load_library
-    from workers.store.keys import Keys
+    from workers.store.keys import Keys, generation_namespace
     from workers.store.layout import compare_layouts
 
     store = open_store(settings)
@@ -164,12 +164,15 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
             loaded = library.name in server.libraries
             text = f"library {library.name} is {'' if loaded else 'not '}loaded"
             findings.append(Finding("functions", "ok", text if loaded else f"{text} yet: the first worker loads it"))
-        key = Keys(settings.redis.namespace).layout
+        generation = await store.active_generation()
+        key = Keys(generation_namespace(settings.redis.namespace, generation)).layout
         stored = await link.one(key, "GET", key)
         if stored is None:
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} is empty: the first worker lays it out"))
         else:
             compare_layouts(stored, layout_of(settings))
+            if generation:
+                await store.open(layout_of(settings), generation)  # else it reads generation 0, as every store does before
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} fits the settings"))
             findings += await _watermarks(settings, store, topics)
     except WorkerError as error:

@@ -61,8 +61,13 @@ class Intake:
             await self._pipeline.store.upsert_items(stored)
         return dead
 
-    async def users(self, records: Sequence[TopicRecord]) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
-        """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient."""
+    async def users(
+        self, records: Sequence[TopicRecord], *, first_lists: bool = True
+    ) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
+        """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient.
+
+        `first_lists` off makes no lists: profiles that are read again, whose users have had theirs.
+        """
         dead: list[DeadLetter] = []
         profiles: dict[tuple[int, str], UserProfile | None] = {}
         stored = []
@@ -77,19 +82,20 @@ class Intake:
             stored.append(ProfileRecord(record.partition, user_id, record.source_offset, None if profile is None else encode(profile)))
         if stored:
             await self._pipeline.store.upsert_profiles(stored)
-        return await self._first_lists({at: profile for at, profile in profiles.items() if profile is not None}), dead
+        given = {at: profile for at, profile in profiles.items() if profile is not None}
+        return await self._first_lists(given) if first_lists else [], dead
 
     async def announcements(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
-        """Make announced models the serving ones. Raises Transient."""
+        """Make announced models the serving ones; a tombstone leaves its kind without any. Raises Transient."""
         dead: list[DeadLetter] = []
         for record in records:
             try:
                 announcement = decode_announcement(record.value, record.key)
+                kind = decode_key(record.key)
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
                 continue
-            if announcement is not None:
-                await self._pipeline.store.set_serving(announcement.kind, encode(announcement), record.source_offset)
+            await self._pipeline.store.set_serving(kind, b"" if announcement is None else encode(announcement), record.source_offset)
         return dead
 
     async def _first_lists(self, profiles: dict[tuple[int, str], UserProfile]) -> list[tuple[int, bytes, bytes]]:

@@ -71,6 +71,10 @@ class LogReader:
         self._consumer.seek(TopicPartition(*place), next_offset)
         self.next_offsets[place] = next_offset
 
+    def expect(self) -> None:
+        """From now on records are expected: silence counts from here."""
+        self._moved_s = time.monotonic()
+
     def left(self, ends: Mapping[Place, int]) -> int:
         """How many offsets are before these ends and not read yet."""
         return sum(max(0, end - self.next_offsets[place]) for place, end in ends.items() if place in self.next_offsets)
@@ -84,7 +88,7 @@ class LogReader:
             for place, records in found.items():
                 self.next_offsets[place] = records[-1].offset + 1
             if found:
-                self._moved_s = time.monotonic()
+                self.expect()
             else:  # a log may end in what is no record: markers of transactions, or what compaction took away
                 for place, known in self.next_offsets.items():
                     self.next_offsets[place] = max(known, await self._consumer.position(TopicPartition(*place)))
@@ -95,7 +99,7 @@ class LogReader:
 
     async def until(self, ends: Mapping[Place, int]) -> AsyncIterator[dict[Place, list[ConsumerRecord]]]:
         """Polls that brought something, until every partition is read to its end; the last ones may reach beyond it."""
-        self._moved_s = time.monotonic()
+        self.expect()
         while self.left(ends):
             found = await self.poll()
             if found:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from schemas.errors import SchemaError
-from workers.cli import diagnosis, dlq, events, lists, stack, topics, worker
+from workers.cli import diagnosis, dlq, events, lists, stack, state, topics, worker
 from workers.cli import inspection as inspect_commands
 from workers.cli.console import CommandFailed, err
 from workers.errors import SettingsError, WorkerError
@@ -34,6 +34,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(inspect_commands.items, name="items")
 app.add_typer(inspect_commands.users, name="users")
 app.add_typer(lists.app, name="lists")
+app.add_typer(state.app, name="state")
 app.add_typer(dlq.app, name="dlq")
 app.command("doctor")(diagnosis.doctor)
 app.command("settings")(diagnosis.show_settings)

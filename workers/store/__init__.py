@@ -58,6 +58,9 @@ def layout_of(settings: Settings) -> Layout:
     return Layout(settings.topics.partitions, state.item_groups, round(state.half_life_days * 86_400), state.duplicate_chunk)
 
 
-def open_store(settings: Settings) -> StateStore:
-    """A store on the settings' Redis; nothing is connected before `await store.open(layout_of(settings))`."""
-    return RedisStore(settings.redis)
+def open_store(settings: Settings, *, pinned: int | None = None) -> StateStore:
+    """A store on the settings' Redis; nothing is connected before `await store.open(layout_of(settings))`.
+
+    A `pinned` one is for a generation that is not served: every `open` without a generation opens that one.
+    """
+    return RedisStore(settings.redis, pinned=pinned)

@@ -10,11 +10,11 @@ from workers.errors import Fatal
 from workers.store.port import Layout, Range, UserCommit, Watermark
 
 _REMEDIES = {
-    "layout_version": "run the version of the workers that wrote it, or start with an empty namespace and replay the log",
-    "partitions": "set topics.partitions back, or start with an empty namespace and replay the log",
-    "item_groups": "set state.item_groups back, or start with an empty namespace and replay the log",
-    "epoch_s": "set state.half_life_days back, or start with an empty namespace and replay the log",
-    "duplicate_chunk": "set state.duplicate_chunk back, or start with an empty namespace and replay the log",
+    "layout_version": "run the version of the workers that wrote it, or run `recsys state rebuild`",
+    "partitions": "set topics.partitions back, or run `recsys state rebuild`",
+    "item_groups": "set state.item_groups back, or run `recsys state rebuild`",
+    "epoch_s": "set state.half_life_days back, or run `recsys state rebuild`",
+    "duplicate_chunk": "set state.duplicate_chunk back, or run `recsys state rebuild`",
 }
 
 

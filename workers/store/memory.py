@@ -55,6 +55,7 @@ class MemoryStore:
         self._stored_layout: bytes | None = None
         self._owed: dict[int, dict[str, None]] = {}
         self._catalogue_read = ""
+        self._numbers_used = 0
         self._state_id = ""
         self._numbers: dict[str, int] = {}
         self._watermarks: dict[int, Watermark] = {}
@@ -148,9 +149,18 @@ class MemoryStore:
     async def read_users_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
         return {partition: await self.read_users(partition, user_ids) for partition, user_ids in requests.items()}
 
-    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas]) -> list[GroupResult]:
+    async def read_users_at(self, partition: int, user_ids: Sequence[str]) -> tuple[Watermark | None, list[bytes | None]]:
+        return self._watermarks.get(partition), await self.read_users(partition, user_ids)
+
+    async def numbers_used(self) -> int:
+        return self._numbers_used
+
+    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas], n_numbers: int = 0) -> list[GroupResult]:
         validate_ranges(ranges)
-        return [self._apply(ranges, delta) for delta in deltas]
+        results = [self._apply(ranges, delta) for delta in deltas]
+        if any(result.status is ApplyStatus.APPLIED for result in results):
+            self._numbers_used = max(self._numbers_used, n_numbers)
+        return results
 
     def _apply(self, ranges: Sequence[Range], delta: GroupDeltas) -> GroupResult:
         held = self._group_watermarks.setdefault(delta.group, {})

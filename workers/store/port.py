@@ -249,8 +249,17 @@ class StateStore(Protocol):
         """`read_users` of several partitions in one round trip."""
         ...
 
-    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas]) -> list[GroupResult]:
-        """Append each group's records, all or nothing a group, if all ranges are new to it; groups at once, in one round trip."""
+    async def read_users_at(self, partition: int, user_ids: Sequence[str]) -> tuple[Watermark | None, list[bytes | None]]:
+        """`read_users` and the partition's watermark, of one moment: the rows are of the state as of that offset."""
+        ...
+
+    async def numbers_used(self) -> int:
+        """How many item numbers may be in use in rows of any group: more than there are names means that the numbering lost some."""
+        ...
+
+    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas], n_numbers: int = 0) -> list[GroupResult]:
+        """Append each group's records, all or nothing a group, if all ranges are new to it; groups at once, in one round trip. They use
+        item numbers below `n_numbers`."""
         ...
 
     async def commit_users(self, commits: Sequence[UserCommit]) -> list[CommitResult]:

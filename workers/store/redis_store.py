@@ -57,9 +57,10 @@ _TAILS = {"t": TailKind.TAIL, "f": TailKind.FULL, "-": TailKind.MISSING}
 
 
 class RedisStore:
-    """`StateStore` on Redis; see there for what each method promises."""
+    """`StateStore` on Redis; see there for what each method promises. A pinned one opens that generation, whichever is active."""
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, *, pinned: int | None = None) -> None:
+        self._pinned = pinned
         self.keys = Keys(settings.namespace)
         self._namespace, self._pointers = settings.namespace, PointerKeys(settings.namespace)
         self._generation = 0
@@ -86,6 +87,7 @@ class RedisStore:
         loaded = await self._link.libraries()
         if any(self._link.library.name not in names for names in loaded):
             await self._link.load()
+        generation = self._pinned if generation is None else generation
         chosen = await self.active_generation() if generation is None else generation
         self._generation, self.keys = chosen, Keys(generation_namespace(self._namespace, chosen))
         key = self.keys.layout
@@ -131,7 +133,7 @@ class RedisStore:
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         key = self.keys.group_watermarks(group)
         answer = await self._link.one(key, "HGETALL", key)
-        parsed = {int(partition): parse_watermark(stored) for partition, stored in answer.items()}
+        parsed = {int(partition): parse_watermark(stored) for partition, stored in answer.items() if partition != b"n"}
         return {partition: watermark for partition, watermark in parsed.items() if watermark is not None}
 
     async def state_id(self) -> str:
@@ -181,14 +183,23 @@ class RedisStore:
             commands.append(Command(keys[0], ("MGET", *keys)))
         return found | dict(zip(asked, await self._link.run(commands), strict=True))
 
-    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas]) -> list[GroupResult]:
+    async def read_users_at(self, partition: int, user_ids: Sequence[str]) -> tuple[Watermark | None, list[bytes | None]]:
+        keys = [self.keys.partition_watermark(partition), *self.keys.users(partition, list(user_ids))]
+        watermark, *rows = await self._link.one(keys[0], "MGET", *keys)
+        return parse_watermark(watermark), rows
+
+    async def numbers_used(self) -> int:
+        keys = [self.keys.group_watermarks(group) for group in range(self.layout.item_groups)]
+        return max(int(answer or 0) for answer in await self._link.run([Command(key, ("HGET", key, "n")) for key in keys]))
+
+    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas], n_numbers: int = 0) -> list[GroupResult]:
         validate_ranges(ranges)
         header = pack_header(secrets.randbits(32), 0)  # a row dropped and born again must not look like the one somebody has cached
         range_args = [field for source in ranges for field in source]
         commands = []
         for delta in deltas:
             keys = [self.keys.group_watermarks(delta.group), *self.keys.rows(delta.group, delta.row_ids)]
-            commands.append(self._call("apply_items", keys, header, delta.ends, delta.payload, *range_args))
+            commands.append(self._call("apply_items", keys, header, delta.ends, delta.payload, n_numbers, *range_args))
         results = []
         for delta, (status, lengths, *stored) in zip(deltas, await self._link.run(commands), strict=True):
             found = {source.partition: parse_watermark(watermark) for source, watermark in zip(ranges, stored, strict=True)}

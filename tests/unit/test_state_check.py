@@ -1,0 +1,79 @@
+"""The second opinion on histories: it agrees with the engine on every log, and sees every change of a row."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.userstate import unpack_row
+from tests.builders import play, random_log, records_of, run_log, small_settings
+from workers.state_check import HistoryFold, UserHistory, difference, user_digest
+from workers.store import MemoryStore
+
+SETTINGS = small_settings()
+
+
+async def states(seed: int, n_events: int) -> tuple[dict[tuple[int, str], UserHistory], dict[tuple[int, str], bytes | None], list[str]]:
+    """Histories by fold, rows by pipeline, and item names, of one random log."""
+    log, store = random_log(seed, n_events), MemoryStore()
+    await run_log(log, SETTINGS, store)
+    expected: dict[tuple[int, str], UserHistory] = {}
+    rows: dict[tuple[int, str], bytes | None] = {}
+    for partition, facts in log.items():
+        users = sorted({fact.user_id for fact in facts if fact is not None})
+        fold = HistoryFold(SETTINGS, users)
+        records, chance = records_of(facts), random.Random(seed)
+        while records:
+            cut = chance.randint(1, len(records))
+            fold.take(records[:cut])
+            records = records[cut:]
+        expected |= {(partition, user): history for user, history in fold.histories.items()}
+        rows |= {(partition, u): row for u, row in zip(users, await store.read_users(partition, users), strict=True)}
+    return expected, rows, await store.item_names()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 200))
+async def test_the_fold_agrees_with_the_engine_on_any_log(seed: int, n_events: int) -> None:
+    expected, rows, names = await states(seed, n_events)
+    assert {at: difference(history, rows[at], names) for at, history in expected.items()} == dict.fromkeys(expected)
+
+
+async def test_every_changed_byte_of_a_row_is_seen() -> None:
+    expected, rows, names = await states(3, 200)
+    at = max(expected, key=lambda user: len(expected[user].older))
+    row = rows[at]
+    assert row is not None and unpack_row(row).older.size and difference(expected[at], row, names) is None
+    for place in range(len(row)):
+        if place in (6, 7):  # reserved
+            continue
+        changed = row[:place] + bytes([row[place] ^ 1]) + row[place + 1 :]
+        assert difference(expected[at], changed, names) is not None, f"byte {place}"
+    assert difference(expected[at], None, names) == "the row is missing"
+    assert difference(expected[at], row[:-1], names) is not None
+
+
+async def test_without_the_logs_start_the_newest_entries_decide() -> None:
+    expected, rows, names = await states(5, 200)
+    at = max(expected, key=lambda user: len(expected[user].entries))
+    late = UserHistory(expected[at].entries[-5:])
+    assert difference(late, rows[at], names) is not None
+    assert difference(late, rows[at], names, from_start=False) is None
+    late.entries[0] = ("other", *late.entries[0][1:])
+    assert difference(late, rows[at], names, from_start=False) == "entry 1 of 5 has another item than the log"
+
+
+def test_a_digest_does_not_hold_the_user_id() -> None:
+    assert len(user_digest("someone@example.org")) == 12 and "someone" not in user_digest("someone@example.org")
+
+
+@pytest.mark.parametrize("value", [0.5, 2.5, 2.6, 2.578125, 3.4765625, 4.9999, 5.0])
+async def test_ratings_weigh_the_same_to_the_last_unit(value: float) -> None:
+    fact, store = play("u0", "i0", 1, type="rating", value=value), MemoryStore()
+    await run_log({0: [fact]}, SETTINGS, store)
+    fold = HistoryFold(SETTINGS, ["u0"])
+    fold.take(records_of([fact]))
+    row = (await store.read_users(0, ["u0"]))[0]
+    assert difference(fold.histories["u0"], row, await store.item_names()) is None
