@@ -200,9 +200,14 @@ class GateDecision:
 
 
 def gate(
-    champion: Mapping[str, float] | None, challenger: Mapping[str, float], *, tolerance: float = 0.0, metric: str = GATE_METRIC
+    champion: Mapping[str, float] | None,
+    challenger: Mapping[str, float],
+    *,
+    popularity: Mapping[str, float] | None = None,
+    tolerance: float = 0.0,
+    metric: str = GATE_METRIC,
 ) -> GateDecision:
-    """Compare two models' metrics on the same slice. A first model is promoted if it hits anything at all.
+    """Compare two models' metrics on the same slice. A first model is promoted if it hits anything, and more than popularity where given.
 
     A challenger must reach champion · (1 − tolerance). Refused as well: a figure that is not finite, and a slice without targets. Raises:
     KeyError if the metric is missing."""
@@ -215,7 +220,12 @@ def gate(
     if champion is None:
         if new <= 0:
             return GateDecision(False, f"first model of its kind, but {metric} is 0", figures)
-        return GateDecision(True, f"first model of its kind: {metric} {new:.4f}", figures)
+        if popularity is None:
+            return GateDecision(True, f"first model of its kind: {metric} {new:.4f}", figures)
+        figures["needed"] = float(popularity[metric])
+        if not new > figures["needed"]:
+            return GateDecision(False, f"first model of its kind, but {metric} {new:.4f} is no better than popularity", figures)
+        return GateDecision(True, f"first model of its kind: {metric} {new:.4f}, better than popularity", figures)
     old = float(champion[metric])
     figures["champion"] = old
     figures["needed"] = old * (1 - tolerance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -13,18 +14,27 @@ from aiokafka.errors import KafkaError
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from workers.errors import Transient
 from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments
-from workers.model_store import ModelStore
+from workers.model_store import ModelStore, StoreError
 from workers.settings import Settings
 from workers.topics import end_offsets_async
 
+log = logging.getLogger(__name__)
+
 READ_TIMEOUT_S = 30.0
+RECONCILE_ATTEMPTS = 5
+"""Looks at the topic after announcing, while others promote at the same moment."""
 
 
 async def last_announcements(settings: Settings) -> dict[str, ModelAnnouncement]:
-    """Kind ▸ the newest announcement on the topic. Raises Transient when the broker does not answer in time."""
+    """Kind ▸ the newest announcement on the topic, retired kinds left out. Raises Transient when the broker does not answer in time."""
+    return {kind: announcement for kind, announcement in (await _last_said(settings)).items() if announcement is not None}
+
+
+async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
+    """The same with None for every kind that a tombstone retired last."""
     topic = settings.topics.models
     ends = {p: end for (_, p), end in (await end_offsets_async(settings, [topic])).items() if end > 0}
-    found: dict[str, ModelAnnouncement] = {}
+    found: dict[str, ModelAnnouncement | None] = {}
     if not ends:
         return found
     consumer = AIOKafkaConsumer(**aiokafka_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
@@ -49,15 +59,12 @@ async def last_announcements(settings: Settings) -> dict[str, ModelAnnouncement]
         await consumer.stop()
 
 
-def _take(found: dict[str, ModelAnnouncement], record: Any) -> None:
+def _take(found: dict[str, ModelAnnouncement | None], record: Any) -> None:
     try:
         announcement = decode_announcement(record.value, record.key)
     except Poison:
         return
-    if announcement is None:
-        found.pop(record.key.decode(), None)
-    else:
-        found[announcement.kind] = announcement
+    found[record.key.decode() if announcement is None else announcement.kind] = announcement
 
 
 async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement]) -> None:
@@ -74,24 +81,42 @@ async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement
 
 
 async def reconcile(settings: Settings, store: ModelStore, kinds: Iterable[str] | None = None) -> list[ModelAnnouncement]:
-    """Announce the champion of every kind whose last announcement says something else, and answer what was sent.
+    """Announce the champion of every kind whose last announcement says something else, until none is left, and answer what was sent.
 
-    This makes a crash between promoting and announcing harmless: whoever leads next says what the store says.
+    This makes a crash between promoting and announcing harmless, and two who announce at once: whoever looks last says what the store
+    says. A kind that a tombstone retired stays retired until it is promoted again. A kind that the topic does not know is announced if
+    the trainer trains it. A champion without a readable manifest cannot be announced and is left out. Raises Transient.
     """
-    last = await last_announcements(settings)
-    missing = []
-    for kind in store.kinds() if kinds is None else kinds:
-        history = await asyncio.to_thread(store.history, kind)
-        champion = store.champion(kind)
-        if champion is None:
-            continue
-        reference = store.reference(kind, champion)
-        said = last[kind].serving if kind in last else None
-        if said is not None and (said.version, said.manifest_sha256) == (reference.version, reference.manifest_sha256):
-            continue
-        action = ModelAction.ROLLED_BACK if history[-1].action == "rolled_back" else ModelAction.PROMOTED
-        before = history[-2].version if len(history) > 1 else None
-        missing.append(store.announcement(kind, champion, action, champion=before, reason=history[-1].reason))
-    if missing:
+    sent: list[ModelAnnouncement] = []
+    for _ in range(RECONCILE_ATTEMPTS):
+        said = await _last_said(settings)
+        chosen = store.kinds() if kinds is None else list(kinds)
+        missing = []
+        for kind in chosen:
+            announced = said.get(kind)
+            if announced is None and (kind in said or (kinds is None and kind not in settings.trainer.kinds)):
+                continue
+            try:
+                missing += await asyncio.to_thread(_unsaid, store, kind, announced)
+            except StoreError as error:
+                log.error("model kind %s cannot be announced: %s", kind, error)
+        if not missing:
+            return sent
         await announce(settings, missing)
-    return missing
+        sent += missing
+    log.warning("models keep changing while they are announced; the next look goes on")
+    return sent
+
+
+def _unsaid(store: ModelStore, kind: str, announced: ModelAnnouncement | None) -> list[ModelAnnouncement]:
+    """The announcement of a kind's champion, unless `announced` names it already."""
+    history, champion = store.history(kind), store.champion(kind)
+    if champion is None:
+        return []
+    reference = store.reference(kind, champion)
+    serving = None if announced is None else announced.serving
+    if serving is not None and (serving.version, serving.manifest_sha256) == (reference.version, reference.manifest_sha256):
+        return []
+    action = ModelAction.ROLLED_BACK if history[-1].action == "rolled_back" else ModelAction.PROMOTED
+    before = history[-2].version if len(history) > 1 else None
+    return [store.announcement(kind, champion, action, champion=before, reason=history[-1].reason)]

@@ -5,7 +5,8 @@
 
 A segment is written whole or not at all. There is no manifest: the names say what is covered, so the next offset is the end of the unbroken
 run of segments. Two segments may overlap (a crash between writing a merged one and removing its parts, or a second writer): of each offset
-the first one counts. A segment that cannot be read is set aside, its range counts as not covered, and it is read from Kafka again.
+the first one counts. A segment that cannot be read is set aside under `broken/`, its range counts as not covered, and it is read from Kafka
+again; what Kafka does not have any more is bridged by a segment without rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ LAYOUT = 1
 SEGMENT_MAX_BYTES = 512 * 1024 * 1024
 _NAME = re.compile(r"(\d{20})-(\d{20})\.parquet")
 _FOLDER = re.compile(r"partition=(\d{1,6})")
+_BROKEN = re.compile(r"(\d{1,6})-(\d{20})-(\d{20})")
+_UNREADABLE = (pa.ArrowException, KeyError, OSError)
+"""What Arrow raises for bytes that are no segment: KeyError for a missing column, OSError for a torn page or one with another checksum."""
 _READ_ATTEMPTS = 5
 """Listings tried again when a segment is merged away between listing and reading."""
 
@@ -130,6 +134,9 @@ class EventLog:
         """
         broken = []
         covered: dict[int, int] = {}
+        for folder in self.storage.names():
+            if _FOLDER.fullmatch(folder):
+                self.storage.sweep(folder)
         for segment in self.segments():
             if segment.last < covered.get(segment.partition, -1) or self._reason_broken(segment) is not None:
                 if segment.last >= covered.get(segment.partition, -1):
@@ -142,11 +149,11 @@ class EventLog:
         return broken
 
     def next_offsets(self) -> dict[int, int]:
-        """Partition ▸ the first offset not covered by the unbroken run of segments from its oldest one on.
+        """Partition ▸ the first offset not covered by the unbroken run of segments from its oldest one on, those set aside included.
 
         Partitions without a segment are left out.
         """
-        ends: dict[int, int] = {}
+        ends = self._begins()
         for segment in self.segments():
             if segment.partition not in ends or segment.first <= ends[segment.partition]:
                 ends[segment.partition] = max(ends.get(segment.partition, 0), segment.last + 1)
@@ -161,10 +168,10 @@ class EventLog:
         if not 0 <= first <= last:
             raise Fatal(f"event log: {first} to {last} is no range of offsets")
         existing = self.segments(partition)
-        covered = self.next_offsets_of(existing)
+        covered = self.next_offsets_of(existing, self._begins().get(partition))
         if covered is not None:
             if last < covered:
-                return existing[-1]
+                return existing[-1] if existing else Segment(partition, first, last)
             if first > covered:
                 raise Fatal(
                     f"event log: partition {partition} is covered up to {covered - 1}, a segment from {first} on would leave a hole"
@@ -175,21 +182,55 @@ class EventLog:
         parts: list[Segment] = []
         if merged and merged[-1].last - merged[-1].first + 1 + len(events) <= self.segment_events:
             newest = merged[-1]
-            events = pa.concat_tables([self._table(newest), events]).unify_dictionaries()
+            try:
+                events = pa.concat_tables([self._table(newest), events]).unify_dictionaries()
+            except _UNREADABLE as error:
+                raise Transient(f"event log: segment {newest.name} cannot be read and will be set aside") from error
             first, parts = newest.first, [newest]
         segment = Segment(partition, first, last)
-        sink = io.BytesIO()
-        pq.write_table(events.combine_chunks(), sink, compression="zstd", use_dictionary=["user_id", "item_id"])
-        self.storage.write(segment.name, sink.getvalue())
+        self._write(segment, events)
         for part in parts:
             if part != segment:
                 self.storage.remove(part.name)
         return segment
 
+    def bridge(self, starts: Mapping[int, int]) -> list[Segment]:
+        """Cover what neither the log nor Kafka has: holes below the first offset in Kafka, by partition, become segments without rows.
+
+        Without this, what is read next would seem to cover the hole and the good segments behind it. Returns what was bridged.
+        """
+        bridged = []
+        for partition, start in starts.items():
+            while (end := self.next_offsets().get(partition, start)) < start:
+                behind = [s.first for s in self.segments(partition) if s.first > end]
+                hole = Segment(partition, end, min([start, *behind]) - 1)
+                lost = f"partition {partition}, offsets {hole.first} to {hole.last}"
+                logger.warning("event log: %s are lost: Kafka has removed them, and the log could not be read", lost)
+                self._write(hole, SCHEMA.empty_table())
+                bridged.append(hole)
+        return bridged
+
+    def _write(self, segment: Segment, events: pa.Table) -> None:
+        sink = io.BytesIO()
+        columns = ["user_id", "item_id"]
+        pq.write_table(events.combine_chunks(), sink, compression="zstd", use_dictionary=columns, write_page_checksum=True)
+        self.storage.write(segment.name, sink.getvalue())
+
+    def _begins(self) -> dict[int, int]:
+        """Partition ▸ first offset of a segment that was set aside: the log began there at the latest."""
+        begins: dict[int, int] = {}
+        for name in self.storage.names("broken"):
+            if (match := _BROKEN.fullmatch(name)) is not None:
+                begins[int(match[1])] = min(begins.get(int(match[1]), int(match[2])), int(match[2]))
+        for segment in self.segments() if begins else []:
+            if segment.partition in begins:
+                begins[segment.partition] = min(begins[segment.partition], segment.first)
+        return begins
+
     @staticmethod
-    def next_offsets_of(segments: list[Segment]) -> int | None:
-        """End of the unbroken run of one partition's sorted segments, None without any."""
-        end: int | None = None
+    def next_offsets_of(segments: list[Segment], begin: int | None = None) -> int | None:
+        """End of the unbroken run of one partition's sorted segments from `begin` (None: the oldest) on, None without any."""
+        end = begin
         for segment in segments:
             if end is None or segment.first <= end:
                 end = max(end or 0, segment.last + 1)
@@ -213,7 +254,7 @@ class EventLog:
 
     def _read_tables(self, until: Mapping[int, int] | None) -> list[pa.Table]:
         tables = []
-        ends: dict[int, int] = {}
+        ends = self._begins()
         for segment in self.segments():
             end = ends.get(segment.partition, segment.first)
             bound = None if until is None else until.get(segment.partition, 0)
@@ -222,7 +263,9 @@ class EventLog:
             last = segment.last if bound is None else min(segment.last, bound - 1)
             try:
                 table = self._table(segment)
-            except pa.ArrowException:
+            except FileNotFoundError:
+                raise
+            except _UNREADABLE:
                 logger.warning("event log: segment %s cannot be read and is left out until it is repaired", segment.name)
                 continue
             tables.append(_within(table, end, last))
@@ -230,15 +273,19 @@ class EventLog:
         return tables
 
     def _table(self, segment: Segment) -> pa.Table:
-        return pq.read_table(io.BytesIO(self._bytes(segment))).select(SCHEMA.names).cast(SCHEMA)
+        table = pq.read_table(io.BytesIO(self._bytes(segment)), page_checksum_verification=True).select(SCHEMA.names)
+        table.validate(full=True)
+        return table.cast(SCHEMA)
 
     def _bytes(self, segment: Segment) -> bytes:
         return self.storage.read(segment.name, SEGMENT_MAX_BYTES)
 
     def _reason_broken(self, segment: Segment) -> str | None:
         try:
-            offsets = pq.read_table(io.BytesIO(self._bytes(segment)), columns=["source_offset"]).column(0).to_numpy()
-        except pa.ArrowException as error:
+            offsets = self._table(segment).column("source_offset").to_numpy()
+        except FileNotFoundError:  # a second writer has merged it away
+            return None
+        except _UNREADABLE as error:
             return type(error).__name__
         if len(offsets) and not (segment.first <= int(offsets.min()) and int(offsets.max()) <= segment.last):
             return "offsets outside its name"

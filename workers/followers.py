@@ -57,35 +57,45 @@ class CatalogueFollower:
 
 
 class ModelFollower:
-    """Loads models that were announced, in a thread, and swaps them in between two batches."""
+    """Loads models that were announced, in a thread, and swaps them in between two batches.
+
+    A version that is refused is not tried again until its kind is announced anew.
+    """
 
     def __init__(self, pipeline: Pipeline, source: ModelSource) -> None:
         self._pipeline = pipeline
         self._source = source
         self._loading: dict[str, tuple[str, asyncio.Task[Model]]] = {}
-        self._refused: dict[str, str] = {}
+        self._asked: dict[str, bytes] = {}
+        self._refused: dict[str, bytes] = {}
 
     async def follow(self) -> list[str]:
-        """Start loading what is newly announced, swap in what is loaded; the swapped `kind/version`s. The caller holds the pipeline's
-        lock."""
+        """Start loading what is newly announced, swap in what is loaded, drop retired kinds; the swapped `kind/version`s. The caller holds
+        the pipeline's lock."""
         engine = self._pipeline.engine
-        for kind, stored in (await self._pipeline.store.serving()).items():
+        announced = await self._pipeline.store.serving()
+        for kind, stored in announced.items():
+            if not stored:
+                if engine.models.pop(kind, None) is not None:
+                    log.info("model kind %s is retired", kind)
+                continue
             announcement = ModelAnnouncement.model_validate_json(stored)
             serving = announcement.serving
             if serving is None:
                 continue
             held = engine.models.get(kind)
             busy = self._loading.get(kind)
-            if (held is not None and held.version == serving.version) or self._refused.get(kind) == serving.version:
+            if (held is not None and held.version == serving.version) or self._refused.get(kind) == stored:
                 continue
             if busy is None:
+                self._asked[kind] = stored
                 self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._source, announcement)))
         swapped = []
         for kind, (version, task) in list(self._loading.items()):
             if not task.done():
                 continue
             del self._loading[kind]
-            if (model := self._loaded(kind, version, task)) is not None:
+            if (model := self._loaded(kind, version, task)) is not None and announced.get(kind) != b"":
                 await self._pipeline.index.number(model.item_ids)
                 engine.ensure_items(len(self._pipeline.index.names))
                 engine.serve(kind, version, model, self._pipeline.index.numbers)
@@ -99,7 +109,7 @@ class ModelFollower:
         except Transient as error:
             log.warning("model %s/%s cannot be loaded now: %s", kind, version, error)
         except Fatal as error:
-            self._refused[kind] = version
+            self._refused[kind] = self._asked[kind]
             log.error("model %s/%s is refused, the one before goes on serving: %s", kind, version, error)
         return None
 

@@ -15,8 +15,10 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
+from types import EllipsisType
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -46,6 +48,10 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 class StoreError(Fatal):
     """A stored model is missing, damaged or not what its manifest says; the message says which part."""
+
+
+class ChampionMoved(StoreError):
+    """Another version serves by now than the one that a decision was made against."""
 
 
 class _Record(BaseModel):
@@ -150,8 +156,8 @@ class ModelStore:
 
     def next_version(self, kind: str) -> str:
         """A version above all there ever were, unfinished ones included: `ials-000003`."""
-        numbers = [int(version.rsplit("-", 1)[1]) for version in self._folders(kind)]
-        numbers += [int(entry.version.rsplit("-", 1)[1]) for entry in self.history(kind)]
+        numbers = [_number(version) for version in self._folders(kind)]
+        numbers += [_number(entry.version) for entry in self.history(kind)]
         return f"{kind}-{max(numbers, default=0) + 1:06d}"
 
     def save(
@@ -169,36 +175,46 @@ class ModelStore:
     ) -> Manifest:
         """Store a model as the next version of its kind.
 
-        Raises StoreError when a tensor is not finite, Transient when the storage is full.
+        Two that save at once get versions of their own. What could not be stored whole leaves nothing behind. Raises StoreError when a
+        tensor is not finite, Transient when the storage is full.
         """
         tensors = {name: np.ascontiguousarray(array) for name, array in model.tensors().items()}
         for name, array in tensors.items():
             if not np.isfinite(array).all():
                 raise StoreError(f"tensor {name}: it holds numbers that are not finite; the training diverged, lower its learning rate")
-        version = self.next_version(model.kind)
-        folder = f"{model.kind}/{version}"
         content, items = save_tensors(tensors), json.dumps(model.item_ids, ensure_ascii=False).encode()
-        manifest = Manifest(
-            kind=model.kind,
-            version=version,
-            parent=parent,
-            config=dict(model.config),
-            tensors=_shapes(tensors),
-            n_items=len(model.item_ids),
-            files={
-                "model.safetensors": StoredFile(sha256=self.storage.write(f"{folder}/model.safetensors", content), n_bytes=len(content)),
-                "items.json": StoredFile(sha256=self.storage.write(f"{folder}/items.json", items), n_bytes=len(items)),
-            },
-            metrics={who: dict(figures) for who, figures in metrics.items()},
-            decision=decision,
-            trained_on=trained_on,
-            trained_ts_ms=trained_ts_ms,
-            train_s=train_s,
-            refit=refit,
-            code_version=code_version,
-        )
-        self.storage.write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1).encode())
+        while not self.storage.claim(f"{model.kind}/{(version := self.next_version(model.kind))}"):
+            pass  # somebody else has just taken that number
+        folder = f"{model.kind}/{version}"
+        try:
+            manifest = Manifest(
+                kind=model.kind,
+                version=version,
+                parent=parent,
+                config=dict(model.config),
+                tensors=_shapes(tensors),
+                n_items=len(model.item_ids),
+                files={
+                    "model.safetensors": self._write_file(f"{folder}/model.safetensors", content),
+                    "items.json": self._write_file(f"{folder}/items.json", items),
+                },
+                metrics={who: dict(figures) for who, figures in metrics.items()},
+                decision=decision,
+                trained_on=trained_on,
+                trained_ts_ms=trained_ts_ms,
+                train_s=train_s,
+                refit=refit,
+                code_version=code_version,
+            )
+            self.storage.write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1).encode())
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to tell
+                self.storage.remove(folder)
+            raise
         return manifest
+
+    def _write_file(self, name: str, content: bytes) -> StoredFile:
+        return StoredFile(sha256=self.storage.write(name, content), n_bytes=len(content))
 
     def manifest(self, kind: str, version: str) -> tuple[Manifest, str]:
         """A version's manifest and its SHA-256. Raises StoreError."""
@@ -265,36 +281,60 @@ class ModelStore:
         served = self._served(kind)
         return served[-1] if served else None
 
-    def promote(self, kind: str, version: str, *, metrics: Mapping[str, float] | None = None, reason: str = "") -> bool:
-        """Let a finished version serve. Answers whether that changed anything."""
+    def promote(
+        self,
+        kind: str,
+        version: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        reason: str = "",
+        judged_against: str | EllipsisType | None = ...,
+    ) -> bool:
+        """Let a finished version serve. Answers whether that changed anything.
+
+        `judged_against` is the champion that the decision was made against (None: there was none): if another one serves by now, nothing
+        changes and ChampionMoved is raised. Left out, the version serves whatever served before.
+        """
         self.manifest(kind, version)
-        history = self.history(kind)
-        if self.champion(kind) == version:
-            return False
-        entry = ChampionEntry(action="promoted", version=version, reason=reason, at_ts_ms=_now_ms(), metrics=dict(metrics or {}))
-        self._write_history(kind, [*history, entry])
+        with self.storage.locked(kind):
+            history, champion = self.history(kind), self.champion(kind)
+            if judged_against is not ... and champion != judged_against:
+                judged, serving = judged_against or "nothing", champion or "nothing"
+                raise ChampionMoved(f"{version}: it was judged against {judged}, and {serving} serves now")
+            if champion == version:
+                return False
+            entry = ChampionEntry(action="promoted", version=version, reason=reason, at_ts_ms=_now_ms(), metrics=dict(metrics or {}))
+            self._write_history(kind, [*history, entry])
         return True
 
     def rollback(self, kind: str, *, reason: str = "") -> str:
         """Let the version serve that served before the champion, and answer it.
 
-        Again and again it goes further back. Raises StoreError without one.
+        Again and again it goes further back. Raises StoreError without one, or if that one is damaged.
         """
-        served = self._served(kind)
-        if len(served) < 2:
-            raise StoreError(f"{kind}: no version served before the present one; `recsys models promote` lets another one serve")
-        self.manifest(kind, served[-2])
-        entry = ChampionEntry(action="rolled_back", version=served[-2], reason=reason, at_ts_ms=_now_ms())
-        self._write_history(kind, [*self.history(kind), entry])
+        with self.storage.locked(kind):
+            served = self._served(kind)
+            if len(served) < 2:
+                raise StoreError(f"{kind}: no version served before the present one; `recsys models promote` lets another one serve")
+            self.load_stored(kind, served[-2])
+            entry = ChampionEntry(action="rolled_back", version=served[-2], reason=reason, at_ts_ms=_now_ms())
+            self._write_history(kind, [*self.history(kind), entry])
         return served[-2]
 
     def prune(self, kind: str, keep: int = KEPT_VERSIONS) -> list[str]:
-        """Remove all but the newest `keep` versions and the last few that served. Answers what was removed."""
-        kept = {*self.versions(kind)[-keep:], *self._served(kind)[-keep:]}
-        removed = [version for version in self.versions(kind)[:-1] if version not in kept]
-        for version in removed:
+        """Remove all but the newest `keep` versions and the last few that served. Answers what was removed.
+
+        Versions that were never finished go when `keep` newer ones are: nobody is writing them any more.
+        """
+        finished = self.versions(kind)
+        kept = {*finished[-keep:], *self._served(kind)[-keep:]}
+        removed = [version for version in finished[:-1] if version not in kept]
+        oldest = _number(finished[-keep]) if len(finished) >= keep else 0
+        abandoned = [version for version in self._folders(kind) if _number(version) < oldest and version not in finished]
+        for version in [*removed, *abandoned]:
             self.storage.remove(f"{kind}/{version}/manifest.json")  # first: without it the version is unfinished
             self.storage.remove(f"{kind}/{version}")
+        self.storage.sweep(kind)
         return removed
 
     def reference(self, kind: str, version: str) -> ModelReference:
@@ -305,8 +345,11 @@ class ModelStore:
     def announcement(
         self, kind: str, version: str, action: ModelAction, *, champion: str | None, reason: str, now_ms: int | None = None
     ) -> ModelAnnouncement:
-        """What the world is told about a version; `champion` is the one that served before."""
+        """What the world is told about a version; `champion` is the one that served before, left out if its manifest is unreadable."""
         manifest, sha256 = self.manifest(kind, version)
+        before: ModelReference | None = None
+        with suppress(StoreError):
+            before = None if champion is None else self.reference(kind, champion)
         trained_on = manifest.trained_on
         return ModelAnnouncement(
             kind=kind,
@@ -321,7 +364,7 @@ class ModelStore:
                 last_event_ts_ms=trained_on.last_event_ts_ms,
                 n_events=trained_on.n_events,
             ),
-            champion=None if champion is None else self.reference(kind, champion),
+            champion=before,
             challenger_metrics=manifest.metrics.get("challenger", {}),
             champion_metrics=manifest.metrics.get("champion", {}),
             reason=reason[:1_024],
@@ -345,7 +388,7 @@ class ModelStore:
             raise StoreError("model kind: use lower-case letters, digits and _, a letter first")
         pattern = re.compile(re.escape(kind) + r"-[0-9]{6,12}")
         found = [name for name in self.storage.names(kind) if pattern.fullmatch(name)]
-        return sorted(found, key=lambda name: int(name.rsplit("-", 1)[1]))
+        return sorted(found, key=_number)
 
     def _check(self, kind: str, version: str) -> None:
         if _KIND.fullmatch(kind) is None or re.fullmatch(re.escape(kind) + r"-[0-9]{6,12}", version) is None:
@@ -394,6 +437,10 @@ def open_model_store(settings: Settings) -> ModelStore:
 
 def _shapes(tensors: Mapping[str, NDArray[Any]]) -> dict[str, TensorShape]:
     return {name: TensorShape.model_validate({"shape": array.shape, "dtype": str(array.dtype)}) for name, array in tensors.items()}
+
+
+def _number(version: str) -> int:
+    return int(version.rsplit("-", 1)[1])
 
 
 def _now_ms() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,11 @@ import fsspec
 from workers.errors import Fatal, Transient
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]{0,127}")
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+STALE_S = 3_600.0
+"""Nobody writes one file for longer: a temporary file of that age was left by a process that was killed."""
+LOCK_TIMEOUT_S = 10.0
+LOCK_POLL_S = 0.02
 
 
 class Storage:
@@ -58,6 +65,59 @@ class Storage:
         assert isinstance(content, bytes)
         return content
 
+    def claim(self, name: str) -> bool:
+        """Make a folder that nobody has made yet; False if it is there already, whoever was first.
+
+        On an object store a small file `claim` takes the folder's place; where the store ignores exclusive creation, two at the same
+        instant may both get True.
+        """
+        path = self._path(name)
+        with _io(f"make {name}"):
+            if self._local:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                if self._local:
+                    os.mkdir(path)
+                else:
+                    self._files.pipe_file(f"{path}/claim", b"", mode="create")
+            except FileExistsError:
+                return False
+        return True
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes that lock the same folder out; the end of a process gives its lock back. No lock on an object store.
+
+        Raises Transient when another process holds it for ten seconds.
+        """
+        path = self._path(name)
+        if not self._local:
+            yield
+            return
+        with _io(f"lock {name}"):
+            os.makedirs(path, exist_ok=True)
+            descriptor = os.open(os.path.join(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            deadline = time.monotonic() + LOCK_TIMEOUT_S
+            while not _flock(name, descriptor):
+                if time.monotonic() > deadline:
+                    raise Transient(f"cannot lock {name}: another process has held it for {LOCK_TIMEOUT_S:g} s")
+                time.sleep(LOCK_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self, name: str = "") -> None:
+        """Remove temporary files that killed processes left in a folder."""
+        if not self._local:
+            return
+        folder = self._path(name) if name else self._root
+        with _io(f"sweep {name or 'the folder'}"), suppress(FileNotFoundError):
+            for entry in os.scandir(folder):
+                if _TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_S:
+                    with suppress(FileNotFoundError):
+                        os.unlink(entry.path)
+
     def exists(self, name: str) -> bool:
         with _io(f"look for {name}"):
             return bool(self._files.exists(self._path(name)))
@@ -83,6 +143,15 @@ class Storage:
         if not all(_PART.fullmatch(part) for part in name.split("/")):
             raise Fatal("storage name: a part holds other characters than letters, digits and _ . + = -; choose another kind or version")
         return f"{self._root}/{name}"
+
+
+def _flock(name: str, descriptor: int) -> bool:
+    with _io(f"lock {name}"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _replace(path: str, content: bytes) -> None:

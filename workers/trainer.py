@@ -1,7 +1,8 @@
 """The trainer: one leader tails the events into the log, trains from it in a child process, and announces what the gate decided.
 
 Faust elects the leader (the owner of its internal one-partition topic). Followers wait. A leader that is deposed without noticing does no
-harm: segments and champions are decided by files that are written whole, and appending a range twice changes nothing.
+harm: segments and champions are decided by files that are written whole, appending a range twice changes nothing, and a promotion counts
+only if the champion is still the one that the challenger was judged against.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ import faust
 from aiokafka.errors import KafkaError
 from mode import Service
 
-from schemas import ModelAction
+from schemas import ModelAction, ModelAnnouncement
 from workers.announcing import announce, reconcile
 from workers.backoff import Backoff
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog
 from workers.health import Heartbeat
 from workers.kafka import faust_arguments
-from workers.model_store import ModelStore
+from workers.model_store import ModelStore, StoreError
 from workers.settings import Settings
 from workers.tailing import LogTail
 from workers.topics import topic_ids_async
+from workers.training import KindResult
 from workers.training_process import TrainingProcess
 
 log = logging.getLogger(__name__)
 
 FOLLOWER_POLL_S = 0.5
 """How often a follower looks whether it leads by now."""
+RECONCILE_S = 60.0
+"""How often a leader looks whether the models topic says what the store says: whoever promotes by hand may die before announcing it."""
 
 
 def build_trainer(settings: Settings) -> faust.App:
@@ -78,6 +82,7 @@ class TrainerService(Service):
         self._heartbeat = Heartbeat(settings.health.heartbeat_file)
         self.rounds = 0
         """Rounds of training that have ended."""
+        self._unannounced: list[KindResult] = []
 
     def leads(self) -> bool:
         """Whether this process is the leader now."""
@@ -114,12 +119,12 @@ class TrainerService(Service):
         event_log = await asyncio.to_thread(EventLog, trainer.log_url, topic_id, segment_events=trainer.segment_events)
         store = await asyncio.to_thread(ModelStore, trainer.model_url)
         await asyncio.to_thread(event_log.verify)
-        for announcement in await reconcile(self.settings, store):
-            log.info("announced again: %s", announcement.version)
+        await self._announce(store)
         tail = LogTail(self.settings, event_log)
         process = TrainingProcess(self.settings)
         await tail.start()
         log.info("trainer leads; %d events in the log", tail.n_events)
+        reconciled_s = time.monotonic()
         schedule = Schedule(self.settings, await asyncio.to_thread(_n_trained, store, trainer.kinds), time.monotonic())
         try:
             while self.leads():
@@ -128,36 +133,63 @@ class TrainerService(Service):
                 if process.running:
                     if process.done:
                         await self._finish(process, store)
+                        reconciled_s = time.monotonic()
                 elif schedule.due(tail.n_events, time.monotonic()):
                     await tail.flush()
                     schedule.started(tail.n_events, time.monotonic())
                     await process.start(tail.next_offsets)
+                if time.monotonic() - reconciled_s >= RECONCILE_S:
+                    await self._announce(store)
+                    reconciled_s = time.monotonic()
         finally:
             await process.stop()
             await tail.stop()
 
     async def _finish(self, process: TrainingProcess, store: ModelStore) -> None:
-        """Announce what a round decided, refusals too."""
+        """Announce what a round decided, refusals too. Where the broker is away, the next term begins with it."""
         results = await process.results()
         self.rounds += 1
-        announcements = []
         for result in results:
-            log.info("%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
-            if result.version is not None and result.action in ("promoted", "refused"):
-                action = ModelAction(result.action)
-                announcements.append(
-                    store.announcement(result.kind, result.version, action, champion=result.champion, reason=result.reason)
-                )
-        if announcements:
+            level = logging.WARNING if result.action == "failed" else logging.INFO
+            log.log(level, "%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
+        self._unannounced += [result for result in results if result.version is not None and result.action in ("promoted", "refused")]
+        await self._announce(store)
+
+    async def _announce(self, store: ModelStore) -> None:
+        """Announce decisions that nobody has been told yet, then whatever the models topic lacks. Raises Transient, and forgets nothing."""
+        made = [await asyncio.to_thread(_announcement, store, result) for result in self._unannounced]
+        if announcements := [announcement for announcement in made if announcement is not None]:
             await announce(self.settings, announcements)
+        self._unannounced.clear()
+        for announcement in await reconcile(self.settings, store):
+            log.info("announced again: %s", announcement.version)
+
+
+def _announcement(store: ModelStore, result: KindResult) -> ModelAnnouncement | None:
+    """What the world is told of a decision; None if it has been overtaken: another version serves by now, or this one was removed."""
+    assert result.version is not None
+    try:
+        champion = store.champion(result.kind)
+        if result.action == "refused":
+            return store.announcement(result.kind, result.version, ModelAction.REFUSED, champion=champion, reason=result.reason)
+        if champion != result.version:
+            return None
+        return store.announcement(result.kind, result.version, ModelAction.PROMOTED, champion=result.champion, reason=result.reason)
+    except StoreError as error:
+        log.error("%s cannot be announced: %s", result.version, error)
+        return None
 
 
 def _n_trained(store: ModelStore, kinds: tuple[str, ...]) -> int:
-    """Events that the newest champion's round had read; 0 unless every kind has a champion."""
+    """Events that the newest champion's round had read; 0 unless every kind has a champion with a readable manifest."""
     reached: list[Mapping[int, int]] = []
     for kind in kinds:
         champion = store.champion(kind)
         if champion is None:
             return 0
-        reached.append(store.manifest(kind, champion)[0].trained_on.next_offsets)
+        try:
+            reached.append(store.manifest(kind, champion)[0].trained_on.next_offsets)
+        except StoreError as error:
+            log.error("trainer: %s", error)
+            return 0
     return max((sum(offsets.values()) for offsets in reached), default=0)

@@ -1,8 +1,8 @@
 """One round of training, in a process of its own: log ▸ train ▸ judge ▸ store ▸ promote or refuse.
 
-`python -m workers.training` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error, and prints one JSON
-object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it at
-once, and what is half written in the store counts as nothing.
+`python -m workers.training [PARENT]` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error, and prints
+one JSON object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it
+at once, and what is half written in the store counts as nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -27,12 +27,13 @@ from recsys.errors import CoreError, ShapeError
 from recsys.evaluation import GATE_METRIC, GateDecision, Slice, evaluate, evaluate_popularity, gate, temporal_split
 from recsys.models.base import Model
 from recsys.models.interactions import TrainingSet
+from recsys.models.popular import PopularModel
 from recsys.models.registry import MODELS, ModelKind
 from recsys.weights import event_weights
 from workers.engine_settings import weight_table_of
-from workers.errors import WorkerError
+from workers.errors import Fatal, WorkerError
 from workers.event_log import EventColumns, EventLog
-from workers.model_store import ModelStore, Refit, TrainedOn
+from workers.model_store import ChampionMoved, ModelStore, Refit, StoredModel, TrainedOn
 from workers.settings import Settings, TrainerSettings, WeightSettings
 
 _PR_SET_PDEATHSIG = 1
@@ -127,7 +128,7 @@ def _train_kind(
     if len(columns) < settings.min_events:
         reason = f"{len(columns)} events that count, fewer than trainer.min_events ({settings.min_events})"
         return KindResult(kind, "skipped", None, champion_version, reason, {}, 0.0)
-    champion = None if champion_version is None else store.load_stored(kind, champion_version)
+    champion = _readable(store, kind, champion_version)
     seen_until = None if champion is None else champion.manifest.trained_on.last_event_ts_ms
     if seen_until is not None and not (columns.ts_ms > seen_until).any():
         return KindResult(kind, "skipped", None, champion_version, "no event is newer than those the champion has seen", {}, 0.0)
@@ -146,13 +147,15 @@ def _train_kind(
     metrics = {"challenger": judged, "popularity": evaluate_popularity(part)}
     if champion is not None:
         metrics["champion"] = evaluate(champion.model, part)
-    decision = decide(metrics, settings)
+    decision = decide(metrics, settings, kind)
+    if champion is None and champion_version is not None:
+        decision = replace(decision, reason=f"{champion_version} cannot be read and counts as none; {decision.reason}")
     refit: Refit | None = None
     if decision.promote:
         challenger, refit = _refit(recipe, config, challenger, judged, columns, part, settings)
     manifest = store.save(
         challenger,
-        parent=champion_version,
+        parent=None if champion is None else champion_version,
         metrics=metrics,
         decision=decision.reason,
         trained_on=_trained_on(columns, None if refit is not None else split_ts_ms, next_offsets),
@@ -162,20 +165,38 @@ def _train_kind(
         code_version=code_version(),
     )
     if decision.promote:
-        store.promote(kind, manifest.version, metrics=judged, reason=decision.reason)
+        try:
+            store.promote(kind, manifest.version, metrics=judged, reason=decision.reason, judged_against=champion_version)
+        except ChampionMoved as moved:  # somebody promoted or rolled back meanwhile: what they chose stays
+            decision = replace(decision, promote=False, reason=f"{moved}; {decision.reason}")
     store.prune(kind, settings.keep_versions)
     action: Literal["promoted", "refused"] = "promoted" if decision.promote else "refused"
     return KindResult(kind, action, manifest.version, champion_version, decision.reason, decision.figures, round(train_s, 3))
 
 
-def decide(metrics: Mapping[str, Mapping[str, float]], settings: TrainerSettings) -> GateDecision:
-    """The gate's answer to `challenger` and `champion` (if there is one), with popularity's figure beside it."""
+def _readable(store: ModelStore, kind: str, version: str | None) -> StoredModel | None:
+    """The champion; None if there is none, or none that can be read, which would otherwise fail its kind in every round from here on."""
+    if version is None:
+        return None
+    try:
+        return store.load_stored(kind, version)
+    except Fatal as error:
+        report(f"ERROR {kind}: the champion {version} cannot be read, a challenger has to beat popularity instead: {error}")
+        return None
+
+
+def decide(metrics: Mapping[str, Mapping[str, float]], settings: TrainerSettings, kind: str) -> GateDecision:
+    """The gate's answer to `challenger` and `champion` (if there is one), with popularity's figure beside it.
+
+    The kind `popular` is popularity itself and need not beat it.
+    """
     popularity = {"popularity": metrics["popularity"][GATE_METRIC]}
     if 0 < metrics["challenger"]["n_targets"] < settings.min_targets:
         n_targets = metrics["challenger"]["n_targets"]
         reason = f"the newest slice holds {n_targets:.0f} targets, fewer than trainer.min_targets ({settings.min_targets})"
         return GateDecision(False, reason, {"n_targets": n_targets, **popularity})
-    decision = gate(metrics.get("champion"), metrics["challenger"], tolerance=settings.tolerance)
+    rival = None if kind == PopularModel.kind else metrics["popularity"]
+    decision = gate(metrics.get("champion"), metrics["challenger"], popularity=rival, tolerance=settings.tolerance)
     reason = f"{decision.reason}; popularity {popularity['popularity']:.4f}"
     return GateDecision(decision.promote, reason, {**decision.figures, **popularity})
 
@@ -232,10 +253,14 @@ def report(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def end_with_parent() -> None:
-    """On Linux, get SIGTERM when the trainer dies without ending us; elsewhere a round that is left alone ends by itself."""
+def end_with(parent: int | None) -> bool:
+    """On Linux, get SIGTERM when the trainer dies without ending us; elsewhere a round that is left alone ends by itself.
+
+    False if that trainer has died already, while this process was starting.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return parent is None or os.getppid() == parent
 
 
 def code_version() -> str:
@@ -246,20 +271,23 @@ def code_version() -> str:
 
 
 def main() -> int:
-    """The child process. Exit codes: 0 done (single kinds may have failed), 1 the round failed, 2 an unreadable job, 143 ended by
-    SIGTERM."""
+    """The child process; its argument is the trainer's process id. Exit codes: 0 done (single kinds may have failed), 1 the round failed,
+    2 an unreadable job, 143 ended by SIGTERM or by the trainer's death."""
 
     def end(*_: object) -> None:
         raise _Ended
 
-    end_with_parent()
-    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its child itself
+    if not end_with(int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else None):
+        return 143
     try:
+        signal.signal(signal.SIGTERM, end)
         job = TrainingJob.model_validate_json(sys.stdin.buffer.read())
     except ValidationError as error:
         report(f"training job: {error.errors(include_url=False, include_input=False)[0]['msg']}")
         return 2
+    except _Ended:
+        return 143
     try:
         os.nice(NICENESS)
         torch.set_num_threads(job.trainer.torch_threads)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from workers.settings import Settings
 from workers.training import KindResult, TrainingJob
@@ -47,6 +49,7 @@ class TrainingProcess:
             sys.executable,
             "-m",
             "workers.training",
+            str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -57,8 +60,9 @@ class TrainingProcess:
         self._late = False
         longest_s = (2 * self._settings.trainer.max_seconds + 60) * max(len(self._settings.trainer.kinds), 1)
         self._deadline = asyncio.get_running_loop().call_later(longest_s, self._end_late)
-        process.stdin.write(job.model_dump_json().encode())
-        process.stdin.close()
+        with suppress(ConnectionError):  # a child that died at once is seen by its exit code
+            process.stdin.write(job.model_dump_json().encode())
+            process.stdin.close()
         log.info("training starts: %s", ", ".join(self._settings.trainer.kinds))
 
     def _end_late(self) -> None:
@@ -112,5 +116,6 @@ async def _last_line(stream: asyncio.StreamReader) -> bytes:
 
 async def _log_lines(stream: asyncio.StreamReader) -> bytes:
     async for line in stream:
-        log.info("training: %s", line.decode(errors="replace").rstrip()[:500])
+        said = line.decode(errors="replace").rstrip()[:500]
+        log.log(logging.ERROR if said.startswith("ERROR ") else logging.INFO, "training: %s", said.removeprefix("ERROR "))
     return b""

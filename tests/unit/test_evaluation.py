@@ -154,3 +154,15 @@ def test_a_first_model_that_proves_nothing_is_refused(challenger: dict[str, floa
 
 def test_a_first_model_that_hits_is_promoted() -> None:
     assert gate(None, {"ndcg@10": 0.01, "n_targets": 9.0}).promote
+
+
+@pytest.mark.parametrize(("figure", "promoted"), [(0.0999, False), (0.1, False), (0.1001, True)])
+def test_a_first_model_serves_only_if_it_beats_popularity(figure: float, promoted: bool) -> None:
+    decision = gate(None, {"ndcg@10": figure, "n_targets": 9.0}, popularity={"ndcg@10": 0.1}, tolerance=0.5)
+    assert decision.promote is promoted
+    assert "popularity" in decision.reason and decision.figures["needed"] == 0.1
+
+
+def test_against_a_champion_popularity_decides_nothing() -> None:
+    champion, challenger = {"ndcg@10": 0.1, "n_targets": 9.0}, {"ndcg@10": 0.1, "n_targets": 9.0}
+    assert gate(champion, challenger, popularity={"ndcg@10": 0.9}).promote

@@ -146,6 +146,88 @@ def test_a_torn_segment_is_set_aside_and_its_range_read_again(tmp_path: Path, ke
     assert values(log) == [float(o) for o in range(9)]
 
 
+def test_a_torn_first_segment_is_read_again_from_where_the_log_began(tmp_path: Path) -> None:
+    log = make(tmp_path, segment_events=3)
+    for first in (5, 8, 11):
+        log.append(0, first, first + 2, events([first, first + 1, first + 2]))
+    (tmp_path / "log" / log.segments()[0].name).write_bytes(b"PAR1")
+    assert [s.first for s in make(tmp_path).verify()] == [5]
+    log = make(tmp_path, segment_events=3)
+    assert log.next_offsets() == {0: 5} and values(log) == []
+    log.append(0, 5, 6, events([5, 6]))
+    assert log.next_offsets() == {0: 7}
+    log.append(0, 7, 9, events([7, 8, 9]))
+    assert log.next_offsets() == {0: 14}
+    assert values(log) == [float(o) for o in range(5, 14)]
+
+
+def test_a_torn_only_segment_is_read_again_from_where_the_log_began(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(0, 5, 7, events([5, 6, 7]))
+    (tmp_path / "log" / log.segments()[0].name).write_bytes(b"")
+    log.verify()
+    assert log.next_offsets() == {0: 5}
+    log.append(0, 5, 8, events([5, 6, 7, 8]))
+    assert values(log) == [5, 6, 7, 8]
+
+
+def test_what_kafka_has_no_more_is_bridged_and_costs_no_good_segment(tmp_path: Path) -> None:
+    log = make(tmp_path, segment_events=3)
+    for first in (0, 3, 6):
+        log.append(0, first, first + 2, events([first, first + 1, first + 2]))
+    (tmp_path / "log" / log.segments()[0].name).write_bytes(b"")
+    (tmp_path / "log" / log.segments()[1].name).write_bytes(b"")
+    log.verify()
+    assert [(s.first, s.last) for s in log.bridge({0: 20, 1: 4})] == [(0, 5), (9, 19)]
+    assert log.next_offsets() == {0: 20}
+    log.append(0, 20, 20, events([20]))
+    assert values(log) == [6, 7, 8, 20]
+    assert log.bridge({0: 20, 1: 4}) == []
+
+
+def test_what_kafka_still_has_is_not_bridged(tmp_path: Path) -> None:
+    log = make(tmp_path, segment_events=3)
+    for first in (0, 3, 6):
+        log.append(0, first, first + 2, events([first, first + 1, first + 2]))
+    (tmp_path / "log" / log.segments()[1].name).write_bytes(b"")
+    log.verify()
+    assert log.bridge({0: 0}) == [] == log.bridge({0: 3})
+    assert [(s.first, s.last) for s in log.bridge({0: 5})] == [(3, 4)]
+    assert log.next_offsets() == {0: 5}
+
+
+def test_a_flipped_bit_in_the_columns_is_found(tmp_path: Path) -> None:
+    log = make(tmp_path, segment_events=100)
+    log.append(0, 0, 49, events(list(range(50))))
+    path = tmp_path / "log" / log.segments()[0].name
+    content = bytearray(path.read_bytes())
+    for at in range(60, len(content) // 2, 31):
+        path.write_bytes(bytes(content[:at]) + bytes([content[at] ^ 4]) + bytes(content[at + 1 :]))
+        if (reason := log._reason_broken(log.segments()[0])) is None:
+            assert values(log) == [float(o) for o in range(50)], f"byte {at}"
+        else:
+            assert reason
+
+
+def test_a_segment_that_breaks_before_it_is_merged_is_transient(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(0, 0, 1, events([0, 1]))
+    (tmp_path / "log" / log.segments()[0].name).write_bytes(b"PAR1")
+    with pytest.raises(Transient, match="set aside"):
+        log.append(0, 2, 2, events([2]))
+
+
+def test_files_that_killed_writers_left_are_swept_when_nobody_can_be_writing_them(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    log.append(0, 0, 0, events([0]))
+    old, new = (tmp_path / "log/partition=0" / f".{character * 32}.tmp" for character in "ab")
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    log.verify()
+    assert not old.exists() and new.exists()
+
+
 def test_an_event_sent_twice_counts_once(tmp_path: Path) -> None:
     log = make(tmp_path)
     log.append(0, 0, 6, events([0, 1, 3, 6], hashes=[11, 12, 11, 11]))  # users 0, 1, 0, 0

@@ -147,6 +147,32 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_and_is_not_tried
     assert pipeline.engine.models["popular"].version == "v1" and source.asked == ["v1", "v2"]
 
 
+async def test_a_refused_version_is_tried_again_when_it_is_announced_anew() -> None:
+    pipeline, follower, source = await ready(v1=Fatal("a tensor is missing"))
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == []
+    source.versions["v1"] = model("a")
+    assert await followed(follower) == []
+    await announce(pipeline, "v1", 2, reason="restored")
+    assert await followed(follower) == ["popular/v1"]
+
+
+async def test_a_retired_kind_serves_no_longer_not_even_what_was_being_loaded() -> None:
+    pipeline, follower, source = await ready(v1=model("a"), v2=model("a"), v3=model("a"))
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    source.gate.clear()
+    await announce(pipeline, "v2", 2)
+    await follower.follow()
+    await pipeline.store.set_serving("popular", b"", 3)
+    await follower.follow()
+    assert "popular" not in pipeline.engine.models
+    source.gate.set()
+    assert await followed(follower) == [] and "popular" not in pipeline.engine.models
+    await announce(pipeline, "v3", 4)
+    assert await followed(follower) == ["popular/v3"]
+
+
 async def test_a_store_that_is_away_is_asked_again() -> None:
     pipeline, follower, source = await ready(v1=Transient("away"))
     await announce(pipeline, "v1", 1)

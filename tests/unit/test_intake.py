@@ -123,3 +123,16 @@ async def test_the_newest_announcement_serves() -> None:
     dead = await intake.announcements([announcement("v2", 5), TopicRecord("models", 0, 6, b"ials", b"{"), announcement("v1", 4)])
     assert [letter.source_offset for letter in dead] == [6]
     assert orjson.loads((await pipeline.store.serving())["ials"])["version"] == "v2"
+
+
+async def test_a_tombstone_leaves_its_kind_without_a_model_until_the_next_announcement() -> None:
+    pipeline, intake = await ready()
+
+    def announcement(source_offset: int) -> TopicRecord:
+        return TopicRecord("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT))
+
+    tombstone = TopicRecord("models", 0, 5, b"ials", None)
+    assert await intake.announcements([announcement(4), tombstone, announcement(4)]) == []
+    assert await pipeline.store.serving() == {"ials": b""}
+    await intake.announcements([announcement(6)])
+    assert (await pipeline.store.serving())["ials"] == encode(ANNOUNCEMENT)

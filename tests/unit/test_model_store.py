@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,9 @@ from recsys.models import ials, popular
 from recsys.models.base import Model
 from schemas import ModelAction
 from tests.unit.model_cases import histories_of
-from workers.errors import Fatal
-from workers.model_store import Manifest, ModelStore, StoreError, TrainedOn
+from workers import storage
+from workers.errors import Fatal, Transient
+from workers.model_store import ChampionMoved, Manifest, ModelStore, StoreError, TrainedOn
 
 
 def small_model(seed: int = 0, n_items: int = 12) -> ials.IALSModel:
@@ -212,3 +217,79 @@ def test_store_works_on_an_object_store_url() -> None:
     version = save(store).version
     assert store.promote("ials", version)
     assert store.load("ials", version).item_ids[0] == "item-0 é"
+
+
+def test_a_promotion_judged_against_another_champion_changes_nothing(store: ModelStore) -> None:
+    first, second, third = (save(store).version for _ in range(3))
+    assert store.promote("ials", first, judged_against=None)
+    assert store.promote("ials", second, judged_against=first)
+    for judged_against in (None, first):
+        with pytest.raises(ChampionMoved, match=f"{second} serves now"):
+            store.promote("ials", third, judged_against=judged_against)
+    assert store.champion("ials") == second and len(store.history("ials")) == 2
+
+
+def test_of_two_who_promote_against_the_same_champion_one_wins_and_no_entry_is_lost(store: ModelStore) -> None:
+    versions = [save(store).version for _ in range(8)]
+
+    def promote(version: str) -> bool:
+        with suppress(ChampionMoved):
+            return store.promote("ials", version, judged_against=None)
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(promote, versions)) == 1
+        list(pool.map(lambda version: store.promote("ials", version), versions))
+    promoted = [entry.version for entry in store.history("ials")]
+    assert set(promoted) == set(versions) and len(promoted) <= 9
+
+
+def test_two_who_save_at_once_get_whole_versions_of_their_own(store: ModelStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        manifests = list(pool.map(lambda seed: save(store, small_model(seed)), range(8)))
+    assert len({manifest.version for manifest in manifests}) == 8
+    for manifest in manifests:
+        assert store.load_stored("ials", manifest.version).manifest == manifest
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_full_disk_leaves_no_half_version(store: ModelStore, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+    version = save(store).version
+    fsync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(Transient, match="disk is full"):
+        save(store)
+    assert store.storage.names("ials") == [version]
+
+
+def test_versions_that_were_never_finished_go_with_the_old_ones(store: ModelStore, tmp_path: Path) -> None:
+    save(store)
+    (tmp_path / "models/ials/ials-000002").mkdir()
+    for _ in range(3):
+        newest = save(store).version
+    (tmp_path / "models/ials/ials-000009").mkdir()  # somebody may be at it
+    store.prune("ials", keep=2)
+    assert store.storage.names("ials") == ["ials-000004", newest, "ials-000009"]
+
+
+def test_nothing_rolls_back_to_a_damaged_version(store: ModelStore, tmp_path: Path) -> None:
+    first, second = save(store).version, save(store).version
+    store.promote("ials", first)
+    store.promote("ials", second)
+    (tmp_path / "models/ials" / first / "model.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"model\.safetensors is missing"):
+        store.rollback("ials")
+    assert store.champion("ials") == second
+
+
+def test_a_champion_whose_manifest_is_gone_keeps_no_decision_from_being_announced(store: ModelStore, tmp_path: Path) -> None:
+    first, second = save(store).version, save(store).version
+    (tmp_path / "models/ials" / first / "manifest.json").unlink()
+    assert store.announcement("ials", second, ModelAction.PROMOTED, champion=first, reason="better").champion is None

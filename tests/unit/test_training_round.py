@@ -11,6 +11,7 @@ import pytest
 from recsys.models.registry import MODELS
 from schemas import EventType
 from tests.unit.model_cases import clustered
+from workers import training
 from workers.event_log import EventLog, events_table
 from workers.model_store import ModelStore
 from workers.settings import TrainerSettings, WeightSettings
@@ -123,14 +124,48 @@ def test_one_kind_that_fails_keeps_no_other_from_being_trained(folder: Path) -> 
     assert "trainer.kinds" in results[0].reason
 
 
-def test_a_damaged_champion_fails_the_kind_with_the_reason(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "items.json", "manifest.json"])
+def test_an_unreadable_champion_counts_as_none_and_the_next_model_takes_its_place(
+    folder: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
     run_job(job(folder))
     append(folder, FIRST, 2_400)
-    path = folder / "models/ials/ials-000001/model.safetensors"
+    path = folder / "models/ials/ials-000001" / name
     path.write_bytes(path.read_bytes()[:-1])
     result = run_job(job(folder))[0]
-    assert result.action == "failed"
-    assert "SHA-256" in result.reason
+    assert (result.action, result.version, result.champion) == ("promoted", "ials-000002", "ials-000001")
+    assert "ials-000001 cannot be read" in result.reason and "better than popularity" in result.reason
+    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("ERROR") and "ials-000001" in line]
+    manifest, _ = ModelStore(str(folder / "models")).manifest("ials", "ials-000002")
+    assert manifest.parent is None and "champion" not in manifest.metrics
+
+
+def test_an_unreadable_champion_is_not_replaced_by_what_popularity_beats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_job(job(folder))
+    append(folder, FIRST, 2_400)
+    (folder / "models/ials/ials-000001/model.safetensors").unlink()
+    monkeypatch.setattr(training, "evaluate_popularity", lambda part: {"ndcg@10": 0.99, "n_targets": 9.0})
+    result = run_job(job(folder))[0]
+    assert result.action == "refused" and "no better than popularity" in result.reason
+    assert ModelStore(str(folder / "models")).champion("ials") == "ials-000001"
+
+
+def test_what_a_person_promotes_while_a_challenger_is_judged_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_job(job(folder))
+    append(folder, FIRST, 2_400)
+    store = ModelStore(str(folder / "models"))
+    save = ModelStore.save
+
+    def saved_and_overtaken(self: ModelStore, *args: Any, **kwargs: Any) -> Any:
+        mine, by_hand = save(self, *args, **kwargs), save(self, *args, **kwargs)
+        store.promote("ials", by_hand.version, reason="by hand")
+        return mine
+
+    monkeypatch.setattr(ModelStore, "save", saved_and_overtaken)
+    result = run_job(job(folder, tolerance=0.9))[0]
+    assert (result.action, result.version) == ("refused", "ials-000002")
+    assert "judged against ials-000001, and ials-000003 serves now" in result.reason
+    assert [entry.version for entry in store.history("ials")] == ["ials-000001", "ials-000003"]
 
 
 def test_every_registered_kind_can_be_trained_by_name(folder: Path) -> None:
