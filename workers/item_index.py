@@ -52,14 +52,21 @@ class ItemIndex:
         """After a failover: see that the store still has every number that is known here, and put back what it lost; False when nothing
         that this worker wrote depends on the difference, and the store's numbering should be learnt anew.
 
-        Raises: Fenced when another worker puts them back at the same time, Fatal when ids were numbered otherwise meanwhile.
+        Raises: Fenced when another worker puts them back at the same time, Fatal when numbers are lost that rows use and nobody knows, or
+        when they were given to other ids meanwhile.
         """
+        used = await self._store.numbers_used()  # before the names: what is used was named before
         stored = await self._store.item_names()
         self.lost = False
+        if used > max(len(stored), len(self.names)):
+            raise Fatal(
+                "Redis lost item numbers that rows still use (a failover of one shard): "
+                "run `recsys state rebuild`, which makes the state anew from the log"
+            )
         if stored[: len(self.names)] == self.names:
             return True
         same = next((n for n, (a, b) in enumerate(zip(stored, self.names, strict=False)) if a != b), min(len(stored), len(self.names)))
-        if same >= self.n_used:
+        if same >= max(self.n_used, used):
             return False
         if same < len(stored):
             raise Fatal(

@@ -142,6 +142,7 @@ class Pipeline:
     async def open(self) -> None:
         """Prepare the store. Raises Fatal when the state was laid out with other settings."""
         self._seen = await self._look()
+        await self.index.reconcile()
         await self.index.catch_up()
         self.engine.ensure_items(len(self.index.names))
 
@@ -373,11 +374,6 @@ class Pipeline:
         if int(self.engine.users.items[slots].max(initial=0)) >= self.engine.n_items:  # items that another worker numbered
             await self.index.catch_up()
             self.engine.ensure_items(len(self.index.names))
-            if int(self.engine.users.items[slots].max(initial=0)) >= len(self.index.names):
-                raise Fatal(
-                    "histories in Redis hold items whose numbers are lost (a failover of one shard): "
-                    "run `recsys state rebuild`, which makes the state anew from the log"
-                )
 
     async def _check_ownership(self, partitions: Iterable[int]) -> None:
         """Raises Fenced when another worker has moved a watermark since this one owns the partition."""
@@ -421,7 +417,7 @@ class Pipeline:
 
     async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
         packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
-        results = await self.store.apply_items(ranges, packed)
+        results = await self.store.apply_items(ranges, packed, self.index.n_used)
         applied = {result.group for result in results if result.status is ApplyStatus.APPLIED}
         for result in results:
             if result.group not in applied and result.status is not ApplyStatus.SKIPPED:
@@ -450,7 +446,8 @@ class Pipeline:
                 batch = derived.batch
                 chosen = (batch.partitions == cut.partition) & (batch.source_offsets >= first)
                 part = derived.deltas(self.engine.config, chosen)[group]
-            again = (await self.store.apply_items([cut._replace(first=first)], [GroupDeltas(group, part.rows, *part.packed())]))[0]
+            packed = GroupDeltas(group, part.rows, *part.packed())
+            again = (await self.store.apply_items([cut._replace(first=first)], [packed], self.index.n_used))[0]
             if again.status not in (ApplyStatus.APPLIED, ApplyStatus.SKIPPED):
                 raise Fenced(f"item group {group} moved while partition {cut.partition} was being applied ({again.status})")
 

@@ -1,18 +1,18 @@
 -- apply_items: append one micro-batch's records to the rows of one item group, all of it or nothing.
 -- KEYS    1: the group's watermark hash; 2..: the touched rows, R of them (may be none: the watermarks still move)
 -- ARGV    1: header of a row that does not exist yet (8 bytes); 2: R u32 ends, cumulative bytes into 3; 3: records of 8 bytes;
---         then five for each source range: partition, topic id, base, first, last (base: the state the range was derived from)
+--         4: how many item numbers may be in use (kept in the hash as `n`, only growing); then five for each source range: partition, topic id, base, first, last (base: the state the range was derived from)
 -- RETURNS { status, lengths, stored watermark or '' of each range ... }; status is 'applied' (lengths: R u32 new row lengths in bytes),
 --         'skipped' (all ranges are old), 'straddled', 'gap' (this group lost state below base) or 'topic_changed'; only 'applied' writes
 -- COST    O(rows + ranges); records are appended as slices, never looped over
 local function apply_items(keys, args)
-  local n_rows, n_ranges = #keys - 1, (#args - 3) / 5
+  local n_rows, n_ranges = #keys - 1, (#args - 4) / 5
   local ends, payload = args[2], args[3]
   if #ends ~= 4 * n_rows or n_ranges ~= math.floor(n_ranges) then return redis.error_reply('ERR apply_items: ends do not fit the rows') end
 
   local reply, n_new, n_old, gap = { '', '' }, 0, 0, false
   for r = 0, n_ranges - 1 do
-    local at = 4 + 5 * r
+    local at = 5 + 5 * r
     local stored = redis.call('HGET', keys[1], args[at])
     local topic_id, watermark = args[at + 1], -1
     if stored then topic_id, watermark = split_watermark(stored) end
@@ -45,8 +45,9 @@ local function apply_items(keys, args)
     lengths[i] = pack('<I4', length)
     start = stop
   end
+  if tonumber(args[4]) > tonumber(redis.call('HGET', keys[1], 'n') or 0) then redis.call('HSET', keys[1], 'n', args[4]) end
   for r = 0, n_ranges - 1 do
-    local at = 4 + 5 * r
+    local at = 5 + 5 * r
     redis.call('HSET', keys[1], args[at], args[at + 1] .. ':' .. args[at + 4])
   end
   reply[1], reply[2] = 'applied', table.concat(lengths)

@@ -99,5 +99,5 @@ class Keys:
             yield f"{self.namespace}:g{group}", [self.group_watermarks(group), self.items(group), *rows]
         for partition in range(partitions):
             users = self.users(partition, ["u1", "{other}:u", "}{", "ü b"])
-            others = [self.partition_watermark(partition), self.owed(partition), self.duplicates(partition, 7), self.profile(partition, "{x}y")]
-            yield f"{self.namespace}:p{partition}", [*users, *others]
+            others = [self.partition_watermark(partition), self.owed(partition), self.duplicates(partition, 7)]
+            yield f"{self.namespace}:p{partition}", [*users, *others, self.profile(partition, "{x}y")]

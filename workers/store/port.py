@@ -184,7 +184,7 @@ class StateStore(Protocol):
     """State of the recommender. Every method raises Transient when the server is away or busy (one attempt, all calls may be repeated)
     and Fatal when a person must act; `open` comes first."""
 
-    # After a restart or failover of a server every call raises Transient until `open` is called again: what a caller holds may be ahead of it.
+    # After a restart of a server every call raises Transient until `open` is called again: what a caller holds may be ahead of it.
 
     async def open(self, layout: Layout, generation: int | None = None) -> None:
         """Load the functions and write the layout of a generation (None: the active one), or compare it; may be called again, which
@@ -221,7 +221,7 @@ class StateStore(Protocol):
         ...
 
     async def state_id(self) -> str:
-        """Which state this is: drawn when the empty namespace was laid out, so that one that lost everything is told from the one before."""
+        """Which state this is: drawn when an empty namespace is laid out, so that one that lost everything is told from before."""
         ...
 
     async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
@@ -274,7 +274,7 @@ class StateStore(Protocol):
         ...
 
     async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
-        """Their lists are published; False, and nothing changes, when the partition's watermark is no longer the one they were made from."""
+        """Their lists are published; False, and nothing changes, when the partition's watermark is not the one they were made from."""
         ...
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:

@@ -1,0 +1,137 @@
+"""A state that was lost, or went back, under a worker: it is noticed, nothing is built upon what is gone, and replay gives the fold."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas import Recommendations
+from tests.builders import TOPIC_ID, opened_pipeline, play, random_log, records_of, small_settings
+from tests.fold import fold, read_state
+from tests.property.test_exactly_once import check_mirror
+from workers.errors import Fatal, Fenced
+from workers.pipeline import Pipeline
+from workers.store import MemoryStore, Watermark
+
+SETTINGS = small_settings()
+LOG = random_log(3, 200)
+
+
+async def follow_to_the_end(pipeline: Pipeline) -> None:
+    for _ in range(4):
+        places = await pipeline.assign([0, 1], TOPIC_ID)
+        try:
+            await pipeline.process({p: records_of(LOG[p])[at:] for p, at in places.items() if records_of(LOG[p])[at:]})
+            return
+        except Fenced:
+            continue
+    raise AssertionError("the worker never got through")
+
+
+async def halfway(store: MemoryStore) -> Pipeline:
+    pipeline = await opened_pipeline(store, SETTINGS)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    await pipeline.process({p: records_of(LOG[p])[:60] for p in LOG})
+    return pipeline
+
+
+async def test_an_emptied_store_is_noticed_and_replay_gives_the_fold() -> None:
+    store = MemoryStore()
+    pipeline = await halfway(store)
+    store.__init__()  # type: ignore[misc]  # everything is gone, the server is the same
+    with pytest.raises(Fenced):
+        await pipeline.check_current()
+    with pytest.raises(Fenced):
+        await pipeline.process({p: records_of(LOG[p])[60:] for p in LOG})
+    await follow_to_the_end(pipeline)
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+    await check_mirror(pipeline, expected)
+    assert pipeline.resets == 1
+    await pipeline.check_current()
+
+
+async def test_a_store_that_went_back_as_a_whole_is_read_again() -> None:
+    store = MemoryStore()
+    pipeline = await halfway(store)
+    backup = {name: _copy(value) for name, value in vars(store).items()}
+    await pipeline.process({p: records_of(LOG[p])[60:80] for p in LOG})
+    vars(store).update(backup)
+    with pytest.raises(Fenced):
+        await pipeline.process({p: records_of(LOG[p])[80:] for p in LOG})
+    await follow_to_the_end(pipeline)
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+    await check_mirror(pipeline, expected)
+
+
+async def test_numbers_that_the_store_lost_are_put_back_by_a_worker_that_knows_them() -> None:
+    store = MemoryStore()
+    pipeline = await halfway(store)
+    before = await store.item_names()
+    store._numbers = dict(list(store._numbers.items())[:3])
+    with pytest.raises(Fenced):
+        await pipeline.index.number(["new"])
+    with pytest.raises(Fenced):
+        await pipeline.check_current()
+    await follow_to_the_end(pipeline)
+    assert (await store.item_names())[: len(before)] == before
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+
+
+async def test_numbers_that_were_lost_and_given_to_other_items_are_refused() -> None:
+    store = MemoryStore()
+    pipeline = await halfway(store)
+    store._numbers = {name: number for number, name in enumerate([*list(store._numbers)[:3], "stranger"])}
+    with pytest.raises(Fatal, match="recsys state rebuild"):
+        await pipeline.assign([0, 1], TOPIC_ID)
+
+
+async def test_histories_with_numbers_that_nobody_knows_are_refused() -> None:
+    store = MemoryStore()
+    await halfway(store)
+    store._numbers = dict(list(store._numbers.items())[:1])
+    with pytest.raises(Fatal, match="recsys state rebuild"):
+        await opened_pipeline(store, SETTINGS)
+
+
+async def test_a_switched_generation_is_noticed_and_followed() -> None:
+    store = MemoryStore()
+    pipeline = await halfway(store)
+    assert await store.switch_generation(0, 1)
+    with pytest.raises(Fenced):
+        await pipeline.check_current()
+    await follow_to_the_end(pipeline)
+    assert store.generation == 1
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+
+
+async def test_lists_that_were_put_off_are_owed_and_made_from_the_state_as_it_is_then() -> None:
+    off, on = await opened_pipeline(MemoryStore(), SETTINGS), await opened_pipeline(MemoryStore(), SETTINGS)
+    facts = [play(f"u{n % 3}", f"i{n % 7}", n) for n in range(30)]
+    for pipeline in (off, on):
+        await pipeline.assign([0], TOPIC_ID)
+    made = await on.process({0: records_of(facts)})
+    outcome = await off.process({0: records_of(facts)}, put_off_lists=True)
+    assert outcome.lists == {} and outcome.n_new == 30 and outcome.next_offsets == {0: 30}
+    owed = await off.owed_lists(0, 100)
+    assert owed is not None and owed.made_from == Watermark(TOPIC_ID, 29) and sorted(owed.user_ids) == ["u0", "u1", "u2"]
+    wanted = {key: Recommendations.model_validate_json(value or b"").items for key, value in made.lists[0]}
+    assert {key: Recommendations.model_validate_json(value or b"").items for key, value in owed.records} == wanted
+    assert await off.store.settle_lists(0, owed.made_from, owed.user_ids)
+    assert await off.owed_lists(0, 100) is None
+
+
+async def test_a_replayed_user_gets_the_list_at_once_even_while_lists_are_put_off() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    await pipeline.assign([0], TOPIC_ID)
+    facts = [play("u0", "i1", 1), play("u1", "i2", 2)]
+    await pipeline.process({0: records_of(facts)})  # a crash before its lists were published
+    again = await pipeline.process({0: records_of([*facts, play("u1", "i3", 3)])}, put_off_lists=True)
+    assert [key for key, _ in again.lists[0]] == [b"u0"]
+    assert await pipeline.store.owed_lists(0, 10) == ["u1"]
+
+
+def _copy(value: object) -> object:
+    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value

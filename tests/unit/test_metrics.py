@@ -1,0 +1,72 @@
+"""Counters add up, gauges follow, and an alarm speaks once when it starts and once when it ends."""
+
+from __future__ import annotations
+
+import logging
+import urllib.request
+
+import pytest
+from prometheus_client import generate_latest
+
+from schemas.decoding import encode
+from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings
+from workers import metrics as module
+from workers.embedded import free_port
+from workers.errors import SettingsError
+from workers.metrics import StreamMetrics
+from workers.settings import AlarmSettings, MetricsSettings
+from workers.store import MemoryStore
+
+
+def value(metrics: StreamMetrics, metric: str, /, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(metric, labels)
+
+
+async def test_a_batch_is_counted_once_in_every_counter() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), small_settings())
+    await pipeline.assign([0], TOPIC_ID)
+    outcome = await pipeline.process({0: records_of([play("u0", "i1", 1), None, play("u0", "i1", 1), play("u2", "i2", 2)])})
+    metrics = StreamMetrics(AlarmSettings())
+    metrics.add(outcome)
+    assert value(metrics, "recsys_records_total") == 4
+    assert value(metrics, "recsys_interactions_total") == 2
+    assert value(metrics, "recsys_duplicates_total") == 1
+    assert value(metrics, "recsys_lists_total") == 2
+    (letter,) = outcome.dead_letters
+    assert value(metrics, "recsys_dead_letters_total", kind=letter.kind) == 1
+    assert b"u0" not in generate_latest(metrics.registry) and b"u0" not in encode(letter)
+
+
+def test_the_lag_alarm_rings_above_its_level_and_speaks_twice(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = StreamMetrics(AlarmSettings(lag_records=100))
+    with caplog.at_level(logging.WARNING):
+        for lag in ({0: 60, 1: 40}, {0: 60, 1: 41}, {0: 900, 1: 0}, {0: 3}):
+            metrics.look(lag, catching_up=False, n_owing=0)
+    assert value(metrics, "recsys_alarm", name="lag") == 0
+    assert [record.message.split(":")[0] for record in caplog.records] == ["alarm lag starts", "alarm lag ends"]
+    assert value(metrics, "recsys_lag_records", partition="0") == 3 and value(metrics, "recsys_lag_records", partition="1") is None
+
+
+async def test_the_dead_letter_alarm_follows_the_share_of_refused_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARE_OVER_S", 0.0)
+    pipeline = await opened_pipeline(MemoryStore(), small_settings())
+    await pipeline.assign([0], TOPIC_ID)
+    metrics = StreamMetrics(AlarmSettings(dead_letter_share=0.1))
+    good = [play("u0", f"i{n}", n) for n in range(36)]
+    for facts, rings in (([*good[:18], None, None, None], 1), (good[18:], 0), ([None] * 5, 0)):
+        first = 100 * len(facts) if rings else 10_000 * len(facts)
+        metrics.add(await pipeline.process({0: records_of(facts, first)}))
+        metrics.look({0: 0}, catching_up=True, n_owing=2)
+        assert value(metrics, "recsys_alarm", name="dead_letters") == rings
+    assert value(metrics, "recsys_catching_up") == 1 and value(metrics, "recsys_owing_partitions") == 2
+
+
+def test_metrics_are_served_on_the_loopback_interface_and_a_taken_port_is_named() -> None:
+    metrics, settings = StreamMetrics(AlarmSettings()), MetricsSettings(port=free_port())
+    metrics.serve(MetricsSettings())
+    metrics.serve(settings)
+    assert settings.host == "127.0.0.1"
+    with urllib.request.urlopen(f"http://127.0.0.1:{settings.port}/metrics", timeout=5) as answer:
+        assert b"recsys_lists_total 0.0" in answer.read()
+    with pytest.raises(SettingsError, match=r"metrics\.port"):
+        metrics.serve(settings)
