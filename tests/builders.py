@@ -100,9 +100,9 @@ def batch_of(
     )
 
 
-async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool = True) -> Pipeline:
+async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool = True, now_s: float = NOW_S) -> Pipeline:
     """A pipeline that has opened the store, with a clock that stands still."""
-    pipeline = Pipeline(settings, store, ranks=ranks, wall_clock=lambda: NOW_S)
+    pipeline = Pipeline(settings, store, ranks=ranks, wall_clock=lambda: now_s)
     await pipeline.open()
     return pipeline
 
