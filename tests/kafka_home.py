@@ -1,4 +1,4 @@
-"""A real Apache Kafka for the tests: one KRaft node from the scripts and jars under KAFKA_HOME (Java 17)."""
+"""A real Apache Kafka for the tests: one KRaft node or several, from the scripts and jars under KAFKA_HOME (Java 17)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,26 +21,31 @@ START_TIMEOUT_S = 60.0
 class KafkaHome:
     """Formats and starts one node in `folder`; `kill` and `start` again keep its log.
 
-    Stops by SIGKILL: a graceful stop waits for the quorum.
+    `quorum`: controller port of every node of a cluster, by node id; a node alone is its own. Stops by SIGKILL: a graceful stop waits for
+    the quorum.
     """
 
-    def __init__(self, home: Path, folder: Path) -> None:
-        self.home, self.folder = home, folder
+    def __init__(
+        self, home: Path, folder: Path, *, node: int = 1, quorum: Mapping[int, int] | None = None, cluster_id: str | None = None
+    ) -> None:
+        self.home, self.folder, self.node = home, folder, node
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.controller_port = free_port(), free_port()
+        self._quorum = dict(quorum or {node: free_port()})
+        self.port, self.controller_port = free_port(), self._quorum[node]
         self.bootstrap_servers = f"{HOST}:{self.port}"
         self.child: Child | None = None
-        self._format()
+        self._format(cluster_id or new_cluster_id(home))
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "KAFKA_HEAP_OPTS": "-Xmx512m", "LOG_DIR": str(self.folder / "logs")}
 
-    def _format(self) -> None:
+    def _format(self, cluster_id: str) -> None:
         file = self.folder / "server.properties"
+        replicas = min(3, len(self._quorum))
         settings = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
+            "node.id": self.node,
+            "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in self._quorum.items()),
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
             "controller.listener.names": "CONTROLLER",
@@ -47,26 +54,36 @@ class KafkaHome:
             "log.dirs": self.folder / "log",
             "num.partitions": 1,
             "offsets.topic.num.partitions": 4,
-            "offsets.topic.replication.factor": 1,
+            "min.insync.replicas": min(2, replicas),
+            "offsets.topic.replication.factor": replicas,
             "transaction.state.log.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": min(2, replicas),
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": min(2, replicas),
             "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 1_000,
             "auto.create.topics.enable": "false",
             "broker.session.timeout.ms": 4000,  # how long a killed node waits for its own old session
             "log.retention.ms": -1,
         }
         file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         script = self.home / "bin" / "kafka-storage.sh"
-        uuid = subprocess.run([script, "random-uuid"], check=True, capture_output=True, text=True, env=self._env()).stdout.split()[-1]
-        subprocess.run([script, "format", "-t", uuid, "-c", file], check=True, capture_output=True, env=self._env())
+        subprocess.run([script, "format", "-t", cluster_id, "-c", file], check=True, capture_output=True, env=self._env())
 
     def start(self) -> Self:
         """Start the node and wait until it accepts connections."""
+        self.launch()
+        return self.wait_until_up()
+
+    def launch(self) -> None:
+        """Start the node; a node of several is up only once a majority is."""
         script = self.home / "bin" / "kafka-server-start.sh"
         self.child = Child.start("kafka", [script, self.folder / "server.properties"], self.folder / "kafka.log", self._env())
+
+    def wait_until_up(self) -> Self:
+        """Until it accepts connections. Raises RuntimeError with the end of its log when it never does."""
+        assert self.child is not None, "launched"
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.child.running:
             try:
@@ -90,3 +107,35 @@ class KafkaHome:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+
+
+class KafkaNodes:
+    """A cluster of several nodes, each broker and controller; topics that want it have three replicas, two of them in step."""
+
+    def __init__(self, home: Path, folder: Path, count: int = 3) -> None:
+        cluster_id = new_cluster_id(home)
+        quorum = {node: free_port() for node in range(1, count + 1)}
+        self.nodes = {
+            node: KafkaHome(home, folder / f"node-{node}", node=node, quorum=quorum, cluster_id=cluster_id) for node in quorum
+        }
+        self.bootstrap_servers = ",".join(node.bootstrap_servers for node in self.nodes.values())
+
+    def __enter__(self) -> Self:
+        with ExitStack() as started:
+            for node in self.nodes.values():
+                started.callback(node.kill)
+                node.launch()
+            for node in self.nodes.values():
+                node.wait_until_up()
+            started.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for node in self.nodes.values():
+            node.kill()
+
+
+def new_cluster_id(home: Path) -> str:
+    """An id for `kafka-storage.sh format`."""
+    script = home / "bin" / "kafka-storage.sh"
+    return subprocess.run([script, "random-uuid"], check=True, capture_output=True, text=True).stdout.split()[-1]

@@ -1,0 +1,160 @@
+"""Rounds of faults, each followed by a comparison with the plain fold over the log. Exit code 0 only without any difference.
+
+    [KAFKA_HOME=…] python -m benchmarks.faults --rounds N --seed S --lane embedded|kafka|both [--only NAME,…] [--long] [--json]
+
+A round publishes a log of its own while one fault happens (or a storm of one kind), waits until all of it is applied, and compares state,
+dead letters and lists. Round i takes the next scenario in turn with the seed S + i; `--rounds 1 --only NAME --seed SEED` runs one again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fault import scenarios  # noqa: F401  registers them
+from tests.fault.lanes import FaultLane, kafka_home
+from tests.fault.registry import SCENARIOS, Entry, LaneName, Round
+
+ROUND_TIMEOUT_S = 240.0
+LONG_ROUND_TIMEOUT_S = 600.0
+JOBS = 4
+"""Rounds at the same time: they mostly wait for sessions to time out."""
+
+
+@dataclass
+class Tally:
+    """What all rounds together did; `failures` holds a line for each difference."""
+
+    rounds: int = 0
+    events: int = 0
+    faults: int = 0
+    failures: list[str] = field(default_factory=list)
+    scenarios: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, done: Round) -> None:
+        self.rounds += 1
+        self.events += done.events
+        self.faults += done.faults
+        self.scenarios[name] += 1
+
+
+def runnable(lane: FaultLane, only: Sequence[str] = ()) -> list[Entry]:
+    """The scenarios that this lane can run, by name."""
+    return [SCENARIOS[name] for name in sorted(SCENARIOS) if (not only or name in only) and all(map(lane.can, SCENARIOS[name].needs))]
+
+
+async def run_rounds(
+    lane: FaultLane, entries: Sequence[Entry], rounds: int, seed: int, tally: Tally, *, jobs: int = JOBS, keep: Path | None = None
+) -> None:
+    """Run rounds, a few at a time; those with servers of their own cluster one at a time."""
+    places, heavy = asyncio.Semaphore(jobs), asyncio.Semaphore(1)
+
+    async def one(number: int) -> None:
+        entry, round_seed = entries[number % len(entries)], seed + number
+        async with places if not entry.needs else heavy, places if entry.needs else _free():
+            await _one(lane, entry, round_seed, tally, keep)
+
+    await asyncio.gather(*(one(number) for number in range(rounds)))
+
+
+class _free:
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def _one(lane: FaultLane, entry: Entry, seed: int, tally: Tally, keep: Path | None) -> None:
+    folder = lane.folder / f"{entry.name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    started_s = time.monotonic()
+    try:
+        limit_s = LONG_ROUND_TIMEOUT_S if lane.long else ROUND_TIMEOUT_S
+        done = await asyncio.wait_for(entry.run(lane, random.Random(f"{entry.name}/{seed}"), folder), limit_s)
+    except Exception as error:
+        (folder / "traceback.txt").write_text(traceback.format_exc())
+        done = Round(0, 0, [f"{type(error).__name__}: {error} (see traceback.txt)"])
+    tally.add(entry.name, done)
+    for difference in done.differences:
+        tally.failures.append(f"{entry.name} --lane {lane.name} --seed {seed}: {difference}")
+    says = "ok" if not done.differences else "DIFFERS"
+    print(f"{lane.name:<9}{entry.name:<24} seed {seed:<8} {done.events:5d} events {done.faults:3d} faults "
+          f"{time.monotonic() - started_s:6.1f} s  {says}", file=sys.stderr, flush=True)  # fmt: skip
+    if not done.differences:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    if keep is not None:
+        folder = Path(
+            shutil.copytree(folder, keep / f"{lane.name}-{folder.name}", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.aof"))
+        )
+    for difference in done.differences:
+        print(f"    {difference}", file=sys.stderr, flush=True)
+    print(f"    kept: {folder}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=0, help="how many on each lane (default: every scenario once)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lane", choices=("embedded", "kafka", "both"), default="embedded")
+    parser.add_argument("--only", default="", metavar="NAME,…", help="these scenarios; a name may end in *")
+    parser.add_argument("--long", action="store_true", help="storms of a minute, outages of two")
+    parser.add_argument("--jobs", type=int, default=JOBS, help=f"rounds at the same time (default: {JOBS})")
+    parser.add_argument("--list", action="store_true", help="only list the scenarios and what they need")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for name in sorted(SCENARIOS):
+            print(f"{name:<26}{', '.join(sorted(SCENARIOS[name].needs))}")
+        return 0
+    only = chosen_names(arguments.only)
+    if only is None:
+        print(f"faults: --only: no scenario is named so; there are {', '.join(sorted(SCENARIOS))}", file=sys.stderr)
+        return 2
+    lanes: tuple[LaneName, ...] = ("embedded", "kafka") if arguments.lane == "both" else (arguments.lane,)
+    if "kafka" in lanes and kafka_home() is None:
+        print("faults: --lane kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)", file=sys.stderr)
+        return 2
+    tally, started_s = Tally(), time.monotonic()
+    kept = Path(tempfile.mkdtemp(prefix="recsys-faults-"))
+    for name in lanes:
+        with tempfile.TemporaryDirectory(prefix="recsys-faults-") as folder, FaultLane(name, Path(folder), long=arguments.long) as lane:
+            entries = runnable(lane, only)
+            if entries:
+                rounds = arguments.rounds or len(entries)
+                asyncio.run(run_rounds(lane, entries, rounds, arguments.seed, tally, jobs=arguments.jobs, keep=kept))
+    if not any(kept.iterdir()):
+        kept.rmdir()
+    seconds = round(time.monotonic() - started_s, 1)
+    print(f"{tally.rounds} rounds, {tally.faults} faults, {tally.events} events, {len(tally.failures)} differences, {seconds:.0f} s")
+    for failure in tally.failures:
+        print(f"  --only {failure}")
+    if arguments.json:
+        counts = {"rounds": tally.rounds, "faults": tally.faults, "events": tally.events, "differences": len(tally.failures)}
+        print(json.dumps({**counts, "scenarios": dict(sorted(tally.scenarios.items())), "seconds": seconds}))
+    return 1 if tally.failures or not tally.rounds else 0
+
+
+def chosen_names(text: str) -> list[str] | None:
+    """The names that `--only` means; None if a part names nothing."""
+    names: list[str] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found = [name for name in SCENARIOS if name == part or (part.endswith("*") and name.startswith(part[:-1]))]
+        if not found:
+            return None
+        names += found
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,453 @@
+"""One round's own world: topics, namespace, workers, a log that is published while things break, and the comparison at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tests.builders import value_of
+from tests.fault.lanes import FaultLane
+from tests.fault.logs import Record, fault_log
+from tests.fault.registry import Lane, Round
+from tests.fault.wishes import Crash, Wishes
+from tests.fault.zygote import Worker
+from tests.fold import Fact, Log, State, fold, read_state, weight_units
+from workers.embedded import environment
+from workers.errors import Transient
+from workers.followers import CatalogueFollower
+from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.list_records import ListHead
+from workers.pipeline import Pipeline
+from workers.settings import load_settings
+from workers.store import StateStore, layout_of, open_store
+from workers.topics import provision
+
+PARTITIONS = 4
+DUPLICATE_CHUNK = 48
+"""Offsets; a log of a few hundred events has several chunks a partition."""
+CATEGORIES = ("drama", "comedy", "war")
+DRAIN_S = 60.0
+LOOK_S = 0.05
+SCORE_TOLERANCE = 1e-3
+ListedItems = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One list as it came: what it is up to date with, and its items with their scores."""
+
+    source_offset: int
+    event_id: str | None
+    items: ListedItems
+
+
+@dataclass
+class Seen:
+    """Everything that was read from the topics so far."""
+
+    events: dict[int, dict[int, bytes]] = field(default_factory=lambda: {partition: {} for partition in range(PARTITIONS)})
+    lists: dict[str, list[Made]] = field(default_factory=dict)
+    dead: list[tuple[int, int]] = field(default_factory=list)
+    """Source partition and offset."""
+
+
+class Arena:
+    """A round. Everything that it chooses comes from `chance`; what it starts ends with it.
+
+    `workers_redis_url`: where the workers find Redis, if it is not where the comparison does (a proxy).
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        chance: random.Random,
+        folder: Path,
+        *,
+        redis_url: str | None = None,
+        workers_redis_url: str | None = None,
+        bootstrap_servers: str | None = None,
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        n_events: tuple[int, int] = (200, 500),
+        poison: float = 0.05,
+        drain_s: float = DRAIN_S,
+    ) -> None:
+        assert isinstance(lane, FaultLane)
+        self.lane, self.chance, self.folder = lane, chance, folder
+        self._workers_redis_url = workers_redis_url
+        self.drain_s = drain_s
+        self.sections = self._sections(redis_url, bootstrap_servers, sections or {})
+        made = load_settings(**self.sections)
+        self.settings = made.model_copy(update={"state": made.state.model_copy(update={"duplicate_chunk": DUPLICATE_CHUNK})})
+        n_users, self.n_items = chance.randint(6, 20), chance.randint(20, 40)
+        self.plan = fault_log(
+            chance, chance.randint(*n_events), n_users=n_users, n_items=self.n_items, partitions=PARTITIONS, poison=poison
+        )
+        self.published = self._nudges = 0
+        self.seen = Seen()
+        self.workers: list[Worker] = []
+        self._facts: dict[bytes, Fact | None] = {record.value: record.fact for record in self.plan}
+        self._ends: dict[int, int] = dict.fromkeys(range(PARTITIONS), 0)
+        self._acknowledged: list[tuple[int, int, bytes]] = []
+        self._opened = contextlib.AsyncExitStack()
+        self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+
+    def _sections(
+        self, redis_url: str | None, bootstrap_servers: str | None, more: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        name = f"f{uuid.uuid4().hex[:10]}"
+        chosen: dict[str, dict[str, Any]] = {
+            "kafka": {**self.lane.kafka_settings(), "bootstrap_servers": bootstrap_servers or self.lane.bootstrap_servers},
+            "topics": {role: f"{name}.{role}" for role in ("events", "items", "users", "recommendations", "models", "dead_letters")}
+            | {"partitions": PARTITIONS, "replication_factor": 1},
+            "redis": {"url": redis_url or self.lane.redis_url, "namespace": name, "timeout_s": 2.0},
+            "state": {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "live_epochs": 32},
+            "stream": {"group_id": f"{name}-stream", "batch_max_events": self.chance.choice((20, 30, 60)), "staleness_ms": 1},
+            "trainer": {"model_url": str(self.folder / "models"), "log_url": str(self.folder / "log")},
+        }
+        for section, values in more.items():
+            chosen[section] = {**chosen.get(section, {}), **values}
+        return chosen
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(provision, self.settings)
+        producer = AIOKafkaProducer(**aiokafka_producer_arguments(self.settings))
+        await producer.start()
+        self._opened.push_async_callback(producer.stop)
+        self._producer = producer
+        arguments = {**aiokafka_consumer_arguments(self.settings), "auto_offset_reset": "earliest", "enable_auto_commit": False}
+        consumer = AIOKafkaConsumer(**arguments, group_id=None)
+        self._opened.push_async_callback(consumer.stop)
+        await consumer.start()
+        self._consumer = consumer
+        topics = self.settings.topics
+        names = {topics.events: PARTITIONS, topics.recommendations: PARTITIONS, topics.dead_letters: 1}
+        consumer.assign([TopicPartition(name, partition) for name, count in names.items() for partition in range(count)])
+        for number in range(self.n_items):
+            item = {"item_id": f"i{number}", "title": f"film {number}", "categories": [CATEGORIES[number % 3]]}
+            key = f"i{number}".encode()
+            await producer.send(topics.items, orjson.dumps(item), key=key, partition=partition_for(key, PARTITIONS))
+        await producer.flush()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for worker in self.workers:
+            worker.kill()
+        await self._opened.aclose()
+
+    # -- workers -------------------------------------------------------------------------------------------------------------------------
+
+    def start_worker(self, crash: Crash | None = None, jumps: tuple[tuple[float, float], ...] = (), **sections: Any) -> Worker:
+        """Start a stream worker; `sections` change its settings."""
+        wanted = {name: {**values, **sections.get(name, {})} for name, values in self.sections.items()}
+        if self._workers_redis_url is not None:
+            wanted["redis"]["url"] = self._workers_redis_url
+        name = f"stream-{len(self.workers)}"
+        wishes = Wishes(crash, jumps, DUPLICATE_CHUNK)
+        worker = self.lane.zygote.start(name, environment(wanted), self.folder / f"{name}.log", wishes)
+        self.workers.append(worker)
+        return worker
+
+    async def wait_for(self, condition: Callable[[], bool], what: str, timeout_s: float | None = None) -> None:
+        """Read topics until a condition holds. Raises TimeoutError saying what never came."""
+        deadline = time.monotonic() + (timeout_s or self.drain_s)
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {timeout_s or self.drain_s:.0f} s")
+            await self._read(int(LOOK_S * 1000))
+
+    async def ended(self, worker: Worker, timeout_s: float | None = None) -> int:
+        """Wait until a worker has ended; its exit code."""
+        await self.wait_for(lambda: not worker.running, f"the end of {worker.name}", timeout_s)
+        assert worker.exit_code is not None
+        return worker.exit_code
+
+    async def died(self, worker: Worker) -> None:
+        """Wait until a worker has met its end, with more events once the plan is through. Raises TimeoutError if it never does."""
+        deadline = time.monotonic() + self.drain_s
+        while worker.running:
+            await self.wait_for(lambda: not worker.running or self.answered(), f"the end of {worker.name}")
+            if worker.running:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{worker.name} never came to where it should have ended")
+                await self.nudge()
+
+    async def nudge(self) -> None:
+        """One more event in each partition, of users of the plan."""
+        newest_ms = max(record.fact.event_ts_ms for record in self.plan if record.fact is not None)
+        users = {record.partition: record.fact.user_id for record in self.plan if record.fact is not None}
+        for user_id in users.values():
+            self._nudges += 1
+            await self.event(user_id, f"i{self.chance.randrange(self.n_items)}", newest_ms, f"nudge{self._nudges}")
+
+    async def owning(self, *workers: Worker) -> None:
+        """Wait until these workers own all partitions, each at least one."""
+        everything = list(range(PARTITIONS))
+        await self.wait_for(
+            lambda: sorted(p for w in workers for p in owned(w)) == everything and all(map(owned, workers)),
+            f"partitions of {', '.join(w.name for w in workers)}",
+        )
+
+    # -- publishing ----------------------------------------------------------------------------------------------------------------------
+
+    async def publish(self, n_events: int) -> None:
+        """Publish the next events of the plan, a few at a time."""
+        end = min(len(self.plan), self.published + n_events)
+        while self.published < end:
+            some = self.plan[self.published : min(end, self.published + self.chance.randint(1, 12))]
+            await self._send(some)
+            self.published += len(some)
+
+    async def _send(self, records: list[Record]) -> None:
+        assert self._producer is not None
+        sending = [
+            await self._producer.send(self.settings.topics.events, r.value, key=r.key or None, partition=r.partition) for r in records
+        ]
+        for record, sent in zip(records, await asyncio.gather(*sending), strict=True):
+            self._acknowledged.append((record.partition, sent.offset, record.value))
+            self._ends[record.partition] = max(self._ends[record.partition], sent.offset + 1)
+
+    @contextlib.asynccontextmanager
+    async def publishing(self, seconds: float) -> AsyncIterator[None]:
+        """Publish what is left of the plan over some seconds, while the block runs; ends when all of it is out."""
+
+        async def spread() -> None:
+            pause_s = seconds / max(1, (len(self.plan) - self.published) / 6.5)
+            while self.published < len(self.plan):
+                await self.publish(self.chance.randint(1, 12))
+                await asyncio.sleep(pause_s)
+
+        task = asyncio.create_task(spread())
+        try:
+            yield
+            await task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, KafkaError):
+                await task
+
+    async def event(self, user_id: str, item_id: str, event_ts_ms: int, event_id: str) -> tuple[int, int]:
+        """Publish one more play; its partition and offset."""
+        fact = Fact(user_id, item_id, event_id, "play", None, event_ts_ms)
+        partition = partition_for(user_id.encode(), PARTITIONS)
+        self._facts[value_of(fact)] = fact
+        await self._send([Record(partition, user_id.encode(), value_of(fact), fact)])
+        return partition, self._ends[partition] - 1
+
+    # -- reading -------------------------------------------------------------------------------------------------------------------------
+
+    async def _read(self, timeout_ms: int) -> None:
+        assert self._consumer is not None
+        topics = self.settings.topics
+        for at, records in (await self._consumer.getmany(timeout_ms=timeout_ms)).items():
+            for record in records:
+                if at.topic == topics.events:
+                    self.seen.events[at.partition][record.offset] = record.value
+                elif at.topic == topics.dead_letters:
+                    letter = orjson.loads(record.value)
+                    if letter["source_topic"] == topics.events:
+                        self.seen.dead.append((letter["source_partition"], letter["source_offset"]))
+                else:
+                    made = orjson.loads(record.value)
+                    items = {item["item_id"]: item["score"] for item in made["items"]}
+                    trigger = made["trigger"]
+                    self.seen.lists.setdefault(made["user_id"], []).append(Made(trigger["source_offset"], trigger["event_id"], items))
+
+    def log(self) -> Log:
+        """The events topic as it was read back."""
+        return {partition: [self._facts[value] for _, value in sorted(records.items())] for partition, records in self.seen.events.items()}
+
+    def due(self) -> dict[str, int]:
+        """User ▸ offset of the newest event that counts: no duplicate within two chunks, and of a type with a weight."""
+        due: dict[str, int] = {}
+        for facts in self.log().values():
+            chunks: dict[tuple[str, str], int] = {}
+            for source_offset, fact in enumerate(facts):
+                if fact is None:
+                    continue
+                chunk, name = source_offset // DUPLICATE_CHUNK, (fact.user_id, fact.event_id)
+                if name in chunks and chunks[name] >= chunk - 1:
+                    continue
+                chunks[name] = chunk
+                if weight_units(fact, self.settings):
+                    due[fact.user_id] = source_offset
+        return due
+
+    def newest(self, user_id: str) -> int:
+        """The offset of a user's newest list; −1 without one."""
+        return max((made.source_offset for made in self.seen.lists.get(user_id, [])), default=-1)
+
+    def answered(self) -> bool:
+        """Whether everything is published and every user's newest list up to date."""
+        return self.published == len(self.plan) and self._read_back() and all(self.newest(u) >= at for u, at in self.due().items())
+
+    def poison(self) -> set[tuple[int, int]]:
+        return {(partition, at) for partition, facts in self.log().items() for at, fact in enumerate(facts) if fact is None}
+
+    # -- comparing -----------------------------------------------------------------------------------------------------------------------
+
+    async def finish(
+        self,
+        faults: int,
+        *,
+        alive: list[Worker] | None = None,
+        quiet: bool = True,
+        catalogue: bool = True,
+    ) -> Round:
+        """Publish the rest, wait until all of it is applied, and compare. `alive`: who must still run (default: the newest worker),
+        `quiet`: no log may hold a traceback."""
+        differences: list[str] = []
+        try:
+            await self.publish(len(self.plan))
+            await self._drain(differences)
+            if not differences:
+                await self._compare(differences, catalogue)
+        except (TimeoutError, KafkaError, Transient) as error:
+            differences.append(f"{type(error).__name__}: {error}")
+        expected = self.workers[-1:] if alive is None else alive
+        differences += [f"{w.name} ended with {w.exit_code}: {w.last_lines(3)}" for w in expected if not w.running]
+        differences += [f"{w.name} wrote a traceback: {w.log.name}" for w in self.workers if quiet and "Traceback" in w.said()]
+        return Round(sum(self._ends.values()), faults, differences)
+
+    async def _drain(self, differences: list[str]) -> None:
+        await self.wait_for(self._read_back, "the events topic")
+        for partition, source_offset, value in self._acknowledged:
+            if self.seen.events[partition].get(source_offset) != value:
+                differences.append(f"event {partition}/{source_offset} was acknowledged and is not in the topic")
+        due = self.due()
+        try:
+            await self.wait_for(lambda: all(self.newest(user_id) >= at for user_id, at in due.items()), "every user's newest list")
+        except TimeoutError:
+            late = {user_id: (self.newest(user_id), at) for user_id, at in due.items() if self.newest(user_id) < at}
+            differences.append(f"users whose newest list is behind (has, should have): {late}")
+        try:
+            await self.wait_for(lambda: set(self.seen.dead) >= self.poison(), "dead letters", 10.0)
+        except TimeoutError:
+            differences.append(f"poison without a dead letter: {sorted(self.poison() - set(self.seen.dead))}")
+        if more := set(self.seen.dead) - self.poison():
+            differences.append(f"dead letters of good records: {sorted(more)}")
+
+    def _read_back(self) -> bool:
+        return all(len(self.seen.events[partition]) >= end for partition, end in self._ends.items())
+
+    async def _compare(self, differences: list[str], catalogue: bool) -> None:
+        store = open_store(self.settings)
+        await store.open(layout_of(self.settings))
+        try:
+            await self._applied(store)
+            expected = fold(self.log(), self.settings)
+            differences.extend(state_differences(await read_state(store, self.settings, expected), expected))
+            if catalogue:
+                differences.extend(await self._catalogue_differences(store))
+        finally:
+            await store.close()
+        differences.extend(await self._last_lists())
+
+    async def _applied(self, store: StateStore) -> None:
+        deadline = time.monotonic() + self.drain_s
+        ends = {partition: end - 1 for partition, end in self._ends.items() if end}
+        while True:
+            marks = await store.watermarks(list(ends))
+            behind = {p: end for p, end in ends.items() if (-1 if (w := marks[p]) is None else w.last_applied_offset) < end}
+            if not behind:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"partitions were not applied to their ends: {behind}")
+            await asyncio.sleep(LOOK_S)
+
+    async def _catalogue_differences(self, store: StateStore) -> list[str]:
+        names = await store.item_names()
+        deadline = time.monotonic() + self.drain_s
+        while True:
+            stored = await store.read_items(list(range(len(names))))
+            missing = sorted({f"i{number}" for number in range(self.n_items)} - {n for n, s in zip(names, stored, strict=True) if s})
+            if not missing:
+                break
+            if time.monotonic() > deadline:
+                return [f"items that the catalogue lost: {missing}"]
+            await asyncio.sleep(LOOK_S)
+            names = await store.item_names()
+        wrong = [n for n, s in zip(names, stored, strict=True) if s and orjson.loads(s)["item_id"] != n]
+        return [f"items stored under another's number: {wrong}"] if wrong else []
+
+    async def _last_lists(self) -> list[str]:
+        """One more event of two users, one by one: the list that it leads to is the one that a fresh process makes of the same state."""
+        differences = []
+        users = sorted(self.due())
+        newest_ms = max(fact.event_ts_ms for facts in self.log().values() for fact in facts if fact is not None)
+        for number, user_id in enumerate(self.chance.sample(users, min(2, len(users)))):
+            item_id, at_ms = f"i{self.chance.randrange(self.n_items)}", newest_ms + 1_000 * (1 + number)
+            partition, source_offset = await self.event(user_id, item_id, at_ms, f"last{number}")
+            try:
+                await self.wait_for(lambda u=user_id, at=source_offset: self.newest(u) >= at, f"the last list of {user_id}")  # type: ignore[misc]
+            except TimeoutError as error:
+                differences.append(str(error))
+                continue
+            made = [made for made in self.seen.lists[user_id] if made.source_offset == source_offset][-1]
+            fresh = await self._fresh_list(partition, user_id, source_offset, at_ms // 1000)
+            if (difference := list_difference(made.items, fresh)) is not None:
+                differences.append(f"the last list of {user_id} ({partition}/{source_offset}): {difference}")
+        return differences
+
+    async def _fresh_list(self, partition: int, user_id: str, source_offset: int, newest_s: int) -> ListedItems:
+        pipeline = Pipeline(self.settings, open_store(self.settings))
+        try:
+            await pipeline.open()
+            await CatalogueFollower(pipeline).follow()
+            await pipeline.index.catch_up()
+            pipeline.engine.ensure_items(len(pipeline.index.names))
+            (row,) = await pipeline.store.read_users(partition, [user_id])
+            pipeline.engine.users.load({user_id: row})
+            await pipeline.mirror.advance(newest_s)
+            slots = np.array([pipeline.engine.users.slot(user_id)], np.int64)
+            head = ListHead(user_id, partition, source_offset, None)
+            (record,) = await pipeline.list_records(slots, [head], newest_s * 1000)
+            return {item["item_id"]: item["score"] for item in orjson.loads(record)["items"]}
+        finally:
+            await pipeline.store.close()
+
+
+def owned(worker: Worker) -> list[int]:
+    """Partitions that a worker owns, as it said last."""
+    said = re.findall(r"owns partitions \[([0-9, ]*)\]", worker.said())
+    return [int(partition) for partition in said[-1].split(",") if partition.strip()] if said and worker.running else []
+
+
+def state_differences(found: State, expected: State) -> list[str]:
+    """Each part of the state that differs, with the first few places."""
+    differences = []
+    for part in State.__dataclass_fields__:
+        has, should = getattr(found, part), getattr(expected, part)
+        places = [place for place in {**has, **should} if has.get(place) != should.get(place)]
+        if places:
+            shown = "; ".join(f"{place}: {has.get(place)} instead of {should.get(place)}" for place in places[:2])
+            differences.append(f"{part} differs in {len(places)} of {len(should)} places: {shown}"[:600])
+    return differences
+
+
+def list_difference(made: ListedItems, fresh: ListedItems) -> str | None:
+    """None for lists of the same items and scores; items that tie with the last one may differ."""
+    floor = min([*made.values(), *fresh.values()], default=0.0)
+    apart = {
+        item: (made.get(item), fresh.get(item))
+        for item in {**made, **fresh}
+        if abs(made.get(item, floor) - fresh.get(item, floor)) > SCORE_TOLERANCE
+    }
+    if len(made) != len(fresh):
+        return f"{len(made)} items instead of {len(fresh)}"
+    return f"scores (made, of the final state): {dict(list(apart.items())[:4])}, {len(apart)} of {len(fresh)}" if apart else None

@@ -1,0 +1,12 @@
+"""All scenarios: importing this registers them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from tests.fault import scenarios_kills, scenarios_redis  # noqa: F401
+
+for _module in ("tests.fault.trainer_scenarios",):
+    if importlib.util.find_spec(_module) is not None:
+        importlib.import_module(_module)

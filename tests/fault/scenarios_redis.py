@@ -1,0 +1,169 @@
+"""Redis dies, loses everything or something, hangs, fills up, and answers late or never: the state ends as the fold of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.fault.arena import Arena
+from tests.fault.lanes import FaultLane
+from tests.fault.registry import Lane, Round, scenario
+from tests.fault.servers import OwnValkey, Proxy
+
+
+@contextlib.asynccontextmanager
+async def working(lane: Lane, chance: random.Random, folder: Path, server: OwnValkey, through: Proxy | None = None) -> AsyncIterator[Arena]:
+    """One worker or two that have begun to apply a log on this server."""
+    workers_redis_url = None if through is None else through.url
+    async with Arena(lane, chance, folder, redis_url=server.url, workers_redis_url=workers_redis_url) as arena:
+        await arena.publish(len(arena.plan) // 4)
+        for _ in range(chance.choice((1, 1, 2))):
+            arena.start_worker()
+        await arena.wait_for(lambda: bool(arena.seen.lists), "a first list")
+        yield arena
+
+
+@scenario("redis_killed")
+async def redis_killed(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """`kill -9` with every write on disk, and a restart."""
+    with OwnValkey(folder / "valkey") as server:
+        async with working(lane, chance, folder, server) as arena:
+            kills = chance.randint(1, 3)
+            async with arena.publishing(2.0 * kills):
+                for _ in range(kills):
+                    await asyncio.sleep(chance.uniform(0.0, 1.5))
+                    server.kill()
+                    await asyncio.sleep(chance.choice((0.0, chance.uniform(0.0, 2.0))))
+                    server.start_again()
+            return await arena.finish(kills, alive=arena.workers)
+
+
+@scenario("redis_lost")
+async def redis_lost(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Killed, and empty when it comes back: the log is applied from its start."""
+    with OwnValkey(folder / "valkey") as server:
+        async with working(lane, chance, folder, server) as arena:
+            async with arena.publishing(3.0):
+                await asyncio.sleep(chance.uniform(0.0, 2.0))
+                server.kill()
+                server.lose()
+                await asyncio.sleep(chance.choice((0.0, chance.uniform(0.0, 2.0))))
+                server.start_again()
+            return await arena.finish(1, alive=arena.workers)
+
+
+@scenario("redis_flushed")
+async def redis_flushed(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """FLUSHALL: everything is gone, and the server is the same."""
+    with OwnValkey(folder / "valkey") as server:
+        async with working(lane, chance, folder, server) as arena:
+            async with arena.publishing(3.0):
+                await asyncio.sleep(chance.uniform(0.0, 3.0))
+                server.do("FLUSHALL")
+            return await arena.finish(1, alive=arena.workers)
+
+
+@scenario("redis_failover")
+async def redis_failover(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """A replica that lags is promoted: the newest acknowledged writes are gone."""
+    with OwnValkey(folder / "primary") as primary, OwnValkey(folder / "replica") as replica:
+        replica.do("REPLICAOF", "127.0.0.1", primary.port)
+        deadline = time.monotonic() + 10.0
+        while replica.info("master_link_status") != "up":
+            if time.monotonic() > deadline:
+                raise TimeoutError("the replica never came up")
+            await asyncio.sleep(0.02)
+        async with Proxy(primary.port, chance) as proxy, working(lane, chance, folder, replica, proxy) as arena:
+            async with arena.publishing(4.0):
+                await asyncio.sleep(chance.uniform(0.0, 2.0))
+                replica.do("REPLICAOF", "NO", "ONE")
+                await asyncio.sleep(chance.uniform(0.0, 1.5))
+                if chance.random() < 0.5:
+                    primary.kill()
+                proxy.point_at(replica.port)
+            return await arena.finish(1, alive=arena.workers)
+
+
+@scenario("proxy_delays")
+async def proxy_delays(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Requests and answers wait, some of them longer than `redis.timeout_s`."""
+    with OwnValkey(folder / "valkey", "--appendonly", "no") as server:
+        async with Proxy(server.port, chance) as proxy, working(lane, chance, folder, server, proxy) as arena:
+            async with arena.publishing(4.0):
+                for _ in range(4):
+                    proxy.slow, proxy.delay_s = chance.choice(((0.5, 0.05), (0.1, 0.5), (0.02, 4.0)))
+                    await asyncio.sleep(chance.uniform(0.5, 2.0))
+            proxy.calm()
+            return await arena.finish(proxy.faults, alive=arena.workers)
+
+
+@scenario("proxy_cuts")
+async def proxy_cuts(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Connections are cut in the middle of a request."""
+    with OwnValkey(folder / "valkey", "--appendonly", "no") as server:
+        async with Proxy(server.port, chance) as proxy, working(lane, chance, folder, server, proxy) as arena:
+            async with arena.publishing(5.0):
+                proxy.cut = chance.choice((0.02, 0.05, 0.1))
+                await arena.wait_for(lambda: proxy.faults >= 10, "ten cuts")
+            proxy.calm()
+            return await arena.finish(proxy.faults, alive=arena.workers)
+
+
+@scenario("proxy_drops_reply")
+async def proxy_drops_reply(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """What was asked is done, and the answer never comes."""
+    with OwnValkey(folder / "valkey", "--appendonly", "no") as server:
+        async with Proxy(server.port, chance) as proxy, working(lane, chance, folder, server, proxy) as arena:
+            async with arena.publishing(5.0):
+                proxy.swallow = chance.choice((0.02, 0.05, 0.1))
+                await arena.wait_for(lambda: proxy.faults >= 10, "ten answers swallowed")
+            proxy.calm()
+            return await arena.finish(proxy.faults, alive=arena.workers)
+
+
+@scenario("redis_away")
+async def redis_away(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Ten seconds without Redis (two minutes in a long run): refused connections, or no answers."""
+    assert isinstance(lane, FaultLane)
+    away_s = 120.0 if lane.long else 10.0
+    with OwnValkey(folder / "valkey") as server:
+        async with working(lane, chance, folder, server) as arena:
+            hangs = chance.random() < 0.5
+            async with arena.publishing(away_s + 1.0):
+                await asyncio.sleep(chance.uniform(0.0, 1.0))
+                (server.hang if hangs else server.kill)()
+                await asyncio.sleep(away_s)
+                (server.go_on if hangs else server.start_again)()
+            return await arena.finish(1, alive=arena.workers)
+
+
+@scenario("redis_full")
+async def redis_full(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """No memory for writes, then more."""
+    with OwnValkey(folder / "valkey", "--appendonly", "no") as server:
+        async with working(lane, chance, folder, server) as arena:
+            times = chance.randint(1, 3)
+            async with arena.publishing(3.0 * times):
+                for _ in range(times):
+                    await asyncio.sleep(chance.uniform(0.2, 1.0))
+                    server.do("CONFIG", "SET", "maxmemory", server.info("used_memory") + chance.choice((-100_000, 0, 20_000)))
+                    await asyncio.sleep(chance.uniform(1.0, 2.0))
+                    server.do("CONFIG", "SET", "maxmemory", 0)
+            return await arena.finish(times, alive=arena.workers)
+
+
+@scenario("functions_flushed")
+async def functions_flushed(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """FUNCTION FLUSH at any moment: they are loaded again within the call."""
+    with OwnValkey(folder / "valkey", "--appendonly", "no") as server:
+        async with working(lane, chance, folder, server) as arena:
+            times = chance.randint(5, 15)
+            async with arena.publishing(3.0):
+                for _ in range(times):
+                    await asyncio.sleep(chance.uniform(0.0, 0.4))
+                    server.do("FUNCTION", "FLUSH")
+            return await arena.finish(times, alive=arena.workers)

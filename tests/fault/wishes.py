@@ -1,0 +1,48 @@
+"""What a scenario wants of one worker: where it dies, and what its clock says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+POINTS = (
+    "before_apply",
+    "between_groups",
+    "after_apply",
+    "between_partitions",
+    "after_users",
+    "after_publish",
+    "before_commit",
+    "after_commit",
+)
+"""Steps of a batch in their order: item groups, users and watermark, lists, offsets. `between_…`: the first half is done."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """SIGKILL at the `nth` time (from 1) that the worker comes by this point; `stops`: SIGSTOP, and it goes on when somebody says so."""
+
+    point: str
+    nth: int
+    stops: bool = False
+
+    def __post_init__(self) -> None:
+        if self.point not in POINTS:
+            raise ValueError(f"{self.point} is no point of a batch")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`jumps`: at so many seconds of life the wall clock is moved by so many seconds (from the true time). `duplicate_chunk` is a number of
+    offsets below what settings allow, so that a short log has several chunks."""
+
+    crash: Crash | None = None
+    jumps: tuple[tuple[float, float], ...] = ()
+    duplicate_chunk: int | None = None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Wishes:
+        """From its JSON."""
+        crash = fields["crash"]
+        jumps = tuple((after_s, by_s) for after_s, by_s in fields["jumps"])
+        return cls(None if crash is None else Crash(**crash), jumps, fields["duplicate_chunk"])

@@ -1,0 +1,141 @@
+"""The worker process under test: `recsys worker stream` as it is, wrapped from outside so that it dies where a scenario wants it to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import faust.transport.drivers.aiokafka  # noqa: F401  Faust loads it when it connects; the zygote has it before
+import uvloop  # noqa: F401  as above
+
+import workers.cli.worker
+import workers.stream
+from tests.fault.wishes import Crash, Wishes
+from workers import events_service
+from workers.cli.app import run as run_command
+from workers.list_publisher import ListPublisher
+from workers.settings import Settings
+from workers.store import StateStore
+
+
+def run(name: str, wishes: Wishes, data_folder: Path) -> int:
+    """Run the command until it ends; its exit code."""
+    os.environ["RECSYS_DEBUG"] = "1"  # an error that nobody foresaw shows its traceback, which the harness looks for
+    if wishes.jumps:
+        _jump(wishes.jumps)
+    if wishes.duplicate_chunk is not None:
+        _shorten_chunks(wishes.duplicate_chunk)
+    if wishes.crash is not None:
+        _crash(Fuse(wishes.crash))
+    return run_command(["worker", "stream", "--data-folder", str(data_folder)])
+
+
+class Fuse:
+    """Counts how often one point is passed, and ends or stops the process there."""
+
+    def __init__(self, crash: Crash) -> None:
+        self._point, self._left = crash.point, crash.nth
+        self._signal = signal.SIGSTOP if crash.stops else signal.SIGKILL
+
+    def burns(self, point: str) -> bool:
+        """Whether this is the place: the caller has something to do before it calls `blow`."""
+        if point == self._point:
+            self._left -= 1
+        return point == self._point and self._left == 0
+
+    def blow(self) -> None:
+        """As `kill -9` by somebody else: nothing is flushed or closed."""
+        os.kill(os.getpid(), self._signal)
+
+    def at(self, point: str) -> None:
+        """Pass a point."""
+        if self.burns(point):
+            self.blow()
+
+
+class MortalStore:
+    """A store that dies before, half way through, or after a write."""
+
+    def __init__(self, inner: StateStore, fuse: Fuse) -> None:
+        self._inner, self._fuse = inner, fuse
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def apply_items(self, ranges: Sequence[Any], deltas: Sequence[Any], *more: Any) -> Any:
+        self._fuse.at("before_apply")
+        if self._fuse.burns("between_groups"):
+            half = (len(deltas) + 1) // 2
+            results = await self._inner.apply_items(ranges, deltas[:half], *more)
+            self._fuse.blow()
+            return results + await self._inner.apply_items(ranges, deltas[half:], *more)
+        results = await self._inner.apply_items(ranges, deltas, *more)
+        self._fuse.at("after_apply")
+        return results
+
+    async def commit_users(self, commits: Sequence[Any], *more: Any) -> Any:
+        if self._fuse.burns("between_partitions"):
+            half = (len(commits) + 1) // 2
+            results = await self._inner.commit_users(commits[:half], *more)
+            self._fuse.blow()
+            return results + await self._inner.commit_users(commits[half:], *more)
+        results = await self._inner.commit_users(commits, *more)
+        self._fuse.at("after_users")
+        return results
+
+
+def _crash(fuse: Fuse) -> None:
+    open_store, publish = workers.stream.open_store, ListPublisher.publish
+
+    def open_mortal(settings: Settings) -> Any:
+        return MortalStore(open_store(settings), fuse)
+
+    async def publish_and_die(self: ListPublisher, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
+        await publish(self, records)
+        fuse.at("after_publish")
+
+    class MortalConsumer(events_service.AIOKafkaConsumer):  # type: ignore[misc]
+        async def commit(self, offsets: Any = None) -> None:
+            fuse.at("before_commit")
+            await super().commit(offsets)
+            fuse.at("after_commit")
+
+    _replace(workers.stream, "open_store", open_mortal)
+    _replace(ListPublisher, "publish", publish_and_die)
+    _replace(events_service, "AIOKafkaConsumer", MortalConsumer)
+
+
+def _replace(owner: object, name: str, by: object) -> None:
+    setattr(owner, name, by)
+
+
+def _shorten_chunks(duplicate_chunk: int) -> None:
+    load = workers.cli.worker.settings
+
+    def shortened() -> Settings:
+        made = load()
+        return made.model_copy(update={"state": made.state.model_copy(update={"duplicate_chunk": duplicate_chunk})})
+
+    _replace(workers.cli.worker, "settings", shortened)
+
+
+def _jump(jumps: Sequence[tuple[float, float]]) -> None:
+    """Move `time.time`, also where it was imported by name; the monotonic clock goes on."""
+    true_time, born_s = time.time, time.monotonic()
+
+    def wrong_time() -> float:
+        life_s = time.monotonic() - born_s
+        return true_time() + next((by_s for after_s, by_s in reversed(jumps) if life_s >= after_s), 0.0)
+
+    time.time = wrong_time
+    _patch_default(workers.stream.Pipeline.__init__, wrong_time)
+    _patch_default(workers.stream.Intake.__init__, wrong_time)
+
+
+def _patch_default(function: Callable[..., Awaitable[Any] | None], clock: Callable[[], float]) -> None:
+    """`wall_clock: … = time.time` was bound when the class was made."""
+    function.__kwdefaults__ = {**(function.__kwdefaults__ or {}), "wall_clock": clock}  # type: ignore[attr-defined]
