@@ -38,6 +38,19 @@ class OwnValkey:
             *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"),
         ]
 
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a worker needs to use this server, whatever the rest of the run uses."""
+        return {"RECSYS_REDIS__URL": self.url, "RECSYS_REDIS__CLUSTER": "false"}
+
+    def settings_of(self, settings: Settings) -> Settings:
+        redis = settings.redis.model_copy(update={"url": SecretStr(self.url), "cluster": False})
+        return settings.model_copy(update={"redis": redis})
+
     def kill(self) -> None:
         self.child.kill()
 
@@ -69,9 +82,8 @@ async def test_events_published_while_redis_is_away_are_applied_when_it_is_back(
 ) -> None:
     facts = short_stream(90)
     with own_valkey(tmp_path / "own") as server:
-        url = f"redis://{HOST}:{server.port}/0"
-        mine = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": SecretStr(url)})})
-        with workers(stack, {**worker_env, "RECSYS_REDIS__URL": url}) as (worker,):
+        mine = server.settings_of(settings)
+        with workers(stack, {**worker_env, **server.env}) as (worker,):
             async with topics_of(mine) as topics:
                 for fact in facts[:30]:
                     source_offset = await topics.event(fact)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from tests.builders import play
 from tests.conftest import TestStack
 from tests.integration.test_stream import topics_of, workers
 from tests.integration.test_stream_outages import own_valkey, said
-from workers.embedded import HOST
 from workers.inspect import show_user
 from workers.settings import Settings
 
@@ -22,14 +20,13 @@ async def test_a_catalogue_and_profiles_read_before_redis_answers_are_taken_in_w
     stack: TestStack, settings: Settings, worker_env: dict[str, str], tmp_path: Path
 ) -> None:
     with own_valkey(tmp_path / "own") as server:
-        url = f"redis://{HOST}:{server.port}/0"
-        mine = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": SecretStr(url)})})
+        mine = server.settings_of(settings)
         server.kill()
         async with topics_of(mine) as topics:
             for n in range(9):
                 await topics.item(f"i{n}", title=f"film {n}", categories=["drama"])
             await topics.profile("newcomer", preferred_categories=["drama"])
-            with workers(stack, {**worker_env, "RECSYS_REDIS__URL": url}) as (worker,):
+            with workers(stack, {**worker_env, **server.env}) as (worker,):
                 await said(worker, "waiting")
                 server.start_again()
                 await topics.until_answered("newcomer", 0)
