@@ -23,7 +23,8 @@ from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fo
 from workers.dead_letters import Choice, Place, count_letters, newest_letters
 from workers.kafka import aiokafka_producer_arguments, kafka_python_arguments, partition_for
 from workers.list_publisher import publish_dead_letters
-from workers.redriving import REDRIVEN_FROM
+from workers.redriving import REDRIVEN_FROM, Outcome, Verdict
+from workers.redriving import redrive as redrive_letters
 from workers.settings import Settings
 from workers.topics import end_offsets, group_lag, provision
 
@@ -189,7 +190,8 @@ async def test_a_redriven_event_counts_once_however_often_it_is_redriven(
             await state_and_fold(settings, topics.log)
         assert topics.dead[0]["kind"] == "too_large"
         for _ in range(2):
-            assert redrive(worker_env, str(place)) == (0, {str(place): ["redriven"]})
+            letters = await asyncio.to_thread(newest_letters, settings, Choice(), 1)
+            assert await asyncio.to_thread(redrive_letters, settings, letters) == [Verdict(place, Outcome.REDRIVEN)]
             topics.log[partition].append(long)
         with workers(stack, worker_env):
             made = await topics.until_answered("u1", len(topics.log[partition]) - 2)
