@@ -115,9 +115,7 @@ class KafkaNodes:
     def __init__(self, home: Path, folder: Path, count: int = 3) -> None:
         cluster_id = new_cluster_id(home)
         quorum = {node: free_port() for node in range(1, count + 1)}
-        self.nodes = {
-            node: KafkaHome(home, folder / f"node-{node}", node=node, quorum=quorum, cluster_id=cluster_id) for node in quorum
-        }
+        self.nodes = {node: KafkaHome(home, folder / f"node-{node}", node=node, quorum=quorum, cluster_id=cluster_id) for node in quorum}
         self.bootstrap_servers = ",".join(node.bootstrap_servers for node in self.nodes.values())
 
     def __enter__(self) -> Self:
@@ -133,6 +131,26 @@ class KafkaNodes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for node in self.nodes.values():
             node.kill()
+
+    def wait_in_step(self, topic: str) -> None:
+        """Until every partition of a topic has all its replicas in step. Raises RuntimeError when that never comes."""
+        from kafka.admin import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers.split(","))
+                try:
+                    partitions = admin.describe_topics([topic])[0]["partitions"]
+                finally:
+                    admin.close()
+                if partitions and all(len(p["isr_nodes"]) == len(p["replica_nodes"]) for p in partitions):
+                    return
+            except KafkaError:
+                pass
+            time.sleep(0.2)
+        raise RuntimeError(f"the replicas of {topic} are not in step again")
 
 
 def new_cluster_id(home: Path) -> str:

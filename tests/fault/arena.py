@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import random
 import re
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -116,7 +117,8 @@ class Arena:
             | {"partitions": PARTITIONS, "replication_factor": 1},
             "redis": {"url": redis_url or self.lane.redis_url, "namespace": name, "timeout_s": 2.0},
             "state": {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "live_epochs": 32},
-            "stream": {"group_id": f"{name}-stream", "batch_max_events": self.chance.choice((20, 30, 60)), "staleness_ms": 1},
+            "stream": {"group_id": f"{name}-stream", "staleness_ms": 1}
+            | {"batch_max_events": self.chance.choice((20, 30, 60)), "catch_up_events": self.chance.choice((40, 100_000))},
             "trainer": {"model_url": str(self.folder / "models"), "log_url": str(self.folder / "log")},
         }
         for section, values in more.items():
@@ -178,13 +180,20 @@ class Arena:
         return worker.exit_code
 
     async def died(self, worker: Worker) -> None:
-        """Wait until a worker has met its end, with more events once the plan is through. Raises TimeoutError if it never does."""
+        """Wait until a worker has met its end."""
+        await self.reached(worker, lambda: not worker.running)
+
+    async def reached(self, worker: Worker, condition: Callable[[], bool]) -> None:
+        """Wait until a worker has come to the point that was wished for, with more events once the plan is through.
+
+        Raises TimeoutError if it never does.
+        """
         deadline = time.monotonic() + self.drain_s
-        while worker.running:
-            await self.wait_for(lambda: not worker.running or self.answered(), f"the end of {worker.name}")
-            if worker.running:
+        while not condition():
+            await self.wait_for(lambda: condition() or self.answered(), f"the point where {worker.name} ends or stops")
+            if not condition():
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{worker.name} never came to where it should have ended")
+                    raise TimeoutError(f"{worker.name} never came to the point where it should have ended or stopped")
                 await self.nudge()
 
     async def nudge(self) -> None:
@@ -220,7 +229,7 @@ class Arena:
         ]
         for record, sent in zip(records, await asyncio.gather(*sending), strict=True):
             self._acknowledged.append((record.partition, sent.offset, record.value))
-            self._ends[record.partition] = max(self._ends[record.partition], sent.offset + 1)
+            self._ends[record.partition] = max(self._ends.get(record.partition, 0), sent.offset + 1)
 
     @contextlib.asynccontextmanager
     async def publishing(self, seconds: float) -> AsyncIterator[None]:
@@ -294,7 +303,25 @@ class Arena:
 
     def answered(self) -> bool:
         """Whether everything is published and every user's newest list up to date."""
-        return self.published == len(self.plan) and self._read_back() and all(self.newest(u) >= at for u, at in self.due().items())
+        return self.published == len(self.plan) and self.applied_all()
+
+    def applied_all(self) -> bool:
+        """Whether all that was published so far has become lists and dead letters."""
+        listed = self.read_back() and all(self.newest(user_id) >= at for user_id, at in self.due().items())
+        return listed and set(self.seen.dead) >= self.poison()
+
+    def forget_events(self) -> None:
+        """The events topic was made again: offsets start at 0, and what was read from the old one is no more."""
+        self.seen.events = {partition: {} for partition in range(PARTITIONS)}
+        self._ends = dict.fromkeys(range(PARTITIONS), 0)
+        self._acknowledged.clear()
+
+    def spread_over(self, partitions: int) -> None:
+        """Clients see more partitions: what is left of the plan goes where its keys go now."""
+        self.plan[self.published :] = [replace(r, partition=partition_for(r.key, partitions)) for r in self.plan[self.published :]]
+
+    def tracebacks(self) -> list[str]:
+        return [f"{worker.name} wrote a traceback: {worker.log.name}" for worker in self.workers if "Traceback" in worker.said()]
 
     def poison(self) -> set[tuple[int, int]]:
         return {(partition, at) for partition, facts in self.log().items() for at, fact in enumerate(facts) if fact is None}
@@ -306,11 +333,10 @@ class Arena:
         faults: int,
         *,
         alive: list[Worker] | None = None,
-        quiet: bool = True,
         catalogue: bool = True,
     ) -> Round:
         """Publish the rest, wait until all of it is applied, and compare. `alive`: who must still run (default: the newest worker),
-        `quiet`: no log may hold a traceback."""
+        No log may hold a traceback."""
         differences: list[str] = []
         try:
             await self.publish(len(self.plan))
@@ -321,11 +347,19 @@ class Arena:
             differences.append(f"{type(error).__name__}: {error}")
         expected = self.workers[-1:] if alive is None else alive
         differences += [f"{w.name} ended with {w.exit_code}: {w.last_lines(3)}" for w in expected if not w.running]
-        differences += [f"{w.name} wrote a traceback: {w.log.name}" for w in self.workers if quiet and "Traceback" in w.said()]
+        differences += self.tracebacks()
+        if differences:
+            await self._stacks()
         return Round(sum(self._ends.values()), faults, differences)
 
+    async def _stacks(self) -> None:
+        """What every worker is doing now, into its log."""
+        for worker in self.workers:
+            worker.signal(signal.SIGUSR2)
+        await asyncio.sleep(1.0)
+
     async def _drain(self, differences: list[str]) -> None:
-        await self.wait_for(self._read_back, "the events topic")
+        await self.wait_for(self.read_back, "the events topic")
         for partition, source_offset, value in self._acknowledged:
             if self.seen.events[partition].get(source_offset) != value:
                 differences.append(f"event {partition}/{source_offset} was acknowledged and is not in the topic")
@@ -342,8 +376,9 @@ class Arena:
         if more := set(self.seen.dead) - self.poison():
             differences.append(f"dead letters of good records: {sorted(more)}")
 
-    def _read_back(self) -> bool:
-        return all(len(self.seen.events[partition]) >= end for partition, end in self._ends.items())
+    def read_back(self) -> bool:
+        """Whether every published event was read back."""
+        return all(len(self.seen.events.get(partition, {})) >= end for partition, end in self._ends.items() if partition < PARTITIONS)
 
     async def _compare(self, differences: list[str], catalogue: bool) -> None:
         store = open_store(self.settings)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,16 @@ from workers.list_publisher import ListPublisher
 from workers.settings import Settings
 from workers.store import StateStore
 
+WATCH_S = 3.0
+"""How often a worker looks at the topic; half a minute in life."""
+
 
 def run(name: str, wishes: Wishes, data_folder: Path) -> int:
     """Run the command until it ends; its exit code."""
     os.environ["RECSYS_DEBUG"] = "1"  # an error that nobody foresaw shows its traceback, which the harness looks for
+    signal.signal(signal.SIGUSR2, lambda *_: _say_where())
+    _replace(events_service, "WATCH_S", WATCH_S)
+    _replace(events_service, "METADATA_MAX_AGE_MS", int(WATCH_S * 1000))
     if wishes.jumps:
         _jump(wishes.jumps)
     if wishes.duplicate_chunk is not None:
@@ -32,6 +41,15 @@ def run(name: str, wishes: Wishes, data_folder: Path) -> int:
     if wishes.crash is not None:
         _crash(Fuse(wishes.crash))
     return run_command(["worker", "stream", "--data-folder", str(data_folder)])
+
+
+def _say_where() -> None:
+    """Every task's stack into the log: the harness asks for it when a round is stuck."""
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    for task in asyncio.all_tasks(loop):
+        task.print_stack(limit=12, file=sys.stderr)
+    for frame in sys._current_frames().values():
+        traceback.print_stack(frame, limit=12, file=sys.stderr)
 
 
 class Fuse:

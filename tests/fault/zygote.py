@@ -137,6 +137,11 @@ class Worker:
                 raise TimeoutError(f"{self.name} has not ended within {timeout_s:g} s: {self.last_lines()}")
             time.sleep(POLL_S)
 
+    @property
+    def started(self) -> bool:
+        """Whether it has come so far as to know what a signal means."""
+        return "Starting..." in self.said()
+
     def said(self) -> str:
         """Its log so far."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
