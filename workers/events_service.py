@@ -248,8 +248,11 @@ class EventsService(Service):
                     await self._reread()
                     await store.note_catalogue(wanted)
                     done_for = resets
-            except (Transient, Fenced, KafkaError) as error:
+            except (Transient, Fenced, Fatal, KafkaError) as error:  # a topic that is missing is waited for like a broker that is away
                 log.debug("catalogue later: %s", error)
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise  # else a future of a client was cancelled, not this task
             await self.sleep(1.0)
 
     async def _follow(self) -> None:

@@ -23,10 +23,10 @@ from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
 from workers.pipeline import Pipeline, SourceRecord
-from workers.replay import LogReader, Place, reread_compacted, source_record, start_offsets_async
+from workers.replay import LogReader, Place, reread_compacted, source_record
 from workers.settings import Settings
 from workers.store import StateStore, layout_of, open_store
-from workers.topics import end_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
 from workers.verification import Verification, verify_store
 
 log = logging.getLogger(__name__)
@@ -205,6 +205,7 @@ async def _make(
         async with LogReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
             fold = _Fold(settings, pipeline, reader, starts, claim, say)
             await fold.catch_up()
+            say(f"{fold.n_events:,} events are folded")
             seed = secrets.randbits(32)
             found = await _patiently(lambda: verify_store(settings, store, n_users=n_users, seed=seed, idle=True, say=say))
             _refuse_differences(found)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -15,7 +14,7 @@ from workers.intake import Intake, TopicRecord
 from workers.kafka import aiokafka_consumer_arguments
 from workers.pipeline import SourceRecord
 from workers.settings import Settings
-from workers.topics import end_offsets_async, start_offsets
+from workers.topics import end_offsets_async, start_offsets_async
 
 POLL_MS = 200
 SILENCE_S = 60.0
@@ -122,11 +121,6 @@ def topic_record(record: ConsumerRecord) -> TopicRecord:
     """A record of a low-rate topic as the intake takes it."""
     timestamp_ms = -1 if record.timestamp is None else record.timestamp
     return TopicRecord(record.topic, record.partition, record.offset, record.key, record.value, timestamp_ms)
-
-
-async def start_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[Place, int]:
-    """`start_offsets` in a thread."""
-    return await asyncio.to_thread(start_offsets, settings, topics)
 
 
 async def reread_compacted(settings: Settings, intake: Intake) -> dict[str, int]:

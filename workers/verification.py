@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import xxhash
 
 from workers.errors import Fatal, Transient
-from workers.replay import LogReader, Place, source_record, start_offsets_async
+from workers.replay import LogReader, Place, source_record
 from workers.settings import Settings
 from workers.state_check import HistoryFold, difference, user_digest
 from workers.store import StateStore, Watermark, layout_of, open_store
-from workers.topics import end_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
 
 READ_AT_ONCE = 5_000
 PROGRESS_S = 5.0

@@ -1,0 +1,264 @@
+"""Half of the maximal rate for a long time, and a fault every minute: memory stays flat, lag goes back to zero, nothing differs.
+
+    python -m benchmarks.soak [--minutes 30] [--rate EVENTS_PER_S] [--seed S] [--json]
+
+Embedded broker, a Valkey with an append-only file, two workers with lists on. The maximal rate is that of these workers on a backlog at the
+start of the same run. One worker, the steady one, is never killed: its memory is what is watched. After the last event the state is
+compared with the plain fold over the log, dead letters with the poison in it, and every user's newest list with their last event. Exit code
+1 if anything differs, a lag did not go back to zero, or the steady worker's memory grew by more than `--growth-mb`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.builders import START_MS, value_of
+from tests.fault.arena import PARTITIONS, Arena
+from tests.fault.lanes import FaultLane
+from tests.fault.logs import Record
+from tests.fault.servers import OwnValkey
+from tests.fault.zygote import Worker
+from tests.fold import Fact
+from workers.kafka import partition_for
+
+N_USERS, N_ITEMS = 2_000, 500
+BACKLOG = 20_000
+EVENT_STEP_MS = 400
+POISON, DUPLICATES = 0.01, 0.02
+TICK_S = 0.1
+RECOVERY_S = 50.0
+"""A lag that is not back to a second's worth by then never came back before the next fault."""
+WARM_UP = 1 / 3
+"""Share of the run after which memory is compared with the end: caches and allocator have filled by then."""
+
+
+def soak_log(chance: random.Random) -> Iterator[Record]:
+    """Events without end: users and items by a skewed choice, half a second of event time each, some poison and duplicates."""
+    newest: list[Record] = []
+    number, at_ms = 0, START_MS
+    while True:
+        number += 1
+        at_ms += chance.randrange(2 * EVENT_STEP_MS)
+        user_id = f"u{int(N_USERS * chance.random() ** 2)}"
+        key = user_id.encode()
+        partition, kind = partition_for(key, PARTITIONS), chance.random()
+        if kind < POISON:
+            yield Record(partition, key, b'{"nobody": %d}' % number, None)
+        elif kind < POISON + DUPLICATES and newest:
+            yield chance.choice(newest)
+        else:
+            item_id, what = f"i{int(N_ITEMS * chance.random() ** 2)}", chance.choice(("play", "view", "like"))
+            fact = Fact(user_id, item_id, f"e{number}", what, None, at_ms)
+            newest = [*newest[-9:], Record(partition, key, value_of(fact), fact)]
+            yield newest[-1]
+
+
+class Soak(Arena):
+    """An arena whose plan never ends and that keeps of each user the newest list only."""
+
+    def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
+        stream = {"batch_max_events": 1_000, "catch_up_events": 50_000, "user_cache": 1_000, "staleness_ms": 1_000}
+        sections = {"stream": stream, "state": {"item_groups": 4}}
+        super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
+        self.records = soak_log(chance)
+        self.n_items = N_ITEMS
+        self._admin = redis.from_url(redis_url)
+
+    async def _read(self, timeout_ms: int) -> None:
+        await super()._read(timeout_ms)
+        for user_id, made in self.seen.lists.items():
+            if len(made) > 1:
+                self.seen.lists[user_id] = [max(made, key=lambda one: one.source_offset)]
+
+    async def send(self, n_events: int) -> None:
+        """The next events of the endless plan."""
+        some = [next(self.records) for _ in range(n_events)]
+        self._facts.update({record.value: record.fact for record in some})
+        await self._send(some)
+
+    def lag(self) -> int:
+        """Events that were acknowledged and are not applied."""
+        keys = [f"{{{self.settings.redis.namespace}:p{p}}}:wm" for p in range(PARTITIONS)]
+        marks: Any = self._admin.mget(keys)
+        return sum(self._ends.values()) - sum(int(mark.rsplit(b":", 1)[1]) + 1 for mark in marks if mark)
+
+    async def until_caught_up(self, at_most: int, timeout_s: float) -> float | None:
+        """Seconds until the lag is small; None if it never was."""
+        started_s = time.monotonic()
+        while time.monotonic() - started_s < timeout_s:
+            try:
+                if self.lag() <= at_most:
+                    return time.monotonic() - started_s
+            except redis.RedisError:
+                pass  # it is away on purpose
+            await asyncio.sleep(TICK_S)
+        return None
+
+
+def resident_mb(worker: Worker) -> float:
+    """Resident memory of a process."""
+    pages = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+async def maximal_rate(soak: Soak) -> float:
+    """Events per second of the running workers on a backlog, lists included."""
+    await soak.send(BACKLOG)
+    first, started_s = soak.lag(), time.monotonic()
+    while soak.lag() > 0:
+        if time.monotonic() - started_s > 120.0:
+            raise RuntimeError("the workers never caught up with the backlog")
+        await soak._read(50)
+    return first / (time.monotonic() - started_s)
+
+
+async def faults(soak: Soak, server: OwnValkey, chance: random.Random) -> AsyncIterator[str]:
+    """One fault each time somebody asks, in turn; the name of what was done."""
+    while True:
+        for name in ("worker_killed", "redis_killed", "worker_stopped", "functions_flushed", "redis_hangs", "zombie", "worker_added"):
+            victim = next((w for w in soak.workers[1:] if w.running), None)
+            if name in ("worker_killed", "worker_stopped", "zombie") and victim is None:
+                victim = soak.start_worker()
+                await asyncio.sleep(5.0)
+            if name == "worker_killed" and victim is not None:
+                victim.kill()
+                soak.start_worker()
+            elif name == "worker_stopped" and victim is not None:
+                victim.signal(signal.SIGTERM)
+                await soak.ended(victim, 30.0)
+                soak.start_worker()
+            elif name == "zombie" and victim is not None:
+                victim.signal(signal.SIGSTOP)
+                await asyncio.sleep(8.0)
+                victim.signal(signal.SIGCONT)
+            elif name == "redis_killed":
+                server.kill()
+                await asyncio.sleep(chance.uniform(0.0, 3.0))
+                server.start_again()
+            elif name == "redis_hangs":
+                server.hang()
+                await asyncio.sleep(4.0)
+                server.go_on()
+            elif name == "functions_flushed":
+                server.do("FUNCTION", "FLUSH")
+            else:
+                extra = soak.start_worker()
+                await asyncio.sleep(6.0)
+                extra.kill()
+            yield name
+
+
+async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The whole soak; what it saw."""
+    chance = random.Random(arguments.seed)
+    with FaultLane("embedded", folder / "lane") as lane, OwnValkey(folder / "valkey", "--appendonly", "yes") as server:
+        async with Soak(lane, chance, folder / "soak", server.url) as soak:
+            steady = soak.start_worker()
+            soak.start_worker()
+            await soak.send(200)
+            await soak.wait_for(lambda: bool(soak.seen.lists), "a first list")
+            top = await maximal_rate(soak)
+            rate = arguments.rate or top / 2
+            say(f"maximal rate {top:.0f} events/s, going at {rate:.0f} for {arguments.minutes:g} minutes")
+            memory: list[float] = []
+            recoveries: list[float | None] = []
+            done: list[str] = []
+            breaking = faults(soak, server, chance)
+            ends_s = time.monotonic() + 60 * arguments.minutes
+            reading = asyncio.create_task(keep_reading(soak))
+            publishing = asyncio.create_task(keep_publishing(soak, rate))
+            try:
+                while time.monotonic() + 30.0 < ends_s:
+                    fault_s = time.monotonic() + 60.0
+                    done.append(await anext(breaking))
+                    recoveries.append(await soak.until_caught_up(int(rate) + 1_000, RECOVERY_S))
+                    while time.monotonic() < min(fault_s, ends_s):
+                        memory.append(resident_mb(steady))
+                        await asyncio.sleep(1.0)
+                    shown = "never" if recoveries[-1] is None else f"{recoveries[-1]:.1f} s"
+                    say(f"{done[-1]:<18} lag back after {shown:>7}   {memory[-1]:.0f} MB   {sum(soak._ends.values())} events")
+            finally:
+                publishing.cancel()
+                reading.cancel()
+                await asyncio.gather(publishing, reading, return_exceptions=True)
+            last_lag_s = await soak.until_caught_up(0, 120.0)
+            compared = await soak.finish(len(done), alive=[steady], quiet=True)
+    start = memory[int(len(memory) * WARM_UP) :][:60]
+    start_mb, end_mb = statistics.median(start), statistics.median(memory[-60:])
+    return {
+        "minutes": arguments.minutes,
+        "seed": arguments.seed,
+        "rounds": 1,
+        "faults": len(done),
+        "fault_kinds": sorted(set(done)),
+        "events": compared.events,
+        "differences": len(compared.differences),
+        "difference_texts": compared.differences,
+        "max_rate_events_per_s": round(top),
+        "rate_events_per_s": round(rate),
+        "share_of_max": round(rate / top, 3),
+        "recovery_max_s": None if None in recoveries else round(max(r for r in recoveries if r is not None), 1),
+        "unrecovered": sum(one is None for one in recoveries) + (last_lag_s is None),
+        "rss_start_mb": round(start_mb, 1),
+        "rss_end_mb": round(end_mb, 1),
+        "rss_growth_mb": round(end_mb - start_mb, 1),
+    }
+
+
+async def keep_reading(soak: Soak) -> None:
+    while True:
+        await soak._read(200)
+
+
+async def keep_publishing(soak: Soak, rate: float) -> None:
+    """Open loop: what a slow moment left out is made up for."""
+    started_s, sent = time.monotonic(), 0
+    while True:
+        owed = int((time.monotonic() - started_s) * rate) - sent
+        if owed > 0:
+            await soak.send(min(owed, 2_000))
+            sent += min(owed, 2_000)
+        else:
+            await asyncio.sleep(TICK_S)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, help="events a second (default: half of the maximal rate)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--growth-mb", type=float, default=40.0, help="memory that the steady worker may gain after the first third")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
+        found = asyncio.run(run(arguments, Path(folder)))
+    failed = bool(found["differences"] or found["unrecovered"] or found["rss_growth_mb"] > arguments.growth_mb)
+    for text in found["difference_texts"]:
+        say(f"  {text}")
+    growth = f"memory {found['rss_growth_mb']:+.1f} MB"
+    print(f"{found['faults']} faults, {found['events']} events, {found['differences']} differences, {growth}")
+    if arguments.json:
+        print(json.dumps(found))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
