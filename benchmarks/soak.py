@@ -42,6 +42,8 @@ POISON, DUPLICATES = 0.01, 0.02
 TICK_S = 0.1
 RECOVERY_S = 50.0
 """A lag that is not back to a second's worth by then never came back before the next fault."""
+SETTLE_S = 5.0
+"""A fault has this long to be felt before the lag is looked at: sessions time out after three seconds."""
 WARM_UP = 1 / 3
 """Share of the run after which memory is compared with the end: caches and allocator have filled by then."""
 
@@ -185,12 +187,13 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 while time.monotonic() + 30.0 < ends_s:
                     fault_s = time.monotonic() + 60.0
                     done.append(await anext(breaking))
-                    recoveries.append(await soak.until_caught_up(int(rate) + 1_000, RECOVERY_S))
+                    await asyncio.sleep(SETTLE_S)
+                    recoveries.append(await soak.until_caught_up(int(rate) + 1_000, RECOVERY_S - SETTLE_S))
                     while time.monotonic() < min(fault_s, ends_s):
                         memory.append(resident_mb(steady))
                         await asyncio.sleep(1.0)
                     shown = "never" if recoveries[-1] is None else f"{recoveries[-1]:.1f} s"
-                    say(f"{done[-1]:<18} lag back after {shown:>7}   {memory[-1]:.0f} MB   {sum(soak._ends.values())} events")
+                    say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {sum(soak._ends.values())} events")
             finally:
                 publishing.cancel()
                 reading.cancel()

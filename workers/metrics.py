@@ -49,7 +49,8 @@ class StreamMetrics:
             try:
                 start_http_server(settings.port, settings.host, self.registry)
             except OSError as error:
-                raise SettingsError(f"setting metrics.port: {settings.port} cannot be listened on ({error.strerror}); choose another") from None
+                text = f"setting metrics.port: {settings.port} cannot be listened on ({error.strerror}); choose another"
+                raise SettingsError(text) from None
 
     def add(self, outcome: Outcome) -> None:
         """Count a batch that was published and committed."""

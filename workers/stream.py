@@ -15,13 +15,12 @@ import torch
 from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
-from schemas.decoding import encode, key_of
 from workers.backoff import patiently
 from workers.events_service import EventsService
 from workers.followers import CatalogueFollower, ModelFollower, ModelSource
 from workers.intake import Intake, TopicRecord
 from workers.kafka import faust_arguments
-from workers.list_publisher import ListPublisher
+from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.model_store import open_model_store
 from workers.pipeline import Pipeline
 from workers.replay import reread_compacted
@@ -93,7 +92,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
     async def dead(letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             log.warning("dead letter: %s", letter.reason)
-            await service.producer.send_and_wait(settings.topics.dead_letters, encode(letter), key=key_of(letter))
+        await publish_dead_letters(service.producer, settings.topics.dead_letters, letters)
 
     async def take_items(records: Sequence[TopicRecord]) -> None:
         await dead(await intake.items(records))
