@@ -27,7 +27,7 @@ from workers.kafka import faust_arguments
 from workers.model_store import ModelStore, StoreError
 from workers.settings import Settings
 from workers.tailing import LogTail
-from workers.topics import topic_ids_async
+from workers.topics import end_offsets_async, topic_ids_async
 from workers.training import KindResult
 from workers.training_process import TrainingProcess
 
@@ -120,12 +120,15 @@ class TrainerService(Service):
         store = await asyncio.to_thread(ModelStore, trainer.model_url)
         await asyncio.to_thread(event_log.verify)
         await self._announce(store)
+        events = self.settings.topics.events
+        ends = {partition: end for (_, partition), end in (await end_offsets_async(self.settings, [events])).items()}
         tail = LogTail(self.settings, event_log)
         process = TrainingProcess(self.settings)
         await tail.start()
         log.info("trainer leads; %d events in the log", tail.n_events)
         reconciled_s = time.monotonic()
-        schedule = Schedule(self.settings, await asyncio.to_thread(_n_trained, store, trainer.kinds), time.monotonic())
+        n_trained = await asyncio.to_thread(_n_trained, store, trainer.kinds, ends)
+        schedule = Schedule(self.settings, n_trained, time.monotonic())
         try:
             while self.leads():
                 await tail.poll()
@@ -180,8 +183,11 @@ def _announcement(store: ModelStore, result: KindResult) -> ModelAnnouncement | 
         return None
 
 
-def _n_trained(store: ModelStore, kinds: tuple[str, ...]) -> int:
-    """Events that the newest champion's round had read; 0 unless every kind has a champion with a readable manifest."""
+def _n_trained(store: ModelStore, kinds: tuple[str, ...], ends: Mapping[int, int]) -> int:
+    """Events that the newest champion's round had read; 0 unless every kind has a champion with a readable manifest.
+
+    One that has read beyond the topic's `ends` (by partition) is from a topic before this one, and counts as none.
+    """
     reached: list[Mapping[int, int]] = []
     for kind in kinds:
         champion = store.champion(kind)
@@ -192,4 +198,5 @@ def _n_trained(store: ModelStore, kinds: tuple[str, ...]) -> int:
         except StoreError as error:
             log.error("trainer: %s", error)
             return 0
+    reached = [offsets for offsets in reached if all(offset <= ends.get(partition, 0) for partition, offset in offsets.items())]
     return max((sum(offsets.values()) for offsets in reached), default=0)
