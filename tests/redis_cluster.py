@@ -223,7 +223,7 @@ class RedisCluster:
             for step in self.migration(slot, to):
                 n_keys += step not in ("opened", "closed")
                 time.sleep(pause_s)
-        until(lambda: self.whole(), "the nodes agree on who owns the slots")
+        until(lambda: self.whole() and set(self.owners(slots).values()) <= {to}, "the nodes agree on the new owner")
         return n_keys
 
     # -- failures ------------------------------------------------------------------------------------------------------------------------

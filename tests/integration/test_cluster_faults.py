@@ -7,7 +7,8 @@ What may be lost with a primary is what its replica had not got yet, slot by slo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from tests.fold import Fact
 from tests.integration.test_stream import DEADLINE_S, Topics, short_stream, state_and_fold, topics_of, workers
 from tests.redis_cluster import Node, RedisCluster, until
 from workers.embedded import Child
+from workers.kafka import partition_for
 from workers.settings import Settings
+from workers.store import layout_of, open_store
 from workers.store.keys import Keys, PointerKeys
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-NODE_TIMEOUT_MS = 2_000
+NODE_TIMEOUT_MS = 4_000  # shorter, and a busy machine has failovers of its own
 STEP_PAUSE_S = 0.01
 REMEDY = "recsys state rebuild"
 
@@ -225,3 +228,45 @@ async def test_item_numbers_that_went_back_while_no_worker_ran_are_not_given_to_
         with workers(stack, {**worker_env, "RECSYS_REDIS__URL": cluster.url}) as (worker,):
             await publish(topics, with_new_items(facts[60:], "later"))
             await stopped_with_the_remedy(worker)
+
+
+async def test_profiles_and_catalogue_records_that_went_back_alone_are_read_again(
+    stack: TestStack, cluster: RedisCluster, settings: Settings, worker_env: dict[str, str]
+) -> None:
+    facts = short_stream(60)
+    victim = isolate(settings, cluster, lambda tag: tag == "index" or tag.startswith("p"))
+    with workers(stack, worker_env) as (worker,):
+        async with topics_of(settings) as topics:
+            await topics.item("i0", title="film", categories=["drama"])
+            await answered(topics, await publish(topics, facts[:30]))
+
+            async def acknowledge() -> None:
+                await topics.item("lost", title="lost", categories=["drama"])
+                await topics.profile("newcomer", preferred_categories=["drama"])
+                await eventually(lambda: stored(reached(settings, cluster)), {"profile": True, "item": True})
+
+            await lose(cluster, victim, acknowledge)
+            await answered(topics, await publish(topics, facts[30:]))
+            await eventually(lambda: stored(reached(settings, cluster)), {"profile": True, "item": True})
+        assert_sound([worker])
+
+
+async def stored(settings: Settings) -> dict[str, bool]:
+    """Whether the state has the profile of `newcomer` and the catalogue record of `lost`."""
+    store = open_store(settings)
+    try:
+        await store.open(layout_of(settings))
+        (number,) = await store.known_item_numbers(["lost"])
+        partition = partition_for(b"newcomer", settings.topics.partitions)
+        (profile,) = await store.read_profiles(partition, ["newcomer"])
+        in_catalogue = number is not None and (await store.read_items([number]))[0] is not None
+        return {"profile": profile is not None, "item": in_catalogue and number in (await store.changed_items(0))[1]}
+    finally:
+        await store.close()
+
+
+async def eventually(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while (found := await ask()) != wanted:
+        assert time.monotonic() < deadline, f"still {found}"
+        await asyncio.sleep(0.1)
