@@ -106,7 +106,7 @@ def decode_events(
     add_index, add_event_id, add_user_id = decoded.index.append, decoded.event_ids.append, decoded.user_ids.append
     add_item_id, add_type, add_value = decoded.item_ids.append, decoded.types.append, decoded.values.append
     add_ts, add_list_id, add_position = decoded.event_ts_ms.append, decoded.list_ids.append, decoded.positions.append
-    for position, ((key, value), ts_ms) in enumerate(zip(records, record_ts_ms, strict=True)):
+    for position, (key, value), ts_ms in zip(range(len(records)), records, record_ts_ms, strict=True):
         try:
             event = _event(value, key, ts_ms, future_skew_ms, max_bytes)
         except Poison as poison:
