@@ -1,7 +1,7 @@
 """The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
 
-Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`: what is behind the watermark changes nothing but gets its
-lists again."""
+Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`, and at the log's start if there is no commit: what is
+behind the watermark changes nothing but gets its lists again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -26,7 +26,7 @@ from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
 from workers.pipeline import Outcome, Pipeline, SourceRecord
 from workers.settings import Settings
-from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, topic_ids_async
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class EventsService(Service):
         self.metrics = StreamMetrics(settings.alarms)
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
+        self._assigned: set[int] = set()
+        """Partitions that the group has given and that are not owned yet."""
         self._owned: set[int] = set()
         self._expected: dict[int, int] = {}
         self._sought: dict[int, int] = {}
@@ -107,6 +109,10 @@ class EventsService(Service):
         await self._patiently(self._consumer.start)
         self._consumer.subscribe([self.settings.topics.events], listener=_Listener(self))
 
+    async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
+        """Repeat a step until it succeeds or the worker stops. Raises Fatal."""
+        await patiently(step, gives_up=lambda error: self.should_stop)
+
     async def on_stop(self) -> None:
         """The batch in hand is finished and committed before the group is left, within `stream.stop_timeout_s`.
 
@@ -143,16 +149,18 @@ class EventsService(Service):
     async def _drink(self) -> None:
         while not self.should_stop:
             try:
+                if self._assigned:
+                    await self._own(sorted(self._assigned))
                 await self._round()
                 self._backoff.reset()
-            except Fenced as error:
-                log.warning("%s", error)
-                await self._recover()
-            except (Transient, KafkaError) as error:
+            except IllegalStateError:
+                log.info("the group took partitions away meanwhile")
+                self._look_again()
+            except (Transient, Fenced, KafkaError) as error:
                 wait_s = self._backoff.next_s()
                 log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
                 await self.sleep(wait_s)
-                await self._recover()
+                self._look_again()
             except Fatal as error:
                 log.critical("%s", error)
                 await self.crash(error)
@@ -313,42 +321,59 @@ class EventsService(Service):
 
     # -- ownership -----------------------------------------------------------------------------------------------------------------------
 
-    async def own(self, partitions: Iterable[int]) -> None:
-        """Own these partitions: read their watermarks and seek. Waits until Redis and Kafka answer."""
-        wanted = list(partitions)
-        if wanted:
-            await self._patiently(lambda: self._own(wanted))
-            log.info("owns partitions %s", sorted(self._owned))
+    def take(self, partitions: Iterable[int]) -> None:
+        """The group gives these partitions to this worker. They are owned in the next round: owning takes several round trips, and a
+        consumer sends no heartbeats while its listener is at work."""
+        self._assigned.update(partitions)
 
-    async def _own(self, wanted: list[int]) -> None:
-        topic = self.settings.topics.events
+    async def _own(self, wanted: Sequence[int]) -> None:
+        """Own these partitions: read their watermarks and seek.
+
+        Raises: Transient, Fatal, or IllegalStateError when the group took some away.
+        """
+        topic, consumer = self.settings.topics.events, self.consumer
         ids = await topic_ids_async(self.settings)
         if topic not in ids:
             raise Transient(f"topic {topic} is missing: run `recsys topics create`")
-        ends = await end_offsets_async(self.settings, [topic])
-        starts = await start_offsets_async(self.settings, [topic])
-        self._check_partitions(len(ends))
+        self._check_partitions(len(consumer.partitions_for_topic(topic) or ()))
         self._topic_id = ids[topic]
+        places = [TopicPartition(topic, partition) for partition in wanted]
+        starts = await consumer.beginning_offsets(places)
         async with self.pipeline.lock:
-            for partition, first_new in (await self.pipeline.assign(wanted, ids[topic])).items():
-                if first_new > ends[topic, partition]:
-                    raise Fatal(
-                        f"partition {partition} of {topic} ends at {ends[topic, partition]}, before what Redis has applied ({first_new}): "
-                        "the topic lost records or was made again; restore it, or run `recsys state rebuild`, which takes what is left"
-                    )
-                if (expired := starts[topic, partition] - first_new) > 0:
+            first_new = await self.pipeline.assign(wanted, ids[topic])
+            await self._check_ends(first_new)
+            for at in places:
+                committed = await consumer.committed(at)
+                if at.partition not in self._assigned:  # taken away while we asked
+                    self.pipeline.release([at.partition])
+                    continue
+                # without a commit nothing says what was published: the lists and dead letters of what is applied are sent again
+                start = starts[at] if committed is None else min(committed, first_new[at.partition])
+                if (expired := starts[at] - first_new[at.partition]) > 0:
                     self.metrics.add_expired(expired)
-                    log.error(
-                        "partition %d: %d records were deleted by the topic's retention before they were applied", partition, expired
-                    )
-                at = TopicPartition(topic, partition)
-                committed = await self.consumer.committed(at)
-                start = first_new if committed is None else min(committed, first_new)
-                self.consumer.seek(at, start)
-                self._expected[partition] = start
-                self._owned.add(partition)
+                    log.error("partition %d: retention deleted %d records before they were applied", at.partition, expired)
+                consumer.seek(at, start)
+                self._expected[at.partition] = start
+                self._sought.pop(at.partition, None)
+                self._owned.add(at.partition)
                 if self.pipeline.ranks:
-                    self._owing.add(partition)
+                    self._owing.add(at.partition)
+            self._assigned.difference_update(wanted)
+        log.info("owns partitions %s", sorted(self._owned))
+
+    async def _check_ends(self, first_new: Mapping[int, int]) -> None:
+        """Raises Fatal when a partition ends before what the state has applied."""
+        topic = self.settings.topics.events
+        told = await self.consumer.end_offsets([TopicPartition(topic, partition) for partition in first_new])
+        if all(first_new[at.partition] <= end for at, end in told.items()):
+            return
+        ends = await end_offsets_async(self.settings, [topic])  # dearer, and right on brokers that tell less than there is
+        for partition, at in first_new.items():
+            if at > ends[topic, partition]:
+                raise Fatal(
+                    f"partition {partition} of {topic} ends at {ends[topic, partition]}, before what Redis has applied ({at}): "
+                    "the topic lost records or was made again; restore it, or run `recsys state rebuild`, which takes what is left"
+                )
 
     def _check_partitions(self, n_partitions: int) -> None:
         """Raises Fatal when the topic has another number of partitions than the state: its users would be split over two of them."""
@@ -363,6 +388,7 @@ class EventsService(Service):
     async def disown(self, partitions: Iterable[int]) -> None:
         """Finish the batch in hand, then own these partitions no longer."""
         gone = list(partitions)
+        self._assigned.difference_update(gone)
         async with self.pipeline.lock:
             self.pipeline.release(gone)
             self._owned.difference_update(gone)
@@ -371,17 +397,11 @@ class EventsService(Service):
         if gone:
             log.info("owns partitions %s", sorted(self._owned))
 
-    async def _recover(self) -> None:
-        """After a failed batch: read the watermarks again and go back to them."""
-        owned = [at.partition for at in self.consumer.assignment()] if self._consumer is not None else []
-        try:
-            await self.own(owned)
-        except IllegalStateError:
-            log.info("the group took partitions away meanwhile")
-
-    async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
-        """Repeat a step until it succeeds, the worker stops or the group takes its partitions away. Raises Fatal."""
-        await patiently(step, gives_up=lambda error: self.should_stop or isinstance(error, IllegalStateError))
+    def _look_again(self) -> None:
+        """After a failed round: own everything anew, from the watermarks on."""
+        self._owned.clear()
+        self._expected.clear()
+        self._assigned = {at.partition for at in self.consumer.assignment()}
 
 
 class _Listener(ConsumerRebalanceListener):
@@ -392,11 +412,7 @@ class _Listener(ConsumerRebalanceListener):
         await self._service.disown(at.partition for at in revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        try:
-            await self._service.own(at.partition for at in assigned)
-        except Fatal as error:
-            log.critical("%s", error)
-            await self._service.crash(error)
+        self._service.take(at.partition for at in assigned)
 
 
 class _Report:

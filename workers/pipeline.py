@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,10 @@ class _Chosen:
     hashes: dict[int, dict[int, list[int]]]
     newest_s: int
     n_duplicates: int
+
+    def users_of(self, partition: int) -> list[str]:
+        """The batch's users of a partition."""
+        return [head.user_id for head in self.heads if head.partition == partition]
 
 
 class Pipeline:
@@ -255,9 +259,9 @@ class Pipeline:
             await self.mirror.advance(chosen.newest_s)
         if ranges:
             vectors = await self._apply(ranges, chosen, watch, put_off_lists and self.ranks)
-        if put_off_lists:
-            chosen, vectors = _without_new(chosen), None
-        if chosen.heads and self.ranks:
+        if put_off_lists and self.ranks:
+            await self._owe([p for p in batch if p not in {cut.partition for cut in ranges}], chosen)
+        elif chosen.heads and self.ranks:
             lists = await self._rank(chosen, vectors, now_ms, watch)
         self.engine.users.shrink(stream.user_cache)
         return Outcome(
@@ -478,7 +482,7 @@ class Pipeline:
                 cut.last,
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.hashes.get(cut.partition, {}).items()},
-                list(by_partition[cut.partition]) if owes else (),
+                chosen.users_of(cut.partition) if owes else (),
             )
             for cut in ranges
         ]
@@ -487,6 +491,18 @@ class Pipeline:
                 raise Fenced(f"partition {result.partition}: another worker moved the watermark")
         for cut in ranges:
             self._partitions[cut.partition].last_applied_offset = cut.last
+
+    async def _owe(self, partitions: Iterable[int], chosen: _Chosen) -> None:
+        """Note that the lists of replayed users are owed, in partitions where nothing was committed: nobody knows whether they came out."""
+        marks = [(partition, self._partitions[partition]) for partition in partitions]
+        commits = [
+            UserCommit(partition, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset, {}, owed=users)
+            for partition, owned in marks
+            if (users := chosen.users_of(partition))
+        ]
+        for result in await self.store.commit_users(commits) if commits else ():
+            if not result.committed:
+                raise Fenced(f"partition {result.partition}: another worker moved the watermark")
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 
@@ -564,13 +580,6 @@ class Pipeline:
 def _last(watermark: Watermark | None) -> int:
     """Last applied offset, −1 where nothing was applied."""
     return -1 if watermark is None else watermark.last_applied_offset
-
-
-def _without_new(chosen: _Chosen) -> _Chosen:
-    """Only the users whose events were applied before: their list may be missing, and nothing says so but the replay."""
-    new = set(chosen.new_users)
-    kept = [i for i, key in enumerate(chosen.user_keys) if key not in new]
-    return replace(chosen, user_keys=[chosen.user_keys[i] for i in kept], heads=[chosen.heads[i] for i in kept], new_users=[])
 
 
 class _Stopwatch:

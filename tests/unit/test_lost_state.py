@@ -123,14 +123,14 @@ async def test_lists_that_were_put_off_are_owed_and_made_from_the_state_as_it_is
     assert await off.owed_lists(0, 100) is None
 
 
-async def test_a_replayed_user_gets_the_list_at_once_even_while_lists_are_put_off() -> None:
+async def test_lists_of_replayed_users_are_owed_too_since_nobody_knows_whether_they_came_out() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    await pipeline.assign([0], TOPIC_ID)
-    facts = [play("u0", "i1", 1), play("u1", "i2", 2)]
-    await pipeline.process({0: records_of(facts)})  # a crash before its lists were published
-    again = await pipeline.process({0: records_of([*facts, play("u1", "i3", 3)])}, put_off_lists=True)
-    assert [key for key, _ in again.lists[0]] == [b"u0"]
-    assert await pipeline.store.owed_lists(0, 10) == ["u1"]
+    await pipeline.assign([0, 1], TOPIC_ID)
+    facts, others = [play("u0", "i1", 1), play("u2", "i2", 2)], [play("u1", "i1", 4)]
+    await pipeline.process({0: records_of(facts), 1: records_of(others)})  # a crash before its lists were published
+    again = await pipeline.process({0: records_of([*facts, play("u2", "i3", 3)]), 1: records_of(others)}, put_off_lists=True)
+    assert again.lists == {}
+    assert sorted(await pipeline.store.owed_lists(0, 10)) == ["u0", "u2"] and await pipeline.store.owed_lists(1, 10) == ["u1"]
 
 
 def _copy(value: object) -> object:
