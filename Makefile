@@ -10,7 +10,7 @@ STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-cluster test-containers lint bench clean
+.PHONY: help setup demo test test-kafka test-cluster test-faults test-containers lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -28,7 +28,7 @@ demo: setup ## ml-100k through broker, state, trainer and lists, with figures at
 	$(BIN)/recsys demo
 
 test: setup ## unit, property, contract and integration tests on the embedded stack
-	$(PYTEST) tests/unit tests/property tests/contract tests/integration
+	$(PYTEST) tests/unit tests/property tests/contract tests/integration tests/fault
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
@@ -36,6 +36,9 @@ test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=…
 
 test-cluster: setup ## the integration lane on a Redis Cluster of three primaries
 	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration
+
+test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
+	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py
 
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import logging
 import random
 import shutil
 import sys
@@ -26,7 +28,7 @@ from tests.fault import scenarios  # noqa: F401  registers them
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.registry import SCENARIOS, Entry, LaneName, Round
 
-ROUND_TIMEOUT_S = 240.0
+ROUND_TIMEOUT_S = 300.0
 LONG_ROUND_TIMEOUT_S = 600.0
 JOBS = 4
 """Rounds at the same time: they mostly wait for sessions to time out."""
@@ -62,16 +64,10 @@ async def run_rounds(
 
     async def one(number: int) -> None:
         entry, round_seed = entries[number % len(entries)], seed + number
-        async with places if not entry.needs else heavy, places if entry.needs else _free():
+        async with heavy if entry.needs else contextlib.nullcontext(), places:
             await _one(lane, entry, round_seed, tally, keep)
 
     await asyncio.gather(*(one(number) for number in range(rounds)))
-
-
-class _free:
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 async def _one(lane: FaultLane, entry: Entry, seed: int, tally: Tally, keep: Path | None) -> None:
@@ -125,6 +121,8 @@ def main() -> int:
     if "kafka" in lanes and kafka_home() is None:
         print("faults: --lane kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)", file=sys.stderr)
         return 2
+    for library in ("aiokafka", "kafka"):  # the harness's own clients: of course they miss a broker that was killed
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     tally, started_s = Tally(), time.monotonic()
     kept = Path(tempfile.mkdtemp(prefix="recsys-faults-"))
     for name in lanes:

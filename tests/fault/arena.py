@@ -316,8 +316,15 @@ class Arena:
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
         self._acknowledged.clear()
 
-    def spread_over(self, partitions: int) -> None:
+    async def spread_over(self, partitions: int) -> None:
         """Clients see more partitions: what is left of the plan goes where its keys go now."""
+        assert self._producer is not None
+        topic, deadline = self.settings.topics.events, time.monotonic() + self.drain_s
+        while len(await self._producer.partitions_for(topic)) != partitions:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the producer never saw {partitions} partitions")
+            await self._producer.client.force_metadata_update()
+            await asyncio.sleep(LOOK_S)
         self.plan[self.published :] = [replace(r, partition=partition_for(r.key, partitions)) for r in self.plan[self.published :]]
 
     def tracebacks(self) -> list[str]:
@@ -355,7 +362,7 @@ class Arena:
     async def _stacks(self) -> None:
         """What every worker is doing now, into its log."""
         for worker in self.workers:
-            worker.signal(signal.SIGUSR2)
+            worker.signal(signal.SIGRTMIN)
         await asyncio.sleep(1.0)
 
     async def _drain(self, differences: list[str]) -> None:

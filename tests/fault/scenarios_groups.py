@@ -147,7 +147,7 @@ async def partitions_changed(lane: Lane, chance: random.Random, folder: Path) ->
         await asyncio.to_thread(more_partitions, arena.settings)
         if not under_load:
             running = [arena.start_worker()]
-        arena.spread_over(MORE_PARTITIONS)
+        await arena.spread_over(MORE_PARTITIONS)
         async with arena.publishing(4.0):
             pass
         return await refused(arena, running, None, ("partitions",))

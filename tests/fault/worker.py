@@ -31,7 +31,7 @@ WATCH_S = 3.0
 def run(name: str, wishes: Wishes, data_folder: Path) -> int:
     """Run the command until it ends; its exit code."""
     os.environ["RECSYS_DEBUG"] = "1"  # an error that nobody foresaw shows its traceback, which the harness looks for
-    signal.signal(signal.SIGUSR2, lambda *_: _say_where())
+    signal.signal(signal.SIGRTMIN, lambda *_: _say_where())
     _replace(events_service, "WATCH_S", WATCH_S)
     _replace(events_service, "METADATA_MAX_AGE_MS", int(WATCH_S * 1000))
     if wishes.jumps:
