@@ -254,14 +254,15 @@ class Pipeline:
         ]
         n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        owes = put_off_lists and self.ranks and stream.publish_lists
         vectors: dict[str, F32] | None = None
         if chosen.newest_s:
             await self.mirror.advance(chosen.newest_s)
         if ranges:
-            vectors = await self._apply(ranges, chosen, watch, put_off_lists and self.ranks)
-        if put_off_lists and self.ranks:
+            vectors = await self._apply(ranges, chosen, watch, owes)
+        if put_off_lists and owes:
             await self._owe([p for p in batch if p not in {cut.partition for cut in ranges}], chosen)
-        elif chosen.heads and self.ranks:
+        elif chosen.heads and self.ranks and not put_off_lists:
             lists = await self._rank(chosen, vectors, now_ms, watch)
         self.engine.users.shrink(stream.user_cache)
         return Outcome(

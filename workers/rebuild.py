@@ -196,7 +196,7 @@ async def _make(
     """Fill the shadow generation and check it; less than one batch of the log is left afterwards."""
     started_s = time.monotonic()
     store = open_store(settings, pinned=shadow)
-    pipeline = Pipeline(settings, store, ranks=False)
+    pipeline = Pipeline(settings, store)
     try:
         await pipeline.open()
         intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
@@ -292,7 +292,8 @@ class _Fold:
         batch: dict[int, list[SourceRecord]] = {p: [source_record(record) for record in records] for (_, p), records in found.items()}
         if batch:
             try:
-                outcome = await self._pipeline.process(batch)
+                # the new state owes every user a list: the one of the old state may be another
+                outcome = await self._pipeline.process(batch, put_off_lists=True)
             except Fenced as error:
                 raise Transient(str(error)) from None
             self.n_events += outcome.n_records

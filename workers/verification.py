@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from workers.topics import end_offsets_async, start_offsets_async, topic_ids_asy
 
 READ_AT_ONCE = 5_000
 PROGRESS_S = 5.0
+LOOKS = 4
+"""Places of each partition's log where users are taken from, so that one whose row is gone altogether is met too."""
+LOOK_POLLS = 25
 Say = Callable[[str], None]
 
 
@@ -67,7 +71,10 @@ async def verify_store(
     ids = await topic_ids_async(settings)
     if topic not in ids:
         raise Fatal(f"topic {topic} is missing: run `recsys topics create`")
-    sample, n_stored = await _sample(store, partitions, n_users, seed)
+    sample, n_stored = await _sample(store, partitions, n_users - n_users // 2, seed)
+    stored = list(sample)
+    for partition, user_ids in (await _users_of_log(settings, n_users // 2, seed)).items():
+        sample[partition] = list(dict.fromkeys([*sample.get(partition, []), *user_ids]))
     sampled: dict[int, _Sampled] = {}
     for partition in partitions:
         users = sample.get(partition, [])
@@ -78,7 +85,7 @@ async def verify_store(
     for partition, held in sampled.items():
         if held.watermark.topic_id != ids[topic]:
             raise Fatal(f"the state of partition {partition} follows another topic {topic}, made anew since: run `recsys state rebuild`")
-    lost = [partition for partition in sample if partition not in sampled]
+    lost = [partition for partition in stored if partition not in sampled]
     differences = [f"partition {partition} has users and no watermark: it lost state" for partition in lost]
     differences += await _group_differences(settings, store, sampled, idle)
     say(f"reading the log for {sum(len(held.rows) for held in sampled.values()):,} of {n_stored:,} users")
@@ -108,6 +115,27 @@ async def verify_store(
         any(starts[place] > 0 for place in ends),
         differences,
     )
+
+
+async def _users_of_log(settings: Settings, n_users: int, seed: int) -> dict[int, list[str]]:
+    """Users named by records at random places of the log, by partition; about `n_users` in all."""
+    topic, chance = settings.topics.events, random.Random(seed)
+    starts, ends = await start_offsets_async(settings, [topic]), await end_offsets_async(settings, [topic])
+    filled = {place: (start, ends[place]) for place, start in starts.items() if ends[place] > start}
+    most = -(-n_users // max(len(filled) * LOOKS, 1))
+    found: dict[int, list[str]] = {}
+    for _ in range(LOOKS if n_users and filled else 0):
+        waiting = {place: chance.randrange(start, end) for place, (start, end) in filled.items()}
+        async with LogReader(settings, waiting, max_records=READ_AT_ONCE) as reader:
+            for _ in range(LOOK_POLLS):
+                for place, records in (await reader.poll()).items():
+                    if waiting.pop(place, None) is not None:
+                        keys = list(dict.fromkeys(record.key for record in records if record.key))
+                        chosen = chance.sample(keys, min(most, len(keys)))
+                        found.setdefault(place[1], []).extend(key.decode(errors="replace") for key in chosen)
+                if not waiting:
+                    break
+    return found
 
 
 async def _sample(store: StateStore, partitions: range, n_users: int, seed: int) -> tuple[dict[int, list[str]], int]:

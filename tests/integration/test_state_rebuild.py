@@ -282,3 +282,12 @@ async def test_verify_names_a_changed_row_and_a_lost_group_and_no_user(
     assert state["state"] == "ok" and "fits the settings" in state["text"], "the doctor looks at the generation that serves"
     refused = recsys(worker_env, "state", "drop", "1")
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1
+
+
+async def test_verify_meets_a_user_whose_row_is_gone_altogether(server: Any, settings: Settings) -> None:
+    async with applied(settings) as topics:
+        pass
+    partition = next(p for p, facts in topics.log.items() if any(fact and fact.user_id == "u3" for fact in facts))
+    assert server.delete(Keys(settings.redis.namespace).users(partition, ["u3"])[0]) == 1
+    found = await checked(settings)
+    assert found.differences == [f"partition {partition}, user {user_digest('u3')}: the row is missing"]
