@@ -73,7 +73,7 @@ class Soak(Arena):
     """An arena whose plan never ends and that keeps of each user the newest list only."""
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
-        stream = {"batch_max_events": 1_000, "catch_up_events": 50_000, "user_cache": 1_000, "staleness_ms": 1_000}
+        stream = {"batch_max_events": 1_000, "catch_up_events": 50_000, "user_cache": 1_000, "staleness_ms": 50}
         sections = {"stream": stream, "state": {"item_groups": 4}}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)
@@ -193,13 +193,14 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                         memory.append(resident_mb(steady))
                         await asyncio.sleep(1.0)
                     shown = "never" if recoveries[-1] is None else f"{recoveries[-1]:.1f} s"
-                    say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {sum(soak._ends.values())} events")
+                    events = sum(soak._ends.values())
+                    say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {events} events")
             finally:
                 publishing.cancel()
                 reading.cancel()
                 await asyncio.gather(publishing, reading, return_exceptions=True)
             last_lag_s = await soak.until_caught_up(0, 120.0)
-            compared = await soak.finish(len(done), alive=[steady], quiet=True)
+            compared = await soak.finish(len(done), alive=[steady])
     start = memory[int(len(memory) * WARM_UP) :][:60]
     start_mb, end_mb = statistics.median(start), statistics.median(memory[-60:])
     return {
