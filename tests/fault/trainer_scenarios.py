@@ -647,7 +647,7 @@ async def trainer_topic_recreated(lane: Lane, chance: random.Random, folder: Pat
         await asyncio.to_thread(_recreate, here.settings)
         here.faults += 1
         here.rows, here.ends = {p: [] for p in range(PARTITIONS)}, dict.fromkeys(range(PARTITIONS), 0)
-        await here.publish(chance.randrange(FIRST, FIRST + MORE))
+        await here.publish(chance.randrange(ENOUGH + 50, FIRST))
         async with here.trainer() as (service, said):
             await here.until(lambda: bool(service.crashed), "the trainer stops")
             if said.count("ERROR trainer:", "another topic of that name", "move trainer.log_url away") != 1:
