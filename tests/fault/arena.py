@@ -328,6 +328,7 @@ class Arena:
         self.plan[self.published :] = [replace(r, partition=partition_for(r.key, partitions)) for r in self.plan[self.published :]]
 
     def tracebacks(self) -> list[str]:
+        """Workers whose log holds a traceback."""
         return [f"{worker.name} wrote a traceback: {worker.log.name}" for worker in self.workers if "Traceback" in worker.said()]
 
     def poison(self) -> set[tuple[int, int]]:
@@ -356,10 +357,10 @@ class Arena:
         differences += [f"{w.name} ended with {w.exit_code}: {w.last_lines(3)}" for w in expected if not w.running]
         differences += self.tracebacks()
         if differences:
-            await self._stacks()
+            await self.stacks()
         return Round(sum(self._ends.values()), faults, differences)
 
-    async def _stacks(self) -> None:
+    async def stacks(self) -> None:
         """What every worker is doing now, into its log."""
         for worker in self.workers:
             worker.signal(signal.SIGRTMIN)

@@ -167,7 +167,8 @@ async def refused(arena: Arena, running: list[Worker], log: object, remedies: tu
         try:
             code = await arena.ended(worker)
         except TimeoutError:
-            differences.append(f"{worker.name} did not refuse: {worker.last_lines(3)}")
+            differences.append(f"{worker.name} did not end: {worker.last_lines(3)}")
+            await arena.stacks()
             continue
         if code != 1 or not any(remedy in worker.last_lines(3) for remedy in remedies):
             differences.append(f"{worker.name} ended with {code} and no remedy: {worker.last_lines(3)}")
