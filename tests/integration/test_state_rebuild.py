@@ -38,7 +38,7 @@ USERS = sorted({fact.user_id for fact in FACTS})
 
 @pytest.fixture
 def server(stack: Any) -> Any:
-    with redis.Redis.from_url(stack.redis_url) as client:
+    with (redis.Redis if stack.cluster is None else redis.RedisCluster).from_url(stack.redis_url) as client:
         yield client
 
 

@@ -8,7 +8,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from tests.conftest import TestStack
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
@@ -85,7 +84,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_batch_commits_and_leav
 async def test_a_worker_that_waits_for_redis_stops_in_time(
     stack: TestStack, settings: Settings, worker_env: dict[str, str], tmp_path: Path
 ) -> None:
-    with own_valkey(tmp_path / "own") as server, workers(stack, {**worker_env, "RECSYS_REDIS__URL": _url(server.port)}) as (worker,):
+    with own_valkey(tmp_path / "own") as server, workers(stack, {**worker_env, **server.env}) as (worker,):
         await said(worker, "owns partitions [0, 1, 2, 3]")
         server.kill()
         await said(worker, "waiting")
@@ -99,8 +98,8 @@ async def test_a_redis_that_lost_everything_is_made_again_from_the_log_catalogue
 ) -> None:
     facts = short_stream(120)
     with own_valkey(tmp_path / "own") as server:
-        mine = settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": SecretStr(_url(server.port))})})
-        with workers(stack, {**worker_env, "RECSYS_REDIS__URL": _url(server.port)}) as (worker,):
+        mine = server.settings_of(settings)
+        with workers(stack, {**worker_env, **server.env}) as (worker,):
             async with topics_of(mine) as topics:
                 for n in range(5):
                     await topics.item(f"only-in-the-catalogue-{n}", title=f"film {n}", categories=["war"])
@@ -131,7 +130,3 @@ async def _until_read(store: object, n_items: int) -> None:
             return
         assert time.monotonic() < deadline, "the catalogue is not in Redis"
         await asyncio.sleep(0.05)
-
-
-def _url(port: int) -> str:
-    return f"redis://{HOST}:{port}/0"
