@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from workers.cli.worker import OneLineErrors
+from workers.cli.worker import OneLineErrors, _Deadline
 from workers.errors import Fatal
 
 
@@ -35,3 +37,19 @@ def test_a_bug_and_everything_at_debug_keep_their_traceback(logger: str, librari
     record = record_of(logger, KeyError("bug"))
     assert OneLineErrors(libraries=libraries).filter(record)
     assert record.exc_info is not None
+
+
+def test_a_stop_that_never_ends_is_ended_with_a_line_and_the_code_of_its_reason() -> None:
+    program = "import time; from workers.cli.worker import _Deadline; d = _Deadline(0.2); d.start(failed={}); time.sleep(60)"
+    for failed in (True, False):
+        ended = subprocess.run([sys.executable, "-c", program.format(failed)], capture_output=True, text=True, timeout=30)
+        assert ended.returncode == int(failed) and "not stopped after 0 s" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_stop_in_time_is_left_alone() -> None:
+    deadline = _Deadline(0.05)
+    deadline.start(failed=True)
+    deadline.cancel()
+    assert deadline._timer is not None
+    deadline._timer.join(5.0)
+    assert not deadline._timer.is_alive()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,8 @@ app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
 
 QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio")
+FAUST_STOP_S = 12.0
+"""What stopping may take besides the batch in hand (`stream.stop_timeout_s`): our own clients take 10 s at most."""
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")]
 DataFolder = Annotated[Path | None, typer.Option(help="Faust's own folder (a temporary one if left out); nothing in it has to be kept.")]
 
@@ -71,7 +75,14 @@ def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = 
 
         faust_app = build(chosen)
         faust_app.conf.datadir = Path(temporary) if data_folder is None else data_folder
-        worker = faust.Worker(faust_app, loop=loop, logging_config=config, redirect_stdouts=False, quiet=True, loglevel=level.upper())
+        deadline = _Deadline(chosen.stream.stop_timeout_s + FAUST_STOP_S)
+
+        class Worker(faust.Worker):
+            async def stop(self) -> None:
+                deadline.start(failed=self.crashed)
+                await super().stop()
+
+        worker = Worker(faust_app, loop=loop, logging_config=config, redirect_stdouts=False, quiet=True, loglevel=level.upper())
         worker.spinner = None
         starting = asyncio.ensure_future(worker.start(), loop=loop)
         try:
@@ -81,7 +92,36 @@ def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = 
         finally:
             starting.cancel()
             worker.on_worker_shutdown()
-            worker.stop_and_shutdown()  # raises what the worker crashed with
+            try:
+                worker.stop_and_shutdown()  # raises what the worker crashed with
+            finally:
+                deadline.cancel()
+
+
+class _Deadline:
+    """Ends the process when stopping takes too long: Faust may wait for ever for an answer from its own consumer, stopped in the middle of
+    a rebalance. By then our services have stopped, or given up; what is not committed is applied again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def start(self, *, failed: bool) -> None:
+        """Stopping begins."""
+        if self._timer is None:
+            self._timer = threading.Timer(self._seconds, self._end, [1 if failed else 0])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def cancel(self) -> None:
+        """Stopped in time."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self, code: int) -> None:
+        log.warning("not stopped after %.0f s: the process ends without the rest", self._seconds)
+        logging.shutdown()
+        os._exit(code)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
