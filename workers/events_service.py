@@ -77,7 +77,7 @@ class EventsService(Service):
         self._heartbeat = Heartbeat(settings.health.heartbeat_file)
         self._connected = asyncio.Event()
         self._followed_s = self._looked_s = float("-inf")
-        self._catching_up = False
+        self._catching_up = self._doubts = False
         self._owing: set[int] = set()
         self._topic_id = ""
         self._report = _Report()
@@ -149,6 +149,8 @@ class EventsService(Service):
     async def _drink(self) -> None:
         while not self.should_stop:
             try:
+                if self._doubts:
+                    self._look_again()
                 if self._assigned:
                     await self._own(sorted(self._assigned))
                 await self._round()
@@ -175,6 +177,7 @@ class EventsService(Service):
                     await self.pipeline.mirror.compact()
             except Transient as error:
                 log.debug("compaction later: %s", error)
+                self._doubts = True  # a failover may have been met here alone
 
     async def _round(self) -> None:
         polled = await self.consumer.getmany(
@@ -399,6 +402,7 @@ class EventsService(Service):
 
     def _look_again(self) -> None:
         """After a failed round: own everything anew, from the watermarks on."""
+        self._doubts = False
         self._owned.clear()
         self._expected.clear()
         self._assigned = {at.partition for at in self.consumer.assignment()}

@@ -58,7 +58,7 @@ class Intake:
                 await self._pipeline.index.number(item_id for _, item_id, _ in good)
                 numbers = self._pipeline.index.numbers
                 stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]
-            await self._pipeline.store.upsert_items(stored)
+                await self._pipeline.store.upsert_items(stored)  # under the lock: numbers may be other ones after a reset
         return dead
 
     async def users(

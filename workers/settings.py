@@ -62,6 +62,8 @@ class RedisSettings(Section):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """redis:// or rediss:// URL; it may carry a user and a password."""
     cluster: bool = False
+    seeds: str = ""
+    """More nodes of a cluster (host:port, separated by commas), asked for its layout when the one of `url` is away."""
     username: str | None = None
     password: SecretStr | None = None
     ssl_ca_certs: Path | None = None

@@ -11,7 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from tests.contract.conftest import LAYOUT, redis_settings, start_server, stop_server
+from tests.contract.conftest import LAYOUT, free_port, redis_settings, start_server, stop_server
 from workers.errors import Fatal, Transient
 from workers.settings import RedisSettings
 from workers.store import RedisStore, UserCommit, Watermark
@@ -191,3 +191,17 @@ async def test_a_store_that_was_not_opened_says_so(port: int) -> None:
     with pytest.raises(Fatal, match="open"):
         await store.commit_users([UserCommit(0, "t", -1, 4, {})])
     await store.close()
+
+
+@pytest.mark.cluster
+async def test_a_cluster_is_found_by_its_seeds_when_the_node_of_the_url_is_away(cluster_url: str) -> None:
+    seeds = f"127.0.0.1:{free_port()}, {cluster_url.removeprefix('redis://')}"
+    store = RedisStore(redis_settings(f"redis://127.0.0.1:{free_port()}", cluster=True, seeds=seeds))
+    await store.open(LAYOUT)
+    assert await store.item_numbers(["a"]) == [0]
+    await store.close()
+
+
+def test_a_seed_without_a_port_is_fatal() -> None:
+    with pytest.raises(Fatal, match=r"redis\.seeds"):
+        RedisStore(redis_settings("redis://127.0.0.1:1", cluster=True, seeds="somewhere"))

@@ -29,6 +29,7 @@ from tests.fault.zygote import Worker
 from tests.fold import Fact, Log, State, fold, read_state, weight_units
 from workers.embedded import environment
 from workers.errors import Transient
+from workers.events_service import FOLLOW_S
 from workers.followers import CatalogueFollower
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
 from workers.list_records import ListHead
@@ -399,6 +400,7 @@ class Arena:
                 differences.extend(await self._catalogue_differences(store))
         finally:
             await store.close()
+        await asyncio.sleep(2 * FOLLOW_S)  # the catalogue may have come back a moment ago, and workers look at it so often
         differences.extend(await self._last_lists())
 
     async def _applied(self, store: StateStore) -> None:

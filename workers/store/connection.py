@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import hiredis
 from redis import exceptions as failures
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -147,6 +148,17 @@ def _connection_class(base: type[Any], servers: Servers) -> type[Any]:
     return type(f"Recsys{base.__name__}", (_PackingMixin, _IntroducedMixin, base), {"servers": servers})
 
 
+def _seeds(text: str) -> list[ClusterNode] | None:
+    """Nodes named by `redis.seeds`. Raises Fatal where one is not host:port."""
+    nodes = []
+    for place in filter(None, (part.strip() for part in text.split(","))):
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdigit():
+            raise Fatal("setting redis.seeds: give host:port, separated by commas")
+        nodes.append(ClusterNode(host.strip("[]"), int(port)))
+    return nodes or None
+
+
 class Link:
     """A pool of connections. Nothing is retried but functions that the server does not know: they are loaded once, then called again."""
 
@@ -171,7 +183,7 @@ class Link:
             options["ssl_ca_certs"] = str(settings.ssl_ca_certs)
         try:
             if self.cluster:
-                self._client: Any = RedisCluster.from_url(url, **options)
+                self._client: Any = RedisCluster.from_url(url, startup_nodes=_seeds(settings.seeds), **options)
                 nodes = self._client.nodes_manager
                 nodes.connection_kwargs["connection_class"] = _connection_class(nodes.connection_kwargs["connection_class"], self.servers)
                 for node in nodes.startup_nodes.values():
