@@ -35,7 +35,7 @@ test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=…
 	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/integration
 
 test-cluster: setup ## the integration lane on a Redis Cluster of three primaries
-	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration
+	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration tests/cluster
 
 test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
 	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py

@@ -51,7 +51,9 @@ class CatalogueFollower:
         for start in range(0, len(numbers), ITEMS_AT_ONCE):
             some = numbers[start : start + ITEMS_AT_ONCE]
             for number, stored in zip(some, await pipeline.store.read_items(some), strict=True):
-                pipeline.engine.describe_item(number, None if stored is None else content_of(Item.model_validate_json(stored)))
+                item = None if stored is None else Item.model_validate_json(stored)
+                if number < len(pipeline.index.names) and (item is None or item.item_id == pipeline.index.names[number]):
+                    pipeline.engine.describe_item(number, None if item is None else content_of(item))  # else of a numbering that was lost
         self._version = version
         return len(numbers)
 

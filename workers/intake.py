@@ -55,6 +55,7 @@ class Intake:
                 dead.append(self._dead_letter(record, poison))
         if good:
             async with self._pipeline.lock:
+                await self._pipeline.check_current()  # numbers of a state that is gone would put an item's content under another
                 await self._pipeline.index.number(item_id for _, item_id, _ in good)
                 numbers = self._pipeline.index.numbers
                 stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.errors import Fenced
-from workers.store import StateStore, UserCommit, Watermark
+from workers.store import ItemRecord, StateStore, UserCommit, Watermark
 
 
 async def test_a_caller_that_knows_more_numbers_than_the_store_is_fenced_and_numbers_nothing(store: StateStore) -> None:
@@ -49,6 +49,14 @@ async def test_owed_lists_are_noted_with_the_commit_and_settled_only_at_its_wate
     assert sorted(await store.owed_lists(1, 10)) == ["u", "v"]
     assert await store.settle_lists(1, Watermark("t", 4), ["u"])
     assert await store.owed_lists(1, 10) == ["v"]
+
+
+async def test_content_under_the_number_of_another_item_never_wins(store: StateStore) -> None:
+    await store.upsert_items([ItemRecord(0, 1, 9, b'{"item_id":"stranger"}'), ItemRecord(1, 1, 9, b'{"item_id":"b"}')])
+    older = [ItemRecord(0, 1, 3, b'{"item_id":"a"}'), ItemRecord(1, 1, 3, b'{"item_id":"b","title":"old"}')]
+    assert await store.upsert_items(older) == 1
+    assert await store.read_items([0, 1]) == [b'{"item_id":"a"}', b'{"item_id":"b"}']
+    assert await store.upsert_items([ItemRecord(0, 1, 2, None)]) == 0, "an older removal changes nothing"
 
 
 async def test_what_was_read_of_the_catalogue_is_remembered(store: StateStore) -> None:

@@ -39,6 +39,14 @@ def _is_older(stored: _Versioned | None, partition: int, source_offset: int) -> 
     return stored is not None and stored[0] == partition and source_offset < stored[1]
 
 
+def _is_of_another_item(stored: bytes | None, content: bytes | None) -> bool:
+    try:
+        there, here = json.loads(stored or b""), json.loads(content or b"")
+    except ValueError:
+        return False
+    return isinstance(there, dict) and isinstance(here, dict) and there.get("item_id") != here.get("item_id")
+
+
 class MemoryStore:
     """`StateStore` of one process; see there for what each method promises."""
 
@@ -245,7 +253,9 @@ class MemoryStore:
     async def upsert_items(self, records: Sequence[ItemRecord]) -> int:
         current = []
         for record in records:
-            if not _is_older(self._items.get(record.number), record.partition, record.source_offset):
+            stored = self._items.get(record.number)
+            older = _is_older(stored, record.partition, record.source_offset)
+            if not older or (stored is not None and _is_of_another_item(stored[2], record.content)):
                 self._items[record.number] = (record.partition, record.source_offset, record.content or None)
                 current.append(record.number)
         if current:
