@@ -159,7 +159,7 @@ class Pipeline:
         """Raises Fenced when the state is another one than the caches are of: a generation was switched, or Redis lost something."""
         seen = self._seen
         assert seen is not None, "opened"
-        if self.index.lost or await self.store.active_generation() != seen.generation or await self.store.state_id() != seen.state_id:
+        if self.index.lost or await self.store.wanted_generation() != seen.generation or await self.store.state_id() != seen.state_id:
             raise Fenced("another state is in Redis than before: reading it")
 
     # -- owning partitions ---------------------------------------------------------------------------------------------------------------

@@ -544,7 +544,8 @@ async def two_trainers(lane: Lane, chance: random.Random, folder: Path) -> Round
         promoted = [entry.version for entry in here.store.history("ials")]
         if len(set(promoted)) != len(promoted):
             here.differ(f"a version was promoted twice: {promoted}")
-        async with here.trainer() as (_, said):  # whoever leads next says what the store says
+        calm = here.settings.model_copy(update={"trainer": here.settings.trainer.model_copy(update={"every_events": 10**9})})
+        async with here.trainer(calm) as (_, said):  # whoever leads next says what the store says; this one trains nothing more
             await here.until(lambda: said.count("trainer leads") > 0, "the next leader")
         await here.compare()
         return here.round()

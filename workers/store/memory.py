@@ -103,6 +103,9 @@ class MemoryStore:
     async def active_generation(self) -> int:
         return self._active
 
+    async def wanted_generation(self) -> int:
+        return self._active
+
     async def switch_generation(self, expected: int, to: int) -> bool:
         if self._active != expected:
             return False

@@ -200,6 +200,10 @@ class StateStore(Protocol):
         """The generation that workers serve; 0 until the state is rebuilt for the first time."""
         ...
 
+    async def wanted_generation(self) -> int:
+        """The one that `open` would open now: the active one, or the one that this store is pinned to."""
+        ...
+
     async def switch_generation(self, expected: int, to: int) -> bool:
         """Make another generation the active one, if `expected` still is (compare-and-set); this store stays where it is."""
         ...

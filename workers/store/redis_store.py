@@ -87,8 +87,7 @@ class RedisStore:
         loaded = await self._link.libraries()
         if any(self._link.library.name not in names for names in loaded):
             await self._link.load()
-        generation = self._pinned if generation is None else generation
-        chosen = await self.active_generation() if generation is None else generation
+        chosen = await self.wanted_generation() if generation is None else generation
         self._generation, self.keys = chosen, Keys(generation_namespace(self._namespace, chosen))
         key = self.keys.layout
         wanted = json.dumps(asdict(layout), sort_keys=True)
@@ -104,6 +103,9 @@ class RedisStore:
     async def active_generation(self) -> int:
         key = self._pointers.generation
         return parse_generation(await self._link.one(key, "GET", key))
+
+    async def wanted_generation(self) -> int:
+        return await self.active_generation() if self._pinned is None else self._pinned
 
     async def switch_generation(self, expected: int, to: int) -> bool:
         answer = await self._link.run([self._call("switch_generation", [self._pointers.generation], expected, to)])
