@@ -60,11 +60,12 @@ async def run_rounds(
     lane: FaultLane, entries: Sequence[Entry], rounds: int, seed: int, tally: Tally, *, jobs: int = JOBS, keep: Path | None = None
 ) -> None:
     """Run rounds, a few at a time; those with servers of their own cluster one at a time."""
-    places, heavy = asyncio.Semaphore(jobs), asyncio.Semaphore(1)
+    places, heavy, alone = asyncio.Semaphore(jobs), asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     async def one(number: int) -> None:
         entry, round_seed = entries[number % len(entries)], seed + number
-        async with heavy if entry.needs else contextlib.nullcontext(), places:
+        nothing: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        async with heavy if entry.needs else nothing, alone if entry.alone else nothing, places:
             await _one(lane, entry, round_seed, tally, keep)
 
     await asyncio.gather(*(one(number) for number in range(rounds)))

@@ -73,7 +73,7 @@ class Soak(Arena):
     """An arena whose plan never ends and that keeps of each user the newest list only."""
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
-        stream = {"batch_max_events": 1_000, "catch_up_events": 50_000, "user_cache": 1_000, "staleness_ms": 50}
+        stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": 50}
         sections = {"stream": stream, "state": {"item_groups": 4}}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)

@@ -46,18 +46,20 @@ class Entry:
     name: str
     run: Scenario
     needs: frozenset[Need]
+    alone: bool = False
+    """Never at the same time as another such round: it watches loggers of this process, and replaces parts in it."""
 
 
 SCENARIOS: dict[str, Entry] = {}
 
 
-def scenario(name: str, needs: Iterable[Need] = ()) -> Callable[[Scenario], Scenario]:
+def scenario(name: str, needs: Iterable[Need] = (), *, alone: bool = False) -> Callable[[Scenario], Scenario]:
     """Register a scenario under a permanent name."""
 
     def register(run: Scenario) -> Scenario:
         if name in SCENARIOS:
             raise ValueError(f"two scenarios are named {name}")
-        SCENARIOS[name] = Entry(name, run, frozenset(needs))
+        SCENARIOS[name] = Entry(name, run, frozenset(needs), alone)
         return run
 
     return register

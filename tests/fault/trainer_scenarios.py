@@ -414,7 +414,7 @@ def small_disk(lane: Lane, folder: Path) -> Iterator[Disk]:
             subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=True)
 
 
-@scenario("log_disk_full")
+@scenario("log_disk_full", alone=True)
 async def log_disk_full(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """The disk of the event log fills while events come, and has room again later: nothing is lost, and training starts."""
     with small_disk(lane, folder / "log") as disk:
@@ -437,7 +437,7 @@ async def log_disk_full(lane: Lane, chance: random.Random, folder: Path) -> Roun
             return here.round()
 
 
-@scenario("model_disk_full")
+@scenario("model_disk_full", alone=True)
 async def model_disk_full(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """The disk of the model store is full when a round wants to store its model: the round fails with a line, the next one works."""
     with small_disk(lane, folder / "models") as disk:
@@ -466,7 +466,7 @@ async def model_disk_full(lane: Lane, chance: random.Random, folder: Path) -> Ro
 # -- processes -----------------------------------------------------------------------------------------------------------------------------
 
 
-@scenario("trainer_killed")
+@scenario("trainer_killed", alone=True)
 async def trainer_killed(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """`kill -9` in every phase, one trainer after the other on one log; no child outlives its trainer, and the last one sets all right."""
     async with world(lane, chance, folder) as here:
@@ -517,7 +517,7 @@ def _alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-@scenario("two_trainers")
+@scenario("two_trainers", alone=True)
 async def two_trainers(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """Two that both believe they lead write the same log and the same store all the time."""
     async with world(lane, chance, folder) as here:
@@ -569,7 +569,7 @@ def damage(path: Path, how: str, chance: random.Random) -> None:
     path.write_bytes(content)
 
 
-@scenario("model_corrupt")
+@scenario("model_corrupt", alone=True)
 async def model_corrupt(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """Three announced versions in a row are damaged before a worker loads them: it keeps the one before, and the trainer goes on."""
     async with world(lane, chance, folder) as here, here.worker() as worker, here.trainer() as (_, said):
@@ -600,7 +600,7 @@ async def model_corrupt(lane: Lane, chance: random.Random, folder: Path) -> Roun
         return here.round()
 
 
-@scenario("segment_corrupt")
+@scenario("segment_corrupt", alone=True)
 async def segment_corrupt(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """A segment is cut off between two terms, another one while the trainer runs: both are set aside and read from Kafka again."""
     async with world(lane, chance, folder, segment_events=chance.choice((60, 150)), every_events=ONE_ROUND) as here:
@@ -636,7 +636,7 @@ def _tear(here: World, name: str) -> None:
     here.faults += 1
 
 
-@scenario("trainer_topic_recreated")
+@scenario("trainer_topic_recreated", alone=True)
 async def trainer_topic_recreated(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """The events topic is deleted and made again: the log of the old one is refused with a remedy and stays as it is; a new log works."""
     async with world(lane, chance, folder, every_events=ONE_ROUND) as here:
