@@ -44,6 +44,7 @@ RECOVERY_S = 50.0
 """A lag that is not back to a second's worth by then never came back before the next fault."""
 SETTLE_S = 5.0
 """A fault has this long to be felt before the lag is looked at: sessions time out after three seconds."""
+STALENESS_MS = 1_000
 WARM_UP = 1 / 3
 """Share of the run after which memory is compared with the end: caches and allocator have filled by then."""
 
@@ -73,7 +74,7 @@ class Soak(Arena):
     """An arena whose plan never ends and that keeps of each user the newest list only."""
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
-        stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": 50}
+        stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": STALENESS_MS}
         sections = {"stream": stream, "state": {"item_groups": 4}}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)
@@ -91,6 +92,11 @@ class Soak(Arena):
         some = [next(self.records) for _ in range(n_events)]
         self._facts.update({record.value: record.fact for record in some})
         await self._send(some)
+
+    async def event(self, user_id: str, item_id: str, event_ts_ms: int, event_id: str) -> tuple[int, int]:
+        """As the arena's, after what one worker may know late of the other's writes."""
+        await asyncio.sleep(1.5 * STALENESS_MS / 1000)
+        return await super().event(user_id, item_id, event_ts_ms, event_id)
 
     def lag(self) -> int:
         """Events that were acknowledged and are not applied."""

@@ -40,6 +40,8 @@ OWED_AT_ONCE = 256
 """Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
 METADATA_MAX_AGE_MS = 30_000
 """A partition count that was changed is noticed within this."""
+FIRST_LOOK_S = 1.0
+"""Before the first records of a partition the topic is looked at, unless that was so short a time ago."""
 WATCH_S = 30.0
 """How often a worker asks whether the topic still is the one that it follows."""
 DISCONNECT_S = 5.0
@@ -79,7 +81,7 @@ class EventsService(Service):
         self._followed_s = self._looked_s = float("-inf")
         self._catching_up = self._doubts = False
         self._owing: set[int] = set()
-        self._topic_id = ""
+        self._topic_id, self._topic_checked_s = "", float("-inf")
         self._report = _Report()
 
     # -- life ----------------------------------------------------------------------------------------------------------------------------
@@ -190,6 +192,9 @@ class EventsService(Service):
             if time.monotonic() - self._looked_s >= LOOK_S:
                 self._look_at_lag()
             if batch:
+                # the first records of a partition are at 0 in any topic; elsewhere a new topic shows by offsets that went back
+                if time.monotonic() - self._topic_checked_s > FIRST_LOOK_S and any(not self._expected[partition] for partition in batch):
+                    await self._check_topic()
                 await self._apply(batch)
             if self._owing and not self._catching_up:
                 await self._pay_lists()
@@ -230,18 +235,24 @@ class EventsService(Service):
         while not self.should_stop:
             await self.sleep(WATCH_S)
             try:
-                if self._topic_id:
-                    found = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
-                    if found is not None and found != self._topic_id:
-                        raise Fatal(
-                            f"topic {self.settings.topics.events} was deleted and made again: set redis.namespace to a new one, "
-                            "or run `recsys state rebuild` to make the state from the new topic"
-                        )
+                await self._check_topic()
             except (Transient, KafkaError) as error:
                 log.debug("the topic cannot be looked at: %s", error)
             except Fatal as error:
                 log.critical("%s", error)
                 await self.crash(error)
+
+    async def _check_topic(self) -> None:
+        """Raises Fatal when the topic is another one than this worker follows."""
+        if not self._topic_id:
+            return
+        self._topic_checked_s = time.monotonic()
+        found = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
+        if found is not None and found != self._topic_id:
+            raise Fatal(
+                f"topic {self.settings.topics.events} was deleted and made again: set redis.namespace to a new one, "
+                "or run `recsys state rebuild` to make the state from the new topic"
+            )
 
     @Service.task
     async def _keep_catalogue(self) -> None:
@@ -339,7 +350,7 @@ class EventsService(Service):
         if topic not in ids:
             raise Transient(f"topic {topic} is missing: run `recsys topics create`")
         self._check_partitions(len(consumer.partitions_for_topic(topic) or ()))
-        self._topic_id = ids[topic]
+        self._topic_id, self._topic_checked_s = ids[topic], time.monotonic()
         places = [TopicPartition(topic, partition) for partition in wanted]
         starts = await consumer.beginning_offsets(places)
         async with self.pipeline.lock:
