@@ -155,7 +155,7 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
     """
     from kafka import errors
 
-    specs = topic_specs(settings)
+    specs, deadline = topic_specs(settings), time.monotonic() + timeout_s
     with admin_client(settings) as admin:
         missing = [state.spec for state in _describe(admin, specs) if state.partitions is None]
         for spec in missing:
@@ -181,6 +181,9 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
                 raise Fatal(f"topic {spec.name} ({spec.role}) cannot be created: {type(error).__name__}") from None
         admin.wait_for_topics([spec.name for spec in specs], timeout_ms=int(timeout_s * 1000))
         states = _describe(admin, specs)
+        while any(state.partitions is None for state in states) and time.monotonic() < deadline:
+            time.sleep(0.1)  # another broker answers, which has not heard of them yet
+            states = _describe(admin, specs)
     for state in states:
         if state.problem is not None:
             raise Fatal(state.problem)
