@@ -40,6 +40,11 @@ test-cluster: setup ## the integration lane on a Redis Cluster of three primarie
 test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
 	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py
 
+nightly: setup test-cluster ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 tests/property
+	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.faults --rounds 200 --lane $(if $(KAFKA_HOME),both,embedded) --json
+	$(BIN)/python -m benchmarks.soak --minutes 30 --json
+
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
