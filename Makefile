@@ -10,7 +10,7 @@ STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-cluster test-faults test-containers lint bench clean
+.PHONY: help setup demo test test-kafka test-cluster test-faults test-containers nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
