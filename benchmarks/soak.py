@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,15 @@ from tests.fault.lanes import FaultLane
 from tests.fault.logs import Record
 from tests.fault.servers import OwnValkey
 from tests.fault.zygote import Worker
-from tests.fold import Fact
+from tests.fold import Fact, Folding, State
 from workers.kafka import partition_for
 
 N_USERS, N_ITEMS = 2_000, 500
 BACKLOG = 20_000
 EVENT_STEP_MS = 400
+HALF_LIFE_DAYS = 4.0
+FACTS_KEPT = 500_000
+"""Events that this process remembers from sending to reading back."""
 POISON, DUPLICATES = 0.01, 0.02
 TICK_S = 0.1
 RECOVERY_S = 50.0
@@ -71,15 +75,26 @@ def soak_log(chance: random.Random) -> Iterator[Record]:
 
 
 class Soak(Arena):
-    """An arena whose plan never ends and that keeps of each user the newest list only."""
+    """An arena whose plan never ends: every record is folded as it is read back and then forgotten, and of each user the newest list is
+    kept, so that this process stays small however long it runs."""
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
         stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": STALENESS_MS}
-        sections = {"stream": stream, "state": {"item_groups": 4}}
+        sections = {"stream": stream, "state": {"item_groups": 4, "half_life_days": HALF_LIFE_DAYS}}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)
         self.n_items = N_ITEMS
         self._admin = redis.from_url(redis_url)
+        self._folding = Folding(self.settings)
+        self._read_to = dict.fromkeys(range(PARTITIONS), 0)
+        self._due: dict[str, int] = {}
+        self._poison: set[tuple[int, int]] = set()
+        self._unread: dict[tuple[int, int], bytes] = {}
+        """Acknowledged, and not read back yet."""
+        self._unacknowledged: dict[tuple[int, int], bytes] = {}
+        """Read back before the acknowledgement came."""
+        self._lost: list[str] = []
+        self._newest_ms = 0
 
     async def _read(self, timeout_ms: int) -> None:
         await super()._read(timeout_ms)
@@ -87,10 +102,58 @@ class Soak(Arena):
             if len(made) > 1:
                 self.seen.lists[user_id] = [max(made, key=lambda one: one.source_offset)]
 
+    def _take_event(self, partition: int, source_offset: int, value: bytes) -> None:
+        if source_offset != self._read_to[partition]:
+            self._lost.append(f"partition {partition} went on at {source_offset} instead of {self._read_to[partition]}")
+        self._read_to[partition] = source_offset + 1
+        place, fact = (partition, source_offset), self._facts[value]
+        if fact is None:
+            self._poison.add(place)
+        else:
+            self._newest_ms = max(self._newest_ms, fact.event_ts_ms)
+        if self._folding.add(partition, fact):
+            assert fact is not None
+            self._due[fact.user_id] = source_offset
+        if place in self._unread:
+            self._match(place, self._unread.pop(place), value)
+        else:
+            self._unacknowledged[place] = value
+
+    def _acknowledge(self, partition: int, source_offset: int, value: bytes) -> None:
+        place = (partition, source_offset)
+        if place in self._unacknowledged:
+            self._match(place, value, self._unacknowledged.pop(place))
+        else:
+            self._unread[place] = value
+
+    def _match(self, place: tuple[int, int], sent: bytes, read: bytes) -> None:
+        if sent != read:
+            self._lost.append(f"event {place} was acknowledged and another one is in the topic")
+
+    def lost(self) -> list[str]:
+        return self._lost + [f"event {place} was acknowledged and is not in the topic" for place in self._unread]
+
+    def expected(self) -> State:
+        return self._folding.state()
+
+    def newest_ms(self) -> int:
+        return self._newest_ms
+
+    def due(self) -> dict[str, int]:
+        return self._due
+
+    def poison(self) -> set[tuple[int, int]]:
+        return self._poison
+
+    def read_back(self) -> bool:
+        return all(self._read_to[partition] >= end for partition, end in self._ends.items())
+
     async def send(self, n_events: int) -> None:
         """The next events of the endless plan."""
         some = [next(self.records) for _ in range(n_events)]
         self._facts.update({record.value: record.fact for record in some})
+        for value in list(islice(self._facts, max(0, len(self._facts) - FACTS_KEPT))):
+            del self._facts[value]
         await self._send(some)
 
     async def event(self, user_id: str, item_id: str, event_ts_ms: int, event_id: str) -> tuple[int, int]:

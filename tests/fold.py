@@ -54,27 +54,54 @@ class State:
     """By partition and chunk, the two newest chunks of each partition."""
 
 
+class Folding:
+    """The fold, one record after another, each partition's in order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._epoch_s = int(settings.state.half_life_days * 86_400)
+        self._state = State()
+        self._chunks: dict[int, dict[int, list[int]]] = {}
+
+    def add(self, partition: int, fact: Fact | None) -> bool:
+        """The next record of a partition; whether it counts and has a weight."""
+        source_offset = self._state.watermarks.get(partition, -1) + 1
+        self._state.watermarks[partition] = source_offset
+        if fact is None:
+            return False
+        chunks = self._chunks.setdefault(partition, {})
+        chunk, hashed = source_offset // self._settings.state.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
+        if hashed in chunks.get(chunk, []) or hashed in chunks.get(chunk - 1, []):
+            return False
+        if chunk not in chunks:
+            chunks[chunk] = []
+            for old in [held for held in chunks if held < chunk - 1]:
+                del chunks[old]
+        chunks[chunk].append(hashed)
+        units = weight_units(fact, self._settings)
+        if units:
+            _learn(self._state, (partition, fact.user_id), fact, units, self._settings, self._epoch_s)
+        return units != 0
+
+    def state(self) -> State:
+        """The state after what was added."""
+        state, duplicate_chunk = self._state, self._settings.state.duplicate_chunk
+        state.duplicates = {
+            (partition, chunk): hashes
+            for partition, chunks in self._chunks.items()
+            for chunk, hashes in chunks.items()
+            if chunk >= state.watermarks[partition] // duplicate_chunk - 1
+        }
+        return state
+
+
 def fold(log: Log, settings: Settings) -> State:
     """The state after every event of the log, each counted once."""
-    state, rules = State(), settings.state
-    epoch_s = int(rules.half_life_days * 86_400)
+    folding = Folding(settings)
     for partition, records in log.items():
-        if records:
-            state.watermarks[partition] = len(records) - 1
-        chunks: dict[int, list[int]] = {}
-        for source_offset, fact in enumerate(records):
-            if fact is None:
-                continue
-            chunk, hashed = source_offset // rules.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
-            if hashed in chunks.get(chunk, []) or hashed in chunks.get(chunk - 1, []):
-                continue
-            chunks.setdefault(chunk, []).append(hashed)
-            units = weight_units(fact, settings)
-            if units:
-                _learn(state, (partition, fact.user_id), fact, units, settings, epoch_s)
-        newest = (len(records) - 1) // rules.duplicate_chunk
-        state.duplicates |= {(partition, chunk): hashes for chunk, hashes in chunks.items() if chunk >= newest - 1}
-    return state
+        for fact in records:
+            folding.add(partition, fact)
+    return folding.state()
 
 
 def weight_units(fact: Fact, settings: Settings) -> int:

@@ -229,8 +229,11 @@ class Arena:
             await self._producer.send(self.settings.topics.events, r.value, key=r.key or None, partition=r.partition) for r in records
         ]
         for record, sent in zip(records, await asyncio.gather(*sending), strict=True):
-            self._acknowledged.append((record.partition, sent.offset, record.value))
+            self._acknowledge(record.partition, sent.offset, record.value)
             self._ends[record.partition] = max(self._ends.get(record.partition, 0), sent.offset + 1)
+
+    def _acknowledge(self, partition: int, source_offset: int, value: bytes) -> None:
+        self._acknowledged.append((partition, source_offset, value))
 
     @contextlib.asynccontextmanager
     async def publishing(self, seconds: float) -> AsyncIterator[None]:
@@ -267,7 +270,7 @@ class Arena:
         for at, records in (await self._consumer.getmany(timeout_ms=timeout_ms)).items():
             for record in records:
                 if at.topic == topics.events:
-                    self.seen.events[at.partition][record.offset] = record.value
+                    self._take_event(at.partition, record.offset, record.value)
                 elif at.topic == topics.dead_letters:
                     letter = orjson.loads(record.value)
                     if letter["source_topic"] == topics.events:
@@ -277,6 +280,25 @@ class Arena:
                     items = {item["item_id"]: item["score"] for item in made["items"]}
                     trigger = made["trigger"]
                     self.seen.lists.setdefault(made["user_id"], []).append(Made(trigger["source_offset"], trigger["event_id"], items))
+
+    def _take_event(self, partition: int, source_offset: int, value: bytes) -> None:
+        self.seen.events[partition][source_offset] = value
+
+    def expected(self) -> State:
+        """The state that the events topic, as it was read back, must lead to."""
+        return fold(self.log(), self.settings)
+
+    def newest_ms(self) -> int:
+        """The newest event time that was read back."""
+        return max(fact.event_ts_ms for facts in self.log().values() for fact in facts if fact is not None)
+
+    def lost(self) -> list[str]:
+        """Events that were acknowledged and are not in the topic."""
+        return [
+            f"event {partition}/{source_offset} was acknowledged and is not in the topic"
+            for partition, source_offset, value in self._acknowledged
+            if self.seen.events[partition].get(source_offset) != value
+        ]
 
     def log(self) -> Log:
         """The events topic as it was read back."""
@@ -369,9 +391,7 @@ class Arena:
 
     async def _drain(self, differences: list[str]) -> None:
         await self.wait_for(self.read_back, "the events topic")
-        for partition, source_offset, value in self._acknowledged:
-            if self.seen.events[partition].get(source_offset) != value:
-                differences.append(f"event {partition}/{source_offset} was acknowledged and is not in the topic")
+        differences += self.lost()
         due = self.due()
         try:
             await self.wait_for(lambda: all(self.newest(user_id) >= at for user_id, at in due.items()), "every user's newest list")
@@ -394,7 +414,7 @@ class Arena:
         await store.open(layout_of(self.settings))
         try:
             await self._applied(store)
-            expected = fold(self.log(), self.settings)
+            expected = self.expected()
             differences.extend(state_differences(await read_state(store, self.settings, expected), expected))
             if catalogue:
                 differences.extend(await self._catalogue_differences(store))
@@ -434,7 +454,7 @@ class Arena:
         """One more event of two users, one by one: the list that it leads to is the one that a fresh process makes of the same state."""
         differences = []
         users = sorted(self.due())
-        newest_ms = max(fact.event_ts_ms for facts in self.log().values() for fact in facts if fact is not None)
+        newest_ms = self.newest_ms()
         for number, user_id in enumerate(self.chance.sample(users, min(2, len(users)))):
             item_id, at_ms = f"i{self.chance.randrange(self.n_items)}", newest_ms + 1_000 * (1 + number)
             partition, source_offset = await self.event(user_id, item_id, at_ms, f"last{number}")
