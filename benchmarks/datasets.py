@@ -80,3 +80,24 @@ def generated_stream(n_events: int, seed: int, n_users: int = 6_000, n_items: in
         1_600_000_000 + np.arange(n_events, dtype=np.int64),
         content,
     )
+
+
+def zipf_stream(n_events: int, seed: int, n_users: int = 200_000, n_items: int = 100_000, exponent: float = 1.05) -> Stream:
+    """A made-up stream over many users and items, both drawn by Zipf's law with this exponent; a tenth of a second between events. Same
+    seed, same stream."""
+    random = np.random.default_rng(seed)
+    users, items = (random.permutation(n)[_zipf_ranks(random, n_events, n, exponent)] for n in (n_users, n_items))
+    content = {f"i{item}": ItemContent(categories=[f"kind{item % 200}"], published_s=1_000_000_000) for item in range(n_items)}
+    return Stream(
+        [f"u{user}" for user in users.tolist()],
+        [f"i{item}" for item in items.tolist()],
+        np.full(n_events, 5.0, np.float32),
+        1_600_000_000 + np.arange(n_events, dtype=np.int64) // 10,
+        content,
+    )
+
+
+def _zipf_ranks(random: np.random.Generator, n_draws: int, n_ranks: int, exponent: float) -> NDArray[np.int64]:
+    """Ranks from 0 on, drawn with probability ∝ (rank + 1)^−exponent among `n_ranks`."""
+    weights = np.arange(1, n_ranks + 1, dtype=np.float64) ** -exponent
+    return np.searchsorted(np.cumsum(weights) / weights.sum(), random.random(n_draws)).clip(max=n_ranks - 1)

@@ -1,246 +1,170 @@
 """How fast events become state and lists, on the embedded stack, with broker, Redis and worker on this machine.
 
-    [RECSYS_DATA=…] python -m benchmarks.ingest [--events N] [--json]
+    [RECSYS_DATA=…] python -m benchmarks.ingest [--stream ml-1m|zipf|generated] [--events N] [--only state …] [--repeats N] [--json]
 
-Stream: the ratings ≥ 4 of MovieLens 1M where RECSYS_DATA has them, else a generated one; the output says which. Every figure is that of
-a worker process of its own (`recsys worker stream`), read from outside: watermarks in Redis, ends of topics.
+Streams: `ml-1m`, the ratings ≥ 4 of MovieLens 1M (where RECSYS_DATA has them, else `generated`: 6,000 users and 3,500 items); `zipf`, 200
+thousand users and 100 thousand items, both by Zipf. Every figure is that of a worker process of its own (`recsys worker stream`), read from
+outside: watermarks in Redis, ends of topics.
 
 * state: state only (`stream.publish_lists` off), events in time order.
 * full: every touched user gets a list, all sources on, iALS and SASRec trained on the same stream. Users interleaved (everybody's first
-event, then
-  everybody's second, …) at the original times, because a month of MovieLens replayed in a second is a few users, and their events would
-  coalesce.
-* naive: `benchmarks.naive_faust`, event by event with redis-py, state only.
-* decode: a consumer that only polls and validates: the limit.
+  event, then everybody's second, …) at the original times, because a month of MovieLens replayed in a second is a few users, and their
+  events would coalesce. `without_sequence` is the same without SASRec.
+* naive: `benchmarks.naive_faust`, event by event with redis-py, state only: the baseline.
+* decode: a consumer that only polls and validates. redis: the very commands that the state path sends, written to a file and replayed by a
+  C client. The slower of the two is the limit.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import numpy as np
-import redis
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from rich.console import Console
-from rich.table import Table
+from aiokafka import AIOKafkaConsumer
 
-from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m
-from recsys.models.base import Model
-from recsys.models.interactions import TrainingSet
-from recsys.models.registry import MODELS
-from schemas.announcements import ModelAction
-from schemas.decoding import decode_events, encode
+from benchmarks.bench import Bench, Rate, interleaved
+from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m, zipf_stream
+from benchmarks.figures import Spread, emit
+from schemas.decoding import decode_events
 from workers.embedded import EmbeddedStack, environment
-from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.list_publisher import ListPublisher
-from workers.model_store import ModelStore, TrainedOn, open_model_store
+from workers.kafka import aiokafka_consumer_arguments
+from workers.pipeline import Pipeline, SourceRecord
 from workers.settings import Settings
-from workers.store import layout_of, open_store
-from workers.topics import end_offsets, provision
+from workers.store import open_store
+from workers.store.connection import Command, Link
+from workers.store.redis_store import RedisStore
 
-PARTITIONS = 4
-PRODUCE_BATCH_BYTES = 500_000
-TIMEOUT_S = 300.0
-POLL_S = 0.02
-TRAINED_EVENTS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Progress between the first and the last look at a running worker."""
-
-    events: int
-    lists: int
-    seconds: float
-
-    @property
-    def events_per_s(self) -> float:
-        return self.events / self.seconds
-
-    @property
-    def lists_per_s(self) -> float:
-        return self.lists / self.seconds
+RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
+LEAST_EVENTS = 20_000
+COMPACT_EVERY = 4
+"""Batches between two compactions when commands are recorded; a worker compacts by the clock."""
 
 
-class Bench:
-    """One embedded stack; every run has topics, groups and a namespace of its own."""
-
-    def __init__(self, stack: EmbeddedStack, stream: Stream, folder: Path) -> None:
-        self.stack, self.stream, self.folder = stack, stream, folder
-        self.redis = redis.from_url(stack.redis_url)
-
-    def settings(self, **stream: Any) -> tuple[Settings, dict[str, Any]]:
-        """Settings and their sections for one run, with topics made."""
-        name = uuid.uuid4().hex[:8]
-        sections = self.stack.settings_overrides()
-        roles = ("events", "items", "users", "recommendations", "models", "dead_letters")
-        sections["topics"] |= {role: f"{name}.{role}" for role in roles} | {"partitions": PARTITIONS}
-        sections["redis"] |= {"namespace": name}
-        sections["stream"] = {"group_id": name, **stream}
-        sections["trainer"] = {"model_url": str(self.folder / "models"), "app_id": f"{name}-t", "log_url": str(self.folder / name)}
-        settings = self.stack.settings(**sections)
-        provision(settings)
-        return settings, sections
-
-    async def publish(self, settings: Settings, order: np.ndarray[Any, Any]) -> None:
-        """The events in this order (at the stream's own times, ascending), and the catalogue."""
-        stream = self.stream
-        events: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        for place, i in enumerate(order.tolist()):
-            user = stream.users[i]
-            record = {
-                "event_id": str(i), "user_id": user, "item_id": stream.items[i], "type": "rating",
-                "value": float(stream.ratings[i]), "event_ts_ms": int(stream.times_s[place]) * 1000,
-            }  # fmt: skip
-            events.setdefault(partition_for(user.encode(), PARTITIONS), []).append((user.encode(), json.dumps(record).encode()))
-        items: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        for item_id, content in stream.content.items():
-            record = {"item_id": item_id, "categories": list(content.categories)}
-            if content.published_s is not None:
-                record["published_ts_ms"] = content.published_s * 1000
-            items.setdefault(partition_for(item_id.encode(), PARTITIONS), []).append((item_id.encode(), json.dumps(record).encode()))
-        producer = AIOKafkaProducer(
-            **aiokafka_producer_arguments(settings), max_batch_size=PRODUCE_BATCH_BYTES, max_request_size=2 * PRODUCE_BATCH_BYTES
-        )
-        await producer.start()
-        try:
-            await ListPublisher(producer, settings.topics.items).publish(items)
-            await ListPublisher(producer, settings.topics.events).publish(events)
-        finally:
-            await producer.stop()
-
-    def applied(self, settings: Settings) -> int:
-        """Events below the user watermarks."""
-        keys = [f"{{{settings.redis.namespace}:p{p}}}:wm" for p in range(PARTITIONS)]
-        return sum(int(value.rsplit(b":", 1)[1]) + 1 for value in self.redis.mget(keys) if isinstance(value, bytes))
-
-    def run_worker(self, settings: Settings, sections: dict[str, Any], n_events: int) -> Rate:
-        """A worker on a full topic, from its first progress to its last event."""
-        env = {"RECSYS_CONFIG": os.devnull, **environment(sections)}
-        child = self.stack.start_worker("stream", env)
-        try:
-            return self.watch(lambda: self.applied(settings), n_events, lambda: self.lists(settings), child.process)
-        finally:
-            self.stack.stop_workers()
-
-    def watch(self, applied: Callable[[], int], n_events: int, lists: Callable[[], int], process: subprocess.Popen[bytes]) -> Rate:
-        """Look until all is applied. Raises RuntimeError when the process ends or time is up."""
-        deadline = time.monotonic() + TIMEOUT_S
-        started_at, first, first_lists = 0.0, 0, 0
-        while True:
-            done, now = applied(), time.monotonic()
-            if done and not first:
-                started_at, first, first_lists = now, done, lists()
-            if done >= n_events:
-                seconds = now - started_at
-                return Rate(done - first, lists() - first_lists, max(seconds, 1e-9))
-            if now > deadline or process.poll() is not None:
-                raise RuntimeError(f"the worker stopped at {done} of {n_events} events")
-            time.sleep(POLL_S)
-
-    def lists(self, settings: Settings) -> int:
-        """Lists on the recommendations topic."""
-        return sum(end_offsets(settings, [settings.topics.recommendations]).values())
-
-    # -- the runs ------------------------------------------------------------------------------------------------------------------------
-
-    def state(self, n_events: int) -> Rate:
-        settings, sections = self.settings(publish_lists=False)
-        asyncio.run(self.publish(settings, np.arange(n_events)))
-        return self.run_worker(settings, sections, n_events)
-
-    def full(self, n_events: int) -> Rate:
-        settings, sections = self.settings()
-        asyncio.run(self.publish(settings, interleaved(self.stream)[:n_events]))
-        asyncio.run(self.serve_models(settings))
-        rate = self.run_worker(settings, sections, n_events)
-        sources = {source for item in asyncio.run(_newest_list(settings))["items"] for source in item["sources"]}
-        missing = {"cooccurrence", "content", "ials", "sasrec"} - sources
-        if missing:
-            raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
-        return rate
-
-    def naive(self, n_events: int) -> Rate:
-        settings, sections = self.settings()
-        asyncio.run(self.publish(settings, np.arange(n_events)))
-        env = {**os.environ, "RECSYS_CONFIG": os.devnull, **environment(sections), "NAIVE_ID": f"naive-{settings.redis.namespace}"}
-        with open(self.folder / "naive.log", "wb") as log, _process([sys.executable, "-m", "benchmarks.naive_faust"], env, log) as process:
-            return self.watch(lambda: int(self.redis.get("naive:applied") or 0), n_events, lambda: 0, process)
-
-    def decode(self, n_events: int) -> Rate:
-        settings, _ = self.settings()
-        asyncio.run(self.publish(settings, np.arange(n_events)))
-        return asyncio.run(_only_decode(settings, n_events))
-
-    async def serve_models(self, settings: Settings) -> None:
-        """Train both models on the start of the stream and make them the serving ones."""
-        stream, n = self.stream, min(TRAINED_EVENTS, len(self.stream))
-        item_ids = list(dict.fromkeys(stream.items[:n]))
-        numbers = {item_id: number for number, item_id in enumerate(item_ids)}
-        users = np.unique(stream.users[:n], return_inverse=True)[1]
-        items = np.array([numbers[item_id] for item_id in stream.items[:n]])
-        training = TrainingSet.from_columns(users, items, item_ids, np.ones(n, np.float32), stream.times_s[:n] * 1000)
-        models = open_model_store(settings)
-        store = open_store(settings)
-        await store.open(layout_of(settings))
-        for order, (kind, options) in enumerate((("ials", {"epochs": 3}), ("sasrec", {"fixed_epochs": 1}))):
-            if models.champion(kind) is None:
-                fitted = MODELS[kind].fit(training, MODELS[kind].configure(options))
-                version = _save(models, fitted, training)
-                models.promote(kind, version)
-            version = models.champion(kind) or ""
-            announcement = models.announcement(kind, version, ModelAction.PROMOTED, champion=None, reason="benchmark")
-            await store.set_serving(kind, encode(announcement), order)
-        await store.close()
+def state(bench: Bench, n_events: int) -> Rate:
+    """State only."""
+    settings, sections = bench.settings(publish_lists=False)
+    asyncio.run(bench.publish(settings, np.arange(n_events)))
+    return bench.run_worker(settings, sections, n_events)
 
 
-def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
-    trained_on = TrainedOn(
-        n_events=len(training), first_event_ts_ms=int(training.ts_ms.min()), last_event_ts_ms=int(training.ts_ms.max()), next_offsets={}
-    )
-    manifest = models.save(
-        fitted, parent=None, metrics={}, decision="not judged: for a benchmark of speed", trained_on=trained_on,
-        trained_ts_ms=int(time.time() * 1000), train_s=0.0, refit=None, code_version="benchmark",
-    )  # fmt: skip
-    return str(manifest.version)
+def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec")) -> Rate:
+    """State and a list for every touched user."""
+    settings, sections = bench.settings()
+    asyncio.run(bench.publish(settings, interleaved(bench.stream)[:n_events]))
+    asyncio.run(bench.serve_models(settings, kinds))
+    rate = bench.run_worker(settings, sections, n_events)
+    missing = {"cooccurrence", "content", *kinds} - bench.sources_of_newest_list(settings)
+    if missing:
+        raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
+    return rate
 
 
-async def _newest_list(settings: Settings) -> dict[str, Any]:
-    """One of the newest lists on the topic."""
-    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        at = TopicPartition(settings.topics.recommendations, 0)
-        consumer.assign([at])
-        end = (await consumer.end_offsets([at]))[at]
-        consumer.seek(at, end - 1)
-        found: dict[str, Any] = json.loads((await consumer.getone()).value)
-        return found
-    finally:
-        await consumer.stop()
+def naive(bench: Bench, n_events: int) -> Rate:
+    """The baseline."""
+    settings, sections = bench.settings()
+    asyncio.run(bench.publish(settings, np.arange(n_events)))
+    bench.redis.delete("naive:applied")
+    env = {**os.environ, "RECSYS_CONFIG": os.devnull, **environment(sections), "NAIVE_ID": f"naive-{settings.redis.namespace}"}
+    with open(bench.folder / "naive.log", "wb") as log, _process([sys.executable, "-m", "benchmarks.naive_faust"], env, log) as process:
+        rate = bench.watch(lambda: int(bench.redis.get("naive:applied") or 0), n_events, lambda: 0, [process])
+    for keys in _pages(bench.redis.scan_iter("naive:*", count=1_000), 1_000):
+        bench.redis.delete(*keys)
+    return rate
 
 
-def interleaved(stream: Stream) -> np.ndarray[Any, Any]:
-    """Positions of the stream's events with users taking turns: everybody's first event, then everybody's second, and so on."""
-    users = np.unique(stream.users, return_inverse=True)[1]
-    order = np.argsort(users, kind="stable")
-    starts = np.searchsorted(users[order], np.arange(users.max() + 1))
-    turn = np.empty(len(users), np.int64)
-    turn[order] = np.arange(len(users)) - starts[users[order]]
-    return np.lexsort((np.arange(len(users)), turn))
+def decode(bench: Bench, n_events: int) -> Rate:
+    """Poll and validate, nothing else."""
+    settings, _ = bench.settings()
+    asyncio.run(bench.publish(settings, np.arange(n_events)))
+    return asyncio.run(_only_decode(settings, n_events))
+
+
+def redis_only(bench: Bench, n_events: int) -> Rate:
+    """The commands of the state path, replayed by a C client on an empty namespace."""
+    settings, _ = bench.settings(publish_lists=False)
+    commands = bench.folder / f"{settings.redis.namespace}.resp"
+    n_commands = asyncio.run(_record_commands(bench, settings, n_events, commands))
+    for keys in _pages(bench.redis.scan_iter(f"{{{settings.redis.namespace}:*", count=1_000), 1_000):
+        bench.redis.delete(*keys)
+    return Rate(n_events, 0, replay(commands, n_commands, bench.stack.redis_url))
+
+
+async def _record_commands(bench: Bench, settings: Settings, n_events: int, path: Path) -> int:
+    """Run a pipeline over the stream in this process and write down what it sends from its first batch on; how many commands."""
+    store = open_store(settings)
+    assert isinstance(store, RedisStore)
+    pipeline = Pipeline(settings, store, ranks=False)
+    await pipeline.open()
+    await pipeline.assign(range(bench.partitions), "recorded")
+    n_commands = 0
+    with path.open("wb") as out:
+        link: Link = store._link
+        attempt = link._attempt
+
+        async def recording(commands: Sequence[Command]) -> list[Any]:
+            nonlocal n_commands
+            n_commands += len(commands)
+            out.writelines(hiredis.pack_command(command.args) for command in commands)
+            return await attempt(commands)
+
+        link._attempt = recording  # type: ignore[method-assign]
+        ends = dict.fromkeys(range(bench.partitions), 0)
+        for number, start in enumerate(range(0, n_events, settings.stream.batch_max_events)):
+            batch: dict[int, list[SourceRecord]] = {}
+            for i in range(start, min(n_events, start + settings.stream.batch_max_events)):
+                at_ms = int(bench.stream.times_s[i]) * 1000
+                partition, key, value = bench.event_record(i, at_ms)
+                batch.setdefault(partition, []).append(SourceRecord(ends[partition], key, value, at_ms))
+                ends[partition] += 1
+            await pipeline.process(batch)
+            if number % COMPACT_EVERY == 0:
+                await pipeline.mirror.compact()
+    await store.close()
+    return n_commands
+
+
+def replay(path: Path, n_commands: int, redis_url: str) -> float:
+    """Seconds that the server takes for a file of commands: sent by valkey-cli or redis-cli where there is one, else by a socket here."""
+    port = int(redis_url.rsplit(":", 1)[1].split("/", 1)[0])
+    client = shutil.which("valkey-cli") or shutil.which("redis-cli")
+    started = time.perf_counter()
+    if client is not None:
+        with open(path, "rb") as commands:
+            said = subprocess.run([client, "-p", str(port), "--pipe"], stdin=commands, capture_output=True, text=True, check=True).stdout
+        if "errors: 0" not in said:
+            raise RuntimeError(f"replaying the commands failed: {said.strip().splitlines()[-1]}")
+    else:
+        _replay_here(path, n_commands, port)
+    return time.perf_counter() - started
+
+
+def _replay_here(path: Path, n_commands: int, port: int) -> None:
+    reader = hiredis.Reader()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        sending = threading.Thread(target=lambda: connection.sendall(path.read_bytes()))
+        sending.start()
+        answered = 0
+        while answered < n_commands:
+            reader.feed(connection.recv(1 << 20))
+            while (answer := reader.gets()) is not False:
+                if isinstance(answer, hiredis.ReplyError):
+                    raise RuntimeError(f"replaying the commands failed: {answer}")
+                answered += 1
+        sending.join()
 
 
 async def _only_decode(settings: Settings, n_events: int) -> Rate:
@@ -267,6 +191,17 @@ async def _only_decode(settings: Settings, n_events: int) -> Rate:
     return Rate(done - first, 0, max(time.monotonic() - started, 1e-9))
 
 
+def _pages(keys: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    page: list[Any] = []
+    for key in keys:
+        page.append(key)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
 @contextmanager
 def _process(command: Sequence[str], env: dict[str, str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -277,53 +212,89 @@ def _process(command: Sequence[str], env: dict[str, str], log: Any) -> Iterator[
         process.wait()
 
 
+def chosen_stream(name: str, n_events: int) -> tuple[Stream, str]:
+    """The stream of that name, and what to call it."""
+    if name == "zipf":
+        return zipf_stream(n_events, seed=0), "Zipf: 200,000 users, 100,000 items"
+    if name == "ml-1m":
+        try:
+            return movielens_1m(4.0), "MovieLens 1M, ratings of 4 and 5"
+        except DatasetMissing:
+            pass
+    return generated_stream(n_events, seed=0), "generated: 6,000 users, 3,500 items"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
     parser.add_argument("--events", type=int, default=300_000, help="events of the state run (default 300,000)")
-    parser.add_argument("--full-events", type=int, default=60_000, help="events of the run with lists (default 60,000)")
+    parser.add_argument("--full-events", type=int, default=60_000, help="events of the runs with lists (default 60,000)")
     parser.add_argument("--naive-events", type=int, default=5_000, help="events of the baseline (default 5,000)")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
-    try:
-        stream, name = movielens_1m(4.0), "MovieLens 1M, ratings of 4 and 5"
-    except DatasetMissing:
-        stream, name = generated_stream(arguments.events, seed=0), "generated: 6,000 users, 3,500 items, Zipf"
+    if arguments.events < LEAST_EVENTS:
+        parser.error(f"--events: at least {LEAST_EVENTS:,}, or there is nothing between the first look and the last")
+    stream, name = chosen_stream(arguments.stream, arguments.events)
     n_events = min(arguments.events, len(stream))
-    console = Console(stderr=False)
+    n_full, n_naive = min(arguments.full_events, n_events), min(arguments.naive_events, n_events)
+    rates: dict[str, list[Rate]] = {run: [] for run in arguments.only}
     with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder) / "stack") as stack:
         bench = Bench(stack, stream, Path(folder))
-        decode = bench.decode(n_events)
-        naive = bench.naive(min(arguments.naive_events, n_events))
-        state = bench.state(n_events)
-        full = bench.full(min(arguments.full_events, n_events))
-    found = {
-        "stream": name,
-        "n_events": n_events,
-        "state_events_per_s": round(state.events_per_s),
-        "full_events_per_s": round(full.events_per_s),
-        "lists_per_s": round(full.lists_per_s),
-        "naive_events_per_s": round(naive.events_per_s),
-        "decode_events_per_s": round(decode.events_per_s),
-        "ratio_to_naive": round(state.events_per_s / naive.events_per_s, 2),
-        "share_of_limit": round(state.events_per_s / decode.events_per_s, 4),
-        "cpus": os.cpu_count(),
-    }
-    table = Table(title=f"ingest — {name}, {os.cpu_count()} CPUs, everything on this machine")
-    table.add_column("run")
-    table.add_column("events/s", justify="right")
-    table.add_column("lists/s", justify="right")
-    table.add_column("× naive", justify="right")
-    for label, rate in (
-        ("state", state),
-        ("full, a list for every touched user", full),
-        ("naive Faust agent", naive),
-        ("decode only (limit)", decode),
-    ):
-        table.add_row(label, f"{rate.events_per_s:,.0f}", f"{rate.lists_per_s:,.0f}", f"{rate.events_per_s / naive.events_per_s:.1f}")
-    console.print(table)
-    if arguments.json:
-        print(json.dumps(found))
+        runs = {
+            "decode": lambda: decode(bench, n_events),
+            "redis": lambda: redis_only(bench, n_events),
+            "naive": lambda: naive(bench, n_naive),
+            "state": lambda: state(bench, n_events),
+            "full": lambda: full(bench, n_full),
+            "without_sequence": lambda: full(bench, n_full, ("ials",)),
+        }
+        for _ in range(arguments.repeats):  # kinds take turns, so that a busy minute of the machine meets all of them
+            for run in arguments.only:
+                rates[run].append(runs[run]())
+    figures, rows = _figures(rates)
+    emit(
+        "ingest",
+        name,
+        ("run", "events/s", "lists/s", "processor ms an event: worker, redis, broker"),
+        rows,
+        {"stream": arguments.stream, "stream_name": name, "n_events": n_events, "seed": 0, "repeats": arguments.repeats, **figures},
+        as_json=arguments.json,
+    )
     return 0
+
+
+def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Figures by key, and the table's rows."""
+    events = {run: Spread(tuple(rate.events_per_s for rate in found)) for run, found in rates.items()}
+    lists = {run: Spread(tuple(rate.lists_per_s for rate in rates[run])) for run in ("full", "without_sequence") if run in rates}
+    figures: dict[str, Any] = {}
+    for run, spread in events.items():
+        figures |= {f"{run}_events_per_s": round(spread.median), f"{run}_events_per_s_low": round(spread.low)}
+        figures[f"{run}_events_per_s_high"] = round(spread.high)
+    for run, key in (("full", "lists_per_s"), ("without_sequence", "lists_without_sequence_per_s")):
+        if run in lists:
+            figures[key] = round(lists[run].median)
+    if "state" in events and "naive" in events:
+        figures["ratio_to_naive"] = round(events["state"].median / events["naive"].median, 2)
+    if {"state", "decode", "redis"} <= events.keys():
+        limit = min(("decode", "redis"), key=lambda run: events[run].median)
+        figures |= {"limit": limit, "limit_events_per_s": round(events[limit].median)}
+        figures["share_of_limit"] = round(events["state"].median / events[limit].median, 4)
+    for run in rates:
+        if rates[run][0].cpu_s:
+            figures[f"{run}_cpu_s_per_1000_events"] = rates[run][-1].cpu_ms_per_event()
+    rows = [
+        (
+            run,
+            str(spread),
+            str(lists.get(run, "")),
+            ", ".join(f"{used:.3f}" for used in rates[run][-1].cpu_ms_per_event().values()),
+        )
+        for run, spread in events.items()
+    ]
+    return figures, rows
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import stream_quality
+from benchmarks.bench import interleaved
 from benchmarks.datasets import DatasetMissing, data_folder, generated_stream
-from benchmarks.ingest import interleaved
 from recsys.engine import Engine
 
 

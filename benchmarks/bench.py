@@ -1,0 +1,236 @@
+"""One embedded stack on which benchmarks run: topics, events, workers of their own, and what can be seen of them from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from benchmarks.datasets import Stream
+from benchmarks.figures import cpu_seconds
+from recsys.models.base import Model
+from recsys.models.interactions import TrainingSet
+from recsys.models.registry import MODELS
+from schemas.announcements import ModelAction
+from schemas.decoding import encode
+from workers.embedded import Child, EmbeddedStack, environment
+from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.list_publisher import ListPublisher
+from workers.model_store import ModelStore, TrainedOn, open_model_store
+from workers.settings import Settings
+from workers.store import layout_of, open_store
+from workers.topics import end_offsets, provision
+
+PARTITIONS = 4
+PRODUCE_BATCH_BYTES = 500_000
+TIMEOUT_S = 600.0
+POLL_S = 0.02
+TRAINED_EVENTS = 100_000
+MODEL_OPTIONS: Mapping[str, Mapping[str, int | float]] = {"ials": {"epochs": 3}, "sasrec": {"fixed_epochs": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Progress between the first and the last look at a running worker, and the processor seconds that it took by process."""
+
+    events: int
+    lists: int
+    seconds: float
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def events_per_s(self) -> float:
+        return self.events / self.seconds
+
+    @property
+    def lists_per_s(self) -> float:
+        return self.lists / self.seconds
+
+    def cpu_ms_per_event(self) -> dict[str, float]:
+        """Processor milliseconds an event, which are processor seconds per thousand events."""
+        return {name: round(1000 * seconds / max(self.events, 1), 4) for name, seconds in self.cpu_s.items()}
+
+
+class Bench:
+    """One embedded stack; every run has topics, groups and a namespace of its own."""
+
+    def __init__(self, stack: EmbeddedStack, stream: Stream, folder: Path, *, partitions: int = PARTITIONS) -> None:
+        self.stack, self.stream, self.folder, self.partitions = stack, stream, folder, partitions
+        self.redis = redis.from_url(stack.redis_url)
+
+    def settings(self, more: Mapping[str, Mapping[str, Any]] | None = None, **stream: Any) -> tuple[Settings, dict[str, Any]]:
+        """Settings and their sections for one run, with topics made; `stream` adds to that section, `more` to any."""
+        name = uuid.uuid4().hex[:8]
+        sections = self.stack.settings_overrides()
+        roles = ("events", "items", "users", "recommendations", "models", "dead_letters")
+        sections["topics"] |= {role: f"{name}.{role}" for role in roles} | {"partitions": self.partitions}
+        sections["redis"] |= {"namespace": name}
+        sections["stream"] = {"group_id": name, **stream}
+        sections["trainer"] = {"model_url": str(self.folder / "models"), "app_id": f"{name}-t", "log_url": str(self.folder / name)}
+        for section, values in (more or {}).items():
+            sections[section] = {**sections.get(section, {}), **values}
+        settings = self.stack.settings(**sections)
+        provision(settings)
+        return settings, sections
+
+    def event_record(self, i: int, at_ms: int, event_id: str | None = None) -> tuple[int, bytes, bytes]:
+        """Partition, key and value of the stream's i-th event at a time of its own."""
+        user = self.stream.users[i]
+        record = {
+            "event_id": event_id or str(i), "user_id": user, "item_id": self.stream.items[i], "type": "rating",
+            "value": float(self.stream.ratings[i]), "event_ts_ms": at_ms,
+        }  # fmt: skip
+        key = user.encode()
+        return partition_for(key, self.partitions), key, json.dumps(record).encode()
+
+    async def publish(self, settings: Settings, order: np.ndarray[Any, Any], *, catalogue: bool = True) -> None:
+        """The events in this order (at the stream's own times, ascending), and the catalogue before them."""
+        events: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for place, i in enumerate(order.tolist()):
+            partition, key, value = self.event_record(i, int(self.stream.times_s[place]) * 1000)
+            events.setdefault(partition, []).append((key, value))
+        producer = AIOKafkaProducer(
+            **aiokafka_producer_arguments(settings), max_batch_size=PRODUCE_BATCH_BYTES, max_request_size=2 * PRODUCE_BATCH_BYTES
+        )
+        await producer.start()
+        try:
+            if catalogue:
+                await ListPublisher(producer, settings.topics.items).publish(self.item_records())
+            await ListPublisher(producer, settings.topics.events).publish(events)
+        finally:
+            await producer.stop()
+
+    def item_records(self) -> dict[int, list[tuple[bytes, bytes | None]]]:
+        """The catalogue's records by partition."""
+        items: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for item_id, content in self.stream.content.items():
+            record: dict[str, Any] = {"item_id": item_id, "categories": list(content.categories)}
+            if content.published_s is not None:
+                record["published_ts_ms"] = content.published_s * 1000
+            items.setdefault(partition_for(item_id.encode(), self.partitions), []).append((item_id.encode(), json.dumps(record).encode()))
+        return items
+
+    # -- looking from outside ------------------------------------------------------------------------------------------------------------
+
+    def applied(self, settings: Settings) -> int:
+        """Events below the user watermarks."""
+        keys = [f"{{{settings.redis.namespace}:p{p}}}:wm" for p in range(self.partitions)]
+        return sum(int(value.rsplit(b":", 1)[1]) + 1 for value in self.redis.mget(keys) if isinstance(value, bytes))
+
+    def lists(self, settings: Settings) -> int:
+        """Lists on the recommendations topic."""
+        return sum(end_offsets(settings, [settings.topics.recommendations]).values())
+
+    def start_worker(self, sections: Mapping[str, Any]) -> Child:
+        """A stream worker with these sections."""
+        return self.stack.start_worker("stream", {"RECSYS_CONFIG": os.devnull, **environment(sections)})
+
+    def run_worker(self, settings: Settings, sections: Mapping[str, Any], n_events: int, *, workers: int = 1) -> Rate:
+        """Workers on a full topic, from their first progress to its last event."""
+        children = [self.start_worker(sections) for _ in range(workers)]
+        try:
+            return self.watch(lambda: self.applied(settings), n_events, lambda: self.lists(settings), [child.process for child in children])
+        finally:
+            self.stack.stop_workers()
+
+    def watch(
+        self, applied: Callable[[], int], n_events: int, lists: Callable[[], int], processes: Iterable[subprocess.Popen[bytes]]
+    ) -> Rate:
+        """Look until all is applied. Raises RuntimeError when a process ends or time is up."""
+        processes = list(processes)
+        deadline = time.monotonic() + TIMEOUT_S
+        started_at, first, first_lists = 0.0, 0, 0
+        before: dict[str, float] = {}
+        while True:
+            done, now = applied(), time.monotonic()
+            if done and not first:
+                before = self._cpu(processes)
+                started_at, first, first_lists = now, done, lists()
+            if done >= n_events:
+                seconds = now - started_at
+                cpu_s = {name: used - before.get(name, 0.0) for name, used in self._cpu(processes).items()}
+                return Rate(done - first, lists() - first_lists, max(seconds, 1e-9), cpu_s)
+            if now > deadline or any(process.poll() is not None for process in processes):
+                raise RuntimeError(f"the worker stopped at {done} of {n_events} events")
+            time.sleep(POLL_S)
+
+    def _cpu(self, processes: Iterable[subprocess.Popen[bytes]]) -> dict[str, float]:
+        used = {"worker": sum(cpu_seconds(process.pid) for process in processes)}
+        for name, child in (("redis", self.stack.valkey), ("broker", self.stack.broker)):
+            if child is not None:
+                used[name] = cpu_seconds(child.process.pid)
+        return used
+
+    # -- models --------------------------------------------------------------------------------------------------------------------------
+
+    async def serve_models(self, settings: Settings, kinds: Iterable[str] = ("ials", "sasrec")) -> None:
+        """Train models of these kinds on the start of the stream, once a stand, and make them the serving ones."""
+        stream, n = self.stream, min(TRAINED_EVENTS, len(self.stream))
+        item_ids = list(dict.fromkeys(stream.items[:n]))
+        numbers = {item_id: number for number, item_id in enumerate(item_ids)}
+        users = np.unique(stream.users[:n], return_inverse=True)[1]
+        items = np.array([numbers[item_id] for item_id in stream.items[:n]])
+        training = TrainingSet.from_columns(users, items, item_ids, np.ones(n, np.float32), stream.times_s[:n] * 1000)
+        models = open_model_store(settings)
+        store = open_store(settings)
+        await store.open(layout_of(settings))
+        for order, kind in enumerate(kinds):
+            if models.champion(kind) is None:
+                fitted = MODELS[kind].fit(training, MODELS[kind].configure(dict(MODEL_OPTIONS[kind])))
+                models.promote(kind, _save(models, fitted, training))
+            version = models.champion(kind) or ""
+            announcement = models.announcement(kind, version, ModelAction.PROMOTED, champion=None, reason="benchmark")
+            await store.set_serving(kind, encode(announcement), order)
+        await store.close()
+
+    def sources_of_newest_list(self, settings: Settings) -> set[str]:
+        """Names of the sources that scored items of one of the newest lists."""
+        newest = asyncio.run(_newest_list(settings))
+        return {source for item in newest["items"] for source in item["sources"]}
+
+
+def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
+    trained_on = TrainedOn(
+        n_events=len(training), first_event_ts_ms=int(training.ts_ms.min()), last_event_ts_ms=int(training.ts_ms.max()), next_offsets={}
+    )
+    manifest = models.save(
+        fitted, parent=None, metrics={}, decision="not judged: for a benchmark of speed", trained_on=trained_on,
+        trained_ts_ms=int(time.time() * 1000), train_s=0.0, refit=None, code_version="benchmark",
+    )  # fmt: skip
+    return str(manifest.version)
+
+
+async def _newest_list(settings: Settings) -> dict[str, Any]:
+    """One of the newest lists on the topic."""
+    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        at = TopicPartition(settings.topics.recommendations, 0)
+        consumer.assign([at])
+        end = (await consumer.end_offsets([at]))[at]
+        consumer.seek(at, end - 1)
+        found: dict[str, Any] = json.loads((await consumer.getone()).value)
+        return found
+    finally:
+        await consumer.stop()
+
+
+def interleaved(stream: Stream) -> np.ndarray[Any, Any]:
+    """Positions of the stream's events with users taking turns: everybody's first event, then everybody's second, and so on."""
+    users = np.unique(stream.users, return_inverse=True)[1]
+    order = np.argsort(users, kind="stable")
+    starts = np.searchsorted(users[order], np.arange(users.max() + 1))
+    turn = np.empty(len(users), np.int64)
+    turn[order] = np.arange(len(users)) - starts[users[order]]
+    return np.lexsort((np.arange(len(users)), turn))

