@@ -27,6 +27,7 @@ from rich.table import Table
 from schemas import limits
 from schemas.dead_letters import make_dead_letter
 from schemas.decoding import (
+    DecodedEvents,
     decode_announcement,
     decode_dead_letter,
     decode_event,
@@ -38,7 +39,7 @@ from schemas.decoding import (
     key_of,
 )
 from schemas.errors import Poison
-from schemas.events import EVENT_TYPES
+from schemas.events import EVENT_TYPES, Event
 from schemas.examples import ANNOUNCEMENT, DEAD_LETTER, EVENT, ITEM, PROFILE
 from schemas.fields import Wire
 
@@ -46,6 +47,8 @@ BATCH = 1_000
 FUTURE_SKEW_MS = 300_000
 RSS_LIMIT_MB = 64.0
 WARM_SHARE = 0.1  # memory is compared with that after this share of the inputs: caches are filled then
+COMPARED_EVERY = 4
+"""Every so many batches what a batch reads is compared with what the model reads one by one."""
 DEAD_LETTER_EVERY = 10
 SHOWN_ESCAPES = 5
 SHOWN_CHARS = 200
@@ -353,6 +356,8 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
         if report.escaped == escaped_before:
             report.add_escape("decode_events", error, (None, None))
         return
+    if (report.inputs // BATCH) % COMPARED_EVERY == 0:
+        _compare(records, times_ms, decoded, report)
     report.accepted += len(decoded)
     for at, poison in decoded.poisons:
         _refuse(poison, records[at], report)
@@ -360,7 +365,30 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
         _key(key, report)
 
 
-def _event(value: bytes | None, key: bytes | None, *, record_ts_ms: int) -> object:
+def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: DecodedEvents, report: Report) -> None:
+    """The columns must be what the model reads one by one."""
+    accepted = set(decoded.index)
+    for position, (record, ts_ms) in enumerate(zip(records, times_ms, strict=True)):
+        key, value = record
+        try:
+            alone = _event(value, key, record_ts_ms=ts_ms)
+        except Poison:
+            if position in accepted:
+                report.add_escape("decode_events", AssertionError("a batch accepts what the model refuses"), record)
+            continue
+        except Exception as error:
+            report.add_escape("decode_event", error, record)
+            continue
+        at = decoded.index.index(position) if position in accepted else -1
+        if at < 0 or (alone.event_id, alone.item_id, alone.event_ts_ms) != (
+            decoded.event_ids[at],
+            decoded.item_ids[at],
+            decoded.event_ts_ms[at],
+        ):
+            report.add_escape("decode_events", AssertionError("a batch reads an event otherwise than the model"), record)
+
+
+def _event(value: bytes | None, key: bytes | None, *, record_ts_ms: int) -> Event:
     return decode_event(value, key, record_ts_ms=record_ts_ms, future_skew_ms=FUTURE_SKEW_MS)
 
 

@@ -20,8 +20,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ N_USERS, N_ITEMS = 2_000, 500
 BACKLOG = 20_000
 EVENT_STEP_MS = 400
 HALF_LIFE_DAYS = 4.0
-FACTS_KEPT = 500_000
+LIST_SIZE = 5
+"""Short lists: the embedded broker keeps all of them in memory."""
+FACTS_KEPT = 200_000
 """Events that this process remembers from sending to reading back."""
 POISON, DUPLICATES = 0.01, 0.02
 TICK_S = 0.1
@@ -81,8 +83,10 @@ class Soak(Arena):
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
         stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": STALENESS_MS}
         sections = {"stream": stream, "state": {"item_groups": 4, "half_life_days": HALF_LIFE_DAYS}}
+        sections["lists"] = {"size": LIST_SIZE}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)
+        self._facts: OrderedDict[bytes, Fact | None] = OrderedDict()
         self.n_items = N_ITEMS
         self._admin = redis.from_url(redis_url)
         self._folding = Folding(self.settings)
@@ -152,8 +156,8 @@ class Soak(Arena):
         """The next events of the endless plan."""
         some = [next(self.records) for _ in range(n_events)]
         self._facts.update({record.value: record.fact for record in some})
-        for value in list(islice(self._facts, max(0, len(self._facts) - FACTS_KEPT))):
-            del self._facts[value]
+        for _ in range(len(self._facts) - FACTS_KEPT):
+            self._facts.popitem(last=False)
         await self._send(some)
 
     async def event(self, user_id: str, item_id: str, event_ts_ms: int, event_id: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import time
@@ -199,7 +200,8 @@ class EventsService(Service):
             if self._owing and not self._catching_up:
                 await self._pay_lists()
         self._heartbeat.beat()
-        self._report.say()
+        if self._report.say():
+            gc.collect(1)  # the young ones: thresholds are so high that cycles of finished futures would grow to tens of megabytes
 
     def _look_at_lag(self) -> None:
         """Far behind, lists are put off; nearly there, they are made again, those that are owed too."""
@@ -450,10 +452,11 @@ class _Report:
         for step, seconds in outcome.seconds.items():
             self._seconds[step] = self._seconds.get(step, 0.0) + seconds
 
-    def say(self) -> None:
+    def say(self) -> bool:
+        """Whether ten seconds were over."""
         elapsed_s = time.monotonic() - self._since_s
         if elapsed_s < REPORT_S:
-            return
+            return False
         if self._records:
             steps = " ".join(f"{step}={seconds / elapsed_s:.0%}" for step, seconds in self._seconds.items())
             log.info(
@@ -465,3 +468,4 @@ class _Report:
                 steps,
             )
         self.clear()
+        return True

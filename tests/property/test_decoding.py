@@ -114,6 +114,60 @@ def test_a_batch_accepts_exactly_what_is_accepted_one_by_one(records: list[Recor
     assert [(position, poison.kind, poison.reason) for position, poison in batch.poisons] == bad
 
 
+@st.composite
+def nearly_plain(draw: st.DrawFn) -> Record:
+    """A flat event as most producers write it, with at most two fields odd, missing or more; its key mostly fits."""
+    fields: dict[str, Any] = {
+        "event_id": "e1", "user_id": draw(st.sampled_from(["u", "user 2", "~" * 128])), "item_id": "i", "type": "rating", "value": 4,
+        "event_ts_ms": 1_700_000_000_000,
+    }  # fmt: skip
+    for name in draw(st.lists(st.sampled_from([*fields, "list_id", "position", "schema_version", "context", "other"]), max_size=2)):
+        fields[name] = draw(st.sampled_from(ODD_VALUES) | anything)
+    for name in draw(st.lists(st.sampled_from(sorted(fields)), max_size=1)):
+        del fields[name]
+    value = json.dumps(fields, ensure_ascii=draw(st.booleans()))
+    fitting = str(fields.get("user_id")).encode(errors="surrogatepass")
+    return draw(st.just(fitting) | st.none() | st.just(b"u")), value.encode(errors="surrogatepass") + draw(
+        st.sampled_from([b"", b" ", b"x"])
+    )
+
+
+ODD_VALUES: list[Any] = [
+    None, True, False, 0, 1, 1.0, -1, 10_000, 10_001, 1e6, -1e6, 1_000_001, 2**63, 2**64, 1e300, "", " ", "a" * 128, "a" * 129,
+    "\x7f", "é", "\x1f",
+    "rating", "play", "RATING", float("nan"), float("inf"), limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MIN_MS - 1, limits.TIMESTAMP_MAX_MS,
+    limits.TIMESTAMP_MAX_MS + 1, {}, [], {"a": 1},
+]  # fmt: skip
+
+
+@given(records=st.lists(nearly_plain(), min_size=1, max_size=4), now_ms=st.sampled_from([-1, NOW_MS, 1_600_000_000_000]))
+def test_plain_events_are_read_in_columns_as_the_model_reads_them(records: list[Record], now_ms: int) -> None:
+    batch = decode_events(records, record_ts_ms=[now_ms] * len(records), future_skew_ms=0)
+    good: list[tuple[int, Event]] = []
+    bad: list[tuple[int, str, str]] = []
+    for position, (key, value) in enumerate(records):
+        try:
+            good.append((position, decode_event(value, key, record_ts_ms=now_ms, future_skew_ms=0)))
+        except Poison as poison:
+            bad.append((position, poison.kind, poison.reason))
+    columns = [
+        batch.index,
+        batch.event_ids,
+        batch.user_ids,
+        batch.item_ids,
+        batch.types,
+        batch.event_ts_ms,
+        batch.list_ids,
+        batch.positions,
+    ]
+    assert list(zip(*columns, strict=True)) == [
+        (at, e.event_id, e.user_id, e.item_id, e.type.code, e.event_ts_ms, e.list_id, e.position) for at, e in good
+    ]
+    assert [None if value != value else value for value in batch.values] == [event.value for _, event in good]
+    assert all(type(value) is float for value in batch.values)
+    assert [(position, poison.kind, poison.reason) for position, poison in batch.poisons] == bad
+
+
 @given(event=events)
 def test_a_valid_event_reads_back_equal(event: Event) -> None:
     assert decode_event(encode(event), key_of(event), record_ts_ms=NOW_MS, future_skew_ms=0) == event
