@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from recsys.engine import Lists
 from schemas import Recommendations, encode
@@ -56,3 +61,56 @@ def test_a_list_without_sources_is_a_list_all_the_same() -> None:
     lists = some_lists()
     bare = Lists(lists.items, lists.scores, lists.propensities, {}, lists.because)
     assert Recommendations.model_validate_json(records(bare, {})[0]).items[0].sources == {}
+
+
+def plainly(lists: Lists, row: int) -> list[dict[str, Any]]:
+    """The items of a list, place by place."""
+    return [
+        {
+            "rank": place + 1,
+            "item_id": IDS[lists.items[row, place]],
+            "score": round(float(lists.scores[row, place]), 4),
+            "sources": {name: value for name, part in lists.contributions.items() if (value := round(float(part[row, place]), 4)) != 0},
+            "because": [IDS[number] for number in lists.because[row, place].tolist() if number >= 0],
+            "propensity": round(float(lists.propensities[row, place]), 6),
+        }
+        for place in range(int(np.isfinite(lists.scores[row]).sum()))
+    ]
+
+
+def numbers(*extremes: float) -> st.SearchStrategy[float]:
+    """Small multiples of 1/16, exact in float32 and in four decimals, and a few far out."""
+    return st.one_of(st.integers(0, 80).map(lambda n: n / 16), st.sampled_from((0.0, *extremes)))
+
+
+def columns(values: st.SearchStrategy[Any], dtype: type, *shape: int) -> st.SearchStrategy[Any]:
+    return arrays.arrays(dtype, shape, elements=values)
+
+
+@given(
+    scores=columns(numbers(255.9375, 256.0, 1e6, -2.5, -np.inf), np.float32, 2, 5).map(lambda drawn: -np.sort(-drawn, axis=1)),
+    parts=st.lists(columns(numbers(255.9375, 3.0e5, -0.5), np.float32, 2, 5), max_size=3),
+    because=columns(st.integers(-1, 8), np.int64, 2, 5, 2),
+    propensities=columns(st.sampled_from([1.0, 0.25, 0.015625]), np.float32, 2, 5),
+    drawn=st.booleans(),
+)
+def test_columns_write_what_would_be_written_place_by_place(
+    scores: np.ndarray, parts: list[np.ndarray], because: np.ndarray, propensities: np.ndarray, drawn: bool
+) -> None:
+    items = np.array([[4, 0, 8, 1, 2], [1, 2, 3, 5, 6]])
+    sources = {f"source {number}": part for number, part in enumerate(parts)}
+    lists = Lists(items, scores, propensities if drawn else np.ones_like(scores), sources, because)
+    for row, record in enumerate(records(lists, {})):
+        assert orjson.loads(record)["items"] == plainly(lists, row)
+        assert orjson.dumps(orjson.loads(record)) == record, "numbers are written the shortest way, and nothing twice"
+
+
+@pytest.mark.parametrize("name", ['"quoted\\"', "ü", "a,}", "\U0001f600"])
+def test_ids_of_any_characters_are_escaped_as_json(name: str) -> None:
+    lists = some_lists()
+    ids = [f"{name}{number}" for number in range(9)]
+    heads = [ListHead(name, 1, 2, name), ListHead("u", 0, 0, None)]
+    found = encode_lists(heads, lists, ids, generated_ts_ms=1_700_000_000_000, model_versions={}, variant="default")
+    first = Recommendations.model_validate_json(found[0])
+    assert first.user_id == first.trigger.event_id == name
+    assert first.items[0].item_id == f"{name}4" and first.items[0].because == (f"{name}5", f"{name}6")
