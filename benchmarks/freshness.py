@@ -1,0 +1,231 @@
+"""How long after an event its user's list is there, on the embedded stack, with broker, Redis and worker on this machine.
+
+    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--stream …] [--set …] [--json]
+
+State is made of the start of the stream, then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
+backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on under an open
+load: a process of its own sends events at random times (Poisson, seeded) of that rate, one by one, linger 0, whether or not anything comes
+back. This process consumes the lists with the product's own consumer arguments.
+
+The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
+after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
+to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out.
+
+broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
+what client, broker and machine take for one hop, and the limit here. An event's list takes two hops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figures import Spread, cpu_seconds, emit
+from benchmarks.ingest import chosen_stream
+from benchmarks.live import LiveBench, consuming, until_listed_s
+from benchmarks.open_load import OpenLoad, arrivals
+from workers.embedded import EmbeddedStack
+from workers.settings import Settings
+from workers.topics import end_offsets
+
+LOADS = (0.1, 0.5, 0.8)
+STREAM_EVENTS = 400_000
+"""Events of a generated stream; after its end it begins anew."""
+WARM_EVENTS = 150_000
+BACKLOG_EVENTS = 30_000
+WARM_UP_S = 5.0
+BROKER_S = 10.0
+"""The bare round trip is measured for so long at most."""
+DRAIN_S = 60.0
+"""Lists of the last events have this long."""
+CORES = ("worker", "redis", "broker", "reader", "load")
+PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
+
+
+async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: Mapping[str, int]) -> dict[str, Any]:
+    """Events at a rate beside a running worker; latencies of their lists."""
+    due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
+    plan = bench.plan(due_s)
+    partitions, offsets = plan.places()
+    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    sending = OpenLoad(plan, bench.folder, f"load-{seed}-{rate:.0f}")
+    try:
+        async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
+            before = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
+            started_s = sending.start()
+            sent = await sending.finish()
+            after = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
+            if not await seen.until(lasts, DRAIN_S):
+                raise RuntimeError(f"at {rate:.0f} events/s the worker fell behind: no list of the last events within {DRAIN_S:g} s")
+    finally:
+        sending.close()
+    _check_ends(bench.live, plan.topic, lasts)
+    lists = [(key, trigger, consumed_s) for key, _, trigger, consumed_s in seen.records]
+    latency_s = until_listed_s([key for _, key, _ in plan.records], offsets, due_s + started_s, lists)
+    if np.isnan(latency_s).any():
+        raise RuntimeError(f"{int(np.isnan(latency_s).sum())} events have no list")
+    counted = due_s >= WARM_UP_S
+    span_s = float(due_s[-1])
+    cpu_s = {**{name: after[name] - before[name] for name in before}, "load": sent.cpu_s}
+    return {
+        **_percentiles(latency_s[counted]),
+        "late_sends_p99_ms": round(1000 * float(np.percentile(sent.late_s[counted], 99)), 3),
+        "rate_events_per_s": round(rate),
+        "n_events": int(counted.sum()),
+        "n_lists": len(lists),
+        "events_per_list": round(len(due_s) / len(lists), 3),
+        "cpu_share": {name: round(used / span_s, 3) for name, used in cpu_s.items()},
+    }
+
+
+async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int) -> dict[str, float]:
+    """The same events through a topic that nobody else reads."""
+    settings, _ = bench.settings()
+    due_s = arrivals(int(rate * (1.0 + seconds)), rate, seed)
+    plan = bench.plan(due_s, settings)
+    partitions, offsets = plan.places()
+    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    sending = OpenLoad(plan, bench.folder, f"broker-{seed}-{rate:.0f}")
+    try:
+        async with consuming(settings, plan.topic, triggers=False) as seen:
+            started_s = sending.start()
+            await sending.finish()
+            if not await seen.until(lasts, DRAIN_S):
+                raise RuntimeError("the bare broker fell behind")
+    finally:
+        sending.close()
+    _check_ends(settings, plan.topic, lasts)
+    consumed_s = {(partition, offset): at_s for _, partition, offset, at_s in seen.records}
+    places = zip(partitions.tolist(), offsets.tolist(), strict=True)
+    trip_s = np.array([consumed_s[place] for place in places]) - (due_s + started_s)
+    return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= 1.0]).items()}
+
+
+def _check_ends(settings: Settings, topic: str, lasts: Mapping[int, int]) -> None:
+    """Offsets were counted, not asked for: that holds only if every record is in the topic once."""
+    ends = {partition: end for (_, partition), end in end_offsets(settings, [topic]).items()}
+    wrong = [partition for partition, last in lasts.items() if ends[partition] != last + 1]
+    if wrong:
+        raise RuntimeError(f"partitions {wrong} do not end where the load ended: a record was lost or sent twice")
+
+
+def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
+    found = np.percentile(latency_s, list(PERCENTILES.values()))
+    return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
+
+
+def measure(bench: LiveBench, loads: Sequence[float], seconds: float, repeats: int, seed: int) -> dict[str, Any]:
+    """Maximum, then each load so many times, then the bare broker at the same rates."""
+    bench.warm_up(WARM_EVENTS, BACKLOG_EVENTS)
+    worker, top = bench.work_off()
+    gc.collect()
+    gc.freeze()  # what this process holds by now is not looked through again while it takes times
+    assert bench.stack.valkey is not None
+    assert bench.stack.broker is not None
+    pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
+    runs: dict[float, list[dict[str, Any]]] = {share: [] for share in loads}
+    for repeat in range(repeats):
+        for share in loads:
+            runs[share].append(asyncio.run(load(bench, share * top.events_per_s, seconds, seed + repeat, pids)))
+    bench.stack.stop_workers()
+    found: dict[str, Any] = {}
+    for share, some in runs.items():
+        broker = asyncio.run(bare_broker(bench, share * top.events_per_s, min(seconds, BROKER_S), seed))
+        found[f"{share:g}"] = {**_together(some), **broker}
+        for name in ("p50_ms", "p99_ms"):
+            found[f"{share:g}"][f"ratio_to_broker_{name[:-3]}"] = round(found[f"{share:g}"][name] / broker[f"broker_{name}"], 2)
+    maximum = {"max_rate_events_per_s": round(top.events_per_s), "max_rate_events_per_list": round(top.events / max(top.lists, 1), 3)}
+    return {**maximum, **(next(iter(found.values())) if len(found) == 1 else {}), "loads": found}
+
+
+def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The median of repeated runs, and where there were several the least and the most of what counts."""
+    joined: dict[str, Any] = dict(runs[-1])
+    for name, value in runs[-1].items():
+        if isinstance(value, int | float):
+            spread = Spread(tuple(run[name] for run in runs))
+            joined[name] = spread.median
+            if len(runs) > 1 and name.startswith("p"):
+                joined |= {f"{name}_low": spread.low, f"{name}_high": spread.high}
+    return joined
+
+
+def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`SECTION.NAME=VALUE` as sections of the settings; values are JSON, else text. Raises ValueError."""
+    sections: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, is_given, text = pair.partition("=")
+        section, has_name, field = name.partition(".")
+        if not is_given or not has_name:
+            raise ValueError(f"{pair!r}: give SECTION.NAME=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        sections.setdefault(section, {})[field] = value
+    return sections
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
+    parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
+    parser.add_argument("--seconds", type=float, default=30.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each load; the median counts")
+    parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    try:
+        more = sections_of(arguments.set)
+    except ValueError as error:
+        parser.error(str(error))
+    if not all(0 < share <= 1 for share in arguments.load):
+        parser.error("--load: above 0, 1 at most")
+    stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder) / "stack") as stack:
+        found = measure(LiveBench(stack, stream, Path(folder), more), arguments.load, arguments.seconds, arguments.repeats, arguments.seed)
+    rows = [
+        (
+            f"{float(share):.0%}",
+            f"{one['rate_events_per_s']:,.0f}",
+            *(f"{one[name]:.1f}" for name in PERCENTILES),
+            f"{one['broker_p50_ms']:.1f} / {one['broker_p99_ms']:.1f}",
+            f"{one['late_sends_p99_ms']:.1f}",
+            ", ".join(f"{one['cpu_share'][name]:.2f}" for name in CORES),
+        )
+        for share, one in found["loads"].items()
+    ]
+    columns = ("load", "events/s", "p50", "p90", "p99", "p99.9", "max", "broker p50 / p99", "late p99", "cores: " + ", ".join(CORES))
+    emit(
+        "freshness",
+        f"{name}; maximum {found['max_rate_events_per_s']:,} events/s; ms from event to list",
+        columns,
+        rows,
+        {
+            "stream": arguments.stream,
+            "stream_name": name,
+            "seed": arguments.seed,
+            "repeats": arguments.repeats,
+            "seconds": arguments.seconds,
+            "set": more,
+            **found,
+        },
+        as_json=arguments.json,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

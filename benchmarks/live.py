@@ -1,0 +1,201 @@
+"""A stand whose state is warm and whose worker goes on: a stream told out in stages, and lists seen as a consumer sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from numpy.typing import NDArray
+
+from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, Bench, Rate, interleaved
+from benchmarks.datasets import Stream
+from benchmarks.open_load import Plan
+from workers.embedded import Child, EmbeddedStack
+from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.list_publisher import ListPublisher
+from workers.settings import Settings
+from workers.topics import end_offsets
+
+COPIES = 4
+"""Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""
+AFTER_LAST_S = 0.3
+"""Lists that came in the same batch as the last one that was waited for."""
+LIST_ID = b'"list_id":"'
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+
+def dealt(stream: Stream, copies: int = COPIES) -> Stream:
+    """The stream with each user's events dealt to so many users in turns, and users interleaved: no two events of one user are near."""
+    users = np.unique(stream.users, return_inverse=True)[1]
+    turn = np.zeros(len(users), np.int64)
+    seen: dict[int, int] = defaultdict(int)
+    for place, user in enumerate(users.tolist()):
+        turn[place] = seen[user]
+        seen[user] += 1
+    named = [f"{user}.{number}" for user, number in zip(stream.users, (turn % copies).tolist(), strict=True)]
+    order = interleaved(dataclasses.replace(stream, users=named)).tolist()
+    return Stream([named[i] for i in order], [stream.items[i] for i in order], stream.ratings[order], stream.times_s, stream.content)
+
+
+def triggered_by(value: bytes) -> int:
+    """Offset of the event that made a list, read off its `list_id` (`partition-offset-time`) at the start of the record."""
+    at = value.index(LIST_ID) + len(LIST_ID)
+    return int(value[at : at + 48].split(b"-", 2)[1])
+
+
+def until_listed_s(users: Sequence[bytes], offsets: I64, due_s: F64, lists: Iterable[tuple[bytes, int, float]]) -> F64:
+    """Seconds from when each event was due to the first list of its user that is up to date with it; NaN where none came. (n,)
+
+    `lists` are (user, trigger's source offset, when it was consumed). A user's events are in one partition, so their offsets compare.
+    """
+    by_user: dict[bytes, list[tuple[int, float]]] = defaultdict(list)
+    for user, source_offset, consumed_s in lists:
+        by_user[user].append((source_offset, consumed_s))
+    first: dict[bytes, tuple[list[int], F64]] = {}
+    for user, found in by_user.items():
+        found.sort()
+        consumed = np.array([consumed_s for _, consumed_s in found])
+        first[user] = [source_offset for source_offset, _ in found], np.minimum.accumulate(consumed[::-1])[::-1]
+    waited = np.full(len(users), np.nan)
+    for i, (user, source_offset) in enumerate(zip(users, offsets.tolist(), strict=True)):
+        listed, consumed = first.get(user, ([], np.zeros(0)))
+        at = bisect_left(listed, source_offset)
+        if at < len(listed):
+            waited[i] = consumed[at] - due_s[i]
+    return waited
+
+
+class Consumed:
+    """What a consumer has seen of a topic since it began: (key, partition, offset or trigger, `time.monotonic()`), oldest first."""
+
+    def __init__(self, triggers: bool) -> None:
+        self._triggers = triggers
+        self.records: list[tuple[bytes, int, int, float]] = []
+        self.newest: dict[int, int] = {}
+
+    def add(self, polled: Mapping[TopicPartition, Sequence[Any]], now_s: float) -> None:
+        for at, found in polled.items():
+            newest = self.newest.get(at.partition, -1)
+            for record in found:
+                offset = triggered_by(record.value) if self._triggers else record.offset
+                self.records.append((record.key, at.partition, offset, now_s))
+                newest = max(newest, offset)
+            self.newest[at.partition] = newest
+
+    async def until(self, lasts: Mapping[int, int], timeout_s: float) -> bool:
+        """Wait until each of these partitions has come this far; whether it did in time."""
+        deadline = time.monotonic() + timeout_s
+        while any(self.newest.get(partition, -1) < last for partition, last in lasts.items()):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(AFTER_LAST_S)
+        return True
+
+
+@contextlib.asynccontextmanager
+async def consuming(settings: Settings, topic: str, *, triggers: bool) -> AsyncIterator[Consumed]:
+    """Consume a topic from its end on, with the product's own arguments."""
+    ends = await asyncio.to_thread(end_offsets, settings, [topic])
+    seen = Consumed(triggers)
+    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
+    await consumer.start()
+
+    async def drink() -> None:
+        while True:
+            polled = await consumer.getmany(timeout_ms=1_000)
+            seen.add(polled, time.monotonic())
+
+    try:
+        consumer.assign([TopicPartition(topic, partition) for _, partition in ends])
+        for (_, partition), end in ends.items():
+            consumer.seek(TopicPartition(topic, partition), end)
+        drinking = asyncio.create_task(drink())
+        try:
+            yield seen
+        finally:
+            drinking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await drinking
+    finally:
+        await consumer.stop()
+
+
+class LiveBench(Bench):
+    """A bench on one namespace whose stream is told out stage by stage; the last stage's events happen now."""
+
+    def __init__(
+        self,
+        stack: EmbeddedStack,
+        stream: Stream,
+        folder: Path,
+        more: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        partitions: int = PARTITIONS,
+    ) -> None:
+        super().__init__(stack, dealt(stream), folder, partitions=partitions)
+        self.live, self.sections = self.settings(more)
+        self._told = 0
+
+    def records(self, n: int, at_ms: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
+        """The next events as (partition, key, value), at times of their own; after its end the stream begins anew."""
+        first, size = self._told, len(self.stream)
+        self._told += n
+        return [self.event_record((first + i) % size, at_ms[i], str(first + i)) for i in range(n)]
+
+    async def publish_past(self, n: int, ends_s: float, *, catalogue: bool = False) -> int:
+        """Publish the next n events as a backlog at the stream's own pace, the newest of which happened at `ends_s`; how many there are."""
+        places = np.arange(self._told, self._told + n) % len(self.stream)
+        times_s = self.stream.times_s[places]
+        at_ms = ((times_s - times_s.max() + int(ends_s)) * 1000).tolist()
+        events: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for partition, key, value in self.records(n, at_ms):
+            events.setdefault(partition, []).append((key, value))
+        producer = AIOKafkaProducer(
+            **aiokafka_producer_arguments(self.live), max_batch_size=PRODUCE_BATCH_BYTES, max_request_size=2 * PRODUCE_BATCH_BYTES
+        )
+        await producer.start()
+        try:
+            if catalogue:
+                await ListPublisher(producer, self.live.topics.items).publish(self.item_records())
+            await ListPublisher(producer, self.live.topics.events).publish(events)
+        finally:
+            await producer.stop()
+        return self._told
+
+    def warm_up(self, n: int, backlog: int) -> None:
+        """State of the first n events, made by a worker that makes no lists; then a backlog of lists to make, not begun yet."""
+        span_s = int(self.stream.times_s[n + backlog] - self.stream.times_s[n])
+        told = asyncio.run(self.publish_past(n, time.time() - span_s, catalogue=True))
+        asyncio.run(self.serve_models(self.live))
+        sections = {**self.sections, "stream": {**self.sections["stream"], "publish_lists": False}}
+        self.run_worker(self.live, sections, told)
+        asyncio.run(self.publish_past(backlog, time.time()))
+
+    def work_off(self) -> tuple[Child, Rate]:
+        """A worker that goes on, and how fast it worked off what lies there, a list for every touched user."""
+        worker = self.start_worker(self.sections)
+        rate = self.watch(lambda: self.applied(self.live), self._told, lambda: self.lists(self.live), [worker.process])
+        missing = {"cooccurrence", "content", "ials", "sasrec"} - self.sources_of_newest_list(self.live)
+        if missing:
+            raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
+        return worker, rate
+
+    def plan(self, due_s: F64, settings: Settings | None = None) -> Plan:
+        """The next events, each happening when it is due from about now on, for the events topic of these settings."""
+        settings = settings or self.live
+        now_s = time.time()
+        records = self.records(len(due_s), ((due_s + now_s) * 1000).astype(np.int64).tolist())
+        ends = {partition: end for (_, partition), end in end_offsets(settings, [settings.topics.events]).items()}
+        return Plan(aiokafka_producer_arguments(settings), settings.topics.events, ends, records, due_s)
