@@ -1,27 +1,39 @@
-"""Users' rows: the packed value that Redis keeps, and the table in which a worker holds many of them as arrays.
-
-Packed row, little-endian: header (layout u8, number of embeddings u8, history length u16, older items u16, reserved u16), then
-items u32 × n, times u32 seconds × n, weights i8 × n (units of 1/32), older items u32 × m, and for each embedding its model tag u32,
-dimension u16, scale f32 and i8 × d. A history is oldest first. `older` are items that left the history but must not be recommended again.
-"""
+"""Users' state in a worker: the newest interactions of many users as arrays. How Redis keeps them: `recsys.userrows`."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import LayoutError
+from recsys.userrows import (
+    LAYOUT,
+    Embedding,
+    Histories,
+    UserRow,
+    by_length,
+    pack_embeddings,
+    pack_histories,
+    pack_older,
+    unpack_histories,
+    unpack_row,
+)
 
-LAYOUT = 1
+__all__ = [
+    "LAYOUT",
+    "WEIGHT_UNITS",
+    "Embedding",
+    "UserRow",
+    "UserTable",
+    "pack_embeddings",
+    "quantise_weights",
+    "unpack_row",
+    "used_columns",
+]
+
 WEIGHT_UNITS = 32
 """Interaction weights are kept as i8 in units of 1/32: from −3.97 to 3.97."""
-
-_HEADER = struct.Struct("<BBHHH")
-_EMBEDDING = struct.Struct("<IHf")
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
@@ -38,69 +50,6 @@ def used_columns(lengths: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
     """Which of the newest `width` columns of right-aligned rows hold something: (U, width), for row lengths (U,)."""
     used: NDArray[np.bool_] = np.arange(width)[None, :] >= width - np.minimum(lengths, width)[:, None]
     return used
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A user vector as Redis keeps it: `tag` says which model version made it, `values` (D,) i8 times `scale` is the vector."""
-
-    tag: int
-    scale: float
-    values: NDArray[np.int8]
-
-    def vector(self) -> NDArray[np.float32]:
-        """The vector, (D,) float32; each coordinate is off by at most half of `scale`."""
-        return self.values.astype(np.float32) * np.float32(self.scale)
-
-
-def pack_embeddings(tag: int, vectors: NDArray[np.float32]) -> list[bytes]:
-    """Each row of `vectors` (U, D) as an int8 embedding stamped with `tag`."""
-    dimension = vectors.shape[1]
-    scales = np.abs(vectors).max(axis=1, initial=0.0) / 127.0
-    quantised = np.rint(vectors / np.where(scales > 0, scales, 1.0)[:, None]).astype(np.int8).tobytes()
-    return [
-        _EMBEDDING.pack(tag, dimension, scale) + quantised[row * dimension : (row + 1) * dimension]
-        for row, scale in enumerate(scales.tolist())
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class UserRow:
-    """One user's state, unpacked. Shapes: n history entries, oldest first; m older items."""
-
-    items: U32
-    times_s: U32
-    weights: NDArray[np.int8]
-    older: U32
-    embeddings: tuple[Embedding, ...] = field(default=())
-
-
-def unpack_row(packed: bytes) -> UserRow:
-    """The row behind `packed`. Raises LayoutError when lengths and header disagree."""
-    if len(packed) < _HEADER.size:
-        raise LayoutError(f"user row of {len(packed)} bytes is shorter than its header; rebuild the state")
-    layout, n_embeddings, n, m, _ = _HEADER.unpack_from(packed)
-    if layout != LAYOUT:
-        raise LayoutError(f"user row has layout {layout}, this version reads {LAYOUT}; upgrade or rebuild the state")
-    at = _HEADER.size
-    if len(packed) < at + 9 * n + 4 * m:
-        raise LayoutError("user row is shorter than its header says; rebuild the state")
-    items = np.frombuffer(packed, "<u4", n, at)
-    times_s = np.frombuffer(packed, "<u4", n, at + 4 * n)
-    weights = np.frombuffer(packed, np.int8, n, at + 8 * n)
-    older = np.frombuffer(packed, "<u4", m, at + 9 * n)
-    at += 9 * n + 4 * m
-    embeddings = []
-    for _ in range(n_embeddings):
-        if len(packed) < at + _EMBEDDING.size:
-            raise LayoutError("user row ends inside an embedding; rebuild the state")
-        tag, dimension, scale = _EMBEDDING.unpack_from(packed, at)
-        at += _EMBEDDING.size
-        if len(packed) < at + dimension:
-            raise LayoutError("user row ends inside an embedding; rebuild the state")
-        embeddings.append(Embedding(tag, scale, np.frombuffer(packed, np.int8, dimension, at)))
-        at += dimension
-    return UserRow(items, times_s, weights, older, tuple(embeddings))
 
 
 class UserTable:
@@ -139,23 +88,23 @@ class UserTable:
         return slot
 
     def load(self, rows: Mapping[str, bytes | None]) -> None:
-        """Hold these users, from their packed rows (None: a user without any). Raises LayoutError on a torn row."""
-        for user_id, packed in rows.items():
-            row = unpack_row(packed) if packed else None
-            slot = self._slots.get(user_id)
-            if slot is None:
-                slot = self._take()
-                self._slots[user_id] = slot
-            self._clear(slot)
-            if row is None:
+        """Hold these users, from their packed rows (None: a user without any). Raises LayoutError on a torn row, and holds none then."""
+        found = unpack_histories([packed for packed in rows.values() if packed], self.history_length)
+        slots = self._slots_for(rows)
+        there = slots[np.fromiter(map(bool, rows.values()), np.bool_, len(rows))]
+        self._clear(slots)
+        for positions, part in found.parts:
+            at, columns = there[positions], part.items.shape[1]
+            if not columns:
                 continue
-            n = min(len(row.items), self.history_length)
-            if n:
-                self.items[slot, -n:] = row.items[-n:]
-                self.times_s[slot, -n:] = row.times_s[-n:]
-                self.weights[slot, -n:] = row.weights[-n:]
-            self.lengths[slot] = n
-            self.older[slot] = row.older
+            self.lengths[at] = part.lengths
+            for table, grid in ((self.items, part.items), (self.times_s, part.times_s), (self.weights, part.weights)):
+                if columns == self.history_length:
+                    table[at] = grid[:, ::-1]
+                else:
+                    table[at, -columns:] = grid[:, ::-1]
+        for position, older in found.older.items():
+            self.older[int(there[position])] = older
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """Hold these users no longer."""
@@ -179,19 +128,57 @@ class UserTable:
         Shapes: slots and counts (U,), events (sum of counts,). What leaves the history goes to `older`.
         """
         length, total = self.history_length, self.lengths[slots] + counts
-        starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-        for i in np.flatnonzero(total > length).tolist():
-            slot, start, count = int(slots[i]), int(starts[i]), int(counts[i])
-            kept = self.items[slot, length - self.lengths[slot] :]
-            left = np.concatenate((kept, items[start : start + count]))[: int(total[i]) - length]
-            self.older[slot] = _remember(self.older[slot], left, self.seen_length)
-        columns = np.arange(length)[None, :] + counts[:, None]  # (U, H) position in old row followed by new events
-        from_old = columns < length
-        event = np.where(from_old, 0, starts[:, None] + columns - length)
-        old = np.where(from_old, columns, 0)
-        for table, new in ((self.items, items), (self.times_s, times_s), (self.weights, weights)):
-            table[slots] = np.where(from_old, table[slots[:, None], old], new[event])
+        starts = np.cumsum(counts) - counts
+        over = np.flatnonzero(total > length)
+        if len(over) and self.seen_length:
+            self._push_out(slots[over], total[over] - length, items, starts[over])
+        for count in np.unique(counts).tolist():
+            chosen = np.flatnonzero(counts == count)
+            at, last = slots[chosen], starts[chosen] + count
+            fresh = last[:, None] + np.arange(-min(count, length), 0)  # (users, events that stay)
+            for table, new in ((self.items, items), (self.times_s, times_s), (self.weights, weights)):
+                if count >= length:
+                    table[at] = new[fresh]
+                elif count:
+                    old = table[at]
+                    old[:, :-count] = old[:, count:]
+                    old[:, -count:] = new[fresh]
+                    table[at] = old
         self.lengths[slots] = np.minimum(total, length)
+
+    def _push_out(self, slots: I64, n_left: I64, items: U32, starts: I64) -> None:
+        """Move what leaves the histories, `n_left` of each before the new `items` from `starts` on are added, to the older items."""
+        held = self.lengths[slots].astype(np.int64)
+        first = self.history_length - held
+        for number in range(min(int(n_left.max()), _FEW)):
+            row = np.flatnonzero((n_left > number) & (n_left <= _FEW))
+            from_history = number < held[row]
+            leaving = np.where(
+                from_history,
+                self.items[slots[row], np.minimum(first[row] + number, self.history_length - 1)],
+                items[np.where(from_history, 0, starts[row] + number - held[row])],
+            )
+            self._push_one(slots[row].tolist(), leaving)
+        for i in np.flatnonzero(n_left > _FEW).tolist():
+            slot, n_kept = int(slots[i]), int(held[i])
+            new = items[starts[i] : starts[i] + max(int(n_left[i]) - n_kept, 0)]
+            left = np.concatenate((self.items[slot, int(first[i]) :][: int(n_left[i])], new))
+            self.older[slot] = _remember(self.older[slot], left, self.seen_length)
+
+    def _push_one(self, slots: list[int], leaving: U32) -> None:
+        """One more older item for each of these slots, as `_remember` has it."""
+        older = [self.older[slot] for slot in slots]
+        sizes = np.fromiter(map(len, older), np.int64, len(older))
+        again = np.concatenate(older) == np.repeat(leaving, sizes) if len(older) else np.zeros(0, np.bool_)
+        row = np.repeat(np.arange(len(older)), sizes)[again]
+        for i in row.tolist():
+            older[i] = older[i][older[i] != leaving[i]]
+        for slot, before, item in zip(slots, older, leaving.tolist(), strict=True):
+            kept = min(len(before), self.seen_length - 1)
+            after = np.empty(kept + 1, np.uint32)
+            after[:kept] = before[len(before) - kept :]
+            after[kept] = item
+            self.older[slot] = after
 
     def newest(self, slots: I64, width: int) -> tuple[U32, U32, NDArray[np.int8]]:
         """The newest `width` interactions of these users by event time, right-aligned, those of one second in order of arrival.
@@ -211,44 +198,61 @@ class UserTable:
 
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
         """The packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
-        rows = []
-        for i, slot in enumerate(slots):
-            n, older = int(self.lengths[slot]), self.older[slot]
-            parts = embeddings[i] if embeddings else ()
-            start = self.history_length - n
-            rows.append(
-                b"".join(
-                    (
-                        _HEADER.pack(LAYOUT, len(parts), n, len(older), 0),
-                        self.items[slot, start:].tobytes(),
-                        self.times_s[slot, start:].tobytes(),
-                        self.weights[slot, start:].tobytes(),
-                        older.tobytes(),
-                        *parts,
-                    )
-                )
-            )
-        return rows
+        rows: list[bytes] = [b""] * len(slots)
+        if not rows:
+            return rows
+        at = np.asarray(slots, np.int64)
+        older = [self.older[slot] for slot in at.tolist()]
+        n_older = np.fromiter(map(len, older), np.int64, len(older))
+        n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(rows)) if embeddings else np.zeros(len(rows), np.int64)
+        lengths = self.lengths[at].astype(np.int64)
+        for chosen in by_length(lengths):
+            part = self._newest_first(at[chosen], lengths[chosen])
+            for i, packed in zip(chosen.tolist(), pack_histories(part, n_older[chosen], n_embeddings[chosen]), strict=True):
+                rows[i] = packed
+        with_older = np.flatnonzero(n_older).tolist()
+        for i, packed in zip(with_older, pack_older([older[i] for i in with_older]), strict=True):
+            rows[i] += packed
+        return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)] if embeddings else rows
 
-    def _take(self) -> int:
-        if not self._free:
-            held = len(self.lengths)
-            for name in ("items", "times_s", "weights", "lengths"):
-                table = getattr(self, name)
-                setattr(self, name, np.concatenate((table, np.zeros_like(table))))
-            self.older.extend([_NONE] * held)
-            self._free = list(range(2 * held - 1, held - 1, -1))
-        return self._free.pop()
+    def _newest_first(self, slots: I64, lengths: I64) -> Histories:
+        columns = slice(self.history_length - int(lengths.max()), None)
+        items, times_s, weights = self.items[slots, columns], self.times_s[slots, columns], self.weights[slots, columns]
+        return Histories(items[:, ::-1], times_s[:, ::-1], weights[:, ::-1], lengths)
 
-    def _clear(self, slot: int) -> None:
-        self.items[slot] = 0
-        self.times_s[slot] = 0
-        self.weights[slot] = 0
-        self.lengths[slot] = 0
-        self.older[slot] = _NONE
+    def _slots_for(self, user_ids: Iterable[str]) -> I64:
+        """Each user's slot, a free one for those who have none."""
+        held, free = self._slots, self._free
+        found = []
+        for user_id in user_ids:
+            slot = held.get(user_id)
+            if slot is None:
+                if not free:
+                    self._grow()
+                slot = held[user_id] = free.pop()
+            found.append(slot)
+        return np.array(found, np.int64)
+
+    def _grow(self) -> None:
+        held = len(self.lengths)
+        for name in ("items", "times_s", "weights", "lengths"):
+            table = getattr(self, name)
+            setattr(self, name, np.concatenate((table, np.zeros_like(table))))
+        self.older.extend([_NONE] * held)
+        self._free.extend(range(2 * held - 1, held - 1, -1))
+
+    def _clear(self, slots: I64) -> None:
+        self.items[slots] = 0
+        self.times_s[slots] = 0
+        self.weights[slots] = 0
+        self.lengths[slots] = 0
+        for slot in slots.tolist():
+            self.older[slot] = _NONE
 
 
 _NONE: U32 = np.zeros(0, np.uint32)
+_FEW = 4
+"""Up to so many items that leave a history at once are moved one after another, for all users together."""
 
 
 def _remember(older: U32, left: U32, limit: int) -> U32:

@@ -22,9 +22,7 @@ def appended(table: UserTable, user_id: str, entries: list[tuple[int, int, int]]
     slot = table.slot(user_id)
     assert slot is not None
     items, times_s, weights = (np.array(column) for column in zip(*entries, strict=True))
-    table.append(
-        np.array([slot]), np.array([len(entries)]), items.astype(np.uint32), times_s.astype(np.uint32), weights.astype(np.int8)
-    )
+    table.append(np.array([slot]), np.array([len(entries)]), items.astype(np.uint32), times_s.astype(np.uint32), weights.astype(np.int8))
 
 
 @given(st.lists(OUT_OF_ORDER, max_size=3), st.integers(1, 14))
@@ -104,9 +102,7 @@ def test_several_users_are_appended_to_at_once_as_one_after_another() -> None:
             appended(apart, user, own)
         items, times_s, weights = (np.array(column) for column in zip(*(e for own in entries.values() for e in own), strict=True))
         slots = np.array([together.slot(user) for user in counts])
-        together.append(
-            slots, np.array(list(counts.values())), items.astype(np.uint32), times_s.astype(np.uint32), weights.astype(np.int8)
-        )
+        together.append(slots, np.array(list(counts.values())), items.astype(np.uint32), times_s.astype(np.uint32), weights.astype(np.int8))
     for user in "abc":
         assert together.pack([together.slot(user) or 0]) == apart.pack([apart.slot(user) or 0])
 
@@ -140,3 +136,40 @@ def test_forgetting_the_least_recently_used_leaves_the_others_alone() -> None:
 def test_a_weight_that_is_not_zero_stays_so() -> None:
     weights = np.array([0.0, 1e-4, -1e-4, 1.0, -1.0, 0.6, 4.0, -4.0], np.float32)
     assert quantise_weights(weights).tolist() == [0, 1, -1, 32, -32, 19, 127, -127]
+
+
+BATCHES = st.lists(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 14), min_size=1), max_size=8)
+
+
+@given(BATCHES, st.integers(0, 5), st.integers(0, 2**16))
+def test_a_table_of_users_is_their_lists(batches: list[dict[str, int]], seen_length: int, seed: int) -> None:
+    """However many events of however many users come in a batch: a history is the newest, older items what left it, each once."""
+    random = np.random.default_rng(seed)
+    table = UserTable(6, seen_length, capacity=2)
+    table.load(dict.fromkeys("abcde"))
+    lists: dict[str, list[tuple[int, int, int]]] = {user: [] for user in "abcde"}
+    left: dict[str, list[int]] = {user: [] for user in "abcde"}
+    for batch in batches:
+        new = {user: [(int(i), int(t), 32) for i, t in random.integers(0, 9, (n, 2))] for user, n in batch.items()}
+        flat = np.array([entry for own in new.values() for entry in own])
+        table.append(
+            np.array([table.slot(user) for user in new]), np.array(list(batch.values())),
+            flat[:, 0].astype(np.uint32), flat[:, 1].astype(np.uint32), flat[:, 2].astype(np.int8),
+        )  # fmt: skip
+        for user, own in new.items():
+            lists[user] += own
+            while len(lists[user]) > 6:
+                item = lists[user].pop(0)[0]
+                left[user] = [*(other for other in left[user] if other != item), item][-seen_length:] if seen_length else []
+        if random.random() < 0.3:  # users may be forgotten and read again at any time
+            slots = [slot for user in "abcde" if (slot := table.slot(user)) is not None]
+            packed = dict(zip("abcde", table.pack(slots), strict=True))
+            table.forget("abd")
+            table.load({user: packed[user] for user in "bdca"})
+    for user in "abcde":
+        slot = table.slot(user) or 0
+        used = 6 - int(table.lengths[slot])
+        columns = (table.items[slot], table.times_s[slot], table.weights[slot])
+        assert list(zip(*(column[used:].tolist() for column in columns), strict=True)) == lists[user]
+        assert not any(column[:used].any() for column in columns)
+        assert table.older[slot].tolist() == left[user]
