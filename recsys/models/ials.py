@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from torch.nn import functional
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
@@ -18,11 +17,6 @@ from recsys.models.fold_in import FoldIn
 from recsys.models.interactions import TrainingSet
 from recsys.models.ridge import SparseRows, solve_rows
 from recsys.models.training import Progress, go_on, warm_rows
-
-_CHUNK_ROWS = 65_536
-"""Interactions of one batched solve: 17 MB of gathered factors at 64 dimensions."""
-_CHUNK_SYSTEMS = 4_096
-"""Ridge systems of one batched solve: 64 MB at 64 dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +83,6 @@ class IALSModel:
 
 def _ridge(config: IALSConfig, counts: torch.Tensor, other_axis: int) -> torch.Tensor:
     return config.regularisation * (counts.float() + config.unobserved_weight * other_axis) ** config.frequency_exponent
-
-
-def _solve(gathered: torch.Tensor, confidence: torch.Tensor, target: torch.Tensor, gram: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-    """B ridge systems at once. Shapes: gathered (B, L, D), confidence and target (B, L), gram (D, D), ridge (B,). Returns (B, D)."""
-    systems = torch.baddbmm(gram, (gathered * confidence.unsqueeze(-1)).transpose(1, 2), gathered)  # (B, D, D)
-    systems.diagonal(dim1=1, dim2=2).add_(ridge.unsqueeze(-1))
-    right = torch.bmm(target.unsqueeze(1), gathered).squeeze(1)  # (B, D)
-    return _cholesky_solve(systems, right)
-
-
-def _cholesky_solve(systems: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    return torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(systems)).squeeze(-1)
 
 
 def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None = None, warm_start: Model | None = None) -> IALSModel:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, I32
@@ -47,7 +48,7 @@ class TrainingSet:
 
     def user_starts(self) -> I64:
         """Where each user's interactions begin, (U+1,): user u owns rows `starts[u]:starts[u+1]`."""
-        return np.searchsorted(self.users, np.arange(self.n_users + 1)).astype(np.int64)
+        return np.concatenate([[0], np.cumsum(np.bincount(self.users, minlength=self.n_users))]).astype(np.int64)
 
     def positive(self) -> TrainingSet:
         """Only the preferences (weight > 0); users keep their numbers."""
@@ -56,9 +57,10 @@ class TrainingSet:
 
     def last_of_pairs(self) -> TrainingSet:
         """One interaction for each (user, item): the newest."""
-        keys = self.users.astype(np.int64) * max(self.n_items, 1) + self.items
-        _, from_end = np.unique(keys[::-1], return_index=True)
-        chosen = np.sort(len(keys) - 1 - from_end)
+        order = stable_order(self.items, self.n_items)  # by item, then by user, then oldest first: repeats are neighbours
+        users, items = self.users[order], self.items[order]
+        chosen = np.ones(len(order), bool)
+        chosen[order[:-1][(users[1:] == users[:-1]) & (items[1:] == items[:-1])]] = False
         return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
 
     @classmethod
@@ -84,13 +86,44 @@ class TrainingSet:
         position = np.full(len(item_ids), -1, np.int32)
         position[kept_items] = np.arange(len(kept_items), dtype=np.int32)
         kept = (weights != 0) & (position[items] >= 0)
-        _, dense_users = np.unique(users[kept], return_inverse=True)
-        order = np.lexsort((ts_ms[kept], dense_users))
+        dense_users, n_users = _dense(users[kept])
+        order = _by_user_and_time(dense_users, ts_ms[kept], n_users)
+        chosen = np.flatnonzero(kept)[order]
         return cls(
-            dense_users[order].astype(np.int32),
-            position[items[kept]][order],
-            np.asarray(weights[kept][order], np.float32),
-            np.asarray(ts_ms[kept][order], np.int64),
+            dense_users[order],
+            position[items[chosen]],
+            np.asarray(weights[chosen], np.float32),
+            np.asarray(ts_ms[chosen], np.int64),
             [item_ids[i] for i in kept_items.tolist()],
-            int(dense_users.max(initial=-1)) + 1,
+            n_users,
         )
+
+
+def stable_order(keys: NDArray[np.integer], n_keys: int) -> I64:
+    """Positions in ascending order of keys from 0 to `n_keys` − 1, equal ones as given, (n,): a counting sort, O(n + n_keys)."""
+    n = len(keys)
+    by_key = sparse.csr_array((np.arange(n), keys, np.arange(n + 1)), shape=(n, n_keys)).tocsc()
+    return np.asarray(by_key.data, np.int64)
+
+
+def _dense(numbers: NDArray[np.integer]) -> tuple[I32, int]:
+    """Whole numbers numbered anew from 0 in ascending order, (n,), and how many there are."""
+    low = int(numbers.min()) if len(numbers) else 0
+    span = int(numbers.max()) - low + 1 if len(numbers) else 0
+    if span > 8 * len(numbers):  # too sparse to count
+        found, dense = np.unique(numbers, return_inverse=True)
+        return dense.astype(np.int32), len(found)
+    present = np.zeros(span, np.int32)
+    present[numbers - low] = 1
+    return (np.cumsum(present, dtype=np.int32) - 1)[numbers - low], int(present.sum())
+
+
+def _by_user_and_time(users: I32, ts_ms: I64, n_users: int) -> I64:
+    """Positions by user, then by time, then as given, (n,). Only users whose events are not in order of time yet are sorted by it."""
+    order = stable_order(users, n_users)
+    grouped, times = users[order], ts_ms[order]
+    late = np.zeros(n_users, bool)
+    late[grouped[1:][(np.diff(times) < 0) & (grouped[1:] == grouped[:-1])]] = True
+    places = np.flatnonzero(late[grouped])
+    order[places] = order[places][np.lexsort((times[places], grouped[places]))]
+    return order

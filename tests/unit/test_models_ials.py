@@ -41,20 +41,47 @@ def test_a_dislike_lowers_the_score_of_its_item() -> None:
     assert scores[1, 7] < scores[0, 7]
 
 
-def test_rows_too_long_for_a_chunk_are_solved_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    interactions, config = clustered(n_users=60), ials.IALSConfig(factors=8, epochs=2)
-    whole = ials.fit(interactions, config).item_vectors
-    monkeypatch.setattr(ials, "_CHUNK_ROWS", 5)
-    np.testing.assert_allclose(ials.fit(interactions, config).item_vectors, whole, rtol=1e-2, atol=1e-3)
+def plain_fit(interactions: TrainingSet, config: ials.IALSConfig) -> np.ndarray:
+    """The same factorisation, each row's system formed and solved on its own in 64 bits."""
+    weights = np.zeros((interactions.n_users, interactions.n_items))
+    weights[interactions.users, interactions.items] = interactions.weights
+    generator = torch.Generator().manual_seed(config.seed)
+    items = torch.randn((interactions.n_items, config.factors), generator=generator).numpy() * 0.1 / config.factors**0.5
+    for _ in range(config.epochs):
+        items = plain_half_sweep(weights.T, plain_half_sweep(weights, items, config), config)
+    return items
+
+
+def plain_half_sweep(weights: np.ndarray, fixed: np.ndarray, config: ials.IALSConfig) -> np.ndarray:
+    solved = np.zeros((len(weights), config.factors))
+    for row, w in enumerate(weights):
+        ridge = config.regularisation * ((w != 0).sum() + config.unobserved_weight * len(fixed)) ** config.frequency_exponent
+        system = fixed.T @ ((config.unobserved_weight + np.abs(w))[:, None] * fixed) + ridge * np.eye(config.factors)
+        solved[row] = np.linalg.solve(system, fixed.T @ np.maximum(w, 0))
+    return solved
+
+
+def test_training_is_that_of_systems_solved_one_by_one() -> None:
+    interactions = clustered(n_users=60)
+    pairs = interactions.last_of_pairs()
+    weights = np.random.default_rng(0).choice([1.0, 0.5, -1.0], len(pairs), p=[0.6, 0.3, 0.1]).astype(np.float32)
+    pairs = TrainingSet(pairs.users, pairs.items, weights, pairs.ts_ms, pairs.item_ids, pairs.n_users)
+    config = ials.IALSConfig(factors=8, epochs=4, tolerance=1e-6)
+    expected = plain_fit(pairs, config)
+    found = ials.fit(pairs, config).item_vectors
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+    shipped = ials.fit(pairs, ials.IALSConfig(factors=8, epochs=4)).item_vectors
+    assert np.abs(shipped - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_training_ends_where_user_and_item_solves_agree() -> None:
     interactions = clustered(n_users=60)
     model = ials.fit(interactions, ials.IALSConfig(factors=8, epochs=60))
-    side = ials._Side(interactions.users, interactions.items, interactions.weights, interactions.n_users)
-    users = ials._half_sweep(side, torch.from_numpy(model.item_vectors), model.settings)
-    other = ials._Side(interactions.items, interactions.users, interactions.weights, interactions.n_items)
-    items = ials._half_sweep(other, users, model.settings).numpy()
+    weights = np.zeros((interactions.n_users, interactions.n_items))
+    pairs = interactions.last_of_pairs()
+    weights[pairs.users, pairs.items] = pairs.weights
+    users = plain_half_sweep(weights, model.item_vectors.astype(np.float64), model.settings)
+    items = plain_half_sweep(weights.T, users, model.settings)
     assert np.abs(items - model.item_vectors).max() < 0.05 * np.abs(items).max()
 
 
