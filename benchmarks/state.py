@@ -1,0 +1,391 @@
+"""What users and items take in Redis, whether it stays within its caps, and how fast users are read back.
+
+    python -m benchmarks.state [--users 10000 100000] [--items-per-user 0.1] [--naive-users 2000] [--json]
+
+Sizes are differences of Valkey's `used_memory` without the buffers of connections, so keys, headers, the hash table and the allocator's
+rounding are in them.
+
+* users: everybody has a full history (100) and one embedding of 64, committed by the state store, 4,000 users at a time. Events come in
+  sittings: a seventh of the gaps are days (exponential, mean one), the others minutes (mean three). Items are any of 100,000, weights any
+  of three. `steady` is the same with even gaps (exponential, mean one day).
+* items: `Pipeline` over a Zipf stream of ten events an item, users in proportion; then the rows of users and the windows of event ids are
+  deleted, so that what is left are numbers, catalogue, neighbours and popularity. Neighbours grow with events up to
+  `state.max_neighbours`, so neighbours an item are printed beside it.
+* growth: the same 800 users and 1,000 items again and again with low caps (history 100, older items 50, neighbours 64), looked at after every
+  130,000 events, all within two hours of event time, because popularity has a row an hour. `growth_ratio` is the last look over the second,
+  when every cap had been reached: of everything, of users' rows, of items' neighbours. `growth_by_kind` is what each kind of key takes.
+* load: all users read by the store and put into a table, 4,000 at a time.
+* naive: `benchmarks.naive_faust` keeps a list of the history and a set of event ids (and no embedding): the same users in its layout, event
+  ids as `EventPublisher` makes them.
+
+For context, not measured here: Metarank names 0.8 GiB of Redis a million users, with four clicks each (its doc/performance.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from benchmarks.datasets import Stream, zipf_stream
+from benchmarks.figures import emit, resident_bytes
+from recsys.userstate import UserTable, pack_embeddings
+from workers.embedded import EmbeddedStack
+from workers.kafka import partition_for
+from workers.pipeline import Pipeline, SourceRecord
+from workers.settings import Settings
+from workers.store import ItemRecord, StateStore, UserCommit, layout_of, open_store
+
+HISTORY, DIMENSION, N_ITEMS, EXPONENT = 100, 64, 100_000, 1.05
+BATCH = 4_000
+EVENTS_AN_ITEM, MOST_ITEMS = 10, 50_000
+WEIGHTS = np.array([16, 32, 48], np.int8)
+"""View, play and purchase, in units of 1/32."""
+DAY_S, SITTING_S, PAUSES = 86_400.0, 180.0, 1 / 7
+GROWTH = {"users": 800, "items": 1_000, "events": 130_000, "looks": 3}
+GROWTH_EVENTS_PER_S = 100
+GROWTH_STATE = {"history_length": 100, "seen_length": 50, "max_neighbours": 64, "duplicate_chunk": 1_024}
+SETTLE_S, SETTLED_S = 0.05, 0.3
+TOPIC_ID = "benchmark"
+
+
+class Memory:
+    """`used_memory` of the stack's Valkey, once it stands still: a hash table that grew is moved bit by bit."""
+
+    def __init__(self, stack: EmbeddedStack) -> None:
+        self.client = redis.from_url(stack.redis_url)
+
+    def used(self) -> int:
+        """Bytes."""
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < SETTLED_S:
+            info = self.client.info("memory")
+            now = int(info["used_memory"]) - int(info["mem_clients_normal"])
+            if now != last:
+                last, since = now, time.monotonic()
+            time.sleep(SETTLE_S)
+        return last
+
+    def by_kind(self, pattern: str) -> dict[str, int]:
+        """Bytes by what the keys hold (`u` users, `c` neighbours, `pop` popularity, `dup` event ids, …), as MEMORY USAGE has them."""
+        keys = list(self.client.scan_iter(pattern, count=10_000))
+        asking = self.client.pipeline(transaction=False)
+        for key in keys:
+            asking.memory_usage(key, samples=0)
+        found: dict[str, int] = {}
+        for key, size in zip(keys, asking.execute(), strict=True):
+            kind = key.decode().split("}:", 1)[1].split(":", 1)[0]
+            found[kind] = found.get(kind, 0) + size
+        return dict(sorted(found.items()))
+
+    def delete(self, pattern: str) -> None:
+        """Delete all keys that fit, and wait until their memory is free."""
+        keys = list(self.client.scan_iter(pattern, count=10_000))
+        for at in range(0, len(keys), 10_000):
+            self.client.delete(*keys[at : at + 10_000])
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Full histories of some users: items and weights (U, 100), times in seconds (U, 100), embeddings (U, 64)."""
+
+    names: list[str]
+    items: NDArray[np.uint32]
+    times_s: NDArray[np.uint32]
+    weights: NDArray[np.int8]
+    vectors: NDArray[np.float32]
+
+
+def users_of(first: int, n_users: int, *, steady: bool = False) -> Users:
+    """Users by number; the same number, the same user."""
+    random = np.random.default_rng([first, n_users, steady])
+    shape = (n_users, HISTORY)
+    gaps_s = random.exponential(DAY_S, shape)
+    if not steady:
+        gaps_s = np.where(random.random(shape) < PAUSES, gaps_s, random.exponential(SITTING_S, shape))
+    return Users(
+        [f"u{number}" for number in range(first, first + n_users)],
+        random.integers(0, N_ITEMS, shape).astype(np.uint32),
+        (1_600_000_000 + np.cumsum(gaps_s, axis=1)).astype(np.uint32),
+        random.choice(WEIGHTS, shape),
+        random.normal(size=(n_users, DIMENSION)).astype(np.float32),
+    )
+
+
+def rows_of(users: Users) -> dict[str, bytes]:
+    """Their packed rows, as a worker packs them."""
+    table = UserTable(HISTORY, 0, capacity=len(users.names))
+    table.load(dict.fromkeys(users.names))
+    slots = np.array([table.slot(name) for name in users.names])
+    counts = np.full(len(slots), HISTORY)
+    table.append(slots, counts, users.items.ravel(), users.times_s.ravel(), users.weights.ravel())
+    return dict(zip(users.names, table.pack(slots.tolist(), [[part] for part in pack_embeddings(7, users.vectors)]), strict=True))
+
+
+class UserStore:
+    """Users committed through the state store, and read back."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.store = settings, open_store(settings)
+        self.partitions = settings.topics.partitions
+        self._last = dict.fromkeys(range(self.partitions), -1)
+        self.n_users, self.packed_bytes = 0, 0
+
+    async def open(self) -> None:
+        await self.store.open(layout_of(self.settings))
+
+    async def grow_to(self, n_users: int, *, steady: bool = False) -> None:
+        """Commit users until there are so many."""
+        while self.n_users < n_users:
+            users = users_of(self.n_users, min(BATCH, n_users - self.n_users), steady=steady)
+            by_partition: dict[int, dict[str, bytes]] = {}
+            for name, row in rows_of(users).items():
+                by_partition.setdefault(partition_for(name.encode(), self.partitions), {})[name] = row
+                self.packed_bytes += len(row)
+            commits = [UserCommit(p, TOPIC_ID, self._last[p], self._last[p] + 1, rows) for p, rows in by_partition.items()]
+            for result in await self.store.commit_users(commits):
+                if not result.committed:
+                    raise RuntimeError("somebody else writes to the benchmark's namespace")
+                self._last[result.partition] += 1
+            self.n_users += len(users.names)
+
+    async def load(self) -> tuple[float, float]:
+        """Seconds that reading all users takes, and of these the seconds that putting them into a table takes."""
+        table = UserTable(HISTORY, 0, capacity=2 * BATCH)
+        decoding_s, started = 0.0, time.perf_counter()
+        for asked in self._asked():
+            found = await self.store.read_users_of(asked)
+            at = time.perf_counter()
+            table.load({name: row for p, names in asked.items() for name, row in zip(names, found[p], strict=True)})
+            decoding_s += time.perf_counter() - at
+            if not (table.lengths[[table.slot(name) for name in next(iter(asked.values()))]] == HISTORY).all():
+                raise RuntimeError("a user that was written is not there")
+            table.shrink(0)
+        return time.perf_counter() - started, decoding_s
+
+    def _asked(self) -> Iterator[dict[int, list[str]]]:
+        for first in range(0, self.n_users, BATCH):
+            asked: dict[int, list[str]] = {}
+            for number in range(first, min(first + BATCH, self.n_users)):
+                asked.setdefault(partition_for(f"u{number}".encode(), self.partitions), []).append(f"u{number}")
+            yield asked
+
+
+def naive_bytes(memory: Memory, n_users: int) -> float:
+    """Bytes a user in the layout of `benchmarks.naive_faust`."""
+    before = memory.used()
+    users, random = users_of(0, n_users), np.random.default_rng(0)
+    write = memory.client.pipeline(transaction=False)
+    for user, name in enumerate(users.names):
+        entries = [f"i{item}|{at_s * 1000}" for item, at_s in zip(users.items[user].tolist(), users.times_s[user].tolist(), strict=True)]
+        write.lpush(f"naive:h:{name}", *entries)
+        write.sadd(f"naive:seen:{name}", *(str(uuid.UUID(bytes=bytes(random.bytes(16)), version=4)) for _ in range(HISTORY)))
+        if len(write) >= 1_000:
+            write.execute()
+    write.execute()
+    found = (memory.used() - before) / n_users
+    memory.delete("naive:*")
+    return found
+
+
+def records_of(stream: Stream, start: int, stop: int, ends: dict[int, int]) -> dict[int, list[SourceRecord]]:
+    """The stream's events from `start` to `stop` as records of the events topic; `ends` counts a partition's records."""
+    batch: dict[int, list[SourceRecord]] = {}
+    for i in range(start, stop):
+        user, at_ms = stream.users[i], int(stream.times_s[i]) * 1000
+        event = {"event_id": str(i), "user_id": user, "item_id": stream.items[i], "type": "play", "event_ts_ms": at_ms}
+        partition = partition_for(user.encode(), len(ends))
+        batch.setdefault(partition, []).append(SourceRecord(ends[partition], user.encode(), json.dumps(event).encode(), at_ms))
+        ends[partition] += 1
+    return batch
+
+
+class Feed:
+    """A pipeline without Kafka and lists: events go in as records, compaction after every fourth batch."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.store = settings, open_store(settings)
+        self.pipeline = Pipeline(settings, self.store, ranks=False)
+        self.ends = dict.fromkeys(range(settings.topics.partitions), 0)
+
+    async def open(self) -> None:
+        await self.pipeline.open()
+        await self.pipeline.assign(list(self.ends), TOPIC_ID)
+
+    async def take(self, stream: Stream, start: int, stop: int) -> None:
+        """The stream's events from `start` to `stop`."""
+        for number, at in enumerate(range(start, stop, BATCH)):
+            await self.pipeline.process(records_of(stream, at, min(stop, at + BATCH), self.ends))
+            if number % 4 == 3:
+                await self.compact()
+
+    async def compact(self) -> None:
+        while await self.pipeline.mirror.compact():
+            pass
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+async def item_bytes(stack: EmbeddedStack, memory: Memory, n_users: int, n_items: int) -> dict[str, float]:
+    """What items take after a stream over so many users and items, and how many neighbours they have by then."""
+    namespace = f"items{n_items}"
+    feed = Feed(stack.settings(redis={"namespace": namespace}))
+    n_events = n_items * EVENTS_AN_ITEM
+    stream = zipf_stream(n_events, seed=n_items, n_users=n_users, n_items=n_items, exponent=EXPONENT)
+    await feed.open()
+    before = memory.used()
+    await catalogue(feed.store, stream)
+    await feed.take(stream, 0, n_events)
+    await feed.compact()
+    n_rows, row_bytes = 0, 0
+    for part in ("u:*", "dup:*"):
+        memory.delete(f"{{{namespace}:p*}}:{part}")
+    with memory.client.pipeline(transaction=False) as lengths:
+        for key in memory.client.scan_iter(f"{{{namespace}:g*}}:c:*", count=10_000):
+            lengths.strlen(key)
+            n_rows += 1
+        row_bytes = sum(lengths.execute())
+    found = (memory.used() - before) / n_items
+    await feed.close()
+    memory.delete(f"{{{namespace}:*")
+    return {"bytes_per_item": found, "neighbours_per_item": (row_bytes - 8 * n_rows) / 8 / n_items, "item_events": n_events}
+
+
+async def catalogue(store: StateStore, stream: Stream) -> None:
+    """Number and describe every item of the stream."""
+    names = list(stream.content)
+    for at in range(0, len(names), BATCH):
+        some = names[at : at + BATCH]
+        content = [json.dumps({"item_id": name, "categories": list(stream.content[name].categories)}).encode() for name in some]
+        numbers = await store.item_numbers(some)
+        await store.upsert_items([ItemRecord(number, 0, at + i, content[i]) for i, number in enumerate(numbers)])
+
+
+async def growth(stack: EmbeddedStack, memory: Memory) -> tuple[list[int], list[dict[str, int]]]:
+    """Bytes after each look at a stream of the same users and items, and by kind of key."""
+    feed = Feed(stack.settings(redis={"namespace": "growth"}, state=GROWTH_STATE, topics={"partitions": 2}))
+    n_events = GROWTH["events"]
+    stream = zipf_stream(n_events * GROWTH["looks"], seed=1, n_users=GROWTH["users"], n_items=GROWTH["items"], exponent=0.5)
+    stream = replace(stream, times_s=stream.times_s[0] + np.arange(len(stream)) // GROWTH_EVENTS_PER_S)
+    await feed.open()
+    before = memory.used()
+    looks, kinds = [], []
+    for number in range(GROWTH["looks"]):
+        await feed.take(stream, number * n_events, (number + 1) * n_events)
+        await feed.compact()
+        looks.append(memory.used() - before)
+        kinds.append(memory.by_kind("{growth:*"))
+    await feed.close()
+    memory.delete("{growth:*")
+    return looks, kinds
+
+
+async def at_sizes(stack: EmbeddedStack, memory: Memory, sizes: Sequence[int], items_a_user: float) -> list[dict[str, Any]]:
+    """The figures for each number of users, ascending."""
+    users = UserStore(stack.settings(redis={"namespace": "users"}))
+    await users.open()
+    before, found = memory.used(), []
+    for n_users in sizes:
+        started = time.perf_counter()
+        await users.grow_to(n_users)
+        written_s = time.perf_counter() - started
+        taken = memory.used() - before
+        found.append({"n_users": n_users, "bytes_per_user": round(taken / n_users, 1), "row_bytes": round(users.packed_bytes / n_users, 1)})
+        found[-1] |= {"users_gib": round(taken / 2**30, 3), "write_s": round(written_s, 2)}
+    load_s, decoding_s = await users.load()
+    found[-1] |= {
+        "load_users_per_s": round(users.n_users / load_s),
+        "decode_us_per_user": round(decoding_s / users.n_users * 1e6, 2),
+        "process_mib": round(resident_bytes(stack.valkey.process.pid) / 2**20) if stack.valkey else None,
+    }
+    await users.store.close()
+    memory.delete("{users:*")
+    for figures in found:
+        n_items = min(round(figures["n_users"] * items_a_user), MOST_ITEMS)
+        figures |= {
+            "n_items": n_items,
+            **{name: round(v, 1) for name, v in (await item_bytes(stack, memory, figures["n_users"], n_items)).items()},
+        }
+    return found
+
+
+async def steady_bytes(stack: EmbeddedStack, memory: Memory, n_users: int) -> float:
+    """Bytes a user when events come evenly."""
+    users = UserStore(stack.settings(redis={"namespace": "steady"}))
+    await users.open()
+    before = memory.used()
+    await users.grow_to(n_users, steady=True)
+    found = (memory.used() - before) / n_users
+    await users.store.close()
+    memory.delete("{steady:*")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="how many users, one or more sizes")
+    parser.add_argument(
+        "--items-per-user", type=float, default=0.1, help=f"items for each user (default 0.1), at most {MOST_ITEMS:,} items"
+    )
+    parser.add_argument("--naive-users", type=int, default=2_000, help="users of the baseline")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    sizes = sorted(set(arguments.users))
+    with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder)) as stack:
+        memory = Memory(stack)
+        found = asyncio.run(at_sizes(stack, memory, sizes, arguments.items_per_user))
+        steady = asyncio.run(steady_bytes(stack, memory, sizes[0]))
+        looks, kinds = asyncio.run(growth(stack, memory))
+        naive = naive_bytes(memory, arguments.naive_users)
+    largest = found[-1]
+    columns = ("n_users", "bytes_per_user", "row_bytes", "users_gib", "n_items", "bytes_per_item", "neighbours_per_item")
+    rows = [tuple(f"{figures[name]:,}" for name in columns) for figures in found]
+    rows += [
+        ("naive", f"{naive:,.0f}", *[""] * 5),
+        ("steady", f"{steady:,.0f}", *[""] * 5),
+        ("growth", " ▸ ".join(f"{look / 2**20:.2f}" for look in looks) + " MiB", *[""] * 5),
+        ("load", f"{largest['load_users_per_s']:,}/s", *[""] * 5),
+    ]
+    emit(
+        "state",
+        f"history {HISTORY}, embedding {DIMENSION}, {N_ITEMS:,} item numbers",
+        columns,
+        rows,
+        {
+            "history": HISTORY,
+            "dimension": DIMENSION,
+            "seed": "user number",
+            "sizes": found,
+            **{name: value for name, value in largest.items() if name not in ("write_s",)},
+            "gib_per_million_users": round(largest["bytes_per_user"] * 1e6 / 2**30, 3),
+            "steady_bytes_per_user": round(steady, 1),
+            "naive_bytes_per_user": round(naive, 1),
+            "naive_users": arguments.naive_users,
+            "ratio_to_naive": round(naive / largest["bytes_per_user"], 2),
+            "growth_bytes": looks,
+            "growth_by_kind": kinds,
+            "growth_events_per_look": GROWTH["events"],
+            "growth_ratio": round(looks[-1] / looks[1], 4),
+            "growth_ratio_users": round(kinds[-1]["u"] / kinds[1]["u"], 4),
+            "growth_ratio_items": round(kinds[-1]["c"] / kinds[1]["c"], 4),
+        },
+        as_json=arguments.json,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
