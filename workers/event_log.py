@@ -36,6 +36,8 @@ _FOLDER = re.compile(r"partition=(\d{1,6})")
 _BROKEN = re.compile(r"(\d{1,6})-(\d{20})-(\d{20})")
 _UNREADABLE = (pa.ArrowException, KeyError, OSError)
 """What Arrow raises for bytes that are no segment: KeyError for a missing column, OSError for a torn page or one with another checksum."""
+_MIXING = np.uint64(0x9E3779B97F4A7C15)
+"""2⁶⁴ by the golden ratio, odd: spreads user codes over 64 bits."""
 _READ_ATTEMPTS = 5
 """Listings tried again when a segment is merged away between listing and reading."""
 
@@ -112,9 +114,7 @@ class EventLog:
                 f"event log: layout {layout!r:.20}, this version reads {LAYOUT}; move the log away or run the version that wrote it"
             )
         if topic_id is not None and recorded != topic_id:
-            raise Fatal(
-                "event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away"
-            )
+            raise Fatal("event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away")
 
     def segments(self, partition: int | None = None) -> list[Segment]:
         """All segments, by partition, first offset, and the longer of two first."""
@@ -316,6 +316,9 @@ def events_table(
 
 def _within(table: pa.Table, first: int, last: int) -> pa.Table:
     offsets = table.column("source_offset")
+    ends = pc.min_max(offsets).as_py()
+    if not len(table) or (first <= ends["min"] and ends["max"] <= last):
+        return table
     return table.filter(pc.and_(pc.greater_equal(offsets, first), pc.less_equal(offsets, last)))
 
 
@@ -324,11 +327,8 @@ def _columns(tables: list[pa.Table]) -> EventColumns:
     table = table.unify_dictionaries().combine_chunks()
     user_codes, user_ids = _codes(table, "user_id")
     item_codes, item_ids = _codes(table, "item_id")
-    hashes = table.column("event_hash").to_numpy()
-    order = np.lexsort((np.arange(len(hashes)), hashes, user_codes))
-    again = (np.diff(user_codes[order]) == 0) & (hashes[order][1:] == hashes[order][:-1])
-    kept = np.ones(len(hashes), bool)
-    kept[order[1:][again]] = False
+    again = _repeats(user_codes, table.column("event_hash").to_numpy())
+    kept: slice | NDArray[np.bool_] = ~again if again.any() else slice(None)
     return EventColumns(
         user_codes[kept],
         item_codes[kept],
@@ -338,6 +338,22 @@ def _columns(tables: list[pa.Table]) -> EventColumns:
         user_ids,
         item_ids,
     )
+
+
+def _repeats(user_codes: NDArray[np.int32], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which events repeat an earlier one of the same user and event id hash, (n,).
+
+    Sorting one mixed number for each event finds nearly all that repeat nothing; only the others are compared by user and hash.
+    """
+    mixed = hashes + user_codes.astype(np.uint64) * _MIXING
+    ordered = np.sort(mixed)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    again = np.zeros(len(hashes), bool)
+    if len(twice):
+        places = np.flatnonzero(twice[np.searchsorted(twice, mixed).clip(max=len(twice) - 1)] == mixed)
+        order = places[np.lexsort((hashes[places], user_codes[places]))]  # stable: the first of equal ones stays in front
+        again[order[1:][(np.diff(user_codes[order]) == 0) & (hashes[order][1:] == hashes[order][:-1])]] = True
+    return again
 
 
 def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int32], list[str]]:

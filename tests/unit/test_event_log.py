@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import storage
+from workers import event_log, storage
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog, events_table
 from workers.storage import Storage
@@ -232,6 +232,12 @@ def test_an_event_sent_twice_counts_once(tmp_path: Path) -> None:
     log = make(tmp_path)
     log.append(0, 0, 6, events([0, 1, 3, 6], hashes=[11, 12, 11, 11]))  # users 0, 1, 0, 0
     assert values(log) == [0, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2**63, 2**64 - 1, int(event_log._MIXING)])), max_size=40))
+def test_of_repeated_events_the_first_stays(sent: list[tuple[int, int]]) -> None:
+    users, hashes = np.array([user for user, _ in sent], np.int32), np.array([event_hash for _, event_hash in sent], np.uint64)
+    assert event_log._repeats(users, hashes).tolist() == [sent.index(event) < place for place, event in enumerate(sent)]
 
 
 def test_a_topic_made_anew_is_refused(tmp_path: Path) -> None:
