@@ -5,7 +5,7 @@ Row i holds how much each item co-occurred after item i, decayed to the newest e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -88,6 +88,40 @@ class DenseNeighbours:
         return weighted_rows(self._matrix, items, weights)[:, :n_items]
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """R rows one after another: `numbers` (R,) ascending, `starts` (R + 1,), and `neighbours` and `values` of all, each row's neighbours
+    ascending."""
+
+    numbers: I64
+    starts: I64
+    neighbours: I64
+    values: F32
+
+    def sums(self, items: I64, weights: F32, n_items: int) -> sparse.csr_matrix:
+        """Σ_r weights[u, r] · row(items[u, r]), (U, R), (U, R) ▸ (U, n_items) sparse; items without a row count for nothing."""
+        place, known = self._places(items)
+        users, columns = np.nonzero(known & (weights != 0))
+        left = sparse.csr_matrix((weights[users, columns], (users, place[users, columns])), shape=(len(items), len(self.numbers)))
+        return left @ sparse.csr_matrix((self.values, self.neighbours, self.starts), shape=(len(self.numbers), n_items))
+
+    def pairs(self, rows: I64, neighbours: I64) -> F32:
+        """Values at broadcast index arrays, 0 where there is none."""
+        if not len(self.values):
+            return np.zeros(np.broadcast_shapes(rows.shape, neighbours.shape), np.float32)
+        place, known = self._places(rows)
+        keys = (np.repeat(np.arange(len(self.numbers)), np.diff(self.starts)) << 32) | self.neighbours
+        wanted = (place << 32) | neighbours
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where((keys[at] == wanted) & known, self.values[at], np.float32(0))
+
+    def _places(self, items: I64) -> tuple[I64, NDArray[np.bool_]]:
+        if not len(self.numbers):
+            return np.zeros(items.shape, np.int64), np.zeros(items.shape, np.bool_)
+        place = np.minimum(np.searchsorted(self.numbers, items), len(self.numbers) - 1)
+        return place, self.numbers[place] == items
+
+
 class SparseNeighbours:
     """Rows as pairs of arrays, with what was added since appended behind and summed when the row is next read."""
 
@@ -113,7 +147,8 @@ class SparseNeighbours:
 
     def set_row(self, number: int, neighbours: U32, values: F32) -> None:
         """Replace a row. `neighbours` (n,) distinct, `values` (n,)."""
-        self._parts[number] = [(neighbours, values)]
+        order = np.argsort(neighbours)
+        self._parts[number] = [(neighbours[order], values[order])]
         self.loaded[number] = True
 
     def add(self, rows: U32, neighbours: U32, values: F32) -> None:
@@ -142,40 +177,28 @@ class SparseNeighbours:
             parts[:] = [(distinct, values)]
         return parts[0]
 
-    def _csr(self, numbers: Sequence[int], n_items: int) -> sparse.csr_matrix:
-        rows = [self._row(number) for number in numbers]
-        starts = np.concatenate(([0], np.cumsum([len(row[0]) for row in rows])))
+    def gathered(self, numbers: I64) -> Rows:
+        """The rows of distinct `numbers` (R,), ascending."""
+        rows = [self._row(number) for number in numbers.tolist()]
+        starts = np.cumsum([0, *(len(row[0]) for row in rows)], dtype=np.int64)
         columns = np.concatenate([row[0] for row in rows]) if rows else np.zeros(0, np.uint32)
         values = np.concatenate([row[1] for row in rows]) if rows else np.zeros(0, np.float32)
-        return sparse.csr_matrix((values, columns.astype(np.int64), starts), shape=(len(rows), n_items))
+        return Rows(numbers, starts, columns.astype(np.int64), values)
 
     def rows(self, numbers: I64, n_items: int) -> F32:
         """(R, n_items) copies of held rows."""
-        return np.asarray(self._csr(numbers.tolist(), n_items).toarray(), np.float32)
+        distinct, place = np.unique(numbers, return_inverse=True)
+        held = self.gathered(distinct)
+        matrix = sparse.csr_matrix((held.values, held.neighbours, held.starts), shape=(len(distinct), n_items))
+        return np.asarray(matrix[place].toarray(), np.float32)
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
         """Values at broadcast index arrays."""
-        rows, neighbours = np.broadcast_arrays(rows, neighbours)
-        numbers, place = np.unique(rows, return_inverse=True)
-        found = np.zeros(rows.shape, np.float32)
-        place = place.reshape(rows.shape)
-        for i, number in enumerate(numbers.tolist()):
-            held, values = self._row(number)
-            here = place == i
-            wanted = neighbours[here]
-            if len(held):
-                order = np.argsort(held)
-                at = np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)
-                match = order[at]
-                found[here] = np.where(held[match] == wanted, values[match], 0)
-        return found
+        return self.gathered(np.unique(rows)).pairs(rows, neighbours)
 
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
         """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
-        numbers, place = np.unique(items, return_inverse=True)
-        users = np.repeat(np.arange(len(items)), items.shape[1])
-        left = sparse.csr_matrix((weights.ravel(), (users, place.ravel())), shape=(len(items), len(numbers)))
-        return np.asarray((left @ self._csr(numbers.tolist(), n_items)).toarray(), np.float32)
+        return np.asarray(self.gathered(np.unique(items)).sums(items, weights, n_items).toarray(), np.float32)
 
 
 Neighbours = DenseNeighbours | SparseNeighbours
