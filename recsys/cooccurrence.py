@@ -86,18 +86,6 @@ def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) ->
     return Pairs(np.concatenate(rows), np.concatenate(neighbours), np.concatenate(amounts), np.concatenate(sources))
 
 
-def sum_pairs(rows: U32, neighbours: U32, weights: I64) -> tuple[U32, U32, I64]:
-    """The same additions with each (row, neighbour) once, sorted by row, then neighbour."""
-    if not len(rows):
-        return rows, neighbours, weights
-    key = (rows.astype(np.uint64) << np.uint64(32)) | neighbours
-    order = np.argsort(key)
-    key, weights = key[order], weights[order]
-    first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
-    key = key[first]
-    return (key >> np.uint64(32)).astype(np.uint32), key.astype(np.uint32), np.add.reduceat(weights, first)
-
-
 def log_likelihood_ratio(
     together: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32], total: float
 ) -> NDArray[np.float32]:

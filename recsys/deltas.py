@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.cooccurrence import Pairs, sum_pairs
+from recsys.cooccurrence import Pairs
 from recsys.interactions import Interactions
+from recsys.rows import RECORD_BYTES, sum_pairs
 
 RowId = tuple[str, int | str, int]
 U32 = NDArray[np.uint32]
@@ -28,7 +29,8 @@ _POPULARITY_UNITS = 2  # 1/64 in an interaction's 1/32
 class RowSlices:
     """Appends to one kind of row: row i gets `neighbours[ends[i-1]:ends[i]]` with `weights` alike.
 
-    Shapes: `rows` R ids, `numbers` (R,) the item of a co-occurrence row or −1, `ends` (R,), records (n,). Each neighbour once a row.
+    Shapes: `rows` R ids of one kind and one epoch or window, `numbers` (R,) the item of a co-occurrence row or −1, `ends` (R,), records
+    (n,). Each neighbour once a row.
     """
 
     rows: list[RowId]
@@ -50,14 +52,14 @@ class GroupDelta:
 
     def packed(self) -> tuple[bytes, bytes]:
         """Byte ends (u32 array) and payload, as the store's function takes them. Weights above 2³²−1 cannot come from one batch."""
-        records = [np.stack((part.neighbours, part.weights.astype(np.uint32)), axis=1) for part in self.slices]
+        records = np.empty((sum(len(part.neighbours) for part in self.slices), 2), "<u4")
         ends, before = [], 0
         for part in self.slices:
-            ends.append(before + part.ends * 8)
-            before += len(part.neighbours) * 8
-        if not ends:
-            return b"", b""
-        return np.concatenate(ends).astype("<u4").tobytes(), np.concatenate(records).astype("<u4").tobytes()
+            after = before + len(part.neighbours)
+            records[before:after, 0], records[before:after, 1] = part.neighbours, part.weights
+            ends.append((part.ends + before) * RECORD_BYTES)
+            before = after
+        return np.concatenate(ends).astype("<u4").tobytes() if ends else b"", records.tobytes()
 
 
 def group_deltas(
@@ -79,42 +81,60 @@ def group_deltas(
     times_s = batch.times_s[positive].astype(np.int64)
     for window, bucket_s in (("all", 0), *WINDOWS_S.items()):
         buckets = times_s // bucket_s if bucket_s else np.zeros_like(times_s)
-        for bucket in np.unique(buckets).tolist():
-            here = buckets == bucket
-            for group, part in _popularity_slices(window, bucket, items[here], amounts[here], item_groups):
-                slices[group].append(part)
+        for group, part in _popularity_slices(window, buckets, items, amounts, item_groups):
+            slices[group].append(part)
     return [GroupDelta(tuple(parts)) for parts in slices]
 
 
 def _cooccurrence_slices(epoch: int, rows: U32, neighbours: U32, weights: I64, item_groups: int) -> list[tuple[int, RowSlices]]:
     """Summed pairs of one epoch, cut by group. Rows are rotated so that a group is one run of the sorted rows."""
-    stride = np.uint32(min(2**32 // item_groups, 2**32 - 1))  # numbers are dense, so far below: no row leaves its group's run
-    groups = np.uint32(item_groups)
-    rotated, neighbours, weights = sum_pairs((rows % groups) * stride + rows // groups, neighbours, weights)
-    if not len(rotated):
+    if not len(rows):
         return []
-    ends = np.flatnonzero(np.concatenate((rotated[1:] != rotated[:-1], [True]))) + 1
+    numbers = rows.astype(np.int64)
+    stride = int(numbers.max()) // item_groups + 1
+    rotated, neighbours, weights = sum_pairs((numbers % item_groups) * stride + numbers // item_groups, neighbours, weights)
+    ends = _run_ends(rotated)
     row = rotated[ends - 1]
-    group = row // stride
-    numbers = (row % stride).astype(np.int64) * item_groups + group
+    group, numbers = row // stride, row % stride * item_groups + row // stride
     found = []
-    group_ends = np.flatnonzero(np.concatenate((group[1:] != group[:-1], [True]))) + 1
-    start = 0
-    for end in group_ends.tolist():
-        first, last = int(ends[start - 1]) if start else 0, int(ends[end - 1])
-        ids: list[RowId] = [("c", epoch, number) for number in numbers[start:end].tolist()]
+    for first_row, last_row, start, end in _group_runs(group, ends):
+        ids: list[RowId] = [("c", epoch, number) for number in numbers[first_row:last_row].tolist()]
+        cut = slice(start, end)
         found.append(
-            (int(group[start]), RowSlices(ids, numbers[start:end], ends[start:end] - first, neighbours[first:last], weights[first:last]))
+            (
+                int(group[first_row]),
+                RowSlices(ids, numbers[first_row:last_row], ends[first_row:last_row] - start, neighbours[cut], weights[cut]),
+            )
         )
-        start = end
     return found
 
 
-def _popularity_slices(window: str, bucket: int, items: U32, amounts: I64, item_groups: int) -> list[tuple[int, RowSlices]]:
-    rows, numbers, sums = sum_pairs(items % np.uint32(item_groups), items, amounts)
+def _popularity_slices(window: str, buckets: I64, items: U32, amounts: I64, item_groups: int) -> list[tuple[int, RowSlices]]:
+    """Summed choices in the buckets of one window, cut by group."""
+    if not len(items):
+        return []
+    distinct, place = np.unique(buckets, return_inverse=True)
+    rows, numbers, sums = sum_pairs((items % np.uint32(item_groups)).astype(np.int64) * len(distinct) + place, items, amounts)
+    ends = _run_ends(rows)
+    row = rows[ends - 1]
+    group, bucket = row // len(distinct), distinct[row % len(distinct)]
     found = []
-    for group in np.unique(rows).tolist():
-        here = rows == group
-        ends = np.array([int(here.sum())], np.int64)
-        found.append((group, RowSlices([("pop", window, bucket)], np.array([-1], np.int64), ends, numbers[here], sums[here])))
+    for first_row, last_row, start, end in _group_runs(group, ends):
+        ids: list[RowId] = [("pop", window, number) for number in bucket[first_row:last_row].tolist()]
+        none = np.full(last_row - first_row, -1, np.int64)
+        cut = slice(start, end)
+        found.append((int(group[first_row]), RowSlices(ids, none, ends[first_row:last_row] - start, numbers[cut], sums[cut])))
     return found
+
+
+def _run_ends(values: I64) -> I64:
+    """Where each run of equal values ends, (R,), for at least one value."""
+    return np.flatnonzero(np.concatenate((values[1:] != values[:-1], [True]))) + 1
+
+
+def _group_runs(group: I64, ends: I64) -> list[tuple[int, int, int, int]]:
+    """For rows sorted by group that end at `ends`: first row, end of rows, first record and end of records of each group's run."""
+    last = _run_ends(group)
+    first = np.concatenate(([0], last[:-1]))
+    starts = np.where(first > 0, ends[first - 1], 0)
+    return list(zip(first.tolist(), last.tolist(), starts.tolist(), ends[last - 1].tolist(), strict=True))

@@ -200,18 +200,20 @@ class Engine:
 
     def learn_rows(self, part: RowSlices, chosen: NDArray[np.bool_] | None = None) -> None:
         """Add one kind of row's appends, of all rows or of those `chosen` (R,)."""
-        kind, where, bucket = part.rows[0]
+        kind, where, _ = part.rows[0]
         values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
-        neighbours = part.neighbours
-        sizes = np.diff(part.ends, prepend=0)
-        if chosen is not None:
-            records = np.repeat(chosen, sizes)
-            values, neighbours = values[records], neighbours[records]
         if kind == "pop":
-            self.popularity.add(str(where), bucket, neighbours, values)
+            start = 0
+            for i, ((_, window, bucket), end) in enumerate(zip(part.rows, part.ends.tolist(), strict=True)):
+                if chosen is None or chosen[i]:
+                    self.popularity.add(str(window), bucket, part.neighbours[start:end], values[start:end])
+                start = end
             return
         self.advance_epoch(int(where))
-        numbers, sizes = (part.numbers, sizes) if chosen is None else (part.numbers[chosen], sizes[chosen])
+        numbers, neighbours, sizes = part.numbers, part.neighbours, np.diff(part.ends, prepend=0)
+        if chosen is not None and not chosen.all():
+            records = np.repeat(chosen, sizes)
+            numbers, neighbours, values, sizes = numbers[chosen], neighbours[records], values[records], sizes[chosen]
         self.neighbours.add(np.repeat(numbers, sizes).astype(np.uint32), neighbours, values * np.float32(self.epoch_factor(int(where))))
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ sums and bumps the generation; whoever holds a copy of generation g and n bytes 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +27,7 @@ MAX_WEIGHT = 0xFFFF_FFFF
 """Heaviest single record, in units; a larger sum is written as several records."""
 
 _U32 = np.dtype("<u4")
+_HEADER = struct.Struct("<II")
 
 
 class Row(NamedTuple):
@@ -47,17 +50,26 @@ def records(body: bytes | memoryview) -> tuple[U32, U32]:
     return pairs[0::2], pairs[1::2]
 
 
+def parse_header(row: bytes) -> tuple[int, int]:
+    """Generation and length in bytes of the compacted body of a whole row.
+
+    Raises: LayoutError if the header is torn or the compacted body is said to be longer than what follows.
+    """
+    if len(row) < HEADER_BYTES:
+        raise LayoutError(f"a row of {len(row)} bytes has no {HEADER_BYTES}-byte header; drop the row and replay its range")
+    generation, base_length = _HEADER.unpack_from(row)
+    if base_length % RECORD_BYTES or base_length > len(row) - HEADER_BYTES:
+        there = len(row) - HEADER_BYTES
+        raise LayoutError(f"a row's header claims {base_length} compacted bytes of {there}; drop the row and replay its range")
+    return generation, base_length
+
+
 def parse_row(row: bytes) -> Row:
     """Decode a whole row, header included.
 
     Raises: LayoutError if the header is torn, a record is torn, or the compacted body is said to be longer than what follows.
     """
-    if len(row) < HEADER_BYTES:
-        raise LayoutError(f"a row of {len(row)} bytes has no {HEADER_BYTES}-byte header; drop the row and replay its range")
-    generation, base_length = (int(field) for field in np.frombuffer(row, dtype=_U32, count=2))
-    if base_length % RECORD_BYTES or base_length > len(row) - HEADER_BYTES:
-        there = len(row) - HEADER_BYTES
-        raise LayoutError(f"a row's header claims {base_length} compacted bytes of {there}; drop the row and replay its range")
+    generation, base_length = parse_header(row)
     neighbours, weights = records(memoryview(row)[HEADER_BYTES:])
     return Row(generation, base_length, neighbours, weights)
 
@@ -65,6 +77,26 @@ def parse_row(row: bytes) -> Row:
 def pack_header(generation: int, base_length: int) -> bytes:
     """Encode a header; `generation` wraps at 2**32, `base_length` is in bytes."""
     return np.array([generation & 0xFFFF_FFFF, base_length], dtype=_U32).tobytes()
+
+
+def sum_pairs(rows: NDArray[np.integer[Any]], neighbours: U32, weights: I64) -> tuple[I64, U32, I64]:
+    """The same additions with each (row, neighbour) once, sorted by row, then neighbour. Weights ≥ 0."""
+    if not len(rows):
+        return rows.astype(np.int64), neighbours, weights
+    row_bits, neighbour_bits, weight_bits = (int(part.max()).bit_length() for part in (rows, neighbours, weights))
+    low = np.uint64(neighbour_bits)
+    key = (rows.astype(np.uint64) << low) | neighbours
+    if row_bits + neighbour_bits + weight_bits <= 64:  # the weight rides along: sorting numbers takes a third of sorting places
+        packed = np.sort((key << np.uint64(weight_bits)) | weights.astype(np.uint64))
+        key = packed >> np.uint64(weight_bits)
+        weights = (packed & np.uint64((1 << weight_bits) - 1)).astype(np.int64)
+    else:
+        order = np.argsort(key)
+        key, weights = key[order], weights[order]
+    starts = np.concatenate(([True], key[1:] != key[:-1]))
+    first = np.flatnonzero(starts)
+    key = key[first]
+    return (key >> low).astype(np.int64), (key & np.uint64((1 << neighbour_bits) - 1)).astype(np.uint32), np.add.reduceat(weights, first)
 
 
 def sum_records(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, I64]:
@@ -126,3 +158,25 @@ def compact(row: bytes, cap: int) -> bytes:
         kept = np.sort(np.argsort(-sums, kind="stable")[:cap])  # stable: among equals the lowest number comes first
         neighbours, sums = neighbours[kept], sums[kept]
     return pack_records(neighbours, sums)
+
+
+def compact_rows(packed: Sequence[bytes], cap: int) -> list[bytes]:
+    """As `compact` of each row, in one pass over the records of all of them. Raises: LayoutError if any row is torn."""
+    if cap < 1:
+        raise ShapeError(f"the cap on neighbours must be at least 1, got {cap}")
+    if not packed:
+        return []
+    for row in packed:
+        parse_header(row)
+        if (len(row) - HEADER_BYTES) % RECORD_BYTES:
+            records(memoryview(row)[HEADER_BYTES:])  # raises
+    neighbours, weights = records(b"".join([memoryview(row)[HEADER_BYTES:] for row in packed]))
+    sizes = (np.array([len(row) for row in packed], np.int64) - HEADER_BYTES) // RECORD_BYTES
+    owners = np.repeat(np.arange(len(packed)), sizes)
+    owners, neighbours, sums = sum_pairs(owners, neighbours, weights.astype(np.int64))
+    counts = np.bincount(owners, minlength=len(packed))
+    if int(counts.max(initial=0)) > cap or int(sums.max(initial=0)) > MAX_WEIGHT:  # rare: one by one
+        return [compact(row, cap) for row in packed]
+    body = pack_records(neighbours, sums)
+    ends = (np.cumsum(counts) * RECORD_BYTES).tolist()
+    return [body[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -6,7 +6,8 @@ the log alone. Ids are kept as 64-bit hashes of user and event id: with 65,536 i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xxhash
@@ -15,6 +16,12 @@ import xxhash
 def event_hash(user_id: str, event_id: str) -> int:
     """64 bits of a user's event id."""
     return xxhash.xxh3_64_intdigest(f"{user_id}\0{event_id}".encode())
+
+
+def event_hashes(user_ids: Iterable[str], event_ids: Iterable[str]) -> list[int]:
+    """`event_hash` of each pair."""
+    digest = xxhash.xxh3_64_intdigest
+    return [digest(f"{user_id}\0{event_id}".encode()) for user_id, event_id in zip(user_ids, event_ids, strict=True)]
 
 
 class DuplicateWindow:
@@ -35,12 +42,37 @@ class DuplicateWindow:
     def admit(self, source_offset: int, hashed: int) -> bool:
         """Remember the event; False when its id is in the window already."""
         chunk = source_offset // self.chunk_offsets
+        here, before = self._reach(chunk)
+        if hashed in here or hashed in before:
+            return False
+        here.add(hashed)
+        return True
+
+    def admit_all(self, source_offsets: Sequence[int], hashes: Sequence[int]) -> list[bool]:
+        """As `admit` of each, in order; offsets ascending. What holds no duplicate is told by comparing sets, a chunk at a time."""
+        admitted: list[bool] = []
+        start, n = 0, len(hashes)
+        while start < n:
+            chunk = source_offsets[start] // self.chunk_offsets
+            end = bisect_left(source_offsets, (chunk + 1) * self.chunk_offsets, start)
+            here, before = self._reach(chunk)
+            some = set(hashes[start:end])
+            if len(some) == end - start and here.isdisjoint(some) and before.isdisjoint(some):
+                here |= some
+                admitted += [True] * (end - start)
+            else:
+                admitted += [self.admit(at, hashed) for at, hashed in zip(source_offsets[start:end], hashes[start:end], strict=True)]
+            start = end
+        return admitted
+
+    def _reach(self, chunk: int) -> tuple[set[int], set[int]]:
+        """This chunk's hashes and those of the one before; older ones are let go."""
         here = self._chunks.get(chunk)
         if here is None:
             here = self._chunks[chunk] = set()
             for old in [held for held in self._chunks if held < chunk - 1]:
                 del self._chunks[old]
-        if hashed in here or hashed in self._chunks.get(chunk - 1, ()):
-            return False
-        here.add(hashed)
-        return True
+        return here, self._chunks.get(chunk - 1, _EMPTY)
+
+
+_EMPTY: set[int] = set()

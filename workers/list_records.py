@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -23,8 +23,7 @@ _WHOLE = 256
 """Numbers from 0 to below this are written from tables."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListHead:
+class ListHead(NamedTuple):
     """Whose list it is and what it is up to date with. `event_id` is None when no event made it."""
 
     user_id: str

@@ -7,6 +7,7 @@ that)."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +25,9 @@ from workers.store.port import Compaction, GroupResult, RowAddress, StateStore, 
 
 I64 = NDArray[np.int64]
 
+COMPACT_RATIO = 4
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
-"""A row is compacted once it is longer than twice its compacted length and this."""
+"""A row is compacted once it is longer than so many times its compacted length and this."""
 UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
 """Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
@@ -125,26 +127,22 @@ class ItemMirror:
     async def compact(self) -> int:
         """Replace long rows by their sums, a few hundred at most; how many were. Changes no sum."""
         chosen = [self._long.pop() for _ in range(min(COMPACT_ROWS, len(self._long)))]
-        by_group: dict[int, list[RowAddress]] = defaultdict(list)
-        for address in chosen:
-            by_group[address[0]].append(address)
+        found = await self._store.read_rows(chosen) if chosen else []
+        there = [(address, row) for address, row in zip(chosen, found, strict=True) if row is not None]
+        if not there:
+            return 0
+        by_group: dict[int, list[tuple[RowAddress, Compaction]]] = defaultdict(list)
+        bodies = rows.compact_rows([row for _, row in there], self._max_neighbours)
+        for (address, row), body in zip(there, bodies, strict=True):
+            generation, _ = rows.parse_header(row)
+            held = self._held.get(address)
+            if held is not None and held.generation == UNREAD:
+                held.generation = generation
+            by_group[address[0]].append((address, Compaction(address[1], generation, len(row), body)))
+        answers = await asyncio.gather(*(self._store.compact_rows(group, [plan for _, plan in plans]) for group, plans in by_group.items()))
         done = 0
-        for group, addresses in by_group.items():
-            found = await self._store.read_rows(addresses)
-            plans, kept = [], []
-            for address, row in zip(addresses, found, strict=True):
-                if row is None:
-                    continue
-                body = rows.compact(row, self._max_neighbours)
-                generation = rows.parse_row(row).generation
-                held = self._held.get(address)
-                if held is not None and held.generation == UNREAD:
-                    held.generation = generation
-                plans.append(Compaction(address[1], generation, len(row), body))
-                kept.append(address)
-            if not plans:
-                continue
-            for address, plan, length in zip(kept, plans, await self._store.compact_rows(group, plans), strict=True):
+        for plans, lengths in zip(by_group.values(), answers, strict=True):
+            for (address, plan), length in zip(plans, lengths, strict=True):
                 done += length > 0
                 self._compacted(address, plan, length)
         return done
@@ -192,7 +190,7 @@ class ItemMirror:
                 chosen[i] = True
             else:
                 self._dirty.add(address)
-            if length > 2 * held.base + COMPACT_SLACK_BYTES:
+            if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
                 self._long.add(address)
         if chosen.any():
             engine.learn_rows(part, chosen)

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from recsys.userstate import quantise_weights
 from recsys.weights import WeightTable, event_weights
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import DecodedEvents, decode_events
-from workers.duplicates import DuplicateWindow, event_hash
+from workers.duplicates import DuplicateWindow, event_hash, event_hashes
 from workers.engine_settings import engine_config, weight_table
 from workers.errors import Fatal, Fenced, Transient
 from workers.item_index import ItemIndex
@@ -40,8 +41,7 @@ I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
+class SourceRecord(NamedTuple):
     """One record of the events topic. `source_timestamp_ms` is Kafka's, −1 if there is none."""
 
     source_offset: int
@@ -113,6 +113,34 @@ class _Chosen:
     def users_of(self, partition: int) -> list[str]:
         """The batch's users of a partition."""
         return [head.user_id for head in self.heads if head.partition == partition]
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """A batch's records, partition after partition: where each came from, (N,)."""
+
+    records: list[SourceRecord]
+    partitions: NDArray[np.int32]
+    source_offsets: I64
+
+    @classmethod
+    def of(cls, batch: Mapping[int, Sequence[SourceRecord]]) -> _Flat:
+        records = [record for some in batch.values() for record in some]
+        return cls(
+            records,
+            np.repeat(np.fromiter(batch, np.int32, len(batch)), [len(some) for some in batch.values()]),
+            np.array([record.source_offset for record in records], np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _GoodEvents:
+    """The events that could be read, and for each its weight in units of 1/32 and where it came from, (n,)."""
+
+    events: DecodedEvents
+    weights: NDArray[np.int8]
+    partitions: NDArray[np.int32]
+    source_offsets: I64
 
 
 class Pipeline:
@@ -234,12 +262,12 @@ class Pipeline:
         Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
         """
         watch = _Stopwatch()
-        flat = [(partition, record) for partition, records in batch.items() for record in records]
+        flat = _Flat.of(batch)
         now_ms = int(self._wall_clock() * 1000)
         stream = self.settings.stream
         decoded = decode_events(
-            [(record.key, record.value) for _, record in flat],
-            record_ts_ms=[record.source_timestamp_ms for _, record in flat],
+            [(record.key, record.value) for record in flat.records],
+            record_ts_ms=[record.source_timestamp_ms for record in flat.records],
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
@@ -269,93 +297,93 @@ class Pipeline:
             lists,
             dead_letters,
             {p: records[-1].source_offset + 1 for p, records in batch.items() if records},
-            len(flat),
+            len(flat.records),
             n_new,
             chosen.n_duplicates,
             watch.seconds,
         )
 
-    def _dead_letters(self, flat: Sequence[tuple[int, SourceRecord]], decoded: DecodedEvents, now_ms: int) -> list[DeadLetter]:
+    def _dead_letters(self, flat: _Flat, decoded: DecodedEvents, now_ms: int) -> list[DeadLetter]:
         return [
             make_dead_letter(
                 poison,
                 source_topic=self.settings.topics.events,
-                source_partition=flat[at][0],
-                source_offset=flat[at][1].source_offset,
-                source_timestamp_ms=flat[at][1].source_timestamp_ms,
-                key=flat[at][1].key,
-                value=flat[at][1].value,
+                source_partition=int(flat.partitions[at]),
+                source_offset=flat.records[at].source_offset,
+                source_timestamp_ms=flat.records[at].source_timestamp_ms,
+                key=flat.records[at].key,
+                value=flat.records[at].value,
                 dead_letter_ts_ms=now_ms,
                 with_payload=self.settings.stream.dead_letter_payload,
             )
             for at, poison in decoded.poisons
         ]
 
-    async def _choose(self, flat: Sequence[tuple[int, SourceRecord]], decoded: DecodedEvents) -> _Chosen:
+    async def _choose(self, flat: _Flat, decoded: DecodedEvents) -> _Chosen:
         """Which events count, with numbers for their items and rows for their users."""
         codes = np.asarray(decoded.types, np.int8)
         weights = quantise_weights(event_weights(codes, np.asarray(decoded.values, np.float64), self._weights))
-        hashes: dict[int, dict[int, list[int]]] = {}
-        users: dict[str, int] = {}
-        newest: list[tuple[str, int, int, str]] = []
-        kept: list[int] = []
-        user_of: list[int] = []
-        n_duplicates, newest_ms = 0, 0
-        for i, (at, weight) in enumerate(zip(decoded.index, weights.tolist(), strict=True)):
-            partition, record = flat[at]
-            owned, user_id, source_offset = self._partitions[partition], decoded.user_ids[i], record.source_offset
-            is_new = source_offset > owned.last_applied_offset
-            if is_new:
-                hashed = event_hash(user_id, decoded.event_ids[i])
-                if not owned.duplicates.admit(source_offset, hashed):
-                    n_duplicates += 1
-                    continue
-                hashes.setdefault(partition, {}).setdefault(owned.duplicates.chunk(source_offset), []).append(hashed)
-            if weight == 0:
-                continue
-            newest_ms = max(newest_ms, decoded.event_ts_ms[i])  # of old events too: after a restart nothing else tells the time
-            key = f"{partition}:{user_id}"
-            user = users.setdefault(key, len(users))
-            head = (user_id, partition, source_offset, decoded.event_ids[i])
-            if user == len(newest):
-                newest.append(head)
-            else:
-                newest[user] = head
-            if is_new:
-                kept.append(i)
-                user_of.append(user)
-        await self.index.number(decoded.item_ids[i] for i in kept)
+        index = np.asarray(decoded.index, np.int64)
+        good = _GoodEvents(decoded, weights, flat.partitions[index], flat.source_offsets[index])
+        is_new, counts, hashes = self._admit(good)
+        # those of weight 0 leave no trace; old ones get their list again
+        here = np.flatnonzero(counts & (weights != 0))
+        partitions, positions = good.partitions.tolist(), here.tolist()
+        keys = [f"{partitions[i]}:{decoded.user_ids[i]}" for i in positions]
+        newest = dict(zip(keys, positions, strict=True))  # in the order in which users come first, with their last event
+        heads = [ListHead(decoded.user_ids[i], partitions[i], int(good.source_offsets[i]), decoded.event_ids[i]) for i in newest.values()]
+        fresh = is_new[here]
+        kept = here[fresh]
+        await self.index.number(decoded.item_ids[i] for i in kept.tolist())
         self.engine.ensure_items(len(self.index.names))
-        await self._hold_users(list(users), newest)
-        keys = list(users)
-        chosen = _Chosen(keys, [ListHead(*head) for head in newest], None, [], hashes, newest_ms // 1000, n_duplicates)
-        if kept:
-            self._group_by_user(chosen, flat, decoded, weights, np.asarray(kept), np.asarray(user_of))
+        await self._hold_users(list(newest), heads)
+        times_ms = np.asarray(decoded.event_ts_ms, np.int64)
+        newest_ms = int(times_ms[here].max(initial=0))  # of old events too: after a restart nothing else tells the time
+        chosen = _Chosen(list(newest), heads, None, [], hashes, newest_ms // 1000, int((is_new & ~counts).sum()))
+        if len(kept):
+            users = {key: user for user, key in enumerate(newest)}
+            user_of = np.array([users[key] for key in keys], np.int64)[fresh]
+            self._group_by_user(chosen, good, times_ms, kept, user_of)
         return chosen
 
-    def _group_by_user(
-        self,
-        chosen: _Chosen,
-        flat: Sequence[tuple[int, SourceRecord]],
-        decoded: DecodedEvents,
-        weights: NDArray[np.int8],
-        kept: I64,
-        user_of: I64,
-    ) -> None:
+    def _admit(self, good: _GoodEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[int, dict[int, list[int]]]]:
+        """Which events are new (n,), which count, because they are old or no duplicates (n,), and the hashes that were new, by partition
+        and chunk."""
+        n = len(good.partitions)
+        is_new, counts = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        hashes: dict[int, dict[int, list[int]]] = {}
+        ends = np.flatnonzero(np.concatenate((good.partitions[1:] != good.partitions[:-1], [True]))) + 1 if n else np.zeros(0, np.int64)
+        start = 0
+        for end in ends.tolist():
+            owned = self._partitions[partition := int(good.partitions[start])]
+            start += int(np.searchsorted(good.source_offsets[start:end], owned.last_applied_offset, side="right"))
+            if start < end:
+                source_offsets = good.source_offsets[start:end].tolist()
+                found = event_hashes(good.events.user_ids[start:end], good.events.event_ids[start:end])
+                admitted = owned.duplicates.admit_all(source_offsets, found)
+                is_new[start:end], counts[start:end] = True, admitted
+                by_chunk = hashes.setdefault(partition, {})
+                for source_offset, hashed, is_admitted in zip(source_offsets, found, admitted, strict=True):
+                    if is_admitted:
+                        by_chunk.setdefault(owned.duplicates.chunk(source_offset), []).append(hashed)
+            start = end
+        return is_new, counts, hashes
+
+    def _group_by_user(self, chosen: _Chosen, good: _GoodEvents, times_ms: I64, kept: I64, user_of: I64) -> None:
         order = np.argsort(user_of, kind="stable")
         kept, user_of = kept[order], user_of[order]
         counts = np.bincount(user_of, minlength=len(chosen.user_keys))
         touched = np.flatnonzero(counts)
-        positions = [decoded.index[i] for i in kept.tolist()]
         chosen.new_users = [chosen.user_keys[user] for user in touched.tolist()]
+        item_ids, numbers = good.events.item_ids, self.index.numbers
         chosen.interactions = Interactions(
             slots=np.array([self._slot(key) for key in chosen.new_users], np.int64),
             counts=counts[touched],
-            items=np.array([self.index.numbers[decoded.item_ids[i]] for i in kept.tolist()], np.uint32),
-            times_s=(np.array([decoded.event_ts_ms[i] for i in kept.tolist()], np.int64) // 1000).astype(np.uint32),
-            weights=weights[kept],
-            partitions=np.array([flat[at][0] for at in positions], np.int32),
-            source_offsets=np.array([flat[at][1].source_offset for at in positions], np.int64),
+            items=np.array([numbers[item_ids[i]] for i in kept.tolist()], np.uint32),
+            times_s=(times_ms[kept] // 1000).astype(np.uint32),
+            weights=good.weights[kept],
+            partitions=good.partitions[kept],
+            source_offsets=good.source_offsets[kept],
         )
 
     def _slot(self, key: str) -> int:
@@ -363,11 +391,11 @@ class Pipeline:
         assert slot is not None, "rows of touched users were read before"
         return slot
 
-    async def _hold_users(self, keys: Sequence[str], heads: Sequence[tuple[str, int, int, str]]) -> None:
+    async def _hold_users(self, keys: Sequence[str], heads: Sequence[ListHead]) -> None:
         missing: dict[int, list[str]] = {}
-        for key, (user_id, partition, _, _) in zip(keys, heads, strict=True):
+        for key, head in zip(keys, heads, strict=True):
             if key not in self.engine.users:
-                missing.setdefault(partition, []).append(user_id)
+                missing.setdefault(head.partition, []).append(head.user_id)
         if not missing:
             return
         found = await self.store.read_users_of(missing)
@@ -531,10 +559,9 @@ class Pipeline:
         if not user_ids:
             return None
         keys = [f"{partition}:{user_id}" for user_id in user_ids]
-        heads = [(user_id, partition, owned.last_applied_offset, "") for user_id in user_ids]
-        await self._hold_users(keys, heads)
-        slots = np.array([self._slot(key) for key in keys], np.int64)
         made = [ListHead(user_id, partition, owned.last_applied_offset, None) for user_id in user_ids]
+        await self._hold_users(keys, made)
+        slots = np.array([self._slot(key) for key in keys], np.int64)
         records = await self.list_records(slots, made, int(self._wall_clock() * 1000))
         self.engine.users.shrink(self.settings.stream.user_cache)
         published: list[tuple[bytes, bytes | None]] = [(u.encode(), record) for u, record in zip(user_ids, records, strict=True)]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.cooccurrence import PairWeights, derive_pairs, log_likelihood_ratio, sum_pairs
+from recsys.cooccurrence import PairWeights, derive_pairs, log_likelihood_ratio
+from recsys.rows import sum_pairs
 from recsys.userstate import UserTable
 from tests.builders import batch_of
 

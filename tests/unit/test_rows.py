@@ -101,3 +101,25 @@ def test_no_records_sum_to_nothing() -> None:
     keys, sums = rows.sum_records([], [])
     assert len(keys) == 0 and sums.dtype == np.int64
     assert rows.compact(rows.pack_header(1, 0), 4) == b""
+
+
+@given(st.lists(PAIRS | ANY_PAIRS, max_size=8), st.integers(1, 30))
+def test_compacting_many_rows_is_compacting_each(many: list[list[tuple[int, int]]], cap: int) -> None:
+    packed = [rows.pack_header(number, 0) + body_of(pairs) for number, pairs in enumerate(many)]
+    assert rows.compact_rows(packed, cap) == [rows.compact(row, cap) for row in packed]
+
+
+@pytest.mark.parametrize("torn", [b"", b"1234567", rows.pack_header(0, 8), rows.pack_header(0, 0) + b"1234"])
+def test_one_torn_row_among_many_is_found(torn: bytes) -> None:
+    with pytest.raises(LayoutError):
+        rows.compact_rows([rows.pack_header(0, 0) + body_of([(1, 2)]), torn], 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 2**32 - 1) | st.integers(0, 5), st.integers(0, 2**40)), max_size=40))
+def test_pairs_are_summed_in_order_whatever_their_size(triples: list[tuple[int, int, int]]) -> None:
+    sums: Counter[tuple[int, int]] = Counter()
+    for row, neighbour, weight in triples:
+        sums[row % 2**31, neighbour] += weight
+    columns = np.array([(row % 2**31, neighbour, weight) for row, neighbour, weight in triples], np.int64).reshape(-1, 3).T
+    found = rows.sum_pairs(columns[0], columns[1].astype(np.uint32), columns[2])
+    assert list(zip(*(part.tolist() for part in found), strict=True)) == [(*pair, sums[pair]) for pair in sorted(sums)]
