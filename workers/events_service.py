@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -25,7 +26,7 @@ from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
-from workers.pipeline import Outcome, Pipeline, SourceRecord
+from workers.pipeline import DecodedBatch, Outcome, Pipeline, SourceRecord
 from workers.settings import Settings
 from workers.topics import end_offsets_async, topic_ids_async
 
@@ -37,6 +38,9 @@ LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 COMPACT_S = 0.05
 LOOK_S = 0.25
+BEHIND_FACTOR = 4
+"""A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
+than once are written once."""
 OWED_AT_ONCE = 256
 """Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
 METADATA_MAX_AGE_MS = 30_000
@@ -48,6 +52,15 @@ WATCH_S = 30.0
 DISCONNECT_S = 5.0
 """How long consumer and producer may take to say good-bye to a broker that does not answer."""
 REPORT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """Records by partition, whether there were as many as asked for, and their events if they were validated already."""
+
+    batch: dict[int, list[SourceRecord]]
+    full: bool
+    decoded: DecodedBatch | None
 
 
 class EventsService(Service):
@@ -82,6 +95,9 @@ class EventsService(Service):
         self._followed_s = self._looked_s = float("-inf")
         self._catching_up = self._doubts = False
         self._owing: set[int] = set()
+        self._ahead: asyncio.Task[_Polled] | None = None
+        """Polls and decodes the next records while a batch is being applied, when the worker is behind."""
+        self._poll_events = settings.stream.batch_max_events
         self._topic_id, self._topic_checked_s = "", float("-inf")
         self._report = _Report()
 
@@ -125,6 +141,9 @@ class EventsService(Service):
             await asyncio.wait_for(self.pipeline.lock.acquire(), self.settings.stream.stop_timeout_s)
         except TimeoutError:
             log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
         for client in (self._consumer, self._producer):
             if client is not None:
                 with contextlib.suppress(TimeoutError, KafkaError):
@@ -155,6 +174,7 @@ class EventsService(Service):
                 if self._doubts:
                     self._look_again()
                 if self._assigned:
+                    await self._drop_ahead()
                     await self._own(sorted(self._assigned))
                 await self._round()
                 self._backoff.reset()
@@ -183,25 +203,53 @@ class EventsService(Service):
                 self._doubts = True  # a failover may have been met here alone
 
     async def _round(self) -> None:
-        polled = await self.consumer.getmany(
-            timeout_ms=self.settings.stream.batch_wait_ms, max_records=self.settings.stream.batch_max_events
-        )
+        polled = await self._next_polled()
         async with self.pipeline.lock:
             if time.monotonic() - self._followed_s >= FOLLOW_S:
                 await self._follow()
-            batch = self._contiguous(polled)
+            batch = self._contiguous(polled.batch)
             if time.monotonic() - self._looked_s >= LOOK_S:
                 self._look_at_lag()
             if batch:
                 # the first records of a partition are at 0 in any topic; elsewhere a new topic shows by offsets that went back
                 if time.monotonic() - self._topic_checked_s > FIRST_LOOK_S and any(not self._expected[partition] for partition in batch):
                     await self._check_topic()
-                await self._apply(batch)
+                if polled.full:
+                    self._ahead = asyncio.create_task(self._poll(decode=True))
+                await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
             if self._owing and not self._catching_up:
                 await self._pay_lists()
         self._heartbeat.beat()
         if self._report.say():
             gc.collect(1)  # the young ones: thresholds are so high that cycles of finished futures would grow to tens of megabytes
+
+    # -- polling -------------------------------------------------------------------------------------------------------------------------
+
+    async def _poll(self, *, decode: bool = False) -> _Polled:
+        """The next records. While polls come back full the worker is behind: they grow, as long as no lists are made of them."""
+        stream = self.settings.stream
+        most = stream.batch_max_events * (BEHIND_FACTOR if self._catching_up or not self.pipeline.ranks else 1)
+        wanted = self._poll_events = min(self._poll_events, most)
+        found = await self.consumer.getmany(timeout_ms=stream.batch_wait_ms, max_records=wanted)
+        batch = {
+            at.partition: [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in records]
+            for at, records in found.items()
+            if records
+        }
+        n_events = sum(map(len, batch.values()))
+        self._poll_events = min(2 * wanted, most) if n_events >= wanted else max(wanted // 2, min(stream.batch_max_events, most))
+        return _Polled(batch, n_events >= wanted, self.pipeline.decode(batch) if decode and batch else None)
+
+    async def _next_polled(self) -> _Polled:
+        """What was polled and decoded while the last batch was being applied, or else a poll."""
+        ahead, self._ahead = self._ahead, None
+        return await (self._poll() if ahead is None else ahead)
+
+    async def _drop_ahead(self) -> None:
+        """Forget what was polled ahead: the next records are read from where partitions are owned again."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await asyncio.gather(ahead, return_exceptions=True)
 
     def _look_at_lag(self) -> None:
         """Far behind, lists are put off; nearly there, they are made again, those that are owed too."""
@@ -287,9 +335,9 @@ class EventsService(Service):
         await self._models.follow()
         self._followed_s = time.monotonic()
 
-    async def _apply(self, batch: Mapping[int, list[SourceRecord]]) -> None:
+    async def _apply(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch) -> None:
         if self._catching_up:
-            self._owing.update(batch)
+            self._owing.update(batch.batch if isinstance(batch, DecodedBatch) else batch)
         outcome = await self.pipeline.process(batch, put_off_lists=self._catching_up)
         await self._publish(outcome)
         topic = self.settings.topics.events
@@ -309,30 +357,29 @@ class EventsService(Service):
         await publish_dead_letters(self.producer, topics.dead_letters, outcome.dead_letters)
         await ListPublisher(self.producer, topics.recommendations).publish(outcome.lists)
 
-    def _contiguous(self, polled: Mapping[TopicPartition, list[Any]]) -> dict[int, list[SourceRecord]]:
+    def _contiguous(self, polled: Mapping[int, list[SourceRecord]]) -> dict[int, list[SourceRecord]]:
         """The polled records of owned partitions that continue where the last batch ended.
 
         A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention,
         compaction)."""
         batch: dict[int, list[SourceRecord]] = {}
-        for at, records in polled.items():
-            expected = self._expected.get(at.partition)
-            if at.partition not in self._owned or expected is None or not records:
+        for partition, records in polled.items():
+            expected = self._expected.get(partition)
+            if partition not in self._owned or expected is None:
                 continue
-            if records[-1].offset < expected:
-                raise Transient(f"partition {at.partition}: the log went back: looking at it again")
-            kept = [record for record in records if record.offset >= expected]
-            if kept and kept[0].offset > expected and self._seek_back(at, expected):
+            if records[-1].source_offset < expected:
+                raise Transient(f"partition {partition}: the log went back: looking at it again")
+            kept = records if records[0].source_offset >= expected else [record for record in records if record.source_offset >= expected]
+            if kept[0].source_offset > expected and self._seek_back(partition, expected):
                 continue
-            if kept:
-                batch[at.partition] = [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in kept]
+            batch[partition] = kept
         return batch
 
-    def _seek_back(self, at: TopicPartition, expected: int) -> bool:
-        if self._sought.get(at.partition) == expected:
+    def _seek_back(self, partition: int, expected: int) -> bool:
+        if self._sought.get(partition) == expected:
             return False
-        self._sought[at.partition] = expected
-        self.consumer.seek(at, expected)
+        self._sought[partition] = expected
+        self.consumer.seek(TopicPartition(self.settings.topics.events, partition), expected)
         return True
 
     # -- ownership -----------------------------------------------------------------------------------------------------------------------

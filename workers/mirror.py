@@ -25,7 +25,7 @@ from workers.store.port import Compaction, GroupResult, RowAddress, StateStore, 
 
 I64 = NDArray[np.int64]
 
-COMPACT_RATIO = 4
+COMPACT_RATIO = 3
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than so many times its compacted length and this."""
 UNREAD = -1

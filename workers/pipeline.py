@@ -134,6 +134,16 @@ class _Flat:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """A batch whose records were validated, and how long that took."""
+
+    batch: Mapping[int, Sequence[SourceRecord]]
+    flat: _Flat
+    events: DecodedEvents
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _GoodEvents:
     """The events that could be read, and for each its weight in units of 1/32 and where it came from, (n,)."""
 
@@ -255,24 +265,31 @@ class Pipeline:
 
     # -- one batch -----------------------------------------------------------------------------------------------------------------------
 
-    async def process(self, batch: Mapping[int, Sequence[SourceRecord]], *, put_off_lists: bool = False) -> Outcome:
-        """Apply one micro-batch and make the lists of the users it touched; or note in the same atomic step that they are owed
-        (`owed_lists`).
-
-        Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
-        """
-        watch = _Stopwatch()
+    def decode(self, batch: Mapping[int, Sequence[SourceRecord]]) -> DecodedBatch:
+        """Validate records. Changes nothing and asks nobody, so it may be done while another batch is being applied."""
+        started = time.perf_counter()
         flat = _Flat.of(batch)
-        now_ms = int(self._wall_clock() * 1000)
         stream = self.settings.stream
-        decoded = decode_events(
+        events = decode_events(
             [(record.key, record.value) for record in flat.records],
             record_ts_ms=[record.source_timestamp_ms for record in flat.records],
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
+        return DecodedBatch(batch, flat, events, time.perf_counter() - started)
+
+    async def process(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch, *, put_off_lists: bool = False) -> Outcome:
+        """Apply one micro-batch and make the lists of the users it touched; or note in the same atomic step that they are owed
+        (`owed_lists`).
+
+        Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
+        """
+        given = batch if isinstance(batch, DecodedBatch) else self.decode(batch)
+        batch, flat, decoded = given.batch, given.flat, given.events
+        watch = _Stopwatch({"decode": given.seconds})
+        now_ms = int(self._wall_clock() * 1000)
+        stream = self.settings.stream
         dead_letters = self._dead_letters(flat, decoded, now_ms)
-        watch.lap("decode")
         chosen = await self._choose(flat, decoded)
         watch.lap("read")
         ranges = [
@@ -613,8 +630,8 @@ def _last(watermark: Watermark | None) -> int:
 class _Stopwatch:
     """Seconds by step."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        self.seconds: dict[str, float] = dict(seconds or {})
         self._at = time.perf_counter()
 
     def lap(self, step: str) -> None:
