@@ -1,6 +1,6 @@
 """How long after an event its user's list is there, on the embedded stack, with broker, Redis and worker on this machine.
 
-    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--stream …] [--set …] [--json]
+    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--broker kafka] [--set …] [--json]
 
 State is made of the start of the stream, then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
 backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on under an open
@@ -12,7 +12,9 @@ after the event's offset was consumed; so neither a stalled generator nor a stal
 to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out.
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
-what client, broker and machine take for one hop, and the limit here. An event's list takes two hops.
+what client, broker and machine take for one hop, and the limit here. An event's list takes two hops. The embedded broker reads the slower
+the more batches a topic holds (each event sent alone is one): a hop grows by some milliseconds in ten thousand of them. A real one
+(`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import sys
 import tempfile
 import time
@@ -33,9 +36,8 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Spread, cpu_seconds, emit
 from benchmarks.ingest import chosen_stream
-from benchmarks.live import LiveBench, consuming, until_listed_s
+from benchmarks.live import LiveBench, consuming, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
-from workers.embedded import EmbeddedStack
 from workers.settings import Settings
 from workers.topics import end_offsets
 
@@ -127,8 +129,9 @@ def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
 
 def measure(bench: LiveBench, loads: Sequence[float], seconds: float, repeats: int, seed: int) -> dict[str, Any]:
     """Maximum, then each load so many times, then the bare broker at the same rates."""
-    bench.warm_up(WARM_EVENTS, BACKLOG_EVENTS)
-    worker, top = bench.work_off()
+    bench.warm_up(WARM_EVENTS)
+    worker = bench.serving_worker()
+    top = bench.work_off(worker, BACKLOG_EVENTS)
     gc.collect()
     gc.freeze()  # what this process holds by now is not looked through again while it takes times
     assert bench.stack.valkey is not None
@@ -180,6 +183,7 @@ def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
+    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
     parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
     parser.add_argument("--seconds", type=float, default=30.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each load; the median counts")
@@ -191,10 +195,12 @@ def main() -> int:
         more = sections_of(arguments.set)
     except ValueError as error:
         parser.error(str(error))
+    if arguments.broker == "kafka" and not os.environ.get("KAFKA_HOME"):
+        parser.error("--broker kafka: KAFKA_HOME must name an unpacked Apache Kafka (Java 17)")
     if not all(0 < share <= 1 for share in arguments.load):
         parser.error("--load: above 0, 1 at most")
     stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
-    with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder) / "stack") as stack:
+    with tempfile.TemporaryDirectory() as folder, stack_on(arguments.broker, Path(folder) / "stack") as stack:
         found = measure(LiveBench(stack, stream, Path(folder), more), arguments.load, arguments.seconds, arguments.repeats, arguments.seed)
     rows = [
         (
@@ -215,6 +221,7 @@ def main() -> int:
         rows,
         {
             "stream": arguments.stream,
+            "broker": arguments.broker,
             "stream_name": name,
             "seed": arguments.seed,
             "repeats": arguments.repeats,

@@ -5,30 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from numpy.typing import NDArray
 
-from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, Bench, Rate, interleaved
+from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, TIMEOUT_S, Bench, Rate, interleaved
 from benchmarks.datasets import Stream
 from benchmarks.open_load import Plan
+from tests.kafka_home import KafkaHome
 from workers.embedded import Child, EmbeddedStack
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher
 from workers.settings import Settings
+from workers.store.keys import Keys
 from workers.topics import end_offsets
 
 COPIES = 4
 """Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""
 AFTER_LAST_S = 0.3
 """Lists that came in the same batch as the last one that was waited for."""
+PROBES = 64
+"""Events that show whether lists are made: enough that each partition has some."""
 LIST_ID = b'"list_id":"'
 
 I64 = NDArray[np.int64]
@@ -132,6 +137,36 @@ async def consuming(settings: Settings, topic: str, *, triggers: bool) -> AsyncI
         await consumer.stop()
 
 
+class KafkaStack(EmbeddedStack):
+    """The embedded stack with an Apache Kafka as its broker (Java 17), and the product's defaults for one."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        super().__init__(folder)
+        self._home = KafkaHome(home, folder / "kafka")
+
+    def start(self) -> Self:
+        if self.broker is None:
+            self.broker = self._home.start().child
+            self.bootstrap_servers = self._home.bootstrap_servers
+        return super().start()
+
+    def settings_overrides(self) -> dict[str, Any]:
+        overrides = super().settings_overrides()
+        kafka: dict[str, Any] = overrides["kafka"]
+        del kafka["fetch_max_wait_ms"], kafka["idempotence"]
+        return overrides
+
+
+def stack_on(broker: str, folder: Path) -> EmbeddedStack:
+    """A stack with this broker, `embedded` or `kafka`. Raises ValueError when KAFKA_HOME does not name one."""
+    if broker == "embedded":
+        return EmbeddedStack(folder)
+    home = os.environ.get("KAFKA_HOME")
+    if not home or not Path(home).is_dir():
+        raise ValueError("KAFKA_HOME must name an unpacked Apache Kafka (Java 17)")
+    return KafkaStack(Path(home), folder)
+
+
 class LiveBench(Bench):
     """A bench on one namespace whose stream is told out stage by stage; the last stage's events happen now."""
 
@@ -174,23 +209,40 @@ class LiveBench(Bench):
             await producer.stop()
         return self._told
 
-    def warm_up(self, n: int, backlog: int) -> None:
-        """State of the first n events, made by a worker that makes no lists; then a backlog of lists to make, not begun yet."""
-        span_s = int(self.stream.times_s[n + backlog] - self.stream.times_s[n])
-        told = asyncio.run(self.publish_past(n, time.time() - span_s, catalogue=True))
+    def warm_up(self, n: int) -> None:
+        """State of the first n events, made by a worker that makes no lists; models serve."""
+        told = asyncio.run(self.publish_past(n, time.time(), catalogue=True))
         asyncio.run(self.serve_models(self.live))
         sections = {**self.sections, "stream": {**self.sections["stream"], "publish_lists": False}}
         self.run_worker(self.live, sections, told)
-        asyncio.run(self.publish_past(backlog, time.time()))
 
-    def work_off(self) -> tuple[Child, Rate]:
-        """A worker that goes on, and how fast it worked off what lies there, a list for every touched user."""
+    def serving_worker(self) -> Child:
+        """A worker that makes lists from all sources already. Raises RuntimeError when it never does."""
         worker = self.start_worker(self.sections)
-        rate = self.watch(lambda: self.applied(self.live), self._told, lambda: self.lists(self.live), [worker.process])
-        missing = {"cooccurrence", "content", "ials", "sasrec"} - self.sources_of_newest_list(self.live)
-        if missing:
-            raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
-        return worker, rate
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            told = asyncio.run(self.publish_past(PROBES, time.time()))
+            before = self.lists(self.live)
+            self.watch(lambda: self.applied(self.live), told, lambda: 0, [worker.process])
+            while self.lists(self.live) < before + PROBES // 2:
+                time.sleep(0.1)
+            missing = {"cooccurrence", "content", "ials", "sasrec"} - self.sources_of_newest_list(self.live)
+            if not missing:
+                return worker
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the lists are made without {', '.join(sorted(missing))}")
+            time.sleep(0.5)
+
+    def owed_users(self) -> int:
+        """Users whose list was put off and not made yet."""
+        keys = Keys(self.live.redis.namespace)
+        return sum(int(str(self.redis.scard(keys.owed(partition)))) for partition in range(self.partitions))
+
+    def work_off(self, worker: Child, n: int) -> Rate:
+        """How fast a running worker works off n events, a list for each."""
+        before = self._told
+        told = asyncio.run(self.publish_past(n, time.time()))
+        return self.watch(lambda: self.applied(self.live) - before, told - before, lambda: self.lists(self.live), [worker.process])
 
     def plan(self, due_s: F64, settings: Settings | None = None) -> Plan:
         """The next events, each happening when it is due from about now on, for the events topic of these settings."""

@@ -19,6 +19,7 @@ from benchmarks.datasets import generated_stream
 from benchmarks.freshness import sections_of
 from benchmarks.live import dealt, triggered_by, until_listed_s
 from benchmarks.open_load import Plan, arrivals
+from benchmarks.recovery import recovery
 from recsys.engine import Lists
 from workers.list_records import ListHead, encode_lists
 
@@ -106,6 +107,15 @@ def test_what_a_stalled_client_held_up_is_late_by_as_much(tmp_path: Path, monkey
     asyncio.run(open_load.run(path))
     sent = open_load.Sent.read(path)
     assert (sent.late_s[1:] >= StalledProducer.STALL_S - np.array([0.05, 0.1]) - 0.01).all()
+
+
+def test_recovery_is_that_of_the_last_partition_and_lasts_until_no_list_is_late() -> None:
+    partitions = np.array([0, 1, 0, 1, 0, 1, 1])
+    due_s = np.array([-2.0, -2.0, 0.5, 0.5, 1.0, 6.0, 9.0])
+    waited_s = np.array([0.1, 0.2, 0.1, 7.0, 0.1, 1.0, 0.1])
+    assert recovery(partitions, due_s, waited_s) == {"first_list_s": 7.0, "last_late_list_s": 7.5}
+    at_once = np.full(7, 0.1)
+    assert recovery(partitions, due_s, at_once) == {"first_list_s": 0.6, "last_late_list_s": 0.0}
 
 
 def test_settings_to_try_are_read_as_sections() -> None:
