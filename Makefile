@@ -53,9 +53,9 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup ## the benchmarks, one after the other
-	$(BIN)/python -m benchmarks.ingest
-	$(BIN)/python -m benchmarks.stream_quality
+bench: setup ## the short set of benchmarks; writes docs/performance.md and its plots
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.performance --write
 
 clean: ## remove the environment and what the tools left behind
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .recsys

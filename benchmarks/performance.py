@@ -1,0 +1,214 @@
+"""The short set of benchmarks, one after the other, and what they measured as tables and plots in docs/performance.md.
+
+    [RECSYS_DATA=…] python -m benchmarks.performance [--only ingest freshness …] [--full] [--write]
+
+Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). `--write` replaces the part of docs/performance.md between its
+two markers and draws docs/plots/*.svg (needs the extra `bench`); without it the tables are only printed. `--full` takes the long form of
+those that have one. What was not run keeps its old figures nowhere: a table holds what one run measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+START, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
+SHORT: Mapping[str, Sequence[str]] = {
+    "ingest": ("--events", "200000", "--full-events", "40000"),
+    "ingest-zipf": ("--stream", "zipf", "--events", "100000", "--only", "decode", "redis", "state"),
+    "freshness": ("--load", "0.5", "--seconds", "15"),
+    "lists": ("--items", "4000", "1000000", "--users", "256"),
+    "state": ("--users", "100000"),
+    "scale": ("--only", "users"),
+    "train": ("--only", "ials", "log", "--repeats", "1"),
+    "recovery": (),
+}
+FULL: Mapping[str, Sequence[str]] = {
+    "ingest": ("--repeats", "3"),
+    "ingest-zipf": ("--stream", "zipf", "--repeats", "3"),
+    "freshness": (),
+    "lists": ("--full",),
+    "state": ("--users", "10000", "100000", "1000000"),
+    "scale": (),
+    "train": (),
+    "recovery": (),
+}
+TIMEOUT_S = 1_200
+Figures = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise: which figure, what it must reach at least and aims at; `more` is whether more is better."""
+
+    what: str
+    scenario: str
+    figure: Callable[[Mapping[str, Any]], float]
+    least: float
+    aim: float
+    more: bool = True
+
+    def ratio(self, measured: float) -> float:
+        """1 where the least is just reached, above it where it is passed."""
+        return measured / self.least if self.more else self.least / measured
+
+
+def _case(n_items: int, key: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda found: next(case for case in found["cases"] if case["n_items"] == n_items)[key]
+
+
+TARGETS = (
+    Target("state path, MovieLens 1M, events/s", "ingest", lambda f: f["state_events_per_s"], 40_000, 100_000),
+    Target("state path, Zipf stream, events/s", "ingest-zipf", lambda f: f["state_events_per_s"], 15_000, 40_000),
+    Target("ratio to the naive Faust agent", "ingest", lambda f: f["ratio_to_naive"], 30, 80),
+    Target("share of the limit", "ingest", lambda f: f["share_of_limit"], 0.4, 0.7),
+    Target("lists/s, 4 thousand items, all sources", "ingest", lambda f: f["lists_per_s"], 4_000, 10_000),
+    Target("lists/s without the sequence model", "ingest", lambda f: f["lists_without_sequence_per_s"], 10_000, 20_000),
+    Target("lists/s, 1 million items", "lists", _case(1_000_000, "lists_per_s"), 1_000, 4_000),
+    Target("freshness at 50 % load, p50, ms", "freshness", lambda f: f["p50_ms"], 30, 10, more=False),
+    Target("freshness at 50 % load, p99, ms", "freshness", lambda f: f["p99_ms"], 150, 50, more=False),
+    Target("Redis bytes a user, history 100, embedding 64", "state", lambda f: f["bytes_per_user"], 1_000, 600, more=False),
+    Target("iALS time against implicit at equal NDCG", "train", lambda f: f["time_ratio_to_implicit"], 1.5, 0.8, more=False),
+    Target("cost of an event, 10 thousand to 1 million users", "scale", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
+)
+
+
+def run(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a benchmark says in its last line. Raises RuntimeError when it fails."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", f"benchmarks.{name.split('-')[0]}", *arguments, "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}")
+    print("\n".join(lines[:-1]), flush=True)
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found | {"command": " ".join(["python", *command[1:]]), "took_s": round(time.perf_counter() - started)}
+
+
+def met(figures: Figures) -> list[tuple[Target, float]]:
+    """Targets whose scenario was run, with what was measured."""
+    found = []
+    for target in TARGETS:
+        if target.scenario in figures:
+            try:
+                found.append((target, float(target.figure(figures[target.scenario]))))
+            except (KeyError, StopIteration):
+                continue  # this form of the benchmark does not measure it
+    return found
+
+
+def table(figures: Figures) -> str:
+    """The promises and what was measured, in Markdown."""
+    lines = ["| what | measured | at least | aim | |", "| --- | ---: | ---: | ---: | --- |"]
+    for target, measured in met(figures):
+        verdict = "**short**" if target.ratio(measured) < 1 else ""
+        bound = "" if target.more else "≤ "
+        lines.append(f"| {target.what} | {_short(measured)} | {bound}{_short(target.least)} | {bound}{_short(target.aim)} | {verdict} |")
+    first = next(iter(figures.values()))["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    where = f"{first['cpus']} cores ({first['cpu_model']}), {first['memory_gib']} GiB, Python {first['python']}"
+    lines += ["", f"Machine: {where}, {versions}; broker, Redis and worker all on it.", ""]
+    lines += [f"* `{found['command']}`: {found['took_s']} s, load before it {found['machine']['load_1m']}" for found in figures.values()]
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def plots(figures: Figures, folder: Path) -> list[str]:
+    """Draw what was measured; names of the files."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams |= {"svg.hashsalt": "recsys", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    reached = met(figures)
+    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(reached) + 1))
+    for row, (target, measured) in enumerate(reversed(reached)):
+        ratio = target.ratio(measured)
+        axes.barh(row, ratio, color="#3a7d44" if ratio >= 1 else "#b23a48")
+        axes.plot(target.ratio(target.aim), row, marker="|", color="black", markersize=12)
+        axes.annotate(f" {_short(measured)}", (ratio, row), va="center")
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set_yticks(range(len(reached)), [target.what for target, _ in reversed(reached)])
+    axes.set_xscale("log")
+    axes.set_xlabel("measured / at least (times better than the line at 1); | is the aim")
+    names.append(_saved(figure, folder / "targets.svg"))
+    if "ingest" in figures:
+        found = figures["ingest"]
+        figure, axes = pyplot.subplots(figsize=(8, 2.2))
+        runs = [name for name in ("naive", "full", "without_sequence", "state", "decode", "redis") if f"{name}_events_per_s" in found]
+        values = [found[f"{name}_events_per_s"] for name in runs]
+        axes.barh(runs, values, color=["#888888", "#3a7d44", "#3a7d44", "#3a7d44", "#bbbbbb", "#bbbbbb"][: len(runs)])
+        for row, value in enumerate(values):
+            axes.annotate(f" {value:,}", (value, row), va="center")
+        axes.set_xscale("log")
+        axes.set_xlabel(f"events/s, {found['stream_name']}: baseline, the worker, and the two limits")
+        names.append(_saved(figure, folder / "ingest.svg"))
+    loads = figures.get("freshness", {}).get("loads", {})
+    if loads:
+        figure, axes = pyplot.subplots(figsize=(8, 3))
+        percentiles = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
+        for load, found in loads.items():
+            axes.plot(range(len(percentiles)), [found[key] for key in percentiles], marker="o", label=f"load {load}")
+        axes.set_xticks(range(len(percentiles)), [key.removesuffix("_ms") for key in percentiles])
+        axes.set_yscale("log")
+        axes.set_ylabel("ms from event to list")
+        axes.legend(frameon=False)
+        names.append(_saved(figure, folder / "freshness.svg"))
+    return names
+
+
+def _saved(figure: Any, path: Path) -> str:
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path.name
+
+
+def write(figures: Figures, document: Path) -> None:
+    """Put tables and plots between the markers of a document. Raises ValueError where it has none."""
+    text = document.read_text("utf-8")
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"{document.name} has no markers for the figures")
+    pictures = "\n\n".join(f"![{name.removesuffix('.svg')}](plots/{name})" for name in plots(figures, document.parent / "plots"))
+    document.write_text(f"{before}{START}\n\n{table(figures)}\n\n{pictures}\n\n{END}{after}", "utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SHORT, default=list(SHORT), metavar="NAME", help=f"of {', '.join(SHORT)}")
+    parser.add_argument("--full", action="store_true", help="the long forms")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots")
+    arguments = parser.parse_args()
+    figures = {}
+    for name in arguments.only:
+        figures[name] = run(name, (FULL if arguments.full else SHORT)[name])
+    print(table(figures))
+    if arguments.write:
+        write(figures, DOCS / "performance.md")
+    short = [target.what for target, measured in met(figures) if target.ratio(measured) < 1]
+    if short:
+        print(f"performance: below what must be reached: {'; '.join(short)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""What `make bench` writes says where a promise is not kept, and touches nothing outside its markers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import performance
+
+MACHINE = {"cpus": 2, "cpu_model": "x", "memory_gib": 1, "python": "3", "versions": {"numpy": "2"}, "load_1m": 0.1}
+
+
+def figures(**of_ingest: float) -> dict[str, dict[str, Any]]:
+    return {"ingest": {"machine": MACHINE, "command": "python -m benchmarks.ingest", "took_s": 1, "stream_name": "s", **of_ingest}}
+
+
+def test_a_figure_below_what_must_be_reached_is_marked() -> None:
+    table = performance.table(figures(state_events_per_s=39_999, ratio_to_naive=31))
+    marked = [line for line in table.splitlines() if "short" in line]
+    assert len(marked) == 1 and "39,999" in marked[0]
+
+
+def test_less_is_better_where_it_is() -> None:
+    slow = next(target for target in performance.TARGETS if "p99" in target.what)
+    assert slow.ratio(2 * slow.least) == 0.5 and slow.ratio(slow.aim) > 1
+
+
+def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{performance.START}\nold\n{performance.END}\nafter\n")
+    performance.write(figures(state_events_per_s=50_000), document)
+    text = document.read_text()
+    assert text.startswith(f"before\n{performance.START}\n") and text.endswith(f"{performance.END}\nafter\n")
+    assert "old" not in text and "50,000" in text and (tmp_path / "plots" / "targets.svg").exists()
+
+
+def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("nothing to replace\n")
+    with pytest.raises(ValueError, match="markers"):
+        performance.write({}, document)
+    assert document.read_text() == "nothing to replace\n"
