@@ -45,7 +45,8 @@ class DenseNeighbours:
             return
         size = -(-max(n_items, held + held // 4) // 256) * 256
         matrix = np.zeros((size, size), np.float32)
-        matrix[:held, :held] = self._matrix
+        rows = np.flatnonzero(self.loaded)
+        matrix[rows, :held] = self._matrix[rows]  # the others are zero, and pages that nobody touches cost nothing
         self._matrix = matrix
         self.loaded = np.concatenate((self.loaded, np.zeros(size - held, np.bool_)))
 
