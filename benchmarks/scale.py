@@ -1,0 +1,380 @@
+"""How the state path scales: with workers, with shards of a Redis Cluster, and with the numbers of users and items.
+
+    python -m benchmarks.scale [--only workers shards users items spread] [--events N] [--repeats N] [--json]
+
+* workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
+  processes share this machine's cores, so what is read here is the processor time of an event as much as the rate.
+* users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Both stands are
+  filled before: every user has a history of fifty, every item a number, a row of ten neighbours and a count. What an event does is held
+  alike, because the population is what is asked about, and a stream over few users or items does other work for other reasons (shorter
+  histories, users that come twice in a batch, pairs that fall on the same rows). So users come one after another in a random order, each
+  as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one partition, and a batch is 2,000
+  events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all (items), and histories as events are.
+* users_cached: the same with the default user cache, which holds the few and not the many.
+* spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one: the cost
+  that a pool hides. Rows and users an event, as Redis counts its commands, are printed beside each run.
+
+A ratio is the cost among many over the cost among few, of the worker's and Redis's processor time together; `…_wall` is that of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from benchmarks.bench import Bench, Rate
+from benchmarks.datasets import Stream, zipf_stream
+from benchmarks.figures import cpu_seconds, emit
+from recsys.rows import WEIGHT_ONE, pack_header, pack_records
+from recsys.userstate import UserTable
+from tests.redis_cluster import RedisCluster
+from workers.embedded import Child, EmbeddedStack
+from workers.kafka import partition_for
+from workers.settings import Settings
+from workers.store import UserCommit, layout_of, open_store
+from workers.store.keys import Keys
+
+PARTS = ("workers", "shards", "users", "items", "spread")
+WORKERS = (1, 2, 4)
+FEW_USERS, MANY_USERS, FEW_ITEMS, MANY_ITEMS = 10_000, 1_000_000, 1_000, 1_000_000
+USERS_ITEMS, ITEMS_USERS = 10_000, 100_000
+"""Items of the runs that compare users, and users of those that compare items."""
+POOL = 1_000
+SHARED_S = 60.0
+"""Workers have this long to start and to share the partitions."""
+PRELOADED, NEIGHBOURS, BATCH, CHUNK = 50, 10, 2_000, 10_000
+START_S = 1_600_000_000
+TOPIC_ID = "preloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """How many users and items there are, and the pool of item numbers that events and histories draw from."""
+
+    n_users: int
+    n_items: int
+    pool: range
+
+    def draw(self, random: np.random.Generator, shape: Any) -> np.ndarray[Any, Any]:
+        """Item numbers."""
+        return random.integers(self.pool.start, self.pool.stop, shape)
+
+    def stream(self, n_events: int, seed: int) -> Stream:
+        """Users in a random order, again and again; a tenth of a second between events."""
+        random = np.random.default_rng(seed)
+        order = random.permutation(self.n_users)
+        return Stream(
+            [f"u{user}" for user in order[np.arange(n_events) % self.n_users].tolist()],
+            [f"i{item}" for item in self.draw(random, n_events).tolist()],
+            np.full(n_events, 5.0, np.float32),
+            START_S + np.arange(n_events) // 10,
+            {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an event took: processor milliseconds by process, milliseconds of time, and rows and users that it touched."""
+
+    cpu_ms: dict[str, float]
+    wall_ms: float
+    rows: float
+    users: float
+
+    @property
+    def state_ms(self) -> float:
+        return self.cpu_ms["worker"] + self.cpu_ms["redis"]
+
+
+async def preload(settings: Settings, population: Population, client: Any) -> None:
+    """Number the items and give them rows and counts; give the users histories."""
+    store = open_store(settings)
+    await store.open(layout_of(settings))
+    for first in range(0, population.n_items, CHUNK):
+        await store.item_numbers([f"i{number}" for number in range(first, min(first + CHUNK, population.n_items))])
+    _preload_items(settings, population, client)
+    random = np.random.default_rng(0)
+    partitions = settings.topics.partitions
+    for first in range(0, population.n_users, CHUNK):
+        names = [f"u{user}" for user in range(first, min(first + CHUNK, population.n_users))]
+        by_partition: dict[int, dict[str, bytes]] = {}
+        for name, row in zip(names, _histories(population, names, random), strict=True):
+            by_partition.setdefault(partition_for(name.encode(), partitions), {})[name] = row
+        await store.commit_users([UserCommit(partition, TOPIC_ID, -1, -1, rows) for partition, rows in by_partition.items()])
+    await store.close()
+
+
+def _histories(population: Population, names: list[str], random: np.random.Generator) -> list[bytes]:
+    table = UserTable(100, 0, capacity=len(names))
+    table.load(dict.fromkeys(names))
+    slots = np.array([table.slot(name) for name in names])
+    shape = (len(names), PRELOADED)
+    times_s = START_S - 86_400 * 30 + np.cumsum(random.integers(1, 40_000, shape), axis=1)
+    items = population.draw(random, shape).astype(np.uint32)
+    table.append(slots, np.full(len(names), PRELOADED), items.ravel(), times_s.astype(np.uint32).ravel(), np.full(items.size, 32, np.int8))
+    return table.pack(slots.tolist())
+
+
+def _preload_items(settings: Settings, population: Population, client: Any) -> None:
+    """Rows as a worker would have left them, set as they are: the groups' watermarks are not to move."""
+    keys, groups, n_items = Keys(settings.redis.namespace), settings.state.item_groups, population.n_items
+    epoch = START_S // layout_of(settings).epoch_s
+    random = np.random.default_rng(1)
+    for group in range(groups):
+        numbers = np.arange(group, n_items, groups)
+        everybody = pack_records(numbers, np.full(len(numbers), WEIGHT_ONE))
+        client.set(keys.rows(group, [("pop", "all", 0)])[0], pack_header(group, len(everybody)) + everybody)
+        for first in range(0, len(numbers), CHUNK):
+            some = numbers[first : first + CHUNK]
+            near = np.sort(random.integers(0, n_items, (len(some), NEIGHBOURS)), axis=1)
+            body = pack_records(near.ravel(), np.full(near.size, WEIGHT_ONE))
+            size = 8 * NEIGHBOURS
+            row_keys = keys.rows(group, [("c", epoch, number) for number in some.tolist()])
+            client.mset({key: pack_header(1, size) + body[i * size : (i + 1) * size] for i, key in enumerate(row_keys)})
+
+
+def run_cost(stack: EmbeddedStack, folder: Path, population: Population, n_events: int, repeats: int, *, user_cache: int) -> list[Cost]:
+    """The cost of an event on a stand filled with this population, one stretch of the stream after another."""
+    bench = Bench(stack, population.stream(n_events * repeats, seed=2), folder, partitions=1)
+    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH, user_cache=user_cache)
+    asyncio.run(preload(settings, population, bench.redis))
+    found = []
+    for stretch in range(repeats):
+        asyncio.run(_publish_stretch(bench, settings, stretch * n_events, (stretch + 1) * n_events))
+        before = _calls(bench.redis)
+        rate = bench.run_worker(settings, sections, (stretch + 1) * n_events)
+        calls = {name: count - before.get(name, 0) for name, count in _calls(bench.redis).items()}
+        found.append(Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events))
+    bench.redis.flushdb()
+    return found
+
+
+async def _publish_stretch(bench: Bench, settings: Settings, first: int, last: int) -> None:
+    whole, bench.stream = bench.stream, _cut(bench.stream, first, last)
+    ids = iter(range(first, last))
+    make = bench.event_record
+    bench.event_record = lambda i, at_ms, event_id=None: make(i, at_ms, str(next(ids)))  # type: ignore[method-assign]
+    try:
+        await bench.publish(settings, np.arange(last - first), catalogue=False)
+    finally:
+        bench.stream, bench.event_record = whole, make  # type: ignore[method-assign]
+
+
+def _cut(stream: Stream, first: int, last: int) -> Stream:
+    return Stream(
+        stream.users[first:last], stream.items[first:last], stream.ratings[first:last], stream.times_s[first:last], stream.content
+    )
+
+
+def _calls(client: Any) -> dict[str, int]:
+    """How often the server carried out a command, those inside functions too."""
+    stats = client.info("commandstats")
+    return {name: int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("append", "set")}
+
+
+class ClusterBench(Bench):
+    """The same stand on a Redis Cluster."""
+
+    def __init__(self, stack: EmbeddedStack, cluster: RedisCluster, stream: Stream, folder: Path) -> None:
+        super().__init__(stack, stream, folder)
+        self.cluster = cluster
+        self.cluster_client = redis.RedisCluster.from_url(cluster.url)
+
+    def settings(self, more: Any = None, **stream: Any) -> tuple[Settings, dict[str, Any]]:
+        of_cluster = {"url": self.cluster.url, "cluster": True, **(more or {}).get("redis", {})}
+        return super().settings({**(more or {}), "redis": of_cluster}, **stream)
+
+    def applied(self, settings: Settings) -> int:
+        keys = [f"{{{settings.redis.namespace}:p{p}}}:wm" for p in range(self.partitions)]
+        found = (self.cluster_client.get(key) for key in keys)
+        return sum(int(value.rsplit(b":", 1)[1]) + 1 for value in found if isinstance(value, bytes))
+
+    def servers(self) -> list[Child]:
+        return [node.child for node in self.cluster.nodes]
+
+    def _cpu(self, processes: Iterable[Any]) -> dict[str, float]:
+        used = super()._cpu(processes)
+        return used | {"redis": sum(cpu_seconds(child.process.pid) for child in self.servers())}
+
+
+def servers_of(bench: Bench) -> list[Child]:
+    """The Redis servers of a stand."""
+    if isinstance(bench, ClusterBench):
+        return bench.servers()
+    return [bench.stack.valkey] if bench.stack.valkey is not None else []
+
+
+def run_state(bench: Bench, n_events: int, workers: int) -> Rate:
+    """State only: the workers share the partitions and Redis stands still while the topic is filled, then it goes on."""
+    settings, sections = bench.settings({"redis": {"timeout_s": 2 * SHARED_S}}, publish_lists=False)
+    children = [bench.start_worker(sections) for _ in range(workers)]
+    try:
+        _wait_until_shared(children, bench.partitions)
+        for server in servers_of(bench):
+            server.process.send_signal(signal.SIGSTOP)
+        try:
+            asyncio.run(bench.publish(settings, np.arange(n_events), catalogue=False))
+        finally:
+            for server in servers_of(bench):
+                server.process.send_signal(signal.SIGCONT)
+        before, started = bench._cpu([child.process for child in children]), time.monotonic()
+        rate = bench.watch(lambda: bench.applied(settings), n_events, lambda: 0, [child.process for child in children])
+        used = bench._cpu([child.process for child in children])
+        return replace(rate, events=n_events, seconds=time.monotonic() - started, cpu_s={name: used[name] - before[name] for name in used})
+    finally:
+        bench.stack.stop_workers()
+
+
+def _wait_until_shared(children: list[Child], partitions: int) -> None:
+    """Until each worker says that it owns its share of the partitions."""
+    deadline = time.monotonic() + SHARED_S
+    while True:
+        owned = [_owned(child) for child in children]
+        if sorted(partition for share in owned for partition in share) == list(range(partitions)) and all(owned):
+            return
+        if time.monotonic() > deadline or not all(child.running for child in children):
+            raise RuntimeError(f"the workers do not share the partitions: {owned}")
+        time.sleep(0.1)
+
+
+def _owned(child: Child) -> list[int]:
+    said = re.findall(r"owns partitions \[([\d, ]*)\]", child.log.read_text("utf-8", "replace"))
+    return [int(partition) for partition in said[-1].split(",") if partition.strip()] if said else []
+
+
+def run_workers(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int) -> dict[str, list[Rate]]:
+    """1, 2 and 4 workers, in turns."""
+    bench = Bench(stack, stream, folder)
+    found: dict[str, list[Rate]] = {f"workers_{workers}": [] for workers in WORKERS}
+    for _ in range(repeats):
+        for workers in WORKERS:
+            found[f"workers_{workers}"].append(run_state(bench, len(stream), workers))
+            bench.redis.flushdb()
+    return found
+
+
+def run_shards(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int) -> dict[str, list[Rate]]:
+    """One Valkey and a cluster of three, in turns."""
+    found: dict[str, list[Rate]] = {"shards_1": [], "shards_3": []}
+    with RedisCluster(folder / "cluster", node_timeout_ms=60_000) as cluster:
+        for _ in range(repeats):
+            found["shards_1"].append(run_state(Bench(stack, stream, folder), len(stream), 1))
+            found["shards_3"].append(run_state(ClusterBench(stack, cluster, stream, folder), len(stream), 1))
+    return found
+
+
+def population_runs(only: list[str]) -> dict[str, tuple[Population, int]]:
+    """The runs by name: population and user cache."""
+    everything = range(USERS_ITEMS)
+    small, large = Population(FEW_USERS, USERS_ITEMS, everything), Population(MANY_USERS, USERS_ITEMS, everything)
+    middle = range(MANY_ITEMS // 2, MANY_ITEMS // 2 + POOL)
+    runs: dict[str, tuple[Population, int]] = {}
+    if "users" in only:
+        runs |= {
+            "users_10k": (small, BATCH),
+            "users_1m": (large, BATCH),
+            "users_10k_cached": (small, 50_000),
+            "users_1m_cached": (large, 50_000),
+        }
+    if "items" in only or "spread" in only:
+        runs["items_1k"] = (Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS)), BATCH)
+    if "items" in only:
+        runs["items_1m"] = (Population(ITEMS_USERS, MANY_ITEMS, middle), BATCH)
+    if "spread" in only:
+        runs["items_1m_spread"] = (Population(ITEMS_USERS, MANY_ITEMS, range(MANY_ITEMS)), BATCH)
+    return runs
+
+
+def middle_of(costs: list[Cost], value: Callable[[Cost], float]) -> float:
+    """The median of a figure over the repeats."""
+    return statistics.median(value(cost) for cost in costs)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--events", type=int, default=100_000, help="events of a run with 1, 2, 4 workers or shards (default 100,000)")
+    parser.add_argument("--cost-events", type=int, default=50_000, help="events of a run among few or many (default 50,000)")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    rates: dict[str, list[Rate]] = {}
+    costs: dict[str, list[Cost]] = {}
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        stack = held.enter_context(EmbeddedStack(folder / "stack"))
+        stream = zipf_stream(arguments.events, seed=0, n_users=20_000, n_items=10_000)
+        if "workers" in arguments.only:
+            rates |= run_workers(stack, folder, stream, arguments.repeats)
+        if "shards" in arguments.only:
+            rates |= run_shards(stack, folder, stream, arguments.repeats)
+        for name, (population, user_cache) in population_runs(arguments.only).items():
+            costs[name] = run_cost(stack, folder, population, arguments.cost_events, arguments.repeats, user_cache=user_cache)
+    figures, rows = _figures(rates, costs)
+    emit(
+        "scale",
+        "state path",
+        ("run", "events/s", "processor ms an event: worker, redis, broker", "rows an event", "users an event"),
+        rows,
+        {"n_events": arguments.events, "cost_events": arguments.cost_events, "seed": 0, "repeats": arguments.repeats, **figures},
+        as_json=arguments.json,
+    )
+    return 0
+
+
+def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Figures by key, and the table's rows."""
+    figures: dict[str, Any] = {}
+    rows: list[tuple[str, ...]] = []
+    for name, found in rates.items():
+        per_s = [rate.events_per_s for rate in found]
+        cpu = {
+            process: round(statistics.median(r.cpu_ms_per_event()[process] for r in found), 4) for process in found[0].cpu_ms_per_event()
+        }
+        figures |= {f"{name}_events_per_s": round(statistics.median(per_s)), f"{name}_events_per_s_low": round(min(per_s))}
+        figures |= {f"{name}_events_per_s_high": round(max(per_s)), f"{name}_cpu_ms_per_event": cpu}
+        rows.append((name, f"{statistics.median(per_s):,.0f}", ", ".join(f"{used:.4f}" for used in cpu.values()), "", ""))
+    for name, found in costs.items():
+        cpu = {process: round(middle_of(found, lambda c, p=process: c.cpu_ms[p]), 4) for process in found[0].cpu_ms}  # type: ignore[misc]
+        touched = (round(middle_of(found, lambda c: c.rows), 2), round(middle_of(found, lambda c: c.users), 2))
+        wall_ms = round(middle_of(found, lambda c: c.wall_ms), 4)
+        figures |= {f"{name}_cpu_ms_per_event": cpu, f"{name}_wall_ms_per_event": wall_ms}
+        figures |= {f"{name}_rows_per_event": touched[0], f"{name}_users_per_event": touched[1]}
+        figures[f"{name}_state_ms_low"], figures[f"{name}_state_ms_high"] = (
+            round(pick(c.state_ms for c in found), 4) for pick in (min, max)
+        )
+        rows.append((name, f"{1000 / wall_ms:,.0f}", ", ".join(f"{used:.4f}" for used in cpu.values()), *map(str, touched)))
+    ratios = {
+        "cost_ratio_users": ("users_1m", "users_10k"),
+        "cost_ratio_users_cached": ("users_1m_cached", "users_10k_cached"),
+        "cost_ratio_items": ("items_1m", "items_1k"),
+        "cost_ratio_items_spread": ("items_1m_spread", "items_1k"),
+    }
+    for ratio, (many, few) in ratios.items():
+        if many in costs and few in costs:
+            figures[ratio] = round(middle_of(costs[many], lambda c: c.state_ms) / middle_of(costs[few], lambda c: c.state_ms), 3)
+            figures[f"{ratio}_wall"] = round(middle_of(costs[many], lambda c: c.wall_ms) / middle_of(costs[few], lambda c: c.wall_ms), 3)
+            rows.append((ratio, f"{figures[ratio]:.3f}", f"by time {figures[f'{ratio}_wall']:.3f}", "", ""))
+    for ratio, (more, one) in {"workers_2_ratio": ("workers_2", "workers_1"), "workers_4_ratio": ("workers_4", "workers_1"),
+                               "shards_3_ratio": ("shards_3", "shards_1")}.items():  # fmt: skip
+        if more in rates and one in rates:
+            figures[ratio] = round(figures[f"{more}_events_per_s"] / figures[f"{one}_events_per_s"], 3)
+    return figures, rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
