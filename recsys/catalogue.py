@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.retrieval.contents import ContentKinds, Described, of_attributes
+
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
@@ -42,7 +44,9 @@ class Catalogue:
 
     `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of
     the block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity,
-    an era reaches into its neighbours. Items nobody described have zero rows."""
+    an era reaches into its neighbours. Items nobody described have zero rows.
+
+    After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication."""
 
     def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
         self.shares = dict(shares or SHARES)
@@ -54,9 +58,13 @@ class Catalogue:
         self._categories: dict[int, list[int]] = {}
         self._category_counts: dict[int, int] = {}
         self._weighed_at = 0
+        self._n_categorised = 0
         self._columns: dict[str, int] = {}
         self._blocks: dict[str, slice] = {}
+        self._eras: dict[int, list[tuple[int, float]]] = {}
         self._width = 0
+        self.kinds: ContentKinds | None = None
+        self.changes = 0
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
@@ -67,7 +75,48 @@ class Catalogue:
             self.available = np.pad(self.available, (0, more), constant_values=True)
             self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
             self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
-            self._features = np.pad(self._features, ((0, more), (0, 0)))
+            if self.kinds is None:
+                self._features = np.pad(self._features, ((0, more), (0, 0)))
+        if self.kinds is not None:
+            self.kinds.grow(len(self.available))
+
+    def compact(self) -> None:
+        """Hold each distinct content once from now on, and no matrix over the items."""
+        if self.kinds is not None:
+            return
+        kinds = ContentKinds(self._category_values)
+        kinds.grow(len(self.available))
+        features, owned = self.features, np.zeros(self._width, np.bool_)
+        for block in self._blocks.values():
+            owned[block] = True
+        for number in np.flatnonzero(features.any(axis=1)).tolist():
+            row, categories = features[number], self._categories.get(number, [])
+            plain = np.flatnonzero((row != 0) & ~owned).tolist()
+            kinds.put(
+                number,
+                Described(
+                    tuple(categories),
+                    tuple((column, float(row[column])) for column in plain if column not in categories),
+                    tuple((block, row[block].copy()) for block in self._blocks.values() if row[block].any()),
+                ),
+            )
+        self.kinds, self._features = kinds, np.zeros((0, 16), np.float32)
+        self._n_categorised = len(self._categories)
+        self._categories = {}
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self._width
+
+    def refresh_kinds(self, liked: F32, now_s: int) -> ContentKinds:
+        """The kinds, with category weights and index as of the last 5 % of growth; `liked` (N,) orders items of one kind."""
+        assert self.kinds is not None, "compact"
+        if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
+            self._weighed_at = self._n_categorised
+            self.kinds.reweigh()
+        self.kinds.refresh(self._width, liked, self.recommendable(now_s))
+        return self.kinds
 
     @property
     def features(self) -> F32:
@@ -76,51 +125,77 @@ class Catalogue:
             self._weighed_at = len(self._categories)
             for number in self._categories:
                 self._write_categories(number)
-        return self._features
+        return self._features[:, : self._width]
 
     def put(self, number: int, content: ItemContent | None) -> None:
         """Describe an item anew; None removes it from every list."""
         self.grow(number + 1)
+        self.available[number] = content is not None and content.available
+        published_s = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
+        self.changes += bool(self.published_s[number] != published_s)
+        self.published_s[number] = published_s
+        self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
+        if self.kinds is not None:
+            self._put_kind(self.kinds, number, content)
+            return
         self._features[number] = 0
         for column in self._categories.pop(number, ()):
             self._category_counts[column] -= 1
-        self.available[number] = content is not None and content.available
-        self.published_s[number] = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
-        self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
         if content is None:
             return
-        columns = list(dict.fromkeys(self._column(f"category={category}") for category in content.categories))
-        if columns:
-            self._categories[number] = columns
-            for column in columns:
-                self._category_counts[column] = self._category_counts.get(column, 0) + 1
+        described = self._described(content)
+        for column in described.categories:
+            self._category_counts[column] = self._category_counts.get(column, 0) + 1
+        if described.categories:
+            self._categories[number] = list(described.categories)
             self._write_categories(number)
+        for column, value in described.fixed:
+            self._features[number, column] += value
+        for block, vector in described.embeddings:
+            self._features[number, block] = vector
+
+    def _put_kind(self, kinds: ContentKinds, number: int, content: ItemContent | None) -> None:
+        before, described = kinds.described(number), Described() if content is None else self._described(content)
+        for held, step in ((before, -1), (described, 1)):
+            self._n_categorised += step * bool(held.categories)
+            for column in held.categories:
+                self._category_counts[column] = self._category_counts.get(column, 0) + step
+        kinds.put(number, described)
+
+    def _described(self, content: ItemContent) -> Described:
+        categories = tuple(dict.fromkeys(self._column(f"category={category}") for category in content.categories))
+        fixed: list[tuple[int, float]] = []
         if content.published_s is not None:
-            self._write_era(number, int(content.published_s // ERA_S))
+            fixed += self._era(int(content.published_s // ERA_S))
         if content.attributes:
-            value = np.float32(np.sqrt(self.shares["attribute"] / len(content.attributes)))
-            for name, text in content.attributes.items():
-                column = self._column(f"attribute={name}={text}")
-                self._features[number, column] = value
-        for name, vector in content.embeddings.items():
-            dense = np.asarray(vector, np.float32)
+            columns = [self._column(f"attribute={name}={text}") for name, text in content.attributes.items()]
+            fixed += of_attributes(columns, float(np.sqrt(self.shares["attribute"] / len(columns))))
+        embeddings = []
+        for name, given in content.embeddings.items():
+            dense = np.asarray(given, np.float32)
             norm = float(np.linalg.norm(dense))
             block = self._embedding_block(name, len(dense))
             if norm > 0:
-                self._features[number, block] = dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)
+                embeddings.append((block, dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)))
+        return Described(categories, tuple(fixed), tuple(embeddings))
 
     def _write_categories(self, number: int) -> None:
         columns = self._categories[number]
-        described = max(len(self._categories), 2)
-        rarity = np.array([np.log(1 + described / self._category_counts[column]) for column in columns]) ** RARITY_POWER
-        self._features[number, columns] = (rarity * np.sqrt(self.shares["category"]) / np.linalg.norm(rarity)).astype(np.float32)
+        self._features[number, columns] = self._category_values(columns)
 
-    def _write_era(self, number: int, era: int) -> None:
-        reach = np.exp(-np.abs(np.arange(-2, 3)) / ERA_REACH)
-        weights = (reach * np.sqrt(self.shares["era"]) / np.linalg.norm(reach)).astype(np.float32)
-        for weight, near in zip(weights, range(era - 2, era + 3), strict=True):
-            column = self._column(f"era={near}")
-            self._features[number, column] += weight
+    def _category_values(self, columns: Sequence[int]) -> F32:
+        described = max(len(self._categories) if self.kinds is None else self._n_categorised, 2)
+        rarity = np.array([np.log(1 + described / max(self._category_counts[column], 1)) for column in columns]) ** RARITY_POWER
+        values: F32 = (rarity * np.sqrt(self.shares["category"]) / np.linalg.norm(rarity)).astype(np.float32)
+        return values
+
+    def _era(self, era: int) -> list[tuple[int, float]]:
+        if era not in self._eras:
+            reach = np.exp(-np.abs(np.arange(-2, 3)) / ERA_REACH)
+            weights = (reach * np.sqrt(self.shares["era"]) / np.linalg.norm(reach)).astype(np.float32)
+            columns = [self._column(f"era={near}") for near in range(era - 2, era + 3)]
+            self._eras[era] = list(zip(columns, weights.tolist(), strict=True))
+        return self._eras[era]
 
     def recommendable(self, now_s: int) -> NDArray[np.bool_]:
         """(n_items,) which items may be listed at `now_s`: available, published and not expired."""
@@ -138,7 +213,7 @@ class Catalogue:
         columns = [self._columns[name] for name in (f"category={category}" for category in categories) if name in self._columns]
         if not columns:
             return None
-        vector = np.zeros(self._features.shape[1], np.float32)
+        vector = np.zeros(self._width, np.float32)
         vector[columns] = np.float32(1 / np.sqrt(len(columns)))
         return vector
 
@@ -160,6 +235,6 @@ class Catalogue:
     def _reserve(self, width: int) -> int:
         start = self._width
         self._width += width
-        if self._width > self._features.shape[1]:
+        if self.kinds is None and self._width > self._features.shape[1]:
             self._features = np.pad(self._features, ((0, 0), (0, max(self._width, 2 * self._features.shape[1]) - self._features.shape[1])))
         return start

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from recsys.ranking import (
     top_items,
     unit_rms,
 )
+from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, index_of, indexed_model
+from recsys.retrieval.trends import LargePopularity
 from recsys.rows import WEIGHT_ONE
 from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
@@ -44,6 +46,8 @@ SOURCE_WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.
 them, trained on what was before."""
 _BLOCK_SCORES = 1_000_000
 """Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
+EXACT_ITEMS = 32_768
+"""Up to this many items every one is scored for every user, which is faster and exact."""
 _MAX_BECAUSE = 2
 _EXPLORATION_POOL = 50
 
@@ -66,6 +70,8 @@ class EngineConfig:
     new_s: float = 30 * 86_400
     seed: int = 0
     dense_items: int = DENSE_ITEMS
+    exact_items: int = EXACT_ITEMS
+    """Above so many items lists are made from candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class Derived:
 @dataclass(frozen=True, slots=True)
 class ServingModel:
     """A model laid over the engine's item numbers: `vectors` (N, D) with zero rows for items it does not know, `positions` (N,) on its
-    own axis."""
+    own axis. In a large catalogue `vectors` is empty, and `indexed` holds them."""
 
     kind: str
     version: str
@@ -91,6 +97,7 @@ class ServingModel:
     vectors: F32
     known: NDArray[np.bool_]
     positions: NDArray[np.int32]
+    indexed: IndexedModel | None = None
 
     @property
     def tag(self) -> int:
@@ -128,10 +135,11 @@ class Engine:
         self.config = config or EngineConfig()
         self.users = UserTable(self.config.history_length, self.config.seen_length)
         self.neighbours: Neighbours = DenseNeighbours()
-        self.popularity = Popularity()
+        self.popularity: Popularity = Popularity()
         self.catalogue = Catalogue()
         self.models: dict[str, ServingModel] = {}
         self.newest_epoch = -1
+        self._candidates: CandidateLists | None = None
 
     @property
     def n_items(self) -> int:
@@ -146,8 +154,10 @@ class Engine:
             self.neighbours = SparseNeighbours()
         for part in (self.neighbours, self.popularity, self.catalogue):
             part.grow(n_items)
+        if n_items > self.config.exact_items and self._candidates is None:
+            self._list_from_candidates()
         for kind, serving in self.models.items():
-            self.models[kind] = _widened(serving, n_items)
+            self.models[kind] = _widened(serving, n_items if self._candidates is None else len(self.catalogue.available))
 
     def describe_item(self, number: int, content: ItemContent | None) -> None:
         """Learn an item's content; None removes it from every list."""
@@ -163,9 +173,18 @@ class Engine:
             if number is not None and number < n_items:
                 positions[number] = position
         known = positions >= 0
+        if self._candidates is not None:
+            none = np.zeros((0, model.item_vectors.shape[1]), np.float32)
+            self.models[kind] = ServingModel(kind, version, model, none, known, positions, indexed_model(model, positions, known))
+            return
         vectors = np.zeros((n_items, model.item_vectors.shape[1]), np.float32)
         vectors[known] = model.item_vectors[positions[known]]
         self.models[kind] = ServingModel(kind, version, model, vectors, known, positions)
+
+    def prepare(self, model: Model) -> None:
+        """What `serve` would take long for, done before: may run in another thread."""
+        if max(self.n_items, len(model.item_ids)) > self.config.exact_items:
+            index_of(model)
 
     # -- learning ------------------------------------------------------------------------------------------------------------------------
 
@@ -237,6 +256,8 @@ class Engine:
     ) -> Lists:
         """Lists for the users in `slots` (U,), made at `now_s`. `seeds` (U,) repeat the exploration; `preferred[i]` are categories that
         user i named, used where the user has no history."""
+        if self._candidates is not None:
+            return self._recommend_candidates(self._candidates, slots, vectors, now_s, seeds, preferred or {})
         blocks = []
         for rows in self._blocks(len(slots)):
             scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, now_s)
@@ -291,6 +312,47 @@ class Engine:
             if len(older):
                 total[i, older] = -np.inf
         return total
+
+    # -- listing from candidates -------------------------------------------------------------------------------------------------------
+
+    def _list_from_candidates(self) -> None:
+        config = self.config
+        self.catalogue.compact()
+        self.popularity = LargePopularity.of(self.popularity)
+        blend = Blend(config.source_weights, config.reading, config.content_recency, config.recent_items, config.new_s)
+        self._candidates = CandidateLists(blend, self.users, self.catalogue)
+        if isinstance(self.neighbours, DenseNeighbours):
+            self.neighbours = SparseNeighbours()
+            self.neighbours.grow(self.n_items)
+        for kind, serving in self.models.items():
+            indexed = indexed_model(serving.model, serving.positions, serving.known)
+            self.models[kind] = replace(serving, vectors=serving.vectors[:0], indexed=indexed)
+
+    def _recommend_candidates(
+        self,
+        candidates: CandidateLists,
+        slots: I64,
+        vectors: Mapping[str, F32],
+        now_s: int,
+        seeds: I64 | None,
+        preferred: Mapping[int, Sequence[str]],
+    ) -> Lists:
+        config, neighbours, popularity = self.config, self.neighbours, self.popularity
+        assert isinstance(neighbours, SparseNeighbours) and isinstance(popularity, LargePopularity), "made when the catalogue grew large"
+        pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
+        blocks = []
+        for rows in candidates.blocks(len(slots)):
+            liked = {row - rows.start: preferred[row] for row in preferred if rows.start <= row < rows.stop}
+            own = {kind: v[rows] for kind, v in vectors.items()}
+            scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, now_s, liked)
+            columns, items, values = scored.best(pool)
+            place = np.broadcast_to(np.arange(items.shape[1]), items.shape)
+            seed = np.full(len(items), config.seed, np.int64) if seeds is None else seeds[rows]
+            place, values, propensities = explore(place, values, config.list_size, config.exploration_slots, seed)
+            items, columns = np.take_along_axis(items, place, 1), np.take_along_axis(columns, place, 1)
+            parts = {name: np.take_along_axis(part, columns, 1) for name, part in scored.parts.items()}
+            blocks.append(Lists(items, values, propensities, parts, candidates.because(scored, items, popularity)))
+        return Lists.joined(blocks)
 
     # -- parts -------------------------------------------------------------------------------------------------------------------------
 
@@ -372,11 +434,11 @@ def _widened(serving: ServingModel, n_items: int) -> ServingModel:
     more = n_items - len(serving.positions)
     if more <= 0:
         return serving
-    return ServingModel(
-        serving.kind,
-        serving.version,
-        serving.model,
-        np.pad(serving.vectors, ((0, more), (0, 0))),
-        np.pad(serving.known, (0, more)),
-        np.pad(serving.positions, (0, more), constant_values=-1),
+    indexed = serving.indexed
+    return replace(
+        serving,
+        vectors=np.pad(serving.vectors, ((0, more), (0, 0))) if indexed is None else serving.vectors,
+        known=np.pad(serving.known, (0, more)),
+        positions=np.pad(serving.positions, (0, more), constant_values=-1),
+        indexed=None if indexed is None else replace(indexed, rows=np.pad(indexed.rows, (0, more), constant_values=-1)),
     )

@@ -22,6 +22,7 @@ _ROUNDS = 8
 _PER_CENTRE = 64
 """Vectors a centre is trained on."""
 _SAMPLE = 8_192
+_GROUP = 8
 _REACH = 0.22
 """A list is scanned if a vector at its rim, this cosine off the query as seen from the mean, may reach the threshold. At 1 nothing is
 missed; in many dimensions few vectors lie that way."""
@@ -108,7 +109,9 @@ class VectorIndex:
         if n <= len(self.sample):
             scores, places = sampled.topk(min(size, n), dim=1)
             return _filled(self.sample[places.numpy()], scores.numpy(), size, sampled.numpy())
-        threshold = sampled.topk(_rank(size, len(self.sample), n), dim=1).values[:, -1]  # (U,)
+        # The best of each group only: a little lower than the best of all, and soon found.
+        grouped = sampled.view(n_queries, -1, _GROUP).amax(dim=2)
+        threshold = grouped.topk(_rank(size, len(self.sample), n), dim=1).values[:, -1]  # (U,)
         user, row, score = self._above(queries, threshold, reach)
         counts = torch.bincount(user, minlength=n_queries)
         if bool((counts < size).any()):
@@ -157,7 +160,7 @@ class VectorIndex:
 def _rank(size: int, n_sampled: int, n: int) -> int:
     """Which of a sample's largest is very likely not among the `size` largest of all."""
     expected = size * n_sampled / n
-    return min(int(expected + 3 * expected**0.5 + 3), n_sampled)
+    return min(int(expected + 3 * expected**0.5 + 3), n_sampled // _GROUP)
 
 
 def _filled(rows: I64, scores: F32, size: int, sampled: F32) -> tuple[I64, F32, F32]:

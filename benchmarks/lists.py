@@ -1,0 +1,374 @@
+"""How fast lists are made over large catalogues, and how near they come to those that score every item.
+
+    python -m benchmarks.lists [--items 4000 100000 1000000] [--dimensions 64] [--users N] [--full] [--json]
+
+One process and one thread, as in a worker: torch and BLAS are held to one. For each size a state is made (seeded), and measured:
+
+* index alone: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model; beside it the matrix product over all
+  items in blocks with a top 100, which is exact: the baseline and, without the top 100, the limit of any exact search on this processor.
+* lists: `Engine.recommend` with every source on, user vectors given (encoding is measured by `benchmarks.ingest`), from candidates
+  (`lists_per_s`) and over all items (`exact_lists_per_s`); `overlap_at_20`, the share of the exact list's items that the other list has.
+
+The vectors are made so that a model's figures on MovieLens 1M come out again: spectrum, lengths against popularity, cosine of the nearest
+item, where by popularity the best items lie. iALS-like: clusters and noise in a slowly falling spectrum, length ∝ (1 + popularity)^0.64
+up to where MovieLens ends, and level from there on. SASRec-like: the same directions plus one that holds popularity. Real models of a
+million items may be easier or harder. The SASRec-like model pools its history instead of running the network. Contents, neighbours and
+histories follow the clusters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+if __name__ == "__main__" and any(os.environ.get(name) != value for name, value in _ONE_THREAD.items()):
+    os.execve(sys.executable, [sys.executable, "-m", "benchmarks.lists", *sys.argv[1:]], {**os.environ, **_ONE_THREAD})
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from benchmarks.figures import Spread, emit, resident_bytes  # noqa: E402
+from recsys.catalogue import Catalogue, ItemContent  # noqa: E402
+from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
+from recsys.models.base import F32, Histories, Model  # noqa: E402
+from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
+from recsys.neighbours import SparseNeighbours  # noqa: E402
+from recsys.retrieval.vectors import VectorIndex  # noqa: E402
+
+I64 = NDArray[np.int64]
+NOW_S = 1_790_000_000
+DAY_S = 86_400
+NEVER = 1 << 40
+SEED = 20
+HISTORY = 15
+K = 100
+EXACT_SCORES = 40_000_000
+"""Scores a source that an exact run makes at most: 40 users at a million items."""
+N_CATEGORIES, N_BRANDS = 40, 60
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Items with a cluster, a popularity and a direction each, and histories of users."""
+
+    of: I64
+    popularity: F32
+    directions: F32
+    histories: I64
+
+    @classmethod
+    def made(cls, n_items: int, dimensions: int, n_users: int) -> World:
+        random = np.random.default_rng(SEED)
+        spectrum = (1.0 + np.arange(dimensions)) ** -0.2
+        spectrum = (spectrum / np.linalg.norm(spectrum)).astype(np.float32)
+        n_clusters = int(2 * n_items**0.5)
+        centres = random.standard_normal((n_clusters, dimensions), dtype=np.float32) * spectrum
+        share = (1.0 + np.arange(n_clusters)) ** -0.5
+        of = random.choice(n_clusters, n_items, p=share / share.sum())
+        directions = centres[of] + np.float32(0.65) * random.standard_normal((n_items, dimensions), dtype=np.float32) * spectrum
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        popularity = (100 * n_items / np.log(n_items / 50) / (random.permutation(n_items) + 50.0)).astype(np.float32)
+        return cls(of, popularity, directions, _histories(of, popularity, n_users, random))
+
+    def ials_like(self) -> F32:
+        """Item vectors (N, D) as of an iALS model."""
+        random = np.random.default_rng(SEED + 1)
+        vectors = self.directions.copy()
+        vectors[:, -1] += 0.27
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths = 0.05 * (1 + np.minimum(self.popularity, 1_500)) ** 0.64 * np.exp(0.3 * random.standard_normal(len(vectors)))
+        return vectors * lengths.astype(np.float32)[:, None]
+
+    def sasrec_like(self) -> F32:
+        """Item vectors (N, D) as of a SASRec model: the last dimension is popularity."""
+        random = np.random.default_rng(SEED + 2)
+        vectors = self.directions * np.exp(0.25 * random.standard_normal((len(self.of), 1))).astype(np.float32)
+        logs = np.log1p(self.popularity)
+        vectors[:, -1] += (-1.55 + 0.905 * (logs - logs.mean()) / logs.std()).astype(np.float32)
+        return vectors
+
+    def content(self) -> list[ItemContent]:
+        """What each item is described with; items of a cluster are alike."""
+        random = np.random.default_rng(SEED + 3)
+        n = len(self.of)
+        own = random.integers(0, N_CATEGORIES, (int(self.of.max()) + 1, 2))
+        brands = (7 * self.of + random.integers(0, 4, n)) % N_BRANDS
+        ages = random.exponential(1_500, n)
+        kept: dict[tuple[int, int, int, int], ItemContent] = {}
+        found = []
+        for a, b, brand, age in zip(own[self.of, 0].tolist(), own[self.of, 1].tolist(), brands.tolist(), ages.tolist(), strict=True):
+            key = (a, b, brand, int(age))
+            if key not in kept:
+                kept[key] = ItemContent([f"c{a}", f"c{b}"], {"brand": str(brand)}, published_s=NOW_S - int(age) * DAY_S)
+            found.append(kept[key])
+        return found
+
+    def neighbour_rows(self, numbers: I64) -> dict[int, tuple[NDArray[np.uint32], F32]]:
+        """Rows of these items: mostly of their own cluster, the popular more often, 20 to 1,000 by the item's popularity."""
+        random = np.random.default_rng(SEED + 4)
+        order = np.argsort(self.of, kind="stable")
+        ends = np.searchsorted(self.of[order], np.arange(int(self.of.max()) + 2))
+        cumulative = np.cumsum(self.popularity / self.popularity.sum())
+        rows = {}
+        for number in numbers.tolist():
+            size = int(np.clip(self.popularity[number], 20, 1_000))
+            inside = order[random.integers(ends[self.of[number]], ends[self.of[number] + 1], 2 * size)]
+            inside = inside[np.argsort(-self.popularity[inside])][:size]
+            outside = np.minimum(np.searchsorted(cumulative, random.random(size // 4)), len(order) - 1)
+            members, counts = np.unique(np.concatenate((inside, outside)), return_counts=True)
+            rows[number] = (members.astype(np.uint32), (counts * random.exponential(1.0, len(members))).astype(np.float32))
+        return rows
+
+
+def _histories(of: I64, popularity: F32, n_users: int, random: np.random.Generator) -> I64:
+    """(U, HISTORY): items of three clusters in turn, the popular more often."""
+    order = np.argsort(of, kind="stable")
+    ends = np.searchsorted(of[order], np.arange(int(of.max()) + 2))
+    cumulative = np.cumsum(popularity / popularity.sum())
+    found = np.zeros((n_users, HISTORY), np.int64)
+    for user in range(n_users):
+        clusters = of[np.minimum(np.searchsorted(cumulative, random.random(3)), len(of) - 1)]
+        for place in range(HISTORY):
+            cluster = clusters[place % 3]
+            drawn = order[random.integers(ends[cluster], ends[cluster + 1], 8)]
+            found[user, place] = drawn[np.argmax(popularity[drawn] * random.exponential(size=8))]
+    return found
+
+
+class PooledSequence:
+    """Stands in for SASRec: logits from the newest preferences' directions, pooled, and a share of popularity."""
+
+    kind: ClassVar[str] = "sasrec"
+    link: ClassVar[Literal["identity", "softmax"]] = "softmax"
+
+    def __init__(self, item_ids: list[str], item_vectors: F32) -> None:
+        self.item_ids, self.item_vectors, self.history_length = item_ids, item_vectors, 50
+
+    def encode(self, histories: Histories) -> F32:
+        read = (histories.items >= 0) & (histories.weights > 0)
+        newer = np.cumsum(read[:, ::-1], axis=1)[:, ::-1] - read
+        weights = np.where(read, 0.8**newer, 0).astype(np.float32)
+        pooled = np.einsum("ul,uld->ud", weights, self.item_vectors[np.maximum(histories.items, 0)])
+        pooled[:, -1] = 0
+        length = np.linalg.norm(pooled, axis=1, keepdims=True)
+        pooled *= 0.93 / np.where(length > 0, length, 1)
+        pooled[:, -1] = np.where(length[:, 0] > 0, 0.3, 0)
+        return (8 * pooled).astype(np.float32)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        return {"item_vectors": self.item_vectors}
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        return cls(item_ids, np.asarray(tensors["item_vectors"], np.float32))
+
+
+# -- the index alone ---------------------------------------------------------------------------------------------------------------------
+
+
+def exact_search(queries: F32, vectors: F32, *, top: int) -> I64:
+    """The `top` largest inner products of each query by the matrix product in blocks; without any, only the products."""
+    asked, held = torch.from_numpy(queries), torch.from_numpy(vectors)
+    values, items = torch.full((len(queries), top), -torch.inf), torch.zeros((len(queries), top), dtype=torch.int64)
+    for start in range(0, len(vectors), step := 8_192):
+        product = asked @ held[start : start + step].T
+        if top:
+            best, places = product.topk(min(top, product.shape[1]), dim=1)
+            values, order = torch.cat((values, best), dim=1).topk(top, dim=1)
+            items = torch.cat((items, places + start), dim=1).gather(1, order)
+    return items.numpy()
+
+
+def index_figures(queries: F32, vectors: F32, repeats: int) -> dict[str, Any]:
+    """Of one index over these vectors."""
+    started = time.perf_counter()
+    index = VectorIndex(vectors)
+    build_s = time.perf_counter() - started
+    n_exact = max(8, min(len(queries), 4 * EXACT_SCORES // len(vectors)))
+    index.search(queries, K)
+    few = queries[:n_exact]
+    truth = exact_search(few, vectors, top=K)
+    found = index.numbers[index.search(few, K).rows]
+    return {
+        "n_lists": index.n_lists,
+        "build_s": round(build_s, 2),
+        "bytes_per_item": round(index.nbytes / len(vectors), 1),
+        "queries_per_s": _rates(len(queries), repeats, lambda: index.search(queries, K)),
+        "single_queries_per_s": _rates(32, 1, lambda: [index.search(queries[i : i + 1], K) for i in range(32)]),
+        "exact_queries_per_s": _rates(n_exact, 1, lambda: exact_search(few, vectors, top=K)),
+        "product_only_queries_per_s": _rates(n_exact, 1, lambda: exact_search(few, vectors, top=0)),
+        "recall_at_100": round(float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, truth, strict=True)])), 4),
+    }
+
+
+def _rates(n: int, repeats: int, run: Any) -> list[float]:
+    def once() -> float:
+        started = time.perf_counter()
+        run()
+        return n / (time.perf_counter() - started)
+
+    return [round(value, 1) for value in Spread.of(once, repeats).values]
+
+
+# -- lists -------------------------------------------------------------------------------------------------------------------------------
+
+
+def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent]) -> tuple[Engine, Engine, dict[str, float]]:
+    """One engine that lists from candidates and one that scores every item, of the same state; and what filling the first took."""
+    n = len(world.of)
+    took: dict[str, float] = {}
+    candidates, exact = Engine(EngineConfig(exact_items=0)), Engine(EngineConfig(exact_items=NEVER))
+    started = time.perf_counter()
+    candidates.ensure_items(n)
+    for number, described in enumerate(content):
+        candidates.describe_item(number, described)
+    took["describe_s"] = time.perf_counter() - started
+    _fill(candidates, world)
+    exact.ensure_items(n)
+    exact.users, exact.popularity = candidates.users, candidates.popularity
+    candidates.catalogue.refresh_kinds(candidates.popularity.trending()[:n], NOW_S)
+    exact.catalogue = _with_matrix(candidates.catalogue)
+    rows = world.neighbour_rows(np.unique(world.histories))
+    for engine in (candidates, exact):
+        for number, row in rows.items():
+            engine.neighbours.set_row(number, *row)
+    item_numbers = {item_id: number for number, item_id in enumerate(models[0].item_ids)}
+    for model in models:
+        started = time.perf_counter()
+        candidates.prepare(model)
+        took[f"prepare_{model.kind}_s"] = time.perf_counter() - started
+        started = time.perf_counter()
+        candidates.serve(model.kind, "v1", model, item_numbers)
+        took[f"serve_{model.kind}_s"] = time.perf_counter() - started
+        exact.serve(model.kind, "v1", model, item_numbers)
+    return candidates, exact, took
+
+
+def _fill(engine: Engine, world: World) -> None:
+    """Histories and popularity."""
+    n_users = len(world.histories)
+    engine.users.load({f"u{user}": None for user in range(n_users)})
+    slots = np.array([engine.users.slot(f"u{user}") for user in range(n_users)], np.int64)
+    times = NOW_S - 60 * np.arange(HISTORY, 0, -1)
+    counts, items = np.full(n_users, HISTORY), world.histories.ravel().astype(np.uint32)
+    engine.users.append(slots, counts, items, np.tile(times, n_users).astype(np.uint32), np.full(len(items), 32, np.int8))
+    items = np.arange(len(world.of), dtype=np.uint32)
+    engine.popularity.add("all", 0, items, world.popularity)
+    random = np.random.default_rng(SEED + 5)
+    for window, bucket_s, n_buckets in (("day", DAY_S, 30), ("hour", 3_600, 24)):
+        for back in range(n_buckets):
+            some = np.unique(random.choice(items, 20_000, p=world.popularity / world.popularity.sum()))
+            engine.popularity.add(window, NOW_S // bucket_s - back, some, np.ones(len(some), np.float32))
+
+
+def _with_matrix(catalogue: Catalogue) -> Catalogue:
+    """The same catalogue, its features as a matrix over the items."""
+    kinds, n = catalogue.kinds, catalogue.n_items
+    assert kinds is not None
+    dense = Catalogue(n)
+    dense.grow(n)
+    for name in ("available", "published_s", "expires_s"):
+        setattr(dense, name, getattr(catalogue, name)[:n].copy())
+    of_kinds = kinds.features(np.arange(kinds.n_kinds), catalogue.width)
+    dense._features, dense._width, dense._columns = of_kinds[kinds.of[:n]], catalogue.width, catalogue._columns
+    return dense
+
+
+def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) -> dict[str, Any]:
+    """Speed of both, and how much of the exact lists the others hold."""
+    n = candidates.n_items
+    slots = np.arange(n_users)
+    slots = np.array([candidates.users.slot(f"u{user}") for user in slots.tolist()], np.int64)
+    vectors = candidates.encode(slots)
+    n_exact = max(8, min(n_users, EXACT_SCORES // n))
+
+    def listed(engine: Engine, count: int) -> Lists:
+        return engine.recommend(slots[:count], {kind: v[:count] for kind, v in vectors.items()}, NOW_S)
+
+    listed(candidates, n_users)
+    lists, best = listed(candidates, n_exact), listed(exact, n_exact)
+    shares = [len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists.items, best.items, strict=True)]
+    worst = np.abs(lists.scores / best.scores - 1)
+    small = {f"lists_per_s_in_blocks_of_{size}": _in_blocks(listed, candidates, size) for size in (1, 32) if size < n_users}
+    return {
+        "lists_per_s": _rates(n_users, repeats, lambda: listed(candidates, n_users)),
+        **small,
+        "exact_lists_per_s": _rates(n_exact, 1, lambda: listed(exact, n_exact)),
+        "overlap_at_20": round(float(np.mean(shares)), 4),
+        "overlap_at_20_worst": round(float(np.min(shares)), 4),
+        "score_difference_median": round(float(np.median(worst)), 6),
+        "n_lists_compared": n_exact,
+        "sources": {name: round(float((part > 0).mean()), 3) for name, part in lists.contributions.items()},
+    }
+
+
+def _in_blocks(listed: Any, engine: Engine, size: int) -> list[float]:
+    return _rates(8 * size, 1, lambda: [listed(engine, size) for _ in range(8)])
+
+
+def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[str, Any]:
+    """All of one size."""
+    before = resident_bytes(os.getpid())
+    world = World.made(n_items, dimensions, n_users)
+    item_ids = [f"i{number}" for number in range(n_items)]
+    models: list[Model] = [
+        IALSModel(IALSConfig(factors=dimensions), item_ids, world.ials_like()),
+        PooledSequence(item_ids, world.sasrec_like()),
+    ]
+    candidates, exact, took = engines(world, models, world.content())
+    kinds = candidates.catalogue.kinds
+    assert kinds is not None and isinstance(candidates.neighbours, SparseNeighbours)
+    slots = np.array([candidates.users.slot(f"u{user}") for user in range(n_users)], np.int64)
+    vectors = candidates.encode(slots)
+    found = {
+        "n_items": n_items,
+        "dimensions": dimensions,
+        "n_users": n_users,
+        "index": {model.kind: index_figures(vectors[model.kind], model.item_vectors, repeats) for model in models},
+        "build_s": {name: round(seconds, 2) for name, seconds in took.items()},
+        "n_kinds": kinds.n_kinds,
+        "content_bytes_per_item": round(kinds.nbytes / n_items, 1),
+        **list_figures(candidates, exact, n_users, repeats),
+        "resident_bytes_added": resident_bytes(os.getpid()) - before,
+    }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="+")
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[64])
+    parser.add_argument("--users", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--full", action="store_true", help="4,000 to a million items in 64, 128 and 256 dimensions: a quarter of an hour")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = arguments.items or ([4_000, 32_000, 100_000, 1_000_000] if arguments.full else [100_000, 1_000_000])
+    dimensions = [64, 128, 256] if arguments.full else arguments.dimensions
+    cases = [figures(n, d, arguments.users, arguments.repeats) for n in sizes for d in dimensions]
+    rows: list[Sequence[object]] = []
+    for case in cases:
+        size = f"{case['n_items']:,} × {case['dimensions']}"
+        for kind, index in case["index"].items():
+            speed = (Spread(tuple(index[name])) for name in ("queries_per_s", "exact_queries_per_s"))
+            rows.append((f"{size}: index of {kind}", *speed, index["recall_at_100"], index["build_s"]))
+        speed = (Spread(tuple(case[name])) for name in ("lists_per_s", "exact_lists_per_s"))
+        rows.append((f"{size}: lists", *speed, case["overlap_at_20"], round(sum(case["build_s"].values()), 1)))
+    columns = ("over", "a second", "exact, a second", "recall@100, overlap@20", "made in s")
+    emit("lists", "one thread", columns, rows, {"seed": SEED, "threads": torch.get_num_threads(), "cases": cases}, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()

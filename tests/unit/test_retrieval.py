@@ -1,0 +1,276 @@
+"""Lists from candidates are those of the exact path, and the index finds what is to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recsys.catalogue import Catalogue, ItemContent
+from recsys.engine import Engine, EngineConfig
+from recsys.models.base import F32, Histories
+from recsys.popularity import Popularity
+from recsys.retrieval import candidates as module
+from recsys.retrieval.candidates import index_of
+from recsys.retrieval.trends import LargePopularity
+from recsys.retrieval.vectors import VectorIndex
+from tests.builders import batch_of
+
+NOW_S = 1_700_000_000
+DAY_S = 86_400
+N_ITEMS = 60
+
+
+class Factors:
+    """The mean of the known items' vectors."""
+
+    def __init__(self, kind: str, link: Literal["identity", "softmax"], vectors: F32) -> None:
+        self.kind, self.link, self.item_vectors, self.history_length = kind, link, vectors, 20
+        self.item_ids = [f"i{n}" for n in range(len(vectors))]
+
+    def encode(self, histories: Histories) -> F32:
+        known = (histories.items >= 0) & (histories.weights > 0)
+        summed = np.einsum("ul,uld->ud", known.astype(np.float32), self.item_vectors[np.maximum(histories.items, 0)])
+        return (summed / np.maximum(known.sum(axis=1), 1)[:, None]).astype(np.float32)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        raise NotImplementedError
+
+
+def content(number: int, embedded: bool) -> ItemContent:
+    random = np.random.default_rng(number)
+    return ItemContent(
+        [f"c{number % 4}", f"d{number % 3}"],
+        {"brand": f"b{number % 5}"} if number % 2 else {},
+        published_s=NOW_S - (number % 50) * DAY_S,
+        embeddings={"text": random.standard_normal(6).tolist()} if embedded and number % 3 else {},
+    )
+
+
+def engine_of(exact_items: int, events: list[list[tuple[int, int]]], *, embedded: bool = False, **config: Any) -> Engine:
+    engine = Engine(EngineConfig(**{"list_size": 10, "history_length": 20, "seen_length": 50, "exact_items": exact_items, **config}))
+    engine.ensure_items(N_ITEMS)
+    engine.neighbours.hold_all()
+    random = np.random.default_rng(4)
+    for number in range(N_ITEMS - 5):  # the last ones are described by nobody
+        engine.describe_item(number, content(number, embedded))
+    for kind, link in (("ials", "identity"), ("sasrec", "softmax")):
+        vectors = random.standard_normal((N_ITEMS - 10, 5)).astype(np.float32)
+        engine.serve(kind, "v1", Factors(kind, link, vectors), {f"i{n}": n for n in range(N_ITEMS)})  # type: ignore[arg-type]
+    engine.users.load({f"u{i}": None for i in range(len(events))})
+    for i, own in enumerate(events):
+        if own:
+            items, weights = zip(*own, strict=True)
+            batch = batch_of([slot_of(engine, i)], [len(own)], items, [NOW_S + 20 * n for n in range(len(own))], weights)
+            engine.learn_items(engine.derive(batch).deltas(engine.config))
+            engine.learn_histories(batch)
+    return engine
+
+
+def slot_of(engine: Engine, user: int) -> int:
+    slot = engine.users.slot(f"u{user}")
+    assert slot is not None
+    return slot
+
+
+EVENTS = st.lists(st.lists(st.tuples(st.integers(0, N_ITEMS - 1), st.sampled_from([-32, 16, 32])), max_size=30), min_size=1, max_size=5)
+
+
+@given(
+    EVENTS,
+    st.booleans(),
+    st.sets(st.integers(0, N_ITEMS - 1), max_size=8),
+    st.integers(0, 3),
+    st.sampled_from(["directed", "cosine", "llr"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_candidates_that_are_all_items_make_the_exact_lists(
+    events: list[list[tuple[int, int]]], embedded: bool, gone: set[int], exploration_slots: int, similarity: Any
+) -> None:
+    config = {"exploration_slots": exploration_slots, "reading": module.CooccurrenceReading(similarity=similarity)}
+    exact, large = (engine_of(limit, events, embedded=embedded, **config) for limit in (10_000, 10))
+    made = []
+    for engine in (exact, large):
+        for number in gone:
+            engine.describe_item(number, None)
+        slots = np.array([slot_of(engine, i) for i in range(len(events))])
+        seeds = np.arange(len(events))
+        made.append(engine.recommend(slots, engine.encode(slots), NOW_S + 3_000, seeds, {0: ["c1"]}))
+    assert large.catalogue.kinds is not None and exact.catalogue.kinds is None
+    exact_lists, lists = made
+    listed = np.isfinite(exact_lists.scores)
+    named = np.isfinite(lists.scores)
+    if not exploration_slots:
+        # What no source has an opinion of is no candidate: the exact list ends in such items, this one earlier.
+        assert (named <= listed).all() and (exact_lists.scores[listed & ~named] < 1e-6).all()
+        np.testing.assert_allclose(lists.scores[named], exact_lists.scores[named], rtol=2e-4, atol=2e-5)
+    for user in range(len(events)):
+        own = dict(zip(exact_lists.items[user].tolist(), range(exact_lists.items.shape[1]), strict=True))
+        for place, item in enumerate(lists.items[user].tolist()):
+            if not named[user, place]:
+                continue
+            assert item not in gone and item not in {i for i, _ in events[user]}
+            parts = {name: part[user, place] for name, part in lists.contributions.items()}
+            assert sum(parts.values()) == pytest.approx(lists.scores[user, place], abs=1e-4)
+            if item in own and listed[user, own[item]]:
+                for name, part in parts.items():
+                    assert part == pytest.approx(exact_lists.contributions[name][user, own[item]], rel=1e-3, abs=1e-4)
+        assert len(set(lists.items[user][named[user]].tolist())) == named[user].sum()
+
+
+def clustered(n: int, dimensions: int, seed: int) -> F32:
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((40, dimensions))
+    vectors = centres[random.integers(0, 40, n)] + 0.5 * random.standard_normal((n, dimensions))
+    return (vectors * random.exponential(size=(n, 1))).astype(np.float32)
+
+
+def test_an_index_that_scans_whatever_may_hold_something_is_exact() -> None:
+    vectors, queries = clustered(30_000, 8, 1), clustered(70, 8, 2)
+    index = VectorIndex(vectors)
+    assert index.n_lists > 30
+    found = index.search(queries, 50, reach=1.0)
+    exact = np.sort(queries @ vectors.T, axis=1)[:, ::-1][:, :50]
+    np.testing.assert_allclose(found.scores, exact, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(index.scores(queries, found.rows), found.scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.sort(index.numbers), np.arange(30_000))
+    np.testing.assert_array_equal(index.vectors[:-1], vectors[index.numbers])
+    assert not index.scores(queries, np.full((70, 3), -1)).any()
+
+
+def test_the_index_finds_nearly_all_as_it_is_set() -> None:
+    vectors, queries = clustered(40_000, 32, 3), clustered(60, 32, 4)
+    found = VectorIndex(vectors)
+    numbers = found.numbers[found.search(queries, 100).rows]
+    exact = np.argsort(-(queries @ vectors.T), axis=1)[:, :100]
+    assert np.mean([len(np.intersect1d(a, b)) / 100 for a, b in zip(numbers, exact, strict=True)]) > 0.98
+
+
+@given(st.integers(0, 40), st.integers(1, 60))
+@settings(max_examples=30, deadline=None)
+def test_an_index_of_few_vectors_is_exact_and_pads(n: int, size: int) -> None:
+    vectors, queries = clustered(n, 4, n), clustered(3, 4, 99)
+    found = VectorIndex(vectors).search(queries, size)
+    assert found.rows.shape == (3, size)
+    assert ((found.rows >= 0).sum(axis=1) == min(n, size)).all()
+    exact = np.sort(queries @ vectors.T, axis=1)[:, ::-1][:, : min(n, size)]
+    np.testing.assert_allclose(found.scores[:, : min(n, size)], exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("link", ["identity", "softmax"])
+def test_the_scale_over_all_items_is_told_from_gram_matrix_and_sample(link: Literal["identity", "softmax"]) -> None:
+    vectors, queries = clustered(50_000, 16, 5), clustered(40, 16, 6)
+    model = Factors("m", link, vectors)
+    numbers = np.arange(50_000)
+    indexed = module.indexed_model(model, numbers.astype(np.int32), np.ones(50_000, np.bool_))  # type: ignore[arg-type]
+    block = module._ModelBlock.of(indexed, queries, 100, 50_000)
+    logits = queries @ vectors.T
+    if link == "softmax":
+        raw = np.exp(logits - logits.max(axis=1, keepdims=True))
+        exact = raw / np.sqrt((raw * raw).mean(axis=1, keepdims=True))
+        told = np.exp(np.minimum(logits - block.shift[:, None], 0)) * block.scale[:, None]  # type: ignore[index]
+    else:
+        raw = np.maximum(logits, 0)
+        exact = raw / np.sqrt((raw * raw).mean(axis=1, keepdims=True))
+        told = raw * block.scale[:, None]
+    assert np.quantile(np.abs(told.max(axis=1) / exact.max(axis=1) - 1), 0.9) < 0.05
+
+
+def test_an_item_that_came_after_the_model_and_the_index_is_listed() -> None:
+    engine = engine_of(10, [[(1, 32), (5, 32)]])
+    slots = np.array([slot_of(engine, 0)])
+    engine.recommend(slots, engine.encode(slots), NOW_S + 100)
+    engine.describe_item(N_ITEMS + 3, ItemContent(["c1", "d1"], {"brand": "b1"}, published_s=NOW_S))
+    lists = engine.recommend(slots, engine.encode(slots), NOW_S + 100)
+    assert N_ITEMS + 3 in lists.items[0].tolist()
+
+
+def test_a_catalogue_grown_large_lists_as_one_that_was_large() -> None:
+    events = [[(1, 32), (5, 32), (9, 32)], [(2, 32)]]
+    grown, large = engine_of(N_ITEMS + 10, events, embedded=True), engine_of(10, events, embedded=True)
+    neighbours = {number: large.neighbours.rows(np.array([number]), N_ITEMS)[0] for number in range(N_ITEMS)}
+    for engine in (grown, large):
+        engine.ensure_items(N_ITEMS + 50)
+    grown.neighbours.hold_all()
+    for number, row in neighbours.items():
+        grown.neighbours.set_row(number, np.flatnonzero(row).astype(np.uint32), row[row > 0])
+    made = []
+    for engine in (grown, large):
+        slots = np.array([slot_of(engine, i) for i in range(2)])
+        made.append(engine.recommend(slots, engine.encode(slots), NOW_S + 3_000))
+    np.testing.assert_allclose(made[0].scores, made[1].scores, rtol=1e-4)
+    np.testing.assert_array_equal(made[0].items, made[1].items)
+
+
+def test_a_prepared_model_is_served_by_the_index_that_was_prepared() -> None:
+    engine = engine_of(10, [[(1, 32)]])
+    model = Factors("ials", "identity", clustered(30, 4, 1))
+    engine.prepare(model)  # type: ignore[arg-type]
+    index = index_of(model)  # type: ignore[arg-type]
+    engine.serve("ials", "v2", model, {f"i{n}": n for n in range(30)})  # type: ignore[arg-type]
+    indexed = engine.models["ials"].indexed
+    assert indexed is not None and indexed.index is index
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=60))
+@settings(max_examples=40, deadline=None)
+def test_kinds_have_the_features_of_the_matrix(described: list[tuple[int, bool, bool]]) -> None:
+    dense, compact = Catalogue(), Catalogue()
+    compact.compact()
+    for number, embedded, removed in described:
+        for catalogue in (dense, compact):
+            catalogue.put(number, None if removed else content(number, embedded))
+    kinds = compact.kinds
+    assert kinds is not None
+    wide = np.arange(31)
+    for catalogue in (dense, compact):
+        catalogue.grow(31)
+    compact.refresh_kinds(np.zeros(31, np.float32), NOW_S)
+    kinds.reweigh()
+    for number in dense._categories:
+        dense._write_categories(number)
+    np.testing.assert_allclose(
+        kinds.features(kinds.of[wide].astype(np.int64), compact.width), dense.features[:31, : dense.width], atol=1e-6
+    )
+    assert compact.changes == dense.changes
+
+
+CHANGE = st.tuples(st.sampled_from(["all", "hour", "day"]), st.integers(0, 70), st.sets(st.integers(0, 39), min_size=1), st.booleans())
+
+
+@given(st.lists(CHANGE, max_size=40), st.integers(0, 40))
+@settings(max_examples=80, deadline=None)
+def test_what_trends_is_kept_up_as_it_would_be_summed(added: list[tuple[str, int, set[int], bool]], turn: int) -> None:
+    plain, large = Popularity(40), LargePopularity(40)
+    for step, (window, bucket, chosen, replaces) in enumerate(added):
+        if step == turn:
+            large = LargePopularity.of(plain)
+        items = np.array(sorted(chosen), np.uint32)
+        counts = (items % 5 + 1).astype(np.float32)
+        for popularity in (plain, large):
+            (popularity.put if replaces else popularity.add)(window, bucket, items, counts)
+        if step % 3 == 0:
+            popularity.trending()
+    for popularity in (plain, large):
+        popularity.grow(50)
+    exact = plain.trending()
+    np.testing.assert_allclose(large.trending()[:50], exact[:50], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(large.all_time[:50], plain.all_time[:50])
+    for window in ("hour", "day"):
+        np.testing.assert_allclose(large.window(window)[:50], plain.window(window)[:50], atol=1e-5)
+    np.testing.assert_allclose(exact[large.best(7)], np.sort(exact)[::-1][:7], rtol=1e-5, atol=1e-6)
+    if exact.any():
+        assert large.trending_scale(50) == pytest.approx(1 / np.sqrt((exact[:50] ** 2).mean()), rel=1e-4)
