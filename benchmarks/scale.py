@@ -27,7 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,8 @@ POOL = 1_000
 SHARED_S = 60.0
 """Workers have this long to start and to share the partitions."""
 PRELOADED, NEIGHBOURS, BATCH, CHUNK = 50, 10, 2_000, 10_000
+USER_CACHE = 50_000
+"""The default of `stream.user_cache`."""
 START_S = 1_600_000_000
 TOPIC_ID = "preloaded"
 
@@ -84,6 +86,14 @@ class Population:
             START_S + np.arange(n_events) // 10,
             {},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One stand: its population, and the runs on it by name with the user cache of each."""
+
+    population: Population
+    user_caches: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +157,25 @@ def _preload_items(settings: Settings, population: Population, client: Any) -> N
             client.mset({key: pack_header(1, size) + body[i * size : (i + 1) * size] for i, key in enumerate(row_keys)})
 
 
-def run_cost(stack: EmbeddedStack, folder: Path, population: Population, n_events: int, repeats: int, *, user_cache: int) -> list[Cost]:
-    """The cost of an event on a stand filled with this population, one stretch of the stream after another."""
-    bench = Bench(stack, population.stream(n_events * repeats, seed=2), folder, partitions=1)
-    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH, user_cache=user_cache)
-    asyncio.run(preload(settings, population, bench.redis))
-    found = []
-    for stretch in range(repeats):
+def run_cost(stack: EmbeddedStack, folder: Path, run: Comparison, n_events: int, repeats: int) -> dict[str, list[Cost]]:
+    """The cost of an event on a stand filled with this population, one stretch of the stream after another, by name of the run."""
+    n_stretches = repeats * len(run.user_caches)
+    bench = Bench(stack, run.population.stream(n_events * n_stretches, seed=2), folder, partitions=1)
+    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH)
+    asyncio.run(preload(settings, run.population, bench.redis))
+    found: dict[str, list[Cost]] = {name: [] for name in run.user_caches}
+    for stretch in range(n_stretches):
+        name, user_cache = list(run.user_caches.items())[stretch % len(run.user_caches)]
         asyncio.run(_publish_stretch(bench, settings, stretch * n_events, (stretch + 1) * n_events))
         before = _calls(bench.redis)
-        rate = bench.run_worker(settings, sections, (stretch + 1) * n_events)
-        calls = {name: count - before.get(name, 0) for name, count in _calls(bench.redis).items()}
-        found.append(Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events))
+        with_cache = {**sections, "stream": {**sections["stream"], "user_cache": user_cache}}
+        worker, done = bench.start_worker(with_cache), stretch * n_events
+        try:
+            rate = bench.watch(lambda done=done: bench.applied(settings) - done, n_events, lambda: 0, [worker.process])  # type: ignore[misc]
+        finally:
+            stack.stop_workers()
+        calls = {command: count - before[command] for command, count in _calls(bench.redis).items()}
+        found[name].append(Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events))
     bench.redis.flushdb()
     return found
 
@@ -277,26 +294,20 @@ def run_shards(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int)
     return found
 
 
-def population_runs(only: list[str]) -> dict[str, tuple[Population, int]]:
-    """The runs by name: population and user cache."""
-    everything = range(USERS_ITEMS)
-    small, large = Population(FEW_USERS, USERS_ITEMS, everything), Population(MANY_USERS, USERS_ITEMS, everything)
-    middle = range(MANY_ITEMS // 2, MANY_ITEMS // 2 + POOL)
-    runs: dict[str, tuple[Population, int]] = {}
+def comparisons(only: Sequence[str]) -> list[Comparison]:
+    """The stands of these parts."""
+    everything, some = range(USERS_ITEMS), range(MANY_ITEMS // 2, MANY_ITEMS // 2 + POOL)
+    chosen = []
     if "users" in only:
-        runs |= {
-            "users_10k": (small, BATCH),
-            "users_1m": (large, BATCH),
-            "users_10k_cached": (small, 50_000),
-            "users_1m_cached": (large, 50_000),
-        }
+        for n_users, name in ((FEW_USERS, "users_few"), (MANY_USERS, "users_many")):
+            chosen.append(Comparison(Population(n_users, USERS_ITEMS, everything), {name: BATCH, f"{name}_cached": USER_CACHE}))
     if "items" in only or "spread" in only:
-        runs["items_1k"] = (Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS)), BATCH)
+        chosen.append(Comparison(Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS)), {"items_few": BATCH}))
     if "items" in only:
-        runs["items_1m"] = (Population(ITEMS_USERS, MANY_ITEMS, middle), BATCH)
+        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, some), {"items_many": BATCH}))
     if "spread" in only:
-        runs["items_1m_spread"] = (Population(ITEMS_USERS, MANY_ITEMS, range(MANY_ITEMS)), BATCH)
-    return runs
+        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, range(MANY_ITEMS)), {"items_many_spread": BATCH}))
+    return chosen
 
 
 def middle_of(costs: list[Cost], value: Callable[[Cost], float]) -> float:
@@ -308,7 +319,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--events", type=int, default=100_000, help="events of a run with 1, 2, 4 workers or shards (default 100,000)")
-    parser.add_argument("--cost-events", type=int, default=50_000, help="events of a run among few or many (default 50,000)")
+    parser.add_argument("--cost-events", type=int, default=40_000, help="events of a run among few or many (default 40,000)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
@@ -322,15 +333,25 @@ def main() -> int:
             rates |= run_workers(stack, folder, stream, arguments.repeats)
         if "shards" in arguments.only:
             rates |= run_shards(stack, folder, stream, arguments.repeats)
-        for name, (population, user_cache) in population_runs(arguments.only).items():
-            costs[name] = run_cost(stack, folder, population, arguments.cost_events, arguments.repeats, user_cache=user_cache)
+        for comparison in comparisons(arguments.only):
+            costs |= run_cost(stack, folder, comparison, arguments.cost_events, arguments.repeats)
     figures, rows = _figures(rates, costs)
     emit(
         "scale",
         "state path",
         ("run", "events/s", "processor ms an event: worker, redis, broker", "rows an event", "users an event"),
         rows,
-        {"n_events": arguments.events, "cost_events": arguments.cost_events, "seed": 0, "repeats": arguments.repeats, **figures},
+        {
+            "few_users": FEW_USERS,
+            "many_users": MANY_USERS,
+            "few_items": FEW_ITEMS,
+            "many_items": MANY_ITEMS,
+            "n_events": arguments.events,
+            "cost_events": arguments.cost_events,
+            "seed": 0,
+            "repeats": arguments.repeats,
+            **figures,
+        },
         as_json=arguments.json,
     )
     return 0
@@ -359,10 +380,10 @@ def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tupl
         )
         rows.append((name, f"{1000 / wall_ms:,.0f}", ", ".join(f"{used:.4f}" for used in cpu.values()), *map(str, touched)))
     ratios = {
-        "cost_ratio_users": ("users_1m", "users_10k"),
-        "cost_ratio_users_cached": ("users_1m_cached", "users_10k_cached"),
-        "cost_ratio_items": ("items_1m", "items_1k"),
-        "cost_ratio_items_spread": ("items_1m_spread", "items_1k"),
+        "cost_ratio_users": ("users_many", "users_few"),
+        "cost_ratio_users_cached": ("users_many_cached", "users_few_cached"),
+        "cost_ratio_items": ("items_many", "items_few"),
+        "cost_ratio_items_spread": ("items_many_spread", "items_few"),
     }
     for ratio, (many, few) in ratios.items():
         if many in costs and few in costs:

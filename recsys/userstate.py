@@ -207,13 +207,18 @@ class UserTable:
         n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(rows)) if embeddings else np.zeros(len(rows), np.int64)
         lengths = self.lengths[at].astype(np.int64)
         for chosen in by_length(lengths):
-            part = self._newest_first(at[chosen], lengths[chosen])
-            for i, packed in zip(chosen.tolist(), pack_histories(part, n_older[chosen], n_embeddings[chosen]), strict=True):
-                rows[i] = packed
+            part = pack_histories(self._newest_first(at[chosen], lengths[chosen]), n_older[chosen], n_embeddings[chosen])
+            if len(part) == len(rows):
+                rows = part
+            else:
+                for i, packed in zip(chosen.tolist(), part, strict=True):
+                    rows[i] = packed
         with_older = np.flatnonzero(n_older).tolist()
         for i, packed in zip(with_older, pack_older([older[i] for i in with_older]), strict=True):
             rows[i] += packed
-        return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)] if embeddings else rows
+        if not n_embeddings.any():
+            return rows
+        return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)]
 
     def _newest_first(self, slots: I64, lengths: I64) -> Histories:
         columns = slice(self.history_length - int(lengths.max()), None)

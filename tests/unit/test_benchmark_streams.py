@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.scale import BATCH, POOL, PRELOADED, Population, population_runs
+from benchmarks.scale import BATCH, POOL, PRELOADED, Population, comparisons
 from benchmarks.state import HISTORY, WEIGHTS, rows_of, users_of
 from recsys.userstate import unpack_row
 
 
 def test_users_come_one_after_another_each_as_often_as_the_others() -> None:
-    for population, _ in population_runs(["users", "items", "spread"]).values():
-        population = Population(min(population.n_users, 20_000), population.n_items, population.pool)
+    for comparison in comparisons(["users", "items", "spread"]):
+        whole = comparison.population
+        population = Population(min(whole.n_users, 10_000), whole.n_items, whole.pool)
         stream = population.stream(2 * population.n_users, seed=3)
         for first in (0, population.n_users - BATCH, population.n_users):
             assert len(set(stream.users[first : first + BATCH])) == BATCH, "a batch has no user twice"
