@@ -22,14 +22,16 @@ from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNe
 from recsys.popularity import Popularity
 from recsys.ranking import (
     CooccurrenceReading,
+    Part,
     Recency,
     Recent,
+    blend,
+    candidate_factor,
     content_scores,
     cooccurrence_scores,
     explore,
-    softmax,
+    model_scores,
     top_items,
-    unit_rms,
 )
 from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, index_of, indexed_model
 from recsys.retrieval.trends import LargePopularity
@@ -44,9 +46,9 @@ CONTENT_RECENCY = Recency(step=0.75, age_s=90.0)
 SOURCE_WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02}
 """Co-occurrence and content: chosen on the first 40 % of the five-star events of MovieLens 1M; models: on events 80,000 to 88,000 of
 them, trained on what was before."""
-_BLOCK_SCORES = 1_000_000
+_BLOCK_SCORES = 500_000
 """Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
-EXACT_ITEMS = 32_768
+EXACT_ITEMS = 24_000
 """Up to this many items every one is scored for every user, which is faster and exact."""
 _MAX_BECAUSE = 2
 _EXPLORATION_POOL = 50
@@ -258,52 +260,50 @@ class Engine:
         user i named, used where the user has no history."""
         if self._candidates is not None:
             return self._recommend_candidates(self._candidates, slots, vectors, now_s, seeds, preferred or {})
-        blocks = []
+        blocks, shared = [], self._shared_scores(now_s)
         for rows in self._blocks(len(slots)):
-            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, now_s)
+            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, now_s, shared)
             for row in range(rows.start, rows.stop):
                 if preferred and row in preferred:
                     self._add_preference(scores, row - rows.start, preferred[row])
             blocks.append(self._list_block(slots[rows], scores, now_s, None if seeds is None else seeds[rows]))
         return Lists.joined(blocks)
 
-    def source_scores(self, slots: I64, vectors: Mapping[str, F32], now_s: int) -> _SourceScores:
-        """Every source's blended part of the score, (U, N) each."""
+    def source_scores(self, slots: I64, vectors: Mapping[str, F32], now_s: int, shared: _SharedScores | None = None) -> _SourceScores:
+        """Every source's part of the score, (U, N) each; `shared` is what users have in common at `now_s`, if it was worked out before."""
         config, n_items = self.config, self.n_items
+        shared = shared or self._shared_scores(now_s)
         recent = self._recent(slots)
         weights = config.source_weights
-        popularity = self.popularity.all_time[:n_items]
-        parts: dict[str, F32] = {}
-        found = _SourceScores(recent, parts)
+        parts: dict[str, Part] = {}
+        found = _SourceScores(recent, parts, shared.factor)
         if weights.get("cooccurrence"):
-            scores, found.reading, found.factor = cooccurrence_scores(recent, self.neighbours, popularity, config.reading)
-            parts["cooccurrence"], found.cooccurrence_scale = _scaled(scores, weights["cooccurrence"])
+            popularity = self.popularity.all_time[:n_items]
+            raw, found.reading, _ = cooccurrence_scores(recent, self.neighbours, popularity, config.reading, shared.factor)
+            parts["cooccurrence"] = Part.scaled(raw, weights["cooccurrence"])
         if weights.get("content"):
-            scores, found.content = content_scores(recent, config.content_recency, self.catalogue.features[:n_items])
-            parts["content"], found.content_scale = _scaled(scores, weights["content"])
+            raw, found.content = content_scores(recent, config.content_recency, self.catalogue.features[:n_items])
+            parts["content"] = Part.scaled(raw, weights["content"])
         for kind, user_vectors in vectors.items():
             if weights.get(kind):
                 serving = self.models[kind]
-                scores = user_vectors @ serving.vectors.T
-                if serving.model.link == "softmax":
-                    scores = softmax(np.where(serving.known[None, :], scores, np.float32(-1e9)))
-                scores[~user_vectors.any(axis=1)] = 0
-                parts[kind], _ = _scaled(np.maximum(scores, 0, out=scores), weights[kind])
-        for name, everywhere in (
-            ("trending", self.popularity.trending()[:n_items]),
-            ("new", self.catalogue.freshness(now_s, config.new_s)),
-        ):
-            if weights.get(name):
-                row, _ = _scaled(everywhere[None, :], weights[name])
-                parts[name] = np.broadcast_to(row, (len(slots), n_items))
+                part = Part.scaled(model_scores(user_vectors, serving.vectors, serving.model.link, serving.known), weights[kind])
+                part.factors[~user_vectors.any(axis=1)] = 0
+                parts[kind] = part
+        parts.update(shared.parts)
         return found
+
+    def _shared_scores(self, now_s: int) -> _SharedScores:
+        config, weights = self.config, self.config.source_weights
+        rows = {"trending": self.popularity.trending()[: self.n_items], "new": self.catalogue.freshness(now_s, config.new_s)}
+        return _SharedScores(
+            candidate_factor(self.popularity.all_time[: self.n_items], config.reading),
+            {name: Part.scaled(row[None, :], weights[name]) for name, row in rows.items() if weights.get(name)},
+        )
 
     def blended(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_]) -> F32:
         """The sum of all parts (U, N), −∞ for items that are not `allowed` (N,) or that the user has seen."""
-        total = np.zeros((len(slots), self.n_items), np.float32)
-        for part in scores.parts.values():
-            total += part
-        total[:, ~allowed] = -np.inf
+        total = blend(scores.parts.values(), allowed, len(slots))
         users = self.users
         row, column = np.nonzero(used_columns(users.lengths[slots], users.history_length))
         total[row, users.items[slots[row], column]] = -np.inf
@@ -374,11 +374,11 @@ class Engine:
         return Histories(items, np.where(used, weights, 0).astype(np.float32), ages)
 
     def _add_preference(self, scores: _SourceScores, row: int, categories: Sequence[str]) -> None:
-        vector = self.catalogue.category_vector(categories)
-        if vector is None or "content" not in scores.parts or scores.parts["content"][row].any():
+        vector, content = self.catalogue.category_vector(categories), scores.parts.get("content")
+        if vector is None or content is None or content.factors[row]:
             return
-        part, _ = _scaled((self.catalogue.features[: self.n_items] @ vector)[None, :], self.config.source_weights["content"])
-        scores.parts["content"][row] = part[0]
+        liked = Part.scaled((self.catalogue.features[: self.n_items] @ vector)[None, :], self.config.source_weights["content"])
+        content.raw[row], content.factors[row] = liked.raw[0], liked.factors[0]
 
     def _list_block(self, slots: I64, scores: _SourceScores, now_s: int, seeds: I64 | None) -> Lists:
         config = self.config
@@ -388,27 +388,38 @@ class Engine:
         if seeds is None:
             seeds = np.full(len(slots), config.seed, np.int64)
         items, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
-        rows = np.arange(len(slots))[:, None]
-        contributions = {name: np.ascontiguousarray(part[rows, items]) for name, part in scores.parts.items()}
+        contributions = {name: part.at(items) for name, part in scores.parts.items()}
         return Lists(items, values, propensities, contributions, self._because(scores, items))
 
     def _because(self, scores: _SourceScores, items: I64) -> I64:
         """(U, K, 2): the recent items that added most to each listed item through co-occurrence and content, −1 for none."""
         recent = scores.recent
-        added = np.zeros((*recent.items.shape, items.shape[1]), np.float32)  # (U, R, K)
-        if scores.reading is not None and scores.factor is not None:
-            counts = self.neighbours.pairs(recent.items[:, :, None], items[:, None, :])
-            added += counts * (scores.reading * scores.cooccurrence_scale[:, None])[:, :, None] * scores.factor[items][:, None, :]
+        added = np.zeros((*items.shape, recent.items.shape[1]), np.float32)  # (U, K, R)
+        if scores.reading is not None:
+            counts = self.neighbours.pairs(recent.items[:, None, :], items[:, :, None])
+            counts *= (scores.reading * scores.parts["cooccurrence"].factors[:, None])[:, None, :]
+            counts *= scores.factor[items][:, :, None]
+            added += counts
         if scores.content is not None:
             features = self.catalogue.features
-            weighted = features[recent.items] * (scores.content * scores.content_scale[:, None])[:, :, None]
-            added += np.maximum(weighted @ features[items].transpose(0, 2, 1), 0)
-        depth = min(_MAX_BECAUSE, recent.items.shape[1])
-        order = np.argsort(-added, axis=1, kind="stable")[:, :depth]  # (U, 2, K)
-        chosen = np.take_along_axis(recent.items[:, :, None], order, axis=1)
-        found = np.where(np.take_along_axis(added, order, axis=1) > 0, chosen, -1).transpose(0, 2, 1)
-        found[:, :, 1:] = np.where(found[:, :, 1:] == found[:, :, :1], -1, found[:, :, 1:])
+            weighted = features[recent.items] * (scores.content * scores.parts["content"].factors[:, None])[:, :, None]
+            added += np.maximum(features[items] @ weighted.transpose(0, 2, 1), 0)
+        found = np.full((*items.shape, min(_MAX_BECAUSE, added.shape[2])), -1, np.int64)
+        for place in range(found.shape[2]):
+            best = added.argmax(axis=2)[:, :, None]
+            chosen = np.take_along_axis(recent.items[:, None, :], best, axis=2)[:, :, 0]
+            is_new = (np.take_along_axis(added, best, axis=2)[:, :, 0] > 0) & (chosen != found[:, :, 0])
+            found[:, :, place] = np.where(is_new, chosen, -1)
+            np.put_along_axis(added, best, -np.inf, axis=2)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedScores:
+    """What all users of one call have in common: the factor of each candidate's co-occurrence (N,), and the parts of one row."""
+
+    factor: F32
+    parts: dict[str, Part]
 
 
 @dataclass(slots=True)
@@ -416,18 +427,10 @@ class _SourceScores:
     """Parts of the score by source, and what explains them."""
 
     recent: Recent
-    parts: dict[str, F32]
+    parts: dict[str, Part]
+    factor: F32
     reading: F32 | None = None
-    factor: F32 | None = None
     content: F32 | None = None
-    cooccurrence_scale: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
-    content_scale: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
-
-
-def _scaled(scores: F32, weight: float) -> tuple[F32, F32]:
-    """Rows scaled to root mean square `weight`, and the factors (U,)."""
-    factor = unit_rms(scores) * np.float32(weight)
-    return scores * factor[:, None], factor
 
 
 def _widened(serving: ServingModel, n_items: int) -> ServingModel:

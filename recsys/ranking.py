@@ -1,10 +1,11 @@
 """From what users did lately to their lists: source scores, blend, filters, top-k and reasons. Pure functions on arrays.
 
 Shapes: U users, R recent interactions (newest last), N items, K list length. Scores of a source are (U, N) float32, ≥ 0 where it has an
-opinion."""
+opinion. Whatever has U · N numbers is changed in place: passing over it costs as much as computing it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,9 @@ from recsys.userstate import WEIGHT_UNITS, used_columns
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
+_GROUP = 16
+"""Items of which only the best is looked at first when the top of a row is sought."""
+_NUMBER_BITS = 0xFFFF_FFFF
 Similarity = Literal["directed", "cosine", "llr"]
 
 
@@ -76,25 +80,68 @@ class CooccurrenceReading:
     candidate_offset: float = 20.0
 
 
-def cooccurrence_scores(recent: Recent, neighbours: Neighbours, popularity: F32, reading: CooccurrenceReading) -> tuple[F32, F32, F32]:
-    """Scores (U, N), the weight of each recent item (U, R), and the factor of each candidate (N,): score = Σ_r weight · row · factor.
+@dataclass(slots=True)
+class Part:
+    """What one source adds to the blended score: `raw` (U, N) times `factors` (U,). Both have one row where all users share it."""
+
+    raw: F32
+    factors: F32
+
+    @classmethod
+    def scaled(cls, raw: F32, weight: float) -> Part:
+        """Each row scaled to root mean square `weight`."""
+        return cls(raw, unit_rms(raw) * np.float32(weight))
+
+    def at(self, items: I64) -> F32:
+        """The addends of these items, (U, K)."""
+        rows = np.arange(len(items))[:, None] if len(self.raw) > 1 else 0
+        found: F32 = self.raw[rows, items] * self.factors[:, None]
+        return found
+
+
+def blend(parts: Iterable[Part], allowed: NDArray[np.bool_], n_users: int) -> F32:
+    """The sum of all parts (U, N), −∞ for items that are not `allowed` (N,)."""
+    shared, own = np.where(allowed, np.float32(0), np.float32(-np.inf)), []
+    for part in parts:
+        if len(part.raw) == 1 and len(part.factors) == 1:
+            shared += part.raw[0] * part.factors[0]
+        else:
+            own.append(part)
+    total = torch.from_numpy(np.repeat(shared[None, :], n_users, axis=0))
+    for part in own:
+        total.addcmul_(torch.from_numpy(part.raw), torch.from_numpy(part.factors).unsqueeze(1))
+    return total.numpy()
+
+
+def candidate_factor(popularity: F32, reading: CooccurrenceReading) -> F32:
+    """What a candidate's co-occurrence counts are multiplied with, (N,); 0 where nobody chose it."""
+    if reading.similarity == "llr":
+        return np.ones(len(popularity), np.float32)
+    power, added = (reading.candidate_power, reading.candidate_offset) if reading.similarity == "directed" else (0.5, 0.0)
+    chosen = popularity > 0
+    return np.where(chosen, np.where(chosen, popularity + np.float32(added), 1.0) ** np.float32(-power), 0.0).astype(np.float32)
+
+
+def cooccurrence_scores(
+    recent: Recent, neighbours: Neighbours, popularity: F32, reading: CooccurrenceReading, factor: F32 | None = None
+) -> tuple[F32, F32, F32]:
+    """Scores (U, N), the weight of each recent item (U, R), and the factor of each candidate (N,), unless given: score = Σ_r weight · row ·
+    factor.
 
     With "llr" the factor is 1 and the rows are ratios instead of counts, so the weights explain only up to a monotone function.
     """
-    n_items = len(popularity)
     weights = reading.recency.weights(recent)
     source = popularity[recent.items]
+    if factor is None:
+        factor = candidate_factor(popularity, reading)
     if reading.similarity == "llr":
-        return _llr_scores(recent, weights, neighbours, popularity), weights, np.ones(n_items, np.float32)
-    source_power, candidate_power, added = (
-        (reading.source_power, reading.candidate_power, reading.candidate_offset) if reading.similarity == "directed" else (0.5, 0.5, 0.0)
-    )
+        return _llr_scores(recent, weights, neighbours, popularity), weights, factor
+    source_power = reading.source_power if reading.similarity == "directed" else 0.5
     if source_power:
         weights = (weights * np.where(source > 0, source, 1.0) ** np.float32(-source_power)).astype(np.float32)
-    chosen = popularity > 0
-    factor = np.where(chosen, np.where(chosen, popularity + np.float32(added), 1.0) ** np.float32(-candidate_power), 0.0).astype(np.float32)
-    scores = neighbours.weighted_sums(recent.items, weights, n_items)
-    return scores * factor, weights, factor
+    scores = neighbours.weighted_sums(recent.items, weights, len(popularity))
+    scores *= factor
+    return scores, weights, factor
 
 
 def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity: F32) -> F32:
@@ -107,8 +154,19 @@ def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity
 def content_scores(recent: Recent, recency: Recency, features: F32) -> tuple[F32, F32]:
     """Σ_r weight · cosine(recent item, candidate): (U, N), and the weights (U, R). `features` is (N, F), see Catalogue."""
     weights = recency.weights(recent)
-    profile = np.einsum("ur,urf->uf", weights, features[recent.items], optimize=True)  # (U, F)
-    return np.maximum(profile @ features.T, 0.0), weights
+    profile = np.matmul(weights[:, None, :], features[recent.items])[:, 0]  # (U, F)
+    scores = torch.mm(torch.from_numpy(profile), torch.from_numpy(features).T)
+    return scores.clamp_min_(0.0).numpy(), weights
+
+
+def model_scores(vectors: F32, item_vectors: F32, link: Literal["identity", "softmax"], known: NDArray[np.bool_]) -> F32:
+    """A model's preferences, or with "softmax" its probabilities over the `known` items (N,): (U, N). Shapes: (U, D), (N, D)."""
+    users, items = torch.from_numpy(np.ascontiguousarray(vectors)), torch.from_numpy(item_vectors).T
+    if link == "identity":
+        return torch.mm(users, items).clamp_min_(0.0).numpy()
+    if known.all():
+        return torch.softmax(torch.mm(users, items), dim=1).numpy()
+    return softmax(torch.addmm(torch.from_numpy(np.where(known, np.float32(0), np.float32(-1e9))), users, items).numpy())
 
 
 def softmax(scores: F32) -> F32:
@@ -118,16 +176,61 @@ def softmax(scores: F32) -> F32:
 
 def unit_rms(scores: F32) -> F32:
     """1 / root mean square of each row, (U,); 0 for a row of zeros."""
-    squares = np.einsum("un,un->u", scores, scores) / np.float32(max(scores.shape[1], 1))
-    return np.where(squares > 0, 1.0 / np.sqrt(np.where(squares > 0, squares, 1.0)), 0.0).astype(np.float32)
+    lengths = torch.linalg.vector_norm(torch.from_numpy(scores), dim=1).numpy()
+    root = np.float32(max(scores.shape[1], 1) ** 0.5)
+    found: F32 = np.divide(root, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return found
 
 
 def top_items(scores: F32, size: int) -> tuple[I64, F32]:
-    """The `size` best items of each row, best first, equal ones by number: numbers and scores (U, min(size, N))."""
-    k = min(size, scores.shape[1])
-    values, items = (part.numpy() for part in torch.topk(torch.from_numpy(scores), k, dim=1))
-    order = np.lexsort((items, -values), axis=1)
-    return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
+    """The `size` best items of each row, best first, equal ones by number: numbers and scores (U, min(size, N)).
+
+    In a long row only the members of the `size` best groups of _GROUP are looked at; where the best of another group is as good as one of
+    theirs, the whole row.
+    """
+    n_rows, n_items = scores.shape
+    k, n_groups = min(size, n_items), n_items // _GROUP
+    everything = np.arange(n_items)
+    if n_groups <= 4 * k:
+        return _first_of(scores, np.broadcast_to(everything, scores.shape), k)
+    grouped = torch.from_numpy(scores)[:, : n_groups * _GROUP].view(n_rows, _GROUP, n_groups)  # group g: g, g + n_groups, …
+    bests = _sort_keys(grouped.amax(1).numpy(), np.arange(n_groups))
+    bests.partition(n_groups - k - 1, axis=1)
+    next_best, bests = bests[:, n_groups - k - 1], bests[:, n_groups - k :]
+    chosen = -bests & _NUMBER_BITS  # (U, k)
+    members = (chosen[:, :, None] + n_groups * np.arange(_GROUP)).reshape(n_rows, -1)
+    members = np.concatenate((members, np.broadcast_to(everything[n_groups * _GROUP :], (n_rows, n_items % _GROUP))), axis=1)
+    items, values = _first_of(torch.from_numpy(scores).gather(1, torch.from_numpy(members)).numpy(), members, k)
+    unsure = _values(next_best) == _values(bests.min(axis=1))
+    if unsure.any():
+        rows = scores[unsure]
+        items[unsure], values[unsure] = _first_of(rows, np.broadcast_to(everything, rows.shape), k)
+    return items, values
+
+
+def _first_of(values: F32, items: I64, k: int) -> tuple[I64, F32]:
+    """The k largest of each row, equal ones by item number: item numbers and values (U, k). Shapes: both (U, M)."""
+    keys = _sort_keys(values, items)
+    first = keys.shape[1] - k
+    keys.partition(first, axis=1)
+    best = np.sort(keys[:, first:], axis=1)[:, ::-1]
+    return -best & _NUMBER_BITS, _values(best)
+
+
+def _sort_keys(values: F32, numbers: I64) -> I64:
+    """Whole numbers in the order of `values`, equal ones in the reverse order of `numbers`: the value's bits · 2³² − number."""
+    ordered = _flipped((values + np.float32(0)).view(np.int32))  # + 0: there is no −0.0
+    return (ordered.astype(np.int64) << 32) - numbers
+
+
+def _values(keys: I64) -> F32:
+    """The values in sort keys."""
+    return _flipped(((keys + (-keys & _NUMBER_BITS)) >> 32).astype(np.int32)).view(np.float32)
+
+
+def _flipped(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Bits of floats ▸ integers in the order of the floats, and back."""
+    return bits ^ ((bits >> 31) & np.int32(0x7FFF_FFFF))
 
 
 def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple[I64, F32, F32]:

@@ -18,8 +18,6 @@ from torch.nn import functional
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories
 
-_BUCKETS = (8, 16, 32, 50)
-"""Histories of up to so many items are encoded together; the window is the last bucket."""
 _BLOCK_TOKENS = 3_200
 """Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
 
@@ -197,15 +195,14 @@ class SASRecModel:
         sequences, lengths = left_aligned(histories, self.settings.window)
         order = np.argsort(lengths, kind="stable")
         sorted_lengths = lengths[order]
-        shortest = 1
-        for longest in sorted({min(b, self.settings.window) for b in _BUCKETS} | {self.settings.window}):
-            first, end = np.searchsorted(sorted_lengths, [shortest, longest + 1])
-            step = max(1, _BLOCK_TOKENS // longest)
-            for start in range(int(first), int(end), step):
-                users = order[start : min(start + step, int(end))]
-                block = torch.from_numpy(sequences[users, :longest])
-                vectors[users] = self.network.newest_state(block, torch.from_numpy(lengths[users] - 1)).numpy()
-            shortest = longest + 1
+        end = int(np.searchsorted(sorted_lengths, 0, side="right"))
+        while end < n_users:
+            start, shortest = end, int(sorted_lengths[end])
+            end = int(np.searchsorted(sorted_lengths, shortest + shortest // 4, side="right"))
+            end = min(end, start + max(1, _BLOCK_TOKENS // int(sorted_lengths[end - 1])))
+            users = order[start:end]
+            block = torch.from_numpy(sequences[users, : sorted_lengths[end - 1]])
+            vectors[users] = self.network.newest_state(block, torch.from_numpy(lengths[users] - 1)).numpy()
         return vectors
 
 

@@ -6,11 +6,24 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.neighbours import DenseNeighbours
-from recsys.ranking import CooccurrenceReading, Recency, Recent, content_scores, cooccurrence_scores, explore, softmax, top_items, unit_rms
+from recsys.ranking import (
+    CooccurrenceReading,
+    Part,
+    Recency,
+    Recent,
+    blend,
+    content_scores,
+    cooccurrence_scores,
+    explore,
+    model_scores,
+    softmax,
+    top_items,
+    unit_rms,
+)
 
 
 def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = None) -> Recent:
@@ -27,6 +40,42 @@ def test_top_items_are_the_best_first_and_equal_ones_by_number(scores: list[list
         assert of == sorted(row, reverse=True)[:size]
         assert of == [row[item] for item in found]
         assert all(a < b for (a, s), (b, t) in pairwise(zip(found, of, strict=True)) if s == t)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 900), st.integers(1, 25), st.sampled_from([2, 9, 10**6]))
+@settings(max_examples=60)
+def test_the_top_of_a_long_row_is_that_of_a_full_sort(seed: int, n_items: int, size: int, n_levels: int) -> None:
+    random = np.random.default_rng(seed)
+    scores = (random.integers(-n_levels, n_levels, (5, n_items)) / 7).astype(np.float32)
+    scores[random.random(scores.shape) < 0.1] = -np.inf
+    scores[0], scores[1, ::2] = -np.inf, -0.0
+    order = np.lexsort((np.broadcast_to(np.arange(n_items), scores.shape), -scores), axis=1)[:, :size]
+    items, values = top_items(scores, size)
+    np.testing.assert_array_equal(items, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, order, 1))
+
+
+def test_a_blend_is_the_sum_of_its_scaled_parts() -> None:
+    random = np.random.default_rng(3)
+    vectors, item_vectors = random.normal(size=(4, 8)).astype(np.float32), random.normal(size=(90, 8)).astype(np.float32)
+    known, allowed = random.random(90) < 0.8, random.random(90) < 0.9
+    logits = np.where(known, vectors.astype(np.float64) @ item_vectors.T.astype(np.float64), -np.inf)
+    everybody = random.random((1, 90)).astype(np.float32)
+    raw = [np.maximum(vectors.astype(np.float64) @ item_vectors.T, 0), np.exp(logits) / np.exp(logits).sum(1, keepdims=True), everybody]
+    expected = sum(
+        weight * part / np.sqrt((part.astype(np.float64) ** 2).mean(1, keepdims=True))
+        for part, weight in zip(raw, (0.2, 0.3, 0.02), strict=True)
+    )
+    parts = [
+        Part.scaled(model_scores(vectors, item_vectors, "identity", known), 0.2),
+        Part.scaled(model_scores(vectors, item_vectors, "softmax", known), 0.3),
+        Part.scaled(everybody, 0.02),
+    ]
+    found = blend(parts, allowed, 4)
+    np.testing.assert_allclose(found[:, allowed], expected[:, allowed], rtol=1e-5)
+    assert np.isneginf(found[:, ~allowed]).all()
+    items = random.integers(0, 90, (4, 7))
+    np.testing.assert_allclose(sum(part.at(items) for part in parts), np.take_along_axis(expected, items, 1), rtol=1e-5)
 
 
 @given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
