@@ -8,8 +8,8 @@
   filled before: every user has a history of fifty, every item a number, a row of ten neighbours and a count. What an event does is held
   alike, because the population is what is asked about, and a stream over few users or items does other work for other reasons (shorter
   histories, users that come twice in a batch, pairs that fall on the same rows). So users come one after another in a random order, each
-  as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one partition, and a batch is 2,000
-  events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all (items), and histories as events are.
+  as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one partition, and a batch is at most
+  4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all (items), and histories as events are.
 * users_cached: the same with the default user cache, which holds the few and not the many.
 * spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one: the cost
   that a pool hides. Rows and users an event, as Redis counts its commands, are printed beside each run.
@@ -43,6 +43,7 @@ from recsys.rows import WEIGHT_ONE, pack_header, pack_records
 from recsys.userstate import UserTable
 from tests.redis_cluster import RedisCluster
 from workers.embedded import Child, EmbeddedStack
+from workers.events_service import BEHIND_FACTOR
 from workers.kafka import partition_for
 from workers.settings import Settings
 from workers.store import UserCommit, layout_of, open_store
@@ -56,7 +57,7 @@ USERS_ITEMS, ITEMS_USERS = 10_000, 100_000
 POOL = 1_000
 SHARED_S = 60.0
 """Workers have this long to start and to share the partitions."""
-PRELOADED, NEIGHBOURS, BATCH, CHUNK = 50, 10, 2_000, 10_000
+PRELOADED, NEIGHBOURS, BATCH, CHUNK = 50, 10, 4_000, 10_000
 USER_CACHE = 50_000
 """The default of `stream.user_cache`."""
 START_S = 1_600_000_000
@@ -161,7 +162,7 @@ def run_cost(stack: EmbeddedStack, folder: Path, run: Comparison, n_events: int,
     """The cost of an event on a stand filled with this population, one stretch of the stream after another, by name of the run."""
     n_stretches = repeats * len(run.user_caches)
     bench = Bench(stack, run.population.stream(n_events * n_stretches, seed=2), folder, partitions=1)
-    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH)
+    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH // BEHIND_FACTOR)
     asyncio.run(preload(settings, run.population, bench.redis))
     found: dict[str, list[Cost]] = {name: [] for name in run.user_caches}
     for stretch in range(n_stretches):
