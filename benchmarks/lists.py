@@ -7,7 +7,8 @@ One process and one thread, as in a worker: torch and BLAS are held to one. For 
 * index alone: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model; beside it the matrix product over all
   items in blocks with a top 100, which is exact: the baseline and, without the top 100, the limit of any exact search on this processor.
 * lists: `Engine.recommend` with every source on, user vectors given (encoding is measured by `benchmarks.ingest`), from candidates
-  (`lists_per_s`) and over all items (`exact_lists_per_s`); `overlap_at_20`, the share of the exact list's items that the other list has.
+  (`lists_per_s`) and over all items (`exact_lists_per_s`); the same a second of processor time (`…_per_cpu_s`), which other work on the
+  machine moves less; `overlap_at_20`, the share of the exact list's items that the other list has.
 
 The vectors are made so that a model's figures on MovieLens 1M come out again: spectrum, lengths against popularity, cosine of the nearest
 item, where by popularity the best items lie. iALS-like: clusters and noise in a slowly falling spectrum, length ∝ (1 + popularity)^0.64
@@ -22,7 +23,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -40,6 +41,7 @@ from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
 from recsys.models.base import F32, Histories, Model  # noqa: E402
 from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
 from recsys.neighbours import SparseNeighbours  # noqa: E402
+from recsys.retrieval.trends import LargePopularity  # noqa: E402
 from recsys.retrieval.vectors import VectorIndex  # noqa: E402
 
 I64 = NDArray[np.int64]
@@ -212,11 +214,11 @@ def index_figures(queries: F32, vectors: F32, repeats: int) -> dict[str, Any]:
     }
 
 
-def _rates(n: int, repeats: int, run: Any) -> list[float]:
+def _rates(n: int, repeats: int, run: Any, clock: Callable[[], float] = time.perf_counter) -> list[float]:
     def once() -> float:
-        started = time.perf_counter()
+        started = clock()
         run()
-        return n / (time.perf_counter() - started)
+        return n / (clock() - started)
 
     return [round(value, 1) for value in Spread.of(once, repeats).values]
 
@@ -303,14 +305,32 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
     small = {f"lists_per_s_in_blocks_of_{size}": _in_blocks(listed, candidates, size) for size in (1, 32) if size < n_users}
     return {
         "lists_per_s": _rates(n_users, repeats, lambda: listed(candidates, n_users)),
+        "lists_per_cpu_s": _rates(n_users, repeats, lambda: listed(candidates, n_users), time.process_time),
         **small,
         "exact_lists_per_s": _rates(n_exact, 1, lambda: listed(exact, n_exact)),
+        "exact_lists_per_cpu_s": _rates(n_exact, 1, lambda: listed(exact, n_exact), time.process_time),
+        "trending_after_add_ms": round(_trending_ms(candidates), 3),
         "overlap_at_20": round(float(np.mean(shares)), 4),
         "overlap_at_20_worst": round(float(np.min(shares)), 4),
         "score_difference_median": round(float(np.median(worst)), 6),
         "n_lists_compared": n_exact,
         "sources": {name: round(float((part > 0).mean()), 3) for name, part in lists.contributions.items()},
     }
+
+
+def _trending_ms(engine: Engine) -> float:
+    """Milliseconds of what trends after a batch of 500 items was counted, median of 20."""
+    popularity, n = engine.popularity, engine.n_items
+    assert isinstance(popularity, LargePopularity)
+    random, took = np.random.default_rng(SEED + 6), []
+    for _ in range(20):
+        items = np.unique(random.integers(0, n, 500)).astype(np.uint32)
+        started = time.perf_counter()
+        popularity.add("hour", NOW_S // 3_600, items, np.ones(len(items), np.float32))
+        popularity.best(64)
+        popularity.trending_scale(n)
+        took.append(1_000 * (time.perf_counter() - started))
+    return float(np.median(took))
 
 
 def _in_blocks(listed: Any, engine: Engine, size: int) -> list[float]:
@@ -364,8 +384,9 @@ def main() -> None:
         for kind, index in case["index"].items():
             speed = (Spread(tuple(index[name])) for name in ("queries_per_s", "exact_queries_per_s"))
             rows.append((f"{size}: index of {kind}", *speed, index["recall_at_100"], index["build_s"]))
-        speed = (Spread(tuple(case[name])) for name in ("lists_per_s", "exact_lists_per_s"))
-        rows.append((f"{size}: lists", *speed, case["overlap_at_20"], round(sum(case["build_s"].values()), 1)))
+        for label, suffix in (("lists", "s"), ("lists, a processor second", "cpu_s")):
+            speed = (Spread(tuple(case[name])) for name in (f"lists_per_{suffix}", f"exact_lists_per_{suffix}"))
+            rows.append((f"{size}: {label}", *speed, case["overlap_at_20"], round(sum(case["build_s"].values()), 1)))
     columns = ("over", "a second", "exact, a second", "recall@100, overlap@20", "made in s")
     emit("lists", "one thread", columns, rows, {"seed": SEED, "threads": torch.get_num_threads(), "cases": cases}, as_json=arguments.json)
 

@@ -115,7 +115,7 @@ class Catalogue:
         if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
             self._weighed_at = self._n_categorised
             self.kinds.reweigh()
-        self.kinds.refresh(self._width, liked, self.recommendable(now_s))
+        self.kinds.refresh(self._width, liked, lambda: self.recommendable(now_s))
         return self.kinds
 
     @property

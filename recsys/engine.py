@@ -154,10 +154,10 @@ class Engine:
             return
         if n_items > self.config.dense_items and isinstance(self.neighbours, DenseNeighbours):
             self.neighbours = SparseNeighbours()
-        for part in (self.neighbours, self.popularity, self.catalogue):
-            part.grow(n_items)
         if n_items > self.config.exact_items and self._candidates is None:
             self._list_from_candidates()
+        for part in (self.neighbours, self.popularity, self.catalogue):
+            part.grow(n_items)
         for kind, serving in self.models.items():
             self.models[kind] = _widened(serving, n_items if self._candidates is None else len(self.catalogue.available))
 

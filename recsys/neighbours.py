@@ -20,6 +20,10 @@ DENSE_ITEMS = 8_192
 """Up to this many items rows are dense: 268 MB at the limit, and twice as fast to sum as sparse rows are."""
 
 
+_WIDE = 8
+"""With so many times more items than records, columns are counted anew before a product."""
+
+
 def weighted_rows(matrix: F32, rows: I64, weights: F32) -> F32:
     """Σ_r weights[u, r] · matrix[rows[u, r]]: (M, N), (U, R), (U, R) ▸ (U, N), without a copy of the rows."""
     summed: F32 = torch.nn.functional.embedding_bag(
@@ -104,7 +108,12 @@ class Rows:
         place, known = self._places(items)
         users, columns = np.nonzero(known & (weights != 0))
         left = sparse.csr_matrix((weights[users, columns], (users, place[users, columns])), shape=(len(items), len(self.numbers)))
-        return left @ sparse.csr_matrix((self.values, self.neighbours, self.starts), shape=(len(self.numbers), n_items))
+        if n_items < _WIDE * len(self.values):
+            return left @ sparse.csr_matrix((self.values, self.neighbours, self.starts), shape=(len(self.numbers), n_items))
+        # The product takes a pass over its columns: leave out those that nobody has.
+        held, columns = np.unique(self.neighbours, return_inverse=True)
+        found = left @ sparse.csr_matrix((self.values, columns, self.starts), shape=(len(self.numbers), len(held)))
+        return sparse.csr_matrix((found.data, held[found.indices], found.indptr), shape=(len(items), n_items))
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
         """Values at broadcast index arrays, 0 where there is none."""

@@ -189,9 +189,9 @@ class ContentKinds:
         wanted[asked[user[kept]], place[kept]] = heads[user[kept], column[kept]]
         return wanted
 
-    def refresh(self, width: int, liked: F32, allowed: NDArray[np.bool_]) -> None:
-        """Make the index again if it is gone or the described items grew by 5 %. `liked` (N,) orders items of one kind, `allowed` (N,)
-        says which may be listed."""
+    def refresh(self, width: int, liked: F32, recommendable: Callable[[], NDArray[np.bool_]]) -> None:
+        """Make the index again if it is gone or the described items grew by 5 %. `liked` (N,) orders items of one kind, `recommendable`
+        says which of them may be listed, (N,)."""
         grown = self._n_described > self._described_at * _REBUILD_GROWTH + 64
         if self.n_kinds == 1 or not width or (self._index is not None and not grown and len(self._gram) == width):
             return
@@ -205,7 +205,7 @@ class ContentKinds:
         self._described_at = self._n_described
         of = self.of[:n_items]
         order = np.lexsort((-liked, of))
-        order = order[allowed[order]]
+        order = order[recommendable()[order]]
         starts = np.searchsorted(of[order], np.arange(self.n_kinds + 1))
         place = np.arange(len(order)) - starts[of[order]]
         self._heads[:] = -1
