@@ -2,19 +2,19 @@
 
     [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--broker kafka] [--set …] [--json]
 
-State is made of the start of the stream, then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
-backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on under an open
-load: a process of its own sends events at random times (Poisson, seeded) of that rate, one by one, linger 0, whether or not anything comes
-back. This process consumes the lists with the product's own consumer arguments.
+For each load, state is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving)
+works off a backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on
+under an open load: a process of its own sends events at random times (Poisson, seeded) of that rate, one by one, linger 0, whether or not
+anything comes back. This process consumes the lists with the product's own consumer arguments.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
 to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out.
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
-what client, broker and machine take for one hop, and the limit here. An event's list takes two hops. The embedded broker reads the slower
-the more batches a topic holds (each event sent alone is one): a hop grows by some milliseconds in ten thousand of them. A real one
-(`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not.
+what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
+more batches a topic holds, and each event sent alone is one: so every load has a stand of its own, and longer runs show the broker. A real
+one (`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not age.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,7 @@ STREAM_EVENTS = 400_000
 """Events of a generated stream; after its end it begins anew."""
 WARM_EVENTS = 150_000
 BACKLOG_EVENTS = 30_000
-WARM_UP_S = 5.0
-BROKER_S = 10.0
-"""The bare round trip is measured for so long at most."""
+WARM_UP_S = 3.0
 DRAIN_S = 60.0
 """Lists of the last events have this long."""
 CORES = ("worker", "redis", "broker", "reader", "load")
@@ -94,7 +94,7 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: M
 async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int) -> dict[str, float]:
     """The same events through a topic that nobody else reads."""
     settings, _ = bench.settings()
-    due_s = arrivals(int(rate * (1.0 + seconds)), rate, seed)
+    due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
     plan = bench.plan(due_s, settings)
     partitions, offsets = plan.places()
     lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
@@ -111,7 +111,7 @@ async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int) 
     consumed_s = {(partition, offset): at_s for _, partition, offset, at_s in seen.records}
     places = zip(partitions.tolist(), offsets.tolist(), strict=True)
     trip_s = np.array([consumed_s[place] for place in places]) - (due_s + started_s)
-    return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= 1.0]).items()}
+    return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= WARM_UP_S]).items()}
 
 
 def _check_ends(settings: Settings, topic: str, lasts: Mapping[int, int]) -> None:
@@ -127,8 +127,8 @@ def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
     return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
 
 
-def measure(bench: LiveBench, loads: Sequence[float], seconds: float, repeats: int, seed: int) -> dict[str, Any]:
-    """Maximum, then each load so many times, then the bare broker at the same rates."""
+def stand(bench: LiveBench, share: float, seconds: float, seed: int) -> dict[str, Any]:
+    """Maximum, then one load beside the same worker, then the bare broker at the same rate."""
     bench.warm_up(WARM_EVENTS)
     worker = bench.serving_worker()
     top = bench.work_off(worker, BACKLOG_EVENTS)
@@ -137,19 +137,25 @@ def measure(bench: LiveBench, loads: Sequence[float], seconds: float, repeats: i
     assert bench.stack.valkey is not None
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
-    runs: dict[float, list[dict[str, Any]]] = {share: [] for share in loads}
-    for repeat in range(repeats):
-        for share in loads:
-            runs[share].append(asyncio.run(load(bench, share * top.events_per_s, seconds, seed + repeat, pids)))
+    rate = share * top.events_per_s
+    found = asyncio.run(load(bench, rate, seconds, seed, pids))
     bench.stack.stop_workers()
-    found: dict[str, Any] = {}
-    for share, some in runs.items():
-        broker = asyncio.run(bare_broker(bench, share * top.events_per_s, min(seconds, BROKER_S), seed))
-        found[f"{share:g}"] = {**_together(some), **broker}
-        for name in ("p50_ms", "p99_ms"):
-            found[f"{share:g}"][f"ratio_to_broker_{name[:-3]}"] = round(found[f"{share:g}"][name] / broker[f"broker_{name}"], 2)
-    maximum = {"max_rate_events_per_s": round(top.events_per_s), "max_rate_events_per_list": round(top.events / max(top.lists, 1), 3)}
-    return {**maximum, **(next(iter(found.values())) if len(found) == 1 else {}), "loads": found}
+    found |= asyncio.run(bare_broker(bench, rate, seconds, seed))
+    for name in ("p50", "p99"):
+        found[f"ratio_to_broker_{name}"] = round(found[f"{name}_ms"] / found[f"broker_{name}_ms"], 2)
+    return {"max_rate_events_per_s": round(top.events_per_s), **found}
+
+
+def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every load so many times, each on a stand of its own: the embedded broker answers the slower the more it holds."""
+    runs: dict[float, list[dict[str, Any]]] = {share: [] for share in arguments.load}
+    for repeat in range(arguments.repeats):
+        for share in arguments.load:
+            with make() as bench:
+                runs[share].append(stand(bench, share, arguments.seconds, arguments.seed + repeat))
+    found = {f"{share:g}": _together(some) for share, some in runs.items()}
+    maximum = Spread(tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)).median
+    return {**(next(iter(found.values())) if len(found) == 1 else {}), "max_rate_events_per_s": round(maximum), "loads": found}
 
 
 def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -185,7 +191,7 @@ def main() -> int:
     parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
     parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
-    parser.add_argument("--seconds", type=float, default=30.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
+    parser.add_argument("--seconds", type=float, default=15.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each load; the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
@@ -200,8 +206,14 @@ def main() -> int:
     if not all(0 < share <= 1 for share in arguments.load):
         parser.error("--load: above 0, 1 at most")
     stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
-    with tempfile.TemporaryDirectory() as folder, stack_on(arguments.broker, Path(folder) / "stack") as stack:
-        found = measure(LiveBench(stack, stream, Path(folder), more), arguments.load, arguments.seconds, arguments.repeats, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+
+        @contextmanager
+        def make() -> Iterator[LiveBench]:
+            with stack_on(arguments.broker, Path(folder) / uuid.uuid4().hex[:8]) as stack:
+                yield LiveBench(stack, stream, Path(folder), more)  # models are trained once: they are in the folder
+
+        found = measure(make, arguments)
     rows = [
         (
             f"{float(share):.0%}",
