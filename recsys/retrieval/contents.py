@@ -145,6 +145,8 @@ class ContentKinds:
 
     def scores(self, profiles: F32, kinds: I64) -> F32:
         """Inner products of profile u (U, F) with the features of `kinds[u]` (U, C), at least 0: (U, C)."""
+        if not profiles.size:
+            return np.zeros(kinds.shape, np.float32)
         places = self._columns[kinds]  # (U, C, W)
         places += (np.arange(len(kinds), dtype=np.int32) * profiles.shape[1])[:, None, None]
         found: F32 = np.einsum("ucw,ucw->uc", np.take(profiles, places), self._values[kinds])

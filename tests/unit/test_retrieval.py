@@ -274,3 +274,19 @@ def test_what_trends_is_kept_up_as_it_would_be_summed(added: list[tuple[str, int
     np.testing.assert_allclose(exact[large.best(7)], np.sort(exact)[::-1][:7], rtol=1e-5, atol=1e-6)
     if exact.any():
         assert large.trending_scale(50) == pytest.approx(1 / np.sqrt((exact[:50] ** 2).mean()), rel=1e-4)
+
+
+def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:
+    engine = Engine(EngineConfig(list_size=5, exact_items=2))
+    engine.ensure_items(9)
+    engine.neighbours.hold_all()
+    engine.users.load(dict.fromkeys(("v", "u", "new")))
+    for user, items in (("v", [0, 7]), ("u", [0])):
+        slots = [engine.users.slot(user) or 0]
+        batch = batch_of(slots, [len(items)], items, [NOW_S] * len(items), [32] * len(items))
+        engine.learn_items(engine.derive(batch).deltas(engine.config))
+        engine.learn_histories(batch)
+    slots = np.array([engine.users.slot(user) or 0 for user in ("u", "new")])
+    lists = engine.recommend(slots, {}, NOW_S)
+    assert lists.items[0, 0] == 7 and lists.because[0, 0].tolist() == [0, -1] and 0 not in lists.items[0].tolist()
+    assert lists.items[1, 0] == 0 and (lists.because[1] == -1).all()
