@@ -104,8 +104,16 @@ class EventsService(Service):
     # -- life ----------------------------------------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        """Connect, wait for Redis, join the group."""
+        """Connect, wait for Redis, join the group; or leave it when the worker is asked to end meanwhile."""
         self.metrics.serve(self.settings.metrics)
+        try:
+            await self._connect()
+        except (Transient, Fenced, KafkaError) as error:
+            if not self.should_stop:
+                raise
+            log.info("asked to end before it had started (%s)", error or type(error).__name__)
+
+    async def _connect(self) -> None:
         await self._patiently(self.pipeline.open)
         async with self.pipeline.lock:  # the agents are at work already
             await self._patiently(self._follow)
