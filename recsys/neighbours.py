@@ -86,7 +86,8 @@ class DenseNeighbours:
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
         """Values at broadcast index arrays."""
-        return self._matrix[rows, neighbours]
+        found: F32 = self._matrix.ravel().take(rows * self._matrix.shape[1] + neighbours)  # much faster than by two indices
+        return found
 
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
         """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
