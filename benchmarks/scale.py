@@ -3,7 +3,7 @@
     python -m benchmarks.scale [--only workers shards users items spread] [--events N] [--repeats N] [--json]
 
 * workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
-  processes share this machine's cores, so what is read here is the processor time of an event as much as the rate.
+  processes share this machine's cores, so `…_cost_ratio`, processor time an event against one of them, says more than the rate.
 * users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Both stands are
   filled before: every user has a history of fifty, every item a number, a row of ten neighbours and a count. What an event does is held
   alike, because the population is what is asked about, and a stream over few users or items does other work for other reasons (shorter
@@ -395,6 +395,8 @@ def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tupl
                                "shards_3_ratio": ("shards_3", "shards_1")}.items():  # fmt: skip
         if more in rates and one in rates:
             figures[ratio] = round(figures[f"{more}_events_per_s"] / figures[f"{one}_events_per_s"], 3)
+            spent = [figures[f"{name}_cpu_ms_per_event"]["worker"] + figures[f"{name}_cpu_ms_per_event"]["redis"] for name in (more, one)]
+            figures[f"{ratio.removesuffix('_ratio')}_cost_ratio"] = round(spent[0] / spent[1], 3)
     return figures, rows
 
 
