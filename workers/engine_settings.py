@@ -27,6 +27,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         exploration_slots=lists.exploration_slots,
         new_s=lists.new_days * DAY_S,
         seed=lists.seed,
+        exact_items=lists.exact_items,
     )
 
 

@@ -91,7 +91,7 @@ class ModelFollower:
                 continue
             if busy is None:
                 self._asked[kind] = stored
-                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._source, announcement)))
+                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._load, announcement)))
         swapped = []
         for kind, (version, task) in list(self._loading.items()):
             if not task.done():
@@ -104,6 +104,11 @@ class ModelFollower:
                 swapped.append(f"{kind}/{version}")
                 log.info("serving model %s/%s", kind, version)
         return swapped
+
+    def _load(self, announcement: ModelAnnouncement) -> Model:
+        model = self._source(announcement)
+        self._pipeline.engine.prepare(model)  # an index of a million items takes seconds, and lists go out meanwhile
+        return model
 
     def _loaded(self, kind: str, version: str, task: asyncio.Task[Model]) -> Model | None:
         try:

@@ -418,8 +418,7 @@ class Pipeline:
         found = await self.store.read_users_of(missing)
         # Only now: rows and watermark move together and only forward, so if it still stands where we left it, the rows are of that state.
         await self._check_ownership(missing)
-        for partition, rows in found.items():
-            self.engine.users.load({f"{partition}:{u}": row for u, row in zip(missing[partition], rows, strict=True)})
+        self.engine.users.load({f"{p}:{u}": row for p, rows in found.items() for u, row in zip(missing[p], rows, strict=True)})
         slots = [slot for p, users in missing.items() for u in users if (slot := self.engine.users.slot(f"{p}:{u}")) is not None]
         if int(self.engine.users.items[slots].max(initial=0)) >= self.engine.n_items:  # items that another worker numbered
             await self.index.catch_up()

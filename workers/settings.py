@@ -136,6 +136,7 @@ class StreamSettings(Section):
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Faust's web port on 127.0.0.1; 0 switches the web server off."""
     torch_threads: Positive = 1
+    """Threads of torch and of numpy's matrix products."""
 
 
 class ListSettings(Section):
@@ -149,6 +150,8 @@ class ListSettings(Section):
     new_days: Annotated[float, Field(gt=0)] = 30.0
     variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
     seed: int = 0
+    exact_items: Positive = 24_000
+    """Up to so many items every item is scored for every list; above, the candidates that each source names (ADR 6)."""
 
 
 class TrainerSettings(Section):

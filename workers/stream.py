@@ -11,6 +11,7 @@ from typing import Any
 
 import faust
 import torch
+from threadpoolctl import threadpool_limits
 
 from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
@@ -48,6 +49,7 @@ def stored_models(settings: Settings) -> ModelSource:
 def build_stream(settings: Settings) -> faust.App:
     """The stream worker of these settings, ready to run. Nothing is connected yet."""
     torch.set_num_threads(settings.stream.torch_threads)
+    threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
     _calm_garbage_collector()
     app = faust.App(
         f"{settings.stream.group_id}-catalogue",
