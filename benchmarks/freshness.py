@@ -65,8 +65,10 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: M
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
             before = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
+            waited_s = cpu_wait_seconds(pids["worker"])
             started_s = sending.start()
             sent = await sending.finish()
+            waited_s = cpu_wait_seconds(pids["worker"]) - waited_s
             after = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
             if not await seen.until(lasts, DRAIN_S):
                 raise RuntimeError(f"at {rate:.0f} events/s the worker fell behind: no list of the last events within {DRAIN_S:g} s")
@@ -87,6 +89,7 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: M
         "n_events": int(counted.sum()),
         "n_lists": len(lists),
         "events_per_list": round(len(due_s) / len(lists), 3),
+        "worker_cpu_wait_share": round(waited_s / span_s, 3),
         "cpu_share": {name: round(used / span_s, 3) for name, used in cpu_s.items()},
     }
 
@@ -112,6 +115,11 @@ async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int) 
     places = zip(partitions.tolist(), offsets.tolist(), strict=True)
     trip_s = np.array([consumed_s[place] for place in places]) - (due_s + started_s)
     return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= WARM_UP_S]).items()}
+
+
+def cpu_wait_seconds(pid: int) -> float:
+    """Seconds that the main thread of a process was ready to run and had no processor (Linux): much of it, and others had the machine."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def _check_ends(settings: Settings, topic: str, lasts: Mapping[int, int]) -> None:
@@ -221,11 +229,24 @@ def main() -> int:
             *(f"{one[name]:.1f}" for name in PERCENTILES),
             f"{one['broker_p50_ms']:.1f} / {one['broker_p99_ms']:.1f}",
             f"{one['late_sends_p99_ms']:.1f}",
+            f"{one['worker_cpu_wait_share']:.0%}",
             ", ".join(f"{one['cpu_share'][name]:.2f}" for name in CORES),
         )
         for share, one in found["loads"].items()
     ]
-    columns = ("load", "events/s", "p50", "p90", "p99", "p99.9", "max", "broker p50 / p99", "late p99", "cores: " + ", ".join(CORES))
+    columns = (
+        "load",
+        "events/s",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "broker p50 / p99",
+        "late p99",
+        "no cpu",
+        "cores: " + ", ".join(CORES),
+    )
     emit(
         "freshness",
         f"{name}; maximum {found['max_rate_events_per_s']:,} events/s; ms from event to list",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from numpy.typing import NDArray
 
-from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, TIMEOUT_S, Bench, Rate, interleaved
+from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, Bench, Rate, interleaved
 from benchmarks.datasets import Stream
 from benchmarks.open_load import Plan
 from tests.kafka_home import KafkaHome
@@ -34,6 +35,9 @@ AFTER_LAST_S = 0.3
 """Lists that came in the same batch as the last one that was waited for."""
 PROBES = 64
 """Events that show whether lists are made: enough that each partition has some."""
+SERVING_S = 120.0
+"""A worker makes lists from all sources within this of its start."""
+SOURCES = ("cooccurrence", "content", "ials", "sasrec")
 LIST_ID = b'"list_id":"'
 
 I64 = NDArray[np.int64]
@@ -81,6 +85,11 @@ def until_listed_s(users: Sequence[bytes], offsets: I64, due_s: F64, lists: Iter
     return waited
 
 
+def _sources_of(value: bytes) -> set[str]:
+    """Names of the sources of a list's record."""
+    return {source for item in json.loads(value)["items"] for source in item["sources"]}
+
+
 class Consumed:
     """What a consumer has seen of a topic since it began: (key, partition, offset or trigger, `time.monotonic()`), oldest first."""
 
@@ -110,8 +119,10 @@ class Consumed:
 
 
 @contextlib.asynccontextmanager
-async def consuming(settings: Settings, topic: str, *, triggers: bool) -> AsyncIterator[Consumed]:
-    """Consume a topic from its end on, with the product's own arguments."""
+async def consuming(
+    settings: Settings, topic: str, *, triggers: bool, look: Callable[[bytes], object] | None = None
+) -> AsyncIterator[Consumed]:
+    """Consume a topic from its end on, with the product's own arguments; `look` is shown every value."""
     ends = await asyncio.to_thread(end_offsets, settings, [topic])
     seen = Consumed(triggers)
     consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
@@ -121,6 +132,10 @@ async def consuming(settings: Settings, topic: str, *, triggers: bool) -> AsyncI
         while True:
             polled = await consumer.getmany(timeout_ms=1_000)
             seen.add(polled, time.monotonic())
+            if look is not None:
+                for found in polled.values():
+                    for record in found:
+                        look(record.value)
 
     try:
         consumer.assign([TopicPartition(topic, partition) for _, partition in ends])
@@ -217,21 +232,28 @@ class LiveBench(Bench):
         self.run_worker(self.live, sections, told)
 
     def serving_worker(self) -> Child:
-        """A worker that makes lists from all sources already. Raises RuntimeError when it never does."""
+        """A worker that makes lists from all sources already. Raises RuntimeError when it does not within `SERVING_S`."""
         worker = self.start_worker(self.sections)
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
-            told = asyncio.run(self.publish_past(PROBES, time.time()))
-            before = self.lists(self.live)
-            self.watch(lambda: self.applied(self.live), told, lambda: 0, [worker.process])
-            while self.lists(self.live) < before + PROBES // 2:
-                time.sleep(0.1)
-            missing = {"cooccurrence", "content", "ials", "sasrec"} - self.sources_of_newest_list(self.live)
-            if not missing:
-                return worker
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the lists are made without {', '.join(sorted(missing))}")
-            time.sleep(0.5)
+        deadline = time.monotonic() + SERVING_S
+        missing = set(SOURCES)
+        while missing and time.monotonic() < deadline:
+            missing = set(SOURCES) - asyncio.run(self._sources_of_probes(worker, deadline))
+        if missing:
+            raise RuntimeError(f"the lists are made without {', '.join(sorted(missing))}: {worker.last_lines(3)}")
+        return worker
+
+    async def _sources_of_probes(self, worker: Child, deadline: float) -> set[str]:
+        """Names of the sources that scored the lists of some events published now."""
+        found: set[str] = set()
+        async with consuming(
+            self.live, self.live.topics.recommendations, triggers=True, look=lambda list_: found.update(_sources_of(list_))
+        ) as seen:
+            told = await self.publish_past(PROBES, time.time())
+            while len(seen.records) < PROBES and time.monotonic() < deadline:
+                if not worker.running:
+                    raise RuntimeError(f"the worker ended at {self.applied(self.live)} of {told} events: {worker.last_lines(3)}")
+                await asyncio.sleep(0.1)
+        return found
 
     def owed_users(self) -> int:
         """Users whose list was put off and not made yet."""

@@ -6,7 +6,7 @@
 * restart: the only worker is killed and started again at once.
 * catch_up: the only worker is stopped in good order, `--hour-rate` × 3600 / `--shrink` events are published, and it is started again.
   `stream.catch_up_events`, above which lists are put off, is shrunk alike. Caught up is when the state has every event and no user is owed
-  a list; the clock starts with the process.
+  a list; the clock starts with the process, and `catch_up_start_s` of it, until its first batch is in the state, does not shrink.
 
 `kill_to_first_list_…_s` runs from the kill until the last partition has a list for an event that was due after it, so the partitions of a
 worker that lives on do not count as a recovery. `kill_to_last_late_list_…_s` runs until lists are as fresh as before: from then on no event
@@ -124,16 +124,18 @@ def catch_up(bench: LiveBench, n_events: int) -> dict[str, float]:
     told = asyncio.run(bench.publish_past(n_events, time.time()))
     started_s = time.monotonic()
     worker = bench.start_worker(bench.sections)
-    state_s = 0.0
+    start_s = state_s = 0.0
     try:
         while not state_s or bench.owed_users():
             applied, now = bench.applied(bench.live), time.monotonic()
+            if not start_s and applied > before:
+                start_s = now - started_s
             if not state_s and applied >= told:
                 state_s = now - started_s
             if now > started_s + TIMEOUT_S or not worker.running:
                 raise RuntimeError(f"the worker stopped at {applied - before} of {n_events} events")
             time.sleep(POLL_S)
-        return {"state_s": state_s, "all_s": time.monotonic() - started_s, "lists": bench.lists(bench.live) - n_lists}
+        return {"start_s": start_s, "state_s": state_s, "all_s": time.monotonic() - started_s, "lists": bench.lists(bench.live) - n_lists}
     finally:
         bench.stack.stop_workers()
 
@@ -161,6 +163,7 @@ def measure(arguments: argparse.Namespace, make: Callable[[dict[str, dict[str, A
             figures |= _spread(f"kill_to_{name.removesuffix('_s')}_{run}_s", [one[name] for one in found[run]])
     if "catch_up" in found:
         figures |= _spread("catch_up_s", [one["all_s"] for one in found["catch_up"]])
+        figures |= _spread("catch_up_start_s", [one["start_s"] for one in found["catch_up"]])
         figures |= _spread("catch_up_state_s", [one["state_s"] for one in found["catch_up"]])
         figures |= {
             "backlog_events": n_hour,

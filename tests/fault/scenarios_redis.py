@@ -108,7 +108,7 @@ async def proxy_cuts(lane: Lane, chance: random.Random, folder: Path) -> Round:
         async with Proxy(server.port, chance) as proxy, working(lane, chance, folder, server, proxy) as arena:
             async with arena.publishing(5.0):
                 proxy.cut = chance.choice((0.02, 0.05, 0.1))
-                await arena.wait_for(lambda: proxy.faults >= 10, "ten cuts")
+                await arena.reached(arena.workers[0], lambda: proxy.faults >= 10)
             proxy.calm()
             return await arena.finish(proxy.faults, alive=arena.workers)
 
@@ -120,7 +120,7 @@ async def proxy_drops_reply(lane: Lane, chance: random.Random, folder: Path) -> 
         async with Proxy(server.port, chance) as proxy, working(lane, chance, folder, server, proxy) as arena:
             async with arena.publishing(5.0):
                 proxy.swallow = chance.choice((0.02, 0.05, 0.1))
-                await arena.wait_for(lambda: proxy.faults >= 10, "ten answers swallowed")
+                await arena.reached(arena.workers[0], lambda: proxy.faults >= 10)
             proxy.calm()
             return await arena.finish(proxy.faults, alive=arena.workers)
 
