@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints.txt)
 STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
+# Test processes at once; most tests wait for a broker, so a few more than there are processors.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kafka test-cluster test-faults test-containers nightly lint bench clean
@@ -28,7 +30,7 @@ demo: setup ## ml-100k through broker, state, trainer and lists, with figures at
 	$(BIN)/recsys demo
 
 test: setup ## unit, property, contract and integration tests on the embedded stack
-	$(PYTEST) tests/unit tests/property tests/contract tests/integration tests/fault
+	$(PYTEST) -n $(JOBS) --dist worksteal tests/unit tests/property tests/contract tests/integration tests/fault
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Annotated, Any
 
@@ -12,7 +13,10 @@ from rich.table import Table
 
 from workers.settings import Settings, load_settings
 
-out = Console(highlight=False, soft_wrap=False)
+PIPED_WIDTH = 200
+"""Columns of a table that goes to a file or another program, which would otherwise be folded at 80."""
+
+out = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
