@@ -25,7 +25,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "ingest": ("--events", "200000", "--full-events", "40000"),
     "ingest-zipf": ("--stream", "zipf", "--events", "100000", "--only", "decode", "redis", "state"),
     "freshness": ("--load", "0.5", "--seconds", "15"),
-    "lists": ("--items", "4000", "1000000", "--users", "256"),
+    "lists": ("--items", "4000", "100000", "--users", "256"),
     "state": ("--users", "100000"),
     "scale": ("--only", "users"),
     "train": ("--only", "ials", "log", "--repeats", "1"),
@@ -37,7 +37,7 @@ FULL: Mapping[str, Sequence[str]] = {
     "freshness": (),
     "lists": ("--full",),
     "state": ("--users", "10000", "100000", "1000000"),
-    "scale": (),
+    "scale": ("--repeats", "3"),
     "train": (),
     "recovery": (),
 }
