@@ -29,6 +29,8 @@ hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppr
 hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+os.environ.pop("COLUMNS", None)  # parallel test processes are given 80, and tables would be folded
+
 TEST_PARTITIONS = 4
 KEPT_VARIABLES = ("RECSYS_TEST_KAFKA", "RECSYS_TEST_REDIS", "RECSYS_DATA")
 

@@ -171,7 +171,6 @@ def test_models_can_be_listed_shown_promoted_and_rolled_back(
 ) -> None:
     for name, value in worker_env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def recsys(*arguments: str, code: int = 0) -> str:
         assert run(arguments) == code
