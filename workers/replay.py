@@ -54,6 +54,9 @@ class LogReader:
             await consumer.stop()
             servers, name = self._settings.kafka.bootstrap_servers, type(error).__name__
             raise Transient(f"no Kafka broker answers at {servers} ({name}): start one or set kafka.bootstrap_servers") from None
+        except BaseException:  # cancelled while it connects
+            await consumer.stop()
+            raise
         self._consumer = consumer
         consumer.assign([TopicPartition(*place) for place in self.next_offsets])
         for place, next_offset in self.next_offsets.items():
