@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import os
 import sys
 import tempfile
 import time
@@ -38,7 +36,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Spread, cpu_seconds, emit
 from benchmarks.ingest import chosen_stream
-from benchmarks.live import LiveBench, consuming, stack_on, until_listed_s
+from benchmarks.live import LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.settings import Settings
 from workers.topics import end_offsets
@@ -178,39 +176,11 @@ def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return joined
 
 
-def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`SECTION.NAME=VALUE` as sections of the settings; values are JSON, else text. Raises ValueError."""
-    sections: dict[str, dict[str, Any]] = {}
-    for pair in pairs:
-        name, is_given, text = pair.partition("=")
-        section, has_name, field = name.partition(".")
-        if not is_given or not has_name:
-            raise ValueError(f"{pair!r}: give SECTION.NAME=VALUE")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        sections.setdefault(section, {})[field] = value
-    return sections
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
-    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
     parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
     parser.add_argument("--seconds", type=float, default=15.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each load; the median counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
-    try:
-        more = sections_of(arguments.set)
-    except ValueError as error:
-        parser.error(str(error))
-    if arguments.broker == "kafka" and not os.environ.get("KAFKA_HOME"):
-        parser.error("--broker kafka: KAFKA_HOME must name an unpacked Apache Kafka (Java 17)")
+    arguments = live_arguments(parser)
     if not all(0 < share <= 1 for share in arguments.load):
         parser.error("--load: above 0, 1 at most")
     stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
@@ -219,7 +189,7 @@ def main() -> int:
         @contextmanager
         def make() -> Iterator[LiveBench]:
             with stack_on(arguments.broker, Path(folder) / uuid.uuid4().hex[:8]) as stack:
-                yield LiveBench(stack, stream, Path(folder), more)  # models are trained once: they are in the folder
+                yield LiveBench(stack, stream, Path(folder), arguments.set)  # models are trained once: they are in the folder
 
         found = measure(make, arguments)
     rows = [
@@ -259,7 +229,7 @@ def main() -> int:
             "seed": arguments.seed,
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
-            "set": more,
+            "set": arguments.set,
             **found,
         },
         as_json=arguments.json,

@@ -367,20 +367,20 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
 
 def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: DecodedEvents, report: Report) -> None:
     """The columns must be what the model reads one by one."""
-    accepted = set(decoded.index)
+    places = {position: at for at, position in enumerate(decoded.index)}
     for position, (record, ts_ms) in enumerate(zip(records, times_ms, strict=True)):
         key, value = record
         try:
             alone = _event(value, key, record_ts_ms=ts_ms)
         except Poison:
-            if position in accepted:
+            if position in places:
                 report.add_escape("decode_events", AssertionError("a batch accepts what the model refuses"), record)
             continue
         except Exception as error:
             report.add_escape("decode_event", error, record)
             continue
-        at = decoded.index.index(position) if position in accepted else -1
-        if at < 0 or (alone.event_id, alone.item_id, alone.event_ts_ms) != (
+        at = places.get(position)
+        if at is None or (alone.event_id, alone.item_id, alone.event_ts_ms) != (
             decoded.event_ids[at],
             decoded.item_ids[at],
             decoded.event_ts_ms[at],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import dataclasses
@@ -170,6 +171,41 @@ class KafkaStack(EmbeddedStack):
         kafka: dict[str, Any] = overrides["kafka"]
         del kafka["fetch_max_wait_ms"], kafka["idempotence"]
         return overrides
+
+
+def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`SECTION.NAME=VALUE` as sections of the settings; values are JSON, else text. Raises ValueError."""
+    sections: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, is_given, text = pair.partition("=")
+        section, has_name, field = name.partition(".")
+        if not is_given or not has_name:
+            raise ValueError(f"{pair!r}: give SECTION.NAME=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        sections.setdefault(section, {})[field] = value
+    return sections
+
+
+def live_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, with the options that these benchmarks have in common; `set` as sections of the settings. Ends with exit code 2
+    where one is wrong."""
+    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
+    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each; the median counts")
+    parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    try:
+        arguments.set = sections_of(arguments.set)
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.broker == "kafka" and not os.environ.get("KAFKA_HOME"):
+        parser.error("--broker kafka: KAFKA_HOME must name an unpacked Apache Kafka (Java 17)")
+    return arguments
 
 
 def stack_on(broker: str, folder: Path) -> EmbeddedStack:

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.figures import Spread, emit
-from benchmarks.freshness import STREAM_EVENTS, sections_of
+from benchmarks.freshness import STREAM_EVENTS
 from benchmarks.ingest import chosen_stream
-from benchmarks.live import F64, LiveBench, consuming, stack_on, until_listed_s
+from benchmarks.live import F64, LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.embedded import Child
 
@@ -146,7 +146,7 @@ def measure(arguments: argparse.Namespace, make: Callable[[dict[str, dict[str, A
     catching_up = {"stream": {"catch_up_events": max(1, int(CATCH_UP_EVENTS / arguments.shrink))}}
     found: dict[str, list[dict[str, float]]] = {}
     for run in arguments.only:
-        more = sections_of(arguments.set)
+        more = arguments.set
         if run == "catch_up":
             more = {**more, "stream": {**catching_up["stream"], **more.get("stream", {})}}
         bench = make(more)
@@ -185,17 +185,11 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
-    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--rate", type=float, default=200.0, help="events a second while a worker is killed (default 200)")
     parser.add_argument("--hour-rate", type=float, default=200.0, help="events a second of the hour that is caught up with (default 200)")
     parser.add_argument("--shrink", type=float, default=12.0, help="the hour is this much shorter, and catch_up_events this much smaller")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    arguments = parser.parse_args()
+    arguments = live_arguments(parser)
     stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
     session_s = 0.0
     with tempfile.TemporaryDirectory() as folder, stack_on(arguments.broker, Path(folder) / "stack") as stack:
@@ -203,7 +197,7 @@ def main() -> int:
         def make(more: dict[str, dict[str, Any]]) -> LiveBench:
             return LiveBench(stack, stream, Path(folder), more)
 
-        session_s = stack.settings(**sections_of(arguments.set)).kafka.session_timeout_ms / 1000
+        session_s = stack.settings(**arguments.set).kafka.session_timeout_ms / 1000
         figures = measure(arguments, make)
     rows = [(key, f"{value:,}") for key, value in figures.items()]
     emit(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import Pairs
 from recsys.interactions import Interactions
-from recsys.rows import RECORD_BYTES, sum_pairs
+from recsys.rows import RECORD_BYTES, run_ends, sum_pairs
 
 RowId = tuple[str, int | str, int]
 U32 = NDArray[np.uint32]
@@ -93,7 +93,7 @@ def _cooccurrence_slices(epoch: int, rows: U32, neighbours: U32, weights: I64, i
     numbers = rows.astype(np.int64)
     stride = int(numbers.max()) // item_groups + 1
     rotated, neighbours, weights = sum_pairs((numbers % item_groups) * stride + numbers // item_groups, neighbours, weights)
-    ends = _run_ends(rotated)
+    ends = run_ends(rotated)
     row = rotated[ends - 1]
     group, numbers = row // stride, row % stride * item_groups + row // stride
     found = []
@@ -115,7 +115,7 @@ def _popularity_slices(window: str, buckets: I64, items: U32, amounts: I64, item
         return []
     distinct, place = np.unique(buckets, return_inverse=True)
     rows, numbers, sums = sum_pairs((items % np.uint32(item_groups)).astype(np.int64) * len(distinct) + place, items, amounts)
-    ends = _run_ends(rows)
+    ends = run_ends(rows)
     row = rows[ends - 1]
     group, bucket = row // len(distinct), distinct[row % len(distinct)]
     found = []
@@ -127,14 +127,9 @@ def _popularity_slices(window: str, buckets: I64, items: U32, amounts: I64, item
     return found
 
 
-def _run_ends(values: I64) -> I64:
-    """Where each run of equal values ends, (R,), for at least one value."""
-    return np.flatnonzero(np.concatenate((values[1:] != values[:-1], [True]))) + 1
-
-
 def _group_runs(group: I64, ends: I64) -> list[tuple[int, int, int, int]]:
     """For rows sorted by group that end at `ends`: first row, end of rows, first record and end of records of each group's run."""
-    last = _run_ends(group)
+    last = run_ends(group)
     first = np.concatenate(([0], last[:-1]))
     starts = np.where(first > 0, ends[first - 1], 0)
     return list(zip(first.tolist(), last.tolist(), starts.tolist(), ends[last - 1].tolist(), strict=True))

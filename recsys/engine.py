@@ -31,6 +31,7 @@ from recsys.ranking import (
     cooccurrence_scores,
     explore,
     model_scores,
+    strongest,
     top_items,
 )
 from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, index_of, indexed_model
@@ -50,7 +51,6 @@ _BLOCK_SCORES = 1_000_000
 """Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
 EXACT_ITEMS = 24_000
 """Up to this many items every one is scored for every user, which is faster and exact."""
-_MAX_BECAUSE = 2
 _EXPLORATION_POOL = 50
 
 
@@ -404,14 +404,7 @@ class Engine:
             features = self.catalogue.features
             weighted = features[recent.items] * (scores.content * scores.parts["content"].factors[:, None])[:, :, None]
             added += np.maximum(features[items] @ weighted.transpose(0, 2, 1), 0)
-        found = np.full((*items.shape, min(_MAX_BECAUSE, added.shape[2])), -1, np.int64)
-        for place in range(found.shape[2]):
-            best = added.argmax(axis=2)[:, :, None]
-            chosen = np.take_along_axis(recent.items[:, None, :], best, axis=2)[:, :, 0]
-            is_new = (np.take_along_axis(added, best, axis=2)[:, :, 0] > 0) & (chosen != found[:, :, 0])
-            found[:, :, place] = np.where(is_new, chosen, -1)
-            np.put_along_axis(added, best, -np.inf, axis=2)
-        return found
+        return strongest(added, recent.items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.rows import run_ends
+
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
@@ -164,9 +166,8 @@ class SparseNeighbours:
 
     def add(self, rows: U32, neighbours: U32, values: F32) -> None:
         """Add to distinct (row, neighbour) pairs, sorted by row; rows that are not held are passed over."""
-        ends = np.flatnonzero(np.concatenate((rows[1:] != rows[:-1], [True]))) + 1 if len(rows) else np.zeros(0, np.int64)
         start = 0
-        for end in ends.tolist():
+        for end in run_ends(rows).tolist():
             parts = self._parts.get(int(rows[start]))
             if parts is not None:
                 parts.append((neighbours[start:end], values[start:end]))

@@ -23,6 +23,7 @@ _GROUP = 16
 """Items of which only the best is looked at first when the top of a row is sought."""
 _NUMBER_BITS = 0xFFFF_FFFF
 Similarity = Literal["directed", "cosine", "llr"]
+MAX_BECAUSE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,9 @@ def blend(parts: Iterable[Part], allowed: NDArray[np.bool_], n_users: int) -> F3
 
 
 def candidate_factor(popularity: F32, reading: CooccurrenceReading) -> F32:
-    """What a candidate's co-occurrence counts are multiplied with, (N,); 0 where nobody chose it."""
+    """What a candidate's co-occurrence counts are multiplied with, by its popularity, any shape; 0 where nobody chose it."""
     if reading.similarity == "llr":
-        return np.ones(len(popularity), np.float32)
+        return np.ones_like(popularity)
     power, added = (reading.candidate_power, reading.candidate_offset) if reading.similarity == "directed" else (0.5, 0.0)
     chosen = popularity > 0
     return np.where(chosen, np.where(chosen, popularity + np.float32(added), 1.0) ** np.float32(-power), 0.0).astype(np.float32)
@@ -231,6 +232,19 @@ def _values(keys: I64) -> F32:
 def _flipped(bits: NDArray[np.int32]) -> NDArray[np.int32]:
     """Bits of floats ▸ integers in the order of the floats, and back."""
     return bits ^ ((bits >> 31) & np.int32(0x7FFF_FFFF))
+
+
+def strongest(added: F32, numbers: I64) -> I64:
+    """(U, K, 2): the two of the recent items `numbers` (U, R) that added most to each listed item, −1 for none; `added` (U, K, R) is
+    overwritten."""
+    found = np.full((*added.shape[:2], min(MAX_BECAUSE, added.shape[2])), -1, np.int64)
+    for place in range(found.shape[2]):
+        best = added.argmax(axis=2)[:, :, None]
+        chosen = np.take_along_axis(numbers[:, None, :], best, axis=2)[:, :, 0]
+        is_new = (np.take_along_axis(added, best, axis=2)[:, :, 0] > 0) & (chosen != found[:, :, 0])
+        found[:, :, place] = np.where(is_new, chosen, -1)
+        np.put_along_axis(added, best, -np.inf, axis=2)
+    return found
 
 
 def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple[I64, F32, F32]:

@@ -79,6 +79,13 @@ def pack_header(generation: int, base_length: int) -> bytes:
     return np.array([generation & 0xFFFF_FFFF, base_length], dtype=_U32).tobytes()
 
 
+def run_ends(values: NDArray[np.integer[Any]]) -> I64:
+    """Where each run of equal values ends, (R,)."""
+    if not len(values):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.concatenate((values[1:] != values[:-1], [True]))) + 1
+
+
 def sum_pairs(rows: NDArray[np.integer[Any]], neighbours: U32, weights: I64) -> tuple[I64, U32, I64]:
     """The same additions with each (row, neighbour) once, sorted by row, then neighbour. Weights ≥ 0."""
     if not len(rows):

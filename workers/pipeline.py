@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from recsys.deltas import GroupDelta
 from recsys.engine import Derived, Engine
 from recsys.interactions import Interactions
+from recsys.rows import run_ends
 from recsys.userstate import quantise_weights
 from recsys.weights import WeightTable, event_weights
 from schemas.dead_letters import DeadLetter, make_dead_letter
@@ -369,9 +370,8 @@ class Pipeline:
         n = len(good.partitions)
         is_new, counts = np.zeros(n, np.bool_), np.ones(n, np.bool_)
         hashes: dict[int, dict[int, list[int]]] = {}
-        ends = np.flatnonzero(np.concatenate((good.partitions[1:] != good.partitions[:-1], [True]))) + 1 if n else np.zeros(0, np.int64)
         start = 0
-        for end in ends.tolist():
+        for end in run_ends(good.partitions).tolist():
             owned = self._partitions[partition := int(good.partitions[start])]
             start += int(np.searchsorted(good.source_offsets[start:end], owned.last_applied_offset, side="right"))
             if start < end:

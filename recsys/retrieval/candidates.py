@@ -17,7 +17,7 @@ from recsys.catalogue import UNKNOWN_S, Catalogue
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.models.base import Model
 from recsys.neighbours import Rows, SparseNeighbours
-from recsys.ranking import CooccurrenceReading, Recency, Recent
+from recsys.ranking import CooccurrenceReading, Recency, Recent, candidate_factor, strongest
 from recsys.retrieval.contents import ContentKinds
 from recsys.retrieval.trends import LargePopularity
 from recsys.retrieval.vectors import VectorIndex
@@ -29,7 +29,6 @@ I64 = NDArray[np.int64]
 
 BLOCK_USERS = 512
 """Users listed at once: they share the products of the lists that several of them scan. 2.5 MB an array of candidates' scores."""
-_MAX_BECAUSE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,19 +202,12 @@ class CandidateLists:
         added = np.zeros((*items.shape, recent.items.shape[1]), np.float32)  # (U, K, R)
         if scored.reading.any():
             counts = scored.rows.pairs(recent.items[:, None, :], known[:, :, None])
-            factor = _candidate_factor(popularity.all_time[known], self.blend.reading)
+            factor = candidate_factor(popularity.all_time[known], self.blend.reading)
             added += counts * scored.reading[:, None, :] * factor[:, :, None]
         if scored.content is not None and kinds is not None:
             added += scored.content[:, None, :] * _similarities(kinds, self.catalogue.width, known, recent.items)
         added[items < 0] = 0
-        found = np.full((*items.shape, min(_MAX_BECAUSE, added.shape[2])), -1, np.int64)
-        for place in range(found.shape[2]):
-            best = added.argmax(axis=2)[:, :, None]
-            chosen = np.take_along_axis(recent.items[:, None, :], best, axis=2)[:, :, 0]
-            told = (np.take_along_axis(added, best, axis=2)[:, :, 0] > 0) & (chosen != found[:, :, 0])
-            found[:, :, place] = np.where(told, chosen, -1)
-            np.put_along_axis(added, best, -np.inf, axis=2)
-        return found
+        return strongest(added, recent.items)
 
     def _make_room(self, n_items: int) -> None:
         if n_items > len(self._scratch):
@@ -278,7 +270,7 @@ class _CooccurrenceBlock:
             power = np.float32(-(reading.source_power if reading.similarity == "directed" else 0.5))
             weights = (weights * np.where(source > 0, source, 1.0) ** power).astype(np.float32)
         sums = rows.sums(recent.items, weights, n_items)
-        values = sums.data.astype(np.float32) * _candidate_factor(popularity[sums.indices], reading)
+        values = sums.data.astype(np.float32) * candidate_factor(popularity[sums.indices], reading)
         squares = np.add.reduceat(np.append(values * values, np.float32(0)), sums.indptr[:-1]) * (np.diff(sums.indptr) > 0)
         return cls(rows, weights, sums.indptr.astype(np.int64), sums.indices, values, _over_root(squares / np.float32(max(n_items, 1))))
 
@@ -389,16 +381,6 @@ class _Newest:
         age = self._now_s - np.where(published_s == UNKNOWN_S, self._now_s - int(self._new_s) - 1, published_s).astype(np.float64)
         fresh: F32 = (np.clip(1.0 - age / self._new_s, 0.0, 1.0) * (age >= 0)).astype(np.float32)
         return fresh
-
-
-def _candidate_factor(popularity: F32, reading: CooccurrenceReading) -> F32:
-    """What each candidate's count is multiplied with, by its popularity; any shape."""
-    if reading.similarity == "llr":
-        return np.ones_like(popularity)
-    power, added = (reading.candidate_power, reading.candidate_offset) if reading.similarity == "directed" else (0.5, 0.0)
-    chosen = popularity > 0
-    factor: F32 = np.where(chosen, np.where(chosen, popularity + np.float32(added), 1.0) ** np.float32(-power), 0.0).astype(np.float32)
-    return factor
 
 
 def _similarities(kinds: ContentKinds, width: int, items: I64, recent: I64) -> F32:

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from benchmarks import open_load
 from benchmarks.datasets import generated_stream
-from benchmarks.freshness import sections_of
-from benchmarks.live import dealt, triggered_by, until_listed_s
+from benchmarks.live import dealt, sections_of, triggered_by, until_listed_s
 from benchmarks.open_load import Plan, arrivals
 from benchmarks.recovery import recovery
 from recsys.engine import Lists
