@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from workers.errors import Transient
-from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments
+from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments, uninterrupted
 from workers.model_store import ModelStore, StoreError
 from workers.settings import Settings
 from workers.topics import end_offsets_async
@@ -41,7 +41,7 @@ async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
     places = [TopicPartition(topic, partition) for partition in ends]
     deadline = time.monotonic() + READ_TIMEOUT_S
     try:
-        await consumer.start()
+        await uninterrupted(consumer.start())
         consumer.assign(places)
         await consumer.seek_to_beginning(*places)
         while True:
@@ -56,7 +56,7 @@ async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
     except KafkaError as error:
         raise Transient(f"the models topic cannot be read: {type(error).__name__}") from error
     finally:
-        await consumer.stop()
+        await uninterrupted(consumer.stop())
 
 
 def _take(found: dict[str, ModelAnnouncement | None], record: Any) -> None:
@@ -71,13 +71,13 @@ async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement
     """Send announcements and wait until the broker has them. Raises Transient."""
     producer = AIOKafkaProducer(**aiokafka_producer_arguments(settings))
     try:
-        await producer.start()
+        await uninterrupted(producer.start())
         for announcement in announcements:
             await producer.send_and_wait(settings.topics.models, encode(announcement), key=key_of(announcement))
     except KafkaError as error:
         raise Transient(f"the models topic cannot be written: {type(error).__name__}") from error
     finally:
-        await producer.stop()
+        await uninterrupted(producer.stop())
 
 
 async def reconcile(settings: Settings, store: ModelStore, kinds: Iterable[str] | None = None) -> list[ModelAnnouncement]:

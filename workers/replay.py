@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from workers.errors import Transient
 from workers.intake import Intake, TopicRecord
-from workers.kafka import aiokafka_consumer_arguments
+from workers.kafka import aiokafka_consumer_arguments, uninterrupted
 from workers.pipeline import SourceRecord
 from workers.settings import Settings
 from workers.topics import end_offsets_async, start_offsets_async
@@ -49,13 +49,13 @@ class LogReader:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         )
         try:
-            await consumer.start()
+            await uninterrupted(consumer.start())
         except KafkaError as error:
-            await consumer.stop()
+            await uninterrupted(consumer.stop())
             servers, name = self._settings.kafka.bootstrap_servers, type(error).__name__
             raise Transient(f"no Kafka broker answers at {servers} ({name}): start one or set kafka.bootstrap_servers") from None
         except BaseException:  # cancelled while it connects
-            await consumer.stop()
+            await uninterrupted(consumer.stop())
             raise
         self._consumer = consumer
         consumer.assign([TopicPartition(*place) for place in self.next_offsets])
@@ -65,7 +65,7 @@ class LogReader:
 
     async def __aexit__(self, *_: object) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await uninterrupted(self._consumer.stop())
 
     def seek(self, place: Place, next_offset: int) -> None:
         """Go on there."""

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from schemas import DecodedEvents, decode_events
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog, events_table
-from workers.kafka import aiokafka_arguments
+from workers.kafka import aiokafka_arguments, uninterrupted
 from workers.settings import Settings
 from workers.topics import start_offsets
 
@@ -57,8 +57,8 @@ class LogTail:
         """Connect, and position every partition where the log ends."""
         topic = self._settings.topics.events
         consumer = AIOKafkaConsumer(**aiokafka_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
-        await consumer.start()
         self._consumer = consumer
+        await uninterrupted(consumer.start())
         starts = {partition: offset for (_, partition), offset in (await asyncio.to_thread(start_offsets, self._settings, [topic])).items()}
         await asyncio.to_thread(self._log.bridge, starts)
         ends = await asyncio.to_thread(self._log.next_offsets)
@@ -131,5 +131,5 @@ class LogTail:
             pass  # Kafka still has it
         finally:
             if self._consumer is not None:
-                await self._consumer.stop()
+                await uninterrupted(self._consumer.stop())
                 self._consumer = None

@@ -124,12 +124,12 @@ class TrainerService(Service):
         ends = {partition: end for (_, partition), end in (await end_offsets_async(self.settings, [events])).items()}
         tail = LogTail(self.settings, event_log)
         process = TrainingProcess(self.settings)
-        await tail.start()
-        log.info("trainer leads; %d events in the log", tail.n_events)
-        reconciled_s = time.monotonic()
-        n_trained = await asyncio.to_thread(_n_trained, store, trainer.kinds, ends)
-        schedule = Schedule(self.settings, n_trained, time.monotonic())
         try:
+            await tail.start()
+            log.info("trainer leads; %d events in the log", tail.n_events)
+            reconciled_s = time.monotonic()
+            n_trained = await asyncio.to_thread(_n_trained, store, trainer.kinds, ends)
+            schedule = Schedule(self.settings, n_trained, time.monotonic())
             while self.leads():
                 await tail.poll()
                 self._heartbeat.beat()

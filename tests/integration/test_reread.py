@@ -1,13 +1,18 @@
-"""Reading items, profiles and models from the start of their topics ends, also when nobody has written any."""
+"""Reading topics from their start: it ends, also when nobody has written anything, and leaves no connection open, also when cancelled."""
 
 from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
 
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
 from workers.pipeline import Pipeline
-from workers.replay import reread_compacted
+from workers.replay import LogReader, reread_compacted
 from workers.settings import Settings
 from workers.store import open_store
+from workers.topics import start_offsets_async
 
 
 async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> None:
@@ -18,3 +23,27 @@ async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> N
     finally:
         await pipeline.store.close()
     assert counts == {"items": 0, "users": 0, "models": 0}
+
+
+async def open_and_close(settings: Settings, starts: dict[tuple[str, int], int]) -> None:
+    async with LogReader(settings, starts, max_records=10):
+        pass
+
+
+async def test_a_reader_cancelled_at_any_step_leaves_no_connection_open(settings: Settings) -> None:
+    starts = await start_offsets_async(settings, [settings.topics.events])
+    n_steps, whole = 0, False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        while not whole:
+            reading = asyncio.create_task(open_and_close(settings, starts))
+            for _ in range(n_steps):
+                await asyncio.sleep(0)  # one turn of the event loop
+            whole = reading.done()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            del reading
+            gc.collect()
+            n_steps += 1 + n_steps // 10
+    assert n_steps > 20
+    assert [str(warning.message) for warning in caught] == []
