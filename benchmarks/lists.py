@@ -25,6 +25,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -44,11 +45,13 @@ from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
 from recsys.neighbours import SparseNeighbours  # noqa: E402
 from recsys.retrieval.trends import LargePopularity  # noqa: E402
 from recsys.retrieval.vectors import VectorIndex  # noqa: E402
+from workers.pipeline import LISTED_TOGETHER  # noqa: E402
 
 I64 = NDArray[np.int64]
 NOW_S = 1_790_000_000
 DAY_S = 86_400
 NEVER = 1 << 40
+THREADS = 2
 SEED = 20
 HISTORY = 15
 K = 100
@@ -299,6 +302,17 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
     def listed(engine: Engine, count: int) -> Lists:
         return engine.recommend(slots[:count], {kind: v[:count] for kind, v in vectors.items()}, NOW_S)
 
+    def side_by_side() -> None:
+        """As a worker with `stream.list_threads` does it."""
+        shared = candidates.shared(NOW_S)
+        parts = [slice(start, start + LISTED_TOGETHER) for start in range(0, n_users, LISTED_TOGETHER)]
+
+        def part_of(rows: slice) -> Lists:
+            return candidates.recommend(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
+
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(part_of, parts))
+
     listed(candidates, n_users)
     lists, best = listed(candidates, n_exact), listed(exact, n_exact)
     shares = [len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists.items, best.items, strict=True)]
@@ -307,6 +321,7 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
     return {
         "lists_per_s": _rates(n_users, repeats, lambda: listed(candidates, n_users)),
         "lists_per_cpu_s": _rates(n_users, repeats, lambda: listed(candidates, n_users), time.process_time),
+        f"lists_per_s_in_{THREADS}_threads": _rates(n_users, repeats, side_by_side),
         **small,
         "exact_lists_per_s": _rates(n_exact, 1, lambda: listed(exact, n_exact)),
         "exact_lists_per_cpu_s": _rates(n_exact, 1, lambda: listed(exact, n_exact), time.process_time),
@@ -370,7 +385,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, nargs="+")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[64])
-    parser.add_argument("--users", type=int, default=512)
+    parser.add_argument("--users", type=int, default=1_024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="4,000 to a million items in 64, 128 and 256 dimensions: a quarter of an hour")
     parser.add_argument("--json", action="store_true")

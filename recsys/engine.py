@@ -34,7 +34,7 @@ from recsys.ranking import (
     strongest,
     top_items,
 )
-from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, index_of, indexed_model
+from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, SharedByAll, index_of, indexed_model
 from recsys.retrieval.trends import LargePopularity
 from recsys.rows import WEIGHT_ONE
 from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
@@ -248,31 +248,42 @@ class Engine:
         packed = [pack_embeddings(self.models[kind].tag, vectors[kind]) for kind in vectors]
         return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
 
+    def shared(self, now_s: int) -> Shared:
+        """What all lists made at `now_s` have in common. Until anything is learned, `recommend` may be called in several threads with
+        it."""
+        if self._candidates is not None:
+            assert isinstance(self.popularity, LargePopularity), "made when the catalogue grew large"
+            return self._candidates.shared(self.popularity, now_s)
+        return self._shared_scores(now_s)
+
     def recommend(
         self,
         slots: I64,
         vectors: Mapping[str, F32],
-        now_s: int,
+        shared: Shared | int,
         seeds: I64 | None = None,
         preferred: Mapping[int, Sequence[str]] | None = None,
     ) -> Lists:
-        """Lists for the users in `slots` (U,), made at `now_s`. `seeds` (U,) repeat the exploration; `preferred[i]` are categories that
-        user i named, used where the user has no history."""
-        if self._candidates is not None:
-            return self._recommend_candidates(self._candidates, slots, vectors, now_s, seeds, preferred or {})
-        blocks, shared = [], self._shared_scores(now_s)
+        """Lists for the users in `slots` (U,), made at the second `shared` or what it has in common. `seeds` (U,) repeat the exploration;
+        `preferred[i]` are categories that user i named, used where the user has no history."""
+        if isinstance(shared, int):
+            shared = self.shared(shared)
+        if isinstance(shared, SharedByAll):
+            return self._recommend_candidates(slots, vectors, shared, seeds, preferred or {})
+        blocks = []
         for rows in self._blocks(len(slots)):
-            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, now_s, shared)
+            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
             for row in range(rows.start, rows.stop):
                 if preferred and row in preferred:
                     self._add_preference(scores, row - rows.start, preferred[row])
-            blocks.append(self._list_block(slots[rows], scores, now_s, None if seeds is None else seeds[rows]))
+            blocks.append(self._list_block(slots[rows], scores, shared.allowed, None if seeds is None else seeds[rows]))
         return Lists.joined(blocks)
 
-    def source_scores(self, slots: I64, vectors: Mapping[str, F32], now_s: int, shared: _SharedScores | None = None) -> _SourceScores:
-        """Every source's part of the score, (U, N) each; `shared` is what users have in common at `now_s`, if it was worked out before."""
+    def source_scores(self, slots: I64, vectors: Mapping[str, F32], shared: _SharedScores | int) -> _SourceScores:
+        """Every source's part of the score at the second `shared` or with what it has in common, (U, N) each."""
         config, n_items = self.config, self.n_items
-        shared = shared or self._shared_scores(now_s)
+        if isinstance(shared, int):
+            shared = self._shared_scores(shared)
         recent = self._recent(slots)
         weights = config.source_weights
         parts: dict[str, Part] = {}
@@ -295,10 +306,12 @@ class Engine:
 
     def _shared_scores(self, now_s: int) -> _SharedScores:
         config, weights = self.config, self.config.source_weights
+        _ = self.catalogue.features  # weighed now if it has to be, not in several threads
         rows = {"trending": self.popularity.trending()[: self.n_items], "new": self.catalogue.freshness(now_s, config.new_s)}
         return _SharedScores(
             candidate_factor(self.popularity.all_time[: self.n_items], config.reading),
             {name: Part.scaled(row[None, :], weights[name]) for name, row in rows.items() if weights.get(name)},
+            self.catalogue.recommendable(now_s),
         )
 
     def blended(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_]) -> F32:
@@ -330,21 +343,20 @@ class Engine:
 
     def _recommend_candidates(
         self,
-        candidates: CandidateLists,
         slots: I64,
         vectors: Mapping[str, F32],
-        now_s: int,
+        shared: SharedByAll,
         seeds: I64 | None,
         preferred: Mapping[int, Sequence[str]],
     ) -> Lists:
-        config, neighbours, popularity = self.config, self.neighbours, self.popularity
-        assert isinstance(neighbours, SparseNeighbours) and isinstance(popularity, LargePopularity), "made when the catalogue grew large"
+        config, candidates, neighbours, popularity = self.config, self._candidates, self.neighbours, self.popularity
+        assert candidates is not None and isinstance(neighbours, SparseNeighbours) and isinstance(popularity, LargePopularity)
         pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
         blocks = []
         for rows in candidates.blocks(len(slots)):
             liked = {row - rows.start: preferred[row] for row in preferred if rows.start <= row < rows.stop}
             own = {kind: v[rows] for kind, v in vectors.items()}
-            scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, now_s, liked)
+            scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, shared, liked)
             columns, items, values = scored.best(pool)
             place = np.broadcast_to(np.arange(items.shape[1]), items.shape)
             seed = np.full(len(items), config.seed, np.int64) if seeds is None else seeds[rows]
@@ -380,9 +392,9 @@ class Engine:
         liked = Part.scaled((self.catalogue.features[: self.n_items] @ vector)[None, :], self.config.source_weights["content"])
         content.raw[row], content.factors[row] = liked.raw[0], liked.factors[0]
 
-    def _list_block(self, slots: I64, scores: _SourceScores, now_s: int, seeds: I64 | None) -> Lists:
+    def _list_block(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_], seeds: I64 | None) -> Lists:
         config = self.config
-        total = self.blended(slots, scores, self.catalogue.recommendable(now_s))
+        total = self.blended(slots, scores, allowed)
         pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
         items, values = top_items(total, pool)
         if seeds is None:
@@ -409,10 +421,15 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _SharedScores:
-    """What all users of one call have in common: the factor of each candidate's co-occurrence (N,), and the parts of one row."""
+    """What all users have in common at one time: the factor of each candidate's co-occurrence (N,), the parts of one row, and which items
+    may be listed (N,)."""
 
     factor: F32
     parts: dict[str, Part]
+    allowed: NDArray[np.bool_]
+
+
+Shared = _SharedScores | SharedByAll
 
 
 @dataclass(slots=True)

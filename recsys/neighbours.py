@@ -186,7 +186,7 @@ class SparseNeighbours:
             neighbours = np.concatenate([part[0] for part in parts])
             distinct, place = np.unique(neighbours, return_inverse=True)
             values = np.bincount(place, np.concatenate([part[1] for part in parts]), len(distinct)).astype(np.float32)
-            parts[:] = [(distinct, values)]
+            parts = self._parts[number] = [(distinct, values)]  # a new list: another thread may be reading the old one
         return parts[0]
 
     def gathered(self, numbers: I64) -> Rows:

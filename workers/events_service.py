@@ -1,5 +1,6 @@
 """The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
 
+A batch is published and committed while the next one is being applied; never two at once, so that a user's lists come out in order.
 Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`, and at the log's start if there is no commit: what is
 behind the watermark changes nothing but gets its lists again."""
 
@@ -20,7 +21,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
 from workers.backoff import Backoff, patiently
-from workers.errors import Fatal, Fenced, Transient
+from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.followers import CatalogueFollower, ModelFollower
 from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
@@ -28,6 +29,7 @@ from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
 from workers.pipeline import DecodedBatch, Outcome, Pipeline, SourceRecord
 from workers.settings import Settings
+from workers.topic_watch import TopicWatch, may_be_refilled
 from workers.topics import end_offsets_async, topic_ids_async
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,6 @@ OWED_AT_ONCE = 256
 """Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
 METADATA_MAX_AGE_MS = 30_000
 """A partition count that was changed is noticed within this."""
-FIRST_LOOK_S = 1.0
-"""Before the first records of a partition the topic is looked at, unless that was so short a time ago."""
 WATCH_S = 30.0
 """How often a worker asks whether the topic still is the one that it follows."""
 DISCONNECT_S = 5.0
@@ -97,7 +97,10 @@ class EventsService(Service):
         self._owing: set[int] = set()
         self._ahead: asyncio.Task[_Polled] | None = None
         """Polls and decodes the next records while a batch is being applied, when the worker is behind."""
+        self._delivery: asyncio.Task[None] | None = None
+        """Publishes and commits the last batch while the next one is being applied."""
         self._poll_events = settings.stream.batch_max_events
+        self._topic_watch = TopicWatch(settings)
         self._topic_id, self._topic_checked_s = "", float("-inf")
         self._report = _Report()
 
@@ -141,14 +144,18 @@ class EventsService(Service):
         await patiently(step, gives_up=lambda error: self.should_stop)
 
     async def on_stop(self) -> None:
-        """The batch in hand is finished and committed before the group is left, within `stream.stop_timeout_s`.
+        """The batch in hand is finished, published and committed before the group is left, within `stream.stop_timeout_s`.
 
         What takes longer is abandoned: whoever owns the partitions next applies it again, at no harm.
         """
         try:
-            await asyncio.wait_for(self.pipeline.lock.acquire(), self.settings.stream.stop_timeout_s)
+            async with asyncio.timeout(self.settings.stream.stop_timeout_s):
+                await self.pipeline.lock.acquire()
+                await self._delivered()
         except TimeoutError:
             log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
+        except (WorkerError, KafkaError) as error:
+            log.warning("the last batch is not published, whoever owns its partitions next does it: %s", error or type(error).__name__)
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
@@ -157,6 +164,7 @@ class EventsService(Service):
                 with contextlib.suppress(TimeoutError, KafkaError):
                     await asyncio.wait_for(client.stop(), DISCONNECT_S)
         self._models.close()
+        await self._topic_watch.close()
         await self.pipeline.store.close()
 
     async def connected(self) -> None:
@@ -183,6 +191,7 @@ class EventsService(Service):
                     self._look_again()
                 if self._assigned:
                     await self._drop_ahead()
+                    await self._settle()
                     await self._own(sorted(self._assigned))
                 await self._round()
                 self._backoff.reset()
@@ -219,12 +228,13 @@ class EventsService(Service):
             if time.monotonic() - self._looked_s >= LOOK_S:
                 self._look_at_lag()
             if batch:
-                # the first records of a partition are at 0 in any topic; elsewhere a new topic shows by offsets that went back
-                if time.monotonic() - self._topic_checked_s > FIRST_LOOK_S and any(not self._expected[partition] for partition in batch):
-                    await self._check_topic()
+                if may_be_refilled((self._expected[partition] for partition in batch), time.monotonic() - self._topic_checked_s):
+                    await self._check_topic()  # after the poll: what was polled before the topic was deleted is of the old one
                 if polled.full:
                     self._ahead = asyncio.create_task(self._poll(decode=True))
                 await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
+            if not batch or (self._owing and not self._catching_up):
+                await self._delivered()
             if self._owing and not self._catching_up:
                 await self._pay_lists()
         self._heartbeat.beat()
@@ -305,7 +315,7 @@ class EventsService(Service):
         if not self._topic_id:
             return
         self._topic_checked_s = time.monotonic()
-        found = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
+        found = await self._topic_watch.topic_id()
         if found is not None and found != self._topic_id:
             raise Fatal(
                 f"topic {self.settings.topics.events} was deleted and made again: set redis.namespace to a new one, "
@@ -347,9 +357,14 @@ class EventsService(Service):
         if self._catching_up:
             self._owing.update(batch.batch if isinstance(batch, DecodedBatch) else batch)
         outcome = await self.pipeline.process(batch, put_off_lists=self._catching_up)
+        self._expected.update(outcome.next_offsets)
+        await self._delivered()
+        self._delivery = asyncio.create_task(self._deliver(outcome))
+
+    async def _deliver(self, outcome: Outcome) -> None:
+        """Publish what a batch made, then commit it."""
         await self._publish(outcome)
         topic = self.settings.topics.events
-        self._expected.update(outcome.next_offsets)
         try:
             await self.consumer.commit({TopicPartition(topic, partition): at for partition, at in outcome.next_offsets.items()})
         except (CommitFailedError, IllegalStateError) as error:
@@ -357,6 +372,20 @@ class EventsService(Service):
             log.warning("offsets not committed, the group has moved on (%s)", type(error).__name__)
         self._report.add(outcome)
         self.metrics.add(outcome)
+
+    async def _delivered(self) -> None:
+        """Wait until the last batch is published and committed. Raises Transient, Fatal, KafkaError."""
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None:
+            await delivery
+
+    async def _settle(self) -> None:
+        """Wait until the last batch's delivery has ended. If that was badly, everything owned is owned anew, from what was committed."""
+        try:
+            await self._delivered()
+        except (WorkerError, KafkaError) as error:
+            log.warning("the last batch is not published, it will be again: %s", error or type(error).__name__)
+            self._look_again()
 
     async def _publish(self, outcome: Outcome) -> None:
         topics = self.settings.topics
@@ -457,10 +486,12 @@ class EventsService(Service):
             )
 
     async def disown(self, partitions: Iterable[int]) -> None:
-        """Finish the batch in hand, then own these partitions no longer."""
+        """Finish and deliver the batch in hand, then own these partitions no longer."""
         gone = list(partitions)
         self._assigned.difference_update(gone)
         async with self.pipeline.lock:
+            await self._settle()
+            self._assigned.difference_update(gone)
             self.pipeline.release(gone)
             self._owned.difference_update(gone)
             for partition in gone:

@@ -79,12 +79,12 @@ def _place_pieces(lists: Lists, rows: slice, ids: _IdPieces) -> Pieces:
     """The pieces of every place of some lists, (U, K, P); what follows the last place is the caller's."""
     items, because = lists.items[rows], lists.because[rows]
     scores = np.where(np.isfinite(lists.scores[rows]), lists.scores[rows], 0)
-    columns: list[Pieces | bytes] = [_ranks(items.shape[1]), ids.item[items]]
+    columns: list[Pieces | bytes] = [_ranks(items.shape[1]), ids.item[ids.places[items]]]
     columns += _numbers(scores, {name: part[rows] for name, part in lists.contributions.items()})
     columns.append(b'},"because":[')
     named = np.zeros(items.shape, np.bool_)
     for reason in np.moveaxis(because, 2, 0):
-        columns.append(ids.reason[reason + ids.stride * named])
+        columns.append(ids.reason[ids.places[reason] + ids.stride * named])
         named |= reason >= 0
     columns.append(_propensity(lists.propensities[rows]))
     pieces = np.empty((*items.shape, len(columns)), object)
@@ -94,19 +94,20 @@ def _place_pieces(lists: Lists, rows: slice, ids: _IdPieces) -> Pieces:
 
 
 class _IdPieces:
-    """Ids of the items in some lists as JSON, by item number; the last entry, found under −1, is of no item."""
+    """Ids of the items in some lists as JSON. `places` says by item number where an item's pieces are; under −1 are those of no item."""
 
     def __init__(self, lists: Lists, item_ids: Sequence[str]) -> None:
         wanted = np.zeros(len(item_ids) + 1, np.bool_)
         wanted[lists.items] = wanted[lists.because] = True
         numbers = np.flatnonzero(wanted[:-1])
         quoted = [orjson.dumps(item_ids[number]) for number in numbers.tolist()]
-        self.stride = len(wanted)
+        self.places = np.empty(len(wanted), np.int32)
+        self.places[numbers] = np.arange(len(numbers))
+        self.places[-1] = len(numbers)
+        self.stride = len(numbers) + 1
         """How far behind an id's place among the reasons it stands with a comma before it."""
-        self.item, self.reason = (np.full(n, b"", object) for n in (self.stride, 2 * self.stride))
-        self.item[numbers] = _column(name + b',"score":' for name in quoted)
-        self.reason[numbers] = _column(quoted)
-        self.reason[numbers + self.stride] = _column(b"," + name for name in quoted)
+        self.item = _column([*(name + b',"score":' for name in quoted), b""])
+        self.reason = _column([*quoted, b"", *(b"," + name for name in quoted), b""])
 
 
 def _column(pieces: Iterable[bytes]) -> Pieces:

@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
+T = TypeVar("T")
+
+LISTED_TOGETHER = 512
+"""Users whose lists one thread makes at once."""
 
 
 class SourceRecord(NamedTuple):
@@ -167,6 +172,7 @@ class Pipeline:
         """How often everything cached was dropped because the state is another one; followers start anew then."""
         self.ranks = ranks
         self.lock = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(n, "lists") if (n := settings.stream.list_threads) > 1 else None
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
         self._partitions: dict[int, _Partition] = {}
@@ -452,7 +458,7 @@ class Pipeline:
             vectors: dict[str, F32] | None = None
             if batch is not None:
                 engine.learn_histories(batch)
-                vectors = engine.encode(batch.slots)
+                vectors = await self._encode(batch.slots)
                 embeddings = engine.embeddings(vectors, len(batch.slots))
             watch.lap("encode")
             await writing
@@ -561,7 +567,7 @@ class Pipeline:
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for head, record in zip(chosen.heads, records, strict=True):
             lists.setdefault(head.partition, []).append((head.user_id.encode(), record))
-        watch.lap("records")
+        watch.lap("lists")
         return lists
 
     async def owed_lists(self, partition: int, at_most: int) -> Owed | None:
@@ -601,18 +607,42 @@ class Pipeline:
             await self.index.catch_up()
         watch.lap("refresh")
         now_s = self.mirror.newest_s or now_ms // 1000  # event time, so that a list can be made again; the clock where no event has come
-        lists = self.engine.recommend(
-            slots, self.engine.encode(slots) if vectors is None else vectors, now_s, self._seeds(heads), preferred
+        shared, seeds = self.engine.shared(now_s), self._seeds(heads)
+        encoded = await self._encode(slots) if vectors is None else vectors
+        versions = {kind: serving.version for kind, serving in self.engine.models.items()}
+
+        def listed(rows: slice) -> list[bytes]:
+            lists = self.engine.recommend(
+                slots[rows], {kind: v[rows] for kind, v in encoded.items()}, shared, None if seeds is None else seeds[rows], preferred
+            )
+            return encode_lists(
+                heads[rows],
+                lists,
+                self.index.names,
+                generated_ts_ms=now_ms,
+                model_versions=versions,
+                variant=self.settings.lists.variant,
+            )
+
+        parts = [listed(slice(0, len(slots)))] if preferred else await self._side_by_side(listed, len(slots), LISTED_TOGETHER)
+        watch.lap("lists")
+        return [record for part in parts for record in part]
+
+    async def _encode(self, slots: I64) -> dict[str, F32]:
+        """User vectors (U, D) by model kind."""
+        parts = await self._side_by_side(
+            lambda rows: self.engine.encode(slots[rows]), len(slots), -(-len(slots) // self.settings.stream.list_threads)
         )
-        watch.lap("rank")
-        return encode_lists(
-            heads,
-            lists,
-            self.index.names,
-            generated_ts_ms=now_ms,
-            model_versions={kind: serving.version for kind, serving in self.engine.models.items()},
-            variant=self.settings.lists.variant,
-        )
+        return {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]} if len(parts) > 1 else parts[0]
+
+    async def _side_by_side(self, step: Callable[[slice], T], n_users: int, size: int) -> list[T]:
+        """What `step` makes of all users, `size` at once in several threads if there are many: it must learn nothing. The products that
+        take most of its time need no interpreter, and meanwhile the event loop goes on."""
+        if self._threads is None or n_users <= LISTED_TOGETHER:
+            return [step(slice(0, n_users))]
+        loop = asyncio.get_running_loop()
+        parts = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
+        return await asyncio.gather(*(loop.run_in_executor(self._threads, step, rows) for rows in parts))
 
     def _seeds(self, heads: Sequence[ListHead]) -> I64 | None:
         """A seed for each list's exploration, from the settings' seed, the user and the offset, so that a list can be made again."""

@@ -137,6 +137,8 @@ class StreamSettings(Section):
     """Faust's web port on 127.0.0.1; 0 switches the web server off."""
     torch_threads: Positive = 1
     """Threads of torch and of numpy's matrix products."""
+    list_threads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Threads that make the lists of a large batch side by side; 1 where every core has a worker of its own."""
 
 
 class ListSettings(Section):

@@ -137,6 +137,12 @@ def _describe(admin: Any, specs: Sequence[TopicSpec]) -> list[TopicState]:
     return states
 
 
+def topic_id_of(admin: Any, name: str) -> str | None:
+    """The id of one topic, asked over a client that is there already; None when there is no such topic."""
+    found = [topic for topic in admin.describe_topics([name]) if topic.get("error_code", 0) == 0]
+    return _topic_id(found[0], admin) if found else None
+
+
 def _topic_id(topic: dict[str, Any], admin: Any) -> str:
     raw = topic.get("topic_id")
     hexadecimal = str(raw or "").replace("-", "")

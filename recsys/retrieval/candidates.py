@@ -125,18 +125,58 @@ class Scored:
         return np.take_along_axis(columns, order, 1), numbers, values
 
 
+@dataclass(frozen=True, slots=True)
+class SharedByAll:
+    """What lists made at `now_s` have in common: what trends (N,), that source's scale, and what `trending` and `new` name (≤ size,)."""
+
+    now_s: int
+    trending: F32
+    trending_scale: float
+    named: dict[str, I64]
+    kinds: ContentKinds | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scratch:
+    """Arrays over all items that are zero between two uses, (≥ N,) each."""
+
+    values: F32
+    seen: NDArray[np.bool_]
+
+    @classmethod
+    def taken_from(cls, free: list[_Scratch], n_items: int) -> _Scratch:
+        """One that nobody uses; put it back into `free` when it is zero again. Several threads may do so at once."""
+        try:
+            taken = free.pop()
+        except IndexError:
+            taken = None
+        if taken is not None and len(taken.values) >= n_items:
+            return taken
+        return cls(np.zeros(2 * n_items, np.float32), np.zeros(2 * n_items, np.bool_))
+
+
 class CandidateLists:
     """Scores candidates from the engine's parts. What all users share is kept between calls."""
 
     def __init__(self, blend: Blend, users: UserTable, catalogue: Catalogue) -> None:
         self.blend, self.users, self.catalogue = blend, users, catalogue
         self._new = _Newest()
-        self._scratch: F32 = np.zeros(0, np.float32)
-        self._seen: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._free: list[_Scratch] = []
 
     def blocks(self, n_users: int) -> Iterator[slice]:
         """Users listed together."""
         return (slice(start, min(start + BLOCK_USERS, n_users)) for start in range(0, n_users, BLOCK_USERS))
+
+    def shared(self, popularity: LargePopularity, now_s: int) -> SharedByAll:
+        """What is the same for all users at `now_s`. Until anything is learned, `scored` may be called in several threads with it."""
+        blend, n_items = self.blend, self.catalogue.n_items
+        trending, best = popularity.trending()[:n_items], popularity.best(blend.sizes.trending)
+        self._new.follow(self.catalogue, now_s, blend.new_s)
+        kinds = None
+        if blend.weights.get("content") and self.catalogue.kinds is not None:
+            kinds = self.catalogue.refresh_kinds(trending, now_s)
+        named = {"trending": best[best < n_items], "new": self._new.newest(blend.sizes.new)}
+        return SharedByAll(now_s, trending, popularity.trending_scale(n_items), named, kinds)
 
     def scored(
         self,
@@ -145,24 +185,20 @@ class CandidateLists:
         models: Mapping[str, Serving],
         neighbours: SparseNeighbours,
         popularity: LargePopularity,
-        now_s: int,
+        shared: SharedByAll,
         preferred: Mapping[int, Sequence[str]],
     ) -> Scored:
         """All candidates of the users in `slots` (U,), scored."""
         blend, sizes, n_items = self.blend, self.blend.sizes, self.catalogue.n_items
         weights = blend.weights
-        self._make_room(n_items)
         recent = Recent.of(*self.users.newest(slots, blend.recent_items), self.users.lengths[slots])
         chosen = popularity.all_time[:n_items]
         named: list[I64] = []
         reading = _CooccurrenceBlock.of(recent, neighbours, chosen, blend.reading, n_items)
-        trending, best = popularity.trending()[:n_items], popularity.best(sizes.trending)
-        self._new.follow(self.catalogue, now_s, blend.new_s)
         if weights.get("cooccurrence"):
             named.append(reading.best(sizes.cooccurrence))
-        kinds, profiles, content = None, None, None
-        if weights.get("content") and self.catalogue.kinds is not None:
-            kinds = self.catalogue.refresh_kinds(trending, now_s)
+        kinds, profiles, content = shared.kinds, None, None
+        if kinds is not None:
             content = blend.content_recency.weights(recent)
             profiles = self._profiles(kinds, recent, content, preferred)
             named.append(kinds.candidates(profiles, sizes.content))
@@ -172,12 +208,12 @@ class CandidateLists:
             if weights.get(kind) and indexed is not None:
                 searched[kind] = _ModelBlock.of(indexed, user_vectors, sizes.model, n_items)
                 named.append(searched[kind].numbers)
-        for name, shared in (("trending", best[best < n_items]), ("new", self._new.newest(sizes.new))):
+        for name, items in shared.named.items():
             if weights.get(name):
-                named.append(np.broadcast_to(shared, (len(slots), len(shared))))
+                named.append(np.broadcast_to(items, (len(slots), len(items))))
         numbers = np.ascontiguousarray(np.concatenate(named, axis=1)) if named else np.zeros((len(slots), 0), np.int64)
         parts: dict[str, F32] = {}
-        cooccurrence, allowed = self._looked_up(slots, numbers, reading, now_s)
+        cooccurrence, allowed = self._looked_up(slots, numbers, reading, shared.now_s)
         if weights.get("cooccurrence"):
             parts["cooccurrence"] = cooccurrence * (reading.scale * np.float32(weights["cooccurrence"]))[:, None]
         if kinds is not None and profiles is not None and content is not None:
@@ -187,7 +223,7 @@ class CandidateLists:
         for kind, block in searched.items():
             parts[kind] = block.scores(numbers, weights[kind])
         if weights.get("trending"):
-            parts["trending"] = trending[numbers] * np.float32(popularity.trending_scale(n_items) * weights["trending"])
+            parts["trending"] = shared.trending[numbers] * np.float32(shared.trending_scale * weights["trending"])
         if weights.get("new"):
             parts["new"] = self._new.freshness(self.catalogue.published_s[numbers]) * np.float32(self._new.scale * weights["new"])
         total = np.full(numbers.shape, -np.inf, np.float32)
@@ -209,10 +245,6 @@ class CandidateLists:
         added[items < 0] = 0
         return strongest(added, recent.items)
 
-    def _make_room(self, n_items: int) -> None:
-        if n_items > len(self._scratch):
-            self._scratch, self._seen = np.zeros(2 * n_items, np.float32), np.zeros(2 * n_items, np.bool_)
-
     def _profiles(self, kinds: ContentKinds, recent: Recent, weights: F32, preferred: Mapping[int, Sequence[str]]) -> F32:
         """(U, F): the weighted sum of the recent items' features, or what a user without any named."""
         features = kinds.features(kinds.of[recent.items].astype(np.int64), self.catalogue.width)  # (U, R, F)
@@ -225,7 +257,9 @@ class CandidateLists:
 
     def _looked_up(self, slots: I64, numbers: I64, reading: _CooccurrenceBlock, now_s: int) -> tuple[F32, NDArray[np.bool_]]:
         """Co-occurrence of the candidates, (U, C), and which of them may be listed, (U, C): there, published, not expired, not seen."""
-        users, catalogue, scratch, seen = self.users, self.catalogue, self._scratch, self._seen
+        users, catalogue = self.users, self.catalogue
+        taken = _Scratch.taken_from(self._free, catalogue.n_items)
+        scratch, seen = taken.values, taken.seen
         found = np.empty(numbers.shape, np.float32)
         allowed = (numbers >= 0) & catalogue.available[numbers]
         allowed &= (catalogue.expires_s[numbers] > now_s) & (catalogue.published_s[numbers] <= now_s)
@@ -241,6 +275,7 @@ class CandidateLists:
             allowed[i] &= ~seen[numbers[i]]
             seen[history] = False
             seen[older] = False
+        self._free.append(taken)
         return found, allowed
 
 

@@ -1,14 +1,17 @@
-"""The events service ends in good order whenever it is asked to."""
+"""The events service ends in good order whenever it is asked to, and commits nothing that it has not published."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from workers.errors import Transient
 from workers.events_service import EventsService
-from workers.pipeline import Pipeline
+from workers.pipeline import Outcome, Pipeline, SourceRecord
 from workers.settings import load_settings
 from workers.store.memory import MemoryStore
 
@@ -42,3 +45,81 @@ async def test_what_can_never_go_well_is_raised_while_nobody_asks_it_to_end(monk
     monkeypatch.setattr(waiting, "_patiently", gives_up)
     with pytest.raises(Transient, match="for good"):
         await waiting.on_start()
+
+
+class Consumer:
+    """Writes down what is committed."""
+
+    def __init__(self, log: list[tuple[str, int]]) -> None:
+        self._log = log
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._log += [("committed", next_offset) for next_offset in offsets.values()]
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("events", 0), TopicPartition("events", 1)}
+
+
+class Delivering:
+    """A service whose pipeline makes a list of every record, and whose publishing waits for `gate` and fails where the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.service, self.gate = service(), asyncio.Event()
+        self.log: list[tuple[str, int]] = []
+        self.fails_at = -1
+        consumer: Any = Consumer(self.log)
+        self.service._consumer = consumer
+        self.service._owned = {0, 1}
+        monkeypatch.setattr(self.service.pipeline, "process", self._process)
+        monkeypatch.setattr(self.service, "_publish", self._publish)
+
+    async def _process(self, batch: Mapping[int, Sequence[SourceRecord]], **_: Any) -> Outcome:
+        lists = {p: [(b"u", b"%d" % record.source_offset) for record in records] for p, records in batch.items()}
+        return Outcome(lists, [], {p: records[-1].source_offset + 1 for p, records in batch.items()}, 1, 1, 0)
+
+    async def _publish(self, outcome: Outcome) -> None:
+        await self.gate.wait()
+        for _, record in (pair for pairs in outcome.lists.values() for pair in pairs):
+            if int(record or b"0") == self.fails_at:
+                raise Transient("Kafka did not take the records")
+            self.log.append(("published", int(record or b"0")))
+
+    async def apply(self, partition: int, source_offset: int) -> None:
+        await self.service._apply({partition: [SourceRecord(source_offset, b"u", b"{}")]})
+
+
+async def test_a_batch_is_published_while_the_next_one_is_applied_and_committed_before_that_one_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Delivering(monkeypatch)
+    await at.apply(0, 0)
+    second = asyncio.create_task(at.apply(0, 1))
+    await asyncio.sleep(0)
+    assert not at.log and not second.done()
+    at.gate.set()
+    await second
+    await at.service._delivered()
+    assert at.log == [("published", 0), ("committed", 1), ("published", 1), ("committed", 2)]
+
+
+async def test_a_batch_that_could_not_be_published_is_not_committed_nor_is_any_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    at.fails_at = 0
+    await at.apply(0, 0)
+    with pytest.raises(Transient, match="did not take"):
+        await at.apply(0, 1)
+    await at.service._settle()
+    assert not at.log
+
+
+async def test_what_could_not_be_published_when_a_partition_is_lost_is_read_again_by_whoever_owns_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    at.fails_at = 0
+    await at.apply(0, 0)
+    await at.service.disown([1])
+    assert at.service._assigned == {0} and not at.service._owned and not at.service._expected, "owned anew from its last commit"
+    assert not at.log

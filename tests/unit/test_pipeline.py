@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
+import workers.pipeline
 from schemas import Recommendations
 from tests.builders import (
     NOW_S,
@@ -115,6 +116,18 @@ async def test_a_list_made_again_after_a_replay_is_the_same() -> None:
         for user_id, one_list in made.items():
             scores = {item.item_id: item.score for item in one_list.items}
             assert {item.item_id: item.score for item in again[user_id].items} == pytest.approx(scores, abs=2e-3)
+
+
+async def test_lists_made_in_two_threads_are_those_made_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.pipeline, "LISTED_TOGETHER", 1)
+    log = random_log(9, 80)
+    made = []
+    for n_threads in (1, 2):
+        store, settings = MemoryStore(), small_settings(stream={"list_threads": n_threads})
+        pipeline = await opened_pipeline(store, settings)
+        await pipeline.assign((0, 1), TOPIC_ID)
+        made.append(lists_of(await pipeline.process({p: records_of(log[p]) for p in log})))
+    assert len(made[0]) == 4 and made[0] == made[1]
 
 
 async def test_what_is_new_and_what_is_old_in_one_batch_are_told_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys.catalogue import Catalogue, ItemContent
-from recsys.engine import Engine, EngineConfig
+from recsys.engine import Engine, EngineConfig, Lists
 from recsys.models.base import F32, Histories
 from recsys.popularity import Popularity
 from recsys.retrieval import candidates as module
@@ -290,3 +291,23 @@ def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:
     lists = engine.recommend(slots, {}, NOW_S)
     assert lists.items[0, 0] == 7 and lists.because[0, 0].tolist() == [0, -1] and 0 not in lists.items[0].tolist()
     assert lists.items[1, 0] == 0 and (lists.because[1] == -1).all()
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10])
+def test_lists_made_in_several_threads_are_those_made_in_one(exact_items: int) -> None:
+    random = np.random.default_rng(8)
+    events = [[(int(n), 32) for n in random.integers(0, N_ITEMS, 12)] for _ in range(64)]
+    one, several = engine_of(exact_items, events), engine_of(exact_items, events)
+    slots = np.array([slot_of(one, i) for i in range(len(events))])
+    vectors = one.encode(slots)
+    for engine in (one, several):
+        engine.recommend(slots, vectors, NOW_S + 3_000)
+        engine.describe_item(N_ITEMS - 1, content(0, False))  # so that there is something to work out again before the threads begin
+    expected = one.recommend(slots, vectors, NOW_S + 3_000)
+    shared = several.shared(NOW_S + 3_000)
+    rows = [slice(start, start + 4) for start in range(0, len(slots), 4)]
+    with ThreadPoolExecutor(4) as threads:
+        parts = threads.map(lambda part: several.recommend(slots[part], {k: v[part] for k, v in vectors.items()}, shared), rows)
+        lists = Lists.joined(list(parts))
+    np.testing.assert_allclose(lists.scores, expected.scores, rtol=1e-4, atol=1e-6)
+    assert (lists.items == expected.items).mean() > 0.99
