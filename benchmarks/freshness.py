@@ -53,10 +53,10 @@ CORES = ("worker", "redis", "broker", "reader", "load")
 PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
 
 
-async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: Mapping[str, int]) -> dict[str, Any]:
+async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int, pids: Mapping[str, int]) -> dict[str, Any]:
     """Events at a rate beside a running worker; latencies of their lists."""
     due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
-    plan = bench.plan(due_s)
+    plan = bench.plan(due_s, linger_ms=linger_ms)
     partitions, offsets = plan.places()
     lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
     sending = OpenLoad(plan, bench.folder, f"load-{seed}-{rate:.0f}")
@@ -92,11 +92,11 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, pids: M
     }
 
 
-async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int) -> dict[str, float]:
+async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int) -> dict[str, float]:
     """The same events through a topic that nobody else reads."""
     settings, _ = bench.settings()
     due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
-    plan = bench.plan(due_s, settings)
+    plan = bench.plan(due_s, settings, linger_ms=linger_ms)
     partitions, offsets = plan.places()
     lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
     sending = OpenLoad(plan, bench.folder, f"broker-{seed}-{rate:.0f}")
@@ -133,7 +133,7 @@ def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
     return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
 
 
-def stand(bench: LiveBench, share: float, seconds: float, seed: int) -> dict[str, Any]:
+def stand(bench: LiveBench, share: float, seconds: float, seed: int, linger_ms: int) -> dict[str, Any]:
     """Maximum, then one load beside the same worker, then the bare broker at the same rate."""
     bench.warm_up(WARM_EVENTS)
     worker = bench.serving_worker()
@@ -144,9 +144,9 @@ def stand(bench: LiveBench, share: float, seconds: float, seed: int) -> dict[str
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
     rate = share * top.events_per_s
-    found = asyncio.run(load(bench, rate, seconds, seed, pids))
+    found = asyncio.run(load(bench, rate, seconds, seed, linger_ms, pids))
     bench.stack.stop_workers()
-    found |= asyncio.run(bare_broker(bench, rate, seconds, seed))
+    found |= asyncio.run(bare_broker(bench, rate, seconds, seed, linger_ms))
     for name in ("p50", "p99"):
         found[f"ratio_to_broker_{name}"] = round(found[f"{name}_ms"] / found[f"broker_{name}_ms"], 2)
     return {"max_rate_events_per_s": round(top.events_per_s), **found}
@@ -158,7 +158,7 @@ def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: ar
     for repeat in range(arguments.repeats):
         for share in arguments.load:
             with make() as bench:
-                runs[share].append(stand(bench, share, arguments.seconds, arguments.seed + repeat))
+                runs[share].append(stand(bench, share, arguments.seconds, arguments.seed + repeat, arguments.linger_ms))
     found = {f"{share:g}": _together(some) for share, some in runs.items()}
     maximum = Spread(tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)).median
     return {**(next(iter(found.values())) if len(found) == 1 else {}), "max_rate_events_per_s": round(maximum), "loads": found}
@@ -229,6 +229,7 @@ def main() -> int:
             "seed": arguments.seed,
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
+            "linger_ms": arguments.linger_ms,
             "set": arguments.set,
             **found,
         },

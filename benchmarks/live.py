@@ -30,6 +30,8 @@ from workers.settings import Settings
 from workers.store.keys import Keys
 from workers.topics import end_offsets
 
+LINGER_MS = 5
+"""How long the load's producer waits for more records: as Apache Kafka's own client does by default since 4.0."""
 COPIES = 4
 """Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""
 AFTER_LAST_S = 0.3
@@ -196,6 +198,7 @@ def live_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each; the median counts")
     parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
+    parser.add_argument("--linger-ms", type=int, default=LINGER_MS, help=f"of the load's producer (default {LINGER_MS})")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
@@ -302,10 +305,10 @@ class LiveBench(Bench):
         told = asyncio.run(self.publish_past(n, time.time()))
         return self.watch(lambda: self.applied(self.live) - before, told - before, lambda: self.lists(self.live), [worker.process])
 
-    def plan(self, due_s: F64, settings: Settings | None = None) -> Plan:
+    def plan(self, due_s: F64, settings: Settings | None = None, *, linger_ms: int = LINGER_MS) -> Plan:
         """The next events, each happening when it is due from about now on, for the events topic of these settings."""
         settings = settings or self.live
         now_s = time.time()
         records = self.records(len(due_s), ((due_s + now_s) * 1000).astype(np.int64).tolist())
         ends = {partition: end for (_, partition), end in end_offsets(settings, [settings.topics.events]).items()}
-        return Plan(aiokafka_producer_arguments(settings), settings.topics.events, ends, records, due_s)
+        return Plan(aiokafka_producer_arguments(settings) | {"linger_ms": linger_ms}, settings.topics.events, ends, records, due_s)

@@ -125,7 +125,7 @@ async def run(path: Path) -> None:
     """The load itself."""
     plan = Plan.read(path)
     n, late_s = len(plan.records), np.zeros(len(plan.records))
-    producer = AIOKafkaProducer(**plan.producer_arguments, linger_ms=0)
+    producer = AIOKafkaProducer(**plan.producer_arguments)
     await producer.start()
     try:
         await producer.partitions_for(plan.topic)

@@ -231,7 +231,8 @@ class Engine:
                 start = end
             return
         self.advance_epoch(int(where))
-        numbers, neighbours, sizes = part.numbers, part.neighbours, np.diff(part.ends, prepend=0)
+        numbers, neighbours, sizes = part.numbers, part.neighbours, part.ends.copy()
+        sizes[1:] -= part.ends[:-1]
         if chosen is not None and not chosen.all():
             records = np.repeat(chosen, sizes)
             numbers, neighbours, values, sizes = numbers[chosen], neighbours[records], values[records], sizes[chosen]

@@ -173,11 +173,13 @@ class ItemMirror:
         popularity = part.rows[0][0] == "pop"
         if not popularity:
             engine.advance_epoch(int(part.rows[0][1]))
-        sizes = (np.diff(part.ends, prepend=0) * RECORD_BYTES).tolist()
-        chosen = np.zeros(len(sizes), np.bool_)
-        loaded = np.ones(len(sizes), np.bool_) if popularity else engine.neighbours.loaded[part.numbers]
-        for i, (row_id, length, size, has) in enumerate(zip(part.rows, lengths, sizes, loaded.tolist(), strict=True)):
-            address = (group, row_id)
+        ends = part.ends.tolist()
+        chosen = [False] * len(ends)
+        loaded = [True] * len(ends) if popularity else engine.neighbours.loaded[part.numbers].tolist()
+        start = 0
+        for i, (row_id, length, end, has) in enumerate(zip(part.rows, lengths, ends, loaded, strict=True)):
+            address, size = (group, row_id), (end - start) * RECORD_BYTES
+            start = end
             held = self._held.get(address)
             if held is None:
                 if length > COMPACT_SLACK_BYTES + HEADER_BYTES:
@@ -192,8 +194,10 @@ class ItemMirror:
                 self._dirty.add(address)
             if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
                 self._long.add(address)
-        if chosen.any():
-            engine.learn_rows(part, chosen)
+        if all(chosen):
+            engine.learn_rows(part)
+        elif any(chosen):
+            engine.learn_rows(part, np.array(chosen))
 
     async def _load(self, numbers: list[int]) -> None:
         if not numbers:
