@@ -4,8 +4,9 @@
 
 For each load, state is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving)
 works off a backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on
-under an open load: a process of its own sends events at random times (Poisson, seeded) of that rate, one by one, linger 0, whether or not
-anything comes back. This process consumes the lists with the product's own consumer arguments.
+under an open load: a process of its own hands events to its producer at random times (Poisson, seeded) of that rate, one by one, whether or
+not anything comes back. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of
+every event. This process consumes the lists with the product's own consumer arguments.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
@@ -13,8 +14,8 @@ to four users and users interleaved, so that events do not coalesce. The first s
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
 what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
-more batches a topic holds, and each event sent alone is one: so every load has a stand of its own, and longer runs show the broker. A real
-one (`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not age.
+more batches a topic holds: so every load has a stand of its own, and longer runs show the broker. A real one (`--broker kafka`, where
+KAFKA_HOME names an Apache Kafka) does not age.
 """
 
 from __future__ import annotations

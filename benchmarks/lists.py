@@ -2,8 +2,9 @@
 
     python -m benchmarks.lists [--items 4000 100000 1000000] [--dimensions 64] [--users N] [--full] [--json]
 
-Without arguments 4,000 and 100,000 items; a million takes minutes. One process and one thread, as in a worker: torch and BLAS are held
-to one. For each size a state is made (seeded), and measured:
+Without arguments 4,000 and 100,000 items; a million takes minutes. One process and one thread, torch and BLAS held to one;
+`lists_per_s_in_2_threads` shares the users out as a worker does (`stream.list_threads`). For each size a state is made (seeded), and
+measured:
 
 * index alone: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model; beside it the matrix product over all
   items in blocks with a top 100, which is exact: the baseline and, without the top 100, the limit of any exact search on this processor.

@@ -3,7 +3,7 @@
 Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
 of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
 with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times
-that)."""
+that). A worker that owns every partition is alone: nobody else's rows grow, and it looks a tenth as often."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
 """Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
 replayed unevenly."""
+ALONE_STALENESS = 10
+"""How much more seldom a worker that owns all partitions looks."""
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
 
@@ -68,6 +70,7 @@ class ItemMirror:
         self._synced_s: NDArray[np.float64] = np.zeros(0)
         self._all_synced_s: NDArray[np.float64] = np.zeros(0)
         self._popularity_synced_s = float("-inf")
+        self._alone = False
         self.newest_s = 0
 
     def clear(self) -> None:
@@ -79,6 +82,11 @@ class ItemMirror:
         self._dirty.clear()
         self._long.clear()
         self._popularity_synced_s = float("-inf")
+
+    def look_again(self, *, alone: bool) -> None:
+        """Partitions changed hands: whatever is held may have grown. `alone`: from now on nobody else applies events."""
+        self._alone = alone
+        self._synced_s[:] = self._all_synced_s[:] = self._popularity_synced_s = float("-inf")
 
     async def advance(self, newest_s: int) -> None:
         """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
@@ -105,6 +113,7 @@ class ItemMirror:
     async def refresh(self, numbers: I64) -> None:
         """Have the rows of these items and the popularity counts, none older than the staleness bound."""
         engine, now_s = self._engine, self._clock()
+        staleness_s = self._staleness_s * (ALONE_STALENESS if self._alone else 1)
         if len(self._synced_s) < len(engine.neighbours.loaded):
             more = len(engine.neighbours.loaded) - len(self._synced_s)
             self._synced_s, self._all_synced_s = np.pad(self._synced_s, (0, more)), np.pad(self._all_synced_s, (0, more))
@@ -112,14 +121,14 @@ class ItemMirror:
         await self._load(numbers[~loaded].tolist())
         self._synced_s[numbers[~loaded]] = now_s
         self._all_synced_s[numbers[~loaded]] = now_s
-        stale = loaded & (self._synced_s[numbers] < now_s - self._staleness_s)
+        stale = loaded & (self._synced_s[numbers] < now_s - staleness_s)
         addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
-        everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * self._staleness_s)
+        everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * staleness_s)
         for number, all_epochs in zip(numbers[stale].tolist(), everything[stale].tolist(), strict=True):
             addresses.update(dict.fromkeys((number % engine.config.item_groups, row_id) for row_id in self._row_ids(number, all_epochs)))
         self._synced_s[numbers[stale]] = now_s
         self._all_synced_s[numbers[everything]] = now_s
-        if self._popularity_synced_s < now_s - self._staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
+        if self._popularity_synced_s < now_s - staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
             self._popularity_synced_s = now_s
             addresses.update(dict.fromkeys(self._popularity_rows()))
         await self._read_tails(list(addresses))

@@ -234,6 +234,7 @@ class Pipeline:
         except Fenced as error:
             self.release(wanted)
             raise Transient(f"{error} while it was being taken over") from None
+        self._look_again()
         return {partition: self._partitions[partition].last_applied_offset + 1 for partition in wanted}
 
     def release(self, partitions: Iterable[int]) -> None:
@@ -241,6 +242,10 @@ class Pipeline:
         prefixes = tuple(f"{partition}:" for partition in partitions if self._partitions.pop(partition, None) is not None)
         if prefixes:
             self.engine.users.forget([key for key in self.engine.users if key.startswith(prefixes)])
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self.mirror.look_again(alone=len(self._partitions) == self.settings.topics.partitions)
 
     async def _reopen(self) -> None:
         """A restarted, emptied or failed-over server may have lost writes that the caches took for granted."""
@@ -308,14 +313,25 @@ class Pipeline:
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         owes = put_off_lists and self.ranks and stream.publish_lists
         vectors: dict[str, F32] | None = None
+        committing: asyncio.Future[None] | None = None
         if chosen.newest_s:
             await self.mirror.advance(chosen.newest_s)
-        if ranges:
-            vectors = await self._apply(ranges, chosen, watch, owes)
+        try:
+            if ranges:
+                vectors, embeddings = await self._apply(ranges, chosen, watch)
+                committing = asyncio.ensure_future(self._commit_users(ranges, chosen, embeddings, owes))
+                await asyncio.sleep(0)  # the write goes out while the lists are made; nobody gets them before it is acknowledged
+                watch.lap("commit")
+            if chosen.heads and self.ranks and not put_off_lists:
+                lists = await self._rank(chosen, vectors, now_ms, watch)
+            if committing is not None:
+                await committing
+                watch.lap("commit")
+        except BaseException:
+            await _given_up(committing)
+            raise
         if put_off_lists and owes:
             await self._owe([p for p in batch if p not in {cut.partition for cut in ranges}], chosen)
-        elif chosen.heads and self.ranks and not put_off_lists:
-            lists = await self._rank(chosen, vectors, now_ms, watch)
         self.engine.users.shrink(stream.user_cache)
         return Outcome(
             lists,
@@ -438,10 +454,10 @@ class Pipeline:
 
     # -- writing -------------------------------------------------------------------------------------------------------------------------
 
-    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch, owes: bool) -> dict[str, F32] | None:
-        """Item groups first, all of them; then the users, whose watermark says that everything up to it is done.
+    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch) -> tuple[dict[str, F32] | None, list[list[bytes]]]:
+        """Item groups first, all of them: only then may users be committed, whose watermark says that everything up to it is done.
 
-        The vectors of the batch's users, by model kind; None when no user changed.
+        The vectors of the batch's users, by model kind, and as parts of their rows; None when no user changed.
         """
         engine, batch = self.engine, chosen.interactions
         derived: Derived | None = None
@@ -451,7 +467,7 @@ class Pipeline:
             deltas = derived.deltas(engine.config)
             self.index.n_used = max(self.index.n_used, int(batch.items.max()) + 1)
         watch.lap("derive")
-        writing = asyncio.ensure_future(self._apply_items(ranges, derived, deltas))
+        writing: asyncio.Future[None] = asyncio.ensure_future(self._apply_items(ranges, derived, deltas))
         try:
             await asyncio.sleep(0)  # the write goes out while the users are encoded
             embeddings: list[list[bytes]] = []
@@ -463,12 +479,10 @@ class Pipeline:
             watch.lap("encode")
             await writing
         except BaseException:
-            writing.cancel()
+            await _given_up(writing)
             raise
         watch.lap("apply")
-        await self._commit_users(ranges, chosen, embeddings, owes)
-        watch.lap("commit")
-        return vectors
+        return vectors, embeddings
 
     async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
         packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
@@ -649,6 +663,13 @@ class Pipeline:
         if not self.settings.lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+
+async def _given_up(write: asyncio.Future[None] | None) -> None:
+    """Wait for the end of a write that is of no use any more: it may have been done or not."""
+    if write is not None:
+        write.cancel()
+        await asyncio.gather(write, return_exceptions=True)
 
 
 def _last(watermark: Watermark | None) -> int:

@@ -5,7 +5,7 @@ Source: Kang & McAuley 2018; cross-entropy over all items as in Klenitskiy & Vas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,6 +20,8 @@ from recsys.models.base import F32, Histories
 
 _BLOCK_TOKENS = 3_200
 """Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
+_PADDED_TOKENS = 400
+"""Positions of padding that cost no more than a block more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +196,27 @@ class SASRecModel:
         vectors = np.zeros((n_users, self.settings.factors), np.float32)
         sequences, lengths = left_aligned(histories, self.settings.window)
         order = np.argsort(lengths, kind="stable")
-        sorted_lengths = lengths[order]
-        end = int(np.searchsorted(sorted_lengths, 0, side="right"))
-        while end < n_users:
-            start, shortest = end, int(sorted_lengths[end])
-            end = int(np.searchsorted(sorted_lengths, shortest + shortest // 4, side="right"))
-            end = min(end, start + max(1, _BLOCK_TOKENS // int(sorted_lengths[end - 1])))
-            users = order[start:end]
-            block = torch.from_numpy(sequences[users, : sorted_lengths[end - 1]])
+        for rows in blocks_of_like_length(lengths[order]):
+            users = order[rows]
+            block = torch.from_numpy(sequences[users, : lengths[users[-1]]])
             vectors[users] = self.network.newest_state(block, torch.from_numpy(lengths[users] - 1)).numpy()
         return vectors
+
+
+def blocks_of_like_length(lengths: NDArray[np.int64]) -> Iterator[slice]:
+    """Runs of ascending `lengths` (U,) that are encoded together, padded to their longest; those of length 0 are left out.
+
+    A run's padding is at most an eighth of what it holds, or as much as costs no more than a run of its own: a few users make few blocks.
+    """
+    start = int(np.searchsorted(lengths, 0, side="right"))
+    while start < len(lengths):
+        own = lengths[start:]
+        held = np.cumsum(own)
+        padded = np.arange(1, len(own) + 1) * own
+        fits = (padded - held <= np.maximum(held // 8, _PADDED_TOKENS)) & (padded <= _BLOCK_TOKENS)
+        end = start + max(1, len(own) if fits.all() else int(np.argmin(fits)))
+        yield slice(start, end)
+        start = end
 
 
 def left_aligned(histories: Histories, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -89,6 +89,23 @@ async def test_what_another_worker_wrote_comes_in_within_the_staleness_bound() -
     assert reader.engine.popularity.all_time[:2].tolist() == [1.0, 1.0]
 
 
+async def test_a_worker_that_is_alone_looks_seldom_and_at_once_when_it_no_longer_is() -> None:
+    store, clock = await opened(), Clock()
+    reader, writer = Side(store, clock), Side(store, clock)
+    reader.mirror.look_again(alone=True)
+    await reader.mirror.advance(500)
+    assert not any(await reader.row(0))
+    last = await writer.learn([0, 1], 500, -1)
+    clock.now_s += 5 * STALENESS_S
+    assert not any(await reader.row(0)), "nobody else should have written"
+    reader.mirror.look_again(alone=False)
+    assert (await reader.row(0))[1] == 1.0
+    await writer.learn([0, 1], 500, last)
+    clock.now_s += 2 * STALENESS_S
+    assert (await reader.row(0))[1] == 2.0
+    assert reader.engine.popularity.all_time[:2].tolist() == [2.0, 2.0]
+
+
 async def test_what_two_workers_wrote_to_one_row_is_there_once() -> None:
     store, clock = await opened(), Clock()
     one, other = Side(store, clock), Side(store, clock)

@@ -5,12 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.errors import ShapeError
 from recsys.models import sasrec_training
 from recsys.models.adam import Adam
 from recsys.models.base import Histories
-from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, left_aligned
+from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, blocks_of_like_length, left_aligned
 from recsys.models.sasrec_training import Sequences, fit, windows
 from tests.unit.model_cases import clustered, histories_of
 
@@ -150,3 +152,17 @@ def test_adam_steps_as_torch_s_own() -> None:
     adam.clear()
     adam.step()
     torch.testing.assert_close(ours, theirs)
+
+
+@given(st.lists(st.integers(0, 50), max_size=300))
+def test_every_user_with_a_history_is_encoded_once_with_little_padding(lengths: list[int]) -> None:
+    ascending = np.sort(np.array(lengths, np.int64))
+    blocks = list(blocks_of_like_length(ascending))
+    assert [row for rows in blocks for row in range(rows.start, rows.stop)] == list(range(int((ascending == 0).sum()), len(ascending)))
+    for rows in blocks:
+        padding = (ascending[rows.stop - 1] - ascending[rows]).sum()
+        assert padding <= max(400, ascending[rows].sum() // 8)
+    for rows, following in pairwise(blocks):  # a block ends where one more user would be too many
+        longest, n = ascending[following.start], rows.stop - rows.start + 1
+        held = ascending[rows].sum() + longest
+        assert n * longest - held > max(400, held // 8) or n * longest > 3_200
