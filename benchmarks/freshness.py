@@ -3,10 +3,11 @@
     [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--broker kafka] [--set …] [--json]
 
 For each load, state is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving)
-works off a backlog: events per second with a list for each is the maximum, and `--load` is a share of it. Then the same worker goes on
-under an open load: a process of its own hands events to its producer at random times (Poisson, seeded) of that rate, one by one, whether or
-not anything comes back. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of
-every event. This process consumes the lists with the product's own consumer arguments.
+works off a backlog, which gives `backlog_events_per_s`, with a list for each event. Then the same worker goes on under an open load: a
+process of its own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. First for
+some seconds at the rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
+`max_rate_events_per_s`, and `--load` is a share of it. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's
+own client do; 0 makes a batch of every event. This process consumes the lists with the product's own consumer arguments.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
@@ -47,6 +48,8 @@ STREAM_EVENTS = 400_000
 """Events of a generated stream; after its end it begins anew."""
 WARM_EVENTS = 150_000
 BACKLOG_EVENTS = 30_000
+SATURATED_S = 9.0
+"""How long more comes in than can be borne, to see how much can: the last two thirds count."""
 WARM_UP_S = 3.0
 DRAIN_S = 60.0
 """Lists of the last events have this long."""
@@ -93,6 +96,27 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_
     }
 
 
+async def most(bench: LiveBench, rate: float, seed: int, linger_ms: int) -> float:
+    """Events a second that are worked off while more than that come in and lists are read, as in `load`. All is worked off at the end."""
+    due_s = arrivals(int(rate * SATURATED_S), rate, seed)
+    plan = bench.plan(due_s, linger_ms=linger_ms)
+    partitions, offsets = plan.places()
+    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    sending = OpenLoad(plan, bench.folder, f"most-{seed}-{rate:.0f}")
+    try:
+        async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
+            started_s = sending.start()
+            await sending.finish()
+            ended_s = time.monotonic()
+            if not await seen.until(lasts, DRAIN_S):
+                raise RuntimeError(f"the worker did not work off {rate:.0f} events/s within {DRAIN_S:g} s of their end")
+    finally:
+        sending.close()
+    first_s = started_s + SATURATED_S / 3
+    counted = [consumed_s for *_, consumed_s in seen.records if first_s <= consumed_s < ended_s]
+    return len(counted) / (ended_s - first_s)
+
+
 async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int) -> dict[str, float]:
     """The same events through a topic that nobody else reads."""
     settings, _ = bench.settings()
@@ -135,22 +159,23 @@ def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
 
 
 def stand(bench: LiveBench, share: float, seconds: float, seed: int, linger_ms: int) -> dict[str, Any]:
-    """Maximum, then one load beside the same worker, then the bare broker at the same rate."""
+    """Maxima, then one load beside the same worker, then the bare broker at the same rate."""
     bench.warm_up(WARM_EVENTS)
     worker = bench.serving_worker()
-    top = bench.work_off(worker, BACKLOG_EVENTS)
+    backlog = bench.work_off(worker, BACKLOG_EVENTS)
+    top = asyncio.run(most(bench, backlog.events_per_s, seed, linger_ms))
     gc.collect()
     gc.freeze()  # what this process holds by now is not looked through again while it takes times
     assert bench.stack.valkey is not None
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
-    rate = share * top.events_per_s
+    rate = share * top
     found = asyncio.run(load(bench, rate, seconds, seed, linger_ms, pids))
     bench.stack.stop_workers()
     found |= asyncio.run(bare_broker(bench, rate, seconds, seed, linger_ms))
     for name in ("p50", "p99"):
         found[f"ratio_to_broker_{name}"] = round(found[f"{name}_ms"] / found[f"broker_{name}_ms"], 2)
-    return {"max_rate_events_per_s": round(top.events_per_s), **found}
+    return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s), **found}
 
 
 def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -455,10 +455,10 @@ class EventsService(Service):
                 consumer.seek(at, start)
                 self._expected[at.partition] = start
                 self._sought.pop(at.partition, None)
+                self._assigned.discard(at.partition)  # not those passed over: the group may have given them back since
                 self._owned.add(at.partition)
                 if self.pipeline.ranks:
                     self._owing.add(at.partition)
-            self._assigned.difference_update(wanted)
         log.info("owns partitions %s", sorted(self._owned))
 
     async def _check_ends(self, first_new: Mapping[int, int]) -> None:

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from workers.errors import Transient
 from workers.events_service import EventsService
 from workers.pipeline import Outcome, Pipeline, SourceRecord
-from workers.settings import load_settings
+from workers.settings import Settings, load_settings
 from workers.store.memory import MemoryStore
 
 
@@ -123,3 +123,46 @@ async def test_what_could_not_be_published_when_a_partition_is_lost_is_read_agai
     await at.service.disown([1])
     assert at.service._assigned == {0} and not at.service._owned and not at.service._expected, "owned anew from its last commit"
     assert not at.log
+
+
+class Regrouping(Consumer):
+    """A consumer whose group takes partition 0 away and gives it back while partitions are being owned."""
+
+    def __init__(self, service: EventsService) -> None:
+        super().__init__([])
+        self._service = service
+
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return set()
+
+    async def beginning_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 0)
+
+    async def committed(self, at: TopicPartition) -> int:
+        if at.partition == 0:
+            self._service._assigned.clear()
+        else:
+            self._service.take([0, 1])
+        return 0
+
+    def seek(self, *_: Any) -> None:
+        pass
+
+
+async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_owned_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = service()
+    consumer: Any = Regrouping(at)
+    at._consumer = consumer
+
+    async def ids(_: Settings) -> dict[str, str]:
+        return {at.settings.topics.events: "id"}
+
+    async def nothing(partitions: Any, *_: Any) -> dict[int, int]:
+        return dict.fromkeys(partitions, 0)
+
+    monkeypatch.setattr("workers.events_service.topic_ids_async", ids)
+    monkeypatch.setattr(at.pipeline, "assign", nothing)
+    monkeypatch.setattr(at, "_check_ends", nothing)
+    at.take([0, 1])
+    await at._own([0, 1])
+    assert (at._owned, at._assigned) == ({1}, {0})
