@@ -152,6 +152,10 @@ class World:
         finally:
             await producer.stop()
 
+    def forget_events(self) -> None:
+        """The topic is another one: it holds nothing, and the event that was last in the old one would be no repetition in it."""
+        self.rows, self.ends, self._last = {p: [] for p in range(PARTITIONS)}, dict.fromkeys(range(PARTITIONS), 0), None
+
     def _next(self) -> tuple[bytes, bytes, Row | None]:
         chance = self.chance.random()
         if chance < 0.03:
@@ -648,7 +652,7 @@ async def trainer_topic_recreated(lane: Lane, chance: random.Random, folder: Pat
         old = _files(here)
         await asyncio.to_thread(_recreate, here.settings)
         here.faults += 1
-        here.rows, here.ends = {p: [] for p in range(PARTITIONS)}, dict.fromkeys(range(PARTITIONS), 0)
+        here.forget_events()
         await here.publish(chance.randrange(ENOUGH + 50, FIRST))
         async with here.trainer() as (service, said):
             await here.until(lambda: bool(service.crashed), "the trainer stops")
