@@ -34,6 +34,18 @@ RECORDS_AT_ONCE = 500
 WITHIN_S = 0.1
 
 
+class StreamApp(faust.App):
+    """A Faust application whose services do not wait for its agents' consumer group.
+
+    Faust starts services once its group has given it partitions, because tables may have to be read first. Here are none, and events must
+    not wait when that group is stuck.
+    """
+
+    async def on_started(self) -> None:
+        await self.on_started_init_extra_services()  # Faust's own call of it does nothing then
+        await super().on_started()
+
+
 def stored_models(settings: Settings) -> ModelSource:
     """Where announced models are loaded from."""
     store = open_model_store(settings)
@@ -51,7 +63,7 @@ def build_stream(settings: Settings) -> faust.App:
     torch.set_num_threads(settings.stream.torch_threads)
     threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
     _calm_garbage_collector()
-    app = faust.App(
+    app = StreamApp(
         f"{settings.stream.group_id}-catalogue",
         **faust_arguments(settings),
         store="memory://",

@@ -1,0 +1,43 @@
+"""The events do not depend on what happens in Faust's own consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from mode import Service
+
+from workers.stream import StreamApp
+
+
+class Started(Service):
+    """Says that it was started."""
+
+    abstract = False
+    times = 0
+
+    async def on_start(self) -> None:
+        Started.times += 1
+
+
+async def test_services_start_though_the_group_gives_no_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = StreamApp("waiting", store="memory://")
+    app.service(Started)
+    assigned = asyncio.Event()
+
+    async def recovered() -> bool:
+        await assigned.wait()
+        return False
+
+    monkeypatch.setattr(app, "_wait_for_table_recovery_completed", recovered)
+    app._started.set()
+    starting = asyncio.create_task(app.on_started())
+    async with asyncio.timeout(5):
+        while not Started.times:  # noqa: ASYNC110 (Faust decides)
+            await asyncio.sleep(0)
+    assert not starting.done()
+    assigned.set()
+    await starting
+    assert Started.times == 1
+    for service in app._extra_service_instances or ():
+        await service.stop()
