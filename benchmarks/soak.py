@@ -149,11 +149,17 @@ class Soak(Arena):
     def poison(self) -> set[tuple[int, int]]:
         return self._poison
 
+    def to_read(self) -> int:
+        """Events that were acknowledged and are not read back."""
+        return sum(end - self._read_to[partition] for partition, end in self._ends.items())
+
     def read_back(self) -> bool:
         return all(self._read_to[partition] >= end for partition, end in self._ends.items())
 
     async def send(self, n_events: int) -> None:
-        """The next events of the endless plan."""
+        """The next events of the endless plan, once most of those before have been read back: what is forgotten cannot be folded."""
+        while self.to_read() > FACTS_KEPT // 2:
+            await self._read(int(TICK_S * 1000))
         some = [next(self.records) for _ in range(n_events)]
         self._facts.update({record.value: record.fact for record in some})
         for _ in range(len(self._facts) - FACTS_KEPT):
