@@ -61,8 +61,8 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_
     """Events at a rate beside a running worker; latencies of their lists."""
     due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
     plan = bench.plan(due_s, linger_ms=linger_ms)
-    partitions, offsets = plan.places()
-    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    _, offsets = plan.places()
+    lasts = plan.lasts()
     sending = OpenLoad(plan, bench.folder, f"load-{seed}-{rate:.0f}")
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
@@ -100,8 +100,7 @@ async def most(bench: LiveBench, rate: float, seed: int, linger_ms: int) -> floa
     """Events a second that are worked off while more than that come in and lists are read, as in `load`. All is worked off at the end."""
     due_s = arrivals(int(rate * SATURATED_S), rate, seed)
     plan = bench.plan(due_s, linger_ms=linger_ms)
-    partitions, offsets = plan.places()
-    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    lasts = plan.lasts()
     sending = OpenLoad(plan, bench.folder, f"most-{seed}-{rate:.0f}")
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
@@ -123,7 +122,7 @@ async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int, 
     due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
     plan = bench.plan(due_s, settings, linger_ms=linger_ms)
     partitions, offsets = plan.places()
-    lasts = {p: int(offsets[partitions == p].max()) for p in np.unique(partitions).tolist()}
+    lasts = plan.lasts()
     sending = OpenLoad(plan, bench.folder, f"broker-{seed}-{rate:.0f}")
     try:
         async with consuming(settings, plan.topic, triggers=False) as seen:

@@ -59,6 +59,11 @@ class Plan:
             offsets[chosen] = self.ends[partition] + np.arange(chosen.sum())
         return partitions, offsets
 
+    def lasts(self) -> dict[int, int]:
+        """Partition ▸ offset of its last record, where it gets any."""
+        partitions, offsets = self.places()
+        return {partition: int(offsets[partitions == partition].max()) for partition in np.unique(partitions).tolist()}
+
 
 def arrivals(n: int, rate_per_s: float, seed: int) -> NDArray[np.float64]:
     """When n independent events happen, in seconds: gaps of a Poisson process, so that some come together as users do."""
