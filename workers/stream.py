@@ -18,6 +18,7 @@ from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.backoff import patiently
 from workers.events_service import EventsService
+from workers.faust_app import WorkerApp
 from workers.followers import CatalogueFollower, ModelFollower, ModelSource
 from workers.intake import Intake, TopicRecord
 from workers.kafka import faust_arguments
@@ -34,7 +35,7 @@ RECORDS_AT_ONCE = 500
 WITHIN_S = 0.1
 
 
-class StreamApp(faust.App):
+class StreamApp(WorkerApp):
     """A Faust application whose services do not wait for its agents' consumer group.
 
     Faust starts services once its group has given it partitions, because tables may have to be read first. Here are none, and events must

@@ -22,6 +22,7 @@ from workers.announcing import announce, reconcile
 from workers.backoff import Backoff
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog
+from workers.faust_app import WorkerApp
 from workers.health import Heartbeat
 from workers.kafka import faust_arguments
 from workers.model_store import ModelStore, StoreError
@@ -41,7 +42,7 @@ RECONCILE_S = 60.0
 
 def build_trainer(settings: Settings) -> faust.App:
     """The trainer of these settings, ready to run. Nothing is connected yet."""
-    app = faust.App(
+    app = WorkerApp(
         settings.trainer.app_id,
         **faust_arguments(settings),
         store="memory://",

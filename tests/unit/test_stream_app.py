@@ -41,3 +41,23 @@ async def test_services_start_though_the_group_gives_no_partitions(monkeypatch: 
     assert Started.times == 1
     for service in app._extra_service_instances or ():
         await service.stop()
+
+
+async def test_a_commit_that_comes_after_the_end_of_the_consumers_thread_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = StreamApp("crashed", store="memory://")._new_consumer()
+    thread_loop = consumer._thread.thread_loop
+
+    async def pending(*arguments: object, **options: object) -> bool:
+        return await consumer._thread.commit({})
+
+    monkeypatch.setattr(consumer, "force_commit", pending)
+    thread_loop.close()  # as mode does when the thread has seen the crash of another service
+    await consumer.commit_and_end_transactions()
+
+    async def broken(*arguments: object, **options: object) -> bool:
+        raise RuntimeError("of another kind")
+
+    monkeypatch.setattr(consumer, "force_commit", broken)
+    monkeypatch.setattr(consumer._thread, "thread_loop", asyncio.get_running_loop())
+    with pytest.raises(RuntimeError, match="of another kind"):
+        await consumer.commit_and_end_transactions()
