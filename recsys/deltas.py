@@ -6,7 +6,7 @@ how often the items of a group were chosen in one event-time bucket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,31 @@ class RowSlices:
     ends: I64
     neighbours: U32
     weights: I64
+
+    @property
+    def sizes(self) -> I64:
+        """Records of each row, (R,)."""
+        return np.diff(self.ends, prepend=0)
+
+    def only(self, chosen: NDArray[np.bool_]) -> RowSlices:
+        """The rows that are `chosen` (R,)."""
+        sizes = self.sizes
+        records = np.repeat(chosen, sizes)
+        rows = [row for row, is_chosen in zip(self.rows, chosen.tolist(), strict=True) if is_chosen]
+        return RowSlices(rows, self.numbers[chosen], np.cumsum(sizes[chosen]), self.neighbours[records], self.weights[records])
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowSlices]) -> RowSlices:
+        """The rows of several parts of one kind, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            [row for part in parts for row in part.rows],
+            np.concatenate([part.numbers for part in parts]),
+            np.cumsum(np.concatenate([part.sizes for part in parts])),
+            np.concatenate([part.neighbours for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

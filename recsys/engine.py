@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import exact_lists
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
 from recsys.deltas import GroupDelta, RowSlices, group_deltas
+from recsys.exact_lists import CONTENT, Cooccurrence, Product
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
 from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
@@ -27,8 +29,10 @@ from recsys.ranking import (
     Recent,
     blend,
     candidate_factor,
+    content_profiles,
     content_scores,
     cooccurrence_scores,
+    cooccurrence_weights,
     explore,
     model_scores,
     strongest,
@@ -219,24 +223,22 @@ class Engine:
             for part in delta.slices:
                 self.learn_rows(part)
 
-    def learn_rows(self, part: RowSlices, chosen: NDArray[np.bool_] | None = None) -> None:
-        """Add one kind of row's appends, of all rows or of those `chosen` (R,)."""
+    def learn_rows(self, part: RowSlices) -> None:
+        """Add one kind of row's appends."""
         kind, where, _ = part.rows[0]
         values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
         if kind == "pop":
-            start = 0
-            for i, ((_, window, bucket), end) in enumerate(zip(part.rows, part.ends.tolist(), strict=True)):
-                if chosen is None or chosen[i]:
-                    self.popularity.add(str(window), bucket, part.neighbours[start:end], values[start:end])
-                start = end
+            self._learn_popularity(str(where), part, values)
             return
         self.advance_epoch(int(where))
-        numbers, neighbours, sizes = part.numbers, part.neighbours, part.ends.copy()
-        sizes[1:] -= part.ends[:-1]
-        if chosen is not None and not chosen.all():
-            records = np.repeat(chosen, sizes)
-            numbers, neighbours, values, sizes = numbers[chosen], neighbours[records], values[records], sizes[chosen]
-        self.neighbours.add(np.repeat(numbers, sizes).astype(np.uint32), neighbours, values * np.float32(self.epoch_factor(int(where))))
+        rows = np.repeat(part.numbers, part.sizes).astype(np.uint32)
+        self.neighbours.add(rows, part.neighbours, values * np.float32(self.epoch_factor(int(where))))
+
+    def _learn_popularity(self, window: str, part: RowSlices, values: F32) -> None:
+        buckets = np.array([bucket for _, _, bucket in part.rows])
+        for bucket in np.unique(buckets).tolist():  # an item is in one group, so that it is in a bucket once
+            chosen = np.repeat(buckets == bucket, part.sizes)
+            self.popularity.add(window, bucket, part.neighbours[chosen], values[chosen])
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 
@@ -271,13 +273,18 @@ class Engine:
             shared = self.shared(shared)
         if isinstance(shared, SharedByAll):
             return self._recommend_candidates(slots, vectors, shared, seeds, preferred or {})
+        exactly = isinstance(self.neighbours, DenseNeighbours) and self.config.reading.similarity != "llr" and not preferred
         blocks = []
         for rows in self._blocks(len(slots)):
-            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
+            own, seed = {kind: v[rows] for kind, v in vectors.items()}, None if seeds is None else seeds[rows]
+            if exactly:
+                blocks.append(self._list_exactly(slots[rows], own, shared, seed))
+                continue
+            scores = self.source_scores(slots[rows], own, shared)
             for row in range(rows.start, rows.stop):
                 if preferred and row in preferred:
                     self._add_preference(scores, row - rows.start, preferred[row])
-            blocks.append(self._list_block(slots[rows], scores, shared.allowed, None if seeds is None else seeds[rows]))
+            blocks.append(self._list_block(slots[rows], scores, shared.allowed, seed))
         return Lists.joined(blocks)
 
     def source_scores(self, slots: I64, vectors: Mapping[str, F32], shared: _SharedScores | int) -> _SourceScores:
@@ -309,11 +316,10 @@ class Engine:
         config, weights = self.config, self.config.source_weights
         _ = self.catalogue.features  # weighed now if it has to be, not in several threads
         rows = {"trending": self.popularity.trending()[: self.n_items], "new": self.catalogue.freshness(now_s, config.new_s)}
-        return _SharedScores(
-            candidate_factor(self.popularity.all_time[: self.n_items], config.reading),
-            {name: Part.scaled(row[None, :], weights[name]) for name, row in rows.items() if weights.get(name)},
-            self.catalogue.recommendable(now_s),
-        )
+        parts = {name: Part.scaled(row[None, :], weights[name]) for name, row in rows.items() if weights.get(name)}
+        allowed = self.catalogue.recommendable(now_s)
+        factor = candidate_factor(self.popularity.all_time[: self.n_items], config.reading)
+        return _SharedScores(factor, parts, allowed, blend(parts.values(), allowed, 1)[0])
 
     def blended(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_]) -> F32:
         """The sum of all parts (U, N), −∞ for items that are not `allowed` (N,) or that the user has seen."""
@@ -352,13 +358,12 @@ class Engine:
     ) -> Lists:
         config, candidates, neighbours, popularity = self.config, self._candidates, self.neighbours, self.popularity
         assert candidates is not None and isinstance(neighbours, SparseNeighbours) and isinstance(popularity, LargePopularity)
-        pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
         blocks = []
         for rows in candidates.blocks(len(slots)):
             liked = {row - rows.start: preferred[row] for row in preferred if rows.start <= row < rows.stop}
             own = {kind: v[rows] for kind, v in vectors.items()}
             scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, shared, liked)
-            columns, items, values = scored.best(pool)
+            columns, items, values = scored.best(self._pool)
             place = np.broadcast_to(np.arange(items.shape[1]), items.shape)
             seed = np.full(len(items), config.seed, np.int64) if seeds is None else seeds[rows]
             place, values, propensities = explore(place, values, config.list_size, config.exploration_slots, seed)
@@ -393,11 +398,40 @@ class Engine:
         liked = Part.scaled((self.catalogue.features[: self.n_items] @ vector)[None, :], self.config.source_weights["content"])
         content.raw[row], content.factors[row] = liked.raw[0], liked.factors[0]
 
+    def _list_exactly(self, slots: I64, vectors: Mapping[str, F32], shared: _SharedScores, seeds: I64 | None) -> Lists:
+        """What `source_scores` and `_list_block` make, a user at a time."""
+        config, weights, neighbours, n_items = self.config, self.config.source_weights, self.neighbours, self.n_items
+        assert isinstance(neighbours, DenseNeighbours)
+        recent, features = self._recent(slots), self.catalogue.features[:n_items]
+        reading = cooccurrence_weights(recent, self.popularity.all_time[:n_items], config.reading)
+        likings = config.content_recency.weights(recent)
+        products = (
+            [Product(CONTENT, weights[CONTENT], content_profiles(recent, likings, features), features)] if weights.get(CONTENT) else []
+        )
+        for kind, user_vectors in vectors.items():
+            if weights.get(kind):
+                serving = self.models[kind]
+                products.append(Product(kind, weights[kind], user_vectors, serving.vectors, serving.model.link, serving.known))
+        cooccurrence = Cooccurrence(neighbours, reading, shared.factor, weights.get("cooccurrence", 0.0))
+        chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, likings, features, products, shared.total, self._pool)
+        place = np.broadcast_to(np.arange(chosen.items.shape[1]), chosen.items.shape)
+        if seeds is None:
+            seeds = np.full(len(slots), config.seed, np.int64)
+        place, values, propensities = explore(place, chosen.scores, config.list_size, config.exploration_slots, seeds)
+        items = np.take_along_axis(chosen.items, place, 1)
+        parts = {name: np.take_along_axis(part, place, 1) for name, part in chosen.parts.items()}
+        parts |= {name: part.at(items) for name, part in shared.parts.items()}
+        return Lists(items, values, propensities, parts, np.take_along_axis(chosen.because, place[:, :, None], 1))
+
+    @property
+    def _pool(self) -> int:
+        """How many candidates a list is drawn from."""
+        return self.config.list_size + (_EXPLORATION_POOL if self.config.exploration_slots else 0)
+
     def _list_block(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_], seeds: I64 | None) -> Lists:
         config = self.config
         total = self.blended(slots, scores, allowed)
-        pool = config.list_size + (_EXPLORATION_POOL if config.exploration_slots else 0)
-        items, values = top_items(total, pool)
+        items, values = top_items(total, self._pool)
         if seeds is None:
             seeds = np.full(len(slots), config.seed, np.int64)
         items, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
@@ -422,12 +456,13 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _SharedScores:
-    """What all users have in common at one time: the factor of each candidate's co-occurrence (N,), the parts of one row, and which items
-    may be listed (N,)."""
+    """What all users have in common at one time: the factor of each candidate's co-occurrence (N,), the parts of one row, which items may
+    be listed (N,), and the sum of the parts (N,), −∞ where they may not."""
 
     factor: F32
     parts: dict[str, Part]
     allowed: NDArray[np.bool_]
+    total: F32
 
 
 Shared = _SharedScores | SharedByAll

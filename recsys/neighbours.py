@@ -44,6 +44,11 @@ class DenseNeighbours:
         self._matrix: F32 = np.zeros((n_items, n_items), np.float32)
         self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
 
+    @property
+    def matrix(self) -> F32:
+        """All rows, (C, C); those that are not held are zero."""
+        return self._matrix
+
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
         held = len(self.loaded)

@@ -131,18 +131,24 @@ def cooccurrence_scores(
 
     With "llr" the factor is 1 and the rows are ratios instead of counts, so the weights explain only up to a monotone function.
     """
-    weights = reading.recency.weights(recent)
-    source = popularity[recent.items]
+    weights = cooccurrence_weights(recent, popularity, reading)
     if factor is None:
         factor = candidate_factor(popularity, reading)
     if reading.similarity == "llr":
         return _llr_scores(recent, weights, neighbours, popularity), weights, factor
-    source_power = reading.source_power if reading.similarity == "directed" else 0.5
-    if source_power:
-        weights = (weights * np.where(source > 0, source, 1.0) ** np.float32(-source_power)).astype(np.float32)
     scores = neighbours.weighted_sums(recent.items, weights, len(popularity))
     scores *= factor
     return scores, weights, factor
+
+
+def cooccurrence_weights(recent: Recent, popularity: F32, reading: CooccurrenceReading) -> F32:
+    """What the rows of the recent items are multiplied with, (U, R)."""
+    weights, power = reading.recency.weights(recent), reading.source_power if reading.similarity == "directed" else 0.5
+    if reading.similarity == "llr" or not power:
+        return weights
+    source = popularity[recent.items]
+    weighted: F32 = (weights * np.where(source > 0, source, 1.0) ** np.float32(-power)).astype(np.float32)
+    return weighted
 
 
 def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity: F32) -> F32:
@@ -155,9 +161,14 @@ def _llr_scores(recent: Recent, weights: F32, neighbours: Neighbours, popularity
 def content_scores(recent: Recent, recency: Recency, features: F32) -> tuple[F32, F32]:
     """Σ_r weight · cosine(recent item, candidate): (U, N), and the weights (U, R). `features` is (N, F), see Catalogue."""
     weights = recency.weights(recent)
-    profile = np.matmul(weights[:, None, :], features[recent.items])[:, 0]  # (U, F)
-    scores = torch.mm(torch.from_numpy(profile), torch.from_numpy(features).T)
+    scores = torch.mm(torch.from_numpy(content_profiles(recent, weights, features)), torch.from_numpy(features).T)
     return scores.clamp_min_(0.0).numpy(), weights
+
+
+def content_profiles(recent: Recent, weights: F32, features: F32) -> F32:
+    """Σ_r weight · features of the recent items, (U, F)."""
+    profiles: F32 = np.matmul(weights[:, None, :], features[recent.items])[:, 0]
+    return profiles
 
 
 def model_scores(vectors: F32, item_vectors: F32, link: Literal["identity", "softmax"], known: NDArray[np.bool_]) -> F32:

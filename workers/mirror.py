@@ -3,7 +3,7 @@
 Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
 of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
 with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times
-that). A worker that owns every partition is alone: nobody else's rows grow, and it looks a tenth as often."""
+that). A worker that owns every partition is alone: nobody else's rows grow, and it looks a sixtieth as often."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
 """Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
 replayed unevenly."""
-ALONE_STALENESS = 10
+ALONE_STALENESS = 60
 """How much more seldom a worker that owns all partitions looks."""
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
@@ -98,12 +98,18 @@ class ItemMirror:
 
     def absorb(self, deltas: Sequence[GroupDelta], results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers to these deltas, group by group, all applied."""
+        landed: dict[tuple[str, int | str], list[RowSlices]] = {}
         for group, (delta, result) in enumerate(zip(deltas, results, strict=True)):
             lengths = np.frombuffer(result.row_lengths, "<u4").tolist()
             at = 0
             for part in delta.slices:
-                self._absorb_part(group, part, lengths[at : at + len(part.rows)])
+                kind, where, _ = part.rows[0]
+                chosen = self._landed(group, part, lengths[at : at + len(part.rows)])
+                if any(chosen):
+                    landed.setdefault((kind, where), []).append(part if all(chosen) else part.only(np.array(chosen)))
                 at += len(part.rows)
+        for parts in landed.values():
+            self._engine.learn_rows(RowSlices.joined(parts))
 
     def mistrust(self, deltas: Sequence[GroupDelta]) -> None:
         """These rows may have changed in an unknown way: read them again before use."""
@@ -177,16 +183,12 @@ class ItemMirror:
             row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
-    def _absorb_part(self, group: int, part: RowSlices, lengths: list[int]) -> None:
-        engine = self._engine
-        popularity = part.rows[0][0] == "pop"
-        if not popularity:
-            engine.advance_epoch(int(part.rows[0][1]))
-        ends = part.ends.tolist()
-        chosen = [False] * len(ends)
-        loaded = [True] * len(ends) if popularity else engine.neighbours.loaded[part.numbers].tolist()
+    def _landed(self, group: int, part: RowSlices, lengths: list[int]) -> list[bool]:
+        """Which of these rows, so long now, the engine holds up to right before the append. Others that it holds are to be read."""
+        loaded = [True] * len(lengths) if part.rows[0][0] == "pop" else self._engine.neighbours.loaded[part.numbers].tolist()
+        landed = [False] * len(lengths)
         start = 0
-        for i, (row_id, length, end, has) in enumerate(zip(part.rows, lengths, ends, loaded, strict=True)):
+        for i, (row_id, length, end, has) in enumerate(zip(part.rows, lengths, part.ends.tolist(), loaded, strict=True)):
             address, size = (group, row_id), (end - start) * RECORD_BYTES
             start = end
             held = self._held.get(address)
@@ -198,15 +200,12 @@ class ItemMirror:
                 held = self._held[address] = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
             if held.length + size == length and address not in self._dirty:
                 held.length = length
-                chosen[i] = True
+                landed[i] = True
             else:
                 self._dirty.add(address)
             if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
                 self._long.add(address)
-        if all(chosen):
-            engine.learn_rows(part)
-        elif any(chosen):
-            engine.learn_rows(part, np.array(chosen))
+        return landed
 
     async def _load(self, numbers: list[int]) -> None:
         if not numbers:

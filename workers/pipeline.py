@@ -31,7 +31,7 @@ from workers.duplicates import DuplicateWindow, event_hash, event_hashes
 from workers.engine_settings import engine_config, weight_table
 from workers.errors import Fatal, Fenced, Transient
 from workers.item_index import ItemIndex
-from workers.list_records import ListHead, encode_lists
+from workers.list_records import ItemIds, ListHead, encode_lists
 from workers.mirror import ItemMirror
 from workers.settings import Settings
 from workers.store import layout_of
@@ -167,6 +167,7 @@ class Pipeline:
         self.store = store
         self.engine = Engine(engine_config(settings))
         self.index = ItemIndex(store)
+        self._ids = ItemIds(self.index.names)
         self.mirror = self._new_mirror()
         self.resets = 0
         """How often everything cached was dropped because the state is another one; followers start anew then."""
@@ -264,6 +265,7 @@ class Pipeline:
         """Drop every cache, and lay the serving models over the numbering as it is now."""
         models, newest_s = self.engine.models, self.mirror.newest_s
         self.index.clear()
+        self._ids = ItemIds(self.index.names)
         await self.index.catch_up()
         self.engine = Engine(engine_config(self.settings))
         self.mirror = self._new_mirror()
@@ -621,7 +623,7 @@ class Pipeline:
             await self.index.catch_up()
         watch.lap("refresh")
         now_s = self.mirror.newest_s or now_ms // 1000  # event time, so that a list can be made again; the clock where no event has come
-        shared, seeds = self.engine.shared(now_s), self._seeds(heads)
+        shared, seeds, ids = self.engine.shared(now_s), self._seeds(heads), self._ids.texts()
         encoded = await self._encode(slots) if vectors is None else vectors
         versions = {kind: serving.version for kind, serving in self.engine.models.items()}
 
@@ -632,7 +634,7 @@ class Pipeline:
             return encode_lists(
                 heads[rows],
                 lists,
-                self.index.names,
+                ids,
                 generated_ts_ms=now_ms,
                 model_versions=versions,
                 variant=self.settings.lists.variant,

@@ -20,7 +20,7 @@ from benchmarks.live import dealt, sections_of, triggered_by, until_listed_s
 from benchmarks.open_load import Plan, arrivals
 from benchmarks.recovery import recovery
 from recsys.engine import Lists
-from workers.list_records import ListHead, encode_lists
+from workers.list_records import ItemIds, ListHead, encode_lists
 
 USERS = st.sampled_from([b"u1", b"u2"])
 
@@ -46,7 +46,8 @@ def test_the_trigger_is_read_off_a_real_list(partition: int, source_offset: int)
     because = np.full((1, 1, 2), -1, np.int64)
     lists = Lists(nothing, np.full((1, 1), -np.inf, np.float32), np.ones((1, 1), np.float32), {}, because)
     head = ListHead('1-2-3"list_id":"', partition, source_offset, "e1")
-    record = encode_lists([head], lists, ["i1"], generated_ts_ms=1_700_000_000_000, model_versions={}, variant="default")[0]
+    ids = ItemIds(["i1"]).texts()
+    record = encode_lists([head], lists, ids, generated_ts_ms=1_700_000_000_000, model_versions={}, variant="default")[0]
     assert json.loads(record)["trigger"]["source_offset"] == source_offset == triggered_by(record)
 
 

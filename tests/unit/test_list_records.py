@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from recsys.engine import Lists
 from schemas import Recommendations, encode
-from workers.list_records import ListHead, encode_lists
+from workers.list_records import ItemIds, ListHead, encode_lists
 
 IDS = [f"i{number}" for number in range(9)]
 HEADS = [ListHead("u1", 3, 77, "e1"), ListHead("ü 2", 0, 0, None)]
@@ -34,7 +34,7 @@ def some_lists() -> Lists:
 
 
 def records(lists: Lists, versions: dict[str, str]) -> list[bytes]:
-    return encode_lists(HEADS, lists, IDS, generated_ts_ms=1_700_000_000_123, model_versions=versions, variant="default")
+    return encode_lists(HEADS, lists, ItemIds(IDS).texts(), generated_ts_ms=1_700_000_000_123, model_versions=versions, variant="default")
 
 
 @pytest.mark.parametrize("versions", [{}, {"sasrec": "7", "ials": "3"}])
@@ -110,7 +110,7 @@ def test_ids_of_any_characters_are_escaped_as_json(name: str) -> None:
     lists = some_lists()
     ids = [f"{name}{number}" for number in range(9)]
     heads = [ListHead(name, 1, 2, name), ListHead("u", 0, 0, None)]
-    found = encode_lists(heads, lists, ids, generated_ts_ms=1_700_000_000_000, model_versions={}, variant="default")
+    found = encode_lists(heads, lists, ItemIds(ids).texts(), generated_ts_ms=1_700_000_000_000, model_versions={}, variant="default")
     first = Recommendations.model_validate_json(found[0])
     assert first.user_id == first.trigger.event_id == name
     assert first.items[0].item_id == f"{name}4" and first.items[0].because == (f"{name}5", f"{name}6")

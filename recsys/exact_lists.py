@@ -1,0 +1,116 @@
+"""Lists of a small catalogue from every item's score: products of matrices for all users at once, then `list_kernel` user by user.
+
+Shapes: U users, R recent interactions, N items, P places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys import list_kernel
+from recsys.neighbours import DenseNeighbours
+from recsys.ranking import Recent
+from recsys.userstate import UserTable
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+CONTENT = "content"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A source whose scores are inner products of `users` (U, D) and `items` (N, D), at least 0; or with "softmax" their exponentials,
+    over the `known` items (N,). A user whose vector is zero has no scores."""
+
+    name: str
+    weight: float
+    users: F32
+    items: F32
+    link: Literal["identity", "softmax"] = "identity"
+    known: NDArray[np.bool_] | None = None
+
+    def write(self, raw: F32) -> None:
+        """Scores into `raw` (U, N), each row up to a factor of its own; with "identity" negative ones are still there."""
+        scores = torch.from_numpy(raw)
+        torch.mm(torch.from_numpy(np.ascontiguousarray(self.users)), torch.from_numpy(self.items).T, out=scores)
+        if self.link == "identity":
+            return
+        if self.known is not None and not self.known.all():
+            scores[:, torch.from_numpy(~self.known)] = -torch.inf
+        scores.sub_(scores.amax(1, keepdim=True)).exp_()
+        scores[torch.from_numpy(~self.users.any(axis=1))] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The best items of each user: numbers, scores, each source's part of the score, all (U, P), and up to two reasons (U, P, 2)."""
+
+    items: I64
+    scores: F32
+    parts: dict[str, F32]
+    because: I64
+
+
+@dataclass(frozen=True, slots=True)
+class Cooccurrence:
+    """Counts by row, the weights of the recent items (U, R), each candidate's factor (N,), and how much all of it counts."""
+
+    neighbours: DenseNeighbours
+    reading: F32
+    factor: F32
+    weight: float
+
+
+def choose(
+    table: UserTable,
+    slots: I64,
+    recent: Recent,
+    cooccurrence: Cooccurrence,
+    likings: F32,
+    features: F32,
+    products: Sequence[Product],
+    shared: F32,
+    size: int,
+) -> Chosen:
+    """The `size` best items for the users in `slots` (U,), who have not seen them. `likings` (U, R) are the recent items' weights for
+    content, `features` (N, F); `shared` (N,) is the part of the score that is everybody's, −∞ for what must not be listed."""
+    n_users, n_places = len(slots), min(size, len(shared))
+    raw = np.empty((len(products), n_users, len(shared)), np.float32)
+    for product, scores in zip(products, raw, strict=True):
+        product.write(scores)
+    older = [table.older[slot] for slot in slots.tolist()]
+    items, because = np.empty((n_users, n_places), np.int64), np.empty((n_users, n_places, 2), np.int64)
+    best, parts = np.empty((n_users, n_places), np.float32), np.empty((1 + len(products), n_users, n_places), np.float32)
+    names = [product.name for product in products]
+    list_kernel.choose(
+        cooccurrence.neighbours.matrix,
+        cooccurrence.factor,
+        recent.items,
+        cooccurrence.reading,
+        np.float32(cooccurrence.weight),
+        likings,
+        features,
+        names.index(CONTENT) if CONTENT in names else -1,
+        raw,
+        np.array([product.link == "identity" for product in products], np.bool_),
+        np.array([product.weight for product in products], np.float32),
+        shared,
+        table.items,
+        slots,
+        table.lengths,
+        np.concatenate(older),
+        np.cumsum([len(some) for some in older], dtype=np.int64),
+        items,
+        best,
+        parts,
+        because,
+    )
+    found = dict(zip(names, parts[1:], strict=True))
+    return Chosen(items, best, {"cooccurrence": parts[0], **found} if cooccurrence.weight else found, because)

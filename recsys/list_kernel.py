@@ -1,0 +1,197 @@
+"""Lists of a small catalogue, user by user: scale and blend the sources' scores, leave out what was seen, choose the top and explain it,
+while a user's scores are in the processor's cache.
+
+The same numbers as `ranking` has for whole blocks of users, but for rounding; tests hold both equal. Shapes as there: U users, R recent
+interactions, N items; S sources with scores of their own for every user, P places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.compiled import compiled, compiled_sums
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+
+_RUN = 16
+"""Neighbouring items of which only the best is looked at first when the top of a row is sought."""
+
+
+@compiled
+def choose(
+    rows: F32,
+    factor: F32,
+    recent: I64,
+    reading: F32,
+    reading_weight: np.float32,
+    likings: F32,
+    features: F32,
+    content: int,
+    raw: F32,
+    clamped: NDArray[np.bool_],
+    weights: F32,
+    shared: F32,
+    histories: U32,
+    slots: I64,
+    lengths: NDArray[np.int32],
+    older: U32,
+    older_ends: I64,
+    items: I64,
+    scores: F32,
+    parts: F32,
+    because: I64,
+) -> None:
+    """Fill `items` (U, P), `scores` (U, P), `parts` (1 + S, U, P) and `because` (U, P, 2), −1 for none.
+
+    Co-occurrence: `rows` (M, M) of counts, a candidate's `factor` (N,), the `recent` items (U, R) with the weight of each in `reading`
+    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, U, N), which is changed, negative scores
+    counting as 0 where `clamped` (S,), scaled to `weights` (S,); source number `content` (−1: none) is explained by `likings` (U, R) of
+    recent items and `features` (N, F). What all users have in common is in `shared` (N,), −∞ for items that must not be listed; nor are
+    those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count, or in `older`, where user u's end at
+    `older_ends[u]`.
+    """
+    n_users, n_places = items.shape
+    n_items = len(shared)
+    root = np.float32(np.sqrt(n_items))
+    together, total, bests = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
+    scale, turned = np.empty(len(raw), np.float32), np.empty((features.shape[1], recent.shape[1]), np.float32)
+    counted, liked = np.empty(recent.shape[1], np.float32), np.empty(recent.shape[1], np.float32)
+    start = 0
+    for user in range(n_users):
+        total[:] = shared
+        read = _scale(_summed_rows(rows, recent[user], reading[user], factor, together), root * reading_weight)
+        _add(total, together, read)
+        for source in range(len(raw)):
+            own = raw[source, user]
+            squares = _clamped_squares(own) if clamped[source] else _squares(own)
+            scale[source] = _scale(squares, root * weights[source])
+            _add(total, own, scale[source])
+        slot = slots[user]
+        for column in range(histories.shape[1] - lengths[slot], histories.shape[1]):
+            total[histories[slot, column]] = -np.inf
+        for place in range(start, older_ends[user]):
+            total[older[place]] = -np.inf
+        start = older_ends[user]
+        _top(total, bests, items[user], scores[user])
+        for r in range(recent.shape[1]):
+            counted[r] = reading[user, r] * read
+            liked[r] = likings[user, r] * scale[content] if content >= 0 else np.float32(0)
+            for f in range(features.shape[1]):
+                turned[f, r] = features[recent[user, r], f] * liked[r]
+        for place in range(n_places):
+            item = items[user, place]
+            parts[0, user, place] = together[item] * read
+            for source in range(len(raw)):
+                parts[1 + source, user, place] = raw[source, user, item] * scale[source]
+            _explain(rows, factor[item], recent[user], counted, turned, features[item], item, liked, because[user, place])
+
+
+@compiled_sums
+def _summed_rows(rows: F32, numbers: I64, weights: F32, factor: F32, out: F32) -> np.float32:
+    """`out` (N,) becomes Σ_r weights[r] · rows[numbers[r]] · factor; its sum of squares."""
+    out[:] = 0
+    for r in range(len(numbers)):
+        if weights[r] != 0:
+            _add(out, rows[numbers[r]], weights[r])
+    squares = np.float32(0)
+    for i in range(len(out)):
+        value = out[i] * factor[i]
+        out[i] = value
+        squares += value * value
+    return squares
+
+
+@compiled_sums
+def _add(total: F32, row: F32, scale: np.float32) -> None:
+    for i in range(len(total)):
+        total[i] += row[i] * scale
+
+
+@compiled_sums
+def _squares(row: F32) -> np.float32:
+    squares = np.float32(0)
+    for i in range(len(row)):
+        squares += row[i] * row[i]
+    return squares
+
+
+@compiled_sums
+def _clamped_squares(row: F32) -> np.float32:
+    squares = np.float32(0)
+    for i in range(len(row)):
+        value = (row[i] + abs(row[i])) * np.float32(0.5)  # the maximum with 0, without a branch
+        row[i] = value
+        squares += value * value
+    return squares
+
+
+@compiled
+def _scale(squares: np.float32, wanted: np.float32) -> np.float32:
+    """What a row of this sum of squares is multiplied with, so that the sum's root is `wanted`; 0 for a row of zeros."""
+    return np.float32(wanted / np.sqrt(squares)) if squares > 0 else np.float32(0)
+
+
+@compiled
+def _top(total: F32, bests: F32, items: I64, scores: F32) -> None:
+    """The best of `total` (N,), best first, equal ones by number, into `items` and `scores` (P,). `bests` (N // _RUN,) is overwritten."""
+    n_places, n_runs = len(items), len(bests)
+    _run_bests(total, bests)
+    least = np.float32(-np.inf)  # nothing below it can be among the first
+    if n_runs > n_places:
+        for run in range(n_runs):
+            if run < n_places or bests[run] > scores[n_places - 1]:
+                _insert(items, scores, min(run, n_places - 1), run, bests[run])
+        least = scores[n_places - 1]
+    found = 0
+    for run in range(n_runs + 1):
+        if run == n_runs or bests[run] >= least:
+            for item in range(run * _RUN, min((run + 1) * _RUN, len(total))):
+                if total[item] >= least and (found < n_places or total[item] > scores[n_places - 1]):
+                    _insert(items, scores, min(found, n_places - 1), item, total[item])
+                    found += 1
+
+
+@compiled_sums
+def _run_bests(total: F32, bests: F32) -> None:
+    for run in range(len(bests)):
+        best = total[run * _RUN]
+        for i in range(1, _RUN):
+            best = max(best, total[run * _RUN + i])
+        bests[run] = best
+
+
+@compiled
+def _insert(items: I64, scores: F32, place: int, item: int, score: np.float32) -> None:
+    """Put an item behind those before `place` that are as good; what stood at `place` is overwritten."""
+    while place > 0 and scores[place - 1] < score:
+        items[place], scores[place] = items[place - 1], scores[place - 1]
+        place -= 1
+    items[place], scores[place] = item, score
+
+
+@compiled
+def _explain(
+    rows: F32, factor: np.float32, recent: I64, counted: F32, turned: F32, features: F32, item: int, added: F32, because: I64
+) -> None:
+    """The two recent items that added most to an item, into `because` (2,). `added` (R,) is overwritten."""
+    added[:] = 0
+    for f in range(len(features)):
+        if features[f] != 0:
+            for r in range(len(recent)):
+                added[r] += features[f] * turned[f, r]
+    for r in range(len(recent)):
+        added[r] = max(added[r], np.float32(0))
+        if counted[r] != 0:
+            added[r] += rows[recent[r], item] * counted[r] * factor
+    because[0], because[1] = -1, -1
+    for place in range(2):
+        best = 0
+        for r in range(1, len(recent)):
+            if added[r] > added[best]:
+                best = r
+        if added[best] > 0 and recent[best] != because[0]:
+            because[place] = recent[best]
+        added[best] = -np.inf
