@@ -7,7 +7,7 @@ works off a backlog, which gives `backlog_events_per_s`, with a list for each ev
 process of its own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. First for
 some seconds at the rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
 `max_rate_events_per_s`, and `--load` is a share of it. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's
-own client do; 0 makes a batch of every event. This process consumes the lists with the product's own consumer arguments.
+own client do; 0 makes a batch of every event. This process consumes the lists. Both use librdkafka, so as to take little of the machine.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt

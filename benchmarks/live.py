@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
@@ -16,22 +17,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
 from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, Bench, Rate, interleaved
 from benchmarks.datasets import Stream
-from benchmarks.open_load import Plan
+from benchmarks.open_load import LINGER_MS, Plan
 from tests.kafka_home import KafkaHome
 from workers.embedded import Child, EmbeddedStack
-from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka import aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher
 from workers.settings import Settings
 from workers.store.keys import Keys
 from workers.topics import end_offsets
 
-LINGER_MS = 5
-"""How long the load's producer waits for more records: as Apache Kafka's own client does by default since 4.0."""
 COPIES = 4
 """Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""
 AFTER_LAST_S = 0.3
@@ -41,6 +40,8 @@ PROBES = 64
 SERVING_S = 120.0
 """A worker makes lists from all sources within this of its start."""
 SOURCES = ("cooccurrence", "content", "ials", "sasrec")
+POLL_S = 0.2
+"""How long the reader waits at most before it looks whether to stop."""
 LIST_ID = b'"list_id":"'
 
 I64 = NDArray[np.int64]
@@ -101,14 +102,11 @@ class Consumed:
         self.records: list[tuple[bytes, int, int, float]] = []
         self.newest: dict[int, int] = {}
 
-    def add(self, polled: Mapping[TopicPartition, Sequence[Any]], now_s: float) -> None:
-        for at, found in polled.items():
-            newest = self.newest.get(at.partition, -1)
-            for record in found:
-                offset = triggered_by(record.value) if self._triggers else record.offset
-                self.records.append((record.key, at.partition, offset, now_s))
-                newest = max(newest, offset)
-            self.newest[at.partition] = newest
+    def add(self, key: bytes, partition: int, offset: int, value: bytes, now_s: float) -> None:
+        if self._triggers:
+            offset = triggered_by(value)
+        self.records.append((key, partition, offset, now_s))
+        self.newest[partition] = max(self.newest.get(partition, -1), offset)
 
     async def until(self, lasts: Mapping[int, int], timeout_s: float) -> bool:
         """Wait until each of these partitions has come this far; whether it did in time."""
@@ -125,34 +123,41 @@ class Consumed:
 async def consuming(
     settings: Settings, topic: str, *, triggers: bool, look: Callable[[bytes], object] | None = None
 ) -> AsyncIterator[Consumed]:
-    """Consume a topic from its end on, with the product's own arguments; `look` is shown every value."""
+    """Consume a topic from its end on, in a thread, with librdkafka, which takes little of the machine; `look` is shown every value."""
+    from confluent_kafka import Consumer, TopicPartition
+
     ends = await asyncio.to_thread(end_offsets, settings, [topic])
     seen = Consumed(triggers)
-    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
-    await consumer.start()
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka.bootstrap_servers,
+            "group.id": "benchmark",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": settings.kafka.fetch_max_wait_ms,
+        }
+    )
+    stopped = threading.Event()
 
-    async def drink() -> None:
-        while True:
-            polled = await consumer.getmany(timeout_ms=1_000)
-            seen.add(polled, time.monotonic())
+    def drink() -> None:
+        while not stopped.is_set():
+            message = consumer.poll(POLL_S)
+            if message is None:
+                continue
+            if message.error():
+                raise RuntimeError(f"the reader failed: {message.error()}")
+            value = message.value()
+            seen.add(message.key(), message.partition(), message.offset(), value, time.monotonic())
             if look is not None:
-                for found in polled.values():
-                    for record in found:
-                        look(record.value)
+                look(value)
 
+    consumer.assign([TopicPartition(topic, partition, end) for (_, partition), end in ends.items()])
+    drinking = asyncio.create_task(asyncio.to_thread(drink))
     try:
-        consumer.assign([TopicPartition(topic, partition) for _, partition in ends])
-        for (_, partition), end in ends.items():
-            consumer.seek(TopicPartition(topic, partition), end)
-        drinking = asyncio.create_task(drink())
-        try:
-            yield seen
-        finally:
-            drinking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await drinking
+        yield seen
     finally:
-        await consumer.stop()
+        stopped.set()
+        await drinking
+        consumer.close()
 
 
 class KafkaStack(EmbeddedStack):
@@ -311,4 +316,4 @@ class LiveBench(Bench):
         now_s = time.time()
         records = self.records(len(due_s), ((due_s + now_s) * 1000).astype(np.int64).tolist())
         ends = {partition: end for (_, partition), end in end_offsets(settings, [settings.topics.events]).items()}
-        return Plan(aiokafka_producer_arguments(settings) | {"linger_ms": linger_ms}, settings.topics.events, ends, records, due_s)
+        return Plan(settings.kafka.bootstrap_servers, settings.topics.events, ends, records, due_s, linger_ms)

@@ -3,10 +3,12 @@ due."""
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import json
 import math
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,7 @@ def test_arrivals_have_the_rate_and_come_again_with_the_seed() -> None:
 
 def test_offsets_of_a_plan_count_on_from_each_partitions_end() -> None:
     records = [(partition, b"k", b"v") for partition in (0, 2, 0, 0, 2)]
-    plan = Plan({}, "events", {0: 7, 1: 1, 2: 0}, records, np.zeros(5))
+    plan = Plan("", "events", {0: 7, 1: 1, 2: 0}, records, np.zeros(5))
     partitions, offsets = plan.places()
     assert partitions.tolist() == [0, 2, 0, 0, 2]
     assert offsets.tolist() == [7, 0, 8, 9, 1]
@@ -81,32 +83,44 @@ class StalledProducer:
 
     STALL_S = 0.2
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, error: str | None = None) -> None:
         self.sent: list[bytes] = []
+        self._error = error
 
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def flush(self) -> None: ...
-
-    async def partitions_for(self, topic: str) -> set[int]:
-        return {0}
-
-    async def send(self, topic: str, *, key: bytes, value: bytes, partition: int) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Callable[[str | None, object], None]) -> None:
         if not self.sent:
-            await asyncio.sleep(self.STALL_S)
+            time.sleep(self.STALL_S)
         self.sent.append(value)
+        on_delivery(self._error, value)
+
+    def poll(self, timeout_s: float) -> int:
+        return 0
+
+    def flush(self, timeout_s: float) -> int:
+        return 0
+
+
+def loaded(producer: StalledProducer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> open_load.Sent:
+    """How a load of three events went with this producer."""
+    monkeypatch.setattr(open_load, "connected", lambda plan: producer)
+    monkeypatch.setattr("sys.stdin", type("Start", (), {"readline": staticmethod(lambda: f"{time.monotonic()!r}\n")}))
+    path = folder / "a.plan"
+    Plan("", "events", {0: 0}, [(0, b"k", b"v")] * 3, np.array([0.0, 0.05, 0.1])).write(path)
+    try:
+        open_load.run(path)
+    finally:
+        gc.enable()
+    return open_load.Sent.read(path)
 
 
 def test_what_a_stalled_client_held_up_is_late_by_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_load, "AIOKafkaProducer", StalledProducer)
-    monkeypatch.setattr("sys.stdin", type("Start", (), {"readline": staticmethod(lambda: f"{open_load.time.monotonic()!r}\n")}))
-    path = tmp_path / "a.plan"
-    Plan({}, "events", {0: 0}, [(0, b"k", b"v")] * 3, np.array([0.0, 0.05, 0.1])).write(path)
-    asyncio.run(open_load.run(path))
-    sent = open_load.Sent.read(path)
+    sent = loaded(StalledProducer(), tmp_path, monkeypatch)
     assert (sent.late_s[1:] >= StalledProducer.STALL_S - np.array([0.05, 0.1]) - 0.01).all()
+
+
+def test_a_record_that_was_not_taken_fails_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="too large"):
+        loaded(StalledProducer("too large"), tmp_path, monkeypatch)
 
 
 def test_recovery_is_that_of_the_last_partition_and_lasts_until_no_list_is_late() -> None:
