@@ -22,6 +22,7 @@ from mode import Service
 
 from workers.backoff import Backoff, patiently
 from workers.errors import Fatal, Fenced, Transient, WorkerError
+from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
 from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
@@ -63,7 +64,7 @@ class _Polled:
     decoded: DecodedBatch | None
 
 
-class EventsService(Service):
+class EventsService(OrderlyService):
     """Consumes the events of the partitions that the group gives to this worker."""
 
     abstract = False

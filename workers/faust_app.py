@@ -1,4 +1,4 @@
-"""The Faust application that stream worker and trainer are: one whose last commit may come too late without a traceback."""
+"""The Faust application that stream worker and trainer are, and services whose failure ends the worker in order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,37 @@ from typing import Any, ClassVar
 
 import faust
 from faust.transport.drivers import aiokafka as driver
+from mode import Service, Worker
 
 log = logging.getLogger(__name__)
 
 
-class _Consumer(driver.Consumer):
-    """Commits on its way out, as long as there is somebody to do it.
+class OrderlyService(Service):
+    """A service after whose failure the worker stops as it does after a signal, part after part, and raises the failure at its end.
 
-    Its thread ends by itself when another service crashes, which may be before the consumer is asked to stop. What is not committed then
-    is read once more by whoever comes next, as after a kill.
+    Mode would tell all services at once that they have crashed: the thread of Faust's consumer ends by itself then, and whoever asks it
+    for a last commit gets an error, or no answer.
     """
+
+    abstract = True
+
+    async def crash(self, reason: BaseException) -> None:
+        root = self.beacon.root
+        worker = None if root is None else root.data
+        if not isinstance(worker, Worker):
+            await super().crash(reason)
+            return
+        if not worker.crashed:
+            self.log.error("Crashed reason=%r", reason, exc_info=reason)
+        for service in (self, worker):
+            if not service._crashed.is_set():
+                service.crash_reason = reason
+                service._crashed.set()
+
+
+class _Consumer(driver.Consumer):
+    """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
+    committed then is read once more by whoever comes next, as after a kill."""
 
     async def commit_and_end_transactions(self) -> None:
         try:

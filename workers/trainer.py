@@ -22,7 +22,7 @@ from workers.announcing import announce, reconcile
 from workers.backoff import Backoff
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog
-from workers.faust_app import WorkerApp
+from workers.faust_app import OrderlyService, WorkerApp
 from workers.health import Heartbeat
 from workers.kafka import faust_arguments
 from workers.model_store import ModelStore, StoreError
@@ -74,7 +74,7 @@ class Schedule:
         self.n_trained, self._last_s = n_events, now_s
 
 
-class TrainerService(Service):
+class TrainerService(OrderlyService):
     """Leads or waits, until the app stops."""
 
     def __init__(self, app: faust.App, settings: Settings, **arguments: Any) -> None:

@@ -19,12 +19,26 @@ import faust
 from workers.cli import app as tree
 from workers.cli.worker import run_app
 from workers.errors import Fatal, SettingsError
+from workers.faust_app import OrderlyService, WorkerApp
 from workers.kafka import faust_arguments
 from workers.settings import load_settings
 
 
+class Failing(OrderlyService):
+    abstract = False
+
+    @OrderlyService.task
+    async def fail(self):
+        while not app.consumer.assignment():
+            await self.sleep(0.05)
+        raise Fatal("the state is of another topic: use an empty namespace")
+
+
 def build(settings):
-    app = faust.App("probe", **faust_arguments(settings), web_enabled=False)
+    global app
+    app = WorkerApp("probe", **faust_arguments(settings), web_enabled=False)
+    if sys.argv[1] == "service":
+        app.service(Failing)
 
     @app.agent(app.topic(settings.topics.events, value_serializer="raw"))
     async def take(stream):
@@ -47,14 +61,17 @@ sys.exit(tree.run(["probe"]))
 """
 
 
-@pytest.mark.parametrize(("mode", "code", "line"), [("fatal", 1, "recsys: the state is of"), ("settings", 2, "recsys: setting x")])
+@pytest.mark.parametrize(
+    ("mode", "code", "line"),
+    [("fatal", 1, "recsys: the state is of"), ("service", 1, "recsys: the state is of"), ("settings", 2, "recsys: setting x")],
+)
 def test_a_worker_that_cannot_go_on_says_so_and_leaves(
     mode: str, code: int, line: str, settings: Settings, worker_env: dict[str, str]
 ) -> None:
     run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, env=worker_env, timeout=60)
     assert run.returncode == code
     assert run.stderr.splitlines()[-1].startswith(line)
-    assert "Traceback" not in run.stderr
+    assert "Traceback" not in run.stderr and "Error while" not in run.stderr
 
 
 def test_a_worker_stops_with_code_0_on_sigterm(settings: Settings, worker_env: dict[str, str]) -> None:

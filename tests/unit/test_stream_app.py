@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import faust
 import pytest
 from mode import Service
 
+from workers.errors import Fatal
+from workers.faust_app import OrderlyService
 from workers.stream import StreamApp
 
 
@@ -61,3 +64,28 @@ async def test_a_commit_that_comes_after_the_end_of_the_consumers_thread_is_let_
     monkeypatch.setattr(consumer._thread, "thread_loop", asyncio.get_running_loop())
     with pytest.raises(RuntimeError, match="of another kind"):
         await consumer.commit_and_end_transactions()
+
+
+class Failing(OrderlyService):
+    """Cannot go on."""
+
+    abstract = False
+
+
+async def test_a_failure_stops_the_worker_and_tells_no_other_service_that_it_has_crashed() -> None:
+    app = StreamApp("failing", store="memory://")
+    worker = faust.Worker(app, loop=asyncio.get_running_loop())
+    app.beacon.reattach(worker.beacon)
+    failing, other = Failing(beacon=app.beacon), Started(beacon=app.beacon)
+    reason = Fatal("the state is of another topic")
+    await failing.crash(reason)
+    await failing.crash(Fatal("and what came of it"))
+    assert worker.crashed and worker.crash_reason is reason
+    assert failing.should_stop and failing.crash_reason is reason
+    assert not app.crashed and not other.crashed
+
+
+async def test_a_failure_without_a_worker_is_modes_own_affair() -> None:
+    alone = Failing()
+    await alone.crash(reason := Fatal("alone"))
+    assert alone.crashed and alone.crash_reason is reason

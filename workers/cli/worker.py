@@ -79,7 +79,7 @@ def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = 
 
         class Worker(faust.Worker):
             async def stop(self) -> None:
-                deadline.start(failed=self.crashed)
+                deadline.start(self.crash_reason)
                 await super().stop()
 
         worker = Worker(faust_app, loop=loop, logging_config=config, redirect_stdouts=False, quiet=True, loglevel=level.upper())
@@ -106,10 +106,10 @@ class _Deadline:
         self._seconds = seconds
         self._timer: threading.Timer | None = None
 
-    def start(self, *, failed: bool) -> None:
-        """Stopping begins."""
+    def start(self, failure: BaseException | None) -> None:
+        """Stopping begins, because of a failure or not."""
         if self._timer is None:
-            self._timer = threading.Timer(self._seconds, self._end, [1 if failed else 0])
+            self._timer = threading.Timer(self._seconds, self._end, [failure])
             self._timer.daemon = True
             self._timer.start()
 
@@ -118,10 +118,12 @@ class _Deadline:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _end(self, code: int) -> None:
+    def _end(self, failure: BaseException | None) -> None:
         log.warning("not stopped after %.0f s: the process ends without the rest", self._seconds)
+        if failure is not None:
+            log.critical("%s", failure)
         logging.shutdown()
-        os._exit(code)
+        os._exit(0 if failure is None else 1)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
