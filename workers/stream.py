@@ -17,6 +17,7 @@ from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.backoff import patiently
+from workers.compilation import compile_all
 from workers.events_service import EventsService
 from workers.faust_app import WorkerApp
 from workers.followers import CatalogueFollower, ModelFollower, ModelSource
@@ -63,6 +64,7 @@ def build_stream(settings: Settings) -> faust.App:
     """The stream worker of these settings, ready to run. Nothing is connected yet."""
     torch.set_num_threads(settings.stream.torch_threads)
     threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
+    compile_all()
     _calm_garbage_collector()
     app = StreamApp(
         f"{settings.stream.group_id}-catalogue",

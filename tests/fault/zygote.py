@@ -156,7 +156,9 @@ class Worker:
 def serve(connection: socket.socket) -> None:
     """Answer requests until the harness goes away."""
     import tests.fault.worker  # noqa: F401  everything a worker needs, once
+    from workers.compilation import compile_all
 
+    compile_all()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise SystemExit(f"the zygote runs {threads} threads: what it imported starts some")
