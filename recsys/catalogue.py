@@ -127,6 +127,11 @@ class Catalogue:
                 self._write_categories(number)
         return self._features[:, : self._width]
 
+    @property
+    def feature_table(self) -> F32:
+        """`features` as they are held: one contiguous array, (C, F or more)."""
+        return self._features
+
     def put(self, number: int, content: ItemContent | None) -> None:
         """Describe an item anew; None removes it from every list."""
         self.grow(number + 1)

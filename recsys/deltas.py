@@ -42,7 +42,9 @@ class RowSlices:
     @property
     def sizes(self) -> I64:
         """Records of each row, (R,)."""
-        return np.diff(self.ends, prepend=0)
+        sizes = self.ends.copy()
+        sizes[1:] -= self.ends[:-1]
+        return sizes
 
     def only(self, chosen: NDArray[np.bool_]) -> RowSlices:
         """The rows that are `chosen` (R,)."""
@@ -56,10 +58,11 @@ class RowSlices:
         """The rows of several parts of one kind, one after another."""
         if len(parts) == 1:
             return parts[0]
+        before = np.cumsum([0, *(len(part.neighbours) for part in parts[:-1])])
         return cls(
             [row for part in parts for row in part.rows],
             np.concatenate([part.numbers for part in parts]),
-            np.cumsum(np.concatenate([part.sizes for part in parts])),
+            np.concatenate([part.ends + start for part, start in zip(parts, before.tolist(), strict=True)]),
             np.concatenate([part.neighbours for part in parts]),
             np.concatenate([part.weights for part in parts]),
         )

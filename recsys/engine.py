@@ -17,7 +17,7 @@ from recsys import exact_lists
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
 from recsys.deltas import GroupDelta, RowSlices, group_deltas
-from recsys.exact_lists import CONTENT, Cooccurrence, Product
+from recsys.exact_lists import CONTENT, Cooccurrence, Likings, Product
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
 from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
@@ -413,7 +413,8 @@ class Engine:
                 serving = self.models[kind]
                 products.append(Product(kind, weights[kind], user_vectors, serving.vectors, serving.model.link, serving.known))
         cooccurrence = Cooccurrence(neighbours, reading, shared.factor, weights.get("cooccurrence", 0.0))
-        chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, likings, features, products, shared.total, self._pool)
+        content = Likings(likings, self.catalogue.feature_table, features.shape[1])
+        chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, content, products, shared.total, self._pool)
         place = np.broadcast_to(np.arange(chosen.items.shape[1]), chosen.items.shape)
         if seeds is None:
             seeds = np.full(len(slots), config.seed, np.int64)

@@ -68,19 +68,27 @@ class Cooccurrence:
     weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Likings:
+    """Why content counts: the weights of the recent items (U, R), and a table (at least N, F) whose first `n_features` columns count."""
+
+    weights: F32
+    features: F32
+    n_features: int
+
+
 def choose(
     table: UserTable,
     slots: I64,
     recent: Recent,
     cooccurrence: Cooccurrence,
-    likings: F32,
-    features: F32,
+    likings: Likings,
     products: Sequence[Product],
     shared: F32,
     size: int,
 ) -> Chosen:
-    """The `size` best items for the users in `slots` (U,), who have not seen them. `likings` (U, R) are the recent items' weights for
-    content, `features` (N, F); `shared` (N,) is the part of the score that is everybody's, −∞ for what must not be listed."""
+    """The `size` best items for the users in `slots` (U,), who have not seen them; `shared` (N,) is the part of the score that is
+    everybody's, −∞ for what must not be listed."""
     n_users, n_places = len(slots), min(size, len(shared))
     raw = np.empty((len(products), n_users, len(shared)), np.float32)
     for product, scores in zip(products, raw, strict=True):
@@ -95,8 +103,9 @@ def choose(
         recent.items,
         cooccurrence.reading,
         np.float32(cooccurrence.weight),
-        likings,
-        features,
+        likings.weights,
+        likings.features,
+        likings.n_features,
         names.index(CONTENT) if CONTENT in names else -1,
         raw,
         np.array([product.link == "identity" for product in products], np.bool_),

@@ -29,6 +29,7 @@ def choose(
     reading_weight: np.float32,
     likings: F32,
     features: F32,
+    n_features: int,
     content: int,
     raw: F32,
     clamped: NDArray[np.bool_],
@@ -49,15 +50,15 @@ def choose(
     Co-occurrence: `rows` (M, M) of counts, a candidate's `factor` (N,), the `recent` items (U, R) with the weight of each in `reading`
     (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, U, N), which is changed, negative scores
     counting as 0 where `clamped` (S,), scaled to `weights` (S,); source number `content` (−1: none) is explained by `likings` (U, R) of
-    recent items and `features` (N, F). What all users have in common is in `shared` (N,), −∞ for items that must not be listed; nor are
-    those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count, or in `older`, where user u's end at
-    `older_ends[u]`.
+    recent items and the first `n_features` columns of `features` (at least N, F). What all users have in common is in `shared` (N,), −∞
+    for items that must not be listed; nor are those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count,
+    or in `older`, where user u's end at `older_ends[u]`.
     """
     n_users, n_places = items.shape
     n_items = len(shared)
     root = np.float32(np.sqrt(n_items))
     together, total, bests = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
-    scale, turned = np.empty(len(raw), np.float32), np.empty((features.shape[1], recent.shape[1]), np.float32)
+    scale, turned = np.empty(len(raw), np.float32), np.empty((n_features, recent.shape[1]), np.float32)
     counted, liked = np.empty(recent.shape[1], np.float32), np.empty(recent.shape[1], np.float32)
     start = 0
     for user in range(n_users):
@@ -79,7 +80,7 @@ def choose(
         for r in range(recent.shape[1]):
             counted[r] = reading[user, r] * read
             liked[r] = likings[user, r] * scale[content] if content >= 0 else np.float32(0)
-            for f in range(features.shape[1]):
+            for f in range(n_features):
                 turned[f, r] = features[recent[user, r], f] * liked[r]
         for place in range(n_places):
             item = items[user, place]
@@ -178,7 +179,7 @@ def _explain(
 ) -> None:
     """The two recent items that added most to an item, into `because` (2,). `added` (R,) is overwritten."""
     added[:] = 0
-    for f in range(len(features)):
+    for f in range(len(turned)):
         if features[f] != 0:
             for r in range(len(recent)):
                 added[r] += features[f] * turned[f, r]

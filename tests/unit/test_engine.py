@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recsys import list_kernel
 from recsys.catalogue import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.models.base import F32, Histories
@@ -228,3 +229,40 @@ def test_a_model_goes_on_serving_when_items_are_added() -> None:
     engine.ensure_items(5_000)
     lists = lists_of(engine, ["u"])
     assert len(listed(lists)) == 10 and engine.models["toy"].vectors.shape == (5_000, 2)
+
+
+@pytest.mark.parametrize("exploration_slots", [0, 3])
+@pytest.mark.parametrize("n_items", [7, 40, 900])
+@pytest.mark.parametrize("without", [set(), {"cooccurrence"}, {"content", "toy", "softened"}])
+def test_compiled_lists_are_those_of_whole_arrays(n_items: int, exploration_slots: int, without: set[str]) -> None:
+    random = np.random.default_rng(n_items + exploration_slots)
+    weights = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02}
+    users = [f"u{i}" for i in range(9)]
+    events = {
+        user: [(int(item), int(random.choice([-32, 16, 32]))) for item in random.integers(0, n_items, random.integers(0, 45))]
+        for user in users
+    }
+    engine = engine_with(
+        n_items, events, source_weights={name: w for name, w in weights.items() if name not in without}, exploration_slots=exploration_slots
+    )
+    for number in range(n_items):
+        if random.random() < 0.9:
+            content = ItemContent([f"c{c}" for c in random.integers(0, 9, 3)], published_s=NOW_S - int(random.integers(0, 10**6)))
+            engine.describe_item(number, None if random.random() < 0.1 else content)
+    for kind, link, known in (("toy", "identity", 1.0), ("softened", "softmax", 0.8)):
+        names = [f"i{number}" for number in range(n_items) if random.random() < known]
+        model = ToyModel(names, link)  # type: ignore[arg-type]
+        model.item_vectors = random.normal(size=(len(names), 2)).astype(np.float32)
+        engine.serve(kind, "v1", model, {name: int(name[1:]) for name in names})
+    seeds = np.arange(len(users))
+    found = lists_of(engine, users, seeds=seeds)
+    expected = lists_of(engine, users, seeds=seeds, preferred={0: ["no such category"]})  # preferences are not compiled
+    np.testing.assert_allclose(found.scores, expected.scores, atol=2e-5)
+    np.testing.assert_array_equal(found.propensities, expected.propensities)
+    is_sure = np.isfinite(found.scores) & (found.items == expected.items)
+    assert is_sure.sum() >= 0.98 * np.isfinite(found.scores).sum(), "but for equal scores, which rounding puts in any order"
+    assert list(found.contributions) == list(expected.contributions)
+    for name, part in found.contributions.items():
+        np.testing.assert_allclose(part[is_sure], expected.contributions[name][is_sure], atol=2e-5)
+    assert (found.because == expected.because).all(axis=2)[is_sure].sum() >= 0.98 * is_sure.sum()
+    assert len(list_kernel.choose.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from recsys.engine import Lists
 from schemas import Recommendations, encode
+from workers import record_kernel
 from workers.list_records import ItemIds, ListHead, encode_lists
 
 IDS = [f"i{number}" for number in range(9)]
@@ -114,3 +115,23 @@ def test_ids_of_any_characters_are_escaped_as_json(name: str) -> None:
     first = Recommendations.model_validate_json(found[0])
     assert first.user_id == first.trigger.event_id == name
     assert first.items[0].item_id == f"{name}4" and first.items[0].because == (f"{name}5", f"{name}6")
+
+
+def test_ids_that_come_later_stand_behind_those_that_were_given_out() -> None:
+    names = ["a", "ü"]
+    ids = ItemIds(names)
+    before = ids.texts()
+    names += [f'"{number}"' for number in range(2_000)]
+    after = ids.texts()
+    for texts, n in ((before, 2), (after, len(names))):
+        assert len(texts.ends) == n
+        places = zip([0, *texts.ends[:-1].tolist()], texts.ends.tolist(), strict=True)
+        assert [orjson.loads(texts.joined[start:end].tobytes()) for start, end in places] == names[:n]
+    assert len(ids.texts().ends) == len(names)
+
+
+def test_the_writer_is_compiled_once() -> None:
+    records(some_lists(), {})
+    lists = some_lists()
+    records(Lists(lists.items, lists.scores, lists.propensities, {}, lists.because), {"a": "1"})
+    assert len(record_kernel.write.signatures) == 1  # type: ignore[attr-defined]
