@@ -213,9 +213,14 @@ class EventsService(OrderlyService):
     async def _compact(self) -> None:
         while not self.should_stop:
             await self.sleep(COMPACT_S)
+            mirror = self.pipeline.mirror
             try:
-                async with self.pipeline.lock:
-                    await self.pipeline.mirror.compact()
+                if not (found := await mirror.read_long()):
+                    continue
+                bodies = await asyncio.to_thread(mirror.shortened, found)
+                async with self.pipeline.lock:  # batches went on meanwhile
+                    if mirror is self.pipeline.mirror:
+                        await mirror.replace(found, bodies)
             except Transient as error:
                 log.debug("compaction later: %s", error)
                 self._doubts = True  # a failover may have been met here alone

@@ -141,14 +141,24 @@ class ItemMirror:
 
     async def compact(self) -> int:
         """Replace long rows by their sums, a few hundred at most; how many were. Changes no sum."""
+        found = await self.read_long()
+        return await self.replace(found, self.shortened(found)) if found else 0
+
+    async def read_long(self) -> list[tuple[RowAddress, bytes]]:
+        """Some rows that are due to be compacted, as they are now."""
         chosen = [self._long.pop() for _ in range(min(COMPACT_ROWS, len(self._long)))]
         found = await self._store.read_rows(chosen) if chosen else []
-        there = [(address, row) for address, row in zip(chosen, found, strict=True) if row is not None]
-        if not there:
-            return 0
+        return [(address, row) for address, row in zip(chosen, found, strict=True) if row is not None]
+
+    def shortened(self, found: Sequence[tuple[RowAddress, bytes]]) -> list[bytes]:
+        """The bodies that say the same. Touches nothing else, so it may run in another thread."""
+        return rows.compact_rows([row for _, row in found], self._max_neighbours)
+
+    async def replace(self, found: Sequence[tuple[RowAddress, bytes]], bodies: Sequence[bytes]) -> int:
+        """Put the bodies in the place of what was read; what was appended since stays, and a row that was compacted since is left alone.
+        How many were replaced."""
         by_group: dict[int, list[tuple[RowAddress, Compaction]]] = defaultdict(list)
-        bodies = rows.compact_rows([row for _, row in there], self._max_neighbours)
-        for (address, row), body in zip(there, bodies, strict=True):
+        for (address, row), body in zip(found, bodies, strict=True):
             generation, _ = rows.parse_header(row)
             held = self._held.get(address)
             if held is not None and held.generation == UNREAD:

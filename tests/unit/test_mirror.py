@@ -196,6 +196,24 @@ async def test_a_compaction_that_another_worker_overtakes_loses_nothing() -> Non
     assert fresh.engine.popularity.all_time[0] == one.engine.popularity.all_time[0] > 150
 
 
+async def test_batches_between_reading_and_replacing_long_rows_are_kept() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    last = await grown(side, 150)
+    found = await side.mirror.read_long()
+    bodies = side.mirror.shortened(found)
+    before = await side.row(0)
+    last = await side.learn([0, 1], 500, last)
+    assert await side.mirror.replace(found, bodies) > 0
+    after = await side.row(0)
+    assert after[1] > before[1]
+    await side.learn([0, 1], 500, last)
+    clock.now_s += 100 * STALENESS_S
+    fresh = Side(store, clock)
+    await fresh.mirror.advance(500)
+    assert await side.row(0) == await fresh.row(0)
+
+
 async def test_cutting_at_compaction_keeps_the_heaviest_neighbours() -> None:
     store, clock = await opened(), Clock()
     side = Side(store, clock)
