@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -167,6 +168,7 @@ class Link:
         self.cluster = settings.cluster
         self.servers = Servers()
         self._loading = asyncio.Lock()
+        self._timeout_s = settings.timeout_s
         url = settings.url.get_secret_value()
         options: dict[str, Any] = {
             "protocol": 3,
@@ -221,14 +223,28 @@ class Link:
                 await self._client.initialize()
                 results = await self._send([(self._client.get_node_from_key(key), args) for key, args in commands])
                 return await self._follow(commands, results)
-            pipeline = self._client.pipeline(transaction=False)
-            for _, args in commands:
-                pipeline.execute_command(*args)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            return answers
+            return await self._answers([args for _, args in commands])
         except _CAUGHT as error:
             await self._forget_topology(error)
             raise translate(error, cluster=self.cluster) from None
+
+    async def _answers(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """What one server answers to commands sent at once. The client's own pipeline sets a timer for each answer and counts its calls."""
+        pool, callbacks = self._client.connection_pool, self._client.response_callbacks
+        connection = await pool.get_connection()
+        answers: list[Any] = []
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                for name, *_ in commands:
+                    try:
+                        answer = await connection.read_response(timeout=math.inf)  # a failure here gives the connection up
+                        answers.append(callbacks[name](answer) if name in callbacks else answer)
+                    except failures.ResponseError as error:
+                        answers.append(error)
+        finally:
+            await pool.release(connection)
+        return answers
 
     async def _send(self, placed: Sequence[tuple[Any, tuple[Argument, ...]]]) -> list[Any]:
         """Commands to the nodes named, those of one node in order on one connection; answers and redirections as they come."""
