@@ -107,9 +107,15 @@ def group_deltas(
     positive = batch.weights > 0 if chosen is None else (batch.weights > 0) & chosen
     items, amounts = batch.items[positive], batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
     times_s = batch.times_s[positive].astype(np.int64)
+    together: list[tuple[int, RowSlices]] | None = None
     for window, bucket_s in (("all", 0), *WINDOWS_S.items()):
         buckets = times_s // bucket_s if bucket_s else np.zeros_like(times_s)
-        for group, part in _popularity_slices(window, buckets, items, amounts, item_groups):
+        if together and buckets.min() == buckets.max():  # as most batches have it: the sums are the same
+            found = [(group, _renamed(part, window, int(buckets[0]))) for group, part in together]
+        else:
+            found = _popularity_slices(window, buckets, items, amounts, item_groups)
+            together = found if together is None else together
+        for group, part in found:
             slices[group].append(part)
     return [GroupDelta(tuple(parts)) for parts in slices]
 
@@ -153,6 +159,11 @@ def _popularity_slices(window: str, buckets: I64, items: U32, amounts: I64, item
         cut = slice(start, end)
         found.append((int(group[first_row]), RowSlices(ids, none, ends[first_row:last_row] - start, numbers[cut], sums[cut])))
     return found
+
+
+def _renamed(part: RowSlices, window: str, bucket: int) -> RowSlices:
+    """The one row of a part as the row of another window's bucket."""
+    return RowSlices([("pop", window, bucket)], part.numbers, part.ends, part.neighbours, part.weights)
 
 
 def _group_runs(group: I64, ends: I64) -> list[tuple[int, int, int, int]]:
