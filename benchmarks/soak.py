@@ -1,11 +1,13 @@
 """Half of the maximal rate for a long time, and a fault every minute: memory stays flat, lag goes back to zero, nothing differs.
 
-    python -m benchmarks.soak [--minutes 30] [--rate EVENTS_PER_S] [--seed S] [--json]
+    [KAFKA_HOME=…] python -m benchmarks.soak [--minutes 30] [--lane embedded|kafka] [--rate EVENTS_PER_S] [--seed S] [--json]
 
-Embedded broker, a Valkey with an append-only file, two workers with lists on. The maximal rate is that of these workers on a backlog at the
-start of the same run. One worker, the steady one, is never killed: its memory is what is watched. After the last event the state is
+A broker, a Valkey with an append-only file, two workers with lists on. The broker is Apache Kafka where KAFKA_HOME names one: the embedded
+one keeps everything in memory, and after three million events answers too slowly. The maximal rate is that of these workers on a backlog at
+the start of the same run. One worker, the steady one, is never killed: its memory is what is watched. After the last event the state is
 compared with the plain fold over the log, dead letters with the poison in it, and every user's newest list with their last event. Exit code
-1 if anything differs, a lag did not go back to zero, or the steady worker's memory grew by more than `--growth-mb`.
+1 if anything differs, a lag did not go back to zero, less than 95 % of the rate was sent, or the steady worker's memory grew by more than
+`--growth-mb`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import redis
 
 from tests.builders import START_MS, value_of
 from tests.fault.arena import PARTITIONS, Arena
-from tests.fault.lanes import FaultLane
+from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.logs import Record
 from tests.fault.servers import OwnValkey
 from tests.fault.zygote import Worker
@@ -46,6 +48,8 @@ FACTS_KEPT = 200_000
 """Events that this process remembers from sending to reading back."""
 POISON, DUPLICATES = 0.01, 0.02
 TICK_S = 0.1
+HELD = 0.95
+"""Share of the wanted rate that must have been sent."""
 RECOVERY_S = 50.0
 """A lag that is not back to a second's worth by then never came back before the next fault."""
 SETTLE_S = 5.0
@@ -246,7 +250,7 @@ async def faults(soak: Soak, server: OwnValkey, chance: random.Random) -> AsyncI
 async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The whole soak; what it saw."""
     chance = random.Random(arguments.seed)
-    with FaultLane("embedded", folder / "lane") as lane, OwnValkey(folder / "valkey", "--appendonly", "yes") as server:
+    with FaultLane(arguments.lane, folder / "lane") as lane, OwnValkey(folder / "valkey", "--appendonly", "yes") as server:
         async with Soak(lane, chance, folder / "soak", server.url) as soak:
             steady = soak.start_worker()
             soak.start_worker()
@@ -259,6 +263,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             recoveries: list[float | None] = []
             done: list[str] = []
             breaking = faults(soak, server, chance)
+            before, began_s = sum(soak._ends.values()), time.monotonic()
             ends_s = time.monotonic() + 60 * arguments.minutes
             reading = asyncio.create_task(keep_reading(soak))
             publishing = asyncio.create_task(keep_publishing(soak, rate))
@@ -275,6 +280,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     events = sum(soak._ends.values())
                     say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {events} events")
             finally:
+                sent, took_s = sum(soak._ends.values()) - before, time.monotonic() - began_s
                 publishing.cancel()
                 reading.cancel()
                 await asyncio.gather(publishing, reading, return_exceptions=True)
@@ -283,6 +289,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     start = memory[int(len(memory) * WARM_UP) :][:60]
     start_mb, end_mb = statistics.median(start), statistics.median(memory[-60:])
     return {
+        "lane": arguments.lane,
         "minutes": arguments.minutes,
         "seed": arguments.seed,
         "rounds": 1,
@@ -294,6 +301,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "max_rate_events_per_s": round(top),
         "rate_events_per_s": round(rate),
         "share_of_max": round(rate / top, 3),
+        "share_sent": round(sent / took_s / rate, 3),
         "recovery_max_s": None if None in recoveries else round(max(r for r in recoveries if r is not None), 1),
         "unrecovered": sum(one is None for one in recoveries) + (last_lag_s is None),
         "rss_start_mb": round(start_mb, 1),
@@ -326,6 +334,8 @@ def say(line: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
+    lanes = ("embedded", "kafka")
+    parser.add_argument("--lane", choices=lanes, default=lanes[kafka_home() is not None], help="default: kafka where KAFKA_HOME names one")
     parser.add_argument("--rate", type=float, help="events a second (default: half of the maximal rate)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth-mb", type=float, default=40.0, help="memory that the steady worker may gain after the first third")
@@ -333,11 +343,13 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         found = asyncio.run(run(arguments, Path(folder)))
-    failed = bool(found["differences"] or found["unrecovered"] or found["rss_growth_mb"] > arguments.growth_mb)
+    grew, fell_short = found["rss_growth_mb"] > arguments.growth_mb, found["share_sent"] < HELD
+    failed = bool(found["differences"] or found["unrecovered"] or grew or fell_short)
     for text in found["difference_texts"]:
         say(f"  {text}")
     growth = f"memory {found['rss_growth_mb']:+.1f} MB"
-    print(f"{found['faults']} faults, {found['events']} events, {found['differences']} differences, {growth}")
+    sent = f"{found['share_sent']:.0%} of {found['rate_events_per_s']:,} events/s"
+    print(f"{found['faults']} faults, {found['events']} events, {sent}, {found['differences']} differences, {growth}")
     if arguments.json:
         print(json.dumps(found))
     return 1 if failed else 0
