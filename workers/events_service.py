@@ -1,6 +1,7 @@
 """The events topic, drunk in micro-batches: poll ▸ pipeline ▸ publish ▸ commit, through faults and rebalances.
 
-A batch is published and committed while the next one is being applied; never two at once, so that a user's lists come out in order.
+A batch is published while the next one is being applied; never two at once, so that a user's lists come out in order. What is published is
+committed, ten times a second at most and whenever there is nothing to do.
 Where a worker starts in a partition is `min(Kafka commit, user watermark + 1)`, and at the log's start if there is no commit: what is
 behind the watermark changes nothing but gets its lists again."""
 
@@ -52,6 +53,9 @@ WATCH_S = 30.0
 """How often a worker asks whether the topic still is the one that it follows."""
 DISCONNECT_S = 5.0
 """How long consumer and producer may take to say good-bye to a broker that does not answer."""
+COMMIT_S = 0.1
+"""Offsets are committed at most so often while batches follow each other: it takes broker and worker a millisecond each. After a kill the
+lists since then come out again."""
 REPORT_S = 10.0
 
 
@@ -99,7 +103,10 @@ class EventsService(OrderlyService):
         self._ahead: asyncio.Task[_Polled] | None = None
         """Polls and decodes the next records while a batch is being applied, when the worker is behind."""
         self._delivery: asyncio.Task[None] | None = None
-        """Publishes and commits the last batch while the next one is being applied."""
+        """Publishes the last batch while the next one is being applied."""
+        self._uncommitted: dict[int, int] = {}
+        """Next offsets of what is published."""
+        self._committed_s = float("-inf")
         self._poll_events = settings.stream.batch_max_events
         self._topic_watch = TopicWatch(settings)
         self._topic_id, self._topic_checked_s = "", float("-inf")
@@ -153,6 +160,7 @@ class EventsService(OrderlyService):
             async with asyncio.timeout(self.settings.stream.stop_timeout_s):
                 await self.pipeline.lock.acquire()
                 await self._delivered()
+                await self._commit()
         except TimeoutError:
             log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
         except (WorkerError, KafkaError) as error:
@@ -241,6 +249,7 @@ class EventsService(OrderlyService):
                 await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
             if not batch or (self._owing and not self._catching_up):
                 await self._delivered()
+                await self._commit()
             if self._owing and not self._catching_up:
                 await self._pay_lists()
         self._heartbeat.beat()
@@ -368,27 +377,37 @@ class EventsService(OrderlyService):
         self._delivery = asyncio.create_task(self._deliver(outcome))
 
     async def _deliver(self, outcome: Outcome) -> None:
-        """Publish what a batch made, then commit it."""
+        """Publish what a batch made, and commit it unless that was done a moment ago."""
         await self._publish(outcome)
-        topic = self.settings.topics.events
-        try:
-            await self.consumer.commit({TopicPartition(topic, partition): at for partition, at in outcome.next_offsets.items()})
-        except (CommitFailedError, IllegalStateError) as error:
-            # Somebody else owns them now and starts from the watermark; nothing is lost by a missing commit.
-            log.warning("offsets not committed, the group has moved on (%s)", type(error).__name__)
+        self._uncommitted.update(outcome.next_offsets)
+        if time.monotonic() - self._committed_s >= COMMIT_S:
+            await self._commit()
         self._report.add(outcome)
         self.metrics.add(outcome)
 
+    async def _commit(self) -> None:
+        """Commit what is published. Raises KafkaError."""
+        if not self._uncommitted:
+            return
+        topic, offsets, self._uncommitted = self.settings.topics.events, self._uncommitted, {}
+        self._committed_s = time.monotonic()
+        try:
+            await self.consumer.commit({TopicPartition(topic, partition): at for partition, at in offsets.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            # Somebody else owns them now and starts from the watermark; nothing is lost by a missing commit.
+            log.warning("offsets not committed, the group has moved on (%s)", type(error).__name__)
+
     async def _delivered(self) -> None:
-        """Wait until the last batch is published and committed. Raises Transient, Fatal, KafkaError."""
+        """Wait until the last batch is published. Raises Transient, Fatal, KafkaError."""
         delivery, self._delivery = self._delivery, None
         if delivery is not None:
             await delivery
 
     async def _settle(self) -> None:
-        """Wait until the last batch's delivery has ended. If that was badly, everything owned is owned anew, from what was committed."""
+        """Wait until the last batch is published, and commit. If that went badly, all is owned anew, from what was committed."""
         try:
             await self._delivered()
+            await self._commit()
         except (WorkerError, KafkaError) as error:
             log.warning("the last batch is not published, it will be again: %s", error or type(error).__name__)
             self._look_again()
@@ -510,6 +529,7 @@ class EventsService(OrderlyService):
         self._doubts = False
         self._owned.clear()
         self._expected.clear()
+        self._uncommitted.clear()
         self._assigned = {at.partition for at in self.consumer.assignment()}
 
 

@@ -98,8 +98,22 @@ async def test_a_batch_is_published_while_the_next_one_is_applied_and_committed_
     assert not at.log and not second.done()
     at.gate.set()
     await second
-    await at.service._delivered()
+    await at.service._settle()
     assert at.log == [("published", 0), ("committed", 1), ("published", 1), ("committed", 2)]
+
+
+async def test_batches_that_follow_each_other_fast_are_committed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    for partition, source_offset in ((0, 0), (0, 1), (1, 5), (0, 2)):
+        await at.apply(partition, source_offset)
+    await at.service._settle()
+    assert [what for what in at.log if what[0] == "committed"] == [("committed", 1), ("committed", 3), ("committed", 6)]
+    await at.apply(0, 3)
+    await at.service._delivered()
+    at.service._look_again()
+    await at.service._commit()
+    assert at.log[-1] == ("published", 3), "after a failed round everything is owned anew from the last commit"
 
 
 async def test_a_batch_that_could_not_be_published_is_not_committed_nor_is_any_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
