@@ -34,11 +34,14 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
+    NUMBA_CACHE_DIR=/tmp/compiled \
     RECSYS_TRAINER__LOG_URL=/var/lib/recsys/log \
     RECSYS_TRAINER__MODEL_URL=/var/lib/recsys/models \
     RECSYS_HEALTH__HEARTBEAT_FILE=/tmp/recsys-heartbeat
+# ten seconds of compiling that a container then only has to copy, to where it may be added to on another processor
+RUN NUMBA_CACHE_DIR=/opt/compiled python -m workers.compilation && chmod -R a+rX /opt/compiled
 USER 10001:10001
 WORKDIR /var/lib/recsys
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "workers.health", "/tmp/recsys-heartbeat"]
-ENTRYPOINT ["recsys"]
+ENTRYPOINT ["sh", "-c", "[ -e /tmp/compiled ] || cp -R /opt/compiled /tmp/compiled; exec recsys \"$@\"", "recsys"]
 CMD ["worker", "stream"]
