@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import xxhash
@@ -64,6 +65,18 @@ class DuplicateWindow:
                 admitted += [self.admit(at, hashed) for at, hashed in zip(source_offsets[start:end], hashes[start:end], strict=True)]
             start = end
         return admitted
+
+    def by_chunk(self, source_offsets: Sequence[int], hashes: Sequence[int], admitted: Sequence[bool]) -> dict[int, list[int]]:
+        """The admitted hashes of each chunk; offsets ascending."""
+        found: dict[int, list[int]] = {}
+        start, n = 0, len(hashes)
+        while start < n:
+            chunk = self.chunk(source_offsets[start])
+            end = bisect_left(source_offsets, (chunk + 1) * self.chunk_offsets, start)
+            if kept := list(compress(hashes[start:end], admitted[start:end])):
+                found[chunk] = kept
+            start = end
+        return found
 
     def _reach(self, chunk: int) -> tuple[set[int], set[int]]:
         """This chunk's hashes and those of the one before; older ones are let go."""

@@ -403,10 +403,7 @@ class Pipeline:
                 found = event_hashes(good.events.user_ids[start:end], good.events.event_ids[start:end])
                 admitted = owned.duplicates.admit_all(source_offsets, found)
                 is_new[start:end], counts[start:end] = True, admitted
-                by_chunk = hashes.setdefault(partition, {})
-                for source_offset, hashed, is_admitted in zip(source_offsets, found, admitted, strict=True):
-                    if is_admitted:
-                        by_chunk.setdefault(owned.duplicates.chunk(source_offset), []).append(hashed)
+                hashes[partition] = owned.duplicates.by_chunk(source_offsets, found, admitted)
             start = end
         return is_new, counts, hashes
 

@@ -41,3 +41,14 @@ def test_a_window_that_was_stored_and_loaded_answers_as_one_that_was_kept(hashes
 def test_the_same_id_of_another_user_is_another_event() -> None:
     assert event_hash("u1", "e") != event_hash("u2", "e")
     assert 0 <= event_hash("u", "e") < 2**64
+
+
+@given(st.lists(st.tuples(st.integers(1, 2 * CHUNK), st.integers(0, 2**64 - 1), st.booleans()), max_size=40))
+def test_admitted_hashes_are_kept_by_the_chunk_of_their_offset(events: list[tuple[int, int, bool]]) -> None:
+    source_offsets = np.cumsum([gap for gap, _, _ in events], dtype=np.int64).tolist()
+    expected: dict[int, list[int]] = {}
+    for source_offset, (_, hashed, is_admitted) in zip(source_offsets, events, strict=True):
+        if is_admitted:
+            expected.setdefault(source_offset // CHUNK, []).append(hashed)
+    window = DuplicateWindow(CHUNK)
+    assert window.by_chunk(source_offsets, [hashed for _, hashed, _ in events], [admitted for _, _, admitted in events]) == expected
