@@ -28,6 +28,7 @@ I64 = NDArray[np.int64]
 COMPACT_RATIO = 3
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than so many times its compacted length and this."""
+SHORTEST_BUCKET_S = min(WINDOWS_S.values())
 UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
 """Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
@@ -70,6 +71,7 @@ class ItemMirror:
         self._synced_s: NDArray[np.float64] = np.zeros(0)
         self._all_synced_s: NDArray[np.float64] = np.zeros(0)
         self._popularity_synced_s = float("-inf")
+        self._newest_bucket = -1
         self._alone = False
         self.newest_s = 0
 
@@ -82,6 +84,7 @@ class ItemMirror:
         self._dirty.clear()
         self._long.clear()
         self._popularity_synced_s = float("-inf")
+        self._newest_bucket = -1
 
     def look_again(self, *, alone: bool) -> None:
         """Partitions changed hands: whatever is held may have grown. `alone`: from now on nobody else applies events."""
@@ -92,9 +95,13 @@ class ItemMirror:
         """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
         self.newest_s = max(self.newest_s, newest_s)
         self._engine.advance_time(self.newest_s)
+        bucket = self.newest_s // SHORTEST_BUCKET_S
+        if bucket == self._newest_bucket:
+            return
         wanted = [address for address in self._popularity_rows() if address not in self._held]
         if wanted:
             await self._load_popularity(wanted)
+        self._newest_bucket = bucket
 
     def absorb(self, deltas: Sequence[GroupDelta], results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers to these deltas, group by group, all applied."""
