@@ -39,6 +39,8 @@ class _Consumer(driver.Consumer):
     """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
     committed then is read once more by whoever comes next, as after a kill."""
 
+    logger = logging.getLogger(driver.__name__)  # else what Faust says of it would count as ours, and be shown with tracebacks
+
     async def commit_and_end_transactions(self) -> None:
         try:
             await super().commit_and_end_transactions()
