@@ -46,7 +46,7 @@ test-faults: setup ## every fault scenario once, on the embedded stack and, with
 nightly: setup test-cluster ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 tests/property
 	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.faults --rounds 200 --lane $(if $(KAFKA_HOME),both,embedded) --json
-	$(BIN)/python -m benchmarks.soak --minutes 30 --json
+	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.soak --minutes 30 --json
 
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
