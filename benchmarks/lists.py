@@ -46,7 +46,7 @@ from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
 from recsys.neighbours import SparseNeighbours  # noqa: E402
 from recsys.retrieval.trends import LargePopularity  # noqa: E402
 from recsys.retrieval.vectors import VectorIndex  # noqa: E402
-from workers.compilation import compile_all
+from workers.compilation import compile_all  # noqa: E402
 from workers.pipeline import LISTED_TOGETHER  # noqa: E402
 
 I64 = NDArray[np.int64]
