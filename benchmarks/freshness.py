@@ -2,12 +2,13 @@
 
     [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--broker kafka] [--set …] [--json]
 
-For each load, state is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving)
-works off a backlog, which gives `backlog_events_per_s`, with a list for each event. Then the same worker goes on under an open load: a
-process of its own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. First for
-some seconds at the rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
-`max_rate_events_per_s`, and `--load` is a share of it. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's
-own client do; 0 makes a batch of every event. This process consumes the lists. Both use librdkafka, so as to take little of the machine.
+State is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
+backlog, which gives `backlog_events_per_s`, with a list for each event. Then the same worker goes on under an open load: a process of its
+own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. For some seconds at the
+rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
+`max_rate_events_per_s`, and `--load` is a share of it. Each load has a stand of its own, made in the same way. The producer lingers
+`--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of every event. This process consumes the
+lists. Both use librdkafka, so as to take little of the machine.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
@@ -15,7 +16,7 @@ to four users and users interleaved, so that events do not coalesce. The first s
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
 what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
-more batches a topic holds: so every load has a stand of its own, and longer runs show the broker. A real one (`--broker kafka`, where
+more batches a topic holds, so longer runs show the broker. A real one (`--broker kafka`, where
 KAFKA_HOME names an Apache Kafka) does not age.
 """
 
@@ -50,7 +51,7 @@ WARM_EVENTS = 150_000
 BACKLOG_EVENTS = 30_000
 SATURATED_S = 9.0
 """How long more comes in than can be borne, to see how much can: the last two thirds count."""
-WARM_UP_S = 3.0
+WARM_UP_S = 5.0
 DRAIN_S = 60.0
 """Lists of the last events have this long."""
 CORES = ("worker", "redis", "broker", "reader", "load")
@@ -157,36 +158,45 @@ def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
     return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
 
 
-def stand(bench: LiveBench, share: float, seconds: float, seed: int, linger_ms: int) -> dict[str, Any]:
-    """Maxima, then one load beside the same worker, then the bare broker at the same rate."""
+def maximum(bench: LiveBench, seed: int, linger_ms: int) -> dict[str, int]:
+    """What a worker works off at most, with nothing else going on and under load."""
+    bench.warm_up(WARM_EVENTS)
+    backlog = bench.work_off(bench.serving_worker(), BACKLOG_EVENTS)
+    top = asyncio.run(most(bench, backlog.events_per_s, seed, linger_ms))
+    return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s)}
+
+
+def stand(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int) -> dict[str, Any]:
+    """One load beside a worker, then the bare broker at the same rate."""
     bench.warm_up(WARM_EVENTS)
     worker = bench.serving_worker()
-    backlog = bench.work_off(worker, BACKLOG_EVENTS)
-    top = asyncio.run(most(bench, backlog.events_per_s, seed, linger_ms))
     gc.collect()
     gc.freeze()  # what this process holds by now is not looked through again while it takes times
     assert bench.stack.valkey is not None
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
-    rate = share * top
     found = asyncio.run(load(bench, rate, seconds, seed, linger_ms, pids))
     bench.stack.stop_workers()
     found |= asyncio.run(bare_broker(bench, rate, seconds, seed, linger_ms))
     for name in ("p50", "p99"):
         found[f"ratio_to_broker_{name}"] = round(found[f"{name}_ms"] / found[f"broker_{name}_ms"], 2)
-    return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s), **found}
+    return found
 
 
 def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every load so many times, each on a stand of its own: the embedded broker answers the slower the more it holds."""
+    """The maximum and every load so many times, each on a stand of its own: the embedded broker answers the slower the more it holds."""
     runs: dict[float, list[dict[str, Any]]] = {share: [] for share in arguments.load}
     for repeat in range(arguments.repeats):
+        seed = arguments.seed + repeat
+        with make() as bench:
+            most_of_all = maximum(bench, seed, arguments.linger_ms)
         for share in arguments.load:
             with make() as bench:
-                runs[share].append(stand(bench, share, arguments.seconds, arguments.seed + repeat, arguments.linger_ms))
+                rate = share * most_of_all["max_rate_events_per_s"]
+                runs[share].append(most_of_all | stand(bench, rate, arguments.seconds, seed, arguments.linger_ms))
     found = {f"{share:g}": _together(some) for share, some in runs.items()}
-    maximum = Spread(tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)).median
-    return {**(next(iter(found.values())) if len(found) == 1 else {}), "max_rate_events_per_s": round(maximum), "loads": found}
+    top = Spread(tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)).median
+    return {**(next(iter(found.values())) if len(found) == 1 else {}), "max_rate_events_per_s": round(top), "loads": found}
 
 
 def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
