@@ -40,15 +40,16 @@ def test_a_bug_and_everything_at_debug_keep_their_traceback(logger: str, librari
 
 
 def test_a_stop_that_never_ends_is_ended_with_a_line_and_the_code_of_its_reason() -> None:
-    program = "import time; from workers.cli.worker import _Deadline; d = _Deadline(0.2); d.start(failed={}); time.sleep(60)"
-    for failed in (True, False):
-        ended = subprocess.run([sys.executable, "-c", program.format(failed)], capture_output=True, text=True, timeout=30)
-        assert ended.returncode == int(failed) and "not stopped after 0 s" in ended.stderr and "Traceback" not in ended.stderr
+    program = "import time; from workers.cli.worker import _Deadline; d = _Deadline(0.2); d.start({}); time.sleep(60)"
+    for failure, code in (("ValueError('set it')", 1), ("None", 0)):
+        ended = subprocess.run([sys.executable, "-c", program.format(failure)], capture_output=True, text=True, timeout=30)
+        assert ended.returncode == code and "not stopped after 0 s" in ended.stderr and "Traceback" not in ended.stderr
+        assert ended.stderr.endswith("set it\n") == bool(code), "the last line says why"
 
 
 def test_a_stop_in_time_is_left_alone() -> None:
     deadline = _Deadline(0.05)
-    deadline.start(failed=True)
+    deadline.start(None)
     deadline.cancel()
     assert deadline._timer is not None
     deadline._timer.join(5.0)
