@@ -265,8 +265,9 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             breaking = faults(soak, server, chance)
             before, began_s = sum(soak._ends.values()), time.monotonic()
             ends_s = time.monotonic() + 60 * arguments.minutes
-            reading = asyncio.create_task(keep_reading(soak))
-            publishing = asyncio.create_task(keep_publishing(soak, rate))
+            over = asyncio.Event()
+            reading = asyncio.create_task(keep_reading(soak, over))
+            publishing = asyncio.create_task(keep_publishing(soak, rate, over))
             try:
                 while time.monotonic() + 30.0 < ends_s:
                     fault_s = time.monotonic() + 60.0
@@ -281,9 +282,8 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {events} events")
             finally:
                 sent, took_s = sum(soak._ends.values()) - before, time.monotonic() - began_s
-                publishing.cancel()
-                reading.cancel()
-                await asyncio.gather(publishing, reading, return_exceptions=True)
+                over.set()  # and no step is cut off: what a broker has taken must be known here
+                await asyncio.gather(publishing, reading)
             last_lag_s = await soak.until_caught_up(0, 120.0)
             compared = await soak.finish(len(done), alive=[steady])
     start = memory[int(len(memory) * WARM_UP) :][:60]
@@ -310,15 +310,15 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-async def keep_reading(soak: Soak) -> None:
-    while True:
+async def keep_reading(soak: Soak, over: asyncio.Event) -> None:
+    while not over.is_set():
         await soak._read(200)
 
 
-async def keep_publishing(soak: Soak, rate: float) -> None:
+async def keep_publishing(soak: Soak, rate: float, over: asyncio.Event) -> None:
     """Open loop: what a slow moment left out is made up for."""
     started_s, sent = time.monotonic(), 0
-    while True:
+    while not over.is_set():
         owed = int((time.monotonic() - started_s) * rate) - sent
         if owed > 0:
             await soak.send(min(owed, 2_000))
