@@ -12,8 +12,8 @@ from mode import Service, Worker
 log = logging.getLogger(__name__)
 
 
-class OrderlyService(Service):
-    """A service after whose failure the worker stops as it does after a signal, part after part, and raises the failure at its end.
+class _Orderly(Service):
+    """After its failure the worker stops as it does after a signal, part after part, and raises the failure at its end.
 
     Mode would tell all services at once that they have crashed: the thread of Faust's consumer ends by itself then, and whoever asks it
     for a last commit gets an error, or no answer.
@@ -35,11 +35,17 @@ class OrderlyService(Service):
                 service._crashed.set()
 
 
+class OrderlyService(_Orderly):
+    """A service of ours, in whose failure the worker ends in order."""
+
+    abstract = True
+
+
 class _Consumer(driver.Consumer):
     """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
     committed then is read once more by whoever comes next, as after a kill."""
 
-    logger = logging.getLogger(driver.__name__)  # else what Faust says of it would count as ours, and be shown with tracebacks
+    logger = logging.getLogger("faust.workers")
 
     async def commit_and_end_transactions(self) -> None:
         try:
@@ -54,8 +60,10 @@ class _Transport(driver.Transport):
     Consumer: ClassVar[Any] = _Consumer
 
 
-class WorkerApp(faust.App):
-    """A Faust application on aiokafka."""
+class WorkerApp(_Orderly, faust.App):
+    """A Faust application on aiokafka. It speaks as Faust does: what stopping it meets with is shown without tracebacks."""
+
+    logger = logging.getLogger("faust.workers")
 
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self)

@@ -44,7 +44,9 @@ F32 = NDArray[np.float32]
 T = TypeVar("T")
 
 LISTED_TOGETHER = 512
-"""Users whose lists one thread makes at once."""
+"""Users whose lists one thread makes at once, at most."""
+SHARED_FROM = 128
+"""So many users are shared between threads; fewer are done sooner by one."""
 
 
 class SourceRecord(NamedTuple):
@@ -643,17 +645,16 @@ class Pipeline:
 
     async def _encode(self, slots: I64) -> dict[str, F32]:
         """User vectors (U, D) by model kind."""
-        parts = await self._side_by_side(
-            lambda rows: self.engine.encode(slots[rows]), len(slots), -(-len(slots) // self.settings.stream.list_threads)
-        )
+        parts = await self._side_by_side(lambda rows: self.engine.encode(slots[rows]), len(slots), len(slots))
         return {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]} if len(parts) > 1 else parts[0]
 
-    async def _side_by_side(self, step: Callable[[slice], T], n_users: int, size: int) -> list[T]:
-        """What `step` makes of all users, `size` at once in several threads if there are many: it must learn nothing. The products that
-        take most of its time need no interpreter, and meanwhile the event loop goes on."""
-        if self._threads is None or n_users <= LISTED_TOGETHER:
+    async def _side_by_side(self, step: Callable[[slice], T], n_users: int, at_most: int) -> list[T]:
+        """What `step` makes of all users, shared between the threads if there are many, `at_most` at once: it must learn nothing. Most of
+        its time needs no interpreter, and meanwhile the event loop goes on."""
+        if self._threads is None or n_users < SHARED_FROM:
             return [step(slice(0, n_users))]
         loop = asyncio.get_running_loop()
+        size = min(at_most, -(-n_users // self.settings.stream.list_threads))
         parts = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
         return await asyncio.gather(*(loop.run_in_executor(self._threads, step, rows) for rows in parts))
 

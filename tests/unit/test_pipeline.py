@@ -120,6 +120,7 @@ async def test_a_list_made_again_after_a_replay_is_the_same() -> None:
 
 async def test_lists_made_in_two_threads_are_those_made_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.pipeline, "LISTED_TOGETHER", 1)
+    monkeypatch.setattr(workers.pipeline, "SHARED_FROM", 1)
     log = random_log(9, 80)
     made = []
     for n_threads in (1, 2):
