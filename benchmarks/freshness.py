@@ -16,8 +16,8 @@ to four users and users interleaved, so that events do not coalesce. The first s
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
 what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
-more batches a topic holds, so longer runs show the broker. A real one (`--broker kafka`, where
-KAFKA_HOME names an Apache Kafka) does not age.
+more batches a topic holds, so longer runs show the broker. A real one (`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not
+age.
 """
 
 from __future__ import annotations

@@ -334,8 +334,8 @@ def say(line: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
-    lanes = ("embedded", "kafka")
-    parser.add_argument("--lane", choices=lanes, default=lanes[kafka_home() is not None], help="default: kafka where KAFKA_HOME names one")
+    usual = "embedded" if kafka_home() is None else "kafka"
+    parser.add_argument("--lane", choices=("embedded", "kafka"), default=usual, help="default: kafka where KAFKA_HOME names one")
     parser.add_argument("--rate", type=float, help="events a second (default: half of the maximal rate)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth-mb", type=float, default=40.0, help="memory that the steady worker may gain after the first third")

@@ -356,7 +356,7 @@ class Engine:
         seeds: I64 | None,
         preferred: Mapping[int, Sequence[str]],
     ) -> Lists:
-        config, candidates, neighbours, popularity = self.config, self._candidates, self.neighbours, self.popularity
+        candidates, neighbours, popularity = self._candidates, self.neighbours, self.popularity
         assert candidates is not None and isinstance(neighbours, SparseNeighbours) and isinstance(popularity, LargePopularity)
         blocks = []
         for rows in candidates.blocks(len(slots)):
@@ -364,9 +364,7 @@ class Engine:
             own = {kind: v[rows] for kind, v in vectors.items()}
             scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, shared, liked)
             columns, items, values = scored.best(self._pool)
-            place = np.broadcast_to(np.arange(items.shape[1]), items.shape)
-            seed = np.full(len(items), config.seed, np.int64) if seeds is None else seeds[rows]
-            place, values, propensities = explore(place, values, config.list_size, config.exploration_slots, seed)
+            place, values, propensities = self._drawn(values, None if seeds is None else seeds[rows])
             items, columns = np.take_along_axis(items, place, 1), np.take_along_axis(columns, place, 1)
             parts = {name: np.take_along_axis(part, columns, 1) for name, part in scored.parts.items()}
             blocks.append(Lists(items, values, propensities, parts, candidates.because(scored, items, popularity)))
@@ -415,14 +413,19 @@ class Engine:
         cooccurrence = Cooccurrence(neighbours, reading, shared.factor, weights.get("cooccurrence", 0.0))
         content = Likings(likings, self.catalogue.feature_table, features.shape[1])
         chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, content, products, shared.total, self._pool)
-        place = np.broadcast_to(np.arange(chosen.items.shape[1]), chosen.items.shape)
-        if seeds is None:
-            seeds = np.full(len(slots), config.seed, np.int64)
-        place, values, propensities = explore(place, chosen.scores, config.list_size, config.exploration_slots, seeds)
+        place, values, propensities = self._drawn(chosen.scores, seeds)
         items = np.take_along_axis(chosen.items, place, 1)
         parts = {name: np.take_along_axis(part, place, 1) for name, part in chosen.parts.items()}
         parts |= {name: part.at(items) for name, part in shared.parts.items()}
         return Lists(items, values, propensities, parts, np.take_along_axis(chosen.because, place[:, :, None], 1))
+
+    def _drawn(self, scores: F32, seeds: I64 | None) -> tuple[I64, F32, F32]:
+        """Which of each user's candidates, best first (U, P), are listed: their places, scores and propensities, (U, K)."""
+        config = self.config
+        places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+        if seeds is None:
+            seeds = np.full(len(scores), config.seed, np.int64)
+        return explore(places, scores, config.list_size, config.exploration_slots, seeds)
 
     @property
     def _pool(self) -> int:
@@ -430,12 +433,10 @@ class Engine:
         return self.config.list_size + (_EXPLORATION_POOL if self.config.exploration_slots else 0)
 
     def _list_block(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_], seeds: I64 | None) -> Lists:
-        config = self.config
         total = self.blended(slots, scores, allowed)
         items, values = top_items(total, self._pool)
-        if seeds is None:
-            seeds = np.full(len(slots), config.seed, np.int64)
-        items, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
+        place, values, propensities = self._drawn(values, seeds)
+        items = np.take_along_axis(items, place, 1)
         contributions = {name: part.at(items) for name, part in scores.parts.items()}
         return Lists(items, values, propensities, contributions, self._because(scores, items))
 

@@ -7,7 +7,7 @@ the log alone. Ids are kept as 64-bit hashes of user and event id: with 65,536 i
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 
 import numpy as np
@@ -52,10 +52,7 @@ class DuplicateWindow:
     def admit_all(self, source_offsets: Sequence[int], hashes: Sequence[int]) -> list[bool]:
         """As `admit` of each, in order; offsets ascending. What holds no duplicate is told by comparing sets, a chunk at a time."""
         admitted: list[bool] = []
-        start, n = 0, len(hashes)
-        while start < n:
-            chunk = source_offsets[start] // self.chunk_offsets
-            end = bisect_left(source_offsets, (chunk + 1) * self.chunk_offsets, start)
+        for chunk, start, end in self._cuts(source_offsets):
             here, before = self._reach(chunk)
             some = set(hashes[start:end])
             if len(some) == end - start and here.isdisjoint(some) and before.isdisjoint(some):
@@ -63,20 +60,21 @@ class DuplicateWindow:
                 admitted += [True] * (end - start)
             else:
                 admitted += [self.admit(at, hashed) for at, hashed in zip(source_offsets[start:end], hashes[start:end], strict=True)]
-            start = end
         return admitted
 
     def by_chunk(self, source_offsets: Sequence[int], hashes: Sequence[int], admitted: Sequence[bool]) -> dict[int, list[int]]:
         """The admitted hashes of each chunk; offsets ascending."""
-        found: dict[int, list[int]] = {}
-        start, n = 0, len(hashes)
-        while start < n:
+        kept = ((chunk, list(compress(hashes[start:end], admitted[start:end]))) for chunk, start, end in self._cuts(source_offsets))
+        return {chunk: some for chunk, some in kept if some}
+
+    def _cuts(self, source_offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Each chunk that the offsets, ascending, lie in, and where in them it starts and ends."""
+        start = 0
+        while start < len(source_offsets):
             chunk = self.chunk(source_offsets[start])
             end = bisect_left(source_offsets, (chunk + 1) * self.chunk_offsets, start)
-            if kept := list(compress(hashes[start:end], admitted[start:end])):
-                found[chunk] = kept
+            yield chunk, start, end
             start = end
-        return found
 
     def _reach(self, chunk: int) -> tuple[set[int], set[int]]:
         """This chunk's hashes and those of the one before; older ones are let go."""

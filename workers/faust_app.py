@@ -12,7 +12,7 @@ from mode import Service, Worker
 log = logging.getLogger(__name__)
 
 
-class _Orderly(Service):
+class OrderlyService(Service):
     """After its failure the worker stops as it does after a signal, part after part, and raises the failure at its end.
 
     Mode would tell all services at once that they have crashed: the thread of Faust's consumer ends by itself then, and whoever asks it
@@ -35,12 +35,6 @@ class _Orderly(Service):
                 service._crashed.set()
 
 
-class OrderlyService(_Orderly):
-    """A service of ours, in whose failure the worker ends in order."""
-
-    abstract = True
-
-
 class _Consumer(driver.Consumer):
     """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
     committed then is read once more by whoever comes next, as after a kill."""
@@ -60,7 +54,7 @@ class _Transport(driver.Transport):
     Consumer: ClassVar[Any] = _Consumer
 
 
-class WorkerApp(_Orderly, faust.App):
+class WorkerApp(OrderlyService, faust.App):
     """A Faust application on aiokafka. It speaks as Faust does: what stopping it meets with is shown without tracebacks."""
 
     logger = logging.getLogger("faust.workers")

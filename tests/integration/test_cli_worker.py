@@ -15,7 +15,6 @@ from workers.settings import Settings
 
 PROGRAM = """
 import sys
-import faust
 from workers.cli import app as tree
 from workers.cli.worker import run_app
 from workers.errors import Fatal, SettingsError
