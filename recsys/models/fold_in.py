@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn import functional
 
+from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
 
-_BLOCK_ENTRIES = 4_096
-"""Interactions of systems solved at once: 1 MB of gathered factors at 64 dimensions."""
 _DUAL_SHARE = 0.75
 """Up to this share of D interactions the dual form is the faster one."""
 
@@ -29,65 +26,25 @@ class FoldIn:
         self._unobserved_weight, self._regularisation, self._exponent = unobserved_weight, regularisation, frequency_exponent
         vectors = torch.from_numpy(item_vectors).double()
         values, basis = torch.linalg.eigh(unobserved_weight * (vectors.T @ vectors))
-        self._diagonal = values.clamp_min(0.0).float()
+        self._diagonal: F32 = values.clamp_min(0.0).float().numpy()
         self._back = basis.T.float().contiguous()
-        # One more row of zeros: where padding points to.
-        self._factors = torch.cat([vectors @ basis, vectors.new_zeros((1, vectors.shape[1]))]).float()
+        self._factors: F32 = (vectors @ basis).float().numpy()
 
-    @torch.inference_mode()
     def solve(self, histories: Histories) -> F32:
         """User vectors (U, D); zero for a history without a known item. A negative weight is confidence |w| in preference 0."""
-        n_users, width = len(histories), self._factors.shape[1]
-        turned = torch.zeros((n_users, width))
-        items, weights, counts = _compressed(histories, len(self._factors) - 1)
-        ridge = torch.from_numpy(counts) + self._unobserved_weight * (len(self._factors) - 1)
-        ridge = self._regularisation * ridge.float() ** self._exponent
-        order = np.argsort(counts, kind="stable")
-        end = int(np.searchsorted(counts[order], 0, side="right"))
-        while end < n_users:
-            start = end
-            longest = _rounded(int(counts[order[start]]))
-            end = min(int(np.searchsorted(counts[order], longest, side="right")), start + max(1, _BLOCK_ENTRIES // longest))
-            users = order[start:end]
-            longest = int(counts[users[-1]])
-            solve = self._dual if longest <= _DUAL_SHARE * width else self._primal
-            block = torch.from_numpy(users)
-            turned[block] = solve(torch.from_numpy(items[users, :longest]), torch.from_numpy(weights[users, :longest]), ridge[block])
-        vectors: F32 = (turned @ self._back).numpy()
+        used = (histories.items >= 0) & (histories.weights != 0)
+        counts = used.sum(axis=1)
+        ridges = self._regularisation * (counts + self._unobserved_weight * len(self._factors)) ** self._exponent
+        turned = np.empty((len(histories), len(self._diagonal)), np.float32)
+        encoding_kernel.ridge(
+            self._factors,
+            self._diagonal,
+            histories.items[used].astype(np.int64),
+            histories.weights[used],
+            np.concatenate(([0], np.cumsum(counts))),
+            ridges.astype(np.float32),
+            int(_DUAL_SHARE * len(self._diagonal)),
+            turned,
+        )
+        vectors: F32 = torch.mm(torch.from_numpy(turned), self._back).numpy()
         return vectors
-
-    def _dual(self, items: torch.Tensor, weights: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-        """Shapes: items and weights (B, n), padding of weight 0 pointing to the row of zeros; ridge (B,). Returns (B, D), turned."""
-        gathered = functional.embedding(items, self._factors)
-        divided = gathered / (self._diagonal + ridge.unsqueeze(1)).unsqueeze(1)  # Yₙ H⁻¹
-        systems = torch.bmm(divided, gathered.transpose(1, 2))  # (B, n, n)
-        systems.diagonal(dim1=1, dim2=2).add_(torch.where(weights != 0, weights.abs().reciprocal(), 1.0))
-        shares = torch.cholesky_solve((weights > 0).float().unsqueeze(-1), torch.linalg.cholesky(systems))
-        return torch.bmm(shares.transpose(1, 2), divided).squeeze(1)
-
-    def _primal(self, items: torch.Tensor, weights: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-        """The same by the system over the factors."""
-        gathered = functional.embedding(items, self._factors)
-        systems = torch.bmm((gathered * weights.abs().unsqueeze(-1)).transpose(1, 2), gathered)  # (B, D, D)
-        systems.diagonal(dim1=1, dim2=2).add_(self._diagonal + ridge.unsqueeze(1))
-        right = torch.bmm(weights.clamp_min(0.0).unsqueeze(1), gathered)  # (B, 1, D)
-        return torch.cholesky_solve(right.transpose(1, 2), torch.linalg.cholesky(systems)).squeeze(-1)
-
-
-def _rounded(count: int) -> int:
-    """Systems of up to so many interactions are solved together with those of `count`: an eighth more, at least two."""
-    step = max(2, 1 << max(count.bit_length() - 3, 0))
-    return -(-count // step) * step
-
-
-def _compressed(histories: Histories, padding: int) -> tuple[NDArray[np.int64], F32, NDArray[np.int64]]:
-    """Known items with a weight from column 0 on, padded by `padding` and weight 0: items and weights (U, n), and how many (U,)."""
-    used = (histories.items >= 0) & (histories.weights != 0)
-    counts = used.sum(axis=1)
-    row, column = np.nonzero(used)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    items = np.full((len(histories), int(counts.max(initial=0))), padding, np.int64)
-    weights = np.zeros(items.shape, np.float32)
-    items[row, place] = histories.items[row, column]
-    weights[row, place] = histories.weights[row, column]
-    return items, weights, counts

@@ -16,12 +16,13 @@ from torch import nn
 from torch.nn import functional
 
 from recsys.errors import ShapeError
+from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
 
-_BLOCK_TOKENS = 3_200
+I64 = NDArray[np.int64]
+
+_BLOCK_POSITIONS = 3_200
 """Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
-_PADDED_TOKENS = 400
-"""Positions of padding that cost no more than a block more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +75,30 @@ class Block(nn.Module):
         x = x + self._drop(self.project(mixed.transpose(1, 2).reshape(n_rows, length, width)))
         return x + self._network(x)
 
-    def last(self, x: torch.Tensor, newest: torch.Tensor) -> torch.Tensor:
-        """What `forward` answers at one position of each row. Shapes: x (B, L, D), newest (B,) positions; returns (B, D)."""
-        n_rows, length, width = x.shape
-        depth = width // self.heads
+    def joined(self, x: torch.Tensor, starts: I64) -> torch.Tensor:
+        """What `forward` answers, for sequences laid one after another, of which sequence u begins at `starts[u]`: (T, D) to (T, D).
+        Without gradients; `x` is overwritten."""
+        qkv = self.qkv(self.attention_norm(x))
+        mixed = torch.empty_like(x)
+        encoding_kernel.causal(qkv.numpy(), starts, self.heads, mixed.numpy())
+        return self._added(x, mixed)
+
+    def newest(self, x: torch.Tensor, starts: I64) -> torch.Tensor:
+        """What `joined` answers at the last position of each sequence, (T, D) to (U, D)."""
+        width = x.shape[1]
+        last = torch.from_numpy(starts[1:] - 1)
         normed = self.attention_norm(x)
-        of_newest = torch.arange(n_rows), newest
-        q = functional.linear(normed[of_newest], self.qkv.weight[:width], self.qkv.bias[:width])  # (B, D)
-        k, v = functional.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)  # (B, L, D)
-        scores = torch.matmul(
-            k.view(n_rows, length, self.heads, depth).transpose(1, 2), q.view(n_rows, self.heads, depth, 1)
-        )  # (B, H, L, 1)
-        later = torch.arange(length) > newest.unsqueeze(1)  # (B, L)
-        scores = scores.mul_(depth**-0.5).masked_fill_(later.view(n_rows, 1, length, 1), -torch.inf)
-        shares = torch.softmax(scores, dim=2).transpose(2, 3)  # (B, H, 1, L)
-        mixed = torch.matmul(shares, v.view(n_rows, length, self.heads, depth).transpose(1, 2)).reshape(n_rows, width)
-        out = x[of_newest] + self.project(mixed)
-        result: torch.Tensor = out + self._network(out)
-        return result
+        q = functional.linear(normed[last], self.qkv.weight[:width], self.qkv.bias[:width])
+        kv = functional.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:])
+        mixed = torch.empty_like(q)
+        encoding_kernel.newest(q.numpy(), kv.numpy(), starts, self.heads, mixed.numpy())
+        return self._added(x[last], mixed)
+
+    def _added(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+        """Both parts of the layer, added to `x` in place."""
+        x += self.project(mixed)
+        x += self._network(x)
+        return x
 
     def _network(self, x: torch.Tensor) -> torch.Tensor:
         return self._drop(self.narrow(self._drop(torch.relu(self.widen(self.network_norm(x))))))
@@ -137,14 +144,21 @@ class Network(nn.Module):
         normed: torch.Tensor = self.norm(x)
         return normed
 
-    def newest_state(self, sequences: torch.Tensor, newest: torch.Tensor) -> torch.Tensor:
-        """The state at position `newest` (B,) of each row only, (B, D): equal to `forward` there at half its cost."""
-        x = self.embed(sequences)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        last = self.blocks[-1]
+    def newest_states(self, sequences: torch.Tensor, starts: I64) -> torch.Tensor:
+        """The state after the last position of each sequence, (U, D): equal to `forward` there at less than half its cost.
+
+        `sequences` (T,) are item positions, one sequence after another; sequence u has `starts[u]` to `starts[u + 1]`, one at least.
+        Without gradients.
+        """
+        places = np.arange(len(sequences)) - np.repeat(starts[:-1], np.diff(starts))
+        x = functional.embedding(sequences, self.items)
+        x += functional.embedding(torch.from_numpy(places), self.positions)
+        *blocks, last = self.blocks
+        for block in blocks:
+            assert isinstance(block, Block)
+            x = block.joined(x, starts)
         assert isinstance(last, Block)
-        normed: torch.Tensor = self.norm(last.last(x, newest))
+        normed: torch.Tensor = self.norm(last.newest(x, starts))
         return normed
 
 
@@ -190,41 +204,32 @@ class SASRecModel:
         """User vectors (U, D): the network's state after the newest preference.
 
         Only known items with a weight above 0 are read, at most the newest `history_length` of them; a history without any gives a zero
-        vector. Users are encoded in blocks of like length, so that short histories do not pay for long ones.
+        vector. All sequences lie one after another, so that nobody pays for padding, and few users for many calls.
         """
-        n_users = len(histories)
-        vectors = np.zeros((n_users, self.settings.factors), np.float32)
-        sequences, lengths = left_aligned(histories, self.settings.window)
-        order = np.argsort(lengths, kind="stable")
-        for rows in blocks_of_like_length(lengths[order]):
-            users = order[rows]
-            block = torch.from_numpy(sequences[users, : lengths[users[-1]]])
-            vectors[users] = self.network.newest_state(block, torch.from_numpy(lengths[users] - 1)).numpy()
+        sequences, counts = newest_preferences(histories, self.settings.window)
+        vectors = np.zeros((len(histories), self.settings.factors), np.float32)
+        (users,) = np.nonzero(counts)
+        starts = np.concatenate(([0], np.cumsum(counts[users])))
+        for part in _blocks(starts):
+            own = starts[part.start : part.stop + 1]
+            block = torch.from_numpy(sequences[own[0] : own[-1]])
+            vectors[users[part]] = self.network.newest_states(block, own - own[0]).numpy()
         return vectors
 
 
-def blocks_of_like_length(lengths: NDArray[np.int64]) -> Iterator[slice]:
-    """Runs of ascending `lengths` (U,) that are encoded together, padded to their longest; those of length 0 are left out.
-
-    A run's padding is at most an eighth of what it holds, or as much as costs no more than a run of its own: a few users make few blocks.
-    """
-    start = int(np.searchsorted(lengths, 0, side="right"))
-    while start < len(lengths):
-        own = lengths[start:]
-        held = np.cumsum(own)
-        padded = np.arange(1, len(own) + 1) * own
-        fits = (padded - held <= np.maximum(held // 8, _PADDED_TOKENS)) & (padded <= _BLOCK_TOKENS)
-        end = start + max(1, len(own) if fits.all() else int(np.argmin(fits)))
-        yield slice(start, end)
-        start = end
+def _blocks(starts: I64) -> Iterator[slice]:
+    """Runs of sequences of so many positions together that a block stays in the processor's cache, one sequence at least."""
+    first = 0
+    while first < len(starts) - 1:
+        last = max(int(np.searchsorted(starts, starts[first] + _BLOCK_POSITIONS, side="right")) - 1, first + 1)
+        yield slice(first, last)
+        first = last
 
 
-def left_aligned(histories: Histories, window: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The newest `window` known preferences of each user from column 0 on, (U, window) with 0 as padding, and how many each has, (U,)."""
+def newest_preferences(histories: Histories, window: int) -> tuple[I64, I64]:
+    """The newest `window` known preferences of each user, oldest first, user after user: item positions (T,), and how many each has,
+    (U,)."""
     read = (histories.items >= 0) & (histories.weights > 0)
     from_end = np.cumsum(read[:, ::-1], axis=1)[:, ::-1]  # 1: newest
-    lengths = np.minimum(read.sum(1), window).astype(np.int64)
-    row, column = np.nonzero(read & (from_end <= window))
-    sequences = np.zeros((len(histories), window), np.int64)
-    sequences[row, lengths[row] - from_end[row, column]] = histories.items[row, column]
-    return sequences, lengths
+    read &= from_end <= window
+    return histories.items[read].astype(np.int64), read.sum(axis=1)

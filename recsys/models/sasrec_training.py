@@ -13,7 +13,7 @@ from recsys.errors import ShapeError
 from recsys.models.adam import Adam
 from recsys.models.base import Model
 from recsys.models.interactions import TrainingSet
-from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
+from recsys.models.sasrec import I64, Network, SASRecConfig, SASRecModel
 from recsys.models.training import Progress, go_on, warm_rows
 
 _CHUNK_LOGITS = 4_000_000
@@ -83,10 +83,11 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """V users' histories without their last item, left-aligned (V, W), how long each is (V,), and that item (V,)."""
+    """V users' newest items but the last, user after user (T,), of which user v has `starts[v]` to `starts[v + 1]`; and that last item
+    (V,)."""
 
     inputs: torch.Tensor
-    lengths: torch.Tensor
+    starts: I64
     targets: torch.Tensor
 
 
@@ -98,18 +99,16 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
     if n_users < 1:
         return sequences, None
     chosen = np.sort(random.choice(able, n_users, replace=False))
-    inputs = np.zeros((n_users, config.window), np.int64)
-    kept = np.minimum(lengths[chosen] - 1, config.window)
-    for row, user in enumerate(chosen.tolist()):
-        end = int(sequences.starts[user + 1]) - 1
-        inputs[row, : kept[row]] = sequences.items[end - int(kept[row]) : end]
     last = sequences.starts[chosen + 1] - 1
+    kept = np.minimum(lengths[chosen] - 1, config.window)
+    inputs = np.concatenate([sequences.items[end - n : end] for end, n in zip(last.tolist(), kept.tolist(), strict=True)])
+    starts = np.concatenate(([0], np.cumsum(kept)))
     remaining = np.ones(len(sequences.items), bool)
     remaining[last] = False
     shorter = lengths.copy()
     shorter[chosen] -= 1
     training = Sequences(sequences.items[remaining], np.concatenate([[0], np.cumsum(shorter)]))
-    return training, HeldBack(torch.from_numpy(inputs), torch.from_numpy(kept), torch.from_numpy(sequences.items[last]))
+    return training, HeldBack(torch.from_numpy(inputs), starts, torch.from_numpy(sequences.items[last]))
 
 
 def windows(sequences: Sequences, window: int, batch: int, random: np.random.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -209,10 +208,10 @@ def _validate(network: Network, held_back: HeldBack) -> float:
     """Mean cross-entropy over all items of the items kept back."""
     total = 0.0
     step = max(1, min(256, _CHUNK_LOGITS // network.items.shape[0]))
-    for start in range(0, len(held_back.targets), step):
-        part = slice(start, start + step)
-        states = network.newest_state(held_back.inputs[part], held_back.lengths[part] - 1)
-        total += float(functional.cross_entropy(states @ network.items.T, held_back.targets[part], reduction="sum"))
+    for first in range(0, len(held_back.targets), step):
+        targets, starts = held_back.targets[first : first + step], held_back.starts[first : first + step + 1]
+        states = network.newest_states(held_back.inputs[starts[0] : starts[-1]], starts - starts[0])
+        total += float(functional.cross_entropy(states @ network.items.T, targets, reduction="sum"))
     return total / len(held_back.targets)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
 from recsys.models.fold_in import FoldIn
 
@@ -57,11 +58,11 @@ def test_dual_and_primal_form_agree(length: int, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
-def test_who_is_solved_with_whom_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_solved_with_whom_changes_nothing() -> None:
     random = np.random.default_rng(3)
     rows = [[(int(item), 1.0) for item in random.integers(0, N_ITEMS, n)] for n in random.integers(0, 40, 30)]
     together = solver().solve(histories(rows))
-    monkeypatch.setattr("recsys.models.fold_in._BLOCK_ENTRIES", 1)
     for row, vector in zip(rows, together, strict=True):
         np.testing.assert_allclose(solver().solve(histories([row]))[0], vector, rtol=1e-4, atol=1e-6)
     assert not together[[not row for row in rows]].any(), "an empty history gives a zero vector"
+    assert len(encoding_kernel.ridge.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]

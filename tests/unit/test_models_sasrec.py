@@ -5,14 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from recsys.errors import ShapeError
-from recsys.models import sasrec_training
+from recsys.models import encoding_kernel, sasrec, sasrec_training
 from recsys.models.adam import Adam
 from recsys.models.base import Histories
-from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, blocks_of_like_length, left_aligned
+from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, newest_preferences
 from recsys.models.sasrec_training import Sequences, fit, windows
 from tests.unit.model_cases import clustered, histories_of
 
@@ -53,12 +51,24 @@ def test_dislikes_are_not_read() -> None:
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
 
 
-def test_left_aligned_keeps_the_newest_in_order() -> None:
+def test_the_newest_preferences_are_read_in_order() -> None:
     histories = histories_of([[1, 2, 3, 4], [], [9]], 6)
-    sequences, lengths = left_aligned(histories, 3)
-    assert lengths.tolist() == [3, 0, 1]
-    assert sequences[0].tolist() == [2, 3, 4]
-    assert sequences[2, 0] == 9
+    sequences, counts = newest_preferences(histories, 3)
+    assert sequences.tolist() == [2, 3, 4, 9]
+    assert counts.tolist() == [3, 0, 1]
+
+
+def test_who_is_encoded_with_whom_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained()
+    random = np.random.default_rng(3)
+    rows = [random.integers(0, 30, n).tolist() for n in random.integers(0, 60, 40)]
+    together = model.encode(histories_of(rows, 60))
+    for most in (1, 100):
+        monkeypatch.setattr(sasrec, "_BLOCK_POSITIONS", most)
+        np.testing.assert_allclose(model.encode(histories_of(rows, 60)), together, atol=1e-5)
+    assert not together[[not row for row in rows]].any(), "an empty history gives a zero vector"
+    for kernel in (encoding_kernel.causal, encoding_kernel.newest):
+        assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_one_others() -> None:
@@ -152,17 +162,3 @@ def test_adam_steps_as_torch_s_own() -> None:
     adam.clear()
     adam.step()
     torch.testing.assert_close(ours, theirs)
-
-
-@given(st.lists(st.integers(0, 50), max_size=300))
-def test_every_user_with_a_history_is_encoded_once_with_little_padding(lengths: list[int]) -> None:
-    ascending = np.sort(np.array(lengths, np.int64))
-    blocks = list(blocks_of_like_length(ascending))
-    assert [row for rows in blocks for row in range(rows.start, rows.stop)] == list(range(int((ascending == 0).sum()), len(ascending)))
-    for rows in blocks:
-        padding = (ascending[rows.stop - 1] - ascending[rows]).sum()
-        assert padding <= max(400, ascending[rows].sum() // 8)
-    for rows, following in pairwise(blocks):  # a block ends where one more user would be too many
-        longest, n = ascending[following.start], rows.stop - rows.start + 1
-        held = ascending[rows].sum() + longest
-        assert n * longest - held > max(400, held // 8) or n * longest > 3_200
