@@ -41,6 +41,10 @@ PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes o
 LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 COMPACT_S = 0.05
+AT_ONCE_S = 0.0005
+"""Records that a poll answers within this were fetched before it."""
+SINCE_MS = 5
+"""How long a poll that found such records waits at most for what has come since they were fetched."""
 LOOK_S = 0.25
 BEHIND_FACTOR = 4
 """A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
@@ -263,15 +267,29 @@ class EventsService(OrderlyService):
         stream = self.settings.stream
         most = stream.batch_max_events * (BEHIND_FACTOR if self._catching_up or not self.pipeline.ranks else 1)
         wanted = self._poll_events = min(self._poll_events, most)
-        found = await self.consumer.getmany(timeout_ms=stream.batch_wait_ms, max_records=wanted)
-        batch = {
+        batch = await self._fetched(wanted)
+        n_events = sum(map(len, batch.values()))
+        self._poll_events = min(2 * wanted, most) if n_events >= wanted else max(wanted // 2, min(stream.batch_max_events, most))
+        return _Polled(batch, n_events >= wanted, self.pipeline.decode(batch) if decode and batch else None)
+
+    async def _fetched(self, wanted: int) -> dict[int, list[SourceRecord]]:
+        """Up to so many records by partition. The consumer fetches ahead, but only once: what lay there was fetched when the last batch
+        was polled. So what has come since is waited for; it is there after a round trip."""
+        asked_s = time.monotonic()
+        found = await self._getmany(self.settings.stream.batch_wait_ms, wanted)
+        lay_there = found and time.monotonic() - asked_s < AT_ONCE_S
+        if lay_there and (room := wanted - sum(map(len, found.values()))) > 0:
+            for partition, records in (await self._getmany(SINCE_MS, room)).items():
+                found.setdefault(partition, []).extend(records)
+        return found
+
+    async def _getmany(self, timeout_ms: int, most: int) -> dict[int, list[SourceRecord]]:
+        found = await self.consumer.getmany(timeout_ms=timeout_ms, max_records=most)
+        return {
             at.partition: [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in records]
             for at, records in found.items()
             if records
         }
-        n_events = sum(map(len, batch.values()))
-        self._poll_events = min(2 * wanted, most) if n_events >= wanted else max(wanted // 2, min(stream.batch_max_events, most))
-        return _Polled(batch, n_events >= wanted, self.pipeline.decode(batch) if decode and batch else None)
 
     async def _next_polled(self) -> _Polled:
         """What was polled and decoded while the last batch was being applied, or else a poll."""
