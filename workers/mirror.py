@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from recsys.deltas import WINDOWS_S, GroupDelta, RowId, RowSlices
 from recsys.engine import Engine
 from recsys.popularity import LIVE_BUCKETS
 from recsys.rows import HEADER_BYTES, RECORD_BYTES
+from workers.held_rows import MADE_HERE, UNREAD, Held, HeldRows
 from workers.store.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
 
 I64 = NDArray[np.int64]
@@ -29,7 +29,6 @@ COMPACT_RATIO = 3
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than so many times its compacted length and this."""
 SHORTEST_BUCKET_S = min(WINDOWS_S.values())
-UNREAD = -1
 OLD_EPOCHS_STALENESS = 30
 """Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
 replayed unevenly."""
@@ -37,16 +36,6 @@ ALONE_STALENESS = 60
 """How much more seldom a worker that owns all partitions looks."""
 COMPACT_ROWS = 256
 """Rows compacted in one go, so that a batch never waits long behind it."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """Up to which byte a row is in the engine. `base` is its compacted length in bytes; generation −1: made by this worker, not read
-    yet."""
-
-    generation: int
-    length: int
-    base: int
 
 
 class ItemMirror:
@@ -65,7 +54,7 @@ class ItemMirror:
         self._store, self._engine = store, engine
         self._live_epochs, self._max_neighbours, self._staleness_s = live_epochs, max_neighbours, staleness_s
         self._clock = clock
-        self._held: dict[RowAddress, _Held] = {}
+        self._held = HeldRows()
         self._dirty: set[RowAddress] = set()
         self._long: set[RowAddress] = set()
         self._synced_s: NDArray[np.float64] = np.zeros(0)
@@ -105,18 +94,22 @@ class ItemMirror:
 
     def absorb(self, deltas: Sequence[GroupDelta], results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers to these deltas, group by group, all applied."""
-        landed: dict[tuple[str, int | str], list[RowSlices]] = {}
+        by_kind: dict[tuple[str, int | str], list[tuple[int, RowSlices, I64]]] = {}
         for group, (delta, result) in enumerate(zip(deltas, results, strict=True)):
-            lengths = np.frombuffer(result.row_lengths, "<u4").tolist()
-            at = 0
+            lengths, at = np.frombuffer(result.row_lengths, "<u4").astype(np.int64), 0
             for part in delta.slices:
                 kind, where, _ = part.rows[0]
-                chosen = self._landed(group, part, lengths[at : at + len(part.rows)])
-                if any(chosen):
-                    landed.setdefault((kind, where), []).append(part if all(chosen) else part.only(np.array(chosen)))
+                by_kind.setdefault((kind, where), []).append((group, part, lengths[at : at + len(part.rows)]))
                 at += len(part.rows)
-        for parts in landed.values():
-            self._engine.learn_rows(RowSlices.joined(parts))
+        for (kind, where), found in by_kind.items():
+            part, lengths = RowSlices.joined([part for _, part, _ in found]), np.concatenate([lengths for *_, lengths in found])
+            if kind == "c":
+                landed = self._landed(int(where), part, lengths)
+            else:
+                groups = [group for group, part, _ in found for _ in part.rows]
+                landed = np.array([*map(self._popularity_landed, groups, part.rows, part.sizes.tolist(), lengths.tolist())], np.bool_)
+            if landed.any():
+                self._engine.learn_rows(part if landed.all() else part.only(landed))
 
     def mistrust(self, deltas: Sequence[GroupDelta]) -> None:
         """These rows may have changed in an unknown way: read them again before use."""
@@ -138,7 +131,7 @@ class ItemMirror:
         addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
         everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * staleness_s)
         for number, all_epochs in zip(numbers[stale].tolist(), everything[stale].tolist(), strict=True):
-            addresses.update(dict.fromkeys((number % engine.config.item_groups, row_id) for row_id in self._row_ids(number, all_epochs)))
+            addresses.update(dict.fromkeys(self._address(row_id) for row_id in self._row_ids(number, all_epochs)))
         self._synced_s[numbers[stale]] = now_s
         self._all_synced_s[numbers[everything]] = now_s
         if self._popularity_synced_s < now_s - staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
@@ -169,7 +162,7 @@ class ItemMirror:
             generation, _ = rows.parse_header(row)
             held = self._held.get(address)
             if held is not None and held.generation == UNREAD:
-                held.generation = generation
+                self._held.put(address, held._replace(generation=generation))
             by_group[address[0]].append((address, Compaction(address[1], generation, len(row), body)))
         answers = await asyncio.gather(*(self._store.compact_rows(group, [plan for _, plan in plans]) for group, plans in by_group.items()))
         done = 0
@@ -200,29 +193,33 @@ class ItemMirror:
             row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
-    def _landed(self, group: int, part: RowSlices, lengths: list[int]) -> list[bool]:
-        """Which of these rows, so long now, the engine holds up to right before the append. Others that it holds are to be read."""
-        loaded = [True] * len(lengths) if part.rows[0][0] == "pop" else self._engine.neighbours.loaded[part.numbers].tolist()
-        landed = [False] * len(lengths)
-        start = 0
-        for i, (row_id, length, end, has) in enumerate(zip(part.rows, lengths, part.ends.tolist(), loaded, strict=True)):
-            address, size = (group, row_id), (end - start) * RECORD_BYTES
-            start = end
-            held = self._held.get(address)
-            if held is None:
-                if length > COMPACT_SLACK_BYTES + HEADER_BYTES:
-                    self._long.add(address)
-                if not has:
-                    continue
-                held = self._held[address] = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
-            if held.length + size == length and address not in self._dirty:
-                held.length = length
-                landed[i] = True
-            else:
-                self._dirty.add(address)
-            if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
-                self._long.add(address)
+    def _landed(self, epoch: int, part: RowSlices, lengths: I64) -> NDArray[np.bool_]:
+        """Which rows of an epoch, so long now (R,), the engine holds up to right before the append. Others that it holds are to be read."""
+        is_sure = np.ones(len(part.rows), np.bool_)
+        if self._dirty:
+            is_sure = np.array([self._address(row_id) not in self._dirty for row_id in part.rows])
+        may_hold = self._engine.neighbours.loaded[part.numbers]
+        held, landed, base = self._held.grown(epoch, part.numbers, part.sizes * RECORD_BYTES, lengths, may_hold, is_sure)
+        self._dirty.update(self._address(part.rows[i]) for i in np.flatnonzero(held & ~landed).tolist())
+        longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
+        self._long.update(self._address(part.rows[i]) for i in np.flatnonzero(lengths > longest).tolist())
         return landed
+
+    def _popularity_landed(self, group: int, row_id: RowId, n_records: int, length: int) -> bool:
+        """The same for a row of counts."""
+        address: RowAddress = (group, row_id)
+        held = self._held.get(address) or MADE_HERE
+        landed = held.length + n_records * RECORD_BYTES == length and address not in self._dirty
+        if not landed:
+            self._dirty.add(address)
+        self._held.put(address, held._replace(length=length) if landed else held)
+        if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
+            self._long.add(address)
+        return landed
+
+    def _address(self, row_id: RowId) -> RowAddress:
+        """Where a row of co-occurrence is."""
+        return row_id[2] % self._engine.config.item_groups, row_id
 
     async def _load(self, numbers: list[int]) -> None:
         if not numbers:
@@ -236,7 +233,7 @@ class ItemMirror:
             parts = []
             for address, row in zip(addresses[i * len(epochs) :], found[i * len(epochs) : (i + 1) * len(epochs)], strict=False):
                 self._dirty.discard(address)
-                self._held.pop(address, None)
+                self._held.drop(address)
                 if row is not None:
                     neighbours, values = self._parsed(address, row)
                     parts.append((neighbours, values * np.float32(engine.epoch_factor(int(address[1][1])))))
@@ -249,7 +246,7 @@ class ItemMirror:
     def _put_popularity(self, address: RowAddress, row: bytes | None) -> None:
         _, (_, window, bucket) = address
         if row is None:
-            self._held[address] = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
+            self._held.put(address, MADE_HERE)
         elif self._engine.popularity.holds(str(window), bucket):
             neighbours, values = self._parsed(address, row)
             self._make_room(neighbours)
@@ -257,7 +254,7 @@ class ItemMirror:
 
     def _parsed(self, address: RowAddress, row: bytes) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         parsed = rows.parse_row(row)
-        self._held[address] = _Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length)
+        self._held.put(address, Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length))
         neighbours, values = rows.neighbour_values(parsed.neighbours, parsed.weights)
         self._make_room(neighbours)
         return neighbours, values
@@ -270,8 +267,7 @@ class ItemMirror:
         if not addresses:
             return
         engine = self._engine
-        nothing = _Held(UNREAD, HEADER_BYTES, HEADER_BYTES)
-        known = [self._held.get(address, nothing) for address in addresses]
+        known = [self._held.get(address) or MADE_HERE for address in addresses]
         asked = [(address, max(held.generation, 0), held.length) for address, held in zip(addresses, known, strict=True)]
         for address, held, tail in zip(addresses, known, await self._store.read_row_tails(asked), strict=True):
             self._dirty.discard(address)
@@ -288,7 +284,7 @@ class ItemMirror:
         reload = [a[1][2] for a in addresses if a[1][0] == "c" and not engine.neighbours.loaded[a[1][2]]]
         await self._load(list(dict.fromkeys(reload)))
 
-    def _add_tail(self, address: RowAddress, held: _Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
+    def _add_tail(self, address: RowAddress, held: Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
         engine, (kind, where, number) = self._engine, address[1]
         neighbours, values = rows.neighbour_values(*rows.records(body))
         self._make_room(neighbours)
@@ -300,9 +296,9 @@ class ItemMirror:
             )
         if tail_kind is TailKind.FULL:
             parsed = rows.parse_row(raw)
-            self._held[address] = _Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length)
+            self._held.put(address, Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length))
         else:
-            self._held[address] = _Held(held.generation, held.length + len(raw), held.base)
+            self._held.put(address, Held(held.generation, held.length + len(raw), held.base))
 
     def _compacted(self, address: RowAddress, plan: Compaction, length: int) -> None:
         held = self._held.get(address)
@@ -310,9 +306,9 @@ class ItemMirror:
             return
         base = HEADER_BYTES + len(plan.new_body)
         if held.generation == plan.generation and held.length >= plan.bytes_read:
-            self._held[address] = _Held(plan.generation + 1, base + held.length - plan.bytes_read, base)
+            self._held.put(address, Held(plan.generation + 1, base + held.length - plan.bytes_read, base))
         else:
-            held.base = base
+            self._held.put(address, held._replace(base=base))
             self._dirty.add(address)
 
 
