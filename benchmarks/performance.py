@@ -28,7 +28,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "freshness": ("--load", "0.5", "--seconds", "15"),
     "lists": ("--items", "1000000", "--repeats", "2"),
     "state": ("--users", "100000"),
-    "scale": ("--only", "users"),
+    "scale": ("--only", "users", "--repeats", "5"),
     "train": ("--only", "ials", "log", "--repeats", "1"),
     "recovery": (),
 }

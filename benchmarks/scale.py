@@ -4,12 +4,13 @@
 
 * workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
   processes share this machine's cores, so `…_cost_ratio`, processor time an event against one of them, says more than the rate.
-* users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Both stands are
-  filled before: every user has a history of fifty, every item a number, a row of ten neighbours and a count. What an event does is held
-  alike, because the population is what is asked about, and a stream over few users or items does other work for other reasons (shorter
-  histories, users that come twice in a batch, pairs that fall on the same rows). So users come one after another in a random order, each
-  as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one partition, and a batch is at most
-  4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all (items), and histories as events are.
+* users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Each has a stack of
+  its own, they take turns, and both are filled before: every user has a history of fifty, every item a number, a row of ten neighbours
+  and a count. What an event does is held alike, because the population is what is asked about, and a stream over few users or items does
+  other work for other reasons (shorter histories, users that come twice in a batch, pairs that fall on the same rows). So users come one
+  after another in a random order, each as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one
+  partition, and a batch is at most 4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all
+  (items), and histories as events are.
 * users_cached: the same with the default user cache, which holds the few and not the many.
 * spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one: the cost
   that a pool hides. Rows and users an event, as Redis counts its commands, are printed beside each run.
@@ -158,26 +159,45 @@ def _preload_items(settings: Settings, population: Population, client: Any) -> N
             client.mset({key: pack_header(1, size) + body[i * size : (i + 1) * size] for i, key in enumerate(row_keys)})
 
 
-def run_cost(stack: EmbeddedStack, folder: Path, run: Comparison, n_events: int, repeats: int) -> dict[str, list[Cost]]:
-    """The cost of an event on a stand filled with this population, one stretch of the stream after another, by name of the run."""
-    n_stretches = repeats * len(run.user_caches)
-    bench = Bench(stack, run.population.stream(n_events * n_stretches, seed=2), folder, partitions=1)
-    settings, sections = bench.settings(publish_lists=False, batch_max_events=BATCH // BEHIND_FACTOR)
-    asyncio.run(preload(settings, run.population, bench.redis))
-    found: dict[str, list[Cost]] = {name: [] for name in run.user_caches}
-    for stretch in range(n_stretches):
-        name, user_cache = list(run.user_caches.items())[stretch % len(run.user_caches)]
-        asyncio.run(_publish_stretch(bench, settings, stretch * n_events, (stretch + 1) * n_events))
+class Stand:
+    """A stack of its own, filled with a population, on which the cost of an event is taken stretch by stretch of the stream."""
+
+    def __init__(self, stack: EmbeddedStack, folder: Path, run: Comparison, n_events: int, n_stretches: int) -> None:
+        self._run, self._n_events, self._done = run, n_events, 0
+        self._bench = Bench(stack, run.population.stream(n_events * n_stretches, seed=2), folder, partitions=1)
+        self._settings, self._sections = self._bench.settings(publish_lists=False, batch_max_events=BATCH // BEHIND_FACTOR)
+        asyncio.run(preload(self._settings, run.population, self._bench.redis))
+
+    def costs(self) -> dict[str, Cost]:
+        """The cost of an event in each of the stand's runs, one after another."""
+        return {name: self._cost(user_cache) for name, user_cache in self._run.user_caches.items()}
+
+    def _cost(self, user_cache: int) -> Cost:
+        bench, n_events, done = self._bench, self._n_events, self._done
+        self._done += n_events
+        asyncio.run(_publish_stretch(bench, self._settings, done, self._done))
         before = _calls(bench.redis)
-        with_cache = {**sections, "stream": {**sections["stream"], "user_cache": user_cache}}
-        worker, done = bench.start_worker(with_cache), stretch * n_events
+        worker = bench.start_worker({**self._sections, "stream": {**self._sections["stream"], "user_cache": user_cache}})
         try:
-            rate = bench.watch(lambda done=done: bench.applied(settings) - done, n_events, lambda: 0, [worker.process])  # type: ignore[misc]
+            rate = bench.watch(lambda: bench.applied(self._settings) - done, n_events, lambda: 0, [worker.process])
         finally:
-            stack.stop_workers()
+            bench.stack.stop_workers()
         calls = {command: count - before[command] for command, count in _calls(bench.redis).items()}
-        found[name].append(Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events))
-    bench.redis.flushdb()
+        return Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events)
+
+
+def run_costs(folder: Path, runs: Sequence[Comparison], n_events: int, repeats: int) -> dict[str, list[Cost]]:
+    """The cost of an event by name of the run. The stands take turns, so that a busy minute of the machine meets all of them."""
+    found: dict[str, list[Cost]] = {}
+    with ExitStack() as held:
+        stands = []
+        for number, run in enumerate(runs):
+            stack = held.enter_context(EmbeddedStack(folder / f"stand-{number}"))
+            stands.append(Stand(stack, folder, run, n_events, repeats * len(run.user_caches)))
+        for _ in range(repeats):
+            for stand in stands:
+                for name, cost in stand.costs().items():
+                    found.setdefault(name, []).append(cost)
     return found
 
 
@@ -325,17 +345,16 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     rates: dict[str, list[Rate]] = {}
-    costs: dict[str, list[Cost]] = {}
-    with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
-        stack = held.enter_context(EmbeddedStack(folder / "stack"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         stream = zipf_stream(arguments.events, seed=0, n_users=20_000, n_items=10_000)
-        if "workers" in arguments.only:
-            rates |= run_workers(stack, folder, stream, arguments.repeats)
-        if "shards" in arguments.only:
-            rates |= run_shards(stack, folder, stream, arguments.repeats)
-        for comparison in comparisons(arguments.only):
-            costs |= run_cost(stack, folder, comparison, arguments.cost_events, arguments.repeats)
+        if {"workers", "shards"} & set(arguments.only):
+            with EmbeddedStack(folder / "stack") as stack:
+                if "workers" in arguments.only:
+                    rates |= run_workers(stack, folder, stream, arguments.repeats)
+                if "shards" in arguments.only:
+                    rates |= run_shards(stack, folder, stream, arguments.repeats)
+        costs = run_costs(folder, comparisons(arguments.only), arguments.cost_events, arguments.repeats)
     figures, rows = _figures(rates, costs)
     emit(
         "scale",
