@@ -37,15 +37,9 @@ class Product:
     known: NDArray[np.bool_] | None = None
 
     def write(self, raw: F32) -> None:
-        """Scores into `raw` (U, N), each row up to a factor of its own; with "identity" negative ones are still there."""
-        scores = torch.from_numpy(raw)
-        torch.mm(torch.from_numpy(np.ascontiguousarray(self.users)), torch.from_numpy(self.items).T, out=scores)
-        if self.link == "identity":
-            return
-        if self.known is not None and not self.known.all():
-            scores[:, torch.from_numpy(~self.known)] = -torch.inf
-        scores.sub_(scores.amax(1, keepdim=True)).exp_()
-        scores[torch.from_numpy(~self.users.any(axis=1))] = 0
+        """The inner products into `raw` (U, N)."""
+        users, items = torch.from_numpy(np.ascontiguousarray(self.users)), torch.from_numpy(self.items).T
+        torch.mm(users, items, out=torch.from_numpy(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +87,10 @@ def choose(
     raw = np.empty((len(products), n_users, len(shared)), np.float32)
     for product, scores in zip(products, raw, strict=True):
         product.write(scores)
+    known = np.ones((len(products), len(shared)), np.bool_)
+    for product, of_product in zip(products, known, strict=True):
+        if product.known is not None:
+            of_product[:] = product.known
     older = [table.older[slot] for slot in slots.tolist()]
     items, because = np.empty((n_users, n_places), np.int64), np.empty((n_users, n_places, 2), np.int64)
     best, parts = np.empty((n_users, n_places), np.float32), np.empty((1 + len(products), n_users, n_places), np.float32)
@@ -108,7 +106,8 @@ def choose(
         likings.n_features,
         names.index(CONTENT) if CONTENT in names else -1,
         raw,
-        np.array([product.link == "identity" for product in products], np.bool_),
+        known,
+        np.array([product.link == "softmax" for product in products], np.bool_),
         np.array([product.weight for product in products], np.float32),
         shared,
         table.items,

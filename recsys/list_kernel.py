@@ -16,6 +16,7 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
+_TOGETHER = 5
 _RUN = 16
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
@@ -32,7 +33,8 @@ def choose(
     n_features: int,
     content: int,
     raw: F32,
-    clamped: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    softened: NDArray[np.bool_],
     weights: F32,
     shared: F32,
     histories: U32,
@@ -48,11 +50,12 @@ def choose(
     """Fill `items` (U, P), `scores` (U, P), `parts` (1 + S, U, P) and `because` (U, P, 2), −1 for none.
 
     Co-occurrence: `rows` (M, M) of counts, a candidate's `factor` (N,), the `recent` items (U, R) with the weight of each in `reading`
-    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, U, N), which is changed, negative scores
-    counting as 0 where `clamped` (S,), scaled to `weights` (S,); source number `content` (−1: none) is explained by `likings` (U, R) of
-    recent items and the first `n_features` columns of `features` (at least N, F). What all users have in common is in `shared` (N,), −∞
-    for items that must not be listed; nor are those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count,
-    or in `older`, where user u's end at `older_ends[u]`.
+    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, U, N), which is changed: where `softened`
+    (S,) logits, whose softmax over the `known` items (S, N) counts, or none of a user who knows nothing, all zeros; else scores, negative
+    ones counting as 0; scaled to `weights` (S,). Source number `content` (−1: none) is explained by `likings` (U, R) of recent items and
+    the first `n_features` columns of `features` (at least N, F). What all users have in common is in `shared` (N,), −∞ for items that must
+    not be listed; nor are those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count, or in `older`, where
+    user u's end at `older_ends[u]`.
     """
     n_users, n_places = items.shape
     n_items = len(shared)
@@ -67,7 +70,7 @@ def choose(
         _add(total, together, read)
         for source in range(len(raw)):
             own = raw[source, user]
-            squares = _clamped_squares(own) if clamped[source] else _squares(own)
+            squares = _softened_squares(own, known[source]) if softened[source] else _clamped_squares(own)
             scale[source] = _scale(squares, root * weights[source])
             _add(total, own, scale[source])
         slot = slots[user]
@@ -94,9 +97,11 @@ def choose(
 def _summed_rows(rows: F32, numbers: I64, weights: F32, factor: F32, out: F32) -> np.float32:
     """`out` (N,) becomes Σ_r weights[r] · rows[numbers[r]] · factor; its sum of squares."""
     out[:] = 0
-    for r in range(len(numbers)):
-        if weights[r] != 0:
-            _add(out, rows[numbers[r]], weights[r])
+    for r in range(0, len(numbers) - _TOGETHER + 1, _TOGETHER):
+        a, b, c, d, e = numbers[r], numbers[r + 1], numbers[r + 2], numbers[r + 3], numbers[r + 4]
+        _add_five(out, rows[a], rows[b], rows[c], rows[d], rows[e], weights[r : r + _TOGETHER])
+    for r in range(len(numbers) - len(numbers) % _TOGETHER, len(numbers)):
+        _add(out, rows[numbers[r]], weights[r])
     squares = np.float32(0)
     for i in range(len(out)):
         value = out[i] * factor[i]
@@ -106,17 +111,51 @@ def _summed_rows(rows: F32, numbers: I64, weights: F32, factor: F32, out: F32) -
 
 
 @compiled_sums
+def _add_five(total: F32, a: F32, b: F32, c: F32, d: F32, e: F32, scales: F32) -> None:
+    """Five rows at once: their values come from further away than the sums."""
+    of_a, of_b, of_c, of_d, of_e = scales[0], scales[1], scales[2], scales[3], scales[4]
+    for i in range(len(total)):
+        total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d + e[i] * of_e
+
+
+@compiled_sums
 def _add(total: F32, row: F32, scale: np.float32) -> None:
     for i in range(len(total)):
         total[i] += row[i] * scale
 
 
 @compiled_sums
-def _squares(row: F32) -> np.float32:
-    squares = np.float32(0)
+def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
+    """A row of logits becomes their exponentials up to a factor, 0 where not known; their sum of squares. A row of zeros stays one."""
+    highest, lowest = np.float32(-np.inf), np.float32(np.inf)
     for i in range(len(row)):
-        squares += row[i] * row[i]
+        logit = row[i]
+        highest = max(highest, logit if known[i] else np.float32(-np.inf))
+        lowest = min(lowest, logit)
+    squares = np.float32(0)
+    if lowest == 0 and highest <= 0:
+        row[:] = 0
+        return squares
+    for i in range(len(row)):
+        value = _exp(row[i] - highest) if known[i] else np.float32(0)
+        row[i] = value
+        squares += value * value
     return squares
+
+
+@compiled_sums
+def _exp(x: np.float32) -> np.float32:
+    """e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form that is vectorised."""
+    y = max(x * np.float32(1.442695040888963), np.float32(-126))
+    n = np.int32(y - np.float32(0.5))
+    f = (y - np.float32(n)) * np.float32(0.6931471805599453)
+    power = np.float32(1 / 720)
+    power = power * f + np.float32(1 / 120)
+    power = power * f + np.float32(1 / 24)
+    power = power * f + np.float32(1 / 6)
+    power = power * f + np.float32(1 / 2)
+    power = (power * f + np.float32(1)) * f + np.float32(1)
+    return power * np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 @compiled_sums

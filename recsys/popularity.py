@@ -25,6 +25,8 @@ class Popularity:
         self._buckets: dict[str, dict[int, F32]] = {window: {} for window in WINDOWS_S}
         self._newest = dict.fromkeys(WINDOWS_S, -1)
         self._trending: F32 | None = None
+        self._settled: F32 | None = None
+        """What all buckets but the newest add to `trending`."""
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
@@ -33,14 +35,14 @@ class Popularity:
             more = max(n_items, 2 * held) - held
             self.all_time = np.pad(self.all_time, (0, more))
             self._buckets = {w: {b: np.pad(counts, (0, more)) for b, counts in kept.items()} for w, kept in self._buckets.items()}
-            self._trending = None
+            self._trending = self._settled = None
 
     def clear(self) -> None:
         """Forget everything."""
         self.all_time[:] = 0
         self._buckets = {window: {} for window in WINDOWS_S}
         self._newest = dict.fromkeys(WINDOWS_S, -1)
-        self._trending = None
+        self._trending = self._settled = None
 
     def newest_bucket(self, window: str) -> int:
         """The newest bucket of a window that event time has reached, or −1."""
@@ -54,7 +56,7 @@ class Popularity:
     def _advance(self, window: str, bucket: int) -> None:
         if bucket > self._newest[window]:
             self._newest[window] = bucket
-            self._trending = None
+            self._trending = self._settled = None
             for old in [held for held in self._buckets[window] if not self.holds(window, held)]:
                 del self._buckets[window][old]
 
@@ -68,6 +70,8 @@ class Popularity:
         if not self.holds(window, bucket):
             return
         kept = self._buckets[window]
+        if bucket != self.newest_bucket(window):
+            self._settled = None
         if bucket not in kept:
             kept[bucket] = np.zeros_like(self.all_time)
         kept[bucket][items] += counts
@@ -97,10 +101,17 @@ class Popularity:
         """Recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until the
         next add."""
         if self._trending is None:
-            score = self.all_time * np.float32(_ALL_TIME_SHARE)
-            for window, kept in self._buckets.items():
-                newest = self.newest_bucket(window)
-                for bucket, counts in kept.items():
-                    score += counts * np.float32(_WINDOW_SHARE[window] * 0.5 ** ((newest - bucket) / _HALF_LIFE_BUCKETS[window]))
-            self._trending = score
+            if self._settled is None:
+                self._settled = self._recent(newest=False)
+            self._trending = self._settled + self._recent(newest=True) + self.all_time * np.float32(_ALL_TIME_SHARE)
         return self._trending
+
+    def _recent(self, *, newest: bool) -> F32:
+        """The recent counts of each window's newest bucket, or of all others."""
+        score = np.zeros_like(self.all_time)
+        for window, kept in self._buckets.items():
+            now = self.newest_bucket(window)
+            for bucket, counts in kept.items():
+                if (bucket == now) == newest:
+                    score += counts * np.float32(_WINDOW_SHARE[window] * 0.5 ** ((now - bucket) / _HALF_LIFE_BUCKETS[window]))
+        return score
