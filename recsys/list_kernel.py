@@ -145,7 +145,8 @@ def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
 
 @compiled_sums
 def _exp(x: np.float32) -> np.float32:
-    """e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form that is vectorised."""
+    """e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form that is
+    vectorised."""
     y = max(x * np.float32(1.442695040888963), np.float32(-126))
     n = np.int32(y - np.float32(0.5))
     f = (y - np.float32(n)) * np.float32(0.6931471805599453)
