@@ -115,7 +115,7 @@ class _PackingMixin:
 
 class Servers:
     """The run ids of the servers that a link has met, by address. A server that was restarted or replaced may have lost writes that the
-    caller relies on, and a pool connects again without a word: so a new connection to another run is refused until `forget`."""
+    caller relies on, and a pool connects again without a word: so a connection to another run is refused until `forget`."""
 
     def __init__(self) -> None:
         self._run_ids: dict[str, str] = {}
@@ -131,17 +131,32 @@ class Servers:
 
 
 class _IntroducedMixin:
-    """A connection that asks its server for its run id first."""
+    """A connection that asks its server for its run id first, and says it whenever it is used: what was met may have been forgotten
+    since, and connections outlive that."""
 
     servers: Servers
+    _run_id: str | None = None
 
     async def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        self._run_id = None
         await super().on_connect_check_health(check_health=check_health)  # type: ignore[misc]
         await self.send_command("INFO", "server", check_health=False)
         said = await self.read_response()
         text = said if isinstance(said, bytes) else str(said).encode()
-        run_id = next((line[7:] for line in text.splitlines() if line.startswith(b"run_id:")), b"")
-        self.servers.meet(f"{getattr(self, 'host', '')}:{getattr(self, 'port', '')}", run_id.decode())
+        self._run_id = next((line[7:] for line in text.splitlines() if line.startswith(b"run_id:")), b"").decode()
+        self._meet()
+
+    async def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
+        if self.is_connected and self._run_id is not None:
+            try:
+                self._meet()
+            except failures.ConnectionError:
+                await self.disconnect(nowait=True)
+                raise
+        await super().send_packed_command(command, check_health=check_health)  # type: ignore[misc]
+
+    def _meet(self: Any) -> None:
+        self.servers.meet(f"{getattr(self, 'host', '')}:{getattr(self, 'port', '')}", self._run_id)
 
 
 def _connection_class(base: type[Any], servers: Servers) -> type[Any]:
