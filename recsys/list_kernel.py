@@ -17,6 +17,7 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
 _TOGETHER = 5
+"""Rows that are added at once."""
 _RUN = 16
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 

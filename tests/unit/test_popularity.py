@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.popularity import LIVE_BUCKETS, Popularity
 
@@ -69,3 +71,22 @@ def test_counts_survive_growth_and_are_gone_after_clearing() -> None:
     assert popularity.all_time[3] == popularity.window("hour")[3] == 1
     popularity.clear()
     assert not popularity.trending().any() and popularity.newest_bucket("hour") == -1
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["all", "hour", "day", "time"]), st.integers(0, 40), st.integers(0, 3), st.booleans()), max_size=30
+)
+
+
+@given(STEPS)
+def test_what_trends_is_told_from_what_changed_as_from_all_buckets(steps: list[tuple[str, int, int, bool]]) -> None:
+    popularity, fresh = Popularity(4), Popularity(4)
+    for window, bucket, item, look in steps:
+        for counts in (popularity, fresh):
+            if window == "time":
+                counts.advance(bucket * 3_600)
+            else:
+                counts.add(window, 0 if window == "all" else bucket, np.array([item], np.uint32), ONE)
+        if look:
+            popularity.trending()
+    np.testing.assert_array_equal(popularity.trending(), fresh.trending())
