@@ -257,6 +257,8 @@ class Pipeline:
         went_back = any(_last(marks[p]) < owned.last_applied_offset for p, owned in self._partitions.items())
         if before is not None and ((before.generation, before.state_id) != (now.generation, now.state_id) or went_back):
             log.warning("the state in Redis is another one or went back: reading all of it again")
+            self.index.n_used = 0  # what this worker wrote before is gone; what was written since may use numbers that are gone too
+            await self.index.reconcile()
             await self._reset()
         elif not await self.index.reconcile() or (before is not None and before.run_ids != now.run_ids):
             log.warning("Redis was restarted or failed over: reading the item state again")
@@ -322,8 +324,8 @@ class Pipeline:
             await self.mirror.advance(chosen.newest_s)
         try:
             if ranges:
-                vectors, embeddings = await self._apply(ranges, chosen, watch)
-                committing = asyncio.ensure_future(self._commit_users(ranges, chosen, embeddings, owes))
+                derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
+                committing = asyncio.ensure_future(self._commit_users(ranges, chosen, derived, embeddings, owes))
                 await asyncio.sleep(0)  # the write goes out while the lists are made; nobody gets them before it is acknowledged
                 watch.lap("commit")
             if chosen.heads and self.ranks and not put_off_lists:
@@ -455,10 +457,12 @@ class Pipeline:
 
     # -- writing -------------------------------------------------------------------------------------------------------------------------
 
-    async def _apply(self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch) -> tuple[dict[str, F32] | None, list[list[bytes]]]:
+    async def _apply(
+        self, ranges: Sequence[Range], chosen: _Chosen, watch: _Stopwatch
+    ) -> tuple[Derived | None, dict[str, F32] | None, list[list[bytes]]]:
         """Item groups first, all of them: only then may users be committed, whose watermark says that everything up to it is done.
 
-        The vectors of the batch's users, by model kind, and as parts of their rows; None when no user changed.
+        What was applied, and the vectors of the batch's users, by model kind, and as parts of their rows; None when no user changed.
         """
         engine, batch = self.engine, chosen.interactions
         derived: Derived | None = None
@@ -483,7 +487,7 @@ class Pipeline:
             await _given_up(writing)
             raise
         watch.lap("apply")
-        return vectors, embeddings
+        return derived, vectors, embeddings
 
     async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
         packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
@@ -511,15 +515,28 @@ class Pipeline:
             first = max(cut.first, _last(watermark) + 1)
             if first > cut.last:
                 continue
-            part = GroupDelta(())
-            if derived is not None:
-                batch = derived.batch
-                chosen = (batch.partitions == cut.partition) & (batch.source_offsets >= first)
-                part = derived.deltas(self.engine.config, chosen)[group]
-            packed = GroupDeltas(group, part.rows, *part.packed())
+            packed = self._deltas_of(derived, cut.partition, first)[group]
             again = (await self.store.apply_items([cut._replace(first=first)], [packed], self.index.n_used))[0]
             if again.status not in (ApplyStatus.APPLIED, ApplyStatus.SKIPPED):
                 raise Fenced(f"item group {group} moved while partition {cut.partition} was being applied ({again.status})")
+
+    def _deltas_of(self, derived: Derived | None, partition: int, first: int) -> list[GroupDeltas]:
+        """What a partition's interactions from an offset on add to each item group."""
+        if derived is None:
+            return [GroupDeltas(group, [], b"", b"") for group in range(self.engine.config.item_groups)]
+        chosen = (derived.batch.partitions == partition) & (derived.batch.source_offsets >= first)
+        parts = derived.deltas(self.engine.config, chosen)
+        return [GroupDeltas(group, part.rows, *part.packed()) for group, part in enumerate(parts)]
+
+    async def _confirm_items(self, firsts: Sequence[Range], derived: Derived | None) -> None:
+        """Send partitions' first ranges to the item groups once more. Nothing tells a state that was lost before its users were committed
+        from one that never was, and then they would be ahead of the groups for good. Raises Fenced where it was lost."""
+        statuses = set()
+        for cut in firsts:
+            again = await self.store.apply_items([cut], self._deltas_of(derived, cut.partition, cut.first), self.index.n_used)
+            statuses |= {result.status for result in again}
+        if statuses - {ApplyStatus.SKIPPED}:
+            raise Fenced("Redis lost its state between two writes of a batch")
 
     async def _explain_gap(self, ranges: Sequence[Range], group: int) -> None:
         """Raises: Fenced when the users' watermarks went back too (replay mends it), else Fatal."""
@@ -533,7 +550,9 @@ class Pipeline:
             "run `recsys state rebuild`, which makes the state anew from the log"
         )
 
-    async def _commit_users(self, ranges: Sequence[Range], chosen: _Chosen, embeddings: Sequence[Sequence[bytes]], owes: bool) -> None:
+    async def _commit_users(
+        self, ranges: Sequence[Range], chosen: _Chosen, derived: Derived | None, embeddings: Sequence[Sequence[bytes]], owes: bool
+    ) -> None:
         by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
         if chosen.interactions is not None:
             packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
@@ -552,7 +571,10 @@ class Pipeline:
             )
             for cut in ranges
         ]
-        for result in await self.store.commit_users(commits):
+        results = await self.store.commit_users(commits)
+        firsts = [cut for cut, result in zip(ranges, results, strict=True) if result.committed and cut.base < 0]
+        await self._confirm_items(firsts, derived)
+        for result in results:
             if not result.committed:
                 raise Fenced(f"partition {result.partition}: another worker moved the watermark")
         for cut in ranges:

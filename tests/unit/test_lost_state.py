@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 import pytest
 
 from schemas import Recommendations
@@ -10,7 +13,8 @@ from tests.fold import fold, read_state
 from tests.property.test_exactly_once import check_mirror
 from workers.errors import Fatal, Fenced
 from workers.pipeline import Pipeline
-from workers.store import MemoryStore, Watermark
+from workers.store import MemoryStore, UserCommit, Watermark, layout_of
+from workers.store.port import CommitResult, GroupDeltas, GroupResult, Range
 
 SETTINGS = small_settings()
 LOG = random_log(3, 200)
@@ -48,6 +52,44 @@ async def test_an_emptied_store_is_noticed_and_replay_gives_the_fold() -> None:
     await check_mirror(pipeline, expected)
     assert pipeline.resets == 1
     await pipeline.check_current()
+
+
+class LosesAll(MemoryStore):
+    """Loses everything once, right before or in the middle of a step."""
+
+    def __init__(self, step: str = "", groups_before: int = 0) -> None:
+        super().__init__()
+        self._step, self._groups_before = step, groups_before
+
+    async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas], n_numbers: int = 0) -> list[GroupResult]:
+        n = self._groups_before
+        before = await super().apply_items(ranges, deltas[:n], n_numbers)
+        await self._lose("apply")
+        return before + await super().apply_items(ranges, deltas[n:], n_numbers)
+
+    async def commit_users(self, commits: Sequence[UserCommit]) -> list[CommitResult]:
+        await self._lose("commit")
+        return await super().commit_users(commits)
+
+    async def _lose(self, step: str) -> None:
+        if step == self._step:
+            self.__init__()  # type: ignore[misc]
+            await self.open(layout_of(SETTINGS))
+
+
+@pytest.mark.parametrize(("step", "groups_before"), [("commit", 0), ("apply", 0), ("apply", 1)])
+async def test_a_state_that_is_lost_between_the_writes_of_the_first_batch_is_made_again(step: str, groups_before: int) -> None:
+    store = LosesAll(step, groups_before)
+    pipeline = await opened_pipeline(store, SETTINGS)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    with contextlib.suppress(Fenced):
+        await pipeline.process({p: records_of(LOG[p])[:60] for p in LOG})
+    with pytest.raises(Fenced):
+        await pipeline.check_current()
+    await follow_to_the_end(pipeline)
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+    await check_mirror(pipeline, expected)
 
 
 async def test_a_store_that_went_back_as_a_whole_is_read_again() -> None:
