@@ -77,6 +77,14 @@ class ItemIndex:
             raise Fenced("the numbering of items is being put back by another worker")
         return True
 
+    async def put_back_used(self) -> None:
+        """After the state became another one: what was written since may use numbers that are known here and went with the old one. Put
+        those back. Raises as `reconcile`."""
+        used = await self._store.numbers_used()
+        if used > len(await self._store.item_names()):
+            self.n_used = 0  # what this worker wrote before is gone
+            await self.reconcile()
+
     async def name(self, numbers: Sequence[int]) -> list[str]:
         """Ids of these numbers."""
         if numbers and max(numbers) >= len(self.names):

@@ -257,8 +257,7 @@ class Pipeline:
         went_back = any(_last(marks[p]) < owned.last_applied_offset for p, owned in self._partitions.items())
         if before is not None and ((before.generation, before.state_id) != (now.generation, now.state_id) or went_back):
             log.warning("the state in Redis is another one or went back: reading all of it again")
-            self.index.n_used = 0  # what this worker wrote before is gone; what was written since may use numbers that are gone too
-            await self.index.reconcile()
+            await self.index.put_back_used()
             await self._reset()
         elif not await self.index.reconcile() or (before is not None and before.run_ids != now.run_ids):
             log.warning("Redis was restarted or failed over: reading the item state again")

@@ -54,6 +54,25 @@ async def test_an_emptied_store_is_noticed_and_replay_gives_the_fold() -> None:
     await pipeline.check_current()
 
 
+async def test_a_worker_that_notices_late_takes_over_the_numbering_of_the_one_that_noticed_first() -> None:
+    store = MemoryStore()
+    first, second = await opened_pipeline(store, SETTINGS), await opened_pipeline(store, SETTINGS)
+    for pipeline, partition in ((second, 1), (first, 0)):
+        await pipeline.assign([partition], TOPIC_ID)
+        await pipeline.process({partition: records_of(LOG[partition])[:60]})
+    before = await store.item_names()
+    store.__init__()  # type: ignore[misc]
+    await first.assign([0], TOPIC_ID)
+    await first.process({0: records_of(LOG[0])})
+    assert (await store.item_names())[: len(before)] != before
+    with pytest.raises(Fenced):
+        await second.check_current()
+    await second.assign([1], TOPIC_ID)
+    await second.process({1: records_of(LOG[1])})
+    expected = fold(LOG, SETTINGS)
+    assert await read_state(store, SETTINGS, expected) == expected
+
+
 class LosesAll(MemoryStore):
     """Loses everything once, right before or in the middle of a step."""
 
