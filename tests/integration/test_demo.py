@@ -76,10 +76,11 @@ def test_the_trainer_retrains_and_the_worker_swaps_while_events_stream(tmp_path:
 
 
 RUN = """
-import sys
+import signal, sys
 from pathlib import Path
 from tests.integration.test_demo import clustered_tastes
 from workers import demo
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 demo.movielens_input = lambda cache, n_events, say: clustered_tastes()
 sys.exit(demo.run_demo(folder=Path(sys.argv[1])))
 """
