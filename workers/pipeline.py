@@ -489,8 +489,7 @@ class Pipeline:
         return derived, vectors, embeddings
 
     async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
-        packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
-        results = await self.store.apply_items(ranges, packed, self.index.n_used)
+        results = await self.store.apply_items(ranges, [*map(_packed, range(len(deltas)), deltas)], self.index.n_used)
         applied = {result.group for result in results if result.status is ApplyStatus.APPLIED}
         for result in results:
             if result.group not in applied and result.status is not ApplyStatus.SKIPPED:
@@ -514,25 +513,25 @@ class Pipeline:
             first = max(cut.first, _last(watermark) + 1)
             if first > cut.last:
                 continue
-            packed = self._deltas_of(derived, cut.partition, first)[group]
+            packed = _packed(group, self._deltas_of(derived, cut.partition, first)[group])
             again = (await self.store.apply_items([cut._replace(first=first)], [packed], self.index.n_used))[0]
             if again.status not in (ApplyStatus.APPLIED, ApplyStatus.SKIPPED):
                 raise Fenced(f"item group {group} moved while partition {cut.partition} was being applied ({again.status})")
 
-    def _deltas_of(self, derived: Derived | None, partition: int, first: int) -> list[GroupDeltas]:
+    def _deltas_of(self, derived: Derived | None, partition: int, first: int) -> list[GroupDelta]:
         """What a partition's interactions from an offset on add to each item group."""
+        config = self.engine.config
         if derived is None:
-            return [GroupDeltas(group, [], b"", b"") for group in range(self.engine.config.item_groups)]
-        chosen = (derived.batch.partitions == partition) & (derived.batch.source_offsets >= first)
-        parts = derived.deltas(self.engine.config, chosen)
-        return [GroupDeltas(group, part.rows, *part.packed()) for group, part in enumerate(parts)]
+            return [GroupDelta(()) for _ in range(config.item_groups)]
+        return derived.deltas(config, (derived.batch.partitions == partition) & (derived.batch.source_offsets >= first))
 
     async def _confirm_items(self, firsts: Sequence[Range], derived: Derived | None) -> None:
         """Send partitions' first ranges to the item groups once more. Nothing tells a state that was lost before its users were committed
         from one that never was, and then they would be ahead of the groups for good. Raises Fenced where it was lost."""
         statuses = set()
         for cut in firsts:
-            again = await self.store.apply_items([cut], self._deltas_of(derived, cut.partition, cut.first), self.index.n_used)
+            deltas = self._deltas_of(derived, cut.partition, cut.first)
+            again = await self.store.apply_items([cut], [*map(_packed, range(len(deltas)), deltas)], self.index.n_used)
             statuses |= {result.status for result in again}
         if statuses - {ApplyStatus.SKIPPED}:
             raise Fenced("Redis lost its state between two writes of a batch")
@@ -684,6 +683,11 @@ class Pipeline:
         if not self.settings.lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+
+def _packed(group: int, delta: GroupDelta) -> GroupDeltas:
+    """What is added to an item group, as the store takes it."""
+    return GroupDeltas(group, delta.rows, *delta.packed())
 
 
 async def _given_up(write: asyncio.Future[None] | None) -> None:
