@@ -97,6 +97,7 @@ class Soak(Arena):
         self.n_items = N_ITEMS
         self._admin = redis.from_url(redis_url)
         self._folding = Folding(self.settings)
+        folder.mkdir(exist_ok=True)
         self._log_of_facts, self._folded_bytes = (folder / "facts").open("w+b"), 0
         self._read_to = dict.fromkeys(range(PARTITIONS), 0)
         self._due: dict[str, int] = {}
