@@ -57,7 +57,7 @@ def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[ND
             np.array([slot]), _ONE, np.array([number], np.uint32), np.array([at_s], np.uint32), weight, _PARTITION, np.array([event])
         )
         derived = engine.derive(batch)
-        engine.learn_items(derived.deltas(engine.config))
+        engine.learn_items(derived.delta(engine.config))
         engine.learn_histories(batch)
     return by_list, by_popularity
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import delta_kernel
 from recsys.interactions import Interactions
 from recsys.userstate import WEIGHT_UNITS, UserTable
 
@@ -53,37 +54,27 @@ def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) ->
     Window and distance go by arrival: the previous W interactions of the user, whatever their sign; only two positive ones with different
     items make a pair. Direction goes by event time, in seconds; equal times keep order of arrival. An interaction that arrives late is thus
     paired in the right direction with the W that arrived before it, and with no others."""
-    window, n = weights.window, len(batch)
-    block = window + batch.counts  # each user: W columns of history, then their interactions of the batch
-    base = np.concatenate(([0], np.cumsum(block)[:-1])) if len(block) else np.zeros(0, np.int64)
-    total = int(block.sum())
-    items, times_s, strengths = np.zeros(total, np.uint32), np.zeros(total, np.uint32), np.zeros(total, np.int64)
-    taken = min(window, users.history_length)
-    columns = slice(users.history_length - taken, users.history_length)
-    history_at = (base[:, None] + np.arange(window - taken, window)).ravel()
-    items[history_at] = users.items[batch.slots, columns].ravel()
-    times_s[history_at] = users.times_s[batch.slots, columns].ravel()
-    strengths[history_at] = users.weights[batch.slots, columns].ravel()
-    starts = np.concatenate(([0], np.cumsum(batch.counts)[:-1])) if len(block) else base
-    own_at = np.repeat(base + window - starts, batch.counts) + np.arange(n)
-    items[own_at], times_s[own_at], strengths[own_at] = batch.items, batch.times_s, batch.weights
-
-    earlier = own_at[:, None] - np.arange(1, window + 1)  # (n, W), never before the user's own block
-    partner, mine = items[earlier], batch.items[:, None]
-    product = np.maximum(strengths[earlier], 0) * np.maximum(batch.weights.astype(np.int64), 0)[:, None]
-    event, distance = np.nonzero((product > 0) & (partner != mine))
-    product, partner, mine = product[event, distance], partner[event, distance], batch.items[event]
-    late = times_s[earlier[event, distance]] > batch.times_s[event]  # arrived after the partner, but happened before it
-    first, then = (np.where(late, mine, partner), np.where(late, partner, mine)) if late.any() else (partner, mine)
-    rows, neighbours, amounts, sources = [], [], [], []
-    for table, row, neighbour in ((weights.forward, first, then), (weights.backward, then, first)):
-        amount = (product * np.asarray(table, np.int64)[distance] + WEIGHT_UNITS**2 // 2) // WEIGHT_UNITS**2
-        kept = amount > 0
-        rows.append(row[kept])
-        neighbours.append(neighbour[kept])
-        amounts.append(amount[kept])
-        sources.append(event[kept])
-    return Pairs(np.concatenate(rows), np.concatenate(neighbours), np.concatenate(amounts), np.concatenate(sources))
+    most = 2 * weights.window * len(batch)
+    rows, neighbours = np.empty((2, most), np.uint32)
+    amounts, sources = np.empty((2, most), np.int64)
+    n_pairs = delta_kernel.pairs(
+        batch.slots,
+        batch.counts,
+        batch.items,
+        batch.times_s,
+        batch.weights,
+        users.items,
+        users.times_s,
+        users.weights,
+        np.asarray(weights.forward, np.int64),
+        np.asarray(weights.backward, np.int64),
+        WEIGHT_UNITS,
+        rows,
+        neighbours,
+        amounts,
+        sources,
+    )
+    return Pairs(rows[:n_pairs], neighbours[:n_pairs], amounts[:n_pairs], sources[:n_pairs])
 
 
 def log_likelihood_ratio(

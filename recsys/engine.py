@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import exact_lists
+from recsys import exact_lists, table_kernel
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import GroupDelta, RowSlices, group_deltas
+from recsys.deltas import Delta, batch_delta
 from recsys.exact_lists import CONTENT, Cooccurrence, Likings, Product
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
@@ -87,9 +87,9 @@ class Derived:
     batch: Interactions
     pairs: Pairs
 
-    def deltas(self, config: EngineConfig, chosen: NDArray[np.bool_] | None = None) -> list[GroupDelta]:
-        """One delta for each item group, of all interactions or of those `chosen` (n,)."""
-        return group_deltas(self.batch, self.pairs, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
+    def delta(self, config: EngineConfig, chosen: NDArray[np.bool_] | None = None) -> Delta:
+        """What all interactions add to item groups, or those `chosen` (n,)."""
+        return batch_delta(self.batch, self.pairs, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,28 +217,23 @@ class Engine:
         """How much a count of `epoch` is worth now."""
         return float(0.5 ** max(self.newest_epoch - epoch, 0))
 
-    def learn_items(self, deltas: Sequence[GroupDelta]) -> None:
-        """Add deltas to neighbours and popularity; rows that are not held are passed over."""
-        for delta in deltas:
-            for part in delta.slices:
-                self.learn_rows(part)
+    def learn_items(self, delta: Delta) -> None:
+        """Add a batch's delta to neighbours and popularity; rows that are not held are passed over."""
+        for place in range(len(delta.spans)):
+            self.learn_rows(delta, place, np.flatnonzero(delta.span == place))
 
-    def learn_rows(self, part: RowSlices) -> None:
-        """Add one kind of row's appends."""
-        kind, where, _ = part.rows[0]
-        values = part.weights.astype(np.float32) / np.float32(WEIGHT_ONE)
+    def learn_rows(self, delta: Delta, place: int, rows: I64) -> None:
+        """Add what a delta appends to some rows (r,) of the span at this place."""
+        if not len(rows):
+            return
+        kind, where, bucket = delta.spans[place]
         if kind == "pop":
-            self._learn_popularity(str(where), part, values)
+            records = delta.records_of(rows)  # an item is in one group, so that it is in a bucket once
+            self.popularity.add(str(where), bucket, records[:, 0], records[:, 1].astype(np.float32) / np.float32(WEIGHT_ONE))
             return
         self.advance_epoch(int(where))
-        rows = np.repeat(part.numbers, part.sizes).astype(np.uint32)
-        self.neighbours.add(rows, part.neighbours, values * np.float32(self.epoch_factor(int(where))))
-
-    def _learn_popularity(self, window: str, part: RowSlices, values: F32) -> None:
-        buckets = np.array([bucket for _, _, bucket in part.rows])
-        for bucket in np.unique(buckets).tolist():  # an item is in one group, so that it is in a bucket once
-            chosen = np.repeat(buckets == bucket, part.sizes)
-            self.popularity.add(window, bucket, part.neighbours[chosen], values[chosen])
+        factor = np.float32(self.epoch_factor(int(where)) / WEIGHT_ONE)
+        self.neighbours.add(delta.numbers[rows], delta.starts[rows], delta.ends[rows], delta.records, factor)
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 
@@ -382,12 +377,11 @@ class Engine:
     def _histories(self, slots: I64, serving: ServingModel) -> Histories:
         users = self.users
         length = min(serving.model.history_length, users.history_length)
-        used = used_columns(users.lengths[slots], length)
         numbers, at_s, units = users.newest(slots, length)
-        times_s, weights = at_s.astype(np.int64), units.astype(np.float32) / np.float32(WEIGHT_UNITS)
-        ages = np.where(used, times_s[:, -1:] - times_s, 0).astype(np.float32)
-        items = np.where(used, serving.positions[numbers] if len(serving.positions) else -1, -1).astype(np.int32)
-        return Histories(items, np.where(used, weights, 0).astype(np.float32), ages)
+        items, weights, ages_s = np.empty(numbers.shape, np.int32), *np.empty((2, *numbers.shape), np.float32)
+        unit = np.float32(WEIGHT_UNITS)
+        table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, serving.positions, items, weights, ages_s)
+        return Histories(items, weights, ages_s)
 
     def _add_preference(self, scores: _SourceScores, row: int, categories: Sequence[str]) -> None:
         vector, content = self.catalogue.category_vector(categories), scores.parts.get("content")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.rows import run_ends
+from recsys.compiled import compiled
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -76,12 +76,15 @@ class DenseNeighbours:
         self._matrix[number, neighbours] = values
         self.loaded[number] = True
 
-    def add(self, rows: U32, neighbours: U32, values: F32) -> None:
-        """Add to distinct (row, neighbour) pairs; rows that are not held are passed over."""
-        held = self.loaded[rows]
-        if not held.all():
-            rows, neighbours, values = rows[held], neighbours[held], values[held]
-        self._matrix[rows, neighbours] += values
+    def add_row(self, number: int, neighbours: U32, values: F32) -> None:
+        """Add `values` (n,) of distinct `neighbours` (n,) to a row, if it is held."""
+        if self.loaded[number]:
+            self._matrix[number, neighbours] += values
+
+    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
+        """Add to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts (n, 2), times `factor`; rows that are not held
+        are passed over."""
+        _add(self._matrix, self.loaded, numbers, starts, ends, records, factor)
 
     def scale(self, factor: float) -> None:
         """Multiply everything by `factor`."""
@@ -99,6 +102,19 @@ class DenseNeighbours:
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
         """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
         return weighted_rows(self._matrix, items, weights)[:, :n_items]
+
+
+@compiled
+def _add(matrix: F32, loaded: NDArray[np.bool_], numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
+    for i in range(len(numbers)):
+        number = numbers[i]
+        if number >= len(matrix):
+            raise IndexError("there is no room for the row of an item")
+        for at in range(starts[i], ends[i] if loaded[number] else starts[i]):
+            neighbour = records[at, 0]
+            if neighbour >= len(matrix):
+                raise IndexError("there is no room for an item")
+            matrix[number, neighbour] += np.float32(records[at, 1]) * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +185,19 @@ class SparseNeighbours:
         self._parts[number] = [(neighbours[order], values[order])]
         self.loaded[number] = True
 
-    def add(self, rows: U32, neighbours: U32, values: F32) -> None:
-        """Add to distinct (row, neighbour) pairs, sorted by row; rows that are not held are passed over."""
-        start = 0
-        for end in run_ends(rows).tolist():
-            parts = self._parts.get(int(rows[start]))
-            if parts is not None:
-                parts.append((neighbours[start:end], values[start:end]))
-            start = end
+    def add_row(self, number: int, neighbours: U32, values: F32) -> None:
+        """Add `values` (n,) of distinct `neighbours` (n,) to a row, if it is held."""
+        parts = self._parts.get(number)
+        if parts is not None:
+            parts.append((neighbours, values))
+
+    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
+        """Add to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts (n, 2), times `factor`; rows that are not held
+        are passed over."""
+        values = records[:, 1].astype(np.float32) * factor
+        neighbours = records[:, 0].copy()  # and not a view, which would keep the amounts too
+        for number, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            self.add_row(number, neighbours[start:end], values[start:end])
 
     def scale(self, factor: float) -> None:
         """Multiply everything by `factor`."""

@@ -7,17 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import table_kernel
 from recsys.userrows import (
     LAYOUT,
     Embedding,
-    Histories,
     UserRow,
-    by_length,
     pack_embeddings,
-    pack_histories,
-    pack_older,
-    unpack_histories,
+    pack_rows,
     unpack_row,
+    unpack_rows,
 )
 
 __all__ = [
@@ -89,20 +87,14 @@ class UserTable:
 
     def load(self, rows: Mapping[str, bytes | None]) -> None:
         """Hold these users, from their packed rows (None: a user without any). Raises LayoutError on a torn row, and holds none then."""
-        found = unpack_histories([packed for packed in rows.values() if packed], self.history_length)
+        found = unpack_rows([packed for packed in rows.values() if packed], self.history_length)
         slots = self._slots_for(rows)
         there = slots[np.fromiter(map(bool, rows.values()), np.bool_, len(rows))]
         self._clear(slots)
-        for positions, part in found.parts:
-            at, columns = there[positions], part.items.shape[1]
-            if not columns:
-                continue
-            self.lengths[at] = part.lengths
-            for table, grid in ((self.items, part.items), (self.times_s, part.times_s), (self.weights, part.weights)):
-                if columns == self.history_length:
-                    table[at] = grid[:, ::-1]
-                else:
-                    table[at, -columns:] = grid[:, ::-1]
+        if columns := found.items.shape[1]:
+            self.lengths[there] = found.lengths
+            for table, grid in ((self.items, found.items), (self.times_s, found.times_s), (self.weights, found.weights)):
+                table[there, -columns:] = grid
         for position, older in found.older.items():
             self.older[int(there[position])] = older
 
@@ -132,19 +124,7 @@ class UserTable:
         over = np.flatnonzero(total > length)
         if len(over) and self.seen_length:
             self._push_out(slots[over], total[over] - length, items, starts[over])
-        for count in np.unique(counts).tolist():
-            chosen = np.flatnonzero(counts == count)
-            at, last = slots[chosen], starts[chosen] + count
-            fresh = last[:, None] + np.arange(-min(count, length), 0)  # (users, events that stay)
-            for table, new in ((self.items, items), (self.times_s, times_s), (self.weights, weights)):
-                if count >= length:
-                    table[at] = new[fresh]
-                elif count:
-                    old = table[at]
-                    old[:, :-count] = old[:, count:]
-                    old[:, -count:] = new[fresh]
-                    table[at] = old
-        self.lengths[slots] = np.minimum(total, length)
+        table_kernel.append(self.items, self.times_s, self.weights, self.lengths, slots, counts, items, times_s, weights)
 
     def _push_out(self, slots: I64, n_left: I64, items: U32, starts: I64) -> None:
         """Move what leaves the histories, `n_left` of each before the new `items` from `starts` on are added, to the older items."""
@@ -186,44 +166,24 @@ class UserTable:
         Copies of items, times in seconds and weights, each (U, min(width, H)). The rows themselves stay in order of arrival; only those
         that are not in order of time are sorted.
         """
-        times_s = self.times_s[slots]  # (U, H); unused columns hold 0, and stay on the left
-        items, newest_s, weights = self.items[slots, -width:], times_s[:, -width:], self.weights[slots, -width:]
-        late = np.flatnonzero((times_s[:, 1:] < times_s[:, :-1]).any(axis=1))
+        shape, is_late = (len(slots), min(width, self.history_length)), np.empty(len(slots), np.bool_)
+        items, newest_s, weights = np.empty(shape, np.uint32), np.empty(shape, np.uint32), np.empty(shape, np.int8)
+        table_kernel.newest(self.items, self.times_s, self.weights, slots, items, newest_s, weights, is_late)
+        late = np.flatnonzero(is_late)
         if len(late):
-            order = np.argsort(times_s[late], axis=1, kind="stable")[:, -width:]
-            newest_s[late] = np.take_along_axis(times_s[late], order, axis=1)
+            times_s = self.times_s[slots[late]]  # unused columns hold 0, and stay on the left
+            order = np.argsort(times_s, axis=1, kind="stable")[:, -width:]
+            newest_s[late] = np.take_along_axis(times_s, order, axis=1)
             items[late] = self.items[slots[late][:, None], order]
             weights[late] = self.weights[slots[late][:, None], order]
         return items, newest_s, weights
 
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
         """The packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
-        rows: list[bytes] = [b""] * len(slots)
-        if not rows:
-            return rows
-        at = np.asarray(slots, np.int64)
-        older = [self.older[slot] for slot in at.tolist()]
-        n_older = np.fromiter(map(len, older), np.int64, len(older))
-        n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(rows)) if embeddings else np.zeros(len(rows), np.int64)
-        lengths = self.lengths[at].astype(np.int64)
-        for chosen in by_length(lengths):
-            part = pack_histories(self._newest_first(at[chosen], lengths[chosen]), n_older[chosen], n_embeddings[chosen])
-            if len(part) == len(rows):
-                rows = part
-            else:
-                for i, packed in zip(chosen.tolist(), part, strict=True):
-                    rows[i] = packed
-        with_older = np.flatnonzero(n_older).tolist()
-        for i, packed in zip(with_older, pack_older([older[i] for i in with_older]), strict=True):
-            rows[i] += packed
-        if not n_embeddings.any():
-            return rows
-        return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)]
-
-    def _newest_first(self, slots: I64, lengths: I64) -> Histories:
-        columns = slice(self.history_length - int(lengths.max()), None)
-        items, times_s, weights = self.items[slots, columns], self.times_s[slots, columns], self.weights[slots, columns]
-        return Histories(items[:, ::-1], times_s[:, ::-1], weights[:, ::-1], lengths)
+        at, older = np.asarray(slots, np.int64), [self.older[slot] for slot in slots]
+        n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(at)) if embeddings else np.zeros(len(at), np.int64)
+        rows = pack_rows(self.items, self.times_s, self.weights, self.lengths, at, older, n_embeddings)
+        return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)] if embeddings else rows
 
     def _slots_for(self, user_ids: Iterable[str]) -> I64:
         """Each user's slot, a free one for those who have none."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import rows
-from recsys.deltas import WINDOWS_S, GroupDelta, RowId, RowSlices
+from recsys.deltas import WINDOWS_S, Delta, RowId
 from recsys.engine import Engine
 from recsys.popularity import LIVE_BUCKETS
 from recsys.rows import HEADER_BYTES, RECORD_BYTES
@@ -92,29 +92,23 @@ class ItemMirror:
             await self._load_popularity(wanted)
         self._newest_bucket = bucket
 
-    def absorb(self, deltas: Sequence[GroupDelta], results: Sequence[GroupResult]) -> None:
-        """Take in what this worker appended; `results` are the store's answers to these deltas, group by group, all applied."""
-        by_kind: dict[tuple[str, int | str], list[tuple[int, RowSlices, I64]]] = {}
-        for group, (delta, result) in enumerate(zip(deltas, results, strict=True)):
-            lengths, at = np.frombuffer(result.row_lengths, "<u4").astype(np.int64), 0
-            for part in delta.slices:
-                kind, where, _ = part.rows[0]
-                by_kind.setdefault((kind, where), []).append((group, part, lengths[at : at + len(part.rows)]))
-                at += len(part.rows)
-        for (kind, where), found in by_kind.items():
-            part, lengths = RowSlices.joined([part for _, part, _ in found]), np.concatenate([lengths for *_, lengths in found])
+    def absorb(self, delta: Delta, results: Sequence[GroupResult]) -> None:
+        """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
+        lengths = np.frombuffer(b"".join(result.row_lengths for result in results), "<u4").astype(np.int64)
+        for place, (kind, where, _) in enumerate(delta.spans):
+            rows = np.flatnonzero(delta.span == place)
+            if not len(rows):
+                continue
             if kind == "c":
-                landed = self._landed(int(where), part, lengths)
+                landed = self._landed(int(where), delta, rows, lengths[rows])
             else:
-                groups = [group for group, part, _ in found for _ in part.rows]
-                landed = np.array([*map(self._popularity_landed, groups, part.rows, part.sizes.tolist(), lengths.tolist())], np.bool_)
-            if landed.any():
-                self._engine.learn_rows(part if landed.all() else part.only(landed))
+                landed = self._popularity_landed(delta, rows, lengths)
+            self._engine.learn_rows(delta, place, rows if landed.all() else rows[landed])
 
-    def mistrust(self, deltas: Sequence[GroupDelta]) -> None:
+    def mistrust(self, delta: Delta) -> None:
         """These rows may have changed in an unknown way: read them again before use."""
-        for group, delta in enumerate(deltas):
-            self._dirty.update((group, row_id) for row_id in delta.rows if (group, row_id) in self._held)
+        for group in range(delta.item_groups):
+            self._dirty.update((group, row_id) for row_id in delta.rows_of(group) if (group, row_id) in self._held)
 
     async def refresh(self, numbers: I64) -> None:
         """Have the rows of these items and the popularity counts, none older than the staleness bound."""
@@ -193,21 +187,27 @@ class ItemMirror:
             row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
-    def _landed(self, epoch: int, part: RowSlices, lengths: I64) -> NDArray[np.bool_]:
-        """Which rows of an epoch, so long now (R,), the engine holds up to right before the append. Others that it holds are to be read."""
-        is_sure = np.ones(len(part.rows), np.bool_)
+    def _landed(self, epoch: int, delta: Delta, rows: I64, lengths: I64) -> NDArray[np.bool_]:
+        """Which rows of an epoch, so long now (r,), the engine holds up to right before the append. Others that it holds are to be read."""
+        numbers, is_sure = delta.numbers[rows], np.ones(len(rows), np.bool_)
         if self._dirty:
-            is_sure = np.array([self._address(row_id) not in self._dirty for row_id in part.rows])
-        may_hold = self._engine.neighbours.loaded[part.numbers]
-        held, landed, base = self._held.grown(epoch, part.numbers, part.sizes * RECORD_BYTES, lengths, may_hold, is_sure)
-        self._dirty.update(self._address(part.rows[i]) for i in np.flatnonzero(held & ~landed).tolist())
+            is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in rows.tolist()])
+        may_hold = self._engine.neighbours.loaded[numbers]
+        sizes = (delta.ends[rows] - delta.starts[rows]) * RECORD_BYTES
+        held, landed, base = self._held.grown(epoch, numbers, sizes, lengths, may_hold, is_sure)
+        self._dirty.update(self._address(delta.rows[row]) for row in rows[held & ~landed].tolist())
         longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
-        self._long.update(self._address(part.rows[i]) for i in np.flatnonzero(lengths > longest).tolist())
+        self._long.update(self._address(delta.rows[row]) for row in rows[lengths > longest].tolist())
         return landed
 
-    def _popularity_landed(self, group: int, row_id: RowId, n_records: int, length: int) -> bool:
-        """The same for a row of counts."""
-        address: RowAddress = (group, row_id)
+    def _popularity_landed(self, delta: Delta, rows: I64, lengths: I64) -> NDArray[np.bool_]:
+        """The same for rows of counts, of which there is one a group."""
+        groups = np.searchsorted(delta.groups, rows, side="right") - 1
+        sizes = delta.ends[rows] - delta.starts[rows]
+        found = zip(groups.tolist(), rows.tolist(), sizes.tolist(), lengths[rows].tolist(), strict=True)
+        return np.array([self._one_landed((group, delta.rows[row]), size, length) for group, row, size, length in found], np.bool_)
+
+    def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:
         held = self._held.get(address) or MADE_HERE
         landed = held.length + n_records * RECORD_BYTES == length and address not in self._dirty
         if not landed:
@@ -291,9 +291,7 @@ class ItemMirror:
         if kind == "pop":
             engine.popularity.add(str(where), number, neighbours, values)
         else:
-            engine.neighbours.add(
-                np.full(len(neighbours), number, np.uint32), neighbours, values * np.float32(engine.epoch_factor(int(where)))
-            )
+            engine.neighbours.add_row(number, neighbours, values * np.float32(engine.epoch_factor(int(where))))
         if tail_kind is TailKind.FULL:
             parsed = rows.parse_row(raw)
             self._held.put(address, Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length))

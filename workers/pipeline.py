@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.deltas import GroupDelta
+from recsys.deltas import Delta
 from recsys.engine import Derived, Engine
 from recsys.interactions import Interactions
 from recsys.rows import run_ends
@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 LISTED_TOGETHER = 512
 """Users whose lists one thread makes at once, at most."""
+SENDING_TURNS = 4
+"""Turns of the event loop that a client takes at most before what it sends is with the socket."""
 SHARED_FROM = 128
 """So many users are shared between threads; fewer are done sooner by one."""
 
@@ -325,7 +327,7 @@ class Pipeline:
             if ranges:
                 derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
                 committing = asyncio.ensure_future(self._commit_users(ranges, chosen, derived, embeddings, owes))
-                await asyncio.sleep(0)  # the write goes out while the lists are made; nobody gets them before it is acknowledged
+                await on_its_way()  # while the lists are made; nobody gets them before it is acknowledged
                 watch.lap("commit")
             if chosen.heads and self.ranks and not put_off_lists:
                 lists = await self._rank(chosen, vectors, now_ms, watch)
@@ -465,15 +467,15 @@ class Pipeline:
         """
         engine, batch = self.engine, chosen.interactions
         derived: Derived | None = None
-        deltas = [GroupDelta(()) for _ in range(engine.config.item_groups)]
+        delta = Delta.nothing(engine.config.item_groups)
         if batch is not None:
             derived = engine.derive(batch)
-            deltas = derived.deltas(engine.config)
+            delta = derived.delta(engine.config)
             self.index.n_used = max(self.index.n_used, int(batch.items.max()) + 1)
         watch.lap("derive")
-        writing: asyncio.Future[None] = asyncio.ensure_future(self._apply_items(ranges, derived, deltas))
+        writing: asyncio.Future[None] = asyncio.ensure_future(self._apply_items(ranges, derived, delta))
         try:
-            await asyncio.sleep(0)  # the write goes out while the users are encoded
+            await on_its_way()  # while the users are encoded
             embeddings: list[list[bytes]] = []
             vectors: dict[str, F32] | None = None
             if batch is not None:
@@ -488,16 +490,16 @@ class Pipeline:
         watch.lap("apply")
         return derived, vectors, embeddings
 
-    async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, deltas: Sequence[GroupDelta]) -> None:
-        results = await self.store.apply_items(ranges, [*map(_packed, range(len(deltas)), deltas)], self.index.n_used)
+    async def _apply_items(self, ranges: Sequence[Range], derived: Derived | None, delta: Delta) -> None:
+        results = await self.store.apply_items(ranges, _packed(delta), self.index.n_used)
         applied = {result.group for result in results if result.status is ApplyStatus.APPLIED}
         for result in results:
             if result.group not in applied and result.status is not ApplyStatus.SKIPPED:
                 await self._apply_cut(ranges, derived, result)
-        if len(applied) == len(deltas):
-            self.mirror.absorb(deltas, results)
+        if len(applied) == delta.item_groups:
+            self.mirror.absorb(delta, results)
         else:
-            self.mirror.mistrust(deltas)
+            self.mirror.mistrust(delta)
 
     async def _apply_cut(self, ranges: Sequence[Range], derived: Derived | None, result: GroupResult) -> None:
         """One group has part of the ranges already: cut each range at the group's watermark, and send what is left."""
@@ -513,25 +515,24 @@ class Pipeline:
             first = max(cut.first, _last(watermark) + 1)
             if first > cut.last:
                 continue
-            packed = _packed(group, self._deltas_of(derived, cut.partition, first)[group])
-            again = (await self.store.apply_items([cut._replace(first=first)], [packed], self.index.n_used))[0]
+            packed = _packed(self._delta_of(derived, cut.partition, first), [group])
+            again = (await self.store.apply_items([cut._replace(first=first)], packed, self.index.n_used))[0]
             if again.status not in (ApplyStatus.APPLIED, ApplyStatus.SKIPPED):
                 raise Fenced(f"item group {group} moved while partition {cut.partition} was being applied ({again.status})")
 
-    def _deltas_of(self, derived: Derived | None, partition: int, first: int) -> list[GroupDelta]:
-        """What a partition's interactions from an offset on add to each item group."""
+    def _delta_of(self, derived: Derived | None, partition: int, first: int) -> Delta:
+        """What a partition's interactions from an offset on add to the item groups."""
         config = self.engine.config
         if derived is None:
-            return [GroupDelta(()) for _ in range(config.item_groups)]
-        return derived.deltas(config, (derived.batch.partitions == partition) & (derived.batch.source_offsets >= first))
+            return Delta.nothing(config.item_groups)
+        return derived.delta(config, (derived.batch.partitions == partition) & (derived.batch.source_offsets >= first))
 
     async def _confirm_items(self, firsts: Sequence[Range], derived: Derived | None) -> None:
         """Send partitions' first ranges to the item groups once more. Nothing tells a state that was lost before its users were committed
         from one that never was, and then they would be ahead of the groups for good. Raises Fenced where it was lost."""
         statuses = set()
         for cut in firsts:
-            deltas = self._deltas_of(derived, cut.partition, cut.first)
-            again = await self.store.apply_items([cut], [*map(_packed, range(len(deltas)), deltas)], self.index.n_used)
+            again = await self.store.apply_items([cut], _packed(self._delta_of(derived, cut.partition, cut.first)), self.index.n_used)
             statuses |= {result.status for result in again}
         if statuses - {ApplyStatus.SKIPPED}:
             raise Fenced("Redis lost its state between two writes of a batch")
@@ -685,9 +686,15 @@ class Pipeline:
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
 
 
-def _packed(group: int, delta: GroupDelta) -> GroupDeltas:
-    """What is added to an item group, as the store takes it."""
-    return GroupDeltas(group, delta.rows, *delta.packed())
+def _packed(delta: Delta, groups: Iterable[int] | None = None) -> list[GroupDeltas]:
+    """What is added to these item groups, or to all, as the store takes it."""
+    return [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in groups or range(delta.item_groups)]
+
+
+async def on_its_way() -> None:
+    """Let the event loop go on until a write to the store that was just started has gone out."""
+    for _ in range(SENDING_TURNS):
+        await asyncio.sleep(0)
 
 
 async def _given_up(write: asyncio.Future[None] | None) -> None:

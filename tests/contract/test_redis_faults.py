@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from tests.contract.conftest import LAYOUT, free_port, redis_settings, start_server, stop_server
 from workers.errors import Fatal, Transient
+from workers.pipeline import on_its_way
 from workers.settings import RedisSettings
 from workers.store import RedisStore, UserCommit, Watermark
 
@@ -44,6 +46,18 @@ async def test_lost_functions_are_loaded_again_within_the_call(store: RedisStore
     admin.function_flush()
     commits = [UserCommit(partition, "t", -1, 4, {"u": b"x"}) for partition in range(3)]
     assert [result.committed for result in await store.commit_users(commits)] == [True] * 3
+
+
+async def test_a_write_is_carried_out_while_the_event_loop_is_busy(store: RedisStore, admin: Any) -> None:
+    await store.item_numbers(["a"])
+    writing = asyncio.ensure_future(store.commit_users([UserCommit(0, "t", -1, 4, {"u": b"x" * 20_000})]))
+    await on_its_way()
+    (key,) = store.keys.users(0, ["u"])
+    deadline = time.monotonic() + 5.0
+    while not admin.exists(key) and time.monotonic() < deadline:
+        pass  # as a worker computes: nothing else gets its turn
+    assert admin.exists(key)
+    assert (await writing)[0].committed
 
 
 async def test_another_version_of_the_functions_is_noticed_and_left_alone(store: RedisStore, admin: Any) -> None:

@@ -199,7 +199,7 @@ async def test_a_short_stream_gives_the_lists_of_the_core_alone(stack: Any, sett
             np.array([place]),
         )
         engine.advance_time(fact.event_ts_ms // 1000)
-        engine.learn_items(engine.derive(batch).deltas(engine.config))
+        engine.learn_items(engine.derive(batch).delta(engine.config))
         engine.learn_histories(batch)
         lists = engine.recommend(np.array([slot]), {}, fact.event_ts_ms // 1000)
         if place < 60:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys import delta_kernel, deltas
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import WINDOWS_S, GroupDelta, RowId, group_deltas
+from recsys.deltas import WINDOWS_S, Delta, RowId, batch_delta
 from recsys.interactions import Interactions
 from recsys.rows import records
 from recsys.userstate import UserTable
@@ -45,41 +46,74 @@ def expected(batch: Interactions, pairs: Pairs, chosen: list[bool]) -> dict[RowI
     return sums
 
 
-def unpacked(deltas: list[GroupDelta], item_groups: int) -> dict[RowId, Counter[int]]:
-    """What the packed deltas say; checks that each row and neighbour comes once, and in the group it belongs to."""
+def unpacked(delta: Delta) -> dict[RowId, Counter[int]]:
+    """What the packed groups say; checks that each row and neighbour comes once, and in the group it belongs to."""
     sums: dict[RowId, Counter[int]] = {}
-    for group, delta in enumerate(deltas):
-        ends, payload = delta.packed()
+    for group in range(delta.item_groups):
+        (ends, payload), rows = delta.packed(group), delta.rows_of(group)
         start = 0
-        assert len(set(delta.rows)) == len(delta.rows)
-        for row_id, end in zip(delta.rows, np.frombuffer(ends, "<u4").tolist(), strict=True):
+        assert len(set(rows)) == len(rows)
+        for row_id, end in zip(rows, np.frombuffer(ends, "<u4").tolist(), strict=True):
             neighbours, weights = records(payload[start:end])
             assert len(neighbours) and len(set(neighbours.tolist())) == len(neighbours)
             owners = {row_id[2]} if row_id[0] == "c" else set(neighbours.tolist())
-            assert {owner % item_groups for owner in owners} == {group}
+            assert {owner % delta.item_groups for owner in owners} == {group}
             sums.setdefault(row_id, Counter()).update(dict(zip(neighbours.tolist(), weights.tolist(), strict=True)))
             start = end
         assert start == len(payload)
     return sums
 
 
+def check_columns(delta: Delta) -> None:
+    """Spans, numbers and records of rows say what their names and the packed groups do."""
+    names = [(*delta.spans[place][:2], number if number >= 0 else delta.spans[place][2]) for place, number in
+             zip(delta.span.tolist(), delta.numbers.tolist(), strict=True)]  # fmt: skip
+    assert names == delta.rows
+    assert [kind == "c" for kind, _, _ in delta.rows] == (delta.numbers >= 0).tolist()
+    assert len(delta.records) == (delta.ends[-1] if len(delta.ends) else 0)
+    assert b"".join(delta.packed(group)[1] for group in range(delta.item_groups)) == delta.records.tobytes()
+    some = np.arange(0, len(delta.rows), 2)
+    apart = [delta.records[start:end] for start, end in zip(delta.starts.tolist(), delta.ends.tolist(), strict=True)]
+    if len(some):
+        assert delta.records_of(some).tolist() == np.concatenate(apart[::2]).tolist()
+
+
 @pytest.mark.parametrize("item_groups", [1, 3, 8, 1024])
 @given(events=EVENTS)
 def test_the_groups_together_sum_to_the_pairs(item_groups: int, events: list[tuple[int, int, int]]) -> None:
     batch, pairs = made(events)
-    deltas = group_deltas(batch, pairs, epoch_s=EPOCH_S, item_groups=item_groups)
-    assert len(deltas) == item_groups
-    assert unpacked(deltas, item_groups) == expected(batch, pairs, [True] * len(batch))
+    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=item_groups)
+    assert delta.item_groups == item_groups
+    assert unpacked(delta) == expected(batch, pairs, [True] * len(batch))
+    check_columns(delta)
 
 
 @given(events=EVENTS, at=st.integers(0, 25))
 def test_a_cut_takes_exactly_the_chosen_interactions(events: list[tuple[int, int, int]], at: int) -> None:
     batch, pairs = made(events)
     chosen = batch.source_offsets >= at
-    deltas = group_deltas(batch, pairs, epoch_s=EPOCH_S, item_groups=3, chosen=chosen)
-    assert unpacked(deltas, 3) == expected(batch, pairs, chosen.tolist())
+    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3, chosen=chosen)
+    assert unpacked(delta) == expected(batch, pairs, chosen.tolist())
+    check_columns(delta)
 
 
 def test_dislikes_alone_add_nothing() -> None:
     batch, pairs = made([(1, 0, -32), (2, 0, -32)])
-    assert all(not delta.rows and delta.packed() == (b"", b"") for delta in group_deltas(batch, pairs, epoch_s=EPOCH_S, item_groups=4))
+    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=4)
+    assert not delta.rows and [delta.packed(group) for group in range(4)] == [(b"", b"")] * 4
+    check_columns(delta)
+
+
+@given(events=EVENTS)
+def test_numbers_that_do_not_fit_in_one_key_are_summed_alike(events: list[tuple[int, int, int]]) -> None:
+    batch, pairs = made(events)
+    kept, deltas._KEY_BITS = deltas._KEY_BITS, 0
+    try:
+        slowly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
+    finally:
+        deltas._KEY_BITS = kept
+    quickly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
+    assert (slowly.rows, slowly.groups.tolist(), slowly.ends.tolist()) == (quickly.rows, quickly.groups.tolist(), quickly.ends.tolist())
+    assert slowly.records.tolist() == quickly.records.tolist() and slowly.numbers.tolist() == quickly.numbers.tolist()
+    for kernel in (delta_kernel.pairs, delta_kernel.keys, delta_kernel.summed):
+        assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]

@@ -58,7 +58,7 @@ def engine_with(n_items: int, events: Mapping[str, list[tuple[int, int]]], **con
         if own:
             items, weights = zip(*own, strict=True)
             batch = batch_of([engine.users.slot(user) or 0], [len(own)], items, [NOW_S + i for i in range(len(own))], weights)
-            engine.learn_items(engine.derive(batch).deltas(engine.config))
+            engine.learn_items(engine.derive(batch).delta(engine.config))
             engine.learn_histories(batch)
     return engine
 

@@ -42,11 +42,11 @@ class Side:
         """Apply plays at offsets after `base`, as the pipeline does; the last offset."""
         await self.mirror.advance(at_s)
         batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
-        deltas = self.engine.derive(batch).deltas(self.engine.config)
-        packed = [GroupDeltas(group, delta.rows, *delta.packed()) for group, delta in enumerate(deltas)]
+        delta = self.engine.derive(batch).delta(self.engine.config)
+        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
         last = base + len(items)
         results = await self.store.apply_items([Range(0, TOPIC, base, base + 1, last)], packed)
-        self.mirror.absorb(deltas, results)
+        self.mirror.absorb(delta, results)
         return last
 
     async def row(self, number: int) -> list[float]:

@@ -22,8 +22,11 @@ def filled(neighbours: Neighbours, seed: int = 3) -> Neighbours:
             others = np.sort(random.choice(N_ITEMS, int(random.integers(0, 9)), replace=False)).astype(np.uint32)
             neighbours.set_row(number, others, random.random(len(others)).astype(np.float32))
     for step in range(6):
-        pairs = np.unique(random.integers(0, N_ITEMS, (30, 2)), axis=0).astype(np.uint32)
-        neighbours.add(pairs[:, 0], pairs[:, 1], random.random(len(pairs)).astype(np.float32))
+        numbers, pairs = np.unique(random.integers(0, N_ITEMS, 12)), np.unique(random.integers(0, N_ITEMS, 30))
+        ends = np.sort(random.integers(0, len(pairs) + 1, len(numbers)))
+        records = np.stack((pairs, random.integers(1, 200, len(pairs))), axis=1).astype(np.uint32)
+        neighbours.add(numbers, np.concatenate(([0], ends[:-1])), ends, records, np.float32(1 / 128))
+        neighbours.add_row(int(numbers[0]), records[:, 0], random.random(len(records)).astype(np.float32))
         if step == 3:
             neighbours.scale(0.5)
     return neighbours
@@ -45,16 +48,26 @@ def test_dense_and_sparse_give_the_same_sums_rows_and_pairs() -> None:
 @pytest.mark.parametrize("kind", [DenseNeighbours, SparseNeighbours])
 def test_what_is_not_held_is_passed_over_until_all_is_held(kind: type[Neighbours]) -> None:
     neighbours = kind(4)
-    one = np.array([1], np.uint32)
-    neighbours.add(one, one + 1, np.ones(1, np.float32))
+    appended = (np.array([1]), np.array([0]), np.array([1]), np.array([[2, 4]], np.uint32), np.float32(0.25))
+    neighbours.add(*appended)
+    neighbours.add_row(1, np.array([2], np.uint32), np.ones(1, np.float32))
     assert not neighbours.loaded[1]
     neighbours.hold_all()
-    neighbours.add(one, one + 1, np.ones(1, np.float32))
+    neighbours.add(*appended)
+    neighbours.add_row(1, np.array([2], np.uint32), np.ones(1, np.float32))
     neighbours.grow(300)
-    assert neighbours.rows(np.array([1]), 300)[0, 2] == 1.0
+    assert neighbours.rows(np.array([1]), 300)[0, 2] == 2.0
     assert not neighbours.loaded[299]
     neighbours.clear()
     assert not neighbours.loaded.any()
+
+
+@pytest.mark.parametrize(("number", "neighbour"), [(256, 0), (0, 256)])
+def test_what_there_is_no_room_for_is_refused(number: int, neighbour: int) -> None:
+    neighbours = DenseNeighbours(256)
+    neighbours.hold_all()
+    with pytest.raises(IndexError, match="no room"):
+        neighbours.add(np.array([number]), np.array([0]), np.array([1]), np.array([[neighbour, 4]], np.uint32), np.float32(1))
 
 
 def test_an_engine_with_sparse_rows_makes_the_same_lists() -> None:
@@ -70,7 +83,7 @@ def test_an_engine_with_sparse_rows_makes_the_same_lists() -> None:
         for engine in engines:
             slots = [engine.users.slot("abcd"[slot]) or 0]
             batch = batch_of(slots, [n], items, [1_700_000_000] * n, [32] * n)
-            engine.learn_items(engine.derive(batch).deltas(engine.config))
+            engine.learn_items(engine.derive(batch).delta(engine.config))
             engine.learn_histories(batch)
     assert isinstance(engines[0].neighbours, DenseNeighbours) and isinstance(engines[1].neighbours, SparseNeighbours)
     dense, sparse = (e.recommend(np.array([e.users.slot(u) or 0 for u in "abcd"]), {}, 1_700_000_000) for e in engines)

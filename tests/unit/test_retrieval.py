@@ -76,7 +76,7 @@ def engine_of(exact_items: int, events: list[list[tuple[int, int]]], *, embedded
         if own:
             items, weights = zip(*own, strict=True)
             batch = batch_of([slot_of(engine, i)], [len(own)], items, [NOW_S + 20 * n for n in range(len(own))], weights)
-            engine.learn_items(engine.derive(batch).deltas(engine.config))
+            engine.learn_items(engine.derive(batch).delta(engine.config))
             engine.learn_histories(batch)
     return engine
 
@@ -285,7 +285,7 @@ def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:
     for user, items in (("v", [0, 7]), ("u", [0])):
         slots = [engine.users.slot(user) or 0]
         batch = batch_of(slots, [len(items)], items, [NOW_S] * len(items), [32] * len(items))
-        engine.learn_items(engine.derive(batch).deltas(engine.config))
+        engine.learn_items(engine.derive(batch).delta(engine.config))
         engine.learn_histories(batch)
     slots = np.array([engine.users.slot(user) or 0 for user in ("u", "new")])
     lists = engine.recommend(slots, {}, NOW_S)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys import row_kernel
 from recsys.errors import LayoutError
-from recsys.userrows import FIRST_LAYOUT, LAYOUT, UserRow, pack_embeddings, unpack_histories, unpack_row
+from recsys.userrows import FIRST_LAYOUT, LAYOUT, UserRow, pack_embeddings, unpack_row, unpack_rows
 from recsys.userstate import UserTable
 
 Entry = tuple[int, int, int]
@@ -64,14 +65,13 @@ def entries_of(row: UserRow) -> list[Entry]:
 
 
 def read_together(rows: list[bytes], at_most: int) -> list[tuple[list[Entry], list[int]]]:
-    found = unpack_histories(rows, at_most)
-    read: list[tuple[list[Entry], list[int]]] = [([], [])] * len(rows)
-    for positions, part in found.parts:
-        columns = (part.items.tolist(), part.times_s.tolist(), part.weights.tolist())
-        for i, position in enumerate(positions.tolist()):
-            own = list(zip(*(column[i] for column in columns), strict=True))
-            assert not any(any(entry) for entry in own[part.lengths[i] :]), "what is not used is 0"
-            read[position] = own[: part.lengths[i]][::-1], found.older.get(position, np.zeros(0)).tolist()
+    found = unpack_rows(rows, at_most)
+    read: list[tuple[list[Entry], list[int]]] = []
+    for row, length in enumerate(found.lengths.tolist()):
+        own = list(zip(*(column[row].tolist() for column in (found.items, found.times_s, found.weights)), strict=True))
+        first = len(own) - length
+        assert not any(any(entry) for entry in own[:first]), "what is not used is 0"
+        read.append((own[first:], found.older.get(row, np.zeros(0)).tolist()))
     return read
 
 
@@ -177,6 +177,8 @@ def test_rows_by_the_thousand_are_read_as_one_by_one() -> None:
     for packed, (own, older, _) in zip(rows[::50], chosen[::50], strict=True):
         row = unpack_row(packed)
         assert (entries_of(row), row.older.tolist()) == (own, older)
+    for kernel in (row_kernel.write, row_kernel.read):
+        assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
 def test_a_long_history_names_places_by_two_bytes() -> None:
