@@ -1,18 +1,19 @@
 """How long after an event its user's list is there, on the embedded stack, with broker, Redis and worker on this machine.
 
-    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 …] [--seconds N] [--repeats N] [--broker kafka] [--set …] [--json]
+    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 … | --rate N …] [--seconds N] [--repeats N] [--broker kafka] [--json] …
 
 State is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
 backlog, which gives `backlog_events_per_s`, with a list for each event. Then the same worker goes on under an open load: a process of its
 own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. For some seconds at the
 rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
-`max_rate_events_per_s`, and `--load` is a share of it. Each load has a stand of its own, made in the same way. The producer lingers
-`--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of every event. This process consumes the
-lists. Both use librdkafka, so as to take little of the machine.
+`max_rate_events_per_s`, and `--load` is a share of it. (`--rate` gives loads in events a second, and then no maximum is sought.) Each load
+has a stand of its own, made in the same way. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client
+do; 0 makes a batch of every event. This process consumes the lists. Both use librdkafka, so as to take little of the machine.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
-to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out.
+to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out (`--warm-up`): five, and
+thirty with an Apache Kafka, whose virtual machine compiles what it does often.
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
 what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
@@ -31,6 +32,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +51,42 @@ STREAM_EVENTS = 400_000
 """Events of a generated stream; after its end it begins anew."""
 WARM_EVENTS = 150_000
 BACKLOG_EVENTS = 30_000
-SATURATED_S = 9.0
-"""How long more comes in than can be borne, to see how much can: the last two thirds count."""
-WARM_UP_S = 5.0
+SATURATED_S = 6.0
+"""How long more comes in than can be borne, to see how much can, after the seconds that are left out."""
+WARM_UP_S = {"embedded": 5.0, "kafka": 30.0}
 DRAIN_S = 60.0
 """Lists of the last events have this long."""
 CORES = ("worker", "redis", "broker", "reader", "load")
+F64 = NDArray[np.float64]
 PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
 
 
-async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int, pids: Mapping[str, int]) -> dict[str, Any]:
-    """Events at a rate beside a running worker; latencies of their lists."""
-    due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
-    plan = bench.plan(due_s, linger_ms=linger_ms)
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Events a second at random times of this seed, for `seconds` that count after `warm_up_s` that do not; their producer lingers."""
+
+    rate: float
+    seconds: float
+    warm_up_s: float
+    seed: int
+    linger_ms: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.seed}-{self.rate:.0f}"
+
+    def due_s(self) -> F64:
+        """When each event is due, seconds after the start, (n,)."""
+        return arrivals(int(self.rate * (self.warm_up_s + self.seconds)), self.rate, self.seed)
+
+
+async def latencies(bench: LiveBench, load: Load, pids: Mapping[str, int]) -> dict[str, Any]:
+    """A load beside a running worker; latencies of its events' lists."""
+    due_s = load.due_s()
+    plan = bench.plan(due_s, linger_ms=load.linger_ms)
     _, offsets = plan.places()
     lasts = plan.lasts()
-    sending = OpenLoad(plan, bench.folder, f"load-{seed}-{rate:.0f}")
+    sending = OpenLoad(plan, bench.folder, f"load-{load.name}")
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
             before = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
@@ -74,7 +96,7 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_
             waited_s = cpu_wait_seconds(pids["worker"]) - waited_s
             after = {**{name: cpu_seconds(pid) for name, pid in pids.items()}, "reader": time.process_time()}
             if not await seen.until(lasts, DRAIN_S):
-                raise RuntimeError(f"at {rate:.0f} events/s the worker fell behind: no list of the last events within {DRAIN_S:g} s")
+                raise RuntimeError(f"at {load.rate:.0f} events/s the worker fell behind: no list of the last events within {DRAIN_S:g} s")
     finally:
         sending.close()
     _check_ends(bench.live, plan.topic, lasts)
@@ -82,13 +104,13 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_
     latency_s = until_listed_s([key for _, key, _ in plan.records], offsets, due_s + started_s, lists)
     if np.isnan(latency_s).any():
         raise RuntimeError(f"{int(np.isnan(latency_s).sum())} events have no list")
-    counted = due_s >= WARM_UP_S
+    counted = due_s >= load.warm_up_s
     span_s = float(due_s[-1])
     cpu_s = {**{name: after[name] - before[name] for name in before}, "load": sent.cpu_s}
     return {
         **_percentiles(latency_s[counted]),
         "late_sends_p99_ms": round(1000 * float(np.percentile(sent.late_s[counted], 99)), 3),
-        "rate_events_per_s": round(rate),
+        "rate_events_per_s": round(load.rate),
         "n_events": int(counted.sum()),
         "n_lists": len(lists),
         "events_per_list": round(len(due_s) / len(lists), 3),
@@ -97,34 +119,33 @@ async def load(bench: LiveBench, rate: float, seconds: float, seed: int, linger_
     }
 
 
-async def most(bench: LiveBench, rate: float, seed: int, linger_ms: int) -> float:
-    """Events a second that are worked off while more than that come in and lists are read, as in `load`. All is worked off at the end."""
-    due_s = arrivals(int(rate * SATURATED_S), rate, seed)
-    plan = bench.plan(due_s, linger_ms=linger_ms)
+async def most(bench: LiveBench, load: Load) -> float:
+    """Events a second that are worked off while more than that come in and lists are read. All of them are at the end."""
+    plan = bench.plan(load.due_s(), linger_ms=load.linger_ms)
     lasts = plan.lasts()
-    sending = OpenLoad(plan, bench.folder, f"most-{seed}-{rate:.0f}")
+    sending = OpenLoad(plan, bench.folder, f"most-{load.name}")
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
             started_s = sending.start()
             await sending.finish()
             ended_s = time.monotonic()
             if not await seen.until(lasts, DRAIN_S):
-                raise RuntimeError(f"the worker did not work off {rate:.0f} events/s within {DRAIN_S:g} s of their end")
+                raise RuntimeError(f"the worker did not work off {load.rate:.0f} events/s within {DRAIN_S:g} s of their end")
     finally:
         sending.close()
-    first_s = started_s + SATURATED_S / 3
+    first_s = started_s + load.warm_up_s
     counted = [consumed_s for *_, consumed_s in seen.records if first_s <= consumed_s < ended_s]
     return len(counted) / (ended_s - first_s)
 
 
-async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int) -> dict[str, float]:
+async def bare_broker(bench: LiveBench, load: Load) -> dict[str, float]:
     """The same events through a topic that nobody else reads."""
     settings, _ = bench.settings()
-    due_s = arrivals(int(rate * (WARM_UP_S + seconds)), rate, seed)
-    plan = bench.plan(due_s, settings, linger_ms=linger_ms)
+    due_s = load.due_s()
+    plan = bench.plan(due_s, settings, linger_ms=load.linger_ms)
     partitions, offsets = plan.places()
     lasts = plan.lasts()
-    sending = OpenLoad(plan, bench.folder, f"broker-{seed}-{rate:.0f}")
+    sending = OpenLoad(plan, bench.folder, f"broker-{load.name}")
     try:
         async with consuming(settings, plan.topic, triggers=False) as seen:
             started_s = sending.start()
@@ -137,7 +158,7 @@ async def bare_broker(bench: LiveBench, rate: float, seconds: float, seed: int, 
     consumed_s = {(partition, offset): at_s for _, partition, offset, at_s in seen.records}
     places = zip(partitions.tolist(), offsets.tolist(), strict=True)
     trip_s = np.array([consumed_s[place] for place in places]) - (due_s + started_s)
-    return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= WARM_UP_S]).items()}
+    return {f"broker_{name}": value for name, value in _percentiles(trip_s[due_s >= load.warm_up_s]).items()}
 
 
 def cpu_wait_seconds(pid: int) -> float:
@@ -153,20 +174,20 @@ def _check_ends(settings: Settings, topic: str, lasts: Mapping[int, int]) -> Non
         raise RuntimeError(f"partitions {wrong} do not end where the load ended: a record was lost or sent twice")
 
 
-def _percentiles(latency_s: NDArray[np.float64]) -> dict[str, float]:
+def _percentiles(latency_s: F64) -> dict[str, float]:
     found = np.percentile(latency_s, list(PERCENTILES.values()))
     return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
 
 
-def maximum(bench: LiveBench, seed: int, linger_ms: int) -> dict[str, int]:
+def maximum(bench: LiveBench, warm_up_s: float, seed: int, linger_ms: int) -> dict[str, int]:
     """What a worker works off at most, with nothing else going on and under load."""
     bench.warm_up(WARM_EVENTS)
     backlog = bench.work_off(bench.serving_worker(), BACKLOG_EVENTS)
-    top = asyncio.run(most(bench, backlog.events_per_s, seed, linger_ms))
+    top = asyncio.run(most(bench, Load(backlog.events_per_s, SATURATED_S, warm_up_s, seed, linger_ms)))
     return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s)}
 
 
-def stand(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: int) -> dict[str, Any]:
+def stand(bench: LiveBench, load: Load) -> dict[str, Any]:
     """One load beside a worker, then the bare broker at the same rate."""
     bench.warm_up(WARM_EVENTS)
     worker = bench.serving_worker()
@@ -175,9 +196,9 @@ def stand(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: i
     assert bench.stack.valkey is not None
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
-    found = asyncio.run(load(bench, rate, seconds, seed, linger_ms, pids))
+    found = asyncio.run(latencies(bench, load, pids))
     bench.stack.stop_workers()
-    found |= asyncio.run(bare_broker(bench, rate, seconds, seed, linger_ms))
+    found |= asyncio.run(bare_broker(bench, load))
     for name in ("p50", "p99"):
         found[f"ratio_to_broker_{name}"] = round(found[f"{name}_ms"] / found[f"broker_{name}_ms"], 2)
     return found
@@ -185,18 +206,24 @@ def stand(bench: LiveBench, rate: float, seconds: float, seed: int, linger_ms: i
 
 def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:
     """The maximum and every load so many times, each on a stand of its own: the embedded broker answers the slower the more it holds."""
-    runs: dict[float, list[dict[str, Any]]] = {share: [] for share in arguments.load}
+    wanted = [f"{rate:g}/s" for rate in arguments.rate] or [f"{share:g}" for share in arguments.load]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for repeat in range(arguments.repeats):
-        seed = arguments.seed + repeat
-        with make() as bench:
-            most_of_all = maximum(bench, seed, arguments.linger_ms)
-        for share in arguments.load:
+        seed, rates, top = arguments.seed + repeat, arguments.rate, {}
+        if not rates:
             with make() as bench:
-                rate = share * most_of_all["max_rate_events_per_s"]
-                runs[share].append(most_of_all | stand(bench, rate, arguments.seconds, seed, arguments.linger_ms))
-    found = {f"{share:g}": _together(some) for share, some in runs.items()}
-    top = Spread(tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)).median
-    return {**(next(iter(found.values())) if len(found) == 1 else {}), "max_rate_events_per_s": round(top), "loads": found}
+                top = maximum(bench, arguments.warm_up, seed, arguments.linger_ms)
+            rates = [share * top["max_rate_events_per_s"] for share in arguments.load]
+        for name, rate in zip(wanted, rates, strict=True):
+            with make() as bench:
+                load = Load(rate, arguments.seconds, arguments.warm_up, seed, arguments.linger_ms)
+                runs[name].append(top | stand(bench, load))
+    found = {name: _together(some) for name, some in runs.items()}
+    together = {**(next(iter(found.values())) if len(found) == 1 else {}), "loads": found}
+    if not arguments.rate:
+        tops = tuple(one["max_rate_events_per_s"] for some in runs.values() for one in some)
+        together["max_rate_events_per_s"] = round(Spread(tops).median)
+    return together
 
 
 def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,11 +241,17 @@ def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
-    parser.add_argument("--seconds", type=float, default=15.0, help=f"of each load, after {WARM_UP_S:g} that are left out")
+    parser.add_argument("--rate", type=float, nargs="+", default=[], help="loads in events a second instead")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each load, after those that are left out")
+    parser.add_argument("--warm-up", type=float, help="seconds of each load that are left out (default 5, with --broker kafka 30)")
     arguments = live_arguments(parser)
+    if arguments.warm_up is None:
+        arguments.warm_up = WARM_UP_S[arguments.broker]
+    if not all(rate > 0 for rate in arguments.rate):
+        parser.error("--rate: above 0")
     if not all(0 < share <= 1 for share in arguments.load):
         parser.error("--load: above 0, 1 at most")
-    stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
+    stream, stream_name = chosen_stream(arguments.stream, STREAM_EVENTS)
     with tempfile.TemporaryDirectory() as folder:
 
         @contextmanager
@@ -229,15 +262,15 @@ def main() -> int:
         found = measure(make, arguments)
     rows = [
         (
-            f"{float(share):.0%}",
+            name if name.endswith("/s") else f"{float(name):.0%}",
             f"{one['rate_events_per_s']:,.0f}",
-            *(f"{one[name]:.1f}" for name in PERCENTILES),
+            *(f"{one[percentile]:.1f}" for percentile in PERCENTILES),
             f"{one['broker_p50_ms']:.1f} / {one['broker_p99_ms']:.1f}",
             f"{one['late_sends_p99_ms']:.1f}",
             f"{one['worker_cpu_wait_share']:.0%}",
-            ", ".join(f"{one['cpu_share'][name]:.2f}" for name in CORES),
+            ", ".join(f"{one['cpu_share'][process]:.2f}" for process in CORES),
         )
-        for share, one in found["loads"].items()
+        for name, one in found["loads"].items()
     ]
     columns = (
         "load",
@@ -252,18 +285,20 @@ def main() -> int:
         "no cpu",
         "cores: " + ", ".join(CORES),
     )
+    maximum_said = f"maximum {found['max_rate_events_per_s']:,} events/s; " if "max_rate_events_per_s" in found else ""
     emit(
         "freshness",
-        f"{name}; maximum {found['max_rate_events_per_s']:,} events/s; ms from event to list",
+        f"{stream_name}; {maximum_said}ms from event to list",
         columns,
         rows,
         {
             "stream": arguments.stream,
             "broker": arguments.broker,
-            "stream_name": name,
+            "stream_name": stream_name,
             "seed": arguments.seed,
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
+            "warm_up_s": arguments.warm_up,
             "linger_ms": arguments.linger_ms,
             "set": arguments.set,
             **found,

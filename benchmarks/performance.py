@@ -4,13 +4,15 @@
 
 Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). `--write` replaces the part of docs/performance.md between its
 two markers and draws docs/plots/*.svg (needs the extra `bench`); without it the tables are only printed. `--full` takes the long form of
-those that have one. What was not run keeps its old figures nowhere: a table holds what one run measured.
+those that have one. Freshness is measured on an Apache Kafka too where KAFKA_HOME names one. What was not run keeps its old figures
+nowhere: a table holds what one run measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "ingest": ("--events", "200000", "--full-events", "40000"),
     "ingest-zipf": ("--stream", "zipf", "--events", "100000", "--only", "decode", "redis", "state"),
     "freshness": ("--load", "0.5", "--seconds", "15"),
+    "freshness-kafka": ("--load", "0.5", "--seconds", "15", "--broker", "kafka"),
     "lists": ("--items", "1000000", "--repeats", "2"),
     "state": ("--users", "100000"),
     "scale": ("--only", "users", "--repeats", "5"),
@@ -36,6 +39,7 @@ FULL: Mapping[str, Sequence[str]] = {
     "ingest": ("--repeats", "3"),
     "ingest-zipf": ("--stream", "zipf", "--repeats", "3"),
     "freshness": (),
+    "freshness-kafka": ("--broker", "kafka"),
     "lists": ("--full",),
     "state": ("--users", "10000", "100000", "1000000"),
     "scale": ("--repeats", "3"),
@@ -77,6 +81,8 @@ TARGETS = (
     Target("lists/s, 1 million items, two threads", "lists", _case(1_000_000, "lists_per_s_in_2_threads"), 1_000, 4_000),
     Target("freshness at 50 % load, p50, ms", "freshness", lambda f: f["p50_ms"], 30, 10, more=False),
     Target("freshness at 50 % load, p99, ms", "freshness", lambda f: f["p99_ms"], 150, 50, more=False),
+    Target("the same on Apache Kafka, p50, ms", "freshness-kafka", lambda f: f["p50_ms"], 30, 10, more=False),
+    Target("the same on Apache Kafka, p99, ms", "freshness-kafka", lambda f: f["p99_ms"], 150, 50, more=False),
     Target("Redis bytes a user, history 100, embedding 64", "state", lambda f: f["bytes_per_user"], 1_000, 600, more=False),
     Target("iALS time against implicit at equal NDCG", "train", lambda f: f["time_ratio_to_implicit"], 1.5, 0.8, more=False),
     Target("cost of an event, 10 thousand to 1 million users", "scale", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
@@ -160,12 +166,16 @@ def plots(figures: Figures, folder: Path) -> list[str]:
         axes.set_xscale("log")
         axes.set_xlabel(f"events/s, {found['stream_name']}: baseline, the worker, and the two limits")
         names.append(_saved(figure, folder / "ingest.svg"))
-    loads = figures.get("freshness", {}).get("loads", {})
+    loads = {
+        f"{broker}, load {load}": found
+        for broker, name in (("embedded broker", "freshness"), ("Apache Kafka", "freshness-kafka"))
+        for load, found in figures.get(name, {}).get("loads", {}).items()
+    }
     if loads:
         figure, axes = pyplot.subplots(figsize=(8, 3))
         percentiles = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
         for load, found in loads.items():
-            axes.plot(range(len(percentiles)), [found[key] for key in percentiles], marker="o", label=f"load {load}")
+            axes.plot(range(len(percentiles)), [found[key] for key in percentiles], marker="o", label=load)
         axes.set_xticks(range(len(percentiles)), [key.removesuffix("_ms") for key in percentiles])
         axes.set_yscale("log")
         axes.set_ylabel("ms from event to list")
@@ -196,7 +206,8 @@ def write(figures: Figures, document: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=SHORT, default=list(SHORT), metavar="NAME", help=f"of {', '.join(SHORT)}")
+    usual = [name for name in SHORT if not name.endswith("-kafka") or os.environ.get("KAFKA_HOME")]
+    parser.add_argument("--only", nargs="+", choices=SHORT, default=usual, metavar="NAME", help=f"of {', '.join(SHORT)}")
     parser.add_argument("--full", action="store_true", help="the long forms")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots")
     arguments = parser.parse_args()
