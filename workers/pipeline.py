@@ -673,7 +673,7 @@ class Pipeline:
         """What `step` makes of all users, shared between the threads if there are many, `at_most` at once: it must learn nothing. Most of
         its time needs no interpreter, and meanwhile the event loop goes on."""
         if self._threads is None or n_users < SHARED_FROM:
-            return [step(slice(0, n_users))]
+            return [await _in_turn(step, slice(at, min(at + at_most, n_users))) for at in range(0, max(n_users, 1), max(at_most, 1))]
         loop = asyncio.get_running_loop()
         size = min(at_most, -(-n_users // self.settings.stream.list_threads))
         parts = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
@@ -689,6 +689,13 @@ class Pipeline:
 def _packed(delta: Delta, groups: Iterable[int] | None = None) -> list[GroupDeltas]:
     """What is added to these item groups, or to all, as the store takes it."""
     return [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in groups or range(delta.item_groups)]
+
+
+async def _in_turn(step: Callable[[slice], T], rows: slice) -> T:
+    """A step, after which others get their turn: an answer that has come should not look late."""
+    done = step(rows)
+    await asyncio.sleep(0)
+    return done
 
 
 async def on_its_way() -> None:

@@ -60,6 +60,15 @@ async def test_a_write_is_carried_out_while_the_event_loop_is_busy(store: RedisS
     assert (await writing)[0].committed
 
 
+async def test_a_server_that_does_not_say_good_bye_keeps_nobody(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck() -> None:
+        raise redis.TimeoutError("Timed out closing connection after 2.0")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._link._client, "aclose", stuck)
+        await store.close()
+
+
 async def test_another_version_of_the_functions_is_noticed_and_left_alone(store: RedisStore, admin: Any) -> None:
     admin.function_load("#!lua name=recsys_0123456789\nredis.register_function('recsys_x_0123456789', function() return 1 end)")
     (identity,) = await store.server_identity()

@@ -44,6 +44,7 @@ DUPLICATE_CHUNK = 48
 CATEGORIES = ("drama", "comedy", "war")
 DRAIN_S = 60.0
 LOOK_S = 0.05
+PATIENCE_S = 30.0
 SCORE_TOLERANCE = 1e-3
 ListedItems = dict[str, float]
 
@@ -125,6 +126,10 @@ class Arena:
         for section, values in more.items():
             chosen[section] = {**chosen.get(section, {}), **values}
         return chosen
+
+    def own_store(self) -> StateStore:
+        """A store for this process, whose patience is not what is tested: on a busy machine it may stand still for seconds."""
+        return open_store(self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update={"timeout_s": PATIENCE_S})}))
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -410,7 +415,7 @@ class Arena:
         return all(len(self.seen.events.get(partition, {})) >= end for partition, end in self._ends.items() if partition < PARTITIONS)
 
     async def _compare(self, differences: list[str], catalogue: bool) -> None:
-        store = open_store(self.settings)
+        store = self.own_store()
         await store.open(layout_of(self.settings))
         try:
             await self._applied(store)
@@ -470,7 +475,7 @@ class Arena:
         return differences
 
     async def _fresh_list(self, partition: int, user_id: str, source_offset: int, newest_s: int) -> ListedItems:
-        pipeline = Pipeline(self.settings, open_store(self.settings))
+        pipeline = Pipeline(self.settings, self.own_store())
         try:
             await pipeline.open()
             await CatalogueFollower(pipeline).follow()

@@ -14,7 +14,7 @@ from tests.fault.wishes import POINTS, Crash
 from tests.fault.zygote import Worker
 from tests.fold import fold, read_state
 from workers.settings import Settings
-from workers.store import layout_of, open_store
+from workers.store import layout_of
 from workers.topics import admin_client, provision
 
 STOP_S = 30.0
@@ -180,7 +180,7 @@ async def refused(arena: Arena, running: list[Worker], log: object, remedies: tu
 
 async def untouched(arena: Arena, log: object) -> list[str]:
     """How the state differs from the fold of a log, or of what was applied."""
-    store = open_store(arena.settings)
+    store = arena.own_store()
     await store.open(layout_of(arena.settings))
     try:
         if log is None:

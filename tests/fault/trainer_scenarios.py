@@ -46,7 +46,7 @@ from workers.topics import admin_client, end_offsets_async, provision
 PARTITIONS = 2
 N_CLUSTERS, PER_CLUSTER, PER_USER = 4, 12, 10
 START_MS = 1_700_000_000_000
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 POLL_S = 0.02
 ENOUGH = 400
 """Readable events that start the first round of training …"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -377,7 +378,9 @@ class Link:
         return [tuple(sorted(_library_name(entry) for entry in answer)) for answer in answers]
 
     async def close(self) -> None:
-        await self._client.aclose()
+        """Close all connections. One that does not say good-bye in time is dropped."""
+        with contextlib.suppress(*_CAUGHT):
+            await self._client.aclose()
 
 
 def _library_name(entry: Any) -> str:
