@@ -6,7 +6,7 @@ how often the items of a group were chosen in one event-time bucket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +61,22 @@ class Delta:
         """Where each row's records begin, (R,)."""
         return np.concatenate((np.zeros(min(len(self.ends), 1), np.int64), self.ends[:-1]))
 
+    @property
+    def sizes(self) -> I64:
+        """Records of each row, (R,)."""
+        return self.ends - self.starts
+
     def rows_of(self, group: int) -> list[RowId]:
         """Names of the rows of a group."""
         return self.rows[self.groups[group] : self.groups[group + 1]]
+
+    def by_span(self) -> Iterator[tuple[Span, I64]]:
+        """Each span with its rows, (r,)."""
+        order = np.argsort(self.span, kind="stable")
+        ends = np.searchsorted(self.span[order], np.arange(len(self.spans)), side="right").tolist()
+        for span, start, end in zip(self.spans, [0, *ends], ends, strict=False):
+            if start < end:
+                yield span, order[start:end]
 
     def packed(self, group: int) -> tuple[bytes, bytes]:
         """A group's byte ends (u32 array) and payload, as the store's function takes them. Sums above 2³²−1 cannot come from one batch."""
@@ -126,7 +139,7 @@ def _delta(spans: Sequence[Span], n_epochs: int, span: I64, rows: U32, neighbour
     largest = (len(spans) - 1, int(rows.max(initial=0)) // item_groups, int(neighbours.max()), int(amounts.max()))
     bits = np.array([value.bit_length() for value in largest], np.int64)
     if int(bits.sum()) + (item_groups - 1).bit_length() > _KEY_BITS:
-        found = _summed_by_columns(span, rows, neighbours, amounts, item_groups, n_epochs)
+        found = _summed_by_columns(span, rows, neighbours, amounts, item_groups)
     else:
         n = len(span)
         keys = np.empty(n, np.int64)
@@ -143,9 +156,7 @@ def _delta(spans: Sequence[Span], n_epochs: int, span: I64, rows: U32, neighbour
     return Delta(names, np.searchsorted(group, np.arange(item_groups + 1)), spans, row_span, number, ends, records)
 
 
-def _summed_by_columns(
-    span: I64, rows: U32, neighbours: U32, amounts: I64, item_groups: int, n_epochs: int
-) -> tuple[I64, I64, I64, I64, U32]:
+def _summed_by_columns(span: I64, rows: U32, neighbours: U32, amounts: I64, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
     """As the kernels do it, for numbers so large that an addition does not fit in 63 bits."""
     number = np.full(len(span), -1, np.int64)
     number[: len(rows)] = rows

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recsys import exact_lists, table_kernel
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import Delta, batch_delta
+from recsys.deltas import Delta, Span, batch_delta
 from recsys.exact_lists import CONTENT, Cooccurrence, Likings, Product
 from recsys.interactions import Interactions
 from recsys.models.base import Histories, Model
@@ -219,14 +219,14 @@ class Engine:
 
     def learn_items(self, delta: Delta) -> None:
         """Add a batch's delta to neighbours and popularity; rows that are not held are passed over."""
-        for place in range(len(delta.spans)):
-            self.learn_rows(delta, place, np.flatnonzero(delta.span == place))
+        for span, rows in delta.by_span():
+            self.learn_rows(delta, span, rows)
 
-    def learn_rows(self, delta: Delta, place: int, rows: I64) -> None:
-        """Add what a delta appends to some rows (r,) of the span at this place."""
+    def learn_rows(self, delta: Delta, span: Span, rows: I64) -> None:
+        """Add what a delta appends to some rows (r,) of one span."""
         if not len(rows):
             return
-        kind, where, bucket = delta.spans[place]
+        kind, where, bucket = span
         if kind == "pop":
             records = delta.records_of(rows)  # an item is in one group, so that it is in a bucket once
             self.popularity.add(str(where), bucket, records[:, 0], records[:, 1].astype(np.float32) / np.float32(WEIGHT_ONE))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys import rows
-from recsys.deltas import WINDOWS_S, Delta, RowId
+from recsys.deltas import WINDOWS_S, Delta, RowId, Span
 from recsys.engine import Engine
 from recsys.popularity import LIVE_BUCKETS
 from recsys.rows import HEADER_BYTES, RECORD_BYTES
@@ -95,15 +95,10 @@ class ItemMirror:
     def absorb(self, delta: Delta, results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
         lengths = np.frombuffer(b"".join(result.row_lengths for result in results), "<u4").astype(np.int64)
-        for place, (kind, where, _) in enumerate(delta.spans):
-            rows = np.flatnonzero(delta.span == place)
-            if not len(rows):
-                continue
-            if kind == "c":
-                landed = self._landed(int(where), delta, rows, lengths[rows])
-            else:
-                landed = self._popularity_landed(delta, rows, lengths)
-            self._engine.learn_rows(delta, place, rows if landed.all() else rows[landed])
+        for span, grown in delta.by_span():
+            has_landed = self._popularity_landed if span[0] == "pop" else self._landed
+            landed = has_landed(delta, span, grown, lengths[grown])
+            self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
 
     def mistrust(self, delta: Delta) -> None:
         """These rows may have changed in an unknown way: read them again before use."""
@@ -187,25 +182,24 @@ class ItemMirror:
             row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
-    def _landed(self, epoch: int, delta: Delta, rows: I64, lengths: I64) -> NDArray[np.bool_]:
+    def _landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
         """Which rows of an epoch, so long now (r,), the engine holds up to right before the append. Others that it holds are to be read."""
-        numbers, is_sure = delta.numbers[rows], np.ones(len(rows), np.bool_)
+        numbers, is_sure = delta.numbers[grown], np.ones(len(grown), np.bool_)
         if self._dirty:
-            is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in rows.tolist()])
+            is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in grown.tolist()])
         may_hold = self._engine.neighbours.loaded[numbers]
-        sizes = (delta.ends[rows] - delta.starts[rows]) * RECORD_BYTES
-        held, landed, base = self._held.grown(epoch, numbers, sizes, lengths, may_hold, is_sure)
-        self._dirty.update(self._address(delta.rows[row]) for row in rows[held & ~landed].tolist())
+        sizes = delta.sizes[grown] * RECORD_BYTES
+        held, landed, base = self._held.grown(int(span[1]), numbers, sizes, lengths, may_hold, is_sure)
+        self._dirty.update(self._address(delta.rows[row]) for row in grown[held & ~landed].tolist())
         longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
-        self._long.update(self._address(delta.rows[row]) for row in rows[lengths > longest].tolist())
+        self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
         return landed
 
-    def _popularity_landed(self, delta: Delta, rows: I64, lengths: I64) -> NDArray[np.bool_]:
+    def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
         """The same for rows of counts, of which there is one a group."""
-        groups = np.searchsorted(delta.groups, rows, side="right") - 1
-        sizes = delta.ends[rows] - delta.starts[rows]
-        found = zip(groups.tolist(), rows.tolist(), sizes.tolist(), lengths[rows].tolist(), strict=True)
-        return np.array([self._one_landed((group, delta.rows[row]), size, length) for group, row, size, length in found], np.bool_)
+        groups = np.searchsorted(delta.groups, grown, side="right") - 1
+        found = zip(groups.tolist(), delta.sizes[grown].tolist(), lengths.tolist(), strict=True)
+        return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
 
     def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:
         held = self._held.get(address) or MADE_HERE

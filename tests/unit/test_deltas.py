@@ -72,6 +72,9 @@ def check_columns(delta: Delta) -> None:
     assert [kind == "c" for kind, _, _ in delta.rows] == (delta.numbers >= 0).tolist()
     assert len(delta.records) == (delta.ends[-1] if len(delta.ends) else 0)
     assert b"".join(delta.packed(group)[1] for group in range(delta.item_groups)) == delta.records.tobytes()
+    by_span = list(delta.by_span())
+    assert all({delta.spans[place] for place in delta.span[rows].tolist()} == {span} for span, rows in by_span)
+    assert sorted(row for _, rows in by_span for row in rows.tolist()) == list(range(len(delta.rows)))
     some = np.arange(0, len(delta.rows), 2)
     apart = [delta.records[start:end] for start, end in zip(delta.starts.tolist(), delta.ends.tolist(), strict=True)]
     if len(some):
