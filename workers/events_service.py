@@ -115,6 +115,7 @@ class EventsService(OrderlyService):
         self._topic_watch = TopicWatch(settings)
         self._topic_id, self._topic_checked_s = "", float("-inf")
         self._report = _Report()
+        self._clock = time.monotonic
 
     # -- life ----------------------------------------------------------------------------------------------------------------------------
 
@@ -275,9 +276,9 @@ class EventsService(OrderlyService):
     async def _fetched(self, wanted: int) -> dict[int, list[SourceRecord]]:
         """Up to so many records by partition. The consumer fetches ahead, but only once: what lay there was fetched when the last batch
         was polled. So what has come since is waited for; it is there after a round trip."""
-        asked_s = time.monotonic()
+        asked_s = self._clock()
         found = await self._getmany(self.settings.stream.batch_wait_ms, wanted)
-        lay_there = found and time.monotonic() - asked_s < AT_ONCE_S
+        lay_there = found and self._clock() - asked_s < AT_ONCE_S
         if lay_there and (room := wanted - sum(map(len, found.values()))) > 0:
             for partition, records in (await self._getmany(SINCE_MS, room)).items():
                 found.setdefault(partition, []).extend(records)

@@ -183,16 +183,20 @@ async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_o
 
 
 class Fetching:
-    """A consumer that fetches ahead once: what it holds is answered at once, then what comes `in_s` later."""
+    """A consumer that fetches ahead once: what it holds is answered at once, then what comes `in_s` later by its own clock."""
 
     def __init__(self, held: Sequence[int], later: Sequence[int], in_s: float = 0.0) -> None:
         self._held, self._later, self._in_s = held, later, in_s
+        self._now_s = 0.0
         self.asked: list[int] = []
+
+    def clock(self) -> float:
+        return self._now_s
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         self.asked.append(max_records)
         if not self._held:
-            await asyncio.sleep(self._in_s)
+            self._now_s += self._in_s
             self._held, self._later = self._later, ()
         given, self._held = self._held[:max_records], self._held[max_records:]
         return {TopicPartition("events", 0): [_record(at) for at in given]} if given else {}
@@ -202,9 +206,9 @@ def _record(source_offset: int) -> ConsumerRecord:
     return ConsumerRecord("events", 0, source_offset, 7, 0, b"u", b"{}", None, 1, 2, ())
 
 
-async def polled_offsets(consumer: Any, wanted: int = 100) -> list[int]:
+async def polled_offsets(consumer: Fetching, wanted: int = 100) -> list[int]:
     polling = service()
-    polling._consumer, polling._poll_events = consumer, wanted
+    polling._consumer, polling._poll_events, polling._clock = consumer, wanted, consumer.clock  # type: ignore[assignment]
     return [record.source_offset for records in (await polling._poll()).batch.values() for record in records]
 
 
