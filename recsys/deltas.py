@@ -93,9 +93,7 @@ class Delta:
         return np.concatenate([self.records[start:end] for start, end in zip(starts, self.ends[rows].tolist(), strict=True)])
 
 
-def batch_delta(
-    batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None
-) -> Delta:
+def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None) -> Delta:
     """What the interactions that `chosen` (n,) selects add, or all of them, in so many groups."""
     times_s, positive = batch.times_s.astype(np.int64), batch.weights > 0
     rows, neighbours, amounts, sources = pairs.rows, pairs.neighbours, pairs.weights, pairs.sources
