@@ -56,15 +56,13 @@ class Delta:
     def item_groups(self) -> int:
         return len(self.groups) - 1
 
-    @property
-    def starts(self) -> I64:
-        """Where each row's records begin, (R,)."""
-        return np.concatenate((np.zeros(min(len(self.ends), 1), np.int64), self.ends[:-1]))
+    def starts_of(self, rows: I64) -> I64:
+        """Where the records of some rows begin, (r,)."""
+        return np.where(rows > 0, self.ends[rows - 1], 0)
 
-    @property
-    def sizes(self) -> I64:
-        """Records of each row, (R,)."""
-        return self.ends - self.starts
+    def sizes_of(self, rows: I64) -> I64:
+        """How many records some rows have, (r,)."""
+        return self.ends[rows] - self.starts_of(rows)
 
     def rows_of(self, group: int) -> list[RowId]:
         """Names of the rows of a group."""
@@ -89,7 +87,7 @@ class Delta:
 
     def records_of(self, rows: I64) -> U32:
         """The records of some rows (r,), one row after another."""
-        starts = self.starts[rows].tolist()
+        starts = self.starts_of(rows).tolist()
         return np.concatenate([self.records[start:end] for start, end in zip(starts, self.ends[rows].tolist(), strict=True)])
 
 

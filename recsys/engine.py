@@ -233,7 +233,7 @@ class Engine:
             return
         self.advance_epoch(int(where))
         factor = np.float32(self.epoch_factor(int(where)) / WEIGHT_ONE)
-        self.neighbours.add(delta.numbers[rows], delta.starts[rows], delta.ends[rows], delta.records, factor)
+        self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, factor)
 
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 

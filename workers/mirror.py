@@ -188,7 +188,7 @@ class ItemMirror:
         if self._dirty:
             is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in grown.tolist()])
         may_hold = self._engine.neighbours.loaded[numbers]
-        sizes = delta.sizes[grown] * RECORD_BYTES
+        sizes = delta.sizes_of(grown) * RECORD_BYTES
         held, landed, base = self._held.grown(int(span[1]), numbers, sizes, lengths, may_hold, is_sure)
         self._dirty.update(self._address(delta.rows[row]) for row in grown[held & ~landed].tolist())
         longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
@@ -198,7 +198,7 @@ class ItemMirror:
     def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
         """The same for rows of counts, of which there is one a group."""
         groups = np.searchsorted(delta.groups, grown, side="right") - 1
-        found = zip(groups.tolist(), delta.sizes[grown].tolist(), lengths.tolist(), strict=True)
+        found = zip(groups.tolist(), delta.sizes_of(grown).tolist(), lengths.tolist(), strict=True)
         return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
 
     def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:

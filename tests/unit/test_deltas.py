@@ -76,7 +76,9 @@ def check_columns(delta: Delta) -> None:
     assert all({delta.spans[place] for place in delta.span[rows].tolist()} == {span} for span, rows in by_span)
     assert sorted(row for _, rows in by_span for row in rows.tolist()) == list(range(len(delta.rows)))
     some = np.arange(0, len(delta.rows), 2)
-    apart = [delta.records[start:end] for start, end in zip(delta.starts.tolist(), delta.ends.tolist(), strict=True)]
+    starts = delta.starts_of(np.arange(len(delta.rows)))
+    assert delta.sizes_of(some).tolist() == (delta.ends - starts)[some].tolist()
+    apart = [delta.records[start:end] for start, end in zip(starts.tolist(), delta.ends.tolist(), strict=True)]
     if len(some):
         assert delta.records_of(some).tolist() == np.concatenate(apart[::2]).tolist()
 
