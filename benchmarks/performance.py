@@ -25,7 +25,7 @@ from typing import Any
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
 SHORT: Mapping[str, Sequence[str]] = {
-    "ingest": ("--events", "200000", "--full-events", "40000"),
+    "ingest": ("--events", "200000", "--full-events", "60000"),
     "ingest-zipf": ("--stream", "zipf", "--events", "100000", "--only", "decode", "redis", "state"),
     "freshness": ("--load", "0.5", "--seconds", "15"),
     "freshness-kafka": ("--load", "0.5", "--seconds", "15", "--broker", "kafka"),

@@ -44,8 +44,8 @@ from recsys.rows import WEIGHT_ONE, pack_header, pack_records
 from recsys.userstate import UserTable
 from tests.redis_cluster import RedisCluster
 from workers.embedded import Child, EmbeddedStack
-from workers.events_service import BEHIND_FACTOR
 from workers.kafka import partition_for
+from workers.polling import BEHIND_FACTOR
 from workers.settings import Settings
 from workers.store import UserCommit, layout_of, open_store
 from workers.store.keys import Keys

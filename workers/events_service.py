@@ -30,6 +30,7 @@ from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_argumen
 from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
 from workers.pipeline import DecodedBatch, Outcome, Pipeline, SourceRecord
+from workers.polling import Batch, Polling
 from workers.settings import Settings
 from workers.topic_watch import TopicWatch, may_be_refilled
 from workers.topics import end_offsets_async, topic_ids_async
@@ -41,14 +42,7 @@ PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes o
 LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 COMPACT_S = 0.05
-AT_ONCE_S = 0.0005
-"""Records that a poll answers within this were fetched before it."""
-SINCE_MS = 5
-"""How long a poll that found such records waits at most for what has come since they were fetched."""
 LOOK_S = 0.25
-BEHIND_FACTOR = 4
-"""A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
-than once are written once."""
 OWED_AT_ONCE = 256
 """Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
 METADATA_MAX_AGE_MS = 30_000
@@ -67,7 +61,7 @@ REPORT_S = 10.0
 class _Polled:
     """Records by partition, whether there were as many as asked for, and their events if they were validated already."""
 
-    batch: dict[int, list[SourceRecord]]
+    batch: Batch
     full: bool
     decoded: DecodedBatch | None
 
@@ -111,11 +105,10 @@ class EventsService(OrderlyService):
         self._uncommitted: dict[int, int] = {}
         """Next offsets of what is published."""
         self._committed_s = float("-inf")
-        self._poll_events = settings.stream.batch_max_events
+        self._polling = Polling(settings.stream)
         self._topic_watch = TopicWatch(settings)
         self._topic_id, self._topic_checked_s = "", float("-inf")
         self._report = _Report()
-        self._clock = time.monotonic
 
     # -- life ----------------------------------------------------------------------------------------------------------------------------
 
@@ -264,33 +257,9 @@ class EventsService(OrderlyService):
     # -- polling -------------------------------------------------------------------------------------------------------------------------
 
     async def _poll(self, *, decode: bool = False) -> _Polled:
-        """The next records. While polls come back full the worker is behind: they grow, as long as no lists are made of them."""
-        stream = self.settings.stream
-        most = stream.batch_max_events * (BEHIND_FACTOR if self._catching_up or not self.pipeline.ranks else 1)
-        wanted = self._poll_events = min(self._poll_events, most)
-        batch = await self._fetched(wanted)
-        n_events = sum(map(len, batch.values()))
-        self._poll_events = min(2 * wanted, most) if n_events >= wanted else max(wanted // 2, min(stream.batch_max_events, most))
-        return _Polled(batch, n_events >= wanted, self.pipeline.decode(batch) if decode and batch else None)
-
-    async def _fetched(self, wanted: int) -> dict[int, list[SourceRecord]]:
-        """Up to so many records by partition. The consumer fetches ahead, but only once: what lay there was fetched when the last batch
-        was polled. So what has come since is waited for; it is there after a round trip."""
-        asked_s = self._clock()
-        found = await self._getmany(self.settings.stream.batch_wait_ms, wanted)
-        lay_there = found and self._clock() - asked_s < AT_ONCE_S
-        if lay_there and (room := wanted - sum(map(len, found.values()))) > 0:
-            for partition, records in (await self._getmany(SINCE_MS, room)).items():
-                found.setdefault(partition, []).extend(records)
-        return found
-
-    async def _getmany(self, timeout_ms: int, most: int) -> dict[int, list[SourceRecord]]:
-        found = await self.consumer.getmany(timeout_ms=timeout_ms, max_records=most)
-        return {
-            at.partition: [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in records]
-            for at, records in found.items()
-            if records
-        }
+        """The next records."""
+        batch, is_full = await self._polling.poll(self.consumer, makes_lists=self.pipeline.ranks and not self._catching_up)
+        return _Polled(batch, is_full, self.pipeline.decode(batch) if decode and batch else None)
 
     async def _next_polled(self) -> _Polled:
         """What was polled and decoded while the last batch was being applied, or else a poll."""

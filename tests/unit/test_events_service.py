@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from workers.errors import Transient
-from workers.events_service import AT_ONCE_S, EventsService
+from workers.events_service import EventsService
 from workers.pipeline import Outcome, Pipeline, SourceRecord
 from workers.settings import Settings, load_settings
 from workers.store.memory import MemoryStore
@@ -180,52 +180,3 @@ async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_o
     at.take([0, 1])
     await at._own([0, 1])
     assert (at._owned, at._assigned) == ({1}, {0})
-
-
-class Fetching:
-    """A consumer that fetches ahead once: what it holds is answered at once, then what comes `in_s` later by its own clock."""
-
-    def __init__(self, held: Sequence[int], later: Sequence[int], in_s: float = 0.0) -> None:
-        self._held, self._later, self._in_s = held, later, in_s
-        self._now_s = 0.0
-        self.asked: list[int] = []
-
-    def clock(self) -> float:
-        return self._now_s
-
-    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
-        self.asked.append(max_records)
-        if not self._held:
-            self._now_s += self._in_s
-            self._held, self._later = self._later, ()
-        given, self._held = self._held[:max_records], self._held[max_records:]
-        return {TopicPartition("events", 0): [_record(at) for at in given]} if given else {}
-
-
-def _record(source_offset: int) -> ConsumerRecord:
-    return ConsumerRecord("events", 0, source_offset, 7, 0, b"u", b"{}", None, 1, 2, ())
-
-
-async def polled_offsets(consumer: Fetching, wanted: int = 100) -> list[int]:
-    polling = service()
-    polling._consumer, polling._poll_events, polling._clock = consumer, wanted, consumer.clock  # type: ignore[assignment]
-    return [record.source_offset for records in (await polling._poll()).batch.values() for record in records]
-
-
-async def test_what_came_while_the_last_batch_was_applied_is_in_the_next_one() -> None:
-    assert await polled_offsets(Fetching([3, 4], [5, 6])) == [3, 4, 5, 6]
-
-
-async def test_what_a_poll_had_to_wait_for_is_not_held_up_for_more() -> None:
-    consumer = Fetching([], [3], in_s=10 * AT_ONCE_S)
-    assert await polled_offsets(consumer) == [3]
-    assert len(consumer.asked) == 1
-
-
-async def test_a_poll_never_brings_more_than_was_wanted() -> None:
-    consumer = Fetching([3, 4], [5, 6])
-    assert await polled_offsets(consumer, wanted=3) == [3, 4, 5]
-    assert consumer.asked == [3, 1]
-    full = Fetching([3, 4], [5])
-    assert await polled_offsets(full, wanted=2) == [3, 4]
-    assert full.asked == [2]
