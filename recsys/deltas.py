@@ -138,9 +138,10 @@ def _delta(spans: Sequence[Span], n_epochs: int, span: I64, rows: U32, neighbour
         found = _summed_by_columns(span, rows, neighbours, amounts, item_groups)
     else:
         n = len(span)
-        keys = np.empty(n, np.int64)
+        keys, other = np.empty((2, n), np.int64)
         delta_kernel.keys(span, rows, neighbours, amounts, len(rows), item_groups, bits, keys)
-        keys.sort()
+        if delta_kernel.ordered(keys, other, int(bits[3]), int(bits[:3].sum()) + (item_groups - 1).bit_length()):
+            keys = other
         group, row_span, number, ends = np.empty((4, n), np.int64)
         records = np.empty((n, 2), np.uint32)
         n_rows, n_records = delta_kernel.summed(keys, n_epochs, item_groups, bits, group, row_span, number, ends, records)

@@ -120,5 +120,15 @@ def test_numbers_that_do_not_fit_in_one_key_are_summed_alike(events: list[tuple[
     quickly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
     assert (slowly.rows, slowly.groups.tolist(), slowly.ends.tolist()) == (quickly.rows, quickly.groups.tolist(), quickly.ends.tolist())
     assert slowly.records.tolist() == quickly.records.tolist() and slowly.numbers.tolist() == quickly.numbers.tolist()
-    for kernel in (delta_kernel.pairs, delta_kernel.keys, delta_kernel.summed):
+    for kernel in (delta_kernel.pairs, delta_kernel.keys, delta_kernel.ordered, delta_kernel.summed):
         assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("n", [0, 1, 300, 5_000])
+@pytest.mark.parametrize(("first_bit", "n_bits"), [(0, 63), (7, 24), (7, 33), (11, 5), (0, 1), (60, 3)])
+def test_numbers_are_sorted_by_the_bits_asked_for_and_keep_their_order_where_those_are_alike(n: int, first_bit: int, n_bits: int) -> None:
+    numbers = np.random.default_rng(n + n_bits).integers(0, 1 << min(first_bit + n_bits, 62), n)
+    keys, other = numbers.copy(), np.empty(n, np.int64)
+    found = other if delta_kernel.ordered(keys, other, first_bit, n_bits) else keys
+    wanted = numbers[np.argsort((numbers >> first_bit) & ((1 << n_bits) - 1), kind="stable")]
+    assert found.tolist() == wanted.tolist()
