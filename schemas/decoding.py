@@ -105,12 +105,16 @@ def decode_events(
     """
     if len(record_ts_ms) != len(records):
         raise ValueError(f"record_ts_ms holds {len(record_ts_ms)} times for {len(records)} records")
-    values = [value for _, value in records]
+    keys, values = zip(*records, strict=True) if records else ((), ())
     plain = plain_ones(values, max_bytes)
-    positions, columns = read_plain([values[i] or b"" for i in plain], [records[i][0] for i in plain])
+    is_all = len(plain) == len(records)
+    positions, columns = read_plain(
+        values if is_all else [values[i] or b"" for i in plain],
+        keys if is_all else [keys[i] for i in plain],
+    )
     index = [plain[position] for position in positions]
     times = columns[5]
-    if any(0 <= record_ts_ms[i] < ts_ms - future_skew_ms for i, ts_ms in zip(index, times, strict=True)):
+    if times and max(times) - future_skew_ms > min(record_ts_ms):  # else none is ahead
         in_time = [at for at, i in enumerate(index) if not 0 <= record_ts_ms[i] < times[at] - future_skew_ms]
         index = [index[at] for at in in_time]
         columns = tuple([column[at] for at in in_time] for column in columns)  # type: ignore[assignment]

@@ -7,7 +7,8 @@ same values (a property test and the fuzzer hold both equal); what it does not a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import nan
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -21,15 +22,17 @@ Columns = tuple[list[str], list[str], list[str], list[int], list[float], list[in
 _CODES: Final = {kind.value: kind.code for kind in EVENT_TYPES}
 _RATING: Final = EventType.RATING.code
 _NONE: Final = type(None)
+_REQUIRED: Final = ("event_id", "user_id", "item_id", "type", "event_ts_ms")
 
 
 def is_plain(value: bytes | None, max_bytes: int) -> bool:
-    """Whether a record may be read here: a small flat ASCII object without escapes, brackets or a context."""
+    """Whether a record may be read here: a small flat ASCII object without escapes, brackets, deletions or a context."""
     return (
         value is not None
         and len(value) <= max_bytes
         and value.isascii()
         and b"\\" not in value
+        and b"\x7f" not in value
         and b"[" not in value
         and value.count(b"{") == 1
     )
@@ -39,7 +42,8 @@ def plain_ones(values: Sequence[bytes | None], max_bytes: int) -> Sequence[int]:
     """Positions of the records that `is_plain` accepts. A batch of nothing but such records is told by one look at all of it."""
     if values and None not in values:
         joined = b"".join(values)  # type: ignore[arg-type]
-        flat = joined.isascii() and b"\\" not in joined and b"[" not in joined and joined.count(b"{") == len(values)
+        plain = joined.isascii() and b"\\" not in joined and b"\x7f" not in joined
+        flat = plain and b"[" not in joined and joined.count(b"{") == len(values)
         if flat and max(map(len, values)) <= max_bytes:  # type: ignore[arg-type]
             return range(len(values))  # one that has no brace at all is no object and falls out when it is parsed, with one that has two
     return [position for position, value in enumerate(values) if is_plain(value, max_bytes)]
@@ -86,38 +90,44 @@ def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None]) 
     """The columns of these documents, or None if any of them is not a plain event."""
     if not documents:
         return ([], [], [], [], [], [], [], [])
+    names = set().union(*set(map(tuple, documents)))
+    if "context" in names:
+        return None
     try:
-        event_ids = [document["event_id"] for document in documents]
-        user_ids = [document["user_id"] for document in documents]
-        item_ids = [document["item_id"] for document in documents]
-        codes = [_CODES[document["type"]] for document in documents]
-        times = [document["event_ts_ms"] for document in documents]
+        event_ids, user_ids, item_ids, kinds, times = (list(map(itemgetter(name), documents)) for name in _REQUIRED)
+        codes = list(map(_CODES.__getitem__, kinds))
     except (KeyError, TypeError):  # a field is missing, or the type is none, or nothing that can be looked up
         return None
-    values = [document.get("value") for document in documents]
-    list_ids = [document.get("list_id") for document in documents]
-    places = [document.get("position") for document in documents]
-    versions = [document.get("schema_version", 1) for document in documents]
-    if not _are_whole(versions, 1, 1) or any("context" in document for document in documents):
+    nothing: list[Any] = [None] * len(documents)
+    values, list_ids, places = (
+        [document.get(name) for document in documents] if name in names else nothing for name in ("value", "list_id", "position")
+    )
+    if "schema_version" in names and not _are_whole([document.get("schema_version", 1) for document in documents], 1, 1):
         return None
-    if not (_are_ids(event_ids) and _are_ids(user_ids) and _are_ids(item_ids)):
+    if not (_are_ids(event_ids) and _are_ids(user_ids) and _are_ids(item_ids) and _are_keys(keys, user_ids)):
         return None
-    named = [list_id for list_id in list_ids if list_id is not None]
-    placed = [place for place in places if place is not None]
-    if (named and not _are_ids(named)) or not _are_whole(placed, 1, limits.MAX_POSITION):
+    if "list_id" in names and (named := [list_id for list_id in list_ids if list_id is not None]) and not _are_ids(named):
         return None
-    if not _are_whole(times, limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS) or list(map(str.encode, user_ids)) != list(keys):
+    if "position" in names and not _are_whole([place for place in places if place is not None], 1, limits.MAX_POSITION):
+        return None
+    if not _are_whole(times, limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS):
         return None
     numbers = _numbers(values, codes)
     return None if numbers is None else (event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places)
 
 
 def _are_ids(texts: list[Any]) -> bool:
-    """Whether all are strings of 1 to 128 printable characters; they are ASCII, as the whole record is."""
+    """Whether all are strings of 1 to 128 characters. Those are printable ASCII: so is the record, and JSON has no control characters in
+    strings."""
     if set(map(type, texts)) != {str}:
         return False
-    lengths = list(map(len, texts))
-    return min(lengths) >= 1 and max(lengths) <= limits.ID_MAX_BYTES and "".join(texts).isprintable()
+    lengths = set(map(len, texts))
+    return min(lengths) >= 1 and max(lengths) <= limits.ID_MAX_BYTES
+
+
+def _are_keys(keys: Sequence[bytes | None], user_ids: list[str]) -> bool:
+    """Whether each key is its record's user id, in which there is no zero."""
+    return None not in keys and b"\0".join(keys) == "\0".join(user_ids).encode()  # type: ignore[arg-type]
 
 
 def _are_whole(numbers: list[Any], least: int, most: int) -> bool:
@@ -131,10 +141,10 @@ def _numbers(values: list[Any], codes: list[int]) -> list[float] | None:
     if not kinds <= {float, int, _NONE}:
         return None
     given = [value for value in values if value is not None] if _NONE in kinds else values
-    if given and not (min(given) >= -limits.MAX_VALUE and max(given) <= limits.MAX_VALUE and all(map(isfinite, given))):
+    if given and not (min(given) >= -limits.MAX_VALUE and max(given) <= limits.MAX_VALUE):  # JSON has no NaN
         return None
     if _NONE not in kinds:
-        return list(map(float, values))
+        return values if kinds == {float} else list(map(float, values))
     if _RATING in codes and any(value is None and code == _RATING for value, code in zip(values, codes, strict=True)):
         return None
     return [nan if value is None else float(value) for value in values]

@@ -21,8 +21,8 @@ def event_hash(user_id: str, event_id: str) -> int:
 
 def event_hashes(user_ids: Iterable[str], event_ids: Iterable[str]) -> list[int]:
     """`event_hash` of each pair."""
-    digest = xxhash.xxh3_64_intdigest
-    return [digest(f"{user_id}\0{event_id}".encode()) for user_id, event_id in zip(user_ids, event_ids, strict=True)]
+    texts = map("\0".join, zip(user_ids, event_ids, strict=True))
+    return list(map(xxhash.xxh3_64_intdigest, map(str.encode, texts)))
 
 
 class DuplicateWindow:

@@ -30,8 +30,9 @@ class ItemIndex:
 
     async def number(self, item_ids: Iterable[str]) -> None:
         """Have a number for each of these ids; new ids get one. Raises Fenced when the store has lost numbers that are known here."""
-        unknown = list(dict.fromkeys(item_id for item_id in item_ids if item_id not in self.numbers))
-        if unknown:
+        wanted = dict.fromkeys(item_ids)
+        if not wanted.keys() <= self.numbers.keys():
+            unknown = [item_id for item_id in wanted if item_id not in self.numbers]
             known = len(self.names)
             try:
                 newest = max(await self._store.item_numbers(unknown, known, self.names[-1] if known else ""))

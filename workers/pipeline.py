@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from operator import add
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -33,6 +35,7 @@ from workers.errors import Fatal, Fenced, Transient
 from workers.item_index import ItemIndex
 from workers.list_records import ItemIds, ListHead, encode_lists
 from workers.mirror import ItemMirror
+from workers.named import rows_of
 from workers.settings import Settings
 from workers.store import layout_of
 from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
@@ -110,12 +113,12 @@ class _Seen:
 @dataclass(slots=True)
 class _Chosen:
     """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest
-    event."""
+    event; the same of those that the interactions change."""
 
     user_keys: list[str]
     heads: list[ListHead]
     interactions: Interactions | None
-    new_users: list[str]
+    changed: list[ListHead]
     hashes: dict[int, dict[int, list[int]]]
     newest_s: int
     n_duplicates: int
@@ -127,20 +130,20 @@ class _Chosen:
 
 @dataclass(frozen=True, slots=True)
 class _Flat:
-    """A batch's records, partition after partition: where each came from, (N,)."""
+    """A batch's records, partition after partition: where each came from, (N,), and what was in it."""
 
-    records: list[SourceRecord]
     partitions: NDArray[np.int32]
     source_offsets: I64
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps_ms: Sequence[int]
 
     @classmethod
     def of(cls, batch: Mapping[int, Sequence[SourceRecord]]) -> _Flat:
-        records = [record for some in batch.values() for record in some]
-        return cls(
-            records,
-            np.repeat(np.fromiter(batch, np.int32, len(batch)), [len(some) for some in batch.values()]),
-            np.array([record.source_offset for record in records], np.int64),
-        )
+        columns = zip(*chain.from_iterable(batch.values()), strict=True)
+        source_offsets, keys, values, timestamps_ms = columns if any(batch.values()) else ((), (), (), ())
+        partitions = np.repeat(np.fromiter(batch, np.int32, len(batch)), [len(some) for some in batch.values()])
+        return cls(partitions, np.array(source_offsets, np.int64), keys, values, timestamps_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +293,8 @@ class Pipeline:
         flat = _Flat.of(batch)
         stream = self.settings.stream
         events = decode_events(
-            [(record.key, record.value) for record in flat.records],
-            record_ts_ms=[record.source_timestamp_ms for record in flat.records],
+            list(zip(flat.keys, flat.values, strict=True)),
+            record_ts_ms=flat.timestamps_ms,
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
@@ -344,7 +347,7 @@ class Pipeline:
             lists,
             dead_letters,
             {p: records[-1].source_offset + 1 for p, records in batch.items() if records},
-            len(flat.records),
+            len(flat.keys),
             n_new,
             chosen.n_duplicates,
             watch.seconds,
@@ -356,10 +359,10 @@ class Pipeline:
                 poison,
                 source_topic=self.settings.topics.events,
                 source_partition=int(flat.partitions[at]),
-                source_offset=flat.records[at].source_offset,
-                source_timestamp_ms=flat.records[at].source_timestamp_ms,
-                key=flat.records[at].key,
-                value=flat.records[at].value,
+                source_offset=int(flat.source_offsets[at]),
+                source_timestamp_ms=flat.timestamps_ms[at],
+                key=flat.keys[at],
+                value=flat.values[at],
                 dead_letter_ts_ms=now_ms,
                 with_payload=self.settings.stream.dead_letter_payload,
             )
@@ -375,22 +378,25 @@ class Pipeline:
         is_new, counts, hashes = self._admit(good)
         # those of weight 0 leave no trace; old ones get their list again
         here = np.flatnonzero(counts & (weights != 0))
-        partitions, positions = good.partitions.tolist(), here.tolist()
-        keys = [f"{partitions[i]}:{decoded.user_ids[i]}" for i in positions]
-        newest = dict(zip(keys, positions, strict=True))  # in the order in which users come first, with their last event
-        heads = [ListHead(decoded.user_ids[i], partitions[i], int(good.source_offsets[i]), decoded.event_ids[i]) for i in newest.values()]
+        keys = _user_keys(good.partitions[here], _at(decoded.user_ids, here))
+        newest = dict(zip(keys, here.tolist(), strict=True))  # in the order in which users come first, with their last event
+        last = np.fromiter(newest.values(), np.int64, len(newest))
+        where = good.partitions[last].tolist(), good.source_offsets[last].tolist()
+        heads = rows_of(ListHead, _at(decoded.user_ids, last), *where, _at(decoded.event_ids, last))
         fresh = is_new[here]
         kept = here[fresh]
-        await self.index.number(decoded.item_ids[i] for i in kept.tolist())
+        item_ids = _at(decoded.item_ids, kept)
+        await self.index.number(item_ids)
         self.engine.ensure_items(len(self.index.names))
         await self._hold_users(list(newest), heads)
         times_ms = np.asarray(decoded.event_ts_ms, np.int64)
         newest_ms = int(times_ms[here].max(initial=0))  # of old events too: after a restart nothing else tells the time
         chosen = _Chosen(list(newest), heads, None, [], hashes, newest_ms // 1000, int((is_new & ~counts).sum()))
         if len(kept):
-            users = {key: user for user, key in enumerate(newest)}
-            user_of = np.array([users[key] for key in keys], np.int64)[fresh]
-            self._group_by_user(chosen, good, times_ms, kept, user_of)
+            users = dict(zip(newest, range(len(newest)), strict=True))
+            user_of = np.fromiter(map(users.__getitem__, keys), np.int64, len(keys))[fresh]
+            items = np.fromiter(map(self.index.numbers.__getitem__, item_ids), np.uint32, len(item_ids))
+            self._group_by_user(chosen, good, items, times_ms, kept, user_of)
         return chosen
 
     def _admit(self, good: _GoodEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[int, dict[int, list[int]]]]:
@@ -412,17 +418,16 @@ class Pipeline:
             start = end
         return is_new, counts, hashes
 
-    def _group_by_user(self, chosen: _Chosen, good: _GoodEvents, times_ms: I64, kept: I64, user_of: I64) -> None:
+    def _group_by_user(self, chosen: _Chosen, good: _GoodEvents, items: NDArray[np.uint32], times_ms: I64, kept: I64, user_of: I64) -> None:
         order = np.argsort(user_of, kind="stable")
         kept, user_of = kept[order], user_of[order]
         counts = np.bincount(user_of, minlength=len(chosen.user_keys))
         touched = np.flatnonzero(counts)
-        chosen.new_users = [chosen.user_keys[user] for user in touched.tolist()]
-        item_ids, numbers = good.events.item_ids, self.index.numbers
+        chosen.changed = _at(chosen.heads, touched)
         chosen.interactions = Interactions(
-            slots=np.array([self._slot(key) for key in chosen.new_users], np.int64),
+            slots=np.array([self._slot(key) for key in _at(chosen.user_keys, touched)], np.int64),
             counts=counts[touched],
-            items=np.array([numbers[item_ids[i]] for i in kept.tolist()], np.uint32),
+            items=items[order],
             times_s=(times_ms[kept] // 1000).astype(np.uint32),
             weights=good.weights[kept],
             partitions=good.partitions[kept],
@@ -555,9 +560,8 @@ class Pipeline:
         by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
         if chosen.interactions is not None:
             packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
-            for key, row in zip(chosen.new_users, packed, strict=True):
-                partition, user_id = key.split(":", 1)
-                by_partition[int(partition)][user_id] = row
+            for (user_id, partition, *_), row in zip(chosen.changed, packed, strict=True):
+                by_partition[partition][user_id] = row
         commits = [
             UserCommit(
                 cut.partition,
@@ -597,7 +601,7 @@ class Pipeline:
         self, chosen: _Chosen, vectors: dict[str, F32] | None, now_ms: int, watch: _Stopwatch
     ) -> dict[int, list[tuple[bytes, bytes | None]]]:
         slots = np.array([self._slot(key) for key in chosen.user_keys], np.int64)
-        if len(chosen.new_users) < len(chosen.user_keys):
+        if len(chosen.changed) < len(chosen.heads):
             vectors = None  # some users are listed again after a replay, and were not encoded with the batch
         records = await self.list_records(slots, chosen.heads, now_ms, vectors=vectors, watch=watch)
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
@@ -684,6 +688,21 @@ class Pipeline:
         if not self.settings.lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+
+def _at(column: Sequence[T], places: I64) -> list[T]:
+    """The entries at these places, ascending if they are as many as there are."""
+    return list(column) if len(places) == len(column) else [column[place] for place in places.tolist()]
+
+
+def _user_keys(partitions: NDArray[np.int32], user_ids: Sequence[str]) -> list[str]:
+    """What users are known by in the engine: their partition and id."""
+    keys: list[str] = []
+    start = 0
+    for end in run_ends(partitions).tolist():
+        keys += map(add, repeat(f"{partitions[start]}:"), user_ids[start:end])
+        start = end
+    return keys
 
 
 def _packed(delta: Delta, groups: Iterable[int] | None = None) -> list[GroupDeltas]:

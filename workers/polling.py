@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+from workers.named import rows_of
 from workers.pipeline import SourceRecord
 from workers.settings import StreamSettings
 
@@ -20,6 +23,8 @@ SINCE_MS = 5
 BEHIND_FACTOR = 4
 """A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
 than once are written once."""
+
+_FIELDS = attrgetter("offset", "key", "value", "timestamp")
 
 
 class Polling:
@@ -54,8 +59,10 @@ class Polling:
 
 async def _getmany(consumer: AIOKafkaConsumer, timeout_ms: int, most: int) -> Batch:
     found = await consumer.getmany(timeout_ms=timeout_ms, max_records=most)
-    return {
-        at.partition: [SourceRecord(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in records]
-        for at, records in found.items()
-        if records
-    }
+    return {at.partition: _source_records(records) for at, records in found.items() if records}
+
+
+def _source_records(records: Sequence[ConsumerRecord[Any, Any]]) -> list[SourceRecord]:
+    """The same records with what a pipeline wants of them; without a timestamp it is −1."""
+    source_offsets, keys, values, stamps = zip(*map(_FIELDS, records), strict=True)
+    return rows_of(SourceRecord, source_offsets, keys, values, [-1 if at is None else at for at in stamps] if None in stamps else stamps)
