@@ -68,15 +68,33 @@ def pairs(
 
 
 @compiled
-def keys(spans: I64, rows: U32, neighbours: U32, amounts: I64, n_pairs: int, item_groups: int, bits: I64, out: I64) -> None:
-    """Each of some additions (a,) as one number: its item group, span, row within the group, neighbour and amount in so many `bits` (4,) of
-    span, row, neighbour and amount. The first `n_pairs` go to the rows of items, the others to one row a span and group."""
-    for i in range(len(spans)):
-        owner = np.int64(rows[i]) if i < n_pairs else np.int64(neighbours[i])
-        key = ((owner % item_groups) << bits[0]) | spans[i]
-        key = (key << bits[1]) | (owner // item_groups if i < n_pairs else 0)
-        key = (key << bits[2]) | np.int64(neighbours[i])
-        out[i] = (key << bits[3]) | amounts[i]
+def keys(
+    epochs: I64,
+    sources: I64,
+    rows: U32,
+    neighbours: U32,
+    amounts: I64,
+    buckets: I64,
+    items: U32,
+    item_amounts: I64,
+    item_groups: int,
+    bits: I64,
+    out: I64,
+) -> None:
+    """Each addition as one number: its item group, span, row within the group, neighbour and amount in so many `bits` (4,) of span, row,
+    neighbour and amount. First those of pairs (p,) to the rows of items, in the span that `epochs` (n,) says of the interaction that made
+    them; then, window after window, those of m choices of `items` (m,) to one row a span and group, in the spans `buckets` (W, m)."""
+    n_pairs = len(rows)
+    for i in range(n_pairs):
+        owner = np.int64(rows[i])
+        key = ((owner % item_groups) << bits[0]) | epochs[sources[i]]
+        key = (key << bits[1]) | (owner // item_groups)
+        out[i] = (((key << bits[2]) | np.int64(neighbours[i])) << bits[3]) | amounts[i]
+    for window in range(len(buckets)):
+        for choice in range(len(items)):
+            item = np.int64(items[choice])
+            key = (((item % item_groups) << bits[0]) | buckets[window, choice]) << bits[1]
+            out[n_pairs + window * len(items) + choice] = (((key << bits[2]) | item) << bits[3]) | item_amounts[choice]
 
 
 @compiled

@@ -27,6 +27,8 @@ WINDOWS_S: Mapping[str, int] = {"hour": 3_600, "day": 86_400}
 """Popularity windows with buckets of event time; "all" has the single bucket 0."""
 _POPULARITY_UNITS = 2  # 1/64 in an interaction's 1/32
 _KEY_BITS = 63
+_MANY_BETWEEN = 1_000
+"""Distinct values are marked in an array of all there might be, if those are not many more than values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,51 +103,17 @@ def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups:
     items, times_s_of = batch.items[positive], times_s[positive]
     if not len(items):
         return Delta.nothing(item_groups)
-    epochs, span_of = _distinct(times_s // epoch_s)
+    epochs, epoch_of = _distinct(times_s // epoch_s)
     spans: list[Span] = [("c", epoch, -1) for epoch in epochs]
-    span_parts = [span_of[sources]]
-    for window, bucket_s in (("all", 0), *WINDOWS_S.items()):
+    windows = (("all", 0), *WINDOWS_S.items())
+    bucket_of = np.empty((len(windows), len(items)), np.int64)
+    for row, (window, bucket_s) in enumerate(windows):
         buckets, place = _distinct(times_s_of // bucket_s if bucket_s else np.zeros_like(times_s_of))
-        span_parts.append(place + len(spans))
+        bucket_of[row] = place + len(spans)
         spans += [("pop", window, bucket) for bucket in buckets]
-    chosen_amounts = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
-    n_windows = len(span_parts) - 1
-    return _delta(
-        spans,
-        len(epochs),
-        np.concatenate(span_parts),
-        rows,
-        np.concatenate((neighbours, *[items] * n_windows)),
-        np.concatenate((amounts, *[chosen_amounts] * n_windows)),
-        item_groups,
-    )
-
-
-def _distinct(values: I64) -> tuple[list[int], I64]:
-    """Distinct values, ascending, and the place of each value among them, (n,)."""
-    least = int(values.min())
-    if least == int(values.max()):  # as most batches have it
-        return [least], np.zeros(len(values), np.int64)
-    distinct, place = np.unique(values, return_inverse=True)
-    return distinct.tolist(), place.astype(np.int64)
-
-
-def _delta(spans: Sequence[Span], n_epochs: int, span: I64, rows: U32, neighbours: U32, amounts: I64, item_groups: int) -> Delta:
-    """Additions (a,) of which the first p, those of pairs, have `rows` (p,), sorted and summed."""
-    largest = (len(spans) - 1, int(rows.max(initial=0)) // item_groups, int(neighbours.max()), int(amounts.max()))
-    bits = np.array([value.bit_length() for value in largest], np.int64)
-    if int(bits.sum()) + (item_groups - 1).bit_length() > _KEY_BITS:
-        found = _summed_by_columns(span, rows, neighbours, amounts, item_groups)
-    else:
-        n = len(span)
-        keys, other = np.empty((2, n), np.int64)
-        delta_kernel.keys(span, rows, neighbours, amounts, len(rows), item_groups, bits, keys)
-        if delta_kernel.ordered(keys, other, int(bits[3]), int(bits[:3].sum()) + (item_groups - 1).bit_length()):
-            keys = other
-        group, row_span, number, ends = np.empty((4, n), np.int64)
-        records = np.empty((n, 2), np.uint32)
-        n_rows, n_records = delta_kernel.summed(keys, n_epochs, item_groups, bits, group, row_span, number, ends, records)
-        found = group[:n_rows], row_span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
+    counts = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
+    added = _Additions(epoch_of, sources, rows, neighbours, amounts, bucket_of, items, counts)
+    found = added.summed(len(spans), len(epochs), item_groups)
     group, row_span, number, ends, records = found
     kinds = [(kind, where) for kind, where, _ in spans]
     numbers = np.where(number < 0, np.array([bucket for *_, bucket in spans], np.int64)[row_span], number).tolist()
@@ -153,18 +121,72 @@ def _delta(spans: Sequence[Span], n_epochs: int, span: I64, rows: U32, neighbour
     return Delta(names, np.searchsorted(group, np.arange(item_groups + 1)), spans, row_span, number, ends, records)
 
 
-def _summed_by_columns(span: I64, rows: U32, neighbours: U32, amounts: I64, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-    """As the kernels do it, for numbers so large that an addition does not fit in 63 bits."""
-    number = np.full(len(span), -1, np.int64)
-    number[: len(rows)] = rows
-    group = np.where(number < 0, neighbours, number) % item_groups
-    order = np.lexsort((neighbours, number, span, group))
-    group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]
-    is_row, is_record = np.ones((2, len(order)), np.bool_)
-    is_row[1:] = (group[1:] != group[:-1]) | (span[1:] != span[:-1]) | (number[1:] != number[:-1])
-    is_record[1:] = is_row[1:] | (neighbours[1:] != neighbours[:-1])
-    first = np.flatnonzero(is_record)
-    records = np.stack((neighbours[first], np.add.reduceat(amounts, first)), axis=1).astype(np.uint32)
-    row = np.flatnonzero(is_row)
-    ends = np.append(np.flatnonzero(is_row[first])[1:], len(first))
-    return group[row], span[row], number[row], ends, records
+def _distinct(values: I64) -> tuple[list[int], I64]:
+    """Distinct values, ascending, and the place of each value among them, (n,)."""
+    least = int(values.min())
+    above = values - least
+    n_between = int(above.max()) + 1
+    if n_between == 1:  # as most batches have it
+        return [least], above
+    if n_between > _MANY_BETWEEN + len(values):
+        distinct, place = np.unique(values, return_inverse=True)
+        return distinct.tolist(), place.astype(np.int64)
+    is_there = np.zeros(n_between, np.bool_)
+    is_there[above] = True
+    return (np.flatnonzero(is_there) + least).tolist(), (np.cumsum(is_there) - 1)[above]
+
+
+@dataclass(frozen=True, slots=True)
+class _Additions:
+    """What a batch adds, as `delta_kernel.keys` takes it: p pairs, and m choices in each of W windows."""
+
+    epoch_of: I64
+    sources: I64
+    rows: U32
+    neighbours: U32
+    amounts: I64
+    bucket_of: I64
+    items: U32
+    counts: I64
+
+    def summed(self, n_spans: int, n_epochs: int, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
+        """Item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first so many spans
+        are epochs."""
+        rows, items = self.rows, self.items
+        n = len(rows) + self.bucket_of.size
+        largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(self.neighbours.max(initial=0)), int(items.max()))
+        largest_amount = max(int(self.amounts.max(initial=0)), int(self.counts.max()))
+        bits = np.array([value.bit_length() for value in (n_spans - 1, largest_row, largest_item, largest_amount)], np.int64)
+        above_amount = int(bits[:3].sum()) + (item_groups - 1).bit_length()
+        if above_amount + int(bits[3]) > _KEY_BITS:
+            return self._summed_by_columns(item_groups)
+        keys, other = np.empty((2, n), np.int64)
+        delta_kernel.keys(
+            self.epoch_of, self.sources, rows, self.neighbours, self.amounts, self.bucket_of, items, self.counts, item_groups, bits, keys
+        )
+        if delta_kernel.ordered(keys, other, int(bits[3]), above_amount):
+            keys = other
+        group, span, number, ends = np.empty((4, n), np.int64)
+        records = np.empty((n, 2), np.uint32)
+        n_rows, n_records = delta_kernel.summed(keys, n_epochs, item_groups, bits, group, span, number, ends, records)
+        return group[:n_rows], span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
+
+    def _summed_by_columns(self, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
+        """As the kernels do it, for numbers so large that an addition does not fit in 63 bits."""
+        n_windows = len(self.bucket_of)
+        span = np.concatenate((self.epoch_of[self.sources], self.bucket_of.ravel()))
+        number = np.full(len(span), -1, np.int64)
+        number[: len(self.rows)] = self.rows
+        neighbours = np.concatenate((self.neighbours, np.tile(self.items, n_windows)))
+        amounts = np.concatenate((self.amounts, np.tile(self.counts, n_windows)))
+        group = np.where(number < 0, neighbours, number) % item_groups
+        order = np.lexsort((neighbours, number, span, group))
+        group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]
+        is_row, is_record = np.ones((2, len(order)), np.bool_)
+        is_row[1:] = (group[1:] != group[:-1]) | (span[1:] != span[:-1]) | (number[1:] != number[:-1])
+        is_record[1:] = is_row[1:] | (neighbours[1:] != neighbours[:-1])
+        first = np.flatnonzero(is_record)
+        records = np.stack((neighbours[first], np.add.reduceat(amounts, first)), axis=1).astype(np.uint32)
+        row = np.flatnonzero(is_row)
+        ends = np.append(np.flatnonzero(is_row[first])[1:], len(first))
+        return group[row], span[row], number[row], ends, records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,13 @@ class HeldRows:
             self._others.pop(address, None)
         elif address in self:
             self._epochs[int(address[1][1])].generation[address[1][2]] = _NOT_HELD
+
+    def keep_counts(self, addresses: Iterable[RowAddress]) -> set[RowAddress]:
+        """Of the rows of counts hold none but these; which were held besides."""
+        gone = self._others.keys() - set(addresses)
+        for address in gone:
+            del self._others[address]
+        return gone
 
     def clear(self) -> None:
         """Hold nothing."""

@@ -87,18 +87,35 @@ class ItemMirror:
         bucket = self.newest_s // SHORTEST_BUCKET_S
         if bucket == self._newest_bucket:
             return
-        wanted = [address for address in self._popularity_rows() if address not in self._held]
-        if wanted:
+        counting = self._popularity_rows()
+        if wanted := [address for address in counting if address not in self._held]:
             await self._load_popularity(wanted)
+        self._dirty.difference_update(self._held.keep_counts(counting))
         self._newest_bucket = bucket
 
     def absorb(self, delta: Delta, results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
         lengths = np.frombuffer(b"".join(result.row_lengths for result in results), "<u4").astype(np.int64)
+        groups = np.repeat(np.arange(delta.item_groups), np.diff(delta.groups))
+        past: list[I64] = []
         for span, grown in delta.by_span():
-            has_landed = self._popularity_landed if span[0] == "pop" else self._landed
-            landed = has_landed(delta, span, grown, lengths[grown])
+            if span[0] != "pop":
+                landed = self._landed(delta, span, grown, lengths[grown])
+            elif self._engine.popularity.holds(str(span[1]), span[2]):
+                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
+            else:
+                past.append(grown)
+                continue
             self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
+        if past:
+            self._note_past(delta, np.concatenate(past), lengths, groups)
+
+    def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
+        """Rows of buckets that count no more are not held, whose compacted lengths are not known then: they are due when they are longer
+        than so many times the longest that may be."""
+        longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * -(-self._engine.n_items // delta.item_groups)) + COMPACT_SLACK_BYTES
+        for row in grown[lengths[grown] > longest].tolist():
+            self._long.add((int(groups[row]), delta.rows[row]))
 
     def mistrust(self, delta: Delta) -> None:
         """These rows may have changed in an unknown way: read them again before use."""
@@ -195,9 +212,8 @@ class ItemMirror:
         self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
         return landed
 
-    def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
-        """The same for rows of counts, of which there is one a group."""
-        groups = np.searchsorted(delta.groups, grown, side="right") - 1
+    def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64, groups: I64) -> NDArray[np.bool_]:
+        """The same for rows of counts, of which there is one in each of the groups (r,)."""
         found = zip(groups.tolist(), delta.sizes_of(grown).tolist(), lengths.tolist(), strict=True)
         return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
 
