@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.engine import Engine, EngineConfig
+from recsys.popularity import LIVE_BUCKETS
 from recsys.rows import pack_records
 from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
 from tests.fold import fold, read_state
@@ -172,6 +173,30 @@ async def test_compaction_makes_rows_short_and_changes_no_sum() -> None:
     clock.now_s += 2 * STALENESS_S
     after = await writer.row(0)
     assert after == await reader.row(0) and after[1] > before[1]
+
+
+async def test_buckets_that_count_no_more_are_not_kept_track_of_and_compacted_when_they_are_long() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    hour = (0, ("pop", "hour", 0))
+    await side.learn([0, 1], 500, -1)
+    assert hour in side.mirror._held
+    await side.mirror.advance(LIVE_BUCKETS["hour"] * 3_600)
+    assert hour not in side.mirror._held, "it is past"
+    last = 1
+    for _ in range(200):
+        late = batch_of([0], [2], [0, 1], [500, 500], [32, 32])
+        delta = side.engine.derive(late).delta(side.engine.config)
+        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
+        side.mirror.absorb(delta, await store.apply_items([Range(0, TOPIC, last, last + 1, last + 2)], packed))
+        last += 2
+    assert hour not in side.mirror._held and hour not in side.mirror._dirty
+    (long,) = await store.read_rows([hour])
+    while await side.mirror.compact():
+        pass
+    (short,) = await store.read_rows([hour])
+    assert long is not None and short is not None and len(short) < len(long) // 10
+    assert side.engine.popularity.all_time[:2].tolist() == [201.0, 201.0]
 
 
 async def test_a_compaction_that_another_worker_overtakes_loses_nothing() -> None:
