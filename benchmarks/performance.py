@@ -4,8 +4,8 @@
 
 Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). `--write` replaces the part of docs/performance.md between its
 two markers and draws docs/plots/*.svg (needs the extra `bench`); without it the tables are only printed. `--full` takes the long form of
-those that have one. Freshness is measured on an Apache Kafka too where KAFKA_HOME names one. What was not run keeps its old figures
-nowhere: a table holds what one run measured.
+those that have one. Freshness is measured on an Apache Kafka too where KAFKA_HOME names one, and the cost of an event on a Redis where
+there is a redis-server on the PATH. What was not run keeps its old figures nowhere: a table holds what one run measured.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,6 +33,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "lists": ("--items", "1000000", "--repeats", "2"),
     "state": ("--users", "100000"),
     "scale": ("--only", "users", "--repeats", "5"),
+    "scale-redis": ("--only", "users", "--repeats", "5", "--server", "redis"),
     "train": ("--only", "ials", "log", "--repeats", "1"),
     "recovery": (),
 }
@@ -43,6 +45,7 @@ FULL: Mapping[str, Sequence[str]] = {
     "lists": ("--full",),
     "state": ("--users", "10000", "100000", "1000000"),
     "scale": ("--repeats", "3"),
+    "scale-redis": ("--repeats", "3", "--server", "redis"),
     "train": (),
     "recovery": (),
 }
@@ -86,6 +89,7 @@ TARGETS = (
     Target("Redis bytes a user, history 100, embedding 64", "state", lambda f: f["bytes_per_user"], 1_000, 600, more=False),
     Target("iALS time against implicit at equal NDCG", "train", lambda f: f["time_ratio_to_implicit"], 1.5, 0.8, more=False),
     Target("cost of an event, 10 thousand to 1 million users", "scale", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
+    Target("the same on Redis", "scale-redis", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
 )
 
 
@@ -206,7 +210,8 @@ def write(figures: Figures, document: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    usual = [name for name in SHORT if not name.endswith("-kafka") or os.environ.get("KAFKA_HOME")]
+    there = {"kafka": os.environ.get("KAFKA_HOME"), "redis": shutil.which("redis-server")}
+    usual = [name for name in SHORT if there.get(name.partition("-")[2], "always")]
     parser.add_argument("--only", nargs="+", choices=SHORT, default=usual, metavar="NAME", help=f"of {', '.join(SHORT)}")
     parser.add_argument("--full", action="store_true", help="the long forms")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots")

@@ -1,15 +1,16 @@
 """How the state path scales: with workers, with shards of a Redis Cluster, and with the numbers of users and items.
 
-    python -m benchmarks.scale [--only workers shards users items spread] [--events N] [--repeats N] [--json]
+    python -m benchmarks.scale [--only workers shards users items spread] [--server valkey|redis] [--events N] [--repeats N] [--json]
 
 * workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
   processes share this machine's cores, so `…_cost_ratio`, processor time an event against one of them, says more than the rate.
 * users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Each has a stack of
-  its own, they take turns, and both are filled before: every user has a history of fifty, every item a number, a row of ten neighbours
-  and a count. What an event does is held alike, because the population is what is asked about, and a stream over few users or items does
-  other work for other reasons (shorter histories, users that come twice in a batch, pairs that fall on the same rows). So users come one
-  after another in a random order, each as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is one
-  partition, and a batch is at most 4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all
+  its own, they take turns, and both are filled before: every user has a history of fifty, every item a number, a row of neighbours (a
+  hundred, or ten where there are a million items) and a count. A first stretch of events is not counted: rows have grown to what they are
+  in use after it. What an event does is held alike, because the population is what is asked about, and a stream over few users or items
+  does other work for other reasons (shorter histories, users that come twice in a batch, pairs that fall on the same rows). So users come
+  one after another in a random order, each as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is
+  one partition, and a batch is at most 4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all
   (items), and histories as events are.
 * users_cached: the same with the default user cache, which holds the few and not the many.
 * spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one: the cost
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shutil
 import signal
 import statistics
 import sys
@@ -58,7 +60,8 @@ USERS_ITEMS, ITEMS_USERS = 10_000, 100_000
 POOL = 1_000
 SHARED_S = 60.0
 """Workers have this long to start and to share the partitions."""
-PRELOADED, NEIGHBOURS, BATCH, CHUNK = 50, 10, 4_000, 10_000
+PRELOADED, BATCH, CHUNK = 50, 4_000, 10_000
+USERS_NEIGHBOURS, ITEMS_NEIGHBOURS = 100, 10
 USER_CACHE = 50_000
 """The default of `stream.user_cache`."""
 START_S = 1_600_000_000
@@ -67,11 +70,13 @@ TOPIC_ID = "preloaded"
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How many users and items there are, and the pool of item numbers that events and histories draw from."""
+    """How many users and items there are, the pool of item numbers that events and histories draw from, and how many neighbours every
+    item has."""
 
     n_users: int
     n_items: int
     pool: range
+    neighbours: int
 
     def draw(self, random: np.random.Generator, shape: Any) -> np.ndarray[Any, Any]:
         """Item numbers."""
@@ -152,9 +157,9 @@ def _preload_items(settings: Settings, population: Population, client: Any) -> N
         client.set(keys.rows(group, [("pop", "all", 0)])[0], pack_header(group, len(everybody)) + everybody)
         for first in range(0, len(numbers), CHUNK):
             some = numbers[first : first + CHUNK]
-            near = np.sort(random.integers(0, n_items, (len(some), NEIGHBOURS)), axis=1)
+            near = np.cumsum(random.integers(1, n_items // population.neighbours, (len(some), population.neighbours)), axis=1)
             body = pack_records(near.ravel(), np.full(near.size, WEIGHT_ONE))
-            size = 8 * NEIGHBOURS
+            size = 8 * population.neighbours
             row_keys = keys.rows(group, [("c", epoch, number) for number in some.tolist()])
             client.mset({key: pack_header(1, size) + body[i * size : (i + 1) * size] for i, key in enumerate(row_keys)})
 
@@ -186,14 +191,17 @@ class Stand:
         return Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events)
 
 
-def run_costs(folder: Path, runs: Sequence[Comparison], n_events: int, repeats: int) -> dict[str, list[Cost]]:
+def run_costs(
+    folder: Path, runs: Sequence[Comparison], n_events: int, repeats: int, redis_server: Path | None = None
+) -> dict[str, list[Cost]]:
     """The cost of an event by name of the run. The stands take turns, so that a busy minute of the machine meets all of them."""
     found: dict[str, list[Cost]] = {}
     with ExitStack() as held:
         stands = []
         for number, run in enumerate(runs):
-            stack = held.enter_context(EmbeddedStack(folder / f"stand-{number}"))
-            stands.append(Stand(stack, folder, run, n_events, repeats * len(run.user_caches)))
+            stack = held.enter_context(EmbeddedStack(folder / f"stand-{number}", redis_server=redis_server))
+            stands.append(Stand(stack, folder, run, n_events, (1 + repeats) * len(run.user_caches)))
+            stands[-1].costs()
         for _ in range(repeats):
             for stand in stands:
                 for name, cost in stand.costs().items():
@@ -321,13 +329,14 @@ def comparisons(only: Sequence[str]) -> list[Comparison]:
     chosen = []
     if "users" in only:
         for n_users, name in ((FEW_USERS, "users_few"), (MANY_USERS, "users_many")):
-            chosen.append(Comparison(Population(n_users, USERS_ITEMS, everything), {name: BATCH, f"{name}_cached": USER_CACHE}))
+            population = Population(n_users, USERS_ITEMS, everything, USERS_NEIGHBOURS)
+            chosen.append(Comparison(population, {name: BATCH, f"{name}_cached": USER_CACHE}))
     if "items" in only or "spread" in only:
-        chosen.append(Comparison(Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS)), {"items_few": BATCH}))
+        chosen.append(Comparison(Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS), ITEMS_NEIGHBOURS), {"items_few": BATCH}))
     if "items" in only:
-        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, some), {"items_many": BATCH}))
+        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, some, ITEMS_NEIGHBOURS), {"items_many": BATCH}))
     if "spread" in only:
-        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, range(MANY_ITEMS)), {"items_many_spread": BATCH}))
+        chosen.append(Comparison(Population(ITEMS_USERS, MANY_ITEMS, range(MANY_ITEMS), ITEMS_NEIGHBOURS), {"items_many_spread": BATCH}))
     return chosen
 
 
@@ -342,23 +351,28 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=100_000, help="events of a run with 1, 2, 4 workers or shards (default 100,000)")
     parser.add_argument("--cost-events", type=int, default=40_000, help="events of a run among few or many (default 40,000)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
+    parser.add_argument("--server", choices=("valkey", "redis"), default="valkey", help="the embedded one, or redis-server on the PATH")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
+    redis_server = shutil.which("redis-server") if arguments.server == "redis" else None
+    if arguments.server == "redis" and redis_server is None:
+        parser.error("--server redis: there is no redis-server on the PATH")
+    server = None if redis_server is None else Path(redis_server)
     rates: dict[str, list[Rate]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stream = zipf_stream(arguments.events, seed=0, n_users=20_000, n_items=10_000)
         if {"workers", "shards"} & set(arguments.only):
-            with EmbeddedStack(folder / "stack") as stack:
+            with EmbeddedStack(folder / "stack", redis_server=server) as stack:
                 if "workers" in arguments.only:
                     rates |= run_workers(stack, folder, stream, arguments.repeats)
                 if "shards" in arguments.only:
                     rates |= run_shards(stack, folder, stream, arguments.repeats)
-        costs = run_costs(folder, comparisons(arguments.only), arguments.cost_events, arguments.repeats)
+        costs = run_costs(folder, comparisons(arguments.only), arguments.cost_events, arguments.repeats, server)
     figures, rows = _figures(rates, costs)
     emit(
         "scale",
-        "state path",
+        f"state path, {arguments.server}",
         ("run", "events/s", "processor ms an event: worker, redis, broker", "rows an event", "users an event"),
         rows,
         {

@@ -172,11 +172,13 @@ class EmbeddedStack:
     `folder` receives one log per process (a temporary folder if None). Start and stop are idempotent.
     """
 
-    def __init__(self, folder: Path | str | None = None, *, valkey_arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path | str | None = None, *, valkey_arguments: Sequence[str] = (), redis_server: Path | None = None
+    ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if folder is None else None
         self.folder = Path(folder if self._temporary is None else self._temporary.name)  # type: ignore[arg-type]
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._valkey_arguments = list(valkey_arguments)
+        self._valkey_arguments, self._redis_server = list(valkey_arguments), redis_server
         self.broker: Child | None = None
         self.valkey: Child | None = None
         self.workers: list[Child] = []
@@ -212,7 +214,7 @@ class EmbeddedStack:
 
     def _valkey_command(self, port: int) -> list[str | Path]:
         return [
-            valkey_binary(),
+            self._redis_server or valkey_binary(),
             *("--bind", HOST, "--port", str(port), "--dir", str(self.folder)),
             *("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"),
             *self._valkey_arguments,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from benchmarks.scale import BATCH, POOL, PRELOADED, Population, comparisons
+from benchmarks.scale import BATCH, POOL, PRELOADED, comparisons
 from benchmarks.state import HISTORY, WEIGHTS, rows_of, users_of
 from recsys.userstate import unpack_row
 
@@ -12,7 +14,7 @@ from recsys.userstate import unpack_row
 def test_users_come_one_after_another_each_as_often_as_the_others() -> None:
     for comparison in comparisons(["users", "items", "spread"]):
         whole = comparison.population
-        population = Population(min(whole.n_users, 10_000), whole.n_items, whole.pool)
+        population = replace(whole, n_users=min(whole.n_users, 10_000))
         stream = population.stream(2 * population.n_users, seed=3)
         for first in (0, population.n_users - BATCH, population.n_users):
             assert len(set(stream.users[first : first + BATCH])) == BATCH, "a batch has no user twice"
