@@ -1,11 +1,12 @@
 """The short set of benchmarks, one after the other, and what they measured as tables and plots in docs/performance.md.
 
-    [RECSYS_DATA=…] python -m benchmarks.performance [--only ingest freshness …] [--full] [--write]
+    [RECSYS_DATA=…] python -m benchmarks.performance [--only ingest freshness …] [--full] [--write] [--check]
 
 Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). `--write` replaces the part of docs/performance.md between its
 two markers and draws docs/plots/*.svg (needs the extra `bench`); without it the tables are only printed. `--full` takes the long form of
 those that have one. Freshness is measured on an Apache Kafka too where KAFKA_HOME names one, and the cost of an event on a Redis where
-there is a redis-server on the PATH. What was not run keeps its old figures nowhere: a table holds what one run measured.
+there is a redis-server on the PATH; those are what is judged then, by `--check` too, and the embedded servers' figures are told beside
+them. What was not run keeps its old figures nowhere: a table holds what one run measured.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ Figures = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promise: which figure, what it must reach at least and aims at; `more` is whether more is better."""
+    """One promise: which figure, what it must reach at least and aims at; `more` is whether more is better. Where the scenario `real` was
+    run too, which is on a real server, that one is judged and this one is only told."""
 
     what: str
     scenario: str
@@ -63,6 +65,7 @@ class Target:
     least: float
     aim: float
     more: bool = True
+    real: str = ""
 
     def ratio(self, measured: float) -> float:
         """1 where the least is just reached, above it where it is passed."""
@@ -82,14 +85,14 @@ TARGETS = (
     Target("lists/s, 4 thousand items, all sources", "ingest", lambda f: f["lists_per_s"], 4_000, 10_000),
     Target("lists/s without the sequence model", "ingest", lambda f: f["lists_without_sequence_per_s"], 10_000, 20_000),
     Target("lists/s, 1 million items, two threads", "lists", _case(1_000_000, "lists_per_s_in_2_threads"), 1_000, 4_000),
-    Target("freshness at 50 % load, p50, ms", "freshness", lambda f: f["p50_ms"], 30, 10, more=False),
-    Target("freshness at 50 % load, p99, ms", "freshness", lambda f: f["p99_ms"], 150, 50, more=False),
-    Target("the same on Apache Kafka, p50, ms", "freshness-kafka", lambda f: f["p50_ms"], 30, 10, more=False),
-    Target("the same on Apache Kafka, p99, ms", "freshness-kafka", lambda f: f["p99_ms"], 150, 50, more=False),
+    Target("freshness at 50 % load, Apache Kafka, p50, ms", "freshness-kafka", lambda f: f["p50_ms"], 30, 10, more=False),
+    Target("freshness at 50 % load, Apache Kafka, p99, ms", "freshness-kafka", lambda f: f["p99_ms"], 150, 50, more=False),
+    Target("the same, embedded broker, p50, ms", "freshness", lambda f: f["p50_ms"], 30, 10, more=False, real="freshness-kafka"),
+    Target("the same, embedded broker, p99, ms", "freshness", lambda f: f["p99_ms"], 150, 50, more=False, real="freshness-kafka"),
     Target("Redis bytes a user, history 100, embedding 64", "state", lambda f: f["bytes_per_user"], 1_000, 600, more=False),
     Target("iALS time against implicit at equal NDCG", "train", lambda f: f["time_ratio_to_implicit"], 1.5, 0.8, more=False),
-    Target("cost of an event, 10 thousand to 1 million users", "scale", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
-    Target("the same on Redis", "scale-redis", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
+    Target("cost of an event, 10,000 to 1,000,000 users, Redis", "scale-redis", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False),
+    Target("the same, embedded Valkey", "scale", lambda f: f["cost_ratio_users"], 1.15, 1.05, more=False, real="scale-redis"),
 )
 
 
@@ -116,6 +119,11 @@ def met(figures: Figures) -> list[tuple[Target, float]]:
             except (KeyError, StopIteration):
                 continue  # this form of the benchmark does not measure it
     return found
+
+
+def missed(figures: Figures) -> list[Target]:
+    """Targets that are judged and below what they must reach."""
+    return [target for target, measured in met(figures) if target.real not in figures and target.ratio(measured) < 1]
 
 
 def table(figures: Figures) -> str:
@@ -214,6 +222,7 @@ def main() -> int:
     usual = [name for name in SHORT if there.get(name.partition("-")[2], "always")]
     parser.add_argument("--only", nargs="+", choices=SHORT, default=usual, metavar="NAME", help=f"of {', '.join(SHORT)}")
     parser.add_argument("--full", action="store_true", help="the long forms")
+    parser.add_argument("--check", action="store_true", help="end with 1 when something is below what it must reach")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots")
     arguments = parser.parse_args()
     figures = {}
@@ -222,10 +231,10 @@ def main() -> int:
     print(table(figures))
     if arguments.write:
         write(figures, DOCS / "performance.md")
-    short = [target.what for target, measured in met(figures) if target.ratio(measured) < 1]
+    short = [target.what for target in missed(figures)]
     if short:
         print(f"performance: below what must be reached: {'; '.join(short)}", file=sys.stderr)
-    return 0
+    return 1 if short and arguments.check else 0
 
 
 if __name__ == "__main__":

@@ -43,3 +43,24 @@ def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="markers"):
         performance.write({}, document)
     assert document.read_text() == "nothing to replace\n"
+
+
+def test_check_ends_with_1_when_something_judged_is_below_its_least_and_the_real_server_is_what_is_judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {
+        "freshness": {"machine": MACHINE, "command": "c", "took_s": 1, "p50_ms": 90, "p99_ms": 300},
+        "freshness-kafka": {"machine": MACHINE, "command": "c", "took_s": 1, "p50_ms": 20, "p99_ms": 60},
+    }
+    monkeypatch.setattr(performance, "run", lambda name, _: measured[name])
+
+    def ends_with(*names: str) -> int:
+        monkeypatch.setattr("sys.argv", ["performance", "--check", "--only", *names])
+        return performance.main()
+
+    assert ends_with("freshness") == 1
+    assert "embedded broker, p50" in capsys.readouterr().err
+    assert ends_with("freshness", "freshness-kafka") == 0
+    measured["freshness-kafka"]["p99_ms"] = 151
+    assert ends_with("freshness", "freshness-kafka") == 1
+    assert "Apache Kafka, p99" in capsys.readouterr().err
