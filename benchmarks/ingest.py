@@ -41,9 +41,10 @@ from benchmarks.bench import Bench, Rate, interleaved
 from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m, zipf_stream
 from benchmarks.figures import Spread, emit
 from schemas.decoding import decode_events
+from workers.batches import SourceRecord
 from workers.embedded import EmbeddedStack, environment
 from workers.kafka import aiokafka_consumer_arguments
-from workers.pipeline import Pipeline, SourceRecord
+from workers.pipeline import Pipeline
 from workers.settings import Settings
 from workers.store import open_store
 from workers.store.connection import Command, Link

@@ -43,9 +43,10 @@ from numpy.typing import NDArray
 from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import emit, resident_bytes
 from recsys.userstate import UserTable, pack_embeddings
+from workers.batches import SourceRecord
 from workers.embedded import EmbeddedStack
 from workers.kafka import partition_for
-from workers.pipeline import Pipeline, SourceRecord
+from workers.pipeline import Pipeline
 from workers.settings import Settings
 from workers.store import ItemRecord, StateStore, UserCommit, layout_of, open_store
 

@@ -14,8 +14,9 @@ import orjson
 
 from recsys.interactions import Interactions
 from tests.fold import Fact
+from workers.batches import SourceRecord
 from workers.errors import Transient
-from workers.pipeline import Pipeline, SourceRecord
+from workers.pipeline import Pipeline
 from workers.settings import Settings, load_settings
 from workers.store import MemoryStore, StateStore
 

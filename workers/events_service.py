@@ -22,6 +22,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
 from workers.backoff import Backoff, patiently
+from workers.batches import DecodedBatch, SourceRecord
 from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
@@ -29,7 +30,7 @@ from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
-from workers.pipeline import DecodedBatch, Outcome, Pipeline, SourceRecord
+from workers.pipeline import Outcome, Pipeline
 from workers.polling import Batch, Polling
 from workers.settings import Settings
 from workers.topic_watch import TopicWatch, may_be_refilled

@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, repeat
-from operator import add
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +22,15 @@ from numpy.typing import NDArray
 from recsys.deltas import Delta
 from recsys.engine import Derived, Engine
 from recsys.interactions import Interactions
-from recsys.rows import run_ends
-from recsys.userstate import quantise_weights
-from recsys.weights import WeightTable, event_weights
-from schemas.dead_letters import DeadLetter, make_dead_letter
-from schemas.decoding import DecodedEvents, decode_events
-from workers.duplicates import DuplicateWindow, event_hash, event_hashes
+from recsys.weights import WeightTable
+from schemas.dead_letters import DeadLetter
+from workers.batches import Admitted, BatchUsers, DecodedBatch, OwnedPartition, SourceRecord, admit
+from workers.duplicates import DuplicateWindow, event_hash
 from workers.engine_settings import engine_config, weight_table
 from workers.errors import Fatal, Fenced, Transient
 from workers.item_index import ItemIndex
 from workers.list_records import ItemIds, ListHead, encode_lists
 from workers.mirror import ItemMirror
-from workers.named import rows_of
 from workers.settings import Settings
 from workers.store import layout_of
 from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
@@ -54,15 +49,6 @@ SHARED_FROM = 128
 """So many users are shared between threads; fewer are done sooner by one."""
 
 
-class SourceRecord(NamedTuple):
-    """One record of the events topic. `source_timestamp_ms` is Kafka's, −1 if there is none."""
-
-    source_offset: int
-    key: bytes | None
-    value: bytes | None
-    source_timestamp_ms: int = -1
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a batch leaves to publish, by partition, and to commit. `n_new` interactions changed the state."""
@@ -78,15 +64,6 @@ class Outcome:
     @property
     def n_lists(self) -> int:
         return sum(len(records) for records in self.lists.values())
-
-
-@dataclass(slots=True)
-class _Partition:
-    """What this worker knows of a partition it owns."""
-
-    topic_id: str
-    last_applied_offset: int
-    duplicates: DuplicateWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,60 +87,15 @@ class _Seen:
     state_id: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The events of a batch that count, grouped by user: arrays for the engine, and for each user its key, id, partition and newest
-    event; the same of those that the interactions change."""
+    """The events of a batch that count: whose they are, and as arrays for the engine those that are new, with the newest events of the
+    users that they change."""
 
-    user_keys: list[str]
-    heads: list[ListHead]
+    admitted: Admitted
+    users: BatchUsers
     interactions: Interactions | None
     changed: list[ListHead]
-    hashes: dict[int, dict[int, list[int]]]
-    newest_s: int
-    n_duplicates: int
-
-    def users_of(self, partition: int) -> list[str]:
-        """The batch's users of a partition."""
-        return [head.user_id for head in self.heads if head.partition == partition]
-
-
-@dataclass(frozen=True, slots=True)
-class _Flat:
-    """A batch's records, partition after partition: where each came from, (N,), and what was in it."""
-
-    partitions: NDArray[np.int32]
-    source_offsets: I64
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    timestamps_ms: Sequence[int]
-
-    @classmethod
-    def of(cls, batch: Mapping[int, Sequence[SourceRecord]]) -> _Flat:
-        columns = zip(*chain.from_iterable(batch.values()), strict=True)
-        source_offsets, keys, values, timestamps_ms = columns if any(batch.values()) else ((), (), (), ())
-        partitions = np.repeat(np.fromiter(batch, np.int32, len(batch)), [len(some) for some in batch.values()])
-        return cls(partitions, np.array(source_offsets, np.int64), keys, values, timestamps_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedBatch:
-    """A batch whose records were validated, and how long that took."""
-
-    batch: Mapping[int, Sequence[SourceRecord]]
-    flat: _Flat
-    events: DecodedEvents
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _GoodEvents:
-    """The events that could be read, and for each its weight in units of 1/32 and where it came from, (n,)."""
-
-    events: DecodedEvents
-    weights: NDArray[np.int8]
-    partitions: NDArray[np.int32]
-    source_offsets: I64
 
 
 class Pipeline:
@@ -183,7 +115,7 @@ class Pipeline:
         self._threads = ThreadPoolExecutor(n, "lists") if (n := settings.stream.list_threads) > 1 else None
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, OwnedPartition] = {}
         self._seen: _Seen | None = None
 
     def _new_mirror(self) -> ItemMirror:
@@ -236,7 +168,7 @@ class Pipeline:
             chunk = window.chunk(max(last, 0))
             chunks = [c for c in (chunk - 1, chunk) if c >= 0]
             window.load(dict(zip(chunks, await self.store.read_duplicates(partition, chunks), strict=True)))
-            self._partitions[partition] = _Partition(topic_id, last, window)
+            self._partitions[partition] = OwnedPartition(topic_id, last, window)
         try:
             await self._check_ownership(wanted)  # what was read of the duplicates must be of the watermark's state
         except Fenced as error:
@@ -289,16 +221,7 @@ class Pipeline:
 
     def decode(self, batch: Mapping[int, Sequence[SourceRecord]]) -> DecodedBatch:
         """Validate records. Changes nothing and asks nobody, so it may be done while another batch is being applied."""
-        started = time.perf_counter()
-        flat = _Flat.of(batch)
-        stream = self.settings.stream
-        events = decode_events(
-            list(zip(flat.keys, flat.values, strict=True)),
-            record_ts_ms=flat.timestamps_ms,
-            future_skew_ms=stream.future_skew_s * 1000,
-            max_bytes=stream.max_record_bytes,
-        )
-        return DecodedBatch(batch, flat, events, time.perf_counter() - started)
+        return DecodedBatch.of(batch, self.settings)
 
     async def process(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch, *, put_off_lists: bool = False) -> Outcome:
         """Apply one micro-batch and make the lists of the users it touched; or note in the same atomic step that they are owed
@@ -307,12 +230,12 @@ class Pipeline:
         Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
         """
         given = batch if isinstance(batch, DecodedBatch) else self.decode(batch)
-        batch, flat, decoded = given.batch, given.flat, given.events
+        batch = given.batch
         watch = _Stopwatch({"decode": given.seconds})
         now_ms = int(self._wall_clock() * 1000)
         stream = self.settings.stream
-        dead_letters = self._dead_letters(flat, decoded, now_ms)
-        chosen = await self._choose(flat, decoded)
+        dead_letters = given.dead_letters(self.settings, now_ms)
+        chosen = await self._choose(given)
         watch.lap("read")
         ranges = [
             Range(p, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset + 1, records[-1].source_offset)
@@ -324,15 +247,15 @@ class Pipeline:
         owes = put_off_lists and self.ranks and stream.publish_lists
         vectors: dict[str, F32] | None = None
         committing: asyncio.Future[None] | None = None
-        if chosen.newest_s:
-            await self.mirror.advance(chosen.newest_s)
+        if newest_s := chosen.admitted.newest_s:
+            await self.mirror.advance(newest_s)
         try:
             if ranges:
                 derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
                 committing = asyncio.ensure_future(self._commit_users(ranges, chosen, derived, embeddings, owes))
                 await on_its_way()  # while the lists are made; nobody gets them before it is acknowledged
                 watch.lap("commit")
-            if chosen.heads and self.ranks and not put_off_lists:
+            if chosen.users.heads and self.ranks and not put_off_lists:
                 lists = await self._rank(chosen, vectors, now_ms, watch)
             if committing is not None:
                 await committing
@@ -347,92 +270,22 @@ class Pipeline:
             lists,
             dead_letters,
             {p: records[-1].source_offset + 1 for p, records in batch.items() if records},
-            len(flat.keys),
+            len(given.records.keys),
             n_new,
-            chosen.n_duplicates,
+            chosen.admitted.n_duplicates,
             watch.seconds,
         )
 
-    def _dead_letters(self, flat: _Flat, decoded: DecodedEvents, now_ms: int) -> list[DeadLetter]:
-        return [
-            make_dead_letter(
-                poison,
-                source_topic=self.settings.topics.events,
-                source_partition=int(flat.partitions[at]),
-                source_offset=int(flat.source_offsets[at]),
-                source_timestamp_ms=flat.timestamps_ms[at],
-                key=flat.keys[at],
-                value=flat.values[at],
-                dead_letter_ts_ms=now_ms,
-                with_payload=self.settings.stream.dead_letter_payload,
-            )
-            for at, poison in decoded.poisons
-        ]
-
-    async def _choose(self, flat: _Flat, decoded: DecodedEvents) -> _Chosen:
+    async def _choose(self, given: DecodedBatch) -> _Chosen:
         """Which events count, with numbers for their items and rows for their users."""
-        codes = np.asarray(decoded.types, np.int8)
-        weights = quantise_weights(event_weights(codes, np.asarray(decoded.values, np.float64), self._weights))
-        index = np.asarray(decoded.index, np.int64)
-        good = _GoodEvents(decoded, weights, flat.partitions[index], flat.source_offsets[index])
-        is_new, counts, hashes = self._admit(good)
-        # those of weight 0 leave no trace; old ones get their list again
-        here = np.flatnonzero(counts & (weights != 0))
-        keys = _user_keys(good.partitions[here], _at(decoded.user_ids, here))
-        newest = dict(zip(keys, here.tolist(), strict=True))  # in the order in which users come first, with their last event
-        last = np.fromiter(newest.values(), np.int64, len(newest))
-        where = good.partitions[last].tolist(), good.source_offsets[last].tolist()
-        heads = rows_of(ListHead, _at(decoded.user_ids, last), *where, _at(decoded.event_ids, last))
-        fresh = is_new[here]
-        kept = here[fresh]
-        item_ids = _at(decoded.item_ids, kept)
-        await self.index.number(item_ids)
+        admitted = admit(given, self._partitions, self._weights)
+        users = admitted.users()
+        await self.index.number(admitted.new_item_ids)
         self.engine.ensure_items(len(self.index.names))
-        await self._hold_users(list(newest), heads)
-        times_ms = np.asarray(decoded.event_ts_ms, np.int64)
-        newest_ms = int(times_ms[here].max(initial=0))  # of old events too: after a restart nothing else tells the time
-        chosen = _Chosen(list(newest), heads, None, [], hashes, newest_ms // 1000, int((is_new & ~counts).sum()))
-        if len(kept):
-            users = dict(zip(newest, range(len(newest)), strict=True))
-            user_of = np.fromiter(map(users.__getitem__, keys), np.int64, len(keys))[fresh]
-            items = np.fromiter(map(self.index.numbers.__getitem__, item_ids), np.uint32, len(item_ids))
-            self._group_by_user(chosen, good, items, times_ms, kept, user_of)
-        return chosen
-
-    def _admit(self, good: _GoodEvents) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[int, dict[int, list[int]]]]:
-        """Which events are new (n,), which count, because they are old or no duplicates (n,), and the hashes that were new, by partition
-        and chunk."""
-        n = len(good.partitions)
-        is_new, counts = np.zeros(n, np.bool_), np.ones(n, np.bool_)
-        hashes: dict[int, dict[int, list[int]]] = {}
-        start = 0
-        for end in run_ends(good.partitions).tolist():
-            owned = self._partitions[partition := int(good.partitions[start])]
-            start += int(np.searchsorted(good.source_offsets[start:end], owned.last_applied_offset, side="right"))
-            if start < end:
-                source_offsets = good.source_offsets[start:end].tolist()
-                found = event_hashes(good.events.user_ids[start:end], good.events.event_ids[start:end])
-                admitted = owned.duplicates.admit_all(source_offsets, found)
-                is_new[start:end], counts[start:end] = True, admitted
-                hashes[partition] = owned.duplicates.by_chunk(source_offsets, found, admitted)
-            start = end
-        return is_new, counts, hashes
-
-    def _group_by_user(self, chosen: _Chosen, good: _GoodEvents, items: NDArray[np.uint32], times_ms: I64, kept: I64, user_of: I64) -> None:
-        order = np.argsort(user_of, kind="stable")
-        kept, user_of = kept[order], user_of[order]
-        counts = np.bincount(user_of, minlength=len(chosen.user_keys))
-        touched = np.flatnonzero(counts)
-        chosen.changed = _at(chosen.heads, touched)
-        chosen.interactions = Interactions(
-            slots=np.array([self._slot(key) for key in _at(chosen.user_keys, touched)], np.int64),
-            counts=counts[touched],
-            items=items[order],
-            times_s=(times_ms[kept] // 1000).astype(np.uint32),
-            weights=good.weights[kept],
-            partitions=good.partitions[kept],
-            source_offsets=good.source_offsets[kept],
-        )
+        await self._hold_users(users.keys, users.heads)
+        if not admitted.is_new.any():
+            return _Chosen(admitted, users, None, [])
+        return _Chosen(admitted, users, *admitted.by_user(users, self.index.numbers, self._slot))
 
     def _slot(self, key: str) -> int:
         slot = self.engine.users.slot(key)
@@ -569,8 +422,8 @@ class Pipeline:
                 cut.base,
                 cut.last,
                 by_partition[cut.partition],
-                {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.hashes.get(cut.partition, {}).items()},
-                chosen.users_of(cut.partition) if owes else (),
+                {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.admitted.hashes.get(cut.partition, {}).items()},
+                chosen.users.of_partition(cut.partition) if owes else (),
             )
             for cut in ranges
         ]
@@ -589,7 +442,7 @@ class Pipeline:
         commits = [
             UserCommit(partition, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset, {}, owed=users)
             for partition, owned in marks
-            if (users := chosen.users_of(partition))
+            if (users := chosen.users.of_partition(partition))
         ]
         for result in await self.store.commit_users(commits) if commits else ():
             if not result.committed:
@@ -600,12 +453,12 @@ class Pipeline:
     async def _rank(
         self, chosen: _Chosen, vectors: dict[str, F32] | None, now_ms: int, watch: _Stopwatch
     ) -> dict[int, list[tuple[bytes, bytes | None]]]:
-        slots = np.array([self._slot(key) for key in chosen.user_keys], np.int64)
-        if len(chosen.changed) < len(chosen.heads):
+        slots = np.array([self._slot(key) for key in chosen.users.keys], np.int64)
+        if len(chosen.changed) < len(chosen.users.heads):
             vectors = None  # some users are listed again after a replay, and were not encoded with the batch
-        records = await self.list_records(slots, chosen.heads, now_ms, vectors=vectors, watch=watch)
+        records = await self.list_records(slots, chosen.users.heads, now_ms, vectors=vectors, watch=watch)
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        for head, record in zip(chosen.heads, records, strict=True):
+        for head, record in zip(chosen.users.heads, records, strict=True):
             lists.setdefault(head.partition, []).append((head.user_id.encode(), record))
         watch.lap("lists")
         return lists
@@ -688,21 +541,6 @@ class Pipeline:
         if not self.settings.lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self.settings.lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
-
-
-def _at(column: Sequence[T], places: I64) -> list[T]:
-    """The entries at these places, ascending if they are as many as there are."""
-    return list(column) if len(places) == len(column) else [column[place] for place in places.tolist()]
-
-
-def _user_keys(partitions: NDArray[np.int32], user_ids: Sequence[str]) -> list[str]:
-    """What users are known by in the engine: their partition and id."""
-    keys: list[str] = []
-    start = 0
-    for end in run_ends(partitions).tolist():
-        keys += map(add, repeat(f"{partitions[start]}:"), user_ids[start:end])
-        start = end
-    return keys
 
 
 def _packed(delta: Delta, groups: Iterable[int] | None = None) -> list[GroupDeltas]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+from workers.batches import SourceRecord
 from workers.named import rows_of
-from workers.pipeline import SourceRecord
 from workers.settings import StreamSettings
 
 Batch = dict[int, list[SourceRecord]]

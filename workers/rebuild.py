@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from workers.backoff import patiently
+from workers.batches import SourceRecord
 from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
-from workers.pipeline import Pipeline, SourceRecord
+from workers.pipeline import Pipeline
 from workers.replay import LogReader, Place, reread_compacted, source_record
 from workers.settings import Settings
 from workers.store import StateStore, layout_of, open_store

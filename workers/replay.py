@@ -9,10 +9,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from workers.batches import SourceRecord
 from workers.errors import Transient
 from workers.intake import Intake, TopicRecord
 from workers.kafka import aiokafka_consumer_arguments, uninterrupted
-from workers.pipeline import SourceRecord
 from workers.settings import Settings
 from workers.topics import end_offsets_async, start_offsets_async
 

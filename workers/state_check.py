@@ -16,8 +16,8 @@ from recsys.errors import LayoutError
 from recsys.userstate import WEIGHT_UNITS, unpack_row
 from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
+from workers.batches import SourceRecord
 from workers.duplicates import event_hash
-from workers.pipeline import SourceRecord
 from workers.settings import Settings
 
 

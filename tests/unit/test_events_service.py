@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from workers.batches import SourceRecord
 from workers.errors import Transient
 from workers.events_service import EventsService
-from workers.pipeline import Outcome, Pipeline, SourceRecord
+from workers.pipeline import Outcome, Pipeline
 from workers.settings import Settings, load_settings
 from workers.store.memory import MemoryStore
 

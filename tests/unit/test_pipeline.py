@@ -22,8 +22,9 @@ from tests.builders import (
     value_of,
 )
 from tests.fold import fold, read_state
+from workers.batches import SourceRecord
 from workers.errors import Fatal, Fenced, Transient
-from workers.pipeline import Outcome, Pipeline, SourceRecord
+from workers.pipeline import Outcome, Pipeline
 from workers.store import MemoryStore
 
 SETTINGS = small_settings()
