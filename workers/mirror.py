@@ -30,8 +30,8 @@ COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than so many times its compacted length and this."""
 SHORTEST_BUCKET_S = min(WINDOWS_S.values())
 OLD_EPOCHS_STALENESS = 30
-"""Epochs before the newest two are looked at this much more seldom: they grow by late events, and while partitions of an old log are
-replayed unevenly."""
+"""Epochs that were past at the last look (all but the newest two then) are looked at this much more seldom: they grow by late events, and
+while partitions of an old log are replayed unevenly."""
 ALONE_STALENESS = 60
 """How much more seldom a worker that owns all partitions looks."""
 COMPACT_ROWS = 256
@@ -59,6 +59,8 @@ class ItemMirror:
         self._long: set[RowAddress] = set()
         self._synced_s: NDArray[np.float64] = np.zeros(0)
         self._all_synced_s: NDArray[np.float64] = np.zeros(0)
+        self._synced_epoch: I64 = np.zeros(0, np.int64)
+        """The newest epoch when a row was looked at last: what was appended since may be in any from the one before it on."""
         self._popularity_synced_s = float("-inf")
         self._newest_bucket = -1
         self._alone = False
@@ -129,6 +131,7 @@ class ItemMirror:
         if len(self._synced_s) < len(engine.neighbours.loaded):
             more = len(engine.neighbours.loaded) - len(self._synced_s)
             self._synced_s, self._all_synced_s = np.pad(self._synced_s, (0, more)), np.pad(self._all_synced_s, (0, more))
+            self._synced_epoch = np.pad(self._synced_epoch, (0, more))
         loaded = engine.neighbours.loaded[numbers]
         await self._load(numbers[~loaded].tolist())
         self._synced_s[numbers[~loaded]] = now_s
@@ -136,8 +139,10 @@ class ItemMirror:
         stale = loaded & (self._synced_s[numbers] < now_s - staleness_s)
         addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
         everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * staleness_s)
-        for number, all_epochs in zip(numbers[stale].tolist(), everything[stale].tolist(), strict=True):
-            addresses.update(dict.fromkeys(self._address(row_id) for row_id in self._row_ids(number, all_epochs)))
+        since = np.where(everything, 0, np.minimum(self._synced_epoch[numbers], engine.newest_epoch) - 1)
+        for number, epoch in zip(numbers[stale].tolist(), since[stale].tolist(), strict=True):
+            addresses.update(dict.fromkeys(self._address(row_id) for row_id in self._row_ids(number, epoch)))
+        self._synced_epoch[numbers[stale | ~loaded]] = engine.newest_epoch
         self._synced_s[numbers[stale]] = now_s
         self._all_synced_s[numbers[everything]] = now_s
         if self._popularity_synced_s < now_s - staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
@@ -180,10 +185,10 @@ class ItemMirror:
 
     # -- parts ---------------------------------------------------------------------------------------------------------------------------
 
-    def _row_ids(self, number: int, all_epochs: bool) -> list[RowId]:
-        """The rows of an item that may have grown: the newest epoch's and the one before, or of every live epoch."""
+    def _row_ids(self, number: int, since: int) -> list[RowId]:
+        """The rows of an item of the live epochs from `since` on."""
         newest = self._engine.newest_epoch
-        return [("c", epoch, number) for epoch in range(max(0, newest - (self._live_epochs - 1 if all_epochs else 1)), newest + 1)]
+        return [("c", epoch, number) for epoch in range(max(0, newest - self._live_epochs + 1, since), newest + 1)]
 
     def _dirty_rows(self, numbers: Iterable[int]) -> list[RowAddress]:
         if not self._dirty:

@@ -453,9 +453,10 @@ class Pipeline:
     async def _rank(
         self, chosen: _Chosen, vectors: dict[str, F32] | None, now_ms: int, watch: _Stopwatch
     ) -> dict[int, list[tuple[bytes, bytes | None]]]:
-        slots = np.array([self._slot(key) for key in chosen.users.keys], np.int64)
-        if len(chosen.changed) < len(chosen.users.heads):
-            vectors = None  # some users are listed again after a replay, and were not encoded with the batch
+        if chosen.interactions is not None and len(chosen.changed) == len(chosen.users.heads):
+            slots = chosen.interactions.slots
+        else:  # some users are listed again after a replay, and were not encoded with the batch
+            slots, vectors = np.array([self._slot(key) for key in chosen.users.keys], np.int64), None
         records = await self.list_records(slots, chosen.users.heads, now_ms, vectors=vectors, watch=watch)
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for head, record in zip(chosen.users.heads, records, strict=True):

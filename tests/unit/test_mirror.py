@@ -135,6 +135,22 @@ async def test_what_comes_late_to_a_past_epoch_is_found_in_the_end() -> None:
     assert (await reader.row(0))[1] == 0.25
 
 
+async def test_epochs_that_passed_between_two_looks_are_looked_at() -> None:
+    store, clock = await opened(), Clock()
+    reader, writer = Side(store, clock), Side(store, clock)
+    await reader.mirror.advance(500)
+    assert not any(await reader.row(0))
+    last = await writer.learn([0, 1], 900, -1)
+    await writer.learn([0, 1], 1_500, last)
+    await reader.mirror.advance(3_500)  # epochs 0 and 1 are past the newest two by now
+    clock.now_s += 2 * STALENESS_S
+    fresh = Side(store, clock)
+    await fresh.mirror.advance(3_500)
+    expected = await fresh.row(0)
+    assert expected[1] > 0.25
+    assert await reader.row(0) == pytest.approx(expected)
+
+
 async def test_epochs_before_the_live_ones_are_not_loaded() -> None:
     store, clock = await opened(), Clock()
     await Side(store, clock).learn([0, 1], 500, -1)
