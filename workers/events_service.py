@@ -450,6 +450,8 @@ class EventsService(OrderlyService):
         if topic not in ids:
             raise Transient(f"topic {topic} is missing: run `recsys topics create`")
         self._check_partitions(len(consumer.partitions_for_topic(topic) or ()))
+        if max(wanted, default=0) >= self.settings.topics.partitions:  # the group's leader heard of a new partition before this consumer
+            self._check_partitions(max(wanted) + 1)
         self._topic_id, self._topic_checked_s = ids[topic], time.monotonic()
         places = [TopicPartition(topic, partition) for partition in wanted]
         starts = await consumer.beginning_offsets(places)

@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from workers.batches import SourceRecord
-from workers.errors import Transient
+from workers.errors import Fatal, Transient
 from workers.events_service import EventsService
 from workers.pipeline import Outcome, Pipeline
 from workers.settings import Settings, load_settings
@@ -164,7 +164,9 @@ class Regrouping(Consumer):
         pass
 
 
-async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_owned_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def owning(monkeypatch: pytest.MonkeyPatch) -> EventsService:
+    """A service that can own partitions 0 and 1."""
     at = service()
     consumer: Any = Regrouping(at)
     at._consumer = consumer
@@ -178,6 +180,18 @@ async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_o
     monkeypatch.setattr("workers.events_service.topic_ids_async", ids)
     monkeypatch.setattr(at.pipeline, "assign", nothing)
     monkeypatch.setattr(at, "_check_ends", nothing)
-    at.take([0, 1])
-    await at._own([0, 1])
-    assert (at._owned, at._assigned) == ({1}, {0})
+    return at
+
+
+async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_owned_next(owning: EventsService) -> None:
+    owning.take([0, 1])
+    await owning._own([0, 1])
+    assert (owning._owned, owning._assigned) == ({1}, {0})
+
+
+async def test_a_partition_that_only_the_groups_leader_knows_of_is_refused_before_it_is_owned(owning: EventsService) -> None:
+    beyond = owning.settings.topics.partitions
+    owning.take([1, beyond])
+    with pytest.raises(Fatal, match=f"has {beyond + 1} partitions, topics.partitions is {beyond}: .* copy the log into a new topic"):
+        await owning._own([1, beyond])
+    assert not owning._owned
