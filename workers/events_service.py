@@ -44,6 +44,7 @@ LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 COMPACT_S = 0.05
 LOOK_S = 0.25
+"""How often the lag is looked at, besides at each full poll: lists are put off from the first one on."""
 OWED_AT_ONCE = 256
 """Lists made in one go of those that were put off, so that new events wait some 50 ms at most."""
 METADATA_MAX_AGE_MS = 30_000
@@ -238,7 +239,7 @@ class EventsService(OrderlyService):
             if time.monotonic() - self._followed_s >= FOLLOW_S:
                 await self._follow()
             batch = self._contiguous(polled.batch)
-            if time.monotonic() - self._looked_s >= LOOK_S:
+            if time.monotonic() - self._looked_s >= LOOK_S or (polled.full and not self._catching_up):
                 self._look_at_lag()
             if batch:
                 if may_be_refilled((self._expected[partition] for partition in batch), time.monotonic() - self._topic_checked_s):

@@ -175,14 +175,16 @@ def test_up_starts_everything_says_how_to_reach_it_and_stops_all_of_it(tmp_path:
     with subprocess.Popen(
         [*command, "--env-file", str(env_file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
     ) as up:
-        assert up.stdout is not None
-        assert up.stdout.readline().startswith("up: broker 127.0.0.1:")
-        deadline = time.monotonic() + 30
-        while not env_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        variables = dict(re.findall(r"export (\w+)='(.*)'", env_file.read_text()))
-        assert recsys({**env, **variables}, "topics", "list").returncode == 0
-        up.send_signal(signal.SIGINT)
+        try:
+            assert up.stdout is not None
+            assert up.stdout.readline().startswith("up: broker 127.0.0.1:")
+            deadline = time.monotonic() + 30
+            while not env_file.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            variables = dict(re.findall(r"export (\w+)='(.*)'", env_file.read_text()))
+            assert recsys({**env, **variables}, "topics", "list").returncode == 0
+        finally:
+            up.send_signal(signal.SIGINT)
         up.communicate(timeout=30)
         assert up.returncode == 0
     assert recsys({**env, **variables, "RECSYS_KAFKA__REQUEST_TIMEOUT_MS": "1000"}, "topics", "list").returncode == 1

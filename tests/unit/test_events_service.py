@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiokafka import TopicPartition
 
 from workers.batches import SourceRecord
 from workers.errors import Fatal, Transient
-from workers.events_service import EventsService
+from workers.events_service import EventsService, _Polled
 from workers.pipeline import Outcome, Pipeline
 from workers.settings import Settings, load_settings
 from workers.store.memory import MemoryStore
@@ -68,13 +69,15 @@ class Delivering:
         self.service, self.gate = service(), asyncio.Event()
         self.log: list[tuple[str, int]] = []
         self.fails_at = -1
+        self.put_off: list[bool] = []
         consumer: Any = Consumer(self.log)
         self.service._consumer = consumer
         self.service._owned = {0, 1}
         monkeypatch.setattr(self.service.pipeline, "process", self._process)
         monkeypatch.setattr(self.service, "_publish", self._publish)
 
-    async def _process(self, batch: Mapping[int, Sequence[SourceRecord]], **_: Any) -> Outcome:
+    async def _process(self, batch: Mapping[int, Sequence[SourceRecord]], *, put_off_lists: bool) -> Outcome:
+        self.put_off.append(put_off_lists)
         lists = {p: [(b"u", b"%d" % record.source_offset) for record in records] for p, records in batch.items()}
         return Outcome(lists, [], {p: records[-1].source_offset + 1 for p, records in batch.items()}, 1, 1, 0)
 
@@ -138,6 +141,43 @@ async def test_what_could_not_be_published_when_a_partition_is_lost_is_read_agai
     await at.service.disown([1])
     assert at.service._assigned == {0} and not at.service._owned and not at.service._expected, "owned anew from its last commit"
     assert not at.log
+
+
+class Behind(Consumer):
+    """A consumer whose partition 0 ends at an offset."""
+
+    def __init__(self, log: list[tuple[str, int]], end: int) -> None:
+        super().__init__(log)
+        self._end = end
+
+    def highwater(self, at: TopicPartition) -> int | None:
+        return self._end if at.partition == 0 else None
+
+
+@pytest.mark.parametrize(("end", "full", "puts_off"), [(100_001, True, True), (100_000, True, False), (100_001, False, False)])
+async def test_lists_are_put_off_from_the_first_full_poll_of_a_worker_far_behind(
+    monkeypatch: pytest.MonkeyPatch, end: int, full: bool, puts_off: bool
+) -> None:
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    consumer: Any = Behind(at.log, end)
+    at.service._consumer = consumer
+    at.service._expected = {0: 0, 1: 0}
+    at.service._followed_s = at.service._looked_s = at.service._topic_checked_s = time.monotonic()  # all was looked at a moment ago
+    polled = [_Polled({0: [SourceRecord(0, b"u", b"{}")]}, full, None)]
+
+    async def next_polled() -> _Polled:
+        return polled.pop()
+
+    async def nothing(*_: Any, **__: Any) -> None:
+        pass
+
+    monkeypatch.setattr(at.service, "_next_polled", next_polled)
+    monkeypatch.setattr(at.service, "_poll", nothing)
+    monkeypatch.setattr(at.service, "_check_topic", nothing)
+    await at.service._round()
+    await at.service._settle()
+    assert at.put_off == [puts_off]
 
 
 class Regrouping(Consumer):

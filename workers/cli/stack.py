@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -66,9 +67,17 @@ def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_fi
         out.print("in another shell:", markup=False)
         typer.echo(exports, nl=False)
     else:
-        env_file.write_text(exports, "utf-8")
+        _write_whole(env_file, exports)
         out.print(f"in another shell: . {env_file}", markup=False, soft_wrap=True)
     out.print("then: recsys events publish FILE · recsys lists get USER · recsys doctor", markup=False)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A script that waits for the file never reads a part of it; a device or a pipe is written to as it is."""
+    whole = path.with_name(f".{path.name}.{os.getpid()}.tmp") if path.is_file() or not path.exists() else path
+    whole.write_text(text, "utf-8")
+    if whole is not path:
+        whole.replace(path)
 
 
 def demo(

@@ -1,0 +1,29 @@
+"""`recsys up` writes its settings for scripts that wait for the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workers.cli.stack import _write_whole
+
+
+def test_a_file_that_is_waited_for_is_there_with_all_of_its_text_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, moved = tmp_path / "env", Path.replace
+    before: list[tuple[bool, str]] = []
+
+    def replace(whole: Path, to: Path) -> Path:
+        before.append((path.exists(), whole.read_text()))
+        return moved(whole, to)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    _write_whole(path, "export A='1'\n")
+    assert before == [(False, "export A='1'\n")]
+    _write_whole(path, "export A='2'\n")
+    assert path.read_text() == "export A='2'\n" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_stays_a_device() -> None:
+    _write_whole(Path("/dev/null"), "export A='1'\n")
+    assert Path("/dev/null").is_char_device()
