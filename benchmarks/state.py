@@ -15,6 +15,9 @@ rounding are in them.
   every 130,000 events, all within two hours of event time, because popularity has a row an hour. `growth_ratio` is the last look over the
   second, when every cap had been reached: of everything, of users' rows, of items' neighbours. `growth_by_kind` is what each kind of key
   takes.
+* aging: the same, but 30,000 events are twenty days of event time, an epoch is three, and rows that count no more are deleted after every
+  look. `aging_ratio` is the last of eight looks over the fourth, when the oldest rows that are kept are sixty days old;
+  `aging_ratio_kept` the same where nothing is deleted.
 * load: all users read by the store and put into a table, 4,000 at a time.
 * naive: `benchmarks.naive_faust` keeps a list of the history and a set of event ids (and no embedding): the same users in its layout, event
   ids as `EventPublisher` makes them.
@@ -31,7 +34,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,7 @@ from workers.kafka import partition_for
 from workers.pipeline import Pipeline
 from workers.settings import Settings
 from workers.store import ItemRecord, StateStore, UserCommit, layout_of, open_store
+from workers.sweeping import Sweeper
 
 HISTORY, DIMENSION, N_ITEMS, EXPONENT = 100, 64, 100_000, 1.05
 BATCH = 4_000
@@ -58,7 +62,10 @@ WEIGHTS = np.array([16, 32, 48], np.int8)
 DAY_S, SITTING_S, PAUSES = 86_400.0, 180.0, 1 / 7
 GROWTH = {"users": 800, "items": 1_000, "events": 130_000, "looks": 3}
 GROWTH_EVENTS_PER_S = 100
-GROWTH_STATE = {"history_length": 100, "seen_length": 50, "max_neighbours": 64, "duplicate_chunk": 1_024}
+GROWTH_STATE: dict[str, float] = {"history_length": 100, "seen_length": 50, "max_neighbours": 64, "duplicate_chunk": 1_024}
+AGING = {"users": 800, "items": 1_000, "events": 30_000, "looks": 8}
+AGING_STATE = {**GROWTH_STATE, "half_life_days": 3.0}
+AGING_DAYS_PER_LOOK = 20
 SETTLE_S, SETTLED_S = 0.05, 0.3
 TOPIC_ID = "benchmark"
 
@@ -277,18 +284,22 @@ async def catalogue(store: StateStore, stream: Stream) -> None:
         await store.upsert_items([ItemRecord(number, 0, at + i, content[i]) for i, number in enumerate(numbers)])
 
 
-async def growth(stack: EmbeddedStack, memory: Memory) -> tuple[list[int], list[dict[str, int]]]:
-    """Bytes after each look at a stream of the same users and items, and by kind of key."""
-    feed = Feed(stack.settings(redis={"namespace": "growth"}, state=GROWTH_STATE, topics={"partitions": 2}))
-    n_events = GROWTH["events"]
-    stream = zipf_stream(n_events * GROWTH["looks"], seed=1, n_users=GROWTH["users"], n_items=GROWTH["items"], exponent=0.5)
-    stream = replace(stream, times_s=stream.times_s[0] + np.arange(len(stream)) // GROWTH_EVENTS_PER_S)
+async def growth(
+    stack: EmbeddedStack, memory: Memory, sizes: Mapping[str, int], state: Mapping[str, float], gap_s: float, *, sweeps: bool = False
+) -> tuple[list[int], list[dict[str, int]]]:
+    """Bytes after each look at a stream of the same users and items, an event every `gap_s` seconds of event time, and by kind of key."""
+    feed = Feed(stack.settings(redis={"namespace": "growth"}, state=state, topics={"partitions": 2}))
+    n_events, sweeper = sizes["events"], Sweeper(feed.settings)
+    stream = zipf_stream(n_events * sizes["looks"], seed=1, n_users=sizes["users"], n_items=sizes["items"], exponent=0.5)
+    stream = replace(stream, times_s=stream.times_s[0] + (np.arange(len(stream)) * gap_s).astype(np.int64))
     await feed.open()
     before = memory.used()
     looks, kinds = [], []
-    for number in range(GROWTH["looks"]):
+    for number in range(sizes["looks"]):
         await feed.take(stream, number * n_events, (number + 1) * n_events)
         await feed.compact()
+        if sweeps:
+            await sweeper.look(feed.store, feed.pipeline.mirror.newest_s)
         looks.append(memory.used() - before)
         kinds.append(memory.by_kind("{growth:*"))
     await feed.close()
@@ -337,6 +348,10 @@ async def steady_bytes(stack: EmbeddedStack, memory: Memory, n_users: int) -> fl
     return found
 
 
+def _in_mib(looks: Sequence[int]) -> str:
+    return " ▸ ".join(f"{look / 2**20:.2f}" for look in looks) + " MiB"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="how many users, one or more sizes")
@@ -351,7 +366,9 @@ def main() -> int:
         memory = Memory(stack)
         found = asyncio.run(at_sizes(stack, memory, sizes, arguments.items_per_user))
         steady = asyncio.run(steady_bytes(stack, memory, sizes[0]))
-        looks, kinds = asyncio.run(growth(stack, memory))
+        looks, kinds = asyncio.run(growth(stack, memory, GROWTH, GROWTH_STATE, 1 / GROWTH_EVENTS_PER_S))
+        gap_s = AGING_DAYS_PER_LOOK * DAY_S / AGING["events"]
+        (aged, _), (kept, _) = (asyncio.run(growth(stack, memory, AGING, AGING_STATE, gap_s, sweeps=sweeps)) for sweeps in (True, False))
         naive = naive_bytes(memory, arguments.naive_users)
     largest = found[-1]
     columns = ("n_users", "bytes_per_user", "row_bytes", "users_gib", "n_items", "bytes_per_item", "neighbours_per_item")
@@ -359,7 +376,7 @@ def main() -> int:
     rows += [
         ("naive", f"{naive:,.0f}", *[""] * 5),
         ("steady", f"{steady:,.0f}", *[""] * 5),
-        ("growth", " ▸ ".join(f"{look / 2**20:.2f}" for look in looks) + " MiB", *[""] * 5),
+        *[(name, _in_mib(of), *[""] * 5) for name, of in (("growth", looks), ("aging", aged[3::2]), ("all kept", kept[3::2]))],
         ("load", f"{largest['load_users_per_s']:,}/s", *[""] * 5),
     ]
     emit(
@@ -384,6 +401,11 @@ def main() -> int:
             "growth_ratio": round(looks[-1] / looks[1], 4),
             "growth_ratio_users": round(kinds[-1]["u"] / kinds[1]["u"], 4),
             "growth_ratio_items": round(kinds[-1]["c"] / kinds[1]["c"], 4),
+            "aging_bytes": aged,
+            "aging_bytes_kept": kept,
+            "aging_days_per_look": AGING_DAYS_PER_LOOK,
+            "aging_ratio": round(aged[-1] / aged[3], 4),
+            "aging_ratio_kept": round(kept[-1] / kept[3], 4),
         },
         as_json=arguments.json,
     )

@@ -7,7 +7,7 @@ depend on who came first. Offsets are positions in a partition's list; a positio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -149,6 +149,18 @@ def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> N
     if amount:
         sums = state.cooccurrence.setdefault((epoch, row), {})
         sums[neighbour] = sums.get(neighbour, 0) + amount
+
+
+def counted(state: State, settings: Settings, log: Log) -> State:
+    """The state without the rows of items that count no more: workers delete those some time."""
+    newest_s = max((fact.event_ts_ms // 1000 for facts in log.values() for fact in facts if fact is not None), default=0)
+    oldest_epoch = newest_s // int(settings.state.half_life_days * 86_400) - settings.state.live_epochs + 1
+    oldest = {"hour": newest_s // 3_600 - 23, "day": newest_s // 86_400 - 29, "all": 0}
+    return replace(
+        state,
+        cooccurrence={(epoch, item): sums for (epoch, item), sums in state.cooccurrence.items() if epoch >= oldest_epoch},
+        popularity={(window, bucket): sums for (window, bucket), sums in state.popularity.items() if bucket >= oldest[window]},
+    )
 
 
 async def read_state(store: StateStore, settings: Settings, expected: State) -> State:

@@ -33,6 +33,7 @@ from workers.metrics import StreamMetrics
 from workers.pipeline import Outcome, Pipeline
 from workers.polling import Batch, Polling
 from workers.settings import Settings
+from workers.sweeping import Sweeper
 from workers.topic_watch import TopicWatch, may_be_refilled
 from workers.topics import end_offsets_async, topic_ids_async
 
@@ -110,6 +111,7 @@ class EventsService(OrderlyService):
         self._polling = Polling(settings.stream)
         self._topic_watch = TopicWatch(settings)
         self._topic_id, self._topic_checked_s = "", float("-inf")
+        self._sweeper = Sweeper(settings)
         self._report = _Report()
 
     # -- life ----------------------------------------------------------------------------------------------------------------------------
@@ -232,6 +234,17 @@ class EventsService(OrderlyService):
             except Transient as error:
                 log.debug("compaction later: %s", error)
                 self._doubts = True  # a failover may have been met here alone
+
+    @Service.task
+    async def _sweep(self) -> None:
+        """The owner of the first partition deletes rows of items that count no more."""
+        while not self.should_stop:
+            await self.sleep(self.settings.state.sweep_s)
+            if 0 in self._owned:
+                try:
+                    await self._sweeper.look(self.pipeline.store, self.pipeline.mirror.newest_s)
+                except Transient as error:
+                    log.debug("old rows are deleted later: %s", error)
 
     async def _round(self) -> None:
         polled = await self._next_polled()

@@ -101,21 +101,29 @@ class ItemMirror:
         groups = np.repeat(np.arange(delta.item_groups), np.diff(delta.groups))
         past: list[I64] = []
         for span, grown in delta.by_span():
-            if span[0] != "pop":
-                landed = self._landed(delta, span, grown, lengths[grown])
-            elif self._engine.popularity.holds(str(span[1]), span[2]):
-                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
-            else:
+            if not self._counts(span):
                 past.append(grown)
                 continue
+            if span[0] != "pop":
+                landed = self._landed(delta, span, grown, lengths[grown])
+            else:
+                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
             self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
         if past:
             self._note_past(delta, np.concatenate(past), lengths, groups)
 
+    def _counts(self, span: Span) -> bool:
+        kind, where, bucket = span
+        if kind == "pop":
+            return self._engine.popularity.holds(str(where), bucket)
+        return int(where) > self._engine.newest_epoch - self._live_epochs
+
     def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
-        """Rows of buckets that count no more are not held, whose compacted lengths are not known then: they are due when they are longer
-        than so many times the longest that may be."""
-        longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * -(-self._engine.n_items // delta.item_groups)) + COMPACT_SLACK_BYTES
+        """Rows of epochs and buckets that count no more are not held, whose compacted lengths are not known then: they are due when they
+        are longer than so many times the longest that may be."""
+        n_items = self._engine.n_items
+        most = np.where(delta.numbers[grown] < 0, -(-n_items // delta.item_groups), min(n_items, self._max_neighbours))
+        longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * most) + COMPACT_SLACK_BYTES
         for row in grown[lengths[grown] > longest].tolist():
             self._long.add((int(groups[row]), delta.rows[row]))
 

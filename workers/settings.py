@@ -109,6 +109,8 @@ class StateSettings(Section):
     """A row's neighbours beyond this are cut at compaction, lightest first."""
     similarity: Literal["directed", "cosine", "llr"] = "directed"
     """How co-occurrence counts become scores."""
+    sweep_s: Annotated[float, Field(gt=0)] = 600.0
+    """How often a worker asks whether event time has gone on by an hour; rows of items that count no more are deleted then."""
     duplicate_chunk: Annotated[int, Field(ge=1_024, le=1_048_576)] = 32_768
     """An event id counts once within this many offsets of a partition, at least (two chunks are held)."""
 

@@ -242,6 +242,21 @@ async def test_a_row_dropped_and_born_again_is_another_generation(store: StateSt
     assert tail.kind is TailKind.FULL and rows.parse_row(tail.content).neighbours.tolist() == [6]
 
 
+async def test_a_scan_gives_every_row_and_nothing_else(store: StateStore) -> None:
+    wanted: list[tuple[int, RowId]] = [(0, ("c", 4, 2)), (1, ("c", 4, 2**32 - 1)), (1, ("pop", "all", 0)), (2, ("pop", "hour", 470_000))]
+    many: list[tuple[int, RowId]] = [(2, ("c", 7, 3 * n + 2)) for n in range(2_500)]
+    assert [page async for page in store.scan_rows() if page] == []
+    for group in range(3):
+        rows_of_group: dict[RowId, list[tuple[int, int]]] = {row_id: [(5, 1)] for at, row_id in wanted + many if at == group}
+        await store.apply_items([source(0, 0)], [deltas(group, rows_of_group)])
+    await store.upsert_items([ItemRecord(n, 0, n, b"{}") for n in range(3)])
+    await store.commit_users([UserCommit(0, TOPIC, -1, 0, {"{rs:g0}:c:1:2": b"row"})])
+    found = [address async for page in store.scan_rows() for address in page]
+    assert set(found) == {*wanted, *many}
+    assert await store.drop_rows([*many, (0, ("c", 9, 9))]) == len(many)
+    assert {address async for page in store.scan_rows() for address in page} == set(wanted)
+
+
 # --- users ----------------------------------------------------------------------------------------------------------------------------
 
 

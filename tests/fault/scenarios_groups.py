@@ -7,12 +7,11 @@ import random
 import signal
 from pathlib import Path
 
-from tests.fault.arena import PARTITIONS, Arena, state_differences
+from tests.fault.arena import PARTITIONS, Arena
 from tests.fault.lanes import FaultLane
 from tests.fault.registry import Lane, Round, scenario
 from tests.fault.wishes import POINTS, Crash
 from tests.fault.zygote import Worker
-from tests.fold import fold, read_state
 from workers.settings import Settings
 from workers.store import layout_of
 from workers.topics import admin_client, provision
@@ -189,7 +188,6 @@ async def untouched(arena: Arena, log: object) -> list[str]:
             log = {
                 p: facts[: 0 if (w := marks[p]) is None else w.last_applied_offset + 1] for p, facts in arena.log().items() if p in marks
             }
-        expected = fold(log, arena.settings)  # type: ignore[arg-type]
-        return state_differences(await read_state(store, arena.settings, expected), expected)
+        return await arena.differences_from(store, log)  # type: ignore[arg-type]
     finally:
         await store.close()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import START_MS, play
 from tests.conftest import TestStack
+from tests.fold import counted
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
 from tests.integration.test_stream_outages import own_valkey, said
 from workers.embedded import HOST, free_port
@@ -58,6 +60,31 @@ async def test_a_worker_far_behind_puts_lists_off_and_pays_every_one_of_them(
 def _scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as answer:
         return str(answer.read().decode())
+
+
+async def test_what_counts_no_more_is_deleted_while_events_go_on(
+    stack: TestStack, settings: Settings, worker_env: dict[str, str]
+) -> None:
+    days = 100
+    facts = [play(f"u{n % 7}", f"i{n % 11}", n, at_ms=START_MS + 86_400_000 * n // 10) for n in range(10 * days)]
+    store = open_store(settings)
+    await store.open(layout_of(settings))
+    async with topics_of(settings) as topics:
+        with workers(stack, {**worker_env, "RECSYS_STATE__SWEEP_S": "0.05"}, 2) as (worker, other):
+            for at in range(0, len(facts), 100):
+                last = await topics.events(facts[at : at + 100])
+                for user_id, source_offset in last.items():
+                    await topics.until_answered(user_id, source_offset)
+            deadline, oldest = time.monotonic() + DEADLINE_S, facts[-1].event_ts_ms // 86_400_000 - 60
+            while min([row_id[2] async for page in store.scan_rows() for _, row_id in page if row_id[1] == "day"]) < oldest:
+                assert time.monotonic() < deadline, "old days are still there"
+                await asyncio.sleep(0.05)
+            assert "rows of items that count no more" in worker.log.read_text() + other.log.read_text()
+            found, expected = await state_and_fold(settings, topics.log)
+            assert counted(found, settings, topics.log) == counted(expected, settings, topics.log)
+            assert sum(window == "day" for window, _ in found.popularity) <= 61 < days
+            assert worker.running and other.running
+    await store.close()
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_its_batch_commits_and_leaves_in_time(

@@ -19,12 +19,13 @@ from pydantic import SecretStr
 from recsys.rows import WEIGHT_ONE
 from tests import builders
 from tests.builders import NOW_S, TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
-from tests.fold import Log, State, fold, read_state
+from tests.fold import Log, State, counted, fold, read_state
 from workers.errors import Fenced, Transient, WorkerError
 from workers.pipeline import Pipeline
 from workers.settings import RedisSettings, Settings
 from workers.store import GroupDeltas, GroupResult, MemoryStore, Range, RedisStore, StateStore, UserCommit
 from workers.store import port as store_port
+from workers.sweeping import Sweeper
 
 SETTINGS = small_settings()
 EXAMPLES = max(200, settings().max_examples)
@@ -46,6 +47,7 @@ class Step:
     rewind: int = 0
     """How far behind its place the worker reads the log again."""
     compacts: bool = False
+    sweeps: bool = False
 
 
 STEPS = st.lists(
@@ -58,6 +60,7 @@ STEPS = st.lists(
         reassigns=st.sampled_from([False, False, True]),
         rewind=st.integers(0, 12),
         compacts=st.booleans(),
+        sweeps=st.sampled_from([False, False, True]),
     ),
     max_size=14,
 )
@@ -102,6 +105,8 @@ class Worker:
                 self.places |= (await pipeline.process(batch)).next_offsets
             if step.compacts:
                 await pipeline.mirror.compact()
+            if step.sweeps:
+                await Sweeper(self.settings, clock=lambda: self.now_s, pause_s=0.0).look(self.store, pipeline.mirror.newest_s)
         except (Transient, Fenced):
             self.owns = False
 
@@ -124,7 +129,10 @@ async def run(store: StateStore, config: Settings, log: Log, steps: Sequence[Ste
     for worker in workers:
         await worker.drain(log)
     expected = fold(log, config)
-    return workers, await read_state(store, config, expected), expected
+    found = await read_state(store, config, expected)
+    if any(step.sweeps for step in steps):
+        return workers, counted(found, config, log), counted(expected, config, log)
+    return workers, found, expected
 
 
 async def check(store: StateStore, config: Settings, log: Log, steps: Sequence[Step]) -> None:
@@ -184,6 +192,25 @@ def test_on_redis_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log
             await store.close()
 
     asyncio.run(on_redis())
+
+
+@given(seed=st.integers(0, 2**32), n_events=st.integers(60, 160), steps=STEPS)
+@settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(seed=1, n_events=160, steps=[Step(sweeps=True)] * 14)
+def test_rows_that_count_are_the_fold_of_the_log_however_often_others_are_deleted(seed: int, n_events: int, steps: list[Step]) -> None:
+    log, short = random_log(seed, n_events), small_settings(state={"live_epochs": 1})
+
+    async def swept() -> None:
+        store = MemoryStore()
+        _, found, expected = await run(store, short, log, [*steps, Step(sweeps=True)])
+        assert found == expected
+        newest_s = max((at_s for history in fold(log, short).histories.values() for _, at_s, _ in history), default=0)
+        await Sweeper(short, pause_s=0.0).look(store, newest_s)
+        oldest = {"c": newest_s // 86_400 - 1, "hour": newest_s // 3_600 - 47, "day": newest_s // 86_400 - 59, "all": 0}
+        for _, (kind, where, number) in [address async for page in store.scan_rows() for address in page]:
+            assert (int(where) >= oldest["c"]) if kind == "c" else (number >= oldest[str(where)])
+
+    asyncio.run(swept())
 
 
 async def test_a_zombie_changes_nothing_that_its_successor_has_applied() -> None:

@@ -215,6 +215,22 @@ async def test_buckets_that_count_no_more_are_not_kept_track_of_and_compacted_wh
     assert side.engine.popularity.all_time[:2].tolist() == [201.0, 201.0]
 
 
+async def test_epochs_that_count_no_more_are_not_learnt_and_compacted_when_they_are_long() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    await side.learn([0, 1], 500, -1)
+    await side.mirror.advance(10_500)
+    before, last, old = await side.row(0), 1, (0, ("c", 0, 0))
+    for _ in range(400):
+        last = await side.learn([0, 1], 500, last)
+    assert await side.row(0) == before and old not in side.mirror._dirty
+    (long,) = await store.read_rows([old])
+    while await side.mirror.compact():
+        pass
+    (short,) = await store.read_rows([old])
+    assert long is not None and short is not None and len(short) < len(long) // 10
+
+
 async def test_a_compaction_that_another_worker_overtakes_loses_nothing() -> None:
     store, clock = await opened(), Clock()
     one, other = Side(store, clock), Side(store, clock)

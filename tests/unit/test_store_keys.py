@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from recsys.deltas import RowId
 from workers.settings import load_settings
 from workers.store import LAYOUT_VERSION, Layout, RedisStore, StateStore, layout_of, open_store
 from workers.store.functions import READ_ONLY, WRITING, load_library
@@ -26,6 +27,24 @@ def test_keys_of_one_tag_lie_in_one_slot(namespace: str) -> None:
         assert all(key.startswith(f"{{{tag}}}:") for key in keys)
         tags.add(tag)
     assert len(tags) == 2 + 8 + 8
+
+
+@given(
+    group=st.integers(0, 1_023),
+    row_id=st.tuples(st.just("c"), st.integers(0, 2**32), st.integers(0, 2**32 - 1))
+    | st.tuples(st.just("pop"), st.sampled_from(["all", "hour", "day"]), st.integers(0, 2**32)),
+)
+def test_a_row_is_found_again_by_its_key(group: int, row_id: RowId) -> None:
+    keys = Keys("a.b-c_1")
+    (key,) = keys.rows(group, [row_id])
+    assert keys.row_of(key) == (group, row_id)
+    assert Keys("axb-c_1").row_of(key) is None
+
+
+def test_other_keys_are_no_rows() -> None:
+    keys = Keys("rs")
+    for key in (keys.group_watermarks(3), keys.items(3), keys.layout, *keys.users(0, ["c:1:2", "{rs:g1}:c:1:2"]), keys.duplicates(0, 1)):
+        assert keys.row_of(key) is None
 
 
 def test_the_library_is_the_same_each_time_and_names_its_version() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterator
 
 from recsys.deltas import RowId
@@ -43,6 +44,8 @@ class Keys:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.pattern = f"{{{namespace}:*"
+        self.rows_pattern = f"{{{namespace}:g*}}:*:*:*"
+        self._row = re.compile(rf"\{{{re.escape(namespace)}:g(\d+)\}}:(c|pop):(\w+):(\d+)")
         meta, index = f"{{{namespace}:meta}}:", f"{{{namespace}:index}}:"
         self.layout = meta + "layout"
         self.state_id = meta + "state_id"
@@ -70,6 +73,14 @@ class Keys:
         """Keys of rows of one group."""
         prefix = self._group(group)
         return [f"{prefix}{kind}:{span}:{number}" for kind, span, number in row_ids]
+
+    def row_of(self, key: str) -> tuple[int, RowId] | None:
+        """Group and name of the row that has a key; None for a key of anything else."""
+        found = self._row.fullmatch(key)
+        if found is None:
+            return None
+        group, kind, where, number = found.groups()
+        return int(group), (kind, int(where) if kind == "c" else where, int(number))
 
     def partition_watermark(self, partition: int) -> str:
         return self._partition(partition) + "wm"

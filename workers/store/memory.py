@@ -250,6 +250,9 @@ class MemoryStore:
         self._rows[group, compaction.row_id] = row
         return len(row)
 
+    async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+        yield list(self._rows)
+
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
         return sum(self._rows.pop(row, None) is not None for row in rows)
 

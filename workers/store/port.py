@@ -295,6 +295,10 @@ class StateStore(Protocol):
         """Replace what was read by its sums; the new length of each row in bytes, 0 where it had changed and was left alone."""
         ...
 
+    def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+        """Pages of rows, in no order; a row may come twice, or not at all if written meanwhile."""
+        ...
+
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
         """Delete rows, freeing memory in the background; how many there were."""
         ...

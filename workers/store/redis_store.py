@@ -275,6 +275,11 @@ class RedisStore:
         answer = await self._link.run([self._call("compact_rows", keys, plan, *(c.new_body for c in compactions))])
         return [int(length) for length in np.frombuffer(answer[0], dtype="<u4")]
 
+    async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+        keys = self.keys
+        async for page in self._link.scan_primaries(keys.rows_pattern, SCAN_COUNT):
+            yield [address for key in page if (address := keys.row_of(key.decode())) is not None]
+
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
         commands: list[Command] = []
         for group, positions in self._by_group(rows).items():

@@ -1,0 +1,124 @@
+"""Rows of items that count no more go, once an hour of event time; all others stay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.builders import NOW_S, START_MS, TOPIC_ID, opened_pipeline, play, records_of, small_settings
+from tests.fold import counted, fold, read_state
+from workers.errors import Fatal, Transient
+from workers.store import MemoryStore, RowAddress
+from workers.sweeping import Sweeper
+
+SETTINGS = small_settings(state={"live_epochs": 2})
+HOUR_MS = 3_600_000
+LOG = {0: [play("u0", f"i{n % 9}", n, at_ms=START_MS + 3 * HOUR_MS * n) for n in range(120)], 1: []}
+NEWEST_S = LOG[0][-1].event_ts_ms // 1000
+
+
+class CountedScans(MemoryStore):
+    scans = 0
+
+    async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+        self.scans += 1
+        async for page in super().scan_rows():
+            yield page
+
+
+async def filled() -> CountedScans:
+    store = CountedScans()
+    pipeline = await opened_pipeline(store, SETTINGS)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    await pipeline.process({0: records_of(LOG[0])})
+    return store
+
+
+def sweeper(now_s: float = NOW_S) -> Sweeper:
+    return Sweeper(SETTINGS, clock=lambda: now_s, pause_s=0.0)
+
+
+async def buckets(store: MemoryStore, kind: str, where: str = "") -> set[int]:
+    """Epochs of rows of co-occurrence, or buckets of a window."""
+    rows = [row_id for page in [p async for p in store.scan_rows()] for _, row_id in page if row_id[0] == kind]
+    return {int(row_id[1]) if kind == "c" else row_id[2] for row_id in rows if kind == "c" or row_id[1] == where}
+
+
+async def test_what_is_past_goes_and_what_counts_stays() -> None:
+    store = await filled()
+    newest_hour, newest_day = NEWEST_S // 3_600, NEWEST_S // 86_400
+    assert min(await buckets(store, "pop", "hour")) == START_MS // HOUR_MS
+    n_rows = await sweeper().look(store, NEWEST_S)
+    assert n_rows > 200
+    assert await buckets(store, "pop", "hour") == set(range(newest_hour, newest_hour - 48, -3))
+    assert await buckets(store, "pop", "day") == {START_MS // 86_400_000 + n for n in range(16)} & set(range(newest_day + 1))
+    assert await buckets(store, "c") == {newest_day - 2, newest_day - 1, newest_day}
+    expected = fold(LOG, SETTINGS)
+    found = await read_state(store, SETTINGS, expected)
+    assert found != expected
+    assert counted(found, SETTINGS, LOG) == counted(expected, SETTINGS, LOG)
+    assert replace(found, cooccurrence={}, popularity={}) == replace(expected, cooccurrence={}, popularity={})
+
+
+async def test_within_an_hour_of_event_time_it_is_done_once() -> None:
+    store, at = await filled(), sweeper()
+    assert await at.look(store, 0) == 0 and store.scans == 0, "nothing is known of event time yet"
+    assert await at.look(store, NEWEST_S) > 0 and store.scans == 1
+    assert await at.look(store, NEWEST_S) == 0 and store.scans == 1
+    await at.look(store, NEWEST_S + 3_600)
+    assert store.scans == 2
+
+
+async def test_an_event_from_the_future_makes_no_row_old() -> None:
+    store = await filled()
+    assert await sweeper(NEWEST_S).look(store, NEWEST_S + 10_000 * 86_400) > 0
+    hours = await buckets(store, "pop", "hour")
+    assert max(hours) == NEWEST_S // 3_600 and len(hours) == 16
+    assert await sweeper(NEWEST_S - 100 * 86_400).look(await filled(), NEWEST_S) == 0, "nor does a clock that is behind"
+
+
+async def test_a_user_that_may_not_scan_is_told_once_an_hour_and_the_worker_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Forbidden(CountedScans):
+        async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+            self.scans += 1
+            raise Fatal("give it SCAN")
+            yield []
+
+    store, at = Forbidden(), sweeper()
+    for _ in range(3):
+        assert await at.look(store, NEWEST_S) == 0
+    assert store.scans == 1 and caplog.messages == ["rows of items that count no more stay in Redis: give it SCAN"]
+
+
+async def test_a_scan_that_is_cut_off_is_done_again() -> None:
+    class Away(CountedScans):
+        async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
+            self.scans += 1
+            if self.scans == 1:
+                raise Transient("Redis is away")
+            yield []
+
+    store, at = Away(), sweeper()
+    with pytest.raises(Transient):
+        await at.look(store, NEWEST_S)
+    await at.look(store, NEWEST_S)
+    assert store.scans == 2
+
+
+async def test_what_comes_late_to_a_row_that_is_gone_is_taken_and_goes_next_time() -> None:
+    store = CountedScans()
+    pipeline = await opened_pipeline(store, SETTINGS)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    await pipeline.process({0: records_of(LOG[0])})
+    at = sweeper()
+    await at.look(store, NEWEST_S)
+    late = [play("u0", f"i{n}", 500 + n, at_ms=START_MS) for n in range(3)]
+    log = {0: [*LOG[0], *late], 1: []}
+    await pipeline.process({0: records_of(log[0])[len(LOG[0]) :]})
+    assert START_MS // HOUR_MS in await buckets(store, "pop", "hour")
+    expected = fold(log, SETTINGS)
+    assert counted(await read_state(store, SETTINGS, expected), SETTINGS, log) == counted(expected, SETTINGS, log)
+    assert await at.look(store, NEWEST_S + 3_600) > 0
+    assert START_MS // HOUR_MS not in await buckets(store, "pop", "hour")
