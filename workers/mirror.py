@@ -128,9 +128,12 @@ class ItemMirror:
             self._long.add((int(groups[row]), delta.rows[row]))
 
     def mistrust(self, delta: Delta) -> None:
-        """These rows may have changed in an unknown way: read them again before use."""
+        """These rows may have changed in an unknown way, or come into being: read them again before use."""
+        loaded = self._engine.neighbours.loaded
         for group in range(delta.item_groups):
-            self._dirty.update((group, row_id) for row_id in delta.rows_of(group) if (group, row_id) in self._held)
+            for row_id in delta.rows_of(group):
+                if (row_id[0] == "c" and loaded[row_id[2]]) or (group, row_id) in self._held:
+                    self._dirty.add((group, row_id))
 
     async def refresh(self, numbers: I64) -> None:
         """Have the rows of these items and the popularity counts, none older than the staleness bound."""

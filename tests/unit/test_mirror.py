@@ -50,6 +50,16 @@ class Side:
         self.mirror.absorb(delta, results)
         return last
 
+    async def applied_unheard(self, items: list[int], at_s: int, base: int) -> int:
+        """The same, when it is not known what was applied before."""
+        batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
+        delta = self.engine.derive(batch).delta(self.engine.config)
+        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
+        last = base + len(items)
+        await self.store.apply_items([Range(0, TOPIC, base, base + 1, last)], packed)
+        self.mirror.mistrust(delta)
+        return last
+
     async def row(self, number: int) -> list[float]:
         await self.mirror.refresh(np.array([number]))
         return self.engine.neighbours.rows(np.array([number]), 8)[0].tolist()  # type: ignore[no-any-return]
@@ -149,6 +159,17 @@ async def test_epochs_that_passed_between_two_looks_are_looked_at() -> None:
     expected = await fresh.row(0)
     assert expected[1] > 0.25
     assert await reader.row(0) == pytest.approx(expected)
+
+
+async def test_a_row_of_a_past_epoch_that_came_into_being_unheard_is_read_before_use() -> None:
+    store, clock = await opened(), Clock()
+    side, fresh = Side(store, clock), Side(store, clock)
+    last = await side.learn([0, 1], 3_500, -1)
+    before = await side.row(0)
+    await side.applied_unheard([0, 1], 500, last)
+    after = await side.row(0)
+    await fresh.mirror.advance(3_500)
+    assert after == await fresh.row(0) != before
 
 
 async def test_epochs_before_the_live_ones_are_not_loaded() -> None:
