@@ -112,7 +112,8 @@ class ItemMirror:
         if past:
             self._note_past(delta, np.concatenate(past), lengths, groups)
 
-    def _counts(self, span: Span) -> bool:
+    def _counts(self, span: Span | RowId) -> bool:
+        """Whether the rows of an epoch or bucket count now, or the row."""
         kind, where, bucket = span
         if kind == "pop":
             return self._engine.popularity.holds(str(where), bucket)
@@ -128,12 +129,14 @@ class ItemMirror:
             self._long.add((int(groups[row]), delta.rows[row]))
 
     def mistrust(self, delta: Delta) -> None:
-        """These rows may have changed in an unknown way, or come into being: read them again before use."""
+        """These rows may have changed in an unknown way, or come into being: read those that count again before use."""
         loaded = self._engine.neighbours.loaded
         for group in range(delta.item_groups):
             for row_id in delta.rows_of(group):
-                if (row_id[0] == "c" and loaded[row_id[2]]) or (group, row_id) in self._held:
-                    self._dirty.add((group, row_id))
+                address = (group, row_id)
+                known = address in self._held if row_id[0] == "pop" else loaded[row_id[2]] and self._counts(row_id)
+                if known:
+                    self._dirty.add(address)
 
     async def refresh(self, numbers: I64) -> None:
         """Have the rows of these items and the popularity counts, none older than the staleness bound."""

@@ -48,7 +48,7 @@ class Storage:
         path = self._path(name)
         with _io(f"write {name}"):
             if self._local:
-                _replace(path, content)
+                replace_file(path, content)
             else:  # an object store shows an object when it is complete
                 self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._files.pipe_file(path, content)
@@ -154,7 +154,8 @@ def _flock(name: str, descriptor: int) -> bool:
     return True
 
 
-def _replace(path: str, content: bytes) -> None:
+def replace_file(path: str, content: bytes) -> None:
+    """Write a whole local file, its folder too, so that readers see the old one or the new one."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")

@@ -397,7 +397,7 @@ class Disk:
         _true_replace(path, content)
 
 
-_true_replace = storage._replace
+_true_replace = storage.replace_file
 
 
 @contextmanager
@@ -411,7 +411,7 @@ def small_disk(lane: Lane, folder: Path) -> Iterator[Disk]:
         if mounted:
             yield disk
         else:
-            with mock.patch.object(storage, "_replace", disk.replace):
+            with mock.patch.object(storage, "replace_file", disk.replace):
                 yield disk
     finally:
         if mounted:

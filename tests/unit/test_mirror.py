@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from recsys.deltas import Delta
 from recsys.engine import Engine, EngineConfig
 from recsys.popularity import LIVE_BUCKETS
 from recsys.rows import pack_records
 from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
 from tests.fold import fold, read_state
 from workers.mirror import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
-from workers.store import GroupDeltas, Layout, MemoryStore, Range
+from workers.store import GroupDeltas, GroupResult, Layout, MemoryStore, Range
 
 LAYOUT = Layout(partitions=2, item_groups=2, epoch_s=1_000, duplicate_chunk=1_024)
 STALENESS_S = 5.0
@@ -39,26 +40,23 @@ class Side:
         self.engine.ensure_items(8)
         self.engine.users.load({"u": None})
 
+    async def apply(self, items: list[int], at_s: int, base: int) -> tuple[Delta, list[GroupResult]]:
+        """Plays at offsets after `base`, in the store: what they add, and its answers."""
+        batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
+        delta = self.engine.derive(batch).delta(self.engine.config)
+        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
+        return delta, await self.store.apply_items([Range(0, TOPIC, base, base + 1, base + len(items))], packed)
+
     async def learn(self, items: list[int], at_s: int, base: int) -> int:
         """Apply plays at offsets after `base`, as the pipeline does; the last offset."""
         await self.mirror.advance(at_s)
-        batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
-        delta = self.engine.derive(batch).delta(self.engine.config)
-        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
-        last = base + len(items)
-        results = await self.store.apply_items([Range(0, TOPIC, base, base + 1, last)], packed)
-        self.mirror.absorb(delta, results)
-        return last
+        self.mirror.absorb(*await self.apply(items, at_s, base))
+        return base + len(items)
 
-    async def applied_unheard(self, items: list[int], at_s: int, base: int) -> int:
+    async def apply_unheard(self, items: list[int], at_s: int, base: int) -> None:
         """The same, when it is not known what was applied before."""
-        batch = batch_of([self.engine.users.slot("u") or 0], [len(items)], items, [at_s] * len(items), [32] * len(items))
-        delta = self.engine.derive(batch).delta(self.engine.config)
-        packed = [GroupDeltas(group, delta.rows_of(group), *delta.packed(group)) for group in range(delta.item_groups)]
-        last = base + len(items)
-        await self.store.apply_items([Range(0, TOPIC, base, base + 1, last)], packed)
+        delta, _ = await self.apply(items, at_s, base)
         self.mirror.mistrust(delta)
-        return last
 
     async def row(self, number: int) -> list[float]:
         await self.mirror.refresh(np.array([number]))
@@ -166,10 +164,19 @@ async def test_a_row_of_a_past_epoch_that_came_into_being_unheard_is_read_before
     side, fresh = Side(store, clock), Side(store, clock)
     last = await side.learn([0, 1], 3_500, -1)
     before = await side.row(0)
-    await side.applied_unheard([0, 1], 500, last)
+    await side.apply_unheard([0, 1], 500, last)
     after = await side.row(0)
     await fresh.mirror.advance(3_500)
     assert after == await fresh.row(0) != before
+
+
+async def test_a_row_that_counts_no_more_is_not_read_whatever_became_of_it() -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock)
+    last = await side.learn([0, 1], 10_500, -1)
+    before = await side.row(0)
+    await side.apply_unheard([0, 1], 500, last)
+    assert await side.row(0) == before
 
 
 async def test_epochs_before_the_live_ones_are_not_loaded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ from workers.cli.stack import _write_whole
 
 
 def test_a_file_that_is_waited_for_is_there_with_all_of_its_text_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, moved = tmp_path / "env", Path.replace
+    path, moved = tmp_path / "env", os.replace
     before: list[tuple[bool, str]] = []
 
-    def replace(whole: Path, to: Path) -> Path:
-        before.append((path.exists(), whole.read_text()))
-        return moved(whole, to)
+    def replace(whole: str, to: str) -> None:
+        before.append((path.exists(), Path(whole).read_text()))
+        moved(whole, to)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     _write_whole(path, "export A='1'\n")
     assert before == [(False, "export A='1'\n")]
     _write_whole(path, "export A='2'\n")

@@ -10,6 +10,7 @@ import pytest
 from tests.builders import NOW_S, START_MS, TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from tests.fold import counted, fold, read_state
 from workers.errors import Fatal, Transient
+from workers.pipeline import Pipeline
 from workers.store import MemoryStore, RowAddress
 from workers.sweeping import Sweeper
 
@@ -28,11 +29,17 @@ class CountedScans(MemoryStore):
             yield page
 
 
-async def filled() -> CountedScans:
-    store = CountedScans()
+async def filling(store: MemoryStore) -> Pipeline:
+    """The pipeline that has applied the log."""
     pipeline = await opened_pipeline(store, SETTINGS)
     await pipeline.assign([0, 1], TOPIC_ID)
     await pipeline.process({0: records_of(LOG[0])})
+    return pipeline
+
+
+async def filled() -> CountedScans:
+    store = CountedScans()
+    await filling(store)
     return store
 
 
@@ -109,9 +116,7 @@ async def test_a_scan_that_is_cut_off_is_done_again() -> None:
 
 async def test_what_comes_late_to_a_row_that_is_gone_is_taken_and_goes_next_time() -> None:
     store = CountedScans()
-    pipeline = await opened_pipeline(store, SETTINGS)
-    await pipeline.assign([0, 1], TOPIC_ID)
-    await pipeline.process({0: records_of(LOG[0])})
+    pipeline = await filling(store)
     at = sweeper()
     await at.look(store, NEWEST_S)
     late = [play("u0", f"i{n}", 500 + n, at_ms=START_MS) for n in range(3)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -74,10 +73,12 @@ def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_fi
 
 def _write_whole(path: Path, text: str) -> None:
     """A script that waits for the file never reads a part of it; a device or a pipe is written to as it is."""
-    whole = path.with_name(f".{path.name}.{os.getpid()}.tmp") if path.is_file() or not path.exists() else path
-    whole.write_text(text, "utf-8")
-    if whole is not path:
-        whole.replace(path)
+    from workers.storage import replace_file
+
+    if path.exists() and not path.is_file():
+        path.write_text(text, "utf-8")
+    else:
+        replace_file(str(path.absolute()), text.encode())
 
 
 def demo(
