@@ -10,14 +10,17 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from kafka.net.inet import KafkaNetSocket
 
 from tests.kafka_home import KafkaHome
 from tests.redis_cluster import RedisCluster
@@ -84,6 +87,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [v for v in os.environ if v.startswith("RECSYS_") and v not in KEPT_VARIABLES]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("RECSYS_CONFIG", os.devnull)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_socket_is_forgotten() -> Iterator[None]:
+    """kafka-python 3.0 drops the sockets of connections that are refused, or that a client's end overtakes; warnings are errors here."""
+    connect = KafkaNetSocket.sock_connect
+
+    async def closing(self: KafkaNetSocket, net: Any, sock: socket.socket, *rest: Any, **options: Any) -> socket.socket:
+        try:
+            return await connect(self, net, sock, *rest, **options)
+        except BaseException:
+            sock.close()
+            raise
+
+    with mock.patch.object(KafkaNetSocket, "sock_connect", closing):
+        yield
 
 
 @pytest.fixture(scope="session")

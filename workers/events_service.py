@@ -219,10 +219,14 @@ class EventsService(OrderlyService):
                 await self.crash(error)
                 raise
 
+    async def _slept(self, for_s: float) -> bool:
+        """Sleep so long, or until the worker stops; whether it goes on."""
+        await self.sleep(for_s)
+        return not self.should_stop
+
     @Service.task
     async def _compact(self) -> None:
-        while not self.should_stop:
-            await self.sleep(COMPACT_S)
+        while await self._slept(COMPACT_S):
             mirror = self.pipeline.mirror
             try:
                 if not (found := await mirror.read_long()):
@@ -238,8 +242,7 @@ class EventsService(OrderlyService):
     @Service.task
     async def _sweep(self) -> None:
         """The owner of the first partition deletes rows of items that count no more."""
-        while not self.should_stop:
-            await self.sleep(self.settings.state.sweep_s)
+        while await self._slept(self.settings.state.sweep_s):
             if 0 in self._owned:
                 try:
                     await self._sweeper.look(self.pipeline.store, self.pipeline.mirror.newest_s)
@@ -318,8 +321,7 @@ class EventsService(OrderlyService):
 
     @Service.task
     async def _watch_topic(self) -> None:
-        while not self.should_stop:
-            await self.sleep(WATCH_S)
+        while await self._slept(WATCH_S):
             try:
                 await self._check_topic()
             except (Transient, KafkaError) as error:

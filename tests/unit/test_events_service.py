@@ -38,6 +38,23 @@ async def test_a_worker_that_is_asked_to_end_while_it_waits_for_redis_ends_witho
     assert waiting._consumer is None
 
 
+async def test_a_worker_that_stops_does_not_sweep_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[int] = []
+    stopping = service()
+    stopping._owned.add(0)
+
+    async def look(*_: Any) -> int:
+        swept.append(1)
+        return 0
+
+    monkeypatch.setattr(stopping._sweeper, "look", look)
+    sweeping = asyncio.create_task(stopping._sweep.fun(stopping))
+    await asyncio.sleep(0)
+    stopping._stopped.set()
+    await sweeping
+    assert not swept
+
+
 async def test_what_can_never_go_well_is_raised_while_nobody_asks_it_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = service()
 
