@@ -1,6 +1,6 @@
 """How the state path scales: with workers, with shards of a Redis Cluster, and with the numbers of users and items.
 
-    python -m benchmarks.scale [--only workers shards users items spread] [--server valkey|redis] [--events N] [--repeats N] [--json]
+    python -m benchmarks.scale [--only workers shards users users_cached …] [--server valkey|redis] [--events N] [--repeats N] [--json]
 
 * workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
   processes share this machine's cores, so `…_cost_ratio`, processor time an event against one of them, says more than the rate.
@@ -52,7 +52,7 @@ from workers.settings import Settings
 from workers.store import UserCommit, layout_of, open_store
 from workers.store.keys import Keys
 
-PARTS = ("workers", "shards", "users", "items", "spread")
+PARTS = ("workers", "shards", "users", "users_cached", "items", "spread")
 WORKERS = (1, 2, 4)
 FEW_USERS, MANY_USERS, FEW_ITEMS, MANY_ITEMS = 10_000, 1_000_000, 1_000, 1_000_000
 USERS_ITEMS, ITEMS_USERS = 10_000, 100_000
@@ -62,8 +62,8 @@ SHARED_S = 60.0
 """Workers have this long to start and to share the partitions."""
 PRELOADED, BATCH, CHUNK = 50, 4_000, 10_000
 USERS_NEIGHBOURS, ITEMS_NEIGHBOURS = 100, 10
-USER_CACHE = 50_000
-"""The default of `stream.user_cache`."""
+USER_CACHES = (("users", "", BATCH), ("users_cached", "_cached", 50_000))
+"""`stream.user_cache` by part, and how its runs are called; the default is the last."""
 START_S = 1_600_000_000
 TOPIC_ID = "preloaded"
 
@@ -327,10 +327,10 @@ def comparisons(only: Sequence[str]) -> list[Comparison]:
     """The stands of these parts."""
     everything, some = range(USERS_ITEMS), range(MANY_ITEMS // 2, MANY_ITEMS // 2 + POOL)
     chosen = []
-    if "users" in only:
-        for n_users, name in ((FEW_USERS, "users_few"), (MANY_USERS, "users_many")):
-            population = Population(n_users, USERS_ITEMS, everything, USERS_NEIGHBOURS)
-            chosen.append(Comparison(population, {name: BATCH, f"{name}_cached": USER_CACHE}))
+    user_caches = {suffix: user_cache for part, suffix, user_cache in USER_CACHES if part in only}
+    for n_users, name in ((FEW_USERS, "users_few"), (MANY_USERS, "users_many")) if user_caches else ():
+        population = Population(n_users, USERS_ITEMS, everything, USERS_NEIGHBOURS)
+        chosen.append(Comparison(population, {f"{name}{suffix}": user_cache for suffix, user_cache in user_caches.items()}))
     if "items" in only or "spread" in only:
         chosen.append(Comparison(Population(ITEMS_USERS, FEW_ITEMS, range(FEW_ITEMS), ITEMS_NEIGHBOURS), {"items_few": BATCH}))
     if "items" in only:

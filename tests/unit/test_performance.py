@@ -64,3 +64,29 @@ def test_check_ends_with_1_when_something_judged_is_below_its_least_and_the_real
     measured["freshness-kafka"]["p99_ms"] = 151
     assert ends_with("freshness", "freshness-kafka") == 1
     assert "Apache Kafka, p99" in capsys.readouterr().err
+
+
+def test_a_real_server_is_measured_in_place_of_the_embedded_one_and_in_the_long_form_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_HOME", raising=False)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    embedded = set(performance.SHORT) - {"freshness-kafka", "scale-redis"}
+    assert set(performance.usual(full=False)) == set(performance.usual(full=True)) == embedded
+    monkeypatch.setenv("KAFKA_HOME", "/opt/kafka")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/redis-server")
+    assert set(performance.usual(full=False)) == set(performance.SHORT) - {"freshness", "scale"}
+    assert set(performance.usual(full=True)) == set(performance.SHORT)
+
+
+@pytest.mark.parametrize(("minutes", "code"), [(9.9, 0), (10.1, 1)])
+def test_a_short_set_that_is_not_short_is_judged_like_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], minutes: float, code: int
+) -> None:
+    times = iter((0.0, 60 * minutes))
+    monkeypatch.setattr(performance.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(performance, "usual", lambda **_: ["ingest"])
+    monkeypatch.setattr(performance, "run", lambda *_: figures(state_events_per_s=50_000)["ingest"])
+    monkeypatch.setattr("sys.argv", ["performance", "--check"])
+    assert performance.main() == code
+    said = capsys.readouterr()
+    assert f"| the short set of benchmarks, minutes | {minutes:.3g} |" in said.out
+    assert ("the short set" in said.err) == bool(code)

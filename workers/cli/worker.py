@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import typer
 
 from workers.cli.console import settings
 from workers.errors import WorkerError
+from workers.loop import new_event_loop
 from workers.settings import Settings
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
@@ -68,7 +68,7 @@ def logging_config(level: str) -> dict[str, Any]:
 def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
     """Build a Faust app and run it until it is told to stop. Raises what it crashed with."""
     config = logging_config(level)
-    loop = _new_loop()
+    loop = new_event_loop()
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory(prefix="recsys-faust-") as temporary:
         import faust
@@ -124,17 +124,6 @@ class _Deadline:
             log.critical("%s", failure)
         logging.shutdown()
         os._exit(0 if failure is None else 1)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform != "win32":
-        try:
-            import uvloop
-        except ImportError:
-            pass
-        else:
-            return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
 
 
 @app.command("stream")
