@@ -85,7 +85,7 @@ async def drive(settings: Settings, store: RedisStore) -> None:
     items = [(f"i{n}", {"item_id": f"i{n}", "title": "T", "categories": ["drama"]}) for n in range(6)]
     await intake.items(topic_records("items", [*items, ("i0", None)]))
     await intake.users(topic_records("users", [("u0", {"user_id": "u0"}), ("{x}y", {"user_id": "{x}y"}), ("u0", None)]))
-    await intake.announcements(topic_records("models", [(ANNOUNCEMENT.kind, encode(ANNOUNCEMENT.model_copy(update={"serving": None})))]))
+    await intake.announcements(topic_records("models", [(ANNOUNCEMENT.kind, encode(ANNOUNCEMENT)), (ANNOUNCEMENT.kind, None)]))
     await catalogue.follow()
     assert await models.follow() == []
 
