@@ -7,13 +7,14 @@ backlog, which gives `backlog_events_per_s`, with a list for each event. Then th
 own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. For some seconds at the
 rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
 `max_rate_events_per_s`, and `--load` is a share of it. (`--rate` gives loads in events a second, and then no maximum is sought.) Each load
-has a stand of its own, made in the same way. The producer lingers `--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client
-do; 0 makes a batch of every event. This process consumes the lists. Both use librdkafka, so as to take little of the machine.
+has a stand of its own, made in the same way; an Apache Kafka goes on from one to the next, and Redis is emptied. The producer lingers
+`--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of every event. This process consumes the lists.
+Both use librdkafka, so as to take little of the machine.
 
 The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
 after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
-to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out (`--warm-up`): five, and
-thirty with an Apache Kafka, whose virtual machine compiles what it does often.
+to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out: five, and of the first
+load on an Apache Kafka thirty (`--warm-up`), because its virtual machine compiles what it does often.
 
 broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
 what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
@@ -31,7 +32,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,13 @@ LOADS = (0.1, 0.5, 0.8)
 STREAM_EVENTS = 400_000
 """Events of a generated stream; after its end it begins anew."""
 WARM_EVENTS = 150_000
+"""Events that the state is made of first."""
 BACKLOG_EVENTS = 30_000
 SATURATED_S = 6.0
 """How long more comes in than can be borne, to see how much can, after the seconds that are left out."""
 WARM_UP_S = {"embedded": 5.0, "kafka": 30.0}
+"""Seconds of the first load that are left out. Of the later ones so many at most, since a broker that does not age is warm then: """
+WARM_S = 5.0
 DRAIN_S = 60.0
 """Lists of the last events have this long."""
 CORES = ("worker", "redis", "broker", "reader", "load")
@@ -179,17 +183,17 @@ def _percentiles(latency_s: F64) -> dict[str, float]:
     return {name: round(1000 * float(value), 2) for name, value in zip(PERCENTILES, found, strict=True)}
 
 
-def maximum(bench: LiveBench, warm_up_s: float, seed: int, linger_ms: int) -> dict[str, int]:
+def maximum(bench: LiveBench, n_warm: int, warm_up_s: float, seed: int, linger_ms: int) -> dict[str, int]:
     """What a worker works off at most, with nothing else going on and under load."""
-    bench.warm_up(WARM_EVENTS)
+    bench.warm_up(n_warm)
     backlog = bench.work_off(bench.serving_worker(), BACKLOG_EVENTS)
     top = asyncio.run(most(bench, Load(backlog.events_per_s, SATURATED_S, warm_up_s, seed, linger_ms)))
     return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s)}
 
 
-def stand(bench: LiveBench, load: Load) -> dict[str, Any]:
+def stand(bench: LiveBench, n_warm: int, load: Load) -> dict[str, Any]:
     """One load beside a worker, then the bare broker at the same rate."""
-    bench.warm_up(WARM_EVENTS)
+    bench.warm_up(n_warm)
     worker = bench.serving_worker()
     gc.collect()
     gc.freeze()  # what this process holds by now is not looked through again while it takes times
@@ -205,19 +209,22 @@ def stand(bench: LiveBench, load: Load) -> dict[str, Any]:
 
 
 def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """The maximum and every load so many times, each on a stand of its own: the embedded broker answers the slower the more it holds."""
+    """The maximum and every load so many times, each on a stand of its own."""
     wanted = [f"{rate:g}/s" for rate in arguments.rate] or [f"{share:g}" for share in arguments.load]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    warm_up_s = arguments.warm_up
     for repeat in range(arguments.repeats):
         seed, rates, top = arguments.seed + repeat, arguments.rate, {}
         if not rates:
             with make() as bench:
-                top = maximum(bench, arguments.warm_up, seed, arguments.linger_ms)
+                top = maximum(bench, arguments.warm_events, warm_up_s, seed, arguments.linger_ms)
+            warm_up_s = min(warm_up_s, WARM_S)
             rates = [share * top["max_rate_events_per_s"] for share in arguments.load]
         for name, rate in zip(wanted, rates, strict=True):
             with make() as bench:
-                load = Load(rate, arguments.seconds, arguments.warm_up, seed, arguments.linger_ms)
-                runs[name].append(top | stand(bench, load))
+                load = Load(rate, arguments.seconds, warm_up_s, seed, arguments.linger_ms)
+                runs[name].append(top | stand(bench, arguments.warm_events, load))
+            warm_up_s = min(warm_up_s, WARM_S)
     found = {name: _together(some) for name, some in runs.items()}
     together = {**(next(iter(found.values())) if len(found) == 1 else {}), "loads": found}
     if not arguments.rate:
@@ -243,7 +250,8 @@ def main() -> int:
     parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
     parser.add_argument("--rate", type=float, nargs="+", default=[], help="loads in events a second instead")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each load, after those that are left out")
-    parser.add_argument("--warm-up", type=float, help="seconds of each load that are left out (default 5, with --broker kafka 30)")
+    parser.add_argument("--warm-events", type=int, default=WARM_EVENTS, help=f"that the state is made of (default {WARM_EVENTS:,})")
+    parser.add_argument("--warm-up", type=float, help="seconds of the first load that are left out (default 5, with --broker kafka 30)")
     arguments = live_arguments(parser)
     if arguments.warm_up is None:
         arguments.warm_up = WARM_UP_S[arguments.broker]
@@ -252,12 +260,16 @@ def main() -> int:
     if not all(0 < share <= 1 for share in arguments.load):
         parser.error("--load: above 0, 1 at most")
     stream, stream_name = chosen_stream(arguments.stream, STREAM_EVENTS)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
+        folder = Path(name)
+        ageless = running.enter_context(stack_on(arguments.broker, folder / "stack")) if arguments.broker == "kafka" else None
 
         @contextmanager
         def make() -> Iterator[LiveBench]:
-            with stack_on(arguments.broker, Path(folder) / uuid.uuid4().hex[:8]) as stack:
-                yield LiveBench(stack, stream, Path(folder), arguments.set)  # models are trained once: they are in the folder
+            with nullcontext(ageless) if ageless is not None else stack_on(arguments.broker, folder / uuid.uuid4().hex[:8]) as stack:
+                yield (bench := LiveBench(stack, stream, folder, arguments.set))  # models are trained once: they are in the folder
+                stack.stop_workers()
+                bench.redis.flushall()
 
         found = measure(make, arguments)
     rows = [
@@ -299,6 +311,7 @@ def main() -> int:
             "repeats": arguments.repeats,
             "seconds": arguments.seconds,
             "warm_up_s": arguments.warm_up,
+            "warm_events": arguments.warm_events,
             "linger_ms": arguments.linger_ms,
             "set": arguments.set,
             **found,

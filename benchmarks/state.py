@@ -11,11 +11,11 @@ rounding are in them.
 * items: `Pipeline` over a Zipf stream of ten events an item, users in proportion; then the rows of users and the windows of event ids are
   deleted, so that what is left are numbers, catalogue, neighbours and popularity. Neighbours grow with events up to
   `state.max_neighbours`, so neighbours an item are printed beside it.
-* growth: the same 800 users and 1,000 items again and again with low caps (history 100, older items 50, neighbours 64), looked at after
-  every 130,000 events, all within two hours of event time, because popularity has a row an hour. `growth_ratio` is the last look over the
+* growth: the same 400 users and 500 items again and again with low caps (history 100, older items 50, neighbours 64), looked at after
+  every 65,000 events, all within an hour of event time, because popularity has a row an hour. `growth_ratio` is the last look over the
   second, when every cap had been reached: of everything, of users' rows, of items' neighbours. `growth_by_kind` is what each kind of key
   takes.
-* aging: the same, but 30,000 events are twenty days of event time, an epoch is three, and rows that count no more are deleted after every
+* aging: the same, but 15,000 events are twenty days of event time, an epoch is three, and rows that count no more are deleted after every
   look. `aging_ratio` is the last of eight looks over the fourth, when the oldest rows that are kept are sixty days old;
   `aging_ratio_kept` the same where nothing is deleted.
 * load: all users read by the store and put into a table, 4,000 at a time.
@@ -60,10 +60,10 @@ EVENTS_AN_ITEM, MOST_ITEMS = 10, 50_000
 WEIGHTS = np.array([16, 32, 48], np.int8)
 """View, play and purchase, in units of 1/32."""
 DAY_S, SITTING_S, PAUSES = 86_400.0, 180.0, 1 / 7
-GROWTH = {"users": 800, "items": 1_000, "events": 130_000, "looks": 3}
+GROWTH = {"users": 400, "items": 500, "events": 65_000, "looks": 3}
 GROWTH_EVENTS_PER_S = 100
 GROWTH_STATE: dict[str, float] = {"history_length": 100, "seen_length": 50, "max_neighbours": 64, "duplicate_chunk": 1_024}
-AGING = {"users": 800, "items": 1_000, "events": 30_000, "looks": 8}
+AGING = {"users": 400, "items": 500, "events": 15_000, "looks": 8}
 AGING_STATE = {**GROWTH_STATE, "half_life_days": 3.0}
 AGING_DAYS_PER_LOOK = 20
 SETTLE_S, SETTLED_S = 0.05, 0.3

@@ -1,6 +1,6 @@
 """How fast models are trained, and how good they are: iALS beside `implicit`, reading the columnar log, SASRec's tokens.
 
-    [RECSYS_DATA=…] python -m benchmarks.train [--data ml-1m|generated] [--only ials log sasrec] [--repeats N] [--json]
+    [RECSYS_DATA=…] python -m benchmarks.train [--data ml-1m|generated] [--only ials exact log sasrec] [--repeats N] [--json]
 
 Data: `ml-1m`, the ratings ≥ 4 of MovieLens 1M, each a preference of weight 1 (where RECSYS_DATA has them, else `generated`: 6,000 users
 and 3,500 items). Split in time: the oldest 80 % of events are trained on, the next 10 % choose (validation), the newest 10 % are looked at
@@ -10,12 +10,13 @@ Protocol, the same for both (`recsys.evaluation.evaluate`): up to 5,000 preferen
 user has not touched before; the user's vector is folded in from the 100 interactions before it, exactly, by each library's own solve; all
 items are ranked but those that the user has touched.
 
-* ials: this project's iALS as it ships (`tolerance` 0.001), and `ials_exact` with 0.00001. implicit: AlternatingLeastSquares (needs the
-  extra `bench`) with its default, three steps of conjugate gradients, and `implicit_exact` by Cholesky. 64 factors, 12 sweeps, seed 0; each
-  library's confidence and regularisation chosen on the validation slice from a grid of nine. Fits on all events before the test slice are
-  timed, set-up included, from the same interactions in memory; on one thread and on all, BLAS inside `implicit` on one as its manual asks.
-  Then, for each library, the sweeps it needs to come within 0.5 % of its own converged NDCG@10 (mean of the last five of 16 sweeps) on the
-  validation slice, and the time of a fit of just so many: `time_ratio_to_implicit`.
+* ials: this project's iALS as it ships (`tolerance` 0.001); with the part exact also `ials_exact` with 0.00001. implicit:
+  AlternatingLeastSquares (needs the extra `bench`) with its default, three steps of conjugate gradients, and `implicit_exact` by Cholesky.
+  64 factors, 12 sweeps, seed 0; each library's confidence and regularisation chosen on the validation slice from a grid of nine (with
+  `--chosen` what that chose before). Fits on all events before the test slice are timed, set-up included, from the same interactions in
+  memory; on one thread and on all, BLAS inside `implicit` on one as its manual asks. Then, for each library, the sweeps it needs to come
+  within 0.5 % of its own converged NDCG@10 (mean of the last five of 16 sweeps) on the validation slice, and the time of a fit of just so
+  many: `time_ratio_to_implicit`.
 * log: the same events written by `EventLog.append` to a temporary folder as the trainer does, read into a TrainingSet; limit: pyarrow
   reading the same columns of the same files and nothing else.
 * sasrec: one epoch over some users' sequences, as shipped.
@@ -58,7 +59,7 @@ from workers.kafka import partition_for
 from workers.settings import WeightSettings
 from workers.training import TrainingColumns
 
-PARTS = ("ials", "log", "sasrec")
+PARTS = ("ials", "exact", "log", "sasrec")
 SEED = 0
 SWEEPS = 12
 CONVERGED_SWEEPS = 16
@@ -68,6 +69,8 @@ APPENDED_EVENTS = 5_000
 """Events of one write to the log: what the trainer polls at most."""
 IALS_GRID = {"unobserved_weight": (0.2, 0.5, 1.0), "regularisation": (0.003, 0.006, 0.012)}
 IMPLICIT_GRID = {"alpha": (1.0, 2.0, 4.0), "regularization": (10.0, 30.0, 100.0)}
+CHOSEN = {"unobserved_weight": 1.0, "regularisation": 0.003}, {"alpha": 2.0, "regularization": 30.0}
+"""What the grids choose on MovieLens 1M."""
 
 Fit = Callable[[TrainingSet, int], Any]
 
@@ -194,11 +197,14 @@ Threads = dict[str, int]
 """What the keys of a measurement end with ▸ on how many threads it runs."""
 
 
-def compare(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, Any], Rows]:
-    """iALS beside `implicit`: figures and the table's rows."""
+def compare(stream: Stream, repeats: int, threads: Threads, *, exact: bool, chosen: bool) -> tuple[dict[str, Any], Rows]:
+    """iALS beside `implicit`, and both solved exactly if asked for: figures and the table's rows."""
     split = Split.of(stream)
-    torch.set_num_threads(max(threads.values()))
-    ours, theirs = chosen_options(fit_ials, IALS_GRID, split), chosen_options(fit_implicit, IMPLICIT_GRID, split)
+    torch.set_num_threads(os.cpu_count() or 1)  # nothing is timed yet
+    if chosen:
+        ours, theirs = CHOSEN
+    else:
+        ours, theirs = chosen_options(fit_ials, IALS_GRID, split), chosen_options(fit_implicit, IMPLICIT_GRID, split)
     curves: dict[str, list[float]] = {"ials": [], "implicit": []}
     for sweeps in range(1, CONVERGED_SWEEPS + 1):
         curves["ials"].append(evaluate(fit_ials(split.training, sweeps, **ours), split.validation)["ndcg@10"])
@@ -208,10 +214,13 @@ def compare(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, A
     needed = {name: sweeps_needed(curve) for name, curve in curves.items()}
     fits: dict[str, Fit] = {
         "ials": lambda training, sweeps: fit_ials(training, sweeps, **ours),
-        "ials_exact": lambda training, sweeps: fit_ials(training, sweeps, **ours, tolerance=1e-5),
         "implicit": lambda training, sweeps: fit_implicit(training, sweeps, **theirs),
-        "implicit_exact": lambda training, sweeps: fit_implicit(training, sweeps, **theirs, use_cg=False),
     }
+    if exact:
+        fits |= {
+            "ials_exact": lambda training, sweeps: fit_ials(training, sweeps, **ours, tolerance=1e-5),
+            "implicit_exact": lambda training, sweeps: fit_implicit(training, sweeps, **theirs, use_cg=False),
+        }
     figures: dict[str, Any] = {
         "n_interactions": len(split.before_test),
         "n_training_interactions": len(split.training),
@@ -232,7 +241,8 @@ def compare(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, A
         torch.set_num_threads(n_threads)
         runs = {name: _keeping(models, name, fit, split.before_test) for name, fit in fits.items()}
         times = timed({name: run for name, run in runs.items() if name != "implicit_exact"}, repeats)
-        times |= timed({"implicit_exact": runs["implicit_exact"]}, 1)  # six times as long as the others, and not what ships
+        if exact:  # once: six times as long as the others, and not what ships
+            times |= timed({"implicit_exact": runs["implicit_exact"]}, 1)
         close = timed({name: partial(fits[name], split.training, sweeps) for name, sweeps in needed.items()}, repeats)
         for name, found in times.items():
             figures |= found.figures(f"{name}_fit", suffix)
@@ -240,7 +250,8 @@ def compare(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, A
             figures |= found.figures(f"{name}_close", suffix)
         figures[f"time_ratio_to_implicit{suffix}"] = _ratio(close["ials"], close["implicit"])
         figures[f"same_sweeps_time_ratio_to_implicit{suffix}"] = _ratio(times["ials"], times["implicit"])
-        figures[f"exact_time_ratio_to_implicit_exact{suffix}"] = _ratio(times["ials_exact"], times["implicit_exact"])
+        if exact:
+            figures[f"exact_time_ratio_to_implicit_exact{suffix}"] = _ratio(times["ials_exact"], times["implicit_exact"])
         by_threads.append((times, close))
     for name, model in models.items():
         metrics = evaluate(model, split.test)
@@ -353,11 +364,12 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=500_000, help="events of the generated stream (default 500,000)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--threads", nargs="+", choices=("1", "all"), default=["1", "all"], help="threads to measure on (default: 1 all)")
+    parser.add_argument("--chosen", action="store_true", help="without the grids: what they chose on MovieLens 1M before")
     parser.add_argument("--sasrec-tokens", type=int, default=40_000, help="tokens of SASRec's epoch (default 40,000)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each kind (implicit's exact solver: one); the median counts")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
-    if "ials" in arguments.only and importlib.util.find_spec("implicit") is None:
+    if {"ials", "exact"} & set(arguments.only) and importlib.util.find_spec("implicit") is None:
         print("train: implicit is missing; pip install -e '.[bench]' -c constraints.txt, or --only log sasrec", file=sys.stderr)
         return 2
     if os.environ.get("OPENBLAS_NUM_THREADS") != "1":  # read once, when numpy loads; without it implicit runs threads within threads
@@ -374,8 +386,8 @@ def main() -> int:
         "n_threads_all": n_threads,
     }
     tables = []
-    if "ials" in arguments.only:
-        found, rows = compare(stream, arguments.repeats, threads)
+    if {"ials", "exact"} & set(arguments.only):
+        found, rows = compare(stream, arguments.repeats, threads, exact="exact" in arguments.only, chosen=arguments.chosen)
         figures |= found
         heads = [f"s, {what}, threads: {count}" for count in threads.values() for what in (f"{SWEEPS} sweeps", "to 99.5 %")]
         tables.append((("fit", *heads, "sweeps to 99.5 %", "NDCG@10", "Recall@20"), rows))
