@@ -55,6 +55,9 @@ LEAST_EVENTS = 20_000
 COMPACT_EVERY = 4
 """Batches between two compactions when commands are recorded; a worker compacts by the clock."""
 
+PAIR = ("decode", "state")
+"""What takes seconds and is told as one's share of the other: both are worth repeating where the rest is not."""
+
 
 def state(bench: Bench, n_events: int) -> Rate:
     """State only."""
@@ -234,6 +237,7 @@ def main() -> int:
     parser.add_argument("--naive-events", type=int, default=5_000, help="events of the baseline (default 5,000)")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
+    parser.add_argument("--state-repeats", type=int, default=0, help=f"of {' and '.join(PAIR)}, where that is more; they take turns")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     if arguments.events < LEAST_EVENTS:
@@ -252,9 +256,10 @@ def main() -> int:
             "full": lambda: full(of_one, n_full),
             "without_sequence": lambda: full(of_one, n_full, ("ials",)),
         }
-        for _ in range(arguments.repeats):  # kinds take turns, so that a busy minute of the machine meets all of them
+        for done in range(max(arguments.repeats, arguments.state_repeats)):  # in turns: a busy minute of the machine meets all of them
             for run in arguments.only:
-                rates[run].append(runs[run]())
+                if done < arguments.repeats or (run in PAIR and done < arguments.state_repeats):
+                    rates[run].append(runs[run]())
     figures, rows = _figures(rates)
     emit(
         "ingest",
