@@ -28,8 +28,8 @@ from typing import Any
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
 SHORT: Mapping[str, Sequence[str]] = {
-    "ingest": ("--events", "120000", "--full-events", "30000", "--naive-events", "3000", "--state-repeats", "3"),
-    "ingest-zipf": ("--stream", "zipf", "--events", "80000", "--only", "state", "--repeats", "2"),
+    "ingest": ("--events", "120000", "--full-events", "30000", "--naive-events", "2500", "--state-repeats", "2"),
+    "ingest-zipf": ("--stream", "zipf", "--events", "80000", "--only", "state"),
     "freshness": ("--load", "0.5", "--seconds", "10", "--warm-events", "60000"),
     "freshness-kafka": ("--load", "0.5", "--seconds", "15", "--warm-events", "60000", "--warm-up", "30", "--broker", "kafka"),
     "lists": ("--items", "1000000", "--repeats", "1"),
