@@ -245,6 +245,7 @@ def main() -> int:
     stream, name = chosen_stream(arguments.stream, arguments.events)
     n_events = min(arguments.events, len(stream))
     n_full, n_naive = min(arguments.full_events, n_events), min(arguments.naive_events, n_events)
+    repeats = {run: max(arguments.repeats, arguments.state_repeats if run in PAIR else 0) for run in arguments.only}
     rates: dict[str, list[Rate]] = {run: [] for run in arguments.only}
     with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder) / "stack") as stack:
         bench, of_one = Bench(stack, stream, Path(folder)), Bench(stack, stream, Path(folder), partitions=1)
@@ -256,9 +257,9 @@ def main() -> int:
             "full": lambda: full(of_one, n_full),
             "without_sequence": lambda: full(of_one, n_full, ("ials",)),
         }
-        for done in range(max(arguments.repeats, arguments.state_repeats)):  # in turns: a busy minute of the machine meets all of them
+        for done in range(max(repeats.values())):  # kinds take turns, so that a busy minute of the machine meets all of them
             for run in arguments.only:
-                if done < arguments.repeats or (run in PAIR and done < arguments.state_repeats):
+                if done < repeats[run]:
                     rates[run].append(runs[run]())
     figures, rows = _figures(rates)
     emit(
@@ -278,6 +279,7 @@ def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[s
     lists = {run: Spread(tuple(rate.lists_per_s for rate in rates[run])) for run in ("full", "without_sequence") if run in rates}
     figures: dict[str, Any] = {}
     for run, spread in events.items():
+        figures[f"{run}_repeats"] = len(rates[run])
         figures |= {f"{run}_events_per_s": round(spread.median), f"{run}_events_per_s_low": round(spread.low)}
         figures[f"{run}_events_per_s_high"] = round(spread.high)
     for run, key in (("full", "lists_per_s"), ("without_sequence", "lists_without_sequence_per_s")):
