@@ -31,7 +31,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "ingest": ("--events", "120000", "--full-events", "30000", "--naive-events", "2500", "--state-repeats", "2"),
     "ingest-zipf": ("--stream", "zipf", "--events", "80000", "--only", "state"),
     "freshness": ("--load", "0.5", "--seconds", "10", "--warm-events", "60000"),
-    "freshness-kafka": ("--load", "0.5", "--seconds", "15", "--warm-events", "60000", "--warm-up", "30", "--broker", "kafka"),
+    "freshness-kafka": ("--load", "0.5", "--warm-events", "60000", "--broker", "kafka"),
     "lists": ("--items", "1000000", "--repeats", "1"),
     "state": ("--users", "100000"),
     "scale": ("--only", "users", "--repeats", "2"),
