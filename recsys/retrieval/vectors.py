@@ -10,22 +10,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.retrieval import scan_kernel
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-_LIST_SIZE = 512
-"""Vectors in a list on average: smaller ones are told apart better and cost more calls."""
+_LIST_SIZE = 256
+"""Vectors in a list on average: smaller ones are told apart better, and there are more of them to look at."""
 _LEAST_LIST = 8
 _TOP_LISTS = 128
 _ROUNDS = 8
 _PER_CENTRE = 64
 """Vectors a centre is trained on."""
-_SAMPLE = 8_192
-_GROUP = 8
-_REACH = 0.22
-"""A list is scanned if a vector at its rim, this cosine off the query as seen from the mean, may reach the threshold. At 1 nothing is
-missed; in many dimensions few vectors lie that way."""
+SAMPLE = 8_192
+"""Vectors whose inner products tell where a query's largest begin, and how all are spread."""
+_RANK_RISE = 4
+_REACH = 0.33
+"""A list is scanned if a vector so far from its mean, this cosine off the query as seen from there, may reach the threshold: so far is the
+geometric mean of the distances' largest and their root mean square. In many dimensions few vectors lie that way."""
 _BATCH = 512
 
 
@@ -43,14 +46,14 @@ class VectorIndex:
     """N vectors in L lists of near ones.
 
     Lists are made by k-means on the vectors as they are, in two levels, so that vectors of like length share a list: the popular are told
-    apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q| · radius` reaches
+    apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q|` reaches
     its threshold, one of its largest inner products with a sample of all vectors, such that very likely more than K are above it. Queries
     that scan the same list share one matrix product.
 
     `vectors` (N, D) are held once, list after list, with one row of zeros behind; `numbers` (N,) says whose row is whose.
     """
 
-    def __init__(self, vectors: F32, numbers: I64 | None = None, *, seed: int = 0) -> None:
+    def __init__(self, vectors: F32, numbers: I64 | None = None, *, n_sampled: int = SAMPLE, seed: int = 0) -> None:
         numbers = np.arange(len(vectors), dtype=np.int64) if numbers is None else numbers
         generator = torch.Generator().manual_seed(seed)
         given = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
@@ -58,11 +61,12 @@ class VectorIndex:
         self.numbers: I64 = numbers[order.numpy()]
         self._padded = torch.zeros((len(given) + 1, given.shape[1]))
         torch.index_select(given, 0, order, out=self._padded[:-1])
-        self._sizes = sizes
+        self._ends: I64 = sizes.cumsum(0).numpy()
         of = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
         self._means = _means(self._padded[:-1], of, sizes)
-        self._radii = _radii(self._padded[:-1], of, self._means)
-        chosen = torch.randperm(len(given), generator=generator)[:_SAMPLE].sort().values
+        self._radii, mean_squares = _distances(self._padded[:-1], of, self._means, sizes)
+        self._reaches = _REACH * (self._radii * mean_squares.sqrt()).sqrt()
+        chosen = torch.randperm(len(given), generator=generator)[:n_sampled].sort().values
         self.sample: I64 = chosen.numpy()
         self._sampled = self._padded[chosen].contiguous()
         self.gram: F32 = (self._padded.T @ self._padded).numpy()
@@ -72,102 +76,69 @@ class VectorIndex:
 
     @property
     def n_lists(self) -> int:
-        return len(self._sizes)
+        return len(self._ends)
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = (self._padded, self._sizes, self._means, self._radii, self._sampled)
-        return sum(t.nbytes for t in tensors) + self.numbers.nbytes + self.sample.nbytes + self.gram.nbytes
+        tensors = (self._padded, self._means, self._radii, self._reaches, self._sampled)
+        return sum(t.nbytes for t in tensors) + self._ends.nbytes + self.numbers.nbytes + self.sample.nbytes + self.gram.nbytes
 
     @property
     def vectors(self) -> F32:
         """(N + 1, D), list after list; the last row is zero, where −1 points to."""
         return self._padded.numpy()
 
-    def search(self, queries: F32, size: int, *, reach: float = _REACH) -> Found:
-        """The `size` largest inner products of each query (U, D), as far as the scanned lists hold them."""
-        parts = [self._search(torch.from_numpy(queries[s : s + _BATCH]), size, reach) for s in range(0, len(queries), _BATCH)]
+    def search(self, queries: F32, size: int, *, exact: bool = False) -> Found:
+        """The `size` largest inner products of each query (U, D), as far as the scanned lists hold them; `exact` scans every list that may
+        hold one."""
+        parts = [self._search(np.ascontiguousarray(queries[s : s + _BATCH]), size, exact) for s in range(0, len(queries), _BATCH)]
         if not parts:
             return Found(np.zeros((0, size), np.int64), np.zeros((0, size), np.float32), np.zeros((0, len(self.sample)), np.float32))
-        return Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if len(parts) > 1 else Found(*parts[0])
 
     def scores(self, queries: F32, rows: I64) -> F32:
         """Inner products of query u with the vectors in `rows[u]` (U, C), −1 giving 0: (U, C)."""
-        found = torch.empty(rows.shape)
-        wanted, asked = torch.from_numpy(rows), torch.from_numpy(queries).unsqueeze(2)
-        wanted = torch.where(wanted < 0, len(self), wanted)
-        step = max(1, 16_384 // max(rows.shape[1], 1))
-        for s in range(0, len(rows), step):
-            gathered = torch.nn.functional.embedding(wanted[s : s + step], self._padded)  # (B, C, D)
-            torch.bmm(gathered, asked[s : s + step], out=found[s : s + step].unsqueeze(2))
-        return found.numpy()
+        found = np.empty(rows.shape, np.float32)
+        scan_kernel.at_rows(self.vectors, np.ascontiguousarray(queries), rows, found)
+        return found
 
-    def _search(self, queries: torch.Tensor, size: int, reach: float) -> tuple[I64, F32, F32]:
-        n, n_queries = len(self), len(queries)
-        sampled = queries @ self._sampled.T
-        if n <= len(self.sample):
-            scores, places = sampled.topk(min(size, n), dim=1)
-            return _filled(self.sample[places.numpy()], scores.numpy(), size, sampled.numpy())
-        # The best of each group only: a little lower than the best of all, and soon found.
-        grouped = sampled.view(n_queries, -1, _GROUP).amax(dim=2)
-        threshold = grouped.topk(_rank(size, len(self.sample), n), dim=1).values[:, -1]  # (U,)
-        user, row, score = self._above(queries, threshold, reach)
-        counts = torch.bincount(user, minlength=n_queries)
-        if bool((counts < size).any()):
-            short = (counts < size).nonzero()[:, 0]
-            lower = sampled[short].topk(min(4 * _rank(size, len(self.sample), n), len(self.sample)), dim=1).values[:, -1]
-            again = self._above(queries[short], lower, reach)
-            kept = counts[user] >= size
-            user, row, score = (
-                torch.cat((found[kept], more))
-                for found, more in zip((user, row, score), (short[again[0]], again[1], again[2]), strict=True)
-            )
-            counts = torch.bincount(user, minlength=n_queries)
-        by_user = torch.argsort(user, stable=True)
-        place = torch.arange(len(user)) - (counts.cumsum(0) - counts)[user[by_user]]
-        width = max(int(counts.max()), 1)
-        dense = torch.full((n_queries, width), -torch.inf)
-        dense[user[by_user], place] = score[by_user]
-        source = torch.full((n_queries, width), -1)
-        source[user[by_user], place] = row[by_user]
-        scores, places = dense.topk(min(size, width), dim=1)
-        return _filled(source.gather(1, places).numpy(), scores.numpy(), size, sampled.numpy())
+    def _search(self, queries: F32, size: int, exact: bool) -> tuple[I64, F32, F32]:
+        n, n_sampled = len(self), len(self.sample)
+        rows, scores = np.full((len(queries), size), -1, np.int64), np.full((len(queries), size), -np.inf, np.float32)
+        if not n:
+            return rows, scores, np.zeros((len(queries), 0), np.float32)
+        sampled = (torch.from_numpy(queries) @ self._sampled.T).numpy()
+        rank, asked = _rank(size, n_sampled, n), np.arange(len(queries))
+        while len(asked):
+            own, least = queries[asked], np.full(len(asked), -np.inf, np.float32)
+            own_rows, own_scores = np.full((len(asked), size), -1, np.int64), np.full((len(asked), size), -np.inf, np.float32)
+            if rank < n_sampled:
+                scan_kernel.nth_largest(sampled[asked], rank, least)
+            self._scan(own, least, exact, own_scores, own_rows)
+            rows[asked], scores[asked] = own_rows, own_scores
+            if rank >= min(n_sampled, _RANK_RISE * _rank(size, n_sampled, n)):
+                break
+            asked, rank = asked[own_rows[:, 0] < 0], _RANK_RISE * rank  # not all places taken: once more with less asked for
+        scan_kernel.in_order(scores, rows)
+        return rows, scores, sampled
 
-    def _above(self, queries: torch.Tensor, threshold: torch.Tensor, reach: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Query, row and score of what the scanned lists hold above each query's threshold, (n,) each."""
-        lengths = queries.norm(dim=1)
-        bound = self._means @ queries.T  # (L, U)
-        bound.addcmul_(self._radii.unsqueeze(1), lengths.unsqueeze(0), value=reach)
-        lists, users = (bound >= threshold).nonzero(as_tuple=True)
-        if not len(lists):
-            none = torch.zeros(0, dtype=torch.int64)
-            return none, none, torch.zeros(0)
-        scanned, counts = torch.unique_consecutive(lists, return_counts=True)
-        asked, least = queries[users], threshold[users].unsqueeze(1)
-        ends = self._sizes.cumsum(0)[scanned]
-        pair, rows, scores, first = [], [], [], 0
-        for end, n_rows, n_users in zip(ends.tolist(), self._sizes[scanned].tolist(), counts.tolist(), strict=True):
-            product = asked[first : first + n_users] @ self._padded[end - n_rows : end].T
-            above = (product > least[first : first + n_users]).nonzero(as_tuple=True)
-            scores.append(product[above])
-            pair.append(above[0] + first)
-            rows.append(above[1] + (end - n_rows))
-            first += n_users
-        return users[torch.cat(pair)], torch.cat(rows), torch.cat(scores)
+    def _scan(self, queries: F32, least: F32, exact: bool, scores: F32, rows: I64) -> None:
+        """Fill the heaps `scores` and `rows` (U, K) with what the scanned lists hold above each query's `least`."""
+        asked = torch.from_numpy(queries)
+        bound = self._means @ asked.T  # (L, U)
+        bound.addcmul_((self._radii if exact else self._reaches).unsqueeze(1), asked.norm(dim=1).unsqueeze(0))
+        ends = np.empty(len(self._ends), np.int64)
+        scan_kernel.count_scanned(bound.numpy(), least, ends)
+        users = np.empty(int(ends[-1]), np.int64)
+        scan_kernel.name_scanned(bound.numpy(), least, users)
+        scan_kernel.scan(self.vectors, self._ends, queries, ends, users, least, scores, rows)
 
 
 def _rank(size: int, n_sampled: int, n: int) -> int:
     """Which of a sample's largest is very likely not among the `size` largest of all."""
     expected = size * n_sampled / n
-    return min(int(expected + 3 * expected**0.5 + 3), n_sampled // _GROUP)
-
-
-def _filled(rows: I64, scores: F32, size: int, sampled: F32) -> tuple[I64, F32, F32]:
-    """Padded to `size` columns; −1 wherever the score is −∞."""
-    more = ((0, 0), (0, size - scores.shape[1]))
-    rows, scores = np.pad(rows, more, constant_values=-1), np.pad(scores, more, constant_values=-np.inf)
-    return np.where(np.isfinite(scores), rows, -1), scores, sampled
+    return min(int(expected + 3 * expected**0.5 + 3), n_sampled) if n > n_sampled else n_sampled
 
 
 def _lists(vectors: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -217,10 +188,12 @@ def _means(vectors: torch.Tensor, of: torch.Tensor, sizes: torch.Tensor) -> torc
     return torch.zeros((len(sizes), vectors.shape[1])).index_add_(0, of, vectors) / sizes.clamp_min(1).unsqueeze(1)
 
 
-def _radii(vectors: torch.Tensor, of: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
-    """The largest distance from the mean in each list, (L,)."""
-    squares = torch.zeros(len(means))
+def _distances(vectors: torch.Tensor, of: torch.Tensor, means: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest distance from the mean in each list, and the mean square of all, (L,) each."""
+    largest, summed = torch.zeros(len(means)), torch.zeros(len(means))
     for first in range(0, len(vectors), 65_536):
         part = slice(first, first + 65_536)
-        squares.scatter_reduce_(0, of[part], ((vectors[part] - means[of[part]]) ** 2).sum(1), "amax")
-    return squares.sqrt()
+        squares = ((vectors[part] - means[of[part]]) ** 2).sum(1)
+        largest.scatter_reduce_(0, of[part], squares, "amax")
+        summed.index_add_(0, of[part], squares)
+    return largest.sqrt(), summed / sizes.clamp_min(1)

@@ -143,7 +143,7 @@ def test_an_index_that_scans_whatever_may_hold_something_is_exact() -> None:
     vectors, queries = clustered(30_000, 8, 1), clustered(70, 8, 2)
     index = VectorIndex(vectors)
     assert index.n_lists > 30
-    found = index.search(queries, 50, reach=1.0)
+    found = index.search(queries, 50, exact=True)
     exact = np.sort(queries @ vectors.T, axis=1)[:, ::-1][:, :50]
     np.testing.assert_allclose(found.scores, exact, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(index.scores(queries, found.rows), found.scores, rtol=1e-4, atol=1e-4)
