@@ -362,7 +362,7 @@ class Engine:
             place, values, propensities = self._drawn(values, None if seeds is None else seeds[rows])
             items, columns = np.take_along_axis(items, place, 1), np.take_along_axis(columns, place, 1)
             parts = {name: np.take_along_axis(part, columns, 1) for name, part in scored.parts.items()}
-            blocks.append(Lists(items, values, propensities, parts, candidates.because(scored, items, popularity)))
+            blocks.append(Lists(items, values, propensities, parts, candidates.because(scored, items)))
         return Lists.joined(blocks)
 
     # -- parts -------------------------------------------------------------------------------------------------------------------------

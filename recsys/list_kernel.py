@@ -138,14 +138,14 @@ def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
         row[:] = 0
         return squares
     for i in range(len(row)):
-        value = _exp(row[i] - highest) if known[i] else np.float32(0)
+        value = exp_of_negative(row[i] - highest) if known[i] else np.float32(0)
         row[i] = value
         squares += value * value
     return squares
 
 
 @compiled_sums
-def _exp(x: np.float32) -> np.float32:
+def exp_of_negative(x: np.float32) -> np.float32:
     """e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form that is
     vectorised."""
     y = max(x * np.float32(1.442695040888963), np.float32(-126))
@@ -228,6 +228,13 @@ def _explain(
         added[r] = max(added[r], np.float32(0))
         if counted[r] != 0:
             added[r] += rows[recent[r], item] * counted[r] * factor
+    two_strongest(added, recent, because)
+
+
+@compiled
+def two_strongest(added: F32, recent: I64, because: I64) -> None:
+    """The two of the `recent` items (R,) that added most, if it is more than 0, into `because` (2,), −1 for none. `added` (R,) is
+    overwritten."""
     because[0], because[1] = -1, -1
     for place in range(2):
         best = 0

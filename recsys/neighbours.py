@@ -217,7 +217,8 @@ class SparseNeighbours:
 
     def gathered(self, numbers: I64) -> Rows:
         """The rows of distinct `numbers` (R,), ascending."""
-        rows = [self._row(number) for number in numbers.tolist()]
+        parts = self._parts
+        rows = [held[0] if (held := parts.get(number)) and len(held) == 1 else self._row(number) for number in numbers.tolist()]
         starts = np.cumsum([0, *(len(row[0]) for row in rows)], dtype=np.int64)
         columns = np.concatenate([row[0] for row in rows]) if rows else np.zeros(0, np.uint32)
         values = np.concatenate([row[1] for row in rows]) if rows else np.zeros(0, np.float32)

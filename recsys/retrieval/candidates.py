@@ -1,29 +1,30 @@
 """Lists from candidates: each source names its best items, and all sources score the union exactly, on the scale they have over all items.
 
-Shapes: U users, R recent interactions, N items, C candidates (numbers by user, −1 for none, some of them twice), K places."""
+Shapes: U users, R recent interactions, N items, C candidates (numbers by user, −1 for none), K places."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recsys.catalogue import UNKNOWN_S, Catalogue
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.models.base import Model
 from recsys.neighbours import Rows, SparseNeighbours
-from recsys.ranking import CooccurrenceReading, Recency, Recent, candidate_factor, strongest
+from recsys.ranking import MAX_BECAUSE, CooccurrenceReading, Recency, Recent, candidate_factor
+from recsys.retrieval import candidates_kernel
 from recsys.retrieval.contents import ContentKinds
 from recsys.retrieval.trends import LargePopularity
 from recsys.retrieval.vectors import VectorIndex
-from recsys.userstate import UserTable, used_columns
+from recsys.userstate import UserTable
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
@@ -95,34 +96,24 @@ class Serving(Protocol):
     def indexed(self) -> IndexedModel | None: ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Scored:
-    """Candidates of U users with the parts of their score by source, (U, C) each, and what explains them."""
+    """Distinct candidates of U users that may be listed, with their score and its parts by source, (U, C) each, and what explains them."""
 
     numbers: I64
     total: F32
     parts: dict[str, F32]
     recent: Recent
-    rows: Rows
-    reading: F32
+    cooccurrence: _CooccurrenceBlock
     content: F32 | None
 
     def best(self, size: int) -> tuple[I64, I64, F32]:
-        """The `size` best distinct candidates of each user, best first, equal ones by number: columns, numbers and scores (U, size).
+        """The `size` best candidates of each user, best first, equal ones by number: columns, numbers and scores (U, size).
         −1 and −∞ where there are no more."""
-        repeats = len(self.parts)
-        wide = min(size * repeats, self.total.shape[1])
-        values, columns = (part.numpy() for part in torch.topk(torch.from_numpy(self.total), wide, dim=1))
-        numbers = np.take_along_axis(self.numbers, columns, 1)
-        by_number = np.argsort(numbers, axis=1, kind="stable")
-        sorted_numbers = np.take_along_axis(numbers, by_number, 1)
-        again = np.zeros(numbers.shape, np.bool_)
-        np.put_along_axis(again, by_number[:, 1:], sorted_numbers[:, 1:] == sorted_numbers[:, :-1], 1)
-        values = np.where(again, -np.inf, values).astype(np.float32)
-        order = np.lexsort((numbers, -values), axis=1)[:, :size]
-        values = np.take_along_axis(values, order, 1)
-        numbers = np.where(np.isfinite(values), np.take_along_axis(numbers, order, 1), -1)
-        return np.take_along_axis(columns, order, 1), numbers, values
+        shape = (len(self.numbers), size)
+        columns, items, scores = np.zeros(shape, np.int64), np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
+        candidates_kernel.best(self.total, self.numbers, columns, items, scores)
+        return columns, items, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +183,7 @@ class CandidateLists:
         blend, sizes, n_items = self.blend, self.blend.sizes, self.catalogue.n_items
         weights = blend.weights
         recent = Recent.of(*self.users.newest(slots, blend.recent_items), self.users.lengths[slots])
-        chosen = popularity.all_time[:n_items]
         named: list[I64] = []
-        reading = _CooccurrenceBlock.of(recent, neighbours, chosen, blend.reading, n_items)
-        if weights.get("cooccurrence"):
-            named.append(reading.best(sizes.cooccurrence))
         kinds, profiles, content = shared.kinds, None, None
         if kinds is not None:
             content = blend.content_recency.weights(recent)
@@ -211,11 +198,14 @@ class CandidateLists:
         for name, items in shared.named.items():
             if weights.get(name):
                 named.append(np.broadcast_to(items, (len(slots), len(items))))
-        numbers = np.ascontiguousarray(np.concatenate(named, axis=1)) if named else np.zeros((len(slots), 0), np.int64)
+        reading = _CooccurrenceBlock.of(recent, neighbours, popularity.all_time[:n_items], blend.reading)
+        n_best = sizes.cooccurrence if weights.get("cooccurrence") else 0
+        numbers, cooccurrence, squares = self._named(slots, reading, n_best, named, shared.now_s)
         parts: dict[str, F32] = {}
-        cooccurrence, allowed = self._looked_up(slots, numbers, reading, shared.now_s)
-        if weights.get("cooccurrence"):
-            parts["cooccurrence"] = cooccurrence * (reading.scale * np.float32(weights["cooccurrence"]))[:, None]
+        if n_best:
+            scale = _over_root((squares / max(n_items, 1)).astype(np.float32)) * np.float32(weights["cooccurrence"])
+            parts["cooccurrence"] = cooccurrence * scale[:, None]
+            reading = replace(reading, weights=reading.weights * scale[:, None])
         if kinds is not None and profiles is not None and content is not None:
             scale = _over_root(kinds.mean_squares(profiles, n_items)) * np.float32(weights["content"])
             parts["content"] = kinds.scores(profiles, kinds.of[numbers].astype(np.int64)) * scale[:, None]
@@ -226,24 +216,25 @@ class CandidateLists:
             parts["trending"] = shared.trending[numbers] * np.float32(shared.trending_scale * weights["trending"])
         if weights.get("new"):
             parts["new"] = self._new.freshness(self.catalogue.published_s[numbers]) * np.float32(self._new.scale * weights["new"])
-        total = np.full(numbers.shape, -np.inf, np.float32)
-        summed = sum(parts.values(), np.zeros(numbers.shape, np.float32))
-        total[allowed] = summed[allowed]
-        scale = reading.scale * np.float32(weights.get("cooccurrence", 0.0))
-        return Scored(numbers, total, parts, recent, reading.rows, reading.weights * scale[:, None], content)
+        total = np.zeros(numbers.shape, np.float32)
+        for part in parts.values():
+            total += part
+        return Scored(numbers, total, parts, recent, reading, content)
 
-    def because(self, scored: Scored, items: I64, popularity: LargePopularity) -> I64:
+    def because(self, scored: Scored, items: I64) -> I64:
         """(U, K, 2): the recent items that added most to each of `items` (U, K) through co-occurrence and content, −1 for none."""
-        recent, kinds, known = scored.recent, self.catalogue.kinds, np.maximum(items, 0)
-        added = np.zeros((*items.shape, recent.items.shape[1]), np.float32)  # (U, K, R)
-        if scored.reading.any():
-            counts = scored.rows.pairs(recent.items[:, None, :], known[:, :, None])
-            factor = candidate_factor(popularity.all_time[known], self.blend.reading)
-            added += counts * scored.reading[:, None, :] * factor[:, :, None]
+        recent, kinds, reading = scored.recent, self.catalogue.kinds, scored.cooccurrence
+        found = np.empty((*items.shape, MAX_BECAUSE), np.int64)
         if scored.content is not None and kinds is not None:
-            added += scored.content[:, None, :] * _similarities(kinds, self.catalogue.width, known, recent.items)
-        added[items < 0] = 0
-        return strongest(added, recent.items)
+            listed, read = kinds.of[np.maximum(items, 0)].astype(np.int64), kinds.of[recent.items].astype(np.int64)
+            content, alike = scored.content, kinds.alike(listed, read, self.catalogue.width)
+        else:
+            content, alike = np.zeros_like(reading.weights), np.zeros((*items.shape, recent.items.shape[1]), np.float32)
+        rows = reading.rows
+        candidates_kernel.explain(
+            rows.starts, rows.neighbours, rows.values, reading.places, reading.weights, content, alike, recent.items, items, found
+        )
+        return found
 
     def _profiles(self, kinds: ContentKinds, recent: Recent, weights: F32, preferred: Mapping[int, Sequence[str]]) -> F32:
         """(U, F): the weighted sum of the recent items' features, or what a user without any named."""
@@ -255,72 +246,72 @@ class CandidateLists:
                 profiles[row, : len(vector)] = vector[: profiles.shape[1]]
         return profiles
 
-    def _looked_up(self, slots: I64, numbers: I64, reading: _CooccurrenceBlock, now_s: int) -> tuple[F32, NDArray[np.bool_]]:
-        """Co-occurrence of the candidates, (U, C), and which of them may be listed, (U, C): there, published, not expired, not seen."""
-        users, catalogue = self.users, self.catalogue
-        taken = _Scratch.taken_from(self._free, catalogue.n_items)
-        scratch, seen = taken.values, taken.seen
-        found = np.empty(numbers.shape, np.float32)
-        allowed = (numbers >= 0) & catalogue.available[numbers]
-        allowed &= (catalogue.expires_s[numbers] > now_s) & (catalogue.published_s[numbers] <= now_s)
-        used = used_columns(users.lengths[slots], users.history_length)
-        ends, columns, values = reading.starts.tolist(), reading.columns, reading.values
-        for i, slot in enumerate(slots.tolist()):
-            own, history, older = columns[ends[i] : ends[i + 1]], users.items[slot][used[i]], users.older[slot]
-            scratch[own] = values[ends[i] : ends[i + 1]]
-            found[i] = scratch[numbers[i]]
-            scratch[own] = 0
-            seen[history] = True
-            seen[older] = True
-            allowed[i] &= ~seen[numbers[i]]
-            seen[history] = False
-            seen[older] = False
+    def _named(self, slots: I64, reading: _CooccurrenceBlock, n_best: int, named: Sequence[I64], now_s: int) -> tuple[I64, F32, F64]:
+        """The `n_best` items by co-occurrence and those `named` (U, …), distinct, as far as they may be listed (there, published, not
+        expired, not seen): numbers and co-occurrence (U, C), and the sum of squares of all items' co-occurrence (U,)."""
+        users, catalogue, n_users = self.users, self.catalogue, len(slots)
+        others = np.ascontiguousarray(np.concatenate(named, axis=1)) if named else np.zeros((n_users, 0), np.int64)
+        shape = (n_users, n_best + others.shape[1])
+        numbers, cooccurrence = np.full(shape, -1, np.int64), np.zeros(shape, np.float32)
+        counts, squares = np.empty(n_users, np.int64), np.empty(n_users, np.float64)
+        older = [users.older[slot] for slot in slots.tolist()]
+        older_ends = np.cumsum([len(some) for some in older], dtype=np.int64)
+        taken, rows = _Scratch.taken_from(self._free, catalogue.n_items), reading.rows
+        candidates_kernel.name(
+            rows.starts,
+            rows.neighbours,
+            rows.values,
+            reading.places,
+            reading.weights,
+            n_best,
+            others,
+            slots,
+            users.items,
+            users.lengths,
+            np.concatenate(older),
+            older_ends,
+            catalogue.available,
+            catalogue.published_s,
+            catalogue.expires_s,
+            now_s,
+            taken.values,
+            taken.seen,
+            numbers,
+            cooccurrence,
+            counts,
+            squares,
+        )
         self._free.append(taken)
-        return found, allowed
+        width = int(counts.max(initial=0))
+        return np.ascontiguousarray(numbers[:, :width]), np.ascontiguousarray(cooccurrence[:, :width]), squares
 
 
 @dataclass(frozen=True, slots=True)
 class _CooccurrenceBlock:
-    """Co-occurrence scores of U users as sparse rows (`starts`, `columns`, `values`), before `scale` (U,)."""
+    """What U users' recent items say: the rows of their neighbours, by what these count as candidates; where each recent item's row is
+    among them, `places` (U, R), −1 for none, and how much it counts, `weights` (U, R)."""
 
     rows: Rows
+    places: I64
     weights: F32
-    starts: I64
-    columns: I64
-    values: F32
-    scale: F32
 
     @classmethod
-    def of(
-        cls, recent: Recent, neighbours: SparseNeighbours, popularity: F32, reading: CooccurrenceReading, n_items: int
-    ) -> _CooccurrenceBlock:
+    def of(cls, recent: Recent, neighbours: SparseNeighbours, popularity: F32, reading: CooccurrenceReading) -> _CooccurrenceBlock:
         weights = reading.recency.weights(recent)
-        rows = neighbours.gathered(np.unique(recent.items[weights > 0]))
+        read = weights > 0
+        numbers, place = np.unique(recent.items[read], return_inverse=True)
+        rows = neighbours.gathered(numbers)
+        places = np.full(recent.items.shape, -1, np.int64)
+        places[read] = place
         if reading.similarity == "llr":
             own = np.repeat(popularity[rows.numbers], np.diff(rows.starts))
-            ratios = log_likelihood_ratio(rows.values, own, popularity[rows.neighbours], float(popularity.sum()))
-            rows = Rows(rows.numbers, rows.starts, rows.neighbours, ratios.astype(np.float32))
+            values = log_likelihood_ratio(rows.values, own, popularity[rows.neighbours], float(popularity.sum())).astype(np.float32)
         else:
             source = popularity[recent.items]
             power = np.float32(-(reading.source_power if reading.similarity == "directed" else 0.5))
             weights = (weights * np.where(source > 0, source, 1.0) ** power).astype(np.float32)
-        sums = rows.sums(recent.items, weights, n_items)
-        values = sums.data.astype(np.float32) * candidate_factor(popularity[sums.indices], reading)
-        squares = np.add.reduceat(np.append(values * values, np.float32(0)), sums.indptr[:-1]) * (np.diff(sums.indptr) > 0)
-        return cls(rows, weights, sums.indptr.astype(np.int64), sums.indices, values, _over_root(squares / np.float32(max(n_items, 1))))
-
-    def best(self, size: int) -> I64:
-        """The largest of each row, (U, size), −1 for none."""
-        counts = np.diff(self.starts)
-        width = max(int(counts.max(initial=0)), size)
-        users = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(len(users)) - self.starts[users]
-        dense = np.full((len(counts), width), -np.inf, np.float32)
-        dense[users, place] = self.values
-        scores, places = (part.numpy() for part in torch.topk(torch.from_numpy(dense), size, dim=1))
-        at = np.minimum(self.starts[:-1, None] + places, max(len(self.columns) - 1, 0))
-        found = self.columns[at] if len(self.columns) else np.full(at.shape, -1)
-        return np.where(scores > 0, found, -1).astype(np.int64)
+            values = rows.values * candidate_factor(popularity[rows.neighbours], reading)
+        return cls(replace(rows, values=values), places, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,19 +335,16 @@ class _ModelBlock:
         numbers[asked] = np.where(found.rows >= 0, indexed.numbers[found.rows], -1)
         scale = np.zeros(n_users, np.float32)
         if indexed.model.link == "softmax":
-            shift = np.zeros(n_users, np.float32)
+            shift, mean = np.zeros(n_users, np.float32), np.empty(len(asked), np.float32)
             shift[asked] = np.maximum(found.scores.max(axis=1), found.sampled.max(axis=1))
             best = np.exp(2 * (found.scores - shift[asked, None])).sum(axis=1)
             least = np.where(np.isfinite(found.scores), found.scores, np.inf).min(axis=1)
-            rest = found.sampled < least[:, None]
-            others = torch.from_numpy(2 * (found.sampled - shift[asked, None])).exp_().numpy()
-            mean = np.einsum("us,us->u", others, rest) / np.maximum(rest.sum(axis=1), 1)
+            candidates_kernel.mean_below(found.sampled, shift[asked], least, mean)
             squares = best + mean * (len(index) - np.isfinite(found.scores).sum(axis=1))
             scale[asked] = _over_root((squares / n_items).astype(np.float32))
             return cls(indexed, vectors, numbers, scale, shift)
-        own = vectors[asked]
-        above = np.maximum(found.sampled, 0)
-        share = np.einsum("us,us->u", above, above) / np.maximum(np.einsum("us,us->u", found.sampled, found.sampled), 1e-30)
+        own, share = vectors[asked], np.empty(len(asked), np.float32)
+        candidates_kernel.share_above(found.sampled, share)
         squares = np.einsum("ud,ud->u", own @ index.gram, own) * share
         least_possible = (np.maximum(np.where(np.isfinite(found.scores), found.scores, 0), 0) ** 2).sum(axis=1)
         scale[asked] = _over_root((np.maximum(squares, least_possible) / n_items).astype(np.float32))
@@ -369,7 +357,7 @@ class _ModelBlock:
         if self.shift is None:
             np.maximum(found, 0, out=found)
         else:
-            found = np.where(rows >= 0, np.exp(np.minimum(found - self.shift[:, None], 0)), np.float32(0))
+            candidates_kernel.softened(found, rows, self.shift)
         found *= self.scale[:, None] * np.float32(weight)
         return found
 
@@ -416,23 +404,6 @@ class _Newest:
         age = self._now_s - np.where(published_s == UNKNOWN_S, self._now_s - int(self._new_s) - 1, published_s).astype(np.float64)
         fresh: F32 = (np.clip(1.0 - age / self._new_s, 0.0, 1.0) * (age >= 0)).astype(np.float32)
         return fresh
-
-
-def _similarities(kinds: ContentKinds, width: int, items: I64, recent: I64) -> F32:
-    """Inner products of the features of `items` (U, K) and `recent` (U, R), at least 0: (U, K, R)."""
-    distinct, place = np.unique(np.concatenate((kinds.of[items], kinds.of[recent]), axis=1), return_inverse=True)
-    features = kinds.features(distinct.astype(np.int64), width)
-    place = place.reshape(len(items), -1)
-    listed, read = place[:, : items.shape[1]], place[:, items.shape[1] :]
-    if len(distinct) <= 2_048:
-        alike: F32 = np.maximum(features @ features.T, 0)
-        return alike[listed[:, :, None], read[:, None, :]]
-    found = np.empty((*items.shape, recent.shape[1]), np.float32)
-    for start in range(0, len(items), 64):
-        part = slice(start, start + 64)
-        np.matmul(features[listed[part]], features[read[part]].transpose(0, 2, 1), out=found[part])
-    clipped: F32 = np.maximum(found, 0, out=found)
-    return clipped
 
 
 def _over_root(mean_squares: F32) -> F32:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.retrieval import candidates_kernel
 from recsys.retrieval.vectors import VectorIndex
 
 F32 = NDArray[np.float32]
@@ -21,6 +22,7 @@ HEADS = 16
 """Items held at hand for each kind: its most chosen ones when the index was made, then its newest."""
 _SEARCHED = 64
 """Features are searched in so many principal directions, and scored exactly."""
+_SAMPLED = 2_048
 _KINDS = 64
 """Kinds looked at for a user."""
 _TAIL = 4_096
@@ -147,13 +149,35 @@ class ContentKinds:
         """Inner products of profile u (U, F) with the features of `kinds[u]` (U, C), at least 0: (U, C)."""
         if not profiles.size:
             return np.zeros(kinds.shape, np.float32)
-        places = self._columns[kinds]  # (U, C, W)
-        places += (np.arange(len(kinds), dtype=np.int32) * profiles.shape[1])[:, None, None]
-        found: F32 = np.einsum("ucw,ucw->uc", np.take(profiles, places), self._values[kinds])
+        found = np.empty(kinds.shape, np.float32)
+        candidates_kernel.kind_scores(self._columns, self._values, np.ascontiguousarray(profiles), kinds, found)
         if self._embedded:
             for row, column in np.argwhere(np.isin(kinds, list(self._embedded))).tolist():
                 for block, vector in self._embedded[int(kinds[row, column])].embeddings:
                     found[row, column] += float(profiles[row, block] @ vector)
+        clipped: F32 = np.maximum(found, 0, out=found)
+        return clipped
+
+    def alike(self, listed: I64, read: I64, width: int) -> F32:
+        """Inner products of the features of the kinds `listed` (U, K) and `read` (U, R), at least 0: (U, K, R). F = `width`."""
+        if self._embedded:
+            return self._alike_with_embeddings(listed, read, width)
+        found = np.empty((*listed.shape, read.shape[1]), np.float32)
+        candidates_kernel.kinds_alike(self._columns, self._values, width, listed, read, found)
+        return found
+
+    def _alike_with_embeddings(self, listed: I64, read: I64, width: int) -> F32:
+        distinct, place = np.unique(np.concatenate((listed, read), axis=1), return_inverse=True)
+        features = self.features(distinct, width)
+        place = place.reshape(len(listed), -1)
+        of_listed, of_read = place[:, : listed.shape[1]], place[:, listed.shape[1] :]
+        if len(distinct) <= 2_048:
+            products: F32 = np.maximum(features @ features.T, 0)
+            return products[of_listed[:, :, None], of_read[:, None, :]]
+        found = np.empty((*listed.shape, read.shape[1]), np.float32)
+        for start in range(0, len(listed), 64):
+            part = slice(start, start + 64)
+            np.matmul(features[of_listed[part]], features[of_read[part]].transpose(0, 2, 1), out=found[part])
         clipped: F32 = np.maximum(found, 0, out=found)
         return clipped
 
@@ -183,12 +207,9 @@ class ContentKinds:
             scores = np.concatenate((np.where(found.rows >= 0, found.scores, -np.inf), own), axis=1)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :_KINDS]
             kinds = np.take_along_axis(np.concatenate((kinds, np.broadcast_to(tail, own.shape)), axis=1), best, axis=1)
-        heads = self._heads[kinds].reshape(len(asked), -1)
-        heads = np.where(np.repeat(kinds, HEADS, axis=1) > 0, heads, -1)
-        user, column = np.nonzero(heads >= 0)
-        place = np.arange(len(user)) - np.searchsorted(user, user)
-        kept = place < size
-        wanted[asked[user[kept]], place[kept]] = heads[user[kept], column[kept]]
+        heads = np.full((len(asked), size), -1, np.int64)
+        candidates_kernel.heads_of(self._heads, kinds, heads)
+        wanted[asked] = heads
         return wanted
 
     def refresh(self, width: int, liked: F32, recommendable: Callable[[], NDArray[np.bool_]]) -> None:
@@ -203,7 +224,7 @@ class ContentKinds:
         _, directions = np.linalg.eigh(self._gram.astype(np.float64))
         self._directions = np.ascontiguousarray(directions[:, ::-1][:, :_SEARCHED], dtype=np.float32)
         projected = np.concatenate([self.features(part, width) @ self._directions for part in _parts(kinds)])
-        self._index, self._indexed = VectorIndex(projected, kinds), self.n_kinds
+        self._index, self._indexed = VectorIndex(projected, kinds, n_sampled=_SAMPLED), self.n_kinds
         self._described_at = self._n_described
         of = self.of[:n_items]
         order = np.lexsort((-liked, of))

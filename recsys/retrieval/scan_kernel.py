@@ -157,7 +157,7 @@ def _dots(vectors: F32, query: F32, products: F32) -> None:
 
 @compiled_sums
 def _largest(values: F32, start: int, end: int) -> np.float32:
-    best = values[start]
+    best: np.float32 = values[start]
     for at in range(start + 1, end):
         best = max(best, values[at])
     return best
