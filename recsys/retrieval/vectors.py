@@ -26,9 +26,10 @@ _PER_CENTRE = 64
 SAMPLE = 8_192
 """Vectors whose inner products tell where a query's largest begin, and how all are spread."""
 _RANK_RISE = 4
-_REACH = 0.33
-"""A list is scanned if a vector so far from its mean, this cosine off the query as seen from there, may reach the threshold: so far is the
-geometric mean of the distances' largest and their root mean square. In many dimensions few vectors lie that way."""
+_REACH = 0.58
+"""A list is scanned if a vector at its rim, this cosine off the query as seen from the mean, may reach the threshold; the rim is the
+geometric mean of the largest distance and the root mean square. In many dimensions few vectors lie that way. Less is reached for, by the
+fourth root, the more of what lies above the threshold is not wanted."""
 _BATCH = 512
 
 
@@ -46,7 +47,7 @@ class VectorIndex:
     """N vectors in L lists of near ones.
 
     Lists are made by k-means on the vectors as they are, in two levels, so that vectors of like length share a list: the popular are told
-    apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q|` reaches
+    apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q| · rim` reaches
     its threshold, one of its largest inner products with a sample of all vectors, such that very likely more than K are above it. Queries
     that scan the same list share one matrix product.
 
@@ -65,7 +66,7 @@ class VectorIndex:
         of = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
         self._means = _means(self._padded[:-1], of, sizes)
         self._radii, mean_squares = _distances(self._padded[:-1], of, self._means, sizes)
-        self._reaches = _REACH * (self._radii * mean_squares.sqrt()).sqrt()
+        self._rims = (self._radii * mean_squares.sqrt()).sqrt()
         chosen = torch.randperm(len(given), generator=generator)[:n_sampled].sort().values
         self.sample: I64 = chosen.numpy()
         self._sampled = self._padded[chosen].contiguous()
@@ -81,7 +82,7 @@ class VectorIndex:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tensors = (self._padded, self._means, self._radii, self._reaches, self._sampled)
+        tensors = (self._padded, self._means, self._radii, self._rims, self._sampled)
         return sum(t.nbytes for t in tensors) + self._ends.nbytes + self.numbers.nbytes + self.sample.nbytes + self.gram.nbytes
 
     @property
@@ -115,7 +116,8 @@ class VectorIndex:
             own_rows, own_scores = np.full((len(asked), size), -1, np.int64), np.full((len(asked), size), -np.inf, np.float32)
             if rank < n_sampled:
                 scan_kernel.nth_largest(sampled[asked], rank, least)
-            self._scan(own, least, exact, own_scores, own_rows)
+            reach = _REACH * (size * n_sampled / (rank * n)) ** 0.25
+            self._scan(own, least, None if exact else reach, own_scores, own_rows)
             rows[asked], scores[asked] = own_rows, own_scores
             if rank >= min(n_sampled, _RANK_RISE * _rank(size, n_sampled, n)):
                 break
@@ -123,11 +125,13 @@ class VectorIndex:
         scan_kernel.in_order(scores, rows)
         return rows, scores, sampled
 
-    def _scan(self, queries: F32, least: F32, exact: bool, scores: F32, rows: I64) -> None:
-        """Fill the heaps `scores` and `rows` (U, K) with what the scanned lists hold above each query's `least`."""
+    def _scan(self, queries: F32, least: F32, reach: float | None, scores: F32, rows: I64) -> None:
+        """Fill the heaps `scores` and `rows` (U, K) with what the scanned lists hold above each query's `least`; without `reach` with all
+        that is above it."""
         asked = torch.from_numpy(queries)
         bound = self._means @ asked.T  # (L, U)
-        bound.addcmul_((self._radii if exact else self._reaches).unsqueeze(1), asked.norm(dim=1).unsqueeze(0))
+        rims, reach = (self._radii, 1.0) if reach is None else (self._rims, reach)
+        bound.addcmul_(rims.unsqueeze(1), asked.norm(dim=1).unsqueeze(0), value=reach)
         ends = np.empty(len(self._ends), np.int64)
         scan_kernel.count_scanned(bound.numpy(), least, ends)
         users = np.empty(int(ends[-1]), np.int64)
