@@ -53,7 +53,7 @@ SOURCE_WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.
 them, trained on what was before."""
 _BLOCK_SCORES = 1_000_000
 """Users are scored in blocks of about this many scores a source, so that a block stays in the processor's cache."""
-EXACT_ITEMS = 24_000
+EXACT_ITEMS = 16_000
 """Up to this many items every one is scored for every user, which is faster and exact."""
 _EXPLORATION_POOL = 50
 

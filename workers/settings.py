@@ -154,7 +154,7 @@ class ListSettings(Section):
     new_days: Annotated[float, Field(gt=0)] = 30.0
     variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
     seed: int = 0
-    exact_items: Positive = 24_000
+    exact_items: Positive = 16_000
     """Up to so many items every item is scored for every list; above, the candidates that each source names (ADR 6)."""
 
 

@@ -282,7 +282,7 @@ class CandidateLists:
             squares,
         )
         self._free.append(taken)
-        width = int(counts.max(initial=0))
+        width = max(int(counts.max(initial=0)), 1)
         return np.ascontiguousarray(numbers[:, :width]), np.ascontiguousarray(cooccurrence[:, :width]), squares
 
 

@@ -17,6 +17,7 @@ from recsys.engine import Engine, EngineConfig, Lists
 from recsys.models.base import F32, Histories
 from recsys.popularity import Popularity
 from recsys.retrieval import candidates as module
+from recsys.retrieval import scan_kernel
 from recsys.retrieval.candidates import index_of
 from recsys.retrieval.trends import LargePopularity
 from recsys.retrieval.vectors import VectorIndex
@@ -291,6 +292,40 @@ def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:
     lists = engine.recommend(slots, {}, NOW_S)
     assert lists.items[0, 0] == 7 and lists.because[0, 0].tolist() == [0, -1] and 0 not in lists.items[0].tolist()
     assert lists.items[1, 0] == 0 and (lists.because[1] == -1).all()
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10])
+def test_whoever_has_seen_everything_is_listed_nothing(exact_items: int) -> None:
+    engine = engine_of(exact_items, [[(number, 32) for number in range(N_ITEMS)]], history_length=5, seen_length=N_ITEMS)
+    slots = np.array([slot_of(engine, 0)])
+    lists = engine.recommend(slots, engine.encode(slots), NOW_S + 3_000)
+    assert not np.isfinite(lists.scores).any() and (lists.because == -1).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_a_heap_keeps_the_best_that_are_above_the_least(n: int, size: int, seed: int) -> None:
+    products = np.random.default_rng(seed).integers(-9, 9, n).astype(np.float32)
+    scores, rows = np.full((1, size), -np.inf, np.float32), np.full((1, size), -1, np.int64)
+    scan_kernel.keep(products, n, 100, np.float32(-2), scores[0], rows[0])
+    scan_kernel.in_order(scores, rows)
+    expected = np.sort(products[products > -2])[::-1][:size]
+    assert scores[0][: len(expected)].tolist() == expected.tolist() and not np.isfinite(scores[0][len(expected) :]).any()
+    kept = rows[0][rows[0] >= 0]
+    assert len(set(kept.tolist())) == len(expected) and (products[kept - 100] == expected).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_a_list_is_scanned_alike_for_few_queries_and_for_many(n: int, dimensions: int, n_queries: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    vectors, queries = (random.standard_normal((count, dimensions)).astype(np.float32) for count in (n, n_queries))
+    scores, rows = np.full((n_queries, n), -np.inf, np.float32), np.full((n_queries, n), -1, np.int64)
+    ends, pairs, least = np.array([n]), np.array([n_queries]), np.full(n_queries, -np.inf, np.float32)
+    scan_kernel.scan(vectors, ends, queries, pairs, np.arange(n_queries), least, scores, rows)
+    scan_kernel.in_order(scores, rows)
+    np.testing.assert_allclose(scores, np.sort(queries @ vectors.T, axis=1)[:, ::-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(np.sort(rows, axis=1), np.tile(np.arange(n), (n_queries, 1)))
 
 
 @pytest.mark.parametrize("exact_items", [10_000, 10])
