@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ from recsys.rows import WEIGHT_ONE
 from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
 F32 = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 I64 = NDArray[np.int64]
 PAIR_WEIGHTS = PairWeights.decaying(window=20, step=0.85, backward=0.4)
 READING = CooccurrenceReading()
@@ -360,7 +362,7 @@ class Engine:
             scored = candidates.scored(slots[rows], own, self.models, neighbours, popularity, shared, liked)
             columns, items, values = scored.best(self._pool)
             place, values, propensities = self._drawn(values, None if seeds is None else seeds[rows])
-            items, columns = np.take_along_axis(items, place, 1), np.take_along_axis(columns, place, 1)
+            items, columns = _taken(items, place), _taken(columns, place)
             parts = {name: np.take_along_axis(part, columns, 1) for name, part in scored.parts.items()}
             blocks.append(Lists(items, values, propensities, parts, candidates.because(scored, items)))
         return Lists.joined(blocks)
@@ -408,14 +410,17 @@ class Engine:
         content = Likings(likings, self.catalogue.feature_table, features.shape[1])
         chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, content, products, shared.total, self._pool)
         place, values, propensities = self._drawn(chosen.scores, seeds)
-        items = np.take_along_axis(chosen.items, place, 1)
-        parts = {name: np.take_along_axis(part, place, 1) for name, part in chosen.parts.items()}
+        items = _taken(chosen.items, place)
+        parts = {name: _taken(part, place) for name, part in chosen.parts.items()}
         parts |= {name: part.at(items) for name, part in shared.parts.items()}
-        return Lists(items, values, propensities, parts, np.take_along_axis(chosen.because, place[:, :, None], 1))
+        return Lists(items, values, propensities, parts, _taken(chosen.because, place))
 
-    def _drawn(self, scores: F32, seeds: I64 | None) -> tuple[I64, F32, F32]:
-        """Which of each user's candidates, best first (U, P), are listed: their places, scores and propensities, (U, K)."""
+    def _drawn(self, scores: F32, seeds: I64 | None) -> tuple[I64 | None, F32, F32]:
+        """Which of each user's candidates, best first (U, P), are listed: their places, None for all as they are; scores and propensities
+        (U, K)."""
         config = self.config
+        if not config.exploration_slots:
+            return None, scores, np.ones(scores.shape, np.float32)
         places = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
         if seeds is None:
             seeds = np.full(len(scores), config.seed, np.int64)
@@ -430,7 +435,7 @@ class Engine:
         total = self.blended(slots, scores, allowed)
         items, values = top_items(total, self._pool)
         place, values, propensities = self._drawn(values, seeds)
-        items = np.take_along_axis(items, place, 1)
+        items = _taken(items, place)
         contributions = {name: part.at(items) for name, part in scores.parts.items()}
         return Lists(items, values, propensities, contributions, self._because(scores, items))
 
@@ -473,6 +478,13 @@ class _SourceScores:
     factor: F32
     reading: F32 | None = None
     content: F32 | None = None
+
+
+def _taken(values: NDArray[Scalar], places: I64 | None) -> NDArray[Scalar]:
+    """Of (U, P, …) those at `places` (U, K), or all."""
+    if places is None:
+        return values
+    return np.take_along_axis(values, places.reshape(*places.shape, *[1] * (values.ndim - 2)), 1)
 
 
 def _widened(serving: ServingModel, n_items: int) -> ServingModel:

@@ -22,6 +22,8 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 CONTENT = "content"
+_BLOCK_SCORES = 500_000
+"""Users are scored in blocks of about this many scores, so that they are not far when they are read again: 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,9 @@ class Product:
     link: Literal["identity", "softmax"] = "identity"
     known: NDArray[np.bool_] | None = None
 
-    def write(self, raw: F32) -> None:
-        """The inner products into `raw` (U, N)."""
-        users, items = torch.from_numpy(np.ascontiguousarray(self.users)), torch.from_numpy(self.items).T
+    def write(self, rows: slice, raw: F32) -> None:
+        """The inner products of some users (B,) into `raw` (B, N)."""
+        users, items = torch.from_numpy(self.users[rows]), torch.from_numpy(self.items).T
         torch.mm(users, items, out=torch.from_numpy(raw))
 
 
@@ -84,9 +86,6 @@ def choose(
     """The `size` best items for the users in `slots` (U,), who have not seen them; `shared` (N,) is the part of the score that is
     everybody's, −∞ for what must not be listed."""
     n_users, n_places = len(slots), min(size, len(shared))
-    raw = np.empty((len(products), n_users, len(shared)), np.float32)
-    for product, scores in zip(products, raw, strict=True):
-        product.write(scores)
     known = np.ones((len(products), len(shared)), np.bool_)
     for product, of_product in zip(products, known, strict=True):
         if product.known is not None:
@@ -95,30 +94,44 @@ def choose(
     items, because = np.empty((n_users, n_places), np.int64), np.empty((n_users, n_places, 2), np.int64)
     best, parts = np.empty((n_users, n_places), np.float32), np.empty((1 + len(products), n_users, n_places), np.float32)
     names = [product.name for product in products]
-    list_kernel.choose(
-        cooccurrence.neighbours.matrix,
-        cooccurrence.factor,
-        recent.items,
-        cooccurrence.reading,
-        np.float32(cooccurrence.weight),
-        likings.weights,
-        likings.features,
-        likings.n_features,
-        names.index(CONTENT) if CONTENT in names else -1,
-        raw,
-        known,
-        np.array([product.link == "softmax" for product in products], np.bool_),
-        np.array([product.weight for product in products], np.float32),
-        shared,
-        table.items,
-        slots,
-        table.lengths,
-        np.concatenate(older),
-        np.cumsum([len(some) for some in older], dtype=np.int64),
-        items,
-        best,
-        parts,
-        because,
-    )
+    softened = np.array([product.link == "softmax" for product in products], np.bool_)
+    weights = np.array([product.weight for product in products], np.float32)
+    seen, seen_ends = np.concatenate(older), np.cumsum([len(some) for some in older], dtype=np.int64)
+    content = names.index(CONTENT) if CONTENT in names else -1
+    n_blocks = max(1, -(-n_users * len(products) * len(shared) // _BLOCK_SCORES))
+    most = -(-n_users // n_blocks)
+    held = np.empty(len(products) * most * len(shared), np.float32)
+    for start in range(0, n_users, most):
+        rows = slice(start, min(start + most, n_users))
+        n_rows = rows.stop - start
+        raw = held[: len(products) * n_rows * len(shared)].reshape(len(products), n_rows, len(shared))
+        for product, scores in zip(products, raw, strict=True):
+            product.write(rows, scores)
+        list_kernel.choose(
+            cooccurrence.neighbours.matrix,
+            cooccurrence.factor,
+            recent.items,
+            cooccurrence.reading,
+            np.float32(cooccurrence.weight),
+            likings.weights,
+            likings.features,
+            likings.n_features,
+            content,
+            raw,
+            start,
+            known,
+            softened,
+            weights,
+            shared,
+            table.items,
+            slots,
+            table.lengths,
+            seen,
+            seen_ends,
+            items,
+            best,
+            parts,
+            because,
+        )
     found = dict(zip(names, parts[1:], strict=True))
     return Chosen(items, best, {"cooccurrence": parts[0], **found} if cooccurrence.weight else found, because)

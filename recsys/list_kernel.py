@@ -34,6 +34,7 @@ def choose(
     n_features: int,
     content: int,
     raw: F32,
+    first: int,
     known: NDArray[np.bool_],
     softened: NDArray[np.bool_],
     weights: F32,
@@ -48,29 +49,29 @@ def choose(
     parts: F32,
     because: I64,
 ) -> None:
-    """Fill `items` (U, P), `scores` (U, P), `parts` (1 + S, U, P) and `because` (U, P, 2), −1 for none.
+    """Fill `items` (U, P), `scores` (U, P), `parts` (1 + S, U, P) and `because` (U, P, 2), −1 for none, for B users from the `first` on.
 
     Co-occurrence: `rows` (M, M) of counts, a candidate's `factor` (N,), the `recent` items (U, R) with the weight of each in `reading`
-    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, U, N), which is changed: where `softened`
+    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, B, N), which is changed: where `softened`
     (S,) logits, whose softmax over the `known` items (S, N) counts, or none of a user who knows nothing, all zeros; else scores, negative
     ones counting as 0; scaled to `weights` (S,). Source number `content` (−1: none) is explained by `likings` (U, R) of recent items and
     the first `n_features` columns of `features` (at least N, F). What all users have in common is in `shared` (N,), −∞ for items that must
     not be listed; nor are those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count, or in `older`, where
     user u's end at `older_ends[u]`.
     """
-    n_users, n_places = items.shape
-    n_items = len(shared)
+    n_places, n_items = items.shape[1], len(shared)
     root = np.float32(np.sqrt(n_items))
     together, total, bests = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
     scale, turned = np.empty(len(raw), np.float32), np.empty((n_features, recent.shape[1]), np.float32)
     counted, liked = np.empty(recent.shape[1], np.float32), np.empty(recent.shape[1], np.float32)
-    start = 0
-    for user in range(n_users):
+    start = older_ends[first - 1] if first else 0
+    for row in range(raw.shape[1]):
+        user = first + row
         total[:] = shared
         read = _scale(_summed_rows(rows, recent[user], reading[user], factor, together), root * reading_weight)
         _add(total, together, read)
         for source in range(len(raw)):
-            own = raw[source, user]
+            own = raw[source, row]
             squares = _softened_squares(own, known[source]) if softened[source] else _clamped_squares(own)
             scale[source] = _scale(squares, root * weights[source])
             _add(total, own, scale[source])
@@ -90,7 +91,7 @@ def choose(
             item = items[user, place]
             parts[0, user, place] = together[item] * read
             for source in range(len(raw)):
-                parts[1 + source, user, place] = raw[source, user, item] * scale[source]
+                parts[1 + source, user, place] = raw[source, row, item] * scale[source]
             _explain(rows, factor[item], recent[user], counted, turned, features[item], item, liked, because[user, place])
 
 
