@@ -72,6 +72,50 @@ def _attend(query: F32, rows: F32, start: int, end: int, column: int, width: int
 
 
 @compiled_sums
+def embedded(
+    items: F32, positions: F32, sequences: I64, starts: I64, scale: F32, shift: F32, added: float, out: F32, normed: F32
+) -> None:
+    """Items (I, D) plus positions, counted from each user's first of `sequences` (T,), into `out` (T, D), and their layer norm into
+    `normed` (T, D)."""
+    for user in range(len(starts) - 1):
+        for at in range(starts[user], starts[user + 1]):
+            item, position = items[sequences[at]], positions[at - starts[user]]
+            for d in range(out.shape[1]):
+                out[at, d] = item[d] + position[d]
+            _norm(out[at], scale, shift, np.float32(added), normed[at])
+
+
+@compiled_sums
+def add_and_norm(x: F32, addend: F32, bias: F32, scale: F32, shift: F32, added: float, normed: F32) -> None:
+    """`x` (T, D) becomes x + addend + bias, and `normed` (T, D) the layer norm of that."""
+    for at in range(len(x)):
+        for d in range(x.shape[1]):
+            x[at, d] += addend[at, d] + bias[d]
+        _norm(x[at], scale, shift, np.float32(added), normed[at])
+
+
+@compiled_sums
+def rectify(x: F32, bias: F32) -> None:
+    """`x` (T, D) becomes max(x + bias, 0)."""
+    for at in range(len(x)):
+        for d in range(x.shape[1]):
+            x[at, d] = max(x[at, d] + bias[d], np.float32(0))
+
+
+@compiled_sums
+def _norm(row: F32, scale: F32, shift: F32, added: np.float32, out: F32) -> None:
+    total, squares, width = np.float32(0), np.float32(0), np.float32(len(row))
+    for d in range(len(row)):
+        total += row[d]
+    mean = total / width
+    for d in range(len(row)):
+        squares += (row[d] - mean) * (row[d] - mean)
+    factor = np.float32(1 / math.sqrt(squares / width + added))
+    for d in range(len(row)):
+        out[d] = (row[d] - mean) * factor * scale[d] + shift[d]
+
+
+@compiled_sums
 def ridge(factors: F32, diagonal: F32, items: I64, weights: F32, starts: I64, ridges: F32, most_dual: int, out: F32) -> None:
     """The solutions `out` (U, D) of (diag(`diagonal`) + `ridges[u]` E + Σ |w| yyᵀ) x = Σ_{w>0} w y over each user's interactions, in
     whose dual form up to `most_dual` of them are solved: `factors` (I, D) has the y of `items` (T,), `weights` (T,) are not 0."""

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from recsys.errors import ShapeError
-from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
+from recsys.models.sasrec_states import Layer, NewestStates, Norm, Product
 
 I64 = NDArray[np.int64]
 
@@ -75,30 +75,20 @@ class Block(nn.Module):
         x = x + self._drop(self.project(mixed.transpose(1, 2).reshape(n_rows, length, width)))
         return x + self._network(x)
 
-    def joined(self, x: torch.Tensor, starts: I64) -> torch.Tensor:
-        """What `forward` answers, for sequences laid one after another, of which sequence u begins at `starts[u]`: (T, D) to (T, D).
-        Without gradients; `x` is overwritten."""
-        qkv = self.qkv(self.attention_norm(x))
-        mixed = torch.empty_like(x)
-        encoding_kernel.causal(qkv.numpy(), starts, self.heads, mixed.numpy())
-        return self._added(x, mixed)
-
-    def newest(self, x: torch.Tensor, starts: I64) -> torch.Tensor:
-        """What `joined` answers at the last position of each sequence, (T, D) to (U, D)."""
-        width = x.shape[1]
-        last = torch.from_numpy(starts[1:] - 1)
-        normed = self.attention_norm(x)
-        q = functional.linear(normed[last], self.qkv.weight[:width], self.qkv.bias[:width])
-        kv = functional.linear(normed, self.qkv.weight[width:], self.qkv.bias[width:])
-        mixed = torch.empty_like(q)
-        encoding_kernel.newest(q.numpy(), kv.numpy(), starts, self.heads, mixed.numpy())
-        return self._added(x[last], mixed)
-
-    def _added(self, x: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """Both parts of the layer, added to `x` in place."""
-        x += self.project(mixed)
-        x += self._network(x)
-        return x
+    def layer(self) -> Layer:
+        """Its parts as they are."""
+        width = self.project.in_features
+        return Layer(
+            self.heads,
+            Norm.of(self.attention_norm),
+            Product.of(self.qkv),
+            Product.of(self.qkv, slice(width)),
+            Product.of(self.qkv, slice(width, None)),
+            Product.of(self.project),
+            Norm.of(self.network_norm),
+            Product.of(self.widen),
+            Product.of(self.narrow),
+        )
 
     def _network(self, x: torch.Tensor) -> torch.Tensor:
         return self._drop(self.narrow(self._drop(torch.relu(self.widen(self.network_norm(x))))))
@@ -144,22 +134,10 @@ class Network(nn.Module):
         normed: torch.Tensor = self.norm(x)
         return normed
 
-    def newest_states(self, sequences: torch.Tensor, starts: I64) -> torch.Tensor:
-        """The state after the last position of each sequence, (U, D): equal to `forward` there at less than half its cost.
-
-        `sequences` (T,) are item positions, one sequence after another; sequence u has `starts[u]` to `starts[u + 1]`, one at least.
-        Without gradients.
-        """
-        places = np.arange(len(sequences)) - np.repeat(starts[:-1], np.diff(starts))
-        x = functional.embedding(sequences, self.items)
-        x += functional.embedding(torch.from_numpy(places), self.positions)
-        *blocks, last = self.blocks
-        for block in blocks:
-            assert isinstance(block, Block)
-            x = block.joined(x, starts)
-        assert isinstance(last, Block)
-        normed: torch.Tensor = self.norm(last.newest(x, starts))
-        return normed
+    def newest_states(self) -> NewestStates:
+        """What answers as `forward` does at the last position of sequences, at less than half its cost."""
+        layers = [block.layer() for block in self.blocks if isinstance(block, Block)]
+        return NewestStates(self.items, self.positions, layers, Norm.of(self.norm))
 
 
 class SASRecModel:
@@ -176,6 +154,7 @@ class SASRecModel:
         self.network = network.eval().requires_grad_(False)
         self.item_vectors: F32 = network.items.detach().numpy()
         self.history_length = settings.window
+        self._newest_states = self.network.newest_states()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -212,8 +191,7 @@ class SASRecModel:
         starts = np.concatenate(([0], np.cumsum(counts[users])))
         for part in _blocks(starts):
             own = starts[part.start : part.stop + 1]
-            block = torch.from_numpy(sequences[own[0] : own[-1]])
-            vectors[users[part]] = self.network.newest_states(block, own - own[0]).numpy()
+            vectors[users[part]] = self._newest_states(sequences[own[0] : own[-1]], own - own[0])
         return vectors
 
 

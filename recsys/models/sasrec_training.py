@@ -206,11 +206,11 @@ def _sampled_loss(
 @torch.no_grad()
 def _validate(network: Network, held_back: HeldBack) -> float:
     """Mean cross-entropy over all items of the items kept back."""
-    total = 0.0
+    total, newest_states = 0.0, network.newest_states()
     step = max(1, min(256, _CHUNK_LOGITS // network.items.shape[0]))
     for first in range(0, len(held_back.targets), step):
         targets, starts = held_back.targets[first : first + step], held_back.starts[first : first + step + 1]
-        states = network.newest_states(held_back.inputs[starts[0] : starts[-1]], starts - starts[0])
+        states = torch.from_numpy(newest_states(held_back.inputs[starts[0] : starts[-1]].numpy(), starts - starts[0]))
         total += float(functional.cross_entropy(states @ network.items.T, targets, reduction="sum"))
     return total / len(held_back.targets)
 

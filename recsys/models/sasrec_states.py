@@ -1,0 +1,104 @@
+"""The state of SASRec's network after the newest position of each sequence, without gradients and without what only other positions need.
+
+What is not a product of matrices is done by compiled loops, a pass for each product: few users cost few calls, and many few passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from recsys.models import encoding_kernel
+from recsys.models.base import F32
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A layer norm: scale and shift (D,), and what is added to the variance."""
+
+    scale: F32
+    shift: F32
+    added: float
+
+    @classmethod
+    def of(cls, norm: nn.LayerNorm) -> Self:
+        return cls(norm.weight.detach().numpy(), norm.bias.detach().numpy(), norm.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A linear layer from D to E: weights (D, E), a view, and bias (E,)."""
+
+    weights: torch.Tensor
+    bias: torch.Tensor
+
+    @classmethod
+    def of(cls, linear: nn.Linear, outputs: slice = slice(None)) -> Self:
+        return cls(linear.weight.detach()[outputs].T, linear.bias.detach()[outputs])
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer's parts, by name as in the network; `qkv` split into the part of the queries and that of keys and values."""
+
+    heads: int
+    attention_norm: Norm
+    qkv: Product
+    queries: Product
+    keys_values: Product
+    project: Product
+    network_norm: Norm
+    widen: Product
+    narrow: Product
+
+
+class NewestStates:
+    """Made of a network; holds its parameters, not copies of them. May be called in several threads."""
+
+    def __init__(self, items: torch.Tensor, positions: torch.Tensor, layers: Sequence[Layer], norm: Norm) -> None:
+        """`items` (I, D), `positions` (window, D)."""
+        self._items, self._positions = items.detach().numpy(), positions.detach().numpy()
+        self._layers, self._norm = layers, norm
+
+    def __call__(self, sequences: I64, starts: I64) -> F32:
+        """(U, D): item positions `sequences` (T,), one sequence after another, of which sequence u has `starts[u]` to `starts[u + 1]`, one
+        at least."""
+        width, first = self._items.shape[1], self._layers[0].attention_norm
+        x, normed, mixed, free = torch.empty((4, len(sequences), width))
+        encoding_kernel.embedded(
+            self._items, self._positions, sequences, starts, first.scale, first.shift, first.added, x.numpy(), normed.numpy()
+        )
+        *before, newest = self._layers
+        for layer, following in zip(before, self._layers[1:], strict=True):
+            qkv = torch.addmm(layer.qkv.bias, normed, layer.qkv.weights)
+            encoding_kernel.causal(qkv.numpy(), starts, layer.heads, mixed.numpy())
+            _finish(layer, x, mixed, following.attention_norm, normed, free)
+        last = torch.from_numpy(starts[1:] - 1)
+        queries = torch.addmm(newest.queries.bias, normed[last], newest.queries.weights)
+        keys_values = torch.addmm(newest.keys_values.bias, normed, newest.keys_values.weights)
+        x, normed, mixed, free = x[last], normed[: len(last)], mixed[: len(last)], free[: len(last)]
+        encoding_kernel.newest(queries.numpy(), keys_values.numpy(), starts, newest.heads, mixed.numpy())
+        _finish(newest, x, mixed, self._norm, normed, free)
+        states: F32 = normed.numpy()
+        return states
+
+
+def _finish(layer: Layer, x: torch.Tensor, mixed: torch.Tensor, following: Norm, normed: torch.Tensor, free: torch.Tensor) -> None:
+    """What follows attention in a layer, all (T, D): `x` becomes the layer's output, `normed` what the following norm makes of it. `mixed`
+    and `free` are overwritten."""
+    norm = layer.network_norm
+    torch.mm(mixed, layer.project.weights, out=free)
+    encoding_kernel.add_and_norm(x.numpy(), free.numpy(), layer.project.bias.numpy(), norm.scale, norm.shift, norm.added, normed.numpy())
+    torch.mm(normed, layer.widen.weights, out=free)
+    encoding_kernel.rectify(free.numpy(), layer.widen.bias.numpy())
+    torch.mm(free, layer.narrow.weights, out=mixed)
+    bias = layer.narrow.bias.numpy()
+    encoding_kernel.add_and_norm(x.numpy(), mixed.numpy(), bias, following.scale, following.shift, following.added, normed.numpy())
