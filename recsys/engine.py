@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import exact_lists, table_kernel
+from recsys import exact_lists, list_kernel, table_kernel
 from recsys.catalogue import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
 from recsys.deltas import Delta, Span, batch_delta
@@ -310,13 +310,26 @@ class Engine:
         return found
 
     def _shared_scores(self, now_s: int) -> _SharedScores:
-        config, weights = self.config, self.config.source_weights
-        _ = self.catalogue.features  # weighed now if it has to be, not in several threads
-        rows = {"trending": self.popularity.trending()[: self.n_items], "new": self.catalogue.freshness(now_s, config.new_s)}
-        parts = {name: Part.scaled(row[None, :], weights[name]) for name, row in rows.items() if weights.get(name)}
-        allowed = self.catalogue.recommendable(now_s)
-        factor = candidate_factor(self.popularity.all_time[: self.n_items], config.reading)
-        return _SharedScores(factor, parts, allowed, blend(parts.values(), allowed, 1)[0])
+        config, weights, catalogue, n_items = self.config, self.config.source_weights, self.catalogue, self.n_items
+        _ = catalogue.features  # weighed now if it has to be, not in several threads
+        trending, all_time = self.popularity.trending()[:n_items], self.popularity.all_time[:n_items]
+        fresh, total, allowed = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items, np.bool_)
+        factors = np.array([weights.get("trending", 0.0), weights.get("new", 0.0)], np.float32)
+        list_kernel.shared_by_all(
+            trending,
+            catalogue.available,
+            catalogue.published_s,
+            catalogue.expires_s,
+            now_s,
+            config.new_s,
+            factors,
+            fresh,
+            allowed,
+            total,
+        )
+        rows = {"trending": (trending, factors[:1]), "new": (fresh, factors[1:])}
+        parts = {name: Part(row[None, :], factor) for name, (row, factor) in rows.items() if weights.get(name)}
+        return _SharedScores(candidate_factor(all_time, config.reading), parts, allowed, total)
 
     def blended(self, slots: I64, scores: _SourceScores, allowed: NDArray[np.bool_]) -> F32:
         """The sum of all parts (U, N), −∞ for items that are not `allowed` (N,) or that the user has seen."""

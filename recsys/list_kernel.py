@@ -18,6 +18,8 @@ U32 = NDArray[np.uint32]
 
 _TOGETHER = 5
 """Rows that are added at once."""
+_NOT_PUBLISHED_S = np.iinfo(np.int64).min
+"""The time of publication of an item of which it is not known, or −∞."""
 _RUN = 16
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
@@ -93,6 +95,38 @@ def choose(
             for source in range(len(raw)):
                 parts[1 + source, user, place] = raw[source, row, item] * scale[source]
             _explain(rows, factor[item], recent[user], counted, turned, features[item], item, liked, because[user, place])
+
+
+@compiled
+def shared_by_all(
+    trending: F32,
+    available: NDArray[np.bool_],
+    published_s: I64,
+    expires_s: I64,
+    now_s: int,
+    new_s: float,
+    factors: F32,
+    fresh: F32,
+    allowed: NDArray[np.bool_],
+    total: F32,
+) -> None:
+    """What all users have in common: how new an item is, 1 if it was published now and 0 from an age of `new_s` on or where that is not
+    known, into `fresh` (N,); which may be listed at `now_s` into `allowed` (N,); into `total` (N,) what trends and what is new, scaled to
+    the root mean squares `factors` (2,), −∞ where not allowed. `factors` become what the two are multiplied with."""
+    n_items = len(trending)
+    trending_squares, fresh_squares = np.float64(0), np.float64(0)
+    for i in range(n_items):
+        published = published_s[i]
+        age_s = float(now_s - published) if published > _NOT_PUBLISHED_S else new_s
+        fresh[i] = np.float32(1 - age_s / new_s) if 0 <= age_s < new_s else np.float32(0)
+        allowed[i] = available[i] and expires_s[i] > now_s and published <= now_s
+        trending_squares += np.float64(trending[i]) * trending[i]
+        fresh_squares += np.float64(fresh[i]) * fresh[i]
+    root = np.sqrt(np.float32(max(n_items, 1)))
+    factors[0] = _scale(np.float32(trending_squares), factors[0] * root)
+    factors[1] = _scale(np.float32(fresh_squares), factors[1] * root)
+    for i in range(n_items):
+        total[i] = trending[i] * factors[0] + fresh[i] * factors[1] if allowed[i] else np.float32(-np.inf)
 
 
 @compiled_sums

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys import table_kernel
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.neighbours import Neighbours, weighted_rows
-from recsys.userstate import WEIGHT_UNITS, used_columns
+from recsys.userstate import WEIGHT_UNITS
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -58,14 +59,9 @@ class Recent:
     @classmethod
     def of(cls, items: NDArray[np.uint32], times_s: NDArray[np.uint32], weights: NDArray[np.int8], lengths: NDArray[np.int32]) -> Recent:
         """From right-aligned rows of the user table; `lengths` (U,) says how many columns are used."""
-        used = used_columns(lengths, items.shape[1])
-        strengths = np.where(used & (weights > 0), weights, 0).astype(np.float32) / np.float32(WEIGHT_UNITS)
-        positive = strengths > 0
-        at_s = np.where(positive, times_s, 0).astype(np.int64)
-        ages = np.where(positive, at_s.max(axis=1, keepdims=True, initial=0) - at_s, 0).astype(np.float32)
-        counted = positive.astype(np.int64)
-        newer_or_same: I64 = np.cumsum(counted[:, ::-1], axis=1)[:, ::-1]
-        return cls(items.astype(np.int64), ages, strengths, (newer_or_same - counted).astype(np.float32))
+        ages_s, strengths, places = np.empty((3, *items.shape), np.float32)
+        table_kernel.recent(times_s, weights, lengths, np.float32(WEIGHT_UNITS), ages_s, strengths, places)
+        return cls(items.astype(np.int64), ages_s, strengths, places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,3 +75,23 @@ def on_axis(
             items[user, column] = positions[number] if number < len(positions) else -1
             weights[user, column] = np.float32(units[user, column]) / unit
             ages_s[user, column] = np.float32(np.int64(times_s[user, width - 1]) - np.int64(times_s[user, column]))
+
+
+@compiled
+def recent(times_s: U32, weights: I8, lengths: I32, unit: np.float32, ages_s: F32, strengths: F32, places: F32) -> None:
+    """From right-aligned rows (U, W), of which the last `lengths` (U,) columns are used: for those of positive weight their strength in
+    `unit`, age in seconds before the newest of them, and place among them from the newest on; 0 and 0 for others, whose place is how many
+    are newer."""
+    width = weights.shape[1]
+    for user in range(len(weights)):
+        first, newest_s = max(width - lengths[user], 0), np.int64(0)
+        for column in range(first, width):
+            if weights[user, column] > 0:
+                newest_s = max(newest_s, np.int64(times_s[user, column]))
+        place = 0
+        for column in range(width - 1, -1, -1):
+            is_read = column >= first and weights[user, column] > 0
+            ages_s[user, column] = newest_s - times_s[user, column] if is_read else 0
+            strengths[user, column] = np.float32(weights[user, column]) / unit if is_read else np.float32(0)
+            places[user, column] = place
+            place += is_read

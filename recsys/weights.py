@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.errors import ShapeError
 
 
@@ -40,10 +41,26 @@ def event_weights(type_codes: NDArray[np.int8], values: NDArray[np.float64], tab
         raise ShapeError(f"type codes and values must be one axis of the same length, got {type_codes.shape} and {values.shape}")
     if len(type_codes) and (int(type_codes.min()) < 0 or int(type_codes.max()) >= len(table.by_code)):
         raise ShapeError(f"an event type code lies outside the table of {len(table.by_code)} types")
-    weights = np.asarray(table.by_code, np.float32)[type_codes]
-    rated = type_codes == table.rating_code
-    if rated.any():
-        scaled = np.clip((values[rated] - table.rating_neutral) / (table.rating_best - table.rating_neutral), -1.0, 1.0)
-        scaled = np.where(scaled == 0, -1 / 32, scaled)
-        weights[rated] = np.nan_to_num(scaled, nan=0.0)
+    weights, by_code = np.empty(len(values), np.float32), np.array(table.by_code, np.float32)
+    _weigh(type_codes, values, by_code, table.rating_code, table.rating_neutral, table.rating_best, weights)
     return weights
+
+
+@compiled
+def _weigh(
+    type_codes: NDArray[np.int8],
+    values: NDArray[np.float64],
+    by_code: NDArray[np.float32],
+    rating_code: int,
+    neutral: float,
+    best: float,
+    weights: NDArray[np.float32],
+) -> None:
+    for i in range(len(type_codes)):
+        if type_codes[i] != rating_code:
+            weights[i] = by_code[type_codes[i]]
+        elif np.isnan(values[i]):
+            weights[i] = 0
+        else:
+            scaled = min(max((values[i] - neutral) / (best - neutral), -1.0), 1.0)
+            weights[i] = scaled if scaled != 0 else -1 / 32

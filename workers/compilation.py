@@ -18,6 +18,7 @@ from recsys.models.base import Model
 from recsys.models.ials import IALSConfig, IALSModel
 from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
 from recsys.retrieval.vectors import VectorIndex
+from recsys.weights import WeightTable, event_weights
 from workers.list_records import ItemIds, ListHead, encode_lists
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def compile_all() -> float:
     started = time.perf_counter()
     for exact_items in (EXACT_ITEMS, 0):
         _learn_and_list(Engine(EngineConfig(exact_items=exact_items)))
+    event_weights(np.zeros(1, np.int8), np.zeros(1), WeightTable((1.0,), 0, 0.0, 1.0))
     VectorIndex(np.ones((20, 1), np.float32), n_sampled=10).search(np.ones((1, 1), np.float32), 1)
     seconds = time.perf_counter() - started
     if seconds > SLOW_S:

@@ -241,7 +241,7 @@ class ItemMirror:
         landed = held.length + n_records * RECORD_BYTES == length and address not in self._dirty
         if not landed:
             self._dirty.add(address)
-        self._held.put(address, held._replace(length=length) if landed else held)
+        self._held.put(address, Held(held.generation, length, held.base) if landed else held)
         if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
             self._long.add(address)
         return landed

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys import list_kernel
+from recsys import exact_lists, list_kernel
 from recsys.catalogue import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.models.base import F32, Histories
+from recsys.ranking import Part, blend
+from recsys.retrieval.candidates import SharedByAll
 from recsys.userstate import unpack_row
 from tests.builders import batch_of
 
@@ -234,7 +236,10 @@ def test_a_model_goes_on_serving_when_items_are_added() -> None:
 @pytest.mark.parametrize("exploration_slots", [0, 3])
 @pytest.mark.parametrize("n_items", [7, 40, 900])
 @pytest.mark.parametrize("without", [set(), {"cooccurrence"}, {"content", "toy", "softened"}])
-def test_compiled_lists_are_those_of_whole_arrays(n_items: int, exploration_slots: int, without: set[str]) -> None:
+def test_compiled_lists_are_those_of_whole_arrays(
+    n_items: int, exploration_slots: int, without: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_lists, "_BLOCK_SCORES", 7_000)  # one block, or several of a few users
     random = np.random.default_rng(n_items + exploration_slots)
     weights = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02}
     users = [f"u{i}" for i in range(9)]
@@ -266,3 +271,32 @@ def test_compiled_lists_are_those_of_whole_arrays(n_items: int, exploration_slot
         np.testing.assert_allclose(part[is_sure], expected.contributions[name][is_sure], atol=2e-5)
     assert (found.because == expected.because).all(axis=2)[is_sure].sum() >= 0.98 * is_sure.sum()
     assert len(list_kernel.choose.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
+
+
+DESCRIBED = st.tuples(st.none() | st.integers(-40, 3), st.none() | st.integers(-1, 2), st.booleans(), st.integers(0, 5))
+
+
+@given(st.lists(DESCRIBED, min_size=1, max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_what_all_lists_share_is_told_from_catalogue_and_popularity(items: list[tuple[int | None, int | None, bool, int]]) -> None:
+    engine = Engine(EngineConfig(source_weights={"trending": 0.3, "new": 0.2}))
+    for number, (published, expires, available, chosen) in enumerate(items):
+        day_s = 86_400
+        engine.describe_item(
+            number,
+            ItemContent(
+                published_s=None if published is None else NOW_S + published * day_s,
+                expires_s=None if expires is None else NOW_S + expires * day_s,
+                available=available,
+            ),
+        )
+        engine.popularity.add("all", 0, np.array([number], np.uint32), np.array([chosen], np.float32))
+    shared = engine.shared(NOW_S)
+    assert not isinstance(shared, SharedByAll)
+    rows = {"trending": engine.popularity.trending()[: len(items)], "new": engine.catalogue.freshness(NOW_S, engine.config.new_s)}
+    parts = {name: Part.scaled(row[None, :], engine.config.source_weights[name]) for name, row in rows.items()}
+    allowed = engine.catalogue.recommendable(NOW_S)
+    np.testing.assert_array_equal(shared.allowed, allowed)
+    np.testing.assert_allclose(shared.total, blend(parts.values(), allowed, 1)[0], rtol=1e-5, atol=1e-6)
+    for name, part in parts.items():
+        np.testing.assert_allclose(shared.parts[name].raw * shared.parts[name].factors, part.raw * part.factors, rtol=1e-5, atol=1e-6)

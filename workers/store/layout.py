@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 
 from workers.errors import Fatal
 from workers.store.port import Layout, Range, UserCommit, Watermark
@@ -18,6 +19,7 @@ _REMEDIES = {
 }
 
 
+@lru_cache(1_024)  # every group answers with the same few
 def parse_watermark(stored: bytes | None) -> Watermark | None:
     """Decode `topic id:last applied offset`; None or empty: there is none."""
     if not stored:
