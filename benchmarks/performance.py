@@ -34,8 +34,8 @@ SHORT: Mapping[str, Sequence[str]] = {
     "freshness-kafka": ("--load", "0.5", "--warm-events", "60000", "--broker", "kafka"),
     "lists": ("--items", "1000000", "--repeats", "1"),
     "state": ("--users", "100000"),
-    "scale": ("--only", "users", "--repeats", "2"),
-    "scale-redis": ("--only", "users", "--repeats", "2", "--server", "redis"),
+    "scale": ("--only", "users", "--repeats", "3"),
+    "scale-redis": ("--only", "users", "--repeats", "3", "--server", "redis"),
     "train": ("--only", "ials", "log", "--threads", "1", "--repeats", "1", "--chosen"),
 }
 """What is promised, as short as it can be told."""

@@ -45,7 +45,7 @@ LISTED_TOGETHER = 512
 """Users whose lists one thread makes at once, at most."""
 SENDING_TURNS = 4
 """Turns of the event loop that a client takes at most before what it sends is with the socket."""
-SHARED_FROM = 128
+SHARED_FROM = 256
 """So many users are shared between threads; fewer are done sooner by one."""
 
 

@@ -60,7 +60,7 @@ class VectorIndex:
         given = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
         order, sizes = _lists(given, generator)
         self.numbers: I64 = numbers[order.numpy()]
-        self._padded = torch.zeros((len(given) + 1, given.shape[1]))
+        self._padded = torch.from_numpy(np.zeros((len(given) + 1, given.shape[1]), np.float32))  # NumPy's memory is in huge pages
         torch.index_select(given, 0, order, out=self._padded[:-1])
         self._ends: I64 = sizes.cumsum(0).numpy()
         of = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
