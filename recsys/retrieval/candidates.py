@@ -29,7 +29,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 BLOCK_USERS = 512
-"""Users listed at once: they share the products of the lists that several of them scan. 2.5 MB an array of candidates' scores."""
+"""Users listed at once: they share the work on the lists that several of them scan. Up to 0.8 MB an array of candidates' scores."""
 
 
 @dataclass(frozen=True, slots=True)

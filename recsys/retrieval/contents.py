@@ -23,6 +23,7 @@ HEADS = 16
 _SEARCHED = 64
 """Features are searched in so many principal directions, and scored exactly."""
 _SAMPLED = 2_048
+"""Kinds that tell a profile where the nearest begin: there are far fewer kinds than items."""
 _KINDS = 64
 """Kinds looked at for a user."""
 _TAIL = 4_096

@@ -26,6 +26,7 @@ _PER_CENTRE = 64
 SAMPLE = 8_192
 """Vectors whose inner products tell where a query's largest begin, and how all are spread."""
 _RANK_RISE = 4
+"""So many times further down the threshold is looked for once more where too few were above it."""
 _REACH = 0.58
 """A list is scanned if a vector at its rim, this cosine off the query as seen from the mean, may reach the threshold; the rim is the
 geometric mean of the largest distance and the root mean square. In many dimensions few vectors lie that way. Less is reached for, by the
@@ -49,7 +50,7 @@ class VectorIndex:
     Lists are made by k-means on the vectors as they are, in two levels, so that vectors of like length share a list: the popular are told
     apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q| · rim` reaches
     its threshold, one of its largest inner products with a sample of all vectors, such that very likely more than K are above it. Queries
-    that scan the same list share one matrix product.
+    that scan the same list do so together.
 
     `vectors` (N, D) are held once, list after list, with one row of zeros behind; `numbers` (N,) says whose row is whose.
     """
