@@ -17,11 +17,12 @@ from recsys.engine import Engine, EngineConfig, Lists
 from recsys.models.base import F32, Histories
 from recsys.popularity import Popularity
 from recsys.retrieval import candidates as module
-from recsys.retrieval import scan_kernel
+from recsys.retrieval import candidates_kernel, scan_kernel
 from recsys.retrieval.candidates import index_of
 from recsys.retrieval.trends import LargePopularity
 from recsys.retrieval.vectors import VectorIndex
 from tests.builders import batch_of
+from workers.compilation import compile_all
 
 NOW_S = 1_700_000_000
 DAY_S = 86_400
@@ -346,3 +347,20 @@ def test_lists_made_in_several_threads_are_those_made_in_one(exact_items: int) -
         lists = Lists.joined(list(parts))
     np.testing.assert_allclose(lists.scores, expected.scores, rtol=1e-4, atol=1e-6)
     assert (lists.items == expected.items).mean() > 0.99
+
+
+def test_everything_is_compiled_before_a_worker_joins_its_group() -> None:
+    compile_all()
+    kernels = {
+        f"{module.__name__}.{name}": kernel
+        for module in (candidates_kernel, scan_kernel)
+        for name, kernel in vars(module).items()
+        if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
+    }
+    before = {name: list(kernel.signatures) for name, kernel in kernels.items()}
+    assert len(before["recsys.retrieval.candidates_kernel.name"]) == len(before["recsys.retrieval.scan_kernel.scan"]) == 1
+    engine = engine_of(10, [[(1, 32), (5, 32)], []])
+    slots = np.array([slot_of(engine, i) for i in range(2)])
+    engine.recommend(slots, engine.encode(slots), NOW_S + 100)
+    VectorIndex(clustered(9_000, 4, 1)).search(clustered(2, 4, 2), 5)
+    assert {name: list(kernel.signatures) for name, kernel in kernels.items()} == before
