@@ -75,16 +75,20 @@ class Target:
         return measured / self.least if self.more else self.least / measured
 
 
+def _of_size(found: Mapping[str, Any], n_items: int) -> Mapping[str, Any]:
+    """The figures of one size."""
+    case: Mapping[str, Any] = next(case for case in found["cases"] if case["n_items"] == n_items)
+    return case
+
+
 def _case(n_items: int, key: str) -> Callable[[Mapping[str, Any]], float]:
     """The median of a figure of one size."""
-    return lambda found: statistics.median(next(case for case in found["cases"] if case["n_items"] == n_items)[key])
+    return lambda found: statistics.median(_of_size(found, n_items)[key])
 
 
 def _least_recall(n_items: int) -> Callable[[Mapping[str, Any]], float]:
     """The recall of the index that finds least, of one size."""
-    return lambda found: min(
-        index["recall_at_100"] for index in next(case for case in found["cases"] if case["n_items"] == n_items)["index"].values()
-    )
+    return lambda found: min(index["recall_at_100"] for index in _of_size(found, n_items)["index"].values())
 
 
 TARGETS = (

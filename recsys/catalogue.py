@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.compiled import compiled
 from recsys.retrieval.contents import ContentKinds, Described, of_attributes
 
 F32 = NDArray[np.float32]
@@ -24,7 +25,7 @@ REWEIGH_GROWTH = 1.05
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
 MAX_FEATURES = 512
 """Distinct categories, eras and attribute values beyond this share columns."""
-UNKNOWN_S = np.iinfo(np.int64).min
+UNKNOWN_S = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +210,7 @@ class Catalogue:
 
     def freshness(self, now_s: int, new_s: float) -> F32:
         """(n_items,) 1 for an item published now, falling to 0 at age `new_s` and beyond, 0 where unknown."""
-        published = self.published_s[: self.n_items]
-        age = now_s - np.where(published == UNKNOWN_S, now_s - int(new_s) - 1, published).astype(np.float64)
-        return np.clip(1.0 - age / new_s, 0.0, 1.0).astype(np.float32) * (age >= 0)
+        return freshness(self.published_s[: self.n_items], now_s, new_s)
 
     def category_vector(self, categories: Sequence[str]) -> F32 | None:
         """The content vector of someone who likes these categories, (F,), or None when no item has any of them."""
@@ -243,3 +242,17 @@ class Catalogue:
         if self.kinds is None and self._width > self._features.shape[1]:
             self._features = np.pad(self._features, ((0, 0), (0, max(self._width, 2 * self._features.shape[1]) - self._features.shape[1])))
         return start
+
+
+def freshness(published_s: I64, now_s: int, new_s: float) -> F32:
+    """As `Catalogue.freshness`, of items published then, any shape."""
+    found = np.empty(published_s.shape, np.float32)
+    _freshness(published_s.ravel(), now_s, new_s, found.reshape(-1))
+    return found
+
+
+@compiled
+def _freshness(published_s: I64, now_s: int, new_s: float, found: F32) -> None:
+    for i in range(len(published_s)):
+        age_s = float(now_s - published_s[i]) if published_s[i] != UNKNOWN_S else new_s
+        found[i] = np.float32(1 - age_s / new_s) if 0 <= age_s < new_s else np.float32(0)

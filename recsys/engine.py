@@ -45,8 +45,8 @@ from recsys.rows import WEIGHT_ONE
 from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
 F32 = NDArray[np.float32]
-Scalar = TypeVar("Scalar", bound=np.generic)
 I64 = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 PAIR_WEIGHTS = PairWeights.decaying(window=20, step=0.85, backward=0.4)
 READING = CooccurrenceReading()
 CONTENT_RECENCY = Recency(step=0.75, age_s=90.0)
@@ -270,18 +270,15 @@ class Engine:
             shared = self.shared(shared)
         if isinstance(shared, SharedByAll):
             return self._recommend_candidates(slots, vectors, shared, seeds, preferred or {})
-        exactly = isinstance(self.neighbours, DenseNeighbours) and self.config.reading.similarity != "llr" and not preferred
+        if isinstance(self.neighbours, DenseNeighbours) and self.config.reading.similarity != "llr" and not preferred:
+            return self._list_exactly(slots, vectors, shared, seeds)
         blocks = []
         for rows in self._blocks(len(slots)):
-            own, seed = {kind: v[rows] for kind, v in vectors.items()}, None if seeds is None else seeds[rows]
-            if exactly:
-                blocks.append(self._list_exactly(slots[rows], own, shared, seed))
-                continue
-            scores = self.source_scores(slots[rows], own, shared)
+            scores = self.source_scores(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
             for row in range(rows.start, rows.stop):
                 if preferred and row in preferred:
                     self._add_preference(scores, row - rows.start, preferred[row])
-            blocks.append(self._list_block(slots[rows], scores, shared.allowed, seed))
+            blocks.append(self._list_block(slots[rows], scores, shared.allowed, None if seeds is None else seeds[rows]))
         return Lists.joined(blocks)
 
     def source_scores(self, slots: I64, vectors: Mapping[str, F32], shared: _SharedScores | int) -> _SourceScores:
@@ -313,20 +310,9 @@ class Engine:
         config, weights, catalogue, n_items = self.config, self.config.source_weights, self.catalogue, self.n_items
         _ = catalogue.features  # weighed now if it has to be, not in several threads
         trending, all_time = self.popularity.trending()[:n_items], self.popularity.all_time[:n_items]
-        fresh, total, allowed = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items, np.bool_)
+        fresh, allowed, total = catalogue.freshness(now_s, config.new_s), catalogue.recommendable(now_s), np.empty(n_items, np.float32)
         factors = np.array([weights.get("trending", 0.0), weights.get("new", 0.0)], np.float32)
-        list_kernel.shared_by_all(
-            trending,
-            catalogue.available,
-            catalogue.published_s,
-            catalogue.expires_s,
-            now_s,
-            config.new_s,
-            factors,
-            fresh,
-            allowed,
-            total,
-        )
+        list_kernel.shared_by_all(trending, fresh, allowed, factors, total)
         rows = {"trending": (trending, factors[:1]), "new": (fresh, factors[1:])}
         parts = {name: Part(row[None, :], factor) for name, (row, factor) in rows.items() if weights.get(name)}
         return _SharedScores(candidate_factor(all_time, config.reading), parts, allowed, total)

@@ -99,12 +99,10 @@ def choose(
     seen, seen_ends = np.concatenate(older), np.cumsum([len(some) for some in older], dtype=np.int64)
     content = names.index(CONTENT) if CONTENT in names else -1
     n_blocks = max(1, -(-n_users * len(products) * len(shared) // _BLOCK_SCORES))
-    most = -(-n_users // n_blocks)
-    held = np.empty(len(products) * most * len(shared), np.float32)
+    most = max(1, -(-n_users // n_blocks))
     for start in range(0, n_users, most):
         rows = slice(start, min(start + most, n_users))
-        n_rows = rows.stop - start
-        raw = held[: len(products) * n_rows * len(shared)].reshape(len(products), n_rows, len(shared))
+        raw = np.empty((len(products), rows.stop - start, len(shared)), np.float32)
         for product, scores in zip(products, raw, strict=True):
             product.write(rows, scores)
         list_kernel.choose(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arithmetic_kernel import add
 from recsys.compiled import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
@@ -18,8 +19,6 @@ U32 = NDArray[np.uint32]
 
 _TOGETHER = 5
 """Rows that are added at once."""
-_NOT_PUBLISHED_S = np.iinfo(np.int64).min
-"""The time of publication of an item of which it is not known, or −∞."""
 _RUN = 16
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
@@ -71,12 +70,12 @@ def choose(
         user = first + row
         total[:] = shared
         read = _scale(_summed_rows(rows, recent[user], reading[user], factor, together), root * reading_weight)
-        _add(total, together, read)
+        add(total, together, read)
         for source in range(len(raw)):
             own = raw[source, row]
             squares = _softened_squares(own, known[source]) if softened[source] else _clamped_squares(own)
             scale[source] = _scale(squares, root * weights[source])
-            _add(total, own, scale[source])
+            add(total, own, scale[source])
         slot = slots[user]
         for column in range(histories.shape[1] - lengths[slot], histories.shape[1]):
             total[histories[slot, column]] = -np.inf
@@ -98,34 +97,17 @@ def choose(
 
 
 @compiled
-def shared_by_all(
-    trending: F32,
-    available: NDArray[np.bool_],
-    published_s: I64,
-    expires_s: I64,
-    now_s: int,
-    new_s: float,
-    factors: F32,
-    fresh: F32,
-    allowed: NDArray[np.bool_],
-    total: F32,
-) -> None:
-    """What all users have in common: how new an item is, 1 if it was published now and 0 from an age of `new_s` on or where that is not
-    known, into `fresh` (N,); which may be listed at `now_s` into `allowed` (N,); into `total` (N,) what trends and what is new, scaled to
-    the root mean squares `factors` (2,), −∞ where not allowed. `factors` become what the two are multiplied with."""
-    n_items = len(trending)
+def shared_by_all(trending: F32, fresh: F32, allowed: NDArray[np.bool_], factors: F32, total: F32) -> None:
+    """What all users have in common, into `total` (N,): what trends and how new it is (N,), scaled to the root mean squares `factors` (2,),
+    −∞ where not `allowed` (N,). `factors` become what the two are multiplied with."""
     trending_squares, fresh_squares = np.float64(0), np.float64(0)
-    for i in range(n_items):
-        published = published_s[i]
-        age_s = float(now_s - published) if published > _NOT_PUBLISHED_S else new_s
-        fresh[i] = np.float32(1 - age_s / new_s) if 0 <= age_s < new_s else np.float32(0)
-        allowed[i] = available[i] and expires_s[i] > now_s and published <= now_s
+    for i in range(len(total)):
         trending_squares += np.float64(trending[i]) * trending[i]
         fresh_squares += np.float64(fresh[i]) * fresh[i]
-    root = np.sqrt(np.float32(max(n_items, 1)))
+    root = np.sqrt(np.float32(len(total)))
     factors[0] = _scale(np.float32(trending_squares), factors[0] * root)
     factors[1] = _scale(np.float32(fresh_squares), factors[1] * root)
-    for i in range(n_items):
+    for i in range(len(total)):
         total[i] = trending[i] * factors[0] + fresh[i] * factors[1] if allowed[i] else np.float32(-np.inf)
 
 
@@ -137,7 +119,7 @@ def _summed_rows(rows: F32, numbers: I64, weights: F32, factor: F32, out: F32) -
         a, b, c, d, e = numbers[r], numbers[r + 1], numbers[r + 2], numbers[r + 3], numbers[r + 4]
         _add_five(out, rows[a], rows[b], rows[c], rows[d], rows[e], weights[r : r + _TOGETHER])
     for r in range(len(numbers) - len(numbers) % _TOGETHER, len(numbers)):
-        _add(out, rows[numbers[r]], weights[r])
+        add(out, rows[numbers[r]], weights[r])
     squares = np.float32(0)
     for i in range(len(out)):
         value = out[i] * factor[i]
@@ -152,12 +134,6 @@ def _add_five(total: F32, a: F32, b: F32, c: F32, d: F32, e: F32, scales: F32) -
     of_a, of_b, of_c, of_d, of_e = scales[0], scales[1], scales[2], scales[3], scales[4]
     for i in range(len(total)):
         total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d + e[i] * of_e
-
-
-@compiled_sums
-def _add(total: F32, row: F32, scale: np.float32) -> None:
-    for i in range(len(total)):
-        total[i] += row[i] * scale
 
 
 @compiled_sums

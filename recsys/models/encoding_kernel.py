@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arithmetic_kernel import add, dot
 from recsys.compiled import compiled_sums
 
 F32 = NDArray[np.float32]
@@ -58,7 +59,7 @@ def _attend(query: F32, rows: F32, start: int, end: int, column: int, width: int
     depth, values = len(query), column + width
     highest = np.float32(-np.inf)
     for at in range(start, end):
-        share = _dot(query, rows[at, column : column + depth])
+        share = dot(query, rows[at, column : column + depth])
         shares[at - start] = share
         highest = max(highest, share)
     scale, total = np.float32(1 / math.sqrt(depth)), np.float32(0)
@@ -68,7 +69,7 @@ def _attend(query: F32, rows: F32, start: int, end: int, column: int, width: int
         total += share
     out[:] = 0
     for at in range(start, end):
-        _add(out, rows[at, values : values + depth], shares[at - start] / total)
+        add(out, rows[at, values : values + depth], shares[at - start] / total)
 
 
 @compiled_sums
@@ -140,13 +141,13 @@ def _dual(factors: F32, damped: F32, items: I64, weights: F32, divided: F32, sys
         for d in range(len(row)):
             divided[i, d] = row[d] / damped[d]
         for j in range(i + 1):
-            system[i, j] = _dot(divided[i], factors[items[j]])
+            system[i, j] = dot(divided[i], factors[items[j]])
         system[i, i] += 1 / abs(weights[i])
         side[i] = 1 if weights[i] > 0 else 0
     _solve(system, side[: len(items)])
     out[:] = 0
     for i in range(len(items)):
-        _add(out, divided[i], side[i])
+        add(out, divided[i], side[i])
 
 
 @compiled_sums
@@ -159,9 +160,9 @@ def _primal(factors: F32, damped: F32, items: I64, weights: F32, system: F32, ou
     for i in range(len(items)):
         row, weight = factors[items[i]], abs(weights[i])
         for d in range(len(row)):
-            _add(system[d, : d + 1], row[: d + 1], weight * row[d])
+            add(system[d, : d + 1], row[: d + 1], weight * row[d])
         if weights[i] > 0:
-            _add(out, row, weight)
+            add(out, row, weight)
     _solve(system, out)
 
 
@@ -170,23 +171,9 @@ def _solve(system: F32, side: F32) -> None:
     """`side` (n,) becomes the solution of a positive definite system, whose lower half (n, n and more) becomes its Cholesky factor."""
     for i in range(len(side)):
         for j in range(i):
-            system[i, j] = (system[i, j] - _dot(system[i, :j], system[j, :j])) / system[j, j]
-        system[i, i] = math.sqrt(system[i, i] - _dot(system[i, :i], system[i, :i]))
-        side[i] = (side[i] - _dot(system[i, :i], side[:i])) / system[i, i]
+            system[i, j] = (system[i, j] - dot(system[i, :j], system[j, :j])) / system[j, j]
+        system[i, i] = math.sqrt(system[i, i] - dot(system[i, :i], system[i, :i]))
+        side[i] = (side[i] - dot(system[i, :i], side[:i])) / system[i, i]
     for i in range(len(side) - 1, -1, -1):
         side[i] /= system[i, i]
-        _add(side[:i], system[i, :i], -side[i])
-
-
-@compiled_sums
-def _dot(left: F32, right: F32) -> np.float32:
-    total = np.float32(0)
-    for i in range(len(left)):
-        total += left[i] * right[i]
-    return total
-
-
-@compiled_sums
-def _add(total: F32, row: F32, scale: np.float32) -> None:
-    for i in range(len(total)):
-        total[i] += row[i] * scale
+        add(side[:i], system[i, :i], -side[i])

@@ -77,13 +77,10 @@ class Block(nn.Module):
 
     def layer(self) -> Layer:
         """Its parts as they are."""
-        width = self.project.in_features
         return Layer(
             self.heads,
             Norm.of(self.attention_norm),
             Product.of(self.qkv),
-            Product.of(self.qkv, slice(width)),
-            Product.of(self.qkv, slice(width, None)),
             Product.of(self.project),
             Norm.of(self.network_norm),
             Product.of(self.widen),

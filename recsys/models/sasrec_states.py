@@ -41,19 +41,21 @@ class Product:
     bias: torch.Tensor
 
     @classmethod
-    def of(cls, linear: nn.Linear, outputs: slice = slice(None)) -> Self:
-        return cls(linear.weight.detach()[outputs].T, linear.bias.detach()[outputs])
+    def of(cls, linear: nn.Linear) -> Self:
+        return cls(linear.weight.detach().T, linear.bias.detach())
+
+    def part(self, outputs: slice) -> Product:
+        """To some of the outputs."""
+        return Product(self.weights[:, outputs], self.bias[outputs])
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer's parts, by name as in the network; `qkv` split into the part of the queries and that of keys and values."""
+    """One layer's parts, by name as in the network."""
 
     heads: int
     attention_norm: Norm
     qkv: Product
-    queries: Product
-    keys_values: Product
     project: Product
     network_norm: Norm
     widen: Product
@@ -67,6 +69,8 @@ class NewestStates:
         """`items` (I, D), `positions` (window, D)."""
         self._items, self._positions = items.detach().numpy(), positions.detach().numpy()
         self._layers, self._norm = layers, norm
+        width, newest = self._items.shape[1], layers[-1]
+        self._queries, self._keys_values = newest.qkv.part(slice(width)), newest.qkv.part(slice(width, None))
 
     def __call__(self, sequences: I64, starts: I64) -> F32:
         """(U, D): item positions `sequences` (T,), one sequence after another, of which sequence u has `starts[u]` to `starts[u + 1]`, one
@@ -82,8 +86,8 @@ class NewestStates:
             encoding_kernel.causal(qkv.numpy(), starts, layer.heads, mixed.numpy())
             _finish(layer, x, mixed, following.attention_norm, normed, free)
         last = torch.from_numpy(starts[1:] - 1)
-        queries = torch.addmm(newest.queries.bias, normed[last], newest.queries.weights)
-        keys_values = torch.addmm(newest.keys_values.bias, normed, newest.keys_values.weights)
+        queries = torch.addmm(self._queries.bias, normed[last], self._queries.weights)
+        keys_values = torch.addmm(self._keys_values.bias, normed, self._keys_values.weights)
         x, normed, mixed, free = x[last], normed[: len(last)], mixed[: len(last)], free[: len(last)]
         encoding_kernel.newest(queries.numpy(), keys_values.numpy(), starts, newest.heads, mixed.numpy())
         _finish(newest, x, mixed, self._norm, normed, free)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.catalogue import UNKNOWN_S, Catalogue
+from recsys.catalogue import Catalogue, freshness
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.models.base import Model
 from recsys.neighbours import Rows, SparseNeighbours
@@ -401,9 +401,7 @@ class _Newest:
 
     def freshness(self, published_s: I64) -> F32:
         """As `Catalogue.freshness`, of items published then."""
-        age = self._now_s - np.where(published_s == UNKNOWN_S, self._now_s - int(self._new_s) - 1, published_s).astype(np.float64)
-        fresh: F32 = (np.clip(1.0 - age / self._new_s, 0.0, 1.0) * (age >= 0)).astype(np.float32)
-        return fresh
+        return freshness(published_s, self._now_s, self._new_s)
 
 
 def _over_root(mean_squares: F32) -> F32:

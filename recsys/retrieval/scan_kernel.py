@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arithmetic_kernel import dot
 from recsys.compiled import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
@@ -24,13 +25,13 @@ _FEW = 3
 
 
 @compiled
-def nth_largest(scores: F32, n: int, found: F32) -> None:
-    """The n-th largest of each row (U, S), n ≥ 1, into `found` (U,)."""
+def nth_largest(scores: F32, rows: I64, n: int, found: F32) -> None:
+    """The n-th largest of some `rows` (R,) of scores (U, S), n ≥ 1, into `found` (R,)."""
     best, places = np.empty(n, np.float32), np.empty(n, np.int64)
-    for user in range(len(scores)):
+    for place in range(len(rows)):
         best[:] = -np.inf
-        keep(scores[user], scores.shape[1], 0, np.float32(-np.inf), best, places)
-        found[user] = best[0]
+        keep(scores[rows[place]], scores.shape[1], 0, np.float32(-np.inf), best, places)
+        found[place] = best[0]
 
 
 @compiled
@@ -133,20 +134,10 @@ def in_order(scores: F32, rows: I64) -> None:
 
 @compiled
 def at_rows(vectors: F32, queries: F32, rows: I64, scores: F32) -> None:
-    """Inner products of query u (U, D) with the vectors (N, D) in `rows[u]` (U, C), −1 giving 0, into `scores` (U, C)."""
+    """Inner products of query u (U, D) with the vectors (N, D) in `rows[u]` (U, C), −1 being the last one, into `scores` (U, C)."""
     for user in range(len(rows)):
         for column in range(rows.shape[1]):
-            row = rows[user, column]
-            scores[user, column] = dot(vectors[row], queries[user]) if row >= 0 else np.float32(0)
-
-
-@compiled_sums
-def dot(a: F32, b: F32) -> np.float32:
-    """Inner product of two vectors (D,)."""
-    total = np.float32(0)
-    for d in range(len(a)):
-        total += a[d] * b[d]
-    return total
+            scores[user, column] = dot(vectors[rows[user, column]], queries[user])
 
 
 @compiled

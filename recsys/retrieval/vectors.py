@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from recsys.retrieval import scan_kernel
 
 F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _LIST_SIZE = 256
@@ -111,18 +110,18 @@ class VectorIndex:
         if not n:
             return rows, scores, np.zeros((len(queries), 0), np.float32)
         sampled = (torch.from_numpy(queries) @ self._sampled.T).numpy()
-        rank, asked = _rank(size, n_sampled, n), np.arange(len(queries))
-        while len(asked):
-            own, least = queries[asked], np.full(len(asked), -np.inf, np.float32)
+        first, asked = _rank(size, n_sampled, n), np.arange(len(queries))
+        for rank in dict.fromkeys((first, min(_RANK_RISE * first, n_sampled))):
+            least = np.full(len(asked), -np.inf, np.float32)
             own_rows, own_scores = np.full((len(asked), size), -1, np.int64), np.full((len(asked), size), -np.inf, np.float32)
             if rank < n_sampled:
-                scan_kernel.nth_largest(sampled[asked], rank, least)
+                scan_kernel.nth_largest(sampled, asked, rank, least)
             reach = _REACH * (size * n_sampled / (rank * n)) ** 0.25
-            self._scan(own, least, None if exact else reach, own_scores, own_rows)
+            self._scan(queries[asked], least, None if exact else reach, own_scores, own_rows)
             rows[asked], scores[asked] = own_rows, own_scores
-            if rank >= min(n_sampled, _RANK_RISE * _rank(size, n_sampled, n)):
+            asked = asked[own_rows[:, 0] < 0]  # not all places taken: once more with less asked for
+            if not len(asked):
                 break
-            asked, rank = asked[own_rows[:, 0] < 0], _RANK_RISE * rank  # not all places taken: once more with less asked for
         scan_kernel.in_order(scores, rows)
         return rows, scores, sampled
 
