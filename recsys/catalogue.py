@@ -110,13 +110,13 @@ class Catalogue:
         """F."""
         return self._width
 
-    def refresh_kinds(self, liked: F32, now_s: int) -> ContentKinds:
+    def refresh_kinds(self, liked: F32, valid_s: int) -> ContentKinds:
         """The kinds, with category weights and index as of the last 5 % of growth; `liked` (N,) orders items of one kind."""
         assert self.kinds is not None, "compact"
         if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
             self._weighed_at = self._n_categorised
             self.kinds.reweigh()
-        self.kinds.refresh(self._width, liked, lambda: self.recommendable(now_s))
+        self.kinds.refresh(self._width, liked, lambda: self.recommendable(valid_s))
         return self.kinds
 
     @property
@@ -203,14 +203,15 @@ class Catalogue:
             self._eras[era] = list(zip(columns, weights.tolist(), strict=True))
         return self._eras[era]
 
-    def recommendable(self, now_s: int) -> NDArray[np.bool_]:
-        """(n_items,) which items may be listed at `now_s`: available, published and not expired."""
+    def recommendable(self, valid_s: int) -> NDArray[np.bool_]:
+        """(n_items,) which items may be listed at `valid_s`: available, published and not expired."""
         n = self.n_items
-        return self.available[:n] & (self.expires_s[:n] > now_s) & (self.published_s[:n] <= now_s)
+        return self.available[:n] & (self.expires_s[:n] > valid_s) & (self.published_s[:n] <= valid_s)
 
-    def freshness(self, now_s: int, new_s: float) -> F32:
-        """(n_items,) 1 for an item published now, falling to 0 at age `new_s` and beyond, 0 where unknown."""
-        return freshness(self.published_s[: self.n_items], now_s, new_s)
+    def freshness(self, now_s: int, new_s: float, valid_s: int | None = None) -> F32:
+        """(n_items,) 1 for an item published at `now_s` or since, falling to 0 at age `new_s` and beyond, 0 where unknown or published
+        after `valid_s` (`now_s` unless given)."""
+        return freshness(self.published_s[: self.n_items], now_s, new_s, now_s if valid_s is None else valid_s)
 
     def category_vector(self, categories: Sequence[str]) -> F32 | None:
         """The content vector of someone who likes these categories, (F,), or None when no item has any of them."""
@@ -244,15 +245,15 @@ class Catalogue:
         return start
 
 
-def freshness(published_s: I64, now_s: int, new_s: float) -> F32:
+def freshness(published_s: I64, now_s: int, new_s: float, valid_s: int) -> F32:
     """As `Catalogue.freshness`, of items published then, any shape."""
     found = np.empty(published_s.shape, np.float32)
-    _freshness(published_s.ravel(), now_s, new_s, found.reshape(-1))
+    _freshness(published_s.ravel(), now_s, new_s, valid_s, found.reshape(-1))
     return found
 
 
 @compiled
-def _freshness(published_s: I64, now_s: int, new_s: float, found: F32) -> None:
+def _freshness(published_s: I64, now_s: int, new_s: float, valid_s: int, found: F32) -> None:
     for i in range(len(published_s)):
-        age_s = float(now_s - published_s[i]) if published_s[i] != UNKNOWN_S else new_s
-        found[i] = np.float32(1 - age_s / new_s) if 0 <= age_s < new_s else np.float32(0)
+        age_s = max(float(now_s - published_s[i]), 0.0) if published_s[i] != UNKNOWN_S else new_s
+        found[i] = np.float32(1 - age_s / new_s) if age_s < new_s and published_s[i] <= valid_s else np.float32(0)

@@ -248,13 +248,17 @@ class Engine:
         packed = [pack_embeddings(self.models[kind].tag, vectors[kind]) for kind in vectors]
         return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
 
-    def shared(self, now_s: int) -> Shared:
+    def shared(self, now_s: int, valid_s: int | None = None) -> Shared:
         """What all lists made at `now_s` have in common. Until anything is learned, `recommend` may be called in several threads with
-        it."""
+        it.
+
+        `now_s` is event time: trends and ages of items are measured from it. `valid_s` is the reader's time (`now_s` unless given): only
+        items that are published and not expired by then are listed."""
+        valid_s = now_s if valid_s is None else valid_s
         if self._candidates is not None:
             assert isinstance(self.popularity, LargePopularity), "made when the catalogue grew large"
-            return self._candidates.shared(self.popularity, now_s)
-        return self._shared_scores(now_s)
+            return self._candidates.shared(self.popularity, now_s, valid_s)
+        return self._shared_scores(now_s, valid_s)
 
     def recommend(
         self,
@@ -285,7 +289,7 @@ class Engine:
         """Every source's part of the score at the second `shared` or with what it has in common, (U, N) each."""
         config, n_items = self.config, self.n_items
         if isinstance(shared, int):
-            shared = self._shared_scores(shared)
+            shared = self._shared_scores(shared, shared)
         recent = self._recent(slots)
         weights = config.source_weights
         parts: dict[str, Part] = {}
@@ -306,11 +310,12 @@ class Engine:
         parts.update(shared.parts)
         return found
 
-    def _shared_scores(self, now_s: int) -> _SharedScores:
+    def _shared_scores(self, now_s: int, valid_s: int) -> _SharedScores:
         config, weights, catalogue, n_items = self.config, self.config.source_weights, self.catalogue, self.n_items
         _ = catalogue.features  # weighed now if it has to be, not in several threads
         trending, all_time = self.popularity.trending()[:n_items], self.popularity.all_time[:n_items]
-        fresh, allowed, total = catalogue.freshness(now_s, config.new_s), catalogue.recommendable(now_s), np.empty(n_items, np.float32)
+        fresh, allowed = catalogue.freshness(now_s, config.new_s, valid_s), catalogue.recommendable(valid_s)
+        total = np.empty(n_items, np.float32)
         factors = np.array([weights.get("trending", 0.0), weights.get("new", 0.0)], np.float32)
         list_kernel.shared_by_all(trending, fresh, allowed, factors, total)
         rows = {"trending": (trending, factors[:1]), "new": (fresh, factors[1:])}

@@ -501,7 +501,8 @@ class Pipeline:
             await self.index.catch_up()
         watch.lap("refresh")
         now_s = self.mirror.newest_s or now_ms // 1000  # event time, so that a list can be made again; the clock where no event has come
-        shared, seeds, ids = self.engine.shared(now_s), self._seeds(heads), self._ids.texts()
+        valid_s = max(now_s, now_ms // 1000)  # the reader's time: the newest event may be days old, and offers expire all the same
+        shared, seeds, ids = self.engine.shared(now_s, valid_s), self._seeds(heads), self._ids.texts()
         encoded = await self._encode(slots) if vectors is None else vectors
         versions = {kind: serving.version for kind, serving in self.engine.models.items()}
 

@@ -118,9 +118,9 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class SharedByAll:
-    """What lists made at `now_s` have in common: what trends (N,), that source's scale, and what `trending` and `new` name (≤ size,)."""
+    """What lists valid at `valid_s` have in common: what trends (N,), that source's scale, and what `trending` and `new` name (≤ size,)."""
 
-    now_s: int
+    valid_s: int
     trending: F32
     trending_scale: float
     named: dict[str, I64]
@@ -158,16 +158,17 @@ class CandidateLists:
         """Users listed together."""
         return (slice(start, min(start + BLOCK_USERS, n_users)) for start in range(0, n_users, BLOCK_USERS))
 
-    def shared(self, popularity: LargePopularity, now_s: int) -> SharedByAll:
-        """What is the same for all users at `now_s`. Until anything is learned, `scored` may be called in several threads with it."""
+    def shared(self, popularity: LargePopularity, now_s: int, valid_s: int) -> SharedByAll:
+        """What is the same for all users at event time `now_s` and the reader's time `valid_s`. Until anything is learned, `scored` may be
+        called in several threads with it."""
         blend, n_items = self.blend, self.catalogue.n_items
         trending, best = popularity.trending()[:n_items], popularity.best(blend.sizes.trending)
-        self._new.follow(self.catalogue, now_s, blend.new_s)
+        self._new.follow(self.catalogue, now_s, blend.new_s, valid_s)
         kinds = None
         if blend.weights.get("content") and self.catalogue.kinds is not None:
-            kinds = self.catalogue.refresh_kinds(trending, now_s)
+            kinds = self.catalogue.refresh_kinds(trending, valid_s)
         named = {"trending": best[best < n_items], "new": self._new.newest(blend.sizes.new)}
-        return SharedByAll(now_s, trending, popularity.trending_scale(n_items), named, kinds)
+        return SharedByAll(valid_s, trending, popularity.trending_scale(n_items), named, kinds)
 
     def scored(
         self,
@@ -200,7 +201,7 @@ class CandidateLists:
                 named.append(np.broadcast_to(items, (len(slots), len(items))))
         reading = _CooccurrenceBlock.of(recent, neighbours, popularity.all_time[:n_items], blend.reading)
         n_best = sizes.cooccurrence if weights.get("cooccurrence") else 0
-        numbers, cooccurrence, squares = self._named(slots, reading, n_best, named, shared.now_s)
+        numbers, cooccurrence, squares = self._named(slots, reading, n_best, named, shared.valid_s)
         parts: dict[str, F32] = {}
         if n_best:
             scale = _over_root((squares / max(n_items, 1)).astype(np.float32)) * np.float32(weights["cooccurrence"])
@@ -246,7 +247,7 @@ class CandidateLists:
                 profiles[row, : len(vector)] = vector[: profiles.shape[1]]
         return profiles
 
-    def _named(self, slots: I64, reading: _CooccurrenceBlock, n_best: int, named: Sequence[I64], now_s: int) -> tuple[I64, F32, F64]:
+    def _named(self, slots: I64, reading: _CooccurrenceBlock, n_best: int, named: Sequence[I64], valid_s: int) -> tuple[I64, F32, F64]:
         """The `n_best` items by co-occurrence and those `named` (U, …), distinct, as far as they may be listed (there, published, not
         expired, not seen): numbers and co-occurrence (U, C), and the sum of squares of all items' co-occurrence (U,)."""
         users, catalogue, n_users = self.users, self.catalogue, len(slots)
@@ -273,7 +274,7 @@ class CandidateLists:
             catalogue.available,
             catalogue.published_s,
             catalogue.expires_s,
-            now_s,
+            valid_s,
             taken.values,
             taken.seen,
             numbers,
@@ -363,18 +364,19 @@ class _ModelBlock:
 
 
 class _Newest:
-    """Items by time of publication, and how new they are: 1 for one published now, 0 at age `new_s`."""
+    """Items by time of publication, and how new they are: 1 for one published now or since, 0 at age `new_s`."""
 
     def __init__(self) -> None:
         self._changes = -1
         self._times_s: I64 = np.zeros(0, np.int64)
         self._numbers: I64 = np.zeros(0, np.int64)
         self._sums = np.zeros((3, 1))
-        self._since_s, self._origin_s, self._now_s, self._new_s, self._n_items = 0, 0, 0, 1.0, 1
+        self._since_s, self._origin_s, self._now_s, self._new_s, self._valid_s, self._n_items = 0, 0, 0, 1.0, 0, 1
         self.scale = 0.0
 
-    def follow(self, catalogue: Catalogue, now_s: int, new_s: float) -> None:
-        """Look at the catalogue at `now_s`. What is new or will be is sorted again if a time of publication changed."""
+    def follow(self, catalogue: Catalogue, now_s: int, new_s: float, valid_s: int) -> None:
+        """Look at the catalogue at `now_s`; what was published since, until `valid_s`, is as new as can be. What is new or will be is
+        sorted again if a time of publication changed."""
         n_items, since_s = catalogue.n_items, int(now_s - new_s)
         if catalogue.changes != self._changes or since_s < self._since_s:
             self._changes, self._since_s = catalogue.changes, int(now_s - 2 * new_s)
@@ -385,23 +387,23 @@ class _Newest:
             self._origin_s = int(self._times_s[-1]) if len(order) else 0
             t = (self._times_s - self._origin_s) / 86_400.0
             self._sums = np.concatenate((np.zeros((3, 1)), np.cumsum((np.ones_like(t), t, t * t), axis=1)), axis=1)
-        self._now_s, self._new_s, self._n_items = now_s, new_s, n_items
-        first, end = np.searchsorted(self._times_s, [now_s - new_s, now_s], side="right")
+        self._now_s, self._new_s, self._valid_s, self._n_items = now_s, new_s, valid_s, n_items
+        first, end, valid_end = np.searchsorted(self._times_s, [now_s - new_s, min(now_s, valid_s), valid_s], side="right")
         ones, linear, quadratic = self._sums[:, end] - self._sums[:, first]
         # (1 − (now − t)/T)² summed over what is new, in days
         period = new_s / 86_400.0
         offset = 1 - (now_s - self._origin_s) / 86_400.0 / period
-        squares = float(offset * offset * ones + 2 * offset / period * linear + quadratic / period**2)
+        squares = float(offset * offset * ones + 2 * offset / period * linear + quadratic / period**2) + float(valid_end - end)
         self.scale = float((squares / max(n_items, 1)) ** -0.5) if squares > 1e-12 else 0.0
 
     def newest(self, size: int) -> I64:
         """The newest that are published, newest first, (≤ size,)."""
-        first, end = np.searchsorted(self._times_s, [self._now_s - self._new_s, self._now_s], side="right")
+        first, end = np.searchsorted(self._times_s, [self._now_s - self._new_s, self._valid_s], side="right")
         return self._numbers[max(end - size, first) : end][::-1]
 
     def freshness(self, published_s: I64) -> F32:
         """As `Catalogue.freshness`, of items published then."""
-        return freshness(published_s, self._now_s, self._new_s)
+        return freshness(published_s, self._now_s, self._new_s, self._valid_s)
 
 
 def _over_root(mean_squares: F32) -> F32:

@@ -93,6 +93,7 @@ def test_freshness_falls_from_one_to_zero_with_age() -> None:
     for number, published_s in enumerate((1_000, 950, 900, 100, 1_001, None)):
         catalogue.put(number, ItemContent(published_s=published_s))
     assert catalogue.freshness(1_000, 100.0).tolist() == [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]
+    assert catalogue.freshness(1_000, 100.0, 1_001).tolist() == [1.0, 0.5, 0.0, 0.0, 1.0, 0.0], "published since is as new as can be"
 
 
 def test_more_categories_than_columns_share_columns() -> None:

@@ -300,3 +300,34 @@ def test_what_all_lists_share_is_told_from_catalogue_and_popularity(items: list[
     np.testing.assert_allclose(shared.total, blend(parts.values(), allowed, 1)[0], rtol=1e-5, atol=1e-6)
     for name, part in parts.items():
         np.testing.assert_allclose(shared.parts[name].raw * shared.parts[name].factors, part.raw * part.factors, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 0])
+def test_what_may_be_listed_goes_by_the_reader_s_time_and_trends_go_by_event_time(exact_items: int) -> None:
+    """C08: the newest event is three days old, one item expired since, one was published since, one is not published yet."""
+    day_s = 86_400
+    engine = engine_with(6, {"u": [(0, 32)], "v": [(0, 32), (5, 32)]}, exact_items=exact_items)
+    for number, content in enumerate(
+        (
+            ItemContent(),
+            ItemContent(expires_s=NOW_S + 2 * day_s),
+            ItemContent(published_s=NOW_S + 3 * day_s - 3_600),
+            ItemContent(published_s=NOW_S + 4 * day_s),
+            ItemContent(published_s=NOW_S - 10 * day_s),
+        )
+    ):
+        engine.describe_item(number, content)
+    engine.advance_time(NOW_S)
+    slots = np.array([engine.users.slot("u")], np.int64)
+    before, after = (engine.recommend(slots, {}, engine.shared(NOW_S, valid_s)) for valid_s in (NOW_S, NOW_S + 3 * day_s))
+    if exact_items:  # candidates name only what some source knows
+        assert set(listed(before)) == {1, 4, 5}
+        assert set(listed(after)) == {2, 4, 5}
+    else:
+        assert {4, 5} <= set(listed(before)) <= {1, 4, 5} and {2, 4, 5} <= set(listed(after)) <= {2, 4, 5}
+    trending = [
+        dict(zip(lists.items[0].tolist(), lists.contributions["trending"][0].tolist(), strict=True))[5] for lists in (before, after)
+    ]
+    assert trending[0] == trending[1] > 0
+    fresh = dict(zip(after.items[0].tolist(), after.contributions["new"][0].tolist(), strict=True))
+    assert fresh[2] > fresh[4] > 0, "what was published after the newest event is newer than what was published before it"

@@ -9,7 +9,9 @@ import pytest
 import workers.pipeline
 from schemas import Recommendations
 from tests.builders import (
+    DAY_MS,
     NOW_S,
+    START_MS,
     TOPIC_ID,
     FailingStore,
     Fault,
@@ -24,6 +26,8 @@ from tests.builders import (
 from tests.fold import fold, read_state
 from workers.batches import SourceRecord
 from workers.errors import Fatal, Fenced, Transient
+from workers.followers import CatalogueFollower
+from workers.intake import Intake, TopicRecord
 from workers.pipeline import Outcome, Pipeline
 from workers.store import MemoryStore
 
@@ -269,3 +273,28 @@ async def test_no_value_of_a_user_is_in_a_dead_letter_s_reason() -> None:
     outcome = await pipeline.process({0: [SourceRecord(0, b"u0", orjson.dumps(fields))]})
     assert len(outcome.dead_letters) == 1 and secret not in outcome.dead_letters[0].model_dump_json()
     assert np.isfinite(outcome.seconds["decode"])
+
+
+async def test_a_log_that_stands_still_lists_neither_expired_items_nor_hides_published_ones() -> None:
+    """C08: lists of events, and first lists of profiles, go by the clock when the newest event is three days old."""
+    store = MemoryStore()
+    pipeline = await opened_pipeline(store, SETTINGS, now_s=START_MS / 1000 + 3 * 86_400)
+    await pipeline.assign((0, 1), TOPIC_ID)
+    now_ms = START_MS + 3 * DAY_MS
+    catalogue = CatalogueFollower(pipeline)
+    intake = Intake(SETTINGS, pipeline, catalogue, wall_clock=lambda: now_ms / 1000)
+    fields: dict[str, dict[str, int]] = {
+        "expired": {"expires_ts_ms": now_ms - DAY_MS},
+        "published": {"published_ts_ms": now_ms - 3_600_000},
+        "coming": {"published_ts_ms": now_ms + 3_600_000},
+    }
+    items = [orjson.dumps({"item_id": name, **times}) for name, times in fields.items()]
+    assert not await intake.items(
+        [TopicRecord("items", 0, n, name.encode(), value) for n, (name, value) in enumerate(zip(fields, items, strict=True))]
+    )
+    await catalogue.follow()
+    lists = lists_of(await pipeline.process({0: records_of([play("u0", "i1", 1), play("u2", "i2", 2)])}))
+    assert {item.item_id for item in lists["u0"].items} == {"published", "i2"}
+    profile = orjson.dumps({"user_id": "u9", "preferred_categories": ["x"]})
+    ((_, _, first),), _ = await intake.users([TopicRecord("users", 0, 0, b"u9", profile)])
+    assert {item.item_id for item in Recommendations.model_validate_json(first).items} == {"published", "i1", "i2"}
