@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,13 +10,14 @@ import typer
 from recsys.evaluation import GATE_METRIC
 from schemas import ModelAction
 from workers.announcing import announce
-from workers.cli.console import JsonOption, out, print_json, settings, table
+from workers.cli.arguments import checked_text
+from workers.cli.console import JsonOption, print_document, print_json, settings, tell, tell_rows, utc
 from workers.model_store import ModelStore, StoreError, open_model_store
 
 app = typer.Typer(help="List, show, promote and roll back models.", no_args_is_help=True)
 
-Version = Annotated[str, typer.Argument(help="A version, such as ials-000003.")]
-Kind = Annotated[str, typer.Argument(help="A model kind, such as ials.")]
+Version = Annotated[str, typer.Argument(help="A version, such as ials-000003.", callback=checked_text)]
+Kind = Annotated[str, typer.Argument(help="A model kind, such as ials.", callback=checked_text)]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the announcement and the history.")]
 
 
@@ -62,16 +61,17 @@ def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only th
     if as_json:
         print_json(rows)
         return
-    shown = table("", "version", "trained", "events", "items", GATE_METRIC, "champion then", "popularity", "decision")
+    shown = []
     for row in rows:
         mark = "▶" if row["serving"] else ""
         if row["problem"] is not None:
-            shown.add_row(mark, row["version"], "", "", "", "", "", "", row["problem"])
+            shown.append((mark, row["version"], "", "", "", "", "", "", row["problem"]))
             continue
-        trained = datetime.fromtimestamp(row["trained_ts_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
         figures = [_figure(row, who) for who in ("challenger", "champion", "popularity")]
-        shown.add_row(mark, row["version"], trained, f"{row['n_events']:,}", f"{row['n_items']:,}", *figures, row["decision"])
-    out.print(shown)
+        trained, decision = utc(row["trained_ts_ms"], "seconds"), row["decision"] or ""
+        shown.append((mark, row["version"], trained, f"{row['n_events']:,}", f"{row['n_items']:,}", *figures, decision))
+    columns = ("serves", "version", "trained", "events", "items", GATE_METRIC, "champion then", "popularity", "decision")
+    tell_rows(columns, shown, folding=("decision",))
 
 
 @app.command("show")
@@ -88,7 +88,7 @@ def show(version: Version, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(shown)
     else:
-        out.print_json(json.dumps(shown, ensure_ascii=False))
+        print_document(shown)
 
 
 @app.command("promote")
@@ -121,4 +121,4 @@ def _say(done: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(done)
     else:
-        out.print(f"{done['version']} serves now (before: {done['before'] or 'nothing'})", markup=False)
+        tell(f"{done['version']} serves now (before: {done['before'] or 'nothing'})")

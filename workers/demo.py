@@ -28,6 +28,7 @@ from workers.demo_tail import Tail
 from workers.embedded import EmbeddedStack
 from workers.errors import WorkerError
 from workers.processes import left_over
+from workers.text import visible
 from workers.topics import provision
 
 CACHE = Path(".data")
@@ -168,5 +169,5 @@ def run_demo(
 
 
 def _failed(line: str, code: int) -> int:
-    print(f"demo: {line}", file=sys.stderr)
+    print(f"demo: {visible(line)}", file=sys.stderr)
     return code

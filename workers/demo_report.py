@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import ModelAnnouncement, RecommendedItem
+from workers.cli.text import DataConsole
 from workers.demo_figures import HitRates, PublishedEvent, Throughput
 from workers.demo_input import DemoInput
 
@@ -62,19 +63,19 @@ class Stage:
         elif time.monotonic() - self._said_s >= SAY_EVERY_S:
             self._said_s = time.monotonic()
             share = "" if self._total is None else f" {self._done:,} of {self._total:,},"
-            self._console.print(f"  {text}{share} {self._said_s - self.started_s:.0f} s", markup=False)
+            self._console.print(f"  {text}{share} {self._said_s - self.started_s:.0f} s")
 
 
 class Narrator:
     """Prints to one console: bars where it is a terminal, plain lines where it is not."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or DataConsole()
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
 
     def say(self, text: str = "") -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def show(self, renderable: RenderableType) -> None:
         self.console.print(renderable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,20 @@ async def _history(store: StateStore, packed: bytes) -> dict[str, Any]:
         ],
         "bytes": len(packed),
     }
+
+
+async def titles_of(settings: Settings, item_ids: Sequence[str]) -> dict[str, str]:
+    """Return the titles of the items that have one stored."""
+    store = open_store(settings)
+    try:
+        await store.open(layout_of(settings))
+        numbers = {
+            number: item for item, number in zip(item_ids, await store.known_item_numbers(item_ids), strict=True) if number is not None
+        }
+        titles = await _titles(store, list(numbers))
+        return {numbers[number]: title for number, title in titles.items()}
+    finally:
+        await store.close()
 
 
 async def similar_items(settings: Settings, item_id: str, k: int = 10, similarity: str = "cosine") -> list[dict[str, Any]]:

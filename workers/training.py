@@ -35,6 +35,7 @@ from workers.errors import Fatal, WorkerError
 from workers.event_log import EventColumns, EventLog
 from workers.model_store import ChampionMoved, ModelStore, Refit, StoredModel, TrainedOn
 from workers.settings import Settings, TrainerSettings, WeightSettings
+from workers.text import visible
 
 _PR_SET_PDEATHSIG = 1
 NICENESS = 10
@@ -250,7 +251,7 @@ def _reporter(max_seconds: float) -> Any:
 
 def report(message: str) -> None:
     """One line of progress."""
-    print(message, file=sys.stderr, flush=True)
+    print(visible(message), file=sys.stderr, flush=True)
 
 
 def end_with(parent: int | None) -> bool:

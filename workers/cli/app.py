@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -13,10 +14,12 @@ import typer
 from schemas.errors import SchemaError
 from workers.cli import diagnosis, dlq, events, lists, stack, state, topics, worker
 from workers.cli import inspection as inspect_commands
-from workers.cli.console import CommandFailed, err
+from workers.cli.arguments import dash_hint
+from workers.cli.console import CommandFailed, encode_everything, warn
 from workers.errors import SettingsError, WorkerError
 
 DEBUG_VARIABLE = "RECSYS_DEBUG"
+LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")  # libraries fold their messages; an error here is one line
 
 app = typer.Typer(
     name="recsys",
@@ -52,6 +55,7 @@ def _mount_models(arguments: Sequence[str]) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. No exception but MemoryError leaves here, and no traceback is printed."""
+    encode_everything()
     _mount_models(arguments)
     try:
         result = typer.main.get_command(app).main(list(arguments), prog_name="recsys", standalone_mode=False)
@@ -72,15 +76,15 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:  # click's own: a wrong option or argument
-            return _say(f"{usage()} (see `recsys --help`)", int(getattr(error, "exit_code", 2)))
+            return _say(f"{usage()}{dash_hint(error, arguments)} (see `recsys --help`)", int(getattr(error, "exit_code", 2)))
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _say(f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)", 1)
 
 
 def _say(error: object, code: int) -> int:
-    line = " ".join(str(error).split()) or type(error).__name__
-    err.print(f"recsys: {line}", style="red" if err.is_terminal else None, markup=False, soft_wrap=True)
+    line = LINE_BREAKS.sub(" ", str(error)).strip() or type(error).__name__
+    warn(f"recsys: {line}", style="red")
     return code
 
 

@@ -1,23 +1,27 @@
-"""What all commands share: where output goes, and the settings."""
+"""Holds what all commands share: where output goes, the settings, and the arguments that are ids."""
 
 from __future__ import annotations
 
-import json
+import datetime as dt
+import io
 import os
 import sys
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from workers.cli.text import Cell, DataConsole, print_line, print_rows
 from workers.settings import Settings, load_settings
+from workers.text import json_text
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to a file or another program, which would otherwise be folded at 80."""
 
-out = Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH)
-err = Console(stderr=True, highlight=False)
+out = DataConsole(soft_wrap=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH)
+err = DataConsole(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -35,15 +39,51 @@ def settings() -> Settings:
     return load_settings()
 
 
+def encode_everything() -> None:
+    """Let standard output and error escape what their encoding lacks, instead of failing in the middle of a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_json(value: Any) -> None:
-    """One JSON document on one line of standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    """Print one JSON document in ASCII on one line of standard output."""
+    sys.stdout.write(json_text(value) + "\n")
     sys.stdout.flush()
 
 
+def print_document(value: Any) -> None:
+    """Print one JSON document for people: indented, in ASCII."""
+    sys.stdout.write(json_text(value, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def tell(text: str | Text) -> None:
+    """Print one line on standard output; a string is data."""
+    print_line(out, text)
+
+
+def warn(text: str | Text, style: str | None = None) -> None:
+    """Print one line on standard error; a string is data."""
+    print_line(err, text, style if err.is_terminal else None)
+
+
+def tell_rows(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, folding: Collection[str] = (), title: str | None = None) -> None:
+    """Print rows on standard output: a table where it fits, else blocks of lines. `folding` names the columns of prose."""
+    print_rows(out, columns, rows, folding=folding, title=title)
+
+
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table with these column headings."""
+    """Return an empty table with these headings, whose cells are folded. Prefer `tell_rows`, which breaks no id."""
     made = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(Text(column), overflow="fold")
     return made
+
+
+def utc(ts_ms: float, timespec: str = "milliseconds") -> str:
+    """Return a time as ISO 8601 in UTC; a number that no calendar has stays a number."""
+    try:
+        return dt.datetime.fromtimestamp(ts_ms / 1000, dt.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return str(ts_ms)

@@ -6,7 +6,9 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from workers.cli.console import CommandFailed, JsonOption, out, print_json, settings, table
+from rich.text import Text
+
+from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell_rows
 from workers.settings import Settings
 
 MASK = "********"
@@ -21,10 +23,8 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        shown = table("check", "", "found", "what to do")
-        for finding in findings:
-            shown.add_row(finding.name, f"[{STYLES[finding.state]}]{finding.state}[/]", finding.text, finding.remedy)
-        out.print(shown)
+        rows = [(found.name, Text(found.state, style=STYLES[found.state]), found.text, found.remedy) for found in findings]
+        tell_rows(("check", "state", "found", "what to do"), rows, folding=("found", "what to do"))
     if any(finding.state == "wrong" for finding in findings):
         raise CommandFailed
 
@@ -35,11 +35,12 @@ def show_settings(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(values)
         return
-    shown = table("setting", "value", "environment variable")
-    for section, fields in values.items():
-        for name, value in fields.items():
-            shown.add_row(f"{section}.{name}", "" if value is None else str(value), f"RECSYS_{section}__{name}".upper())
-    out.print(shown)
+    rows = [
+        (f"{section}.{name}", "" if value is None else str(value), f"RECSYS_{section}__{name}".upper())
+        for section, fields in values.items()
+        for name, value in fields.items()
+    ]
+    tell_rows(("setting", "value", "environment variable"), rows)
 
 
 def masked(chosen: Settings) -> dict[str, dict[str, Any]]:

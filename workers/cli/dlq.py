@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
-from workers.cli.console import CommandFailed, JsonOption, err, out, print_json, settings, table
+from workers.cli.arguments import checked_text
+from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell, tell_rows, utc, warn
 from workers.errors import SettingsError
+from workers.text import visible
 
 if TYPE_CHECKING:
     from schemas import DeadLetter
@@ -54,18 +54,17 @@ def list_letters(
         print_json([{"place": str(Place.of(letter)), **_fields(letter)} for letter in letters])
         return
     if not letters:
-        err.print("no such dead letters")
+        warn("no such dead letters")
         return
-    shown = table("place", "refused", "kind", "field", "reason")
-    for letter in letters:
-        cells = (str(Place.of(letter)), _when(letter.dead_letter_ts_ms), letter.kind, letter.field, letter.reason)
-        shown.add_row(*(Text(cell) for cell in cells))
-    out.print(shown)
+    rows = [(str(Place.of(letter)), utc(letter.dead_letter_ts_ms), letter.kind, letter.field, letter.reason) for letter in letters]
+    tell_rows(("place", "refused", "kind", "field", "reason"), rows, folding=("reason",))
 
 
 @app.command("show")
 def show(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="topic:partition:offset, the key of the dead letter.")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="topic:partition:offset, the key of the dead letter.", callback=checked_text)
+    ],
     payload: Annotated[bool, typer.Option("--payload", help="Print the refused record itself (it may hold personal data).")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,7 +77,7 @@ def show(
 
     found = look_up(settings(), Place.parse(place))
     if found is None:
-        err.print(f"no dead letter of {place}: see `recsys dlq list`", markup=False, soft_wrap=True)
+        warn(f"no dead letter of {place}: see `recsys dlq list`")
         raise CommandFailed
     letter, sighting, value = found
     if value is None and letter.payload_base64 is not None:
@@ -88,14 +87,12 @@ def show(
     if as_json:
         print_json(fields | ({"payload_base64": None if value is None else base64.b64encode(value).decode()} if payload else {}))
     elif not payload:
-        shown = table("field", "value")
-        for name, content in fields.items():
-            shown.add_row(name, Text(_when(content) if name.endswith("_ts_ms") else "" if content is None else str(content)))
-        out.print(shown)
+        rows = [(name, _content(name, content)) for name, content in fields.items()]
+        tell_rows(("field", "value"), rows)
     elif value is not None:
         _write(value)
     if payload and value is None and letter.payload_sha256 is not None:
-        err.print(f"the record of {place} is {sighting.value} and its letter holds no copy", markup=False, soft_wrap=True)
+        warn(f"the record of {place} is {sighting.value} and its letter holds no copy")
         raise CommandFailed
 
 
@@ -155,10 +152,7 @@ def _print_counts(counts: Counter[tuple[str, str]], as_json: bool) -> None:
     if as_json:
         print_json([{"kind": kind, "source_topic": topic, "letters": n} for (kind, topic), n in rows])
         return
-    shown = table("kind", "source topic", "records")
-    for (kind, topic), n in rows:
-        shown.add_row(kind, topic, f"{n:,}")
-    out.print(shown)
+    tell_rows(("kind", "source topic", "records"), [(kind, topic, f"{n:,}") for (kind, topic), n in rows])
 
 
 def _report(verdicts: list[Verdict], dry_run: bool, as_json: bool) -> None:
@@ -171,22 +165,23 @@ def _report(verdicts: list[Verdict], dry_run: bool, as_json: bool) -> None:
         return
     left = [verdict for verdict in verdicts if verdict.outcome not in ON_THE_TOPIC]
     for verdict in left[:MAX_SHOWN]:
-        line = f"{verdict.place}: {verdict.outcome.value}" + (f": {verdict.reason}" if verdict.reason else "")
-        err.print(Text(line), soft_wrap=True)
+        warn(f"{verdict.place}: {verdict.outcome.value}" + (f": {verdict.reason}" if verdict.reason else ""))
     if len(left) > MAX_SHOWN:
-        err.print(f"… and {len(left) - MAX_SHOWN} more (--json names all)")
+        warn(f"… and {len(left) - MAX_SHOWN} more (--json names all)")
     summary = ", ".join(f"{n:,} {outcome}" for outcome, n in counts.most_common()) or "no such dead letters"
-    out.print(f"{summary} (dry run: nothing was sent)" if dry_run else summary, markup=False, soft_wrap=True)
+    tell(f"{summary} (dry run: nothing was sent)" if dry_run else summary)
+
+
+def _content(name: str, content: Any) -> str:
+    if content is None:
+        return ""
+    return utc(content) if name.endswith("_ts_ms") else str(content)
 
 
 def _write(value: bytes) -> None:
     if sys.stdout.isatty():
         text = value.decode(errors="backslashreplace")
-        sys.stdout.write("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text) + "\n")
+        sys.stdout.write("".join(visible(line) + "\n" for line in text.split("\n")))
     else:
         sys.stdout.buffer.write(value)
     sys.stdout.flush()
-
-
-def _when(ts_ms: int) -> str:
-    return dt.datetime.fromtimestamp(ts_ms / 1000, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from workers.cli.console import CommandFailed, JsonOption, err, print_json, settings
+from workers.cli.console import CommandFailed, JsonOption, err, print_json, settings, tell, warn
 from workers.errors import SettingsError
 
 app = typer.Typer(help="Publish events from files.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def publish_file(
         nonlocal shown
         shown += 1
         if shown <= MAX_SHOWN:
-            err.print(f"{file}:{line}: {reason}", markup=False, soft_wrap=True)
+            warn(f"{file}:{line}: {reason}")
 
     chosen = settings()
     bar = Progress(
@@ -98,9 +98,9 @@ def _check_type(event_type: str | None) -> None:
 
 def _report(report: Any, kind: str, as_json: bool) -> None:
     if report.bad > MAX_SHOWN:
-        err.print(f"… and {report.bad - MAX_SHOWN} more bad rows")
+        warn(f"… and {report.bad - MAX_SHOWN} more bad rows")
     if report.ignored_columns:
-        err.print(f"columns that are no field were left out: {', '.join(report.ignored_columns)}", markup=False, soft_wrap=True)
+        warn(f"columns that are no field were left out: {', '.join(report.ignored_columns)}")
     per_s = report.published / report.seconds if report.seconds > 0 else 0.0
     if as_json:
         print_json(
@@ -114,6 +114,6 @@ def _report(report: Any, kind: str, as_json: bool) -> None:
             }
         )
     else:
-        typer.echo(f"published {report.published:,} {kind} in {report.seconds:.1f} s ({per_s:,.0f}/s), {report.bad:,} bad rows")
+        tell(f"published {report.published:,} {kind} in {report.seconds:.1f} s ({per_s:,.0f}/s), {report.bad:,} bad rows")
     if report.bad:
         raise CommandFailed

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from workers.cli.console import JsonOption, out, print_json, settings, table
+from workers.cli.arguments import ItemId, UserId
+from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
 from workers.cli.events import File, Form, Lenient, Map, Rate, Unit, publish_file
 from workers.errors import SettingsError
 
@@ -32,7 +33,7 @@ def publish(
 
 @items.command("similar")
 def similar(
-    item_id: Annotated[str, typer.Argument(metavar="ITEM")],
+    item_id: ItemId,
     k: Annotated[int, typer.Option("-k", "--count", help="How many.", min=1, max=1000)] = 20,
     similarity: Annotated[str | None, typer.Option(help="directed, cosine or llr; else the one of the settings.")] = None,
     as_json: JsonOption = False,
@@ -46,39 +47,36 @@ def similar(
     found = asyncio.run(similar_items(chosen, item_id, k, similarity or chosen.state.similarity))
     if as_json:
         print_json(found)
-    else:
-        _print({f"similar to {item_id}": found})
+        return
+    rows = [(item["item_id"], item["title"], f"{item['score']:.4g}", f"{item['cooccurrence']:.4g}") for item in found]
+    tell_rows(("item", "title", "score", "co-occurrence"), rows, folding=("title",), title=f"similar to {item_id}")
 
 
 @users.command("show")
-def show(user_id: Annotated[str, typer.Argument(metavar="USER")], as_json: JsonOption = False) -> None:
-    """A user's history, seen items, embeddings and profile as they lie in Redis."""
+def show(user_id: UserId, as_json: JsonOption = False) -> None:
+    """A user's history (newest first), older seen items, embeddings and profile as they are stored in Redis.
+
+    The state keeps the weight of an event and not its type: above 0 it was liked, below 0 disliked.
+    """
     from workers.inspect import show_user
 
     found = asyncio.run(show_user(settings(), user_id))
     if as_json:
         print_json(found)
-    else:
-        _print(found)
+        return
+    history = found.get("history", [])
+    tell(f"user {user_id} · partition {found['partition']} · {len(history)} newest interactions · {found.get('bytes', 0):,} bytes")
+    if found["profile"] is not None:
+        tell(f"profile: {found['profile']}")
+    if history:
+        rows = [(utc(row["event_ts_s"] * 1000, "seconds"), row["item_id"], row["title"], _strength(row["weight"])) for row in history]
+        tell_rows(("time", "item", "title", "weight"), rows, folding=("title",))
+    if found.get("older_items"):
+        tell_rows(("older items, newest first",), [(item_id,) for item_id in found["older_items"]])
+    if found.get("embeddings"):
+        held = [(row["model_tag"], str(row["dimensions"]), f"{row['norm']:.4g}") for row in found["embeddings"]]
+        tell_rows(("embedding of model", "dimensions", "length"), held)
 
 
-def _print(found: dict[str, Any]) -> None:
-    """Scalars as lines, lists of dictionaries as tables."""
-    for name, value in found.items():
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            shown = table(*value[0], title=name)
-            for row in value:
-                shown.add_row(*(_text(cell) for cell in row.values()))
-            out.print(shown)
-        else:
-            out.print(f"{name}: {_text(value)}", markup=False)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(part) for part in value)
-    return ", ".join(f"{k}={_text(v)}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+def _strength(weight: float) -> str:
+    return f"{'liked' if weight > 0 else 'disliked'} {abs(weight):.4g}"

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.console import CommandFailed, err, out
+from workers.cli.console import CommandFailed, tell, warn
 from workers.errors import Fatal
 
 LOOK_EVERY_S = 0.5  # how often the children are looked at
@@ -51,7 +51,7 @@ def up(
                 raise Fatal(
                     f"{child.name} ended with code {child.process.returncode}; its log {child.log} ends with: {child.last_lines(3)}"
                 )
-        err.print("stopping …")
+        warn("stopping …")
     finally:
         stack.stop()
         for number, handler in previous.items():
@@ -60,15 +60,15 @@ def up(
 
 def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_file: Path | None) -> None:
     exports = "".join(f"export {name}='{value}'\n" for name, value in sorted(env.items()))
-    out.print(f"up: broker {env['RECSYS_KAFKA__BOOTSTRAP_SERVERS']}, {env['RECSYS_REDIS__URL']}, {workers} stream workers", markup=False)
-    out.print(f"{'trainer on' if trainer else 'no trainer'}; logs in {folder}; Ctrl-C stops it", markup=False, soft_wrap=True)
+    tell(f"up: broker {env['RECSYS_KAFKA__BOOTSTRAP_SERVERS']}, {env['RECSYS_REDIS__URL']}, {workers} stream workers")
+    tell(f"{'trainer on' if trainer else 'no trainer'}; logs in {folder}; Ctrl-C stops it")
     if env_file is None:
-        out.print("in another shell:", markup=False)
+        tell("in another shell:")
         typer.echo(exports, nl=False)
     else:
         _write_whole(env_file, exports)
-        out.print(f"in another shell: . {env_file}", markup=False, soft_wrap=True)
-    out.print("then: recsys events publish FILE · recsys lists get USER · recsys doctor", markup=False)
+        tell(f"in another shell: . {env_file}")
+    tell("then: recsys events publish FILE · recsys lists get USER · recsys doctor")
 
 
 def _write_whole(path: Path, text: str) -> None:

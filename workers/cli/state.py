@@ -9,15 +9,11 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.console import CommandFailed, JsonOption, err, print_json, settings
+from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell, warn
 
 app = typer.Typer(help="Rebuild the state from the log, and check it against the log.", no_args_is_help=True)
 
 Users = Annotated[int, typer.Option("--users", help="How many users to compare with the log.", min=0, max=100_000)]
-
-
-def _say(line: str) -> None:
-    err.print(line, markup=False, soft_wrap=True)
 
 
 @app.command("rebuild")
@@ -36,12 +32,12 @@ def rebuild(
 
     # batches make many short-lived lists and no cycles: with the default thresholds, looking for cycles takes half of the time
     gc.set_threshold(200_000, 50, 100)
-    made = asyncio.run(rebuilding.rebuild(settings(), partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, say=_say))
+    made = asyncio.run(rebuilding.rebuild(settings(), partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, say=warn))
     if as_json:
         print_json(made.figures())
     else:
         figures = f"{made.n_events:,} events in {made.seconds:.1f} s ({made.events_per_s:,.0f}/s), {made.n_users:,} users"
-        typer.echo(f"generation {made.generation} serves: {figures}, {made.n_verified:,} of them compared with the log")
+        tell(f"generation {made.generation} serves: {figures}, {made.n_verified:,} of them compared with the log")
 
 
 @app.command("verify")
@@ -57,15 +53,15 @@ def verify(
     """
     from workers import verification
 
-    found = asyncio.run(verification.verify(settings(), n_users=users, seed=seed, say=_say))
+    found = asyncio.run(verification.verify(settings(), n_users=users, seed=seed, say=warn))
     if as_json:
         print_json(asdict(found) | {"seconds": round(found.seconds, 3), "sound": not found.differences})
     else:
         for line in found.differences:
-            typer.echo(line)
+            tell(line)
         partly = ", only their newest entries: the log no longer holds its first events" if found.partial else ""
         verdict = f"{len(found.differences):,} differences: run `recsys state rebuild`" if found.differences else "no difference"
-        typer.echo(f"generation {found.generation}: {found.n_users:,} of {found.n_users_stored:,} users compared{partly}; {verdict}")
+        tell(f"generation {found.generation}: {found.n_users:,} of {found.n_users_stored:,} users compared{partly}; {verdict}")
     if found.differences:
         raise CommandFailed
 
@@ -82,4 +78,4 @@ def drop(
     if as_json:
         print_json({"generation": generation, "n_dropped": n_dropped})
     else:
-        typer.echo(f"generation {generation}: {n_dropped:,} keys deleted")
+        tell(f"generation {generation}: {n_dropped:,} keys deleted")

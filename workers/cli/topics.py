@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from workers.cli.console import CommandFailed, JsonOption, err, out, print_json, settings, table
+from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell_rows, warn
 
 app = typer.Typer(help="Create, check and list the six topics.", no_args_is_help=True)
 
@@ -29,12 +29,12 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("topic", "for", "partitions", "cleanup", "state")
+    shown = []
     for row in rows:
         found = row["found_partitions"]
         state = "created" if row.get("created") else "missing" if found is None else "differs" if row["problem"] else "ok"
-        shown.add_row(row["name"], row["role"], str(found or row["partitions"]), row["configs"]["cleanup.policy"], state)
-    out.print(shown)
+        shown.append((row["name"], row["role"], str(found or row["partitions"]), row["configs"]["cleanup.policy"], state))
+    tell_rows(("topic", "for", "partitions", "cleanup", "state"), shown)
 
 
 @app.command("create")
@@ -56,6 +56,6 @@ def list_topics(as_json: JsonOption = False) -> None:
     _show(rows, as_json)
     problems = [row["problem"] for row in rows if row["problem"]]
     for problem in problems:
-        err.print(problem, markup=False, soft_wrap=True)
+        warn(problem)
     if problems:
         raise CommandFailed

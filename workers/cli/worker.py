@@ -17,6 +17,7 @@ from workers.cli.console import settings
 from workers.errors import WorkerError
 from workers.loop import new_event_loop
 from workers.settings import Settings
+from workers.text import visible
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
@@ -46,6 +47,16 @@ class OneLineErrors(logging.Filter):
         return True
 
 
+class VisibleFormatter(logging.Formatter):
+    """Writes ids and other data in log lines as text; only the lines of a traceback stay lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(visible(line) for line in super().formatException(ei).split("\n"))
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """Plain lines on standard error; libraries speak from WARNING on unless `level` is debug."""
     known = level.upper()
@@ -56,7 +67,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"}},
-        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "formatters": {"plain": {"()": VisibleFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain", "filters": ["one_line"]}
         },

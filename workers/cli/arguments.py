@@ -1,0 +1,50 @@
+"""Declares the arguments that are ids or versions, and explains how to pass one that begins with a dash."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.fields import Id
+
+
+def checked_id(value: str | None) -> str | None:
+    """Return an id that a record may carry. Raises BadParameter (exit code 2) for any other: nothing can be known of it."""
+    if value is None:
+        return None
+    try:
+        return TypeAdapter(Id).validate_python(value)
+    except (ValidationError, UnicodeError):
+        raise typer.BadParameter("an id has 1 to 128 bytes of UTF-8 and no control characters") from None
+
+
+def checked_text(value: str | None) -> str | None:
+    """Return an argument that is valid Unicode. Raises BadParameter for bytes that the shell's encoding does not read."""
+    if value is not None and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeError:
+            raise typer.BadParameter("it is not valid UTF-8") from None
+    return value
+
+
+UserId = Annotated[str, typer.Argument(metavar="USER", callback=checked_id)]
+ItemId = Annotated[str, typer.Argument(metavar="ITEM", callback=checked_id)]
+
+
+def dash_hint(error: Any, arguments: Sequence[str]) -> str:
+    """Return how to pass a positional value that begins with a dash, if this usage error may come from one, else nothing."""
+    option = getattr(error, "option_name", None)
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    positional = [parameter for parameter in getattr(command, "params", ()) if parameter.param_type_name == "argument"]
+    if option is None or not any(parameter.type.name == "text" for parameter in positional):
+        return ""
+    at = next((place for place, argument in enumerate(arguments) if argument.startswith(option)), None)
+    if at is None or "--" in arguments[:at]:
+        return ""
+    line = [*arguments[:at], *arguments[at + 1 :], "--", arguments[at]]
+    return f"; a value that begins with - goes after --: `recsys {' '.join(map(shlex.quote, line))}`"
