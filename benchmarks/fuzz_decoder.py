@@ -15,6 +15,7 @@ import random
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -368,10 +369,11 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
 def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: DecodedEvents, report: Report) -> None:
     """The columns must be what the model reads one by one."""
     places = {position: at for at, position in enumerate(decoded.index)}
+    trimmed: Counter[str] = Counter()
     for position, (record, ts_ms) in enumerate(zip(records, times_ms, strict=True)):
         key, value = record
         try:
-            alone = _event(value, key, record_ts_ms=ts_ms)
+            alone = _event(value, key, record_ts_ms=ts_ms, trimmed=trimmed)
         except Poison:
             if position in places:
                 report.add_escape("decode_events", AssertionError("a batch accepts what the model refuses"), record)
@@ -380,16 +382,20 @@ def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: Decode
             report.add_escape("decode_event", error, record)
             continue
         at = places.get(position)
-        if at is None or (alone.event_id, alone.item_id, alone.event_ts_ms) != (
+        if at is None or (alone.event_id, alone.item_id, alone.event_ts_ms, alone.list_id, alone.position) != (
             decoded.event_ids[at],
             decoded.item_ids[at],
             decoded.event_ts_ms[at],
+            decoded.list_ids[at],
+            decoded.positions[at],
         ):
             report.add_escape("decode_events", AssertionError("a batch reads an event otherwise than the model"), record)
+    if trimmed != decoded.trimmed:
+        report.add_escape("decode_events", AssertionError("a batch counts other trimmed fields than the model"), (None, None))
 
 
-def _event(value: bytes | None, key: bytes | None, *, record_ts_ms: int) -> Event:
-    return decode_event(value, key, record_ts_ms=record_ts_ms, future_skew_ms=FUTURE_SKEW_MS)
+def _event(value: bytes | None, key: bytes | None, *, record_ts_ms: int, trimmed: Counter[str] | None = None) -> Event:
+    return decode_event(value, key, record_ts_ms=record_ts_ms, future_skew_ms=FUTURE_SKEW_MS, trimmed=trimmed)
 
 
 def _one(decode: Decoder, record: Record, report: Report) -> None:

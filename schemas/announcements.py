@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas import limits
-from schemas.fields import Count, Kind, Name, Number, SchemaVersion, Sha256, TimestampMs, Version, Wire
+from schemas.fields import NULL_IS_NOT_GIVEN, Count, Kind, Name, Number, SchemaVersion, Sha256, TimestampMs, Version, Wire
 
-Metrics = Annotated[dict[Name, Number], Field(max_length=limits.MAX_METRICS)]
+Metrics = Annotated[dict[Name, Number], Field(max_length=limits.MAX_METRICS), NULL_IS_NOT_GIVEN]
 Url = Annotated[str, Field(strict=True, min_length=1, max_length=limits.URL_MAX_CHARS)]
 
 
@@ -81,7 +81,7 @@ class ModelAnnouncement(Wire):
     """figures of the version that this announcement names, on the newest time slice"""
     champion_metrics: Metrics = Field(default_factory=dict)
     """figures of the champion on the same slice"""
-    reason: Annotated[str, Field(strict=True, max_length=limits.REASON_MAX_CHARS)] = ""
+    reason: Annotated[str, Field(strict=True, max_length=limits.REASON_MAX_CHARS), NULL_IS_NOT_GIVEN] = ""
     """why, in one line for people"""
 
     @property

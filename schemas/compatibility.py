@@ -133,8 +133,9 @@ def _not_within(narrow_schema: Any, wide_schema: Any, documents: _Documents, pat
         if narrow_values is None:
             return [problem("limited to fixed values")]
         return [problem(f"value {value!r} is known to one side only") for value in narrow_values if not _contains(wide_values, value)]
-    if narrow_values is None and not _types(narrow) <= _types(wide):
-        return [problem(f"types {sorted(_types(narrow))} against {sorted(_types(wide))}")]
+    narrow_types = _types(narrow) if narrow_values is None else set(map(_type_of, narrow_values))
+    if not narrow_types <= _types(wide):
+        return [problem(f"types {sorted(narrow_types)} against {sorted(_types(wide))}")]
     for keyword in sorted((narrow.keys() | wide.keys()) - _ANNOTATIONS - _STRUCTURE):
         problems += [problem(what) for what in _limit(keyword, narrow.get(keyword), wide.get(keyword))]
     return problems + _not_within_parts(narrow, wide, documents, path, consequence)
@@ -196,6 +197,12 @@ def _types(schema: dict[str, Any]) -> set[str]:
     types = schema.get("type", sorted(every))
     types = {types} if isinstance(types, str) else set(types)
     return types | {"integer"} if "number" in types else types
+
+
+def _type_of(value: Any) -> str:
+    """The JSON Schema type of a fixed value."""
+    names = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    return names.get(type(value), "object")
 
 
 def _limit(keyword: str, narrow: Any, wide: Any) -> list[str]:

@@ -1,12 +1,15 @@
 """Bytes to wire models and back. Whatever a record holds, only `Poison` comes out of a refused one.
 
 A record is validated by itself: joined into one array, two broken records could mend each other. Size, nesting and key are looked at before
-the parser runs, so that its work and memory are bounded by the cap on bytes.
+the parser runs, so that its work and memory are bounded by the cap on bytes. Records of input topics that the model refuses are validated
+once more without what is wrong in their optional fields (`schemas.trimming`).
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +17,7 @@ from math import nan
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 
 from schemas import contracts, limits
 from schemas.announcements import ModelAnnouncement
@@ -28,11 +31,14 @@ from schemas.lists import Recommendations
 from schemas.plain_events import plain_ones, read_plain
 from schemas.profiles import UserProfile
 from schemas.reasons import poison_of
+from schemas.times import looks_wrong
+from schemas.trimming import trim
 
 _CONTRACT_OF: Final[Mapping[type[Wire], Contract[Any]]] = {contract.model: contract for contract in contracts.CONTRACTS}
 # The closing quote is optional: an unterminated string then ends the search at once instead of starting it again at each of its quotes.
 _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _BRACKETS_ONLY: Final = bytes(set(range(256)) - set(b"[]{}"))
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _CURLY_TO_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _COLUMNS: Final = ("index", "event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms", "list_ids", "positions")
 _validate_event: Final = Event.__pydantic_validator__.validate_json  # what `model_validate_json` calls, without its keyword handling
@@ -44,7 +50,7 @@ class DecodedEvents:
 
     `index[i]` is the position of good event *i* in the input, ascending; every column has length N. `types` holds `EventType.code`s,
     `values` is NaN where an event has none, `list_ids` and `positions` are None where an event names no list. `poisons` holds (position in
-    the input, why).
+    the input, why); `trimmed` counts for each optional field the good events of which something in it was dropped or cut.
     """
 
     index: list[int] = field(default_factory=list)
@@ -57,29 +63,37 @@ class DecodedEvents:
     list_ids: list[str | None] = field(default_factory=list)
     positions: list[int | None] = field(default_factory=list)
     poisons: list[tuple[int, Poison]] = field(default_factory=list)
+    trimmed: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.index)
 
 
 def decode_event(
-    value: bytes | None, key: bytes | None, *, record_ts_ms: int, future_skew_ms: int, max_bytes: int = limits.EVENT_MAX_BYTES
+    value: bytes | None,
+    key: bytes | None,
+    *,
+    record_ts_ms: int,
+    future_skew_ms: int,
+    max_bytes: int = limits.EVENT_MAX_BYTES,
+    trimmed: Counter[str] | None = None,
 ) -> Event:
     """One event. Raises Poison if it, its key or its time (more than `future_skew_ms` after `record_ts_ms`) is refused.
 
     `record_ts_ms` is the timestamp of the Kafka record, −1 if it has none: then the time is not checked. No clock is read, so that the
-    same record is refused today, in a replay and in a rebuild months later, or never.
+    same record is refused today, in a replay and in a rebuild months later, or never. `trimmed` counts optional fields of which something
+    was dropped or cut.
     """
-    return _event(value, key, record_ts_ms, future_skew_ms, max_bytes)
+    return _event(value, key, record_ts_ms, future_skew_ms, max_bytes, Counter() if trimmed is None else trimmed)
 
 
-def _event(value: bytes | None, key: bytes | None, record_ts_ms: int, future_skew_ms: int, max_bytes: int) -> Event:
+def _event(value: bytes | None, key: bytes | None, record_ts_ms: int, future_skew_ms: int, max_bytes: int, trimmed: Counter[str]) -> Event:
     if value is None:
         raise Poison("record", "record: got null; send an event, this topic knows no tombstones", "null_value")
     _check_bytes(value, max_bytes)
     if not key:
         raise Poison("key", "key: got nothing; send the user id as the Kafka key, in UTF-8", "empty_key")
-    event = _validated(Event, _validate_event, value)
+    event, changed = _validated_trimmed(Event, _validate_event, value)
     if event.user_id.encode() != key:
         raise Poison("key", "key: differs from user_id; send the same user id as the Kafka key, in UTF-8", "key_mismatch")
     if 0 <= record_ts_ms < event.event_ts_ms - future_skew_ms:
@@ -89,6 +103,8 @@ def _event(value: bytes | None, key: bytes | None, record_ts_ms: int, future_ske
             "send Unix time in milliseconds, and check the clock",
             "future_timestamp",
         )
+    if changed:
+        trimmed.update(changed)
     return event
 
 
@@ -108,7 +124,7 @@ def decode_events(
     keys, values = zip(*records, strict=True) if records else ((), ())
     plain = plain_ones(values, max_bytes)
     is_all = len(plain) == len(records)
-    positions, columns = read_plain(
+    positions, columns, trims = read_plain(
         values if is_all else [values[i] or b"" for i in plain],
         keys if is_all else [keys[i] for i in plain],
     )
@@ -119,6 +135,9 @@ def decode_events(
         index = [index[at] for at in in_time]
         columns = tuple([column[at] for at in in_time] for column in columns)  # type: ignore[assignment]
     decoded = DecodedEvents(index, *columns)
+    if trims:
+        good = set(index)
+        decoded.trimmed.update(name for name, position in trims if plain[position] in good)
     if len(index) < len(records):
         _decode_others(decoded, records, record_ts_ms, future_skew_ms, max_bytes)
     return decoded
@@ -137,7 +156,7 @@ def _decode_others(
         if position in done:
             continue
         try:
-            event = _event(value, key, record_ts_ms[position], future_skew_ms, max_bytes)
+            event = _event(value, key, record_ts_ms[position], future_skew_ms, max_bytes, decoded.trimmed)
         except Poison as poison:
             # Without the traceback, whose frames would keep every refused record alive as long as the batch.
             decoded.poisons.append((position, poison.with_traceback(None)))
@@ -157,14 +176,18 @@ def _decode_others(
         setattr(decoded, name, [column[at] for at in order])
 
 
-def decode_item(value: bytes | None, key: bytes | None, *, max_bytes: int = limits.ITEM_MAX_BYTES) -> Item | None:
-    """An item, or None for a tombstone (`decode_key` says of which item). Raises Poison."""
-    return _decode(contracts.ITEMS, value, key, max_bytes)
+def decode_item(
+    value: bytes | None, key: bytes | None, *, max_bytes: int = limits.ITEM_MAX_BYTES, trimmed: Counter[str] | None = None
+) -> Item | None:
+    """An item, or None for a tombstone (`decode_key` says of which item). Raises Poison. `trimmed` is counted up as in `decode_event`."""
+    return _decode(contracts.ITEMS, value, key, max_bytes, trimmed)
 
 
-def decode_profile(value: bytes | None, key: bytes | None, *, max_bytes: int = limits.PROFILE_MAX_BYTES) -> UserProfile | None:
-    """A profile, or None for a tombstone (`decode_key` says of which user). Raises Poison."""
-    return _decode(contracts.PROFILES, value, key, max_bytes)
+def decode_profile(
+    value: bytes | None, key: bytes | None, *, max_bytes: int = limits.PROFILE_MAX_BYTES, trimmed: Counter[str] | None = None
+) -> UserProfile | None:
+    """A profile, or None for a tombstone (`decode_key` says of which user). Raises Poison. `trimmed` is counted up as in `decode_event`."""
+    return _decode(contracts.PROFILES, value, key, max_bytes, trimmed)
 
 
 def decode_recommendations(
@@ -198,9 +221,28 @@ def decode_key(key: bytes | None) -> str:
     return text
 
 
-def from_fields(model: type[W], fields: Mapping[str, Any]) -> W:
-    """A wire model from a mapping that a person or a program wrote; unlike a reader it refuses unknown fields. Raises Poison."""
-    return _validated(model, partial(model.model_validate, extra="forbid"), dict(fields))
+def from_fields(model: type[W], fields: Mapping[str, Any], *, shortened: Counter[str] | None = None) -> W:
+    """A wire model from a mapping that a person or a program wrote; unlike a reader it refuses what is unknown or wrong. Raises Poison.
+
+    With `shortened`, text that is too long is cut and of too many parts the first are kept, as a reader does, and the fields are counted.
+    """
+    cut: list[str] = []
+    if shortened is not None:
+        fields, cut = trim(model, fields, drop=False)
+    record = _validated(model, partial(model.model_validate, extra="forbid"), dict(fields))
+    check_times(record)
+    if shortened is not None:
+        shortened.update(cut)
+    return record
+
+
+def check_times(record: Wire) -> None:
+    """Raise Poison if an item's times look like seconds. The model takes them, as items stored before must stay readable."""
+    if isinstance(record, Item):
+        for name in ("published_ts_ms", "expires_ts_ms"):
+            value = getattr(record, name)
+            if value is not None and (wrong := looks_wrong(name, value)) is not None:
+                raise Poison(name, f"{name}: {wrong}", "invalid_field")
 
 
 def encode(record: Wire) -> bytes:
@@ -220,7 +262,7 @@ def key_of(record: Wire) -> bytes:
     return _CONTRACT_OF[type(record)].key_of(record)
 
 
-def _decode(contract: Contract[W], value: bytes | None, key: bytes | None, max_bytes: int) -> W | None:
+def _decode(contract: Contract[W], value: bytes | None, key: bytes | None, max_bytes: int, trimmed: Counter[str] | None = None) -> W | None:
     names = ":".join(contract.key_fields)
     if not key:
         raise Poison("key", f"key: got nothing; send {names} as the Kafka key, in UTF-8", "empty_key")
@@ -230,9 +272,11 @@ def _decode(contract: Contract[W], value: bytes | None, key: bytes | None, max_b
         decode_key(key)
         return None
     _check_bytes(value, max_bytes)
-    record = _validated(contract.model, contract.model.model_validate_json, value)
+    record, changed = _validated_trimmed(contract.model, contract.model.model_validate_json, value)
     if contract.key_of(record) != key:
         raise Poison("key", f"key: differs from {names}; send {names} as the Kafka key, in UTF-8", "key_mismatch")
+    if trimmed is not None:
+        trimmed.update(changed)
     return record
 
 
@@ -245,15 +289,47 @@ def _validated(model: type[W], validate: Callable[[Any], Any], record: object) -
     raise refusal
 
 
+def _validated_trimmed(model: type[W], validate: Callable[[bytes], Any], value: bytes) -> tuple[W, list[str]]:
+    """The record, and its optional fields of which something was dropped or cut. A record in order costs no more than its validation."""
+    try:
+        record: W = validate(value)
+    except ValidationError:
+        fields = _json_object(value)
+    else:
+        try:
+            check_times(record)
+        except Poison:
+            fields = _json_object(value)
+        else:
+            return record, []
+    if fields is None:
+        return _validated(model, validate, value), []
+    kept, changed = trim(model, fields)
+    record = _validated(model, model.model_validate, kept)
+    check_times(record)
+    return record, changed
+
+
+def _json_object(value: bytes) -> dict[str, Any] | None:
+    """The members of a JSON object, in which NaN, Infinity and lone surrogates may stand; None if it is no object."""
+    try:
+        parsed = from_json(value)
+    except ValueError:
+        if not _SURROGATE.search(value):
+            return None
+        try:
+            parsed = json.loads(value.decode())
+        except (ValueError, RecursionError):
+            return None
+    return parsed if type(parsed) is dict else None
+
+
 def _check_bytes(value: bytes, max_bytes: int) -> None:
-    """Refuse what is too large, too deep, or takes NaN for JSON. The usual record costs a length, two counts and two searches."""
+    """Refuse what is too large or too deep. The usual record costs a length and two counts."""
     if len(value) > max_bytes:
         raise Poison("record", f"record: got {len(value)} bytes; send at most {max_bytes}", "too_large")
     if value.count(b"{") + value.count(b"[") > limits.MAX_DEPTH and _too_deep(value):
         raise Poison("record", f"record: nested deeper than {limits.MAX_DEPTH} levels; send a flatter one", "too_deep")
-    # The parser lets them pass where it ignores the field.
-    if (b"NaN" in value or b"Infinity" in value) and _has_non_finite_literal(value):
-        raise Poison("record", "record: got NaN or Infinity, which JSON does not have; leave the field out", "not_json")
 
 
 def _too_deep(value: bytes) -> bool:
@@ -265,8 +341,3 @@ def _too_deep(value: bytes) -> bool:
     for _ in range(limits.MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
     return b"[]" in brackets
-
-
-def _has_non_finite_literal(value: bytes) -> bool:
-    rest = _STRINGS.sub(b"", value)
-    return b"NaN" in rest or b"Infinity" in rest

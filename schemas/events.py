@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas import limits
-from schemas.fields import Id, Name, Scalar, SchemaVersion, TimestampMs, Wire
+from schemas.fields import NULL_IS_NOT_GIVEN, Id, Name, Position, Scalar, SchemaVersion, TimestampMs, Value, Wire
 
 
 class EventType(StrEnum):
@@ -41,9 +41,12 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = tuple(EventType)
 
 
 class Event(Wire):
-    """One thing a user did with an item. The Kafka key is the user id."""
+    """One thing a user did with an item. The Kafka key is the user id.
 
-    schema_version: SchemaVersion = 1
+    A fault in `value` (of other types than rating), `list_id`, `position` or `context` costs that field, never the event.
+    """
+
+    schema_version: Annotated[SchemaVersion, NULL_IS_NOT_GIVEN] = 1
     """version 1 of this schema"""
     event_id: Id
     """the producer's own id of this event, the same when it is sent again; 1 to 128 bytes of UTF-8 without control characters"""
@@ -53,19 +56,22 @@ class Event(Wire):
     """the item's id; 1 to 128 bytes of UTF-8 without control characters"""
     type: EventType
     """one of the event types of the schema"""
-    value: Annotated[float, Field(strict=True, ge=-limits.MAX_VALUE, le=limits.MAX_VALUE, allow_inf_nan=False)] | None = None
-    """a finite number: the rating, seconds played, price; a rating must have one"""
+    value: Value | None = None
+    """a finite number: the rating, seconds played, price; a rating must have one, within ±1,000,000"""
     event_ts_ms: TimestampMs
-    """when it happened, Unix time in whole milliseconds"""
+    """when it happened, Unix time in whole milliseconds, from 1973-03-03 to 2100"""
     list_id: Id | None = None
     """the `list_id` of the recommendations it happened on, if any"""
-    position: Annotated[int, Field(strict=True, ge=1, le=limits.MAX_POSITION)] | None = None
-    """the item's position on that list, 1 is the first"""
-    context: Annotated[dict[Name, Scalar], Field(max_length=limits.MAX_CONTEXT_ENTRIES)] = Field(default_factory=dict)
-    """at most 32 named booleans, finite numbers or strings of at most 256 characters"""
+    position: Position | None = None
+    """the item's position on that list, 1 to 10,000; 1 is the first"""
+    context: Annotated[dict[Name, Scalar], Field(max_length=limits.MAX_CONTEXT_ENTRIES), NULL_IS_NOT_GIVEN] = Field(default_factory=dict)
+    """at most 32 named booleans, finite numbers or strings of at most 256 characters;
+    longer strings are cut, of more entries the first are kept"""
 
     @model_validator(mode="after")
     def _rating_has_value(self) -> Self:
         if self.value is None and self.type is EventType.RATING:
             raise PydanticCustomError("missing", "a rating needs a value", {"field": "value"})
+        if self.type is EventType.RATING and self.value is not None and abs(self.value) > limits.MAX_RATING:
+            raise PydanticCustomError("rating_range", "a rating should be within ±1,000,000", {"field": "value"})
         return self

@@ -6,10 +6,11 @@ for a tuple or `"view"` for `EventType.VIEW`.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticUseDefault, core_schema
 
 from schemas import limits
 
@@ -23,6 +24,25 @@ def _at_most_128_bytes(text: str) -> str:
         raise PydanticCustomError("id_too_long", "Id should have at most {max_bytes} bytes of UTF-8", {"max_bytes": limits.ID_MAX_BYTES})
     return text
 
+
+class _NullIsNotGiven:
+    """Marks an optional field in which null stands for "not given": the field then has its default."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_default_if_null, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        inner = handler(schema)
+        return inner if handler.mode == "serialization" else {"anyOf": [inner, {"type": "null"}]}
+
+
+def _default_if_null(value: Any) -> Any:
+    if value is None:
+        raise PydanticUseDefault
+    return value
+
+
+NULL_IS_NOT_GIVEN = _NullIsNotGiven()
 
 Id = Annotated[
     str,
@@ -53,6 +73,9 @@ Offset = Annotated[int, Field(strict=True, ge=0, le=limits.MAX_OFFSET)]
 TimestampMs = Annotated[int, Field(strict=True, ge=limits.TIMESTAMP_MIN_MS, le=limits.TIMESTAMP_MAX_MS)]
 CalendarMs = Annotated[int, Field(strict=True, ge=limits.CALENDAR_MIN_MS, le=limits.CALENDAR_MAX_MS)]
 
+Value = Annotated[float, Field(strict=True, ge=-limits.MAX_VALUE, le=limits.MAX_VALUE, allow_inf_nan=False)]
+Position = Annotated[int, Field(strict=True, ge=1, le=limits.MAX_POSITION)]
+
 Scalar = (
     Annotated[bool, Field(strict=True)]
     | Annotated[int, Field(strict=True, ge=-limits.MAX_SAFE_INTEGER, le=limits.MAX_SAFE_INTEGER)]
@@ -68,7 +91,7 @@ SchemaVersion = Annotated[int, Field(strict=True, ge=1, le=1), WithJsonSchema({"
 
 
 class Wire(BaseModel):
-    """Base of every wire model: immutable, unknown fields ignored.
+    """Base of every wire model: immutable, unknown fields ignored, null in an optional field taken for "not given".
 
     Ignoring them lets a reader of version 1 read what a newer producer of version 1 writes. Producers that want a misspelt optional field
     to be refused build their records with `schemas.decoding.from_fields`. Of a name that occurs twice in one JSON object the last counts.

@@ -4,8 +4,8 @@ from typing import Final
 
 EVENT_MAX_BYTES: Final = 65_536
 """Bytes of one event. Thrice a full context of plain text; the largest valid event still fits (a test proves it)."""
-ITEM_MAX_BYTES: Final = 524_288
-"""Bytes of one item: four embeddings of 1,024 numbers as JSON are 100 kB, the largest valid item about 400 kB."""
+ITEM_MAX_BYTES: Final = 1_000_000
+"""Bytes of one item: four embeddings of 3,072 numbers as JSON are 300 kB, the largest valid item 600 kB; a broker's limit is above."""
 PROFILE_MAX_BYTES: Final = 262_144
 """Bytes of one profile; like an item, without text and embeddings."""
 RECOMMENDATIONS_MAX_BYTES: Final = 1_000_000
@@ -17,7 +17,7 @@ DEAD_LETTER_MAX_BYTES: Final = 786_432
 DEAD_LETTER_MAX_PAYLOAD_BYTES: Final = 524_288
 """Bytes of a raw record that may be put into a dead letter; of a larger one only size and hash are kept."""
 
-MAX_DEPTH: Final = 16
+MAX_DEPTH: Final = 64
 """Nesting levels of one record. The models need 4; parsers recurse, and unknown fields may nest too."""
 
 ID_MAX_BYTES: Final = 128
@@ -38,9 +38,9 @@ MAX_NUMERIC_ATTRIBUTES: Final = 32
 MAX_CATEGORICAL_ATTRIBUTES: Final = 32
 """With the numeric ones 64 attributes in all."""
 MAX_EMBEDDINGS: Final = 4
-MAX_EMBEDDING_DIMENSIONS: Final = 1_024
+MAX_EMBEDDING_DIMENSIONS: Final = 3_072
 MAX_EMBEDDING_VALUE: Final = 1e6
-"""Largest magnitude of one coordinate, so that the squared length of 1,024 of them is finite in float32."""
+"""Largest magnitude of one coordinate, so that the squared length of 3,072 of them is finite in float32."""
 MAX_LIST_ITEMS: Final = 200
 MAX_BECAUSE: Final = 10
 """Items that one recommendation names as its reason; a person reads two or three."""
@@ -51,8 +51,10 @@ MAX_METRICS: Final = 64
 MAX_POSITION: Final = 10_000
 """Largest position on a page (endless scrolling) that an event can be attributed to."""
 
-MAX_VALUE: Final = 1e6
-"""Largest magnitude of an event's value (a rating, seconds played, a price)."""
+MAX_RATING: Final = 1e6
+"""Largest magnitude of a rating's value; ratings are read, so a larger one is taken for a mistake."""
+MAX_VALUE: Final = 1e15
+"""Largest magnitude of another event's value (seconds played, a price in any currency)."""
 MAX_NUMBER: Final = 1e15
 """Largest magnitude of other numbers: exact in float64 when whole, finite in float32."""
 MAX_SAFE_INTEGER: Final = 2**53 - 1
@@ -68,3 +70,5 @@ CALENDAR_MIN_MS: Final = -62_135_596_800_000
 """0001-01-01: an item may have been published long before 1970."""
 CALENDAR_MAX_MS: Final = 253_402_300_799_999
 """The last millisecond of 9999, which catalogues use for "never expires"."""
+SECONDS_MAX: Final = 4_102_444_800
+"""2100-01-01 in seconds. An item's time of a smaller magnitude may be seconds that were sent by mistake (`schemas.times`)."""

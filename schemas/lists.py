@@ -11,7 +11,7 @@ from pydantic import Field, computed_field, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas import limits
-from schemas.fields import Id, Kind, Name, Number, Offset, Partition, SchemaVersion, TimestampMs, Version, Wire
+from schemas.fields import NULL_IS_NOT_GIVEN, Id, Kind, Name, Number, Offset, Partition, SchemaVersion, TimestampMs, Version, Wire
 
 
 class Trigger(Wire):
@@ -37,11 +37,11 @@ class RecommendedItem(Wire):
     """the item's id"""
     score: Number
     """the blended score; comparable within one list only"""
-    sources: Annotated[dict[Name, Number], Field(max_length=limits.MAX_SOURCES)] = Field(default_factory=dict)
+    sources: Annotated[dict[Name, Number], Field(max_length=limits.MAX_SOURCES), NULL_IS_NOT_GIVEN] = Field(default_factory=dict)
     """what each candidate source contributed to the score"""
-    because: Annotated[tuple[Id, ...], Field(max_length=limits.MAX_BECAUSE)] = ()
+    because: Annotated[tuple[Id, ...], Field(max_length=limits.MAX_BECAUSE), NULL_IS_NOT_GIVEN] = ()
     """at most 10 ids of the user's own items that this one follows from, the strongest first"""
-    propensity: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 1.0
+    propensity: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False), NULL_IS_NOT_GIVEN] = 1.0
     """the probability with which the policy put this item at this place; 1 where nothing is drawn"""
 
 
@@ -58,7 +58,7 @@ class Recommendations(Wire):
     """when the list was made, Unix time in whole milliseconds"""
     trigger: Trigger
     """what the list is up to date with"""
-    model_versions: Annotated[dict[Kind, Version], Field(max_length=limits.MAX_MODELS)] = Field(default_factory=dict)
+    model_versions: Annotated[dict[Kind, Version], Field(max_length=limits.MAX_MODELS), NULL_IS_NOT_GIVEN] = Field(default_factory=dict)
     """model kind to the version that took part; empty before the first training"""
     variant: Version
     """the name of the list's configuration"""

@@ -1,4 +1,5 @@
-"""The usual event, read without a model: plain ASCII, flat, every field in range. Whatever is unusual is left to `schemas.events.Event`.
+"""The usual event, read without a model: plain ASCII, flat, its essential fields in order. Whatever is unusual is left to
+`schemas.events.Event`. Optional fields that are wrong are dropped, as `schemas.trimming` does.
 
 Validating a model costs 4 µs an event, parsing alone 0.5; checks over whole columns run in C. What this accepts the model accepts with the
 same values (a property test and the fuzzer hold both equal); what it does not accept says nothing: the model decides.
@@ -6,7 +7,7 @@ same values (a property test and the fuzzer hold both equal); what it does not a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 from operator import itemgetter
 from typing import Any, Final
@@ -19,6 +20,9 @@ from schemas.events import EVENT_TYPES, EventType
 Columns = tuple[list[str], list[str], list[str], list[int], list[float], list[int], list[str | None], list[int | None]]
 """Event ids, user ids, item ids, type codes, values (NaN for none), times, list ids and positions."""
 
+Trims = list[tuple[str, int]]
+"""Optional fields of which what was given was dropped, and the position of the record."""
+
 _CODES: Final = {kind.value: kind.code for kind in EVENT_TYPES}
 _RATING: Final = EventType.RATING.code
 _NONE: Final = type(None)
@@ -26,7 +30,7 @@ _REQUIRED: Final = ("event_id", "user_id", "item_id", "type", "event_ts_ms")
 
 
 def is_plain(value: bytes | None, max_bytes: int) -> bool:
-    """Whether a record may be read here: a small flat ASCII object without escapes, brackets, deletions or a context."""
+    """Whether a record may be read here: a small flat ASCII object without escapes, brackets or deletions."""
     return (
         value is not None
         and len(value) <= max_bytes
@@ -49,22 +53,27 @@ def plain_ones(values: Sequence[bytes | None], max_bytes: int) -> Sequence[int]:
     return [position for position, value in enumerate(values) if is_plain(value, max_bytes)]
 
 
-def read_plain(values: Sequence[bytes], keys: Sequence[bytes | None]) -> tuple[Sequence[int], Columns]:
-    """Positions in `values` of the records that are good events, ascending, and their columns. All have passed `is_plain`."""
+def read_plain(values: Sequence[bytes], keys: Sequence[bytes | None]) -> tuple[Sequence[int], Columns, Trims]:
+    """Positions in `values` of the records that are good events, ascending, their columns, and what was dropped of them. All have passed
+    `is_plain`."""
     documents, positions = _parsed(values)
-    columns = _columns(documents, keys if len(positions) == len(keys) else [keys[position] for position in positions])
+    trims: Trims = []
+    columns = _columns(documents, keys if len(positions) == len(keys) else [keys[position] for position in positions], trims)
     if columns is not None:
-        return positions, columns
+        return positions, columns, [(name, positions[at]) for name, at in trims]
     # Somewhere among them is one that is not plain: one by one, so that it stands alone.
     good: list[int] = []
+    trims.clear()
     found: Columns = ([], [], [], [], [], [], [], [])
     for position, document in zip(positions, documents, strict=True):
-        alone = _columns([document], [keys[position]])
+        dropped: Trims = []
+        alone = _columns([document], [keys[position]], dropped)
         if alone is not None:
             good.append(position)
+            trims += [(name, position) for name, _ in dropped]
             for column, more in zip(found, alone, strict=True):
                 column.extend(more)  # type: ignore[attr-defined]
-    return good, found
+    return good, found, trims
 
 
 def _parsed(values: Sequence[bytes]) -> tuple[list[dict[str, Any]], Sequence[int]]:
@@ -86,34 +95,54 @@ def _parsed_or_none(value: bytes) -> Any:
         return None
 
 
-def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None]) -> Columns | None:
-    """The columns of these documents, or None if any of them is not a plain event."""
+def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None], trims: Trims) -> Columns | None:
+    """The columns of these documents, or None if any of them is not a plain event. What is dropped is noted in `trims`."""
     if not documents:
         return ([], [], [], [], [], [], [], [])
     names = set().union(*set(map(tuple, documents)))
-    if "context" in names:
-        return None
     try:
         event_ids, user_ids, item_ids, kinds, times = (list(map(itemgetter(name), documents)) for name in _REQUIRED)
         codes = list(map(_CODES.__getitem__, kinds))
     except (KeyError, TypeError):  # a field is missing, or the type is none, or nothing that can be looked up
         return None
     nothing: list[Any] = [None] * len(documents)
-    values, list_ids, places = (
-        [document.get(name) for document in documents] if name in names else nothing for name in ("value", "list_id", "position")
+    values, list_ids, places, contexts = (
+        [document.get(name) for document in documents] if name in names else nothing for name in ("value", "list_id", "position", "context")
     )
-    if "schema_version" in names and not _are_whole([document.get("schema_version", 1) for document in documents], 1, 1):
+    if "schema_version" in names and not _are_whole(_given([document.get("schema_version") for document in documents]), 1, 1):
         return None
     if not (_are_ids(event_ids) and _are_ids(user_ids) and _are_ids(item_ids) and _are_keys(keys, user_ids)):
-        return None
-    if "list_id" in names and (named := [list_id for list_id in list_ids if list_id is not None]) and not _are_ids(named):
-        return None
-    if "position" in names and not _are_whole([place for place in places if place is not None], 1, limits.MAX_POSITION):
         return None
     if not _are_whole(times, limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS):
         return None
     numbers = _numbers(values, codes)
-    return None if numbers is None else (event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places)
+    if numbers is None:
+        kept = _without(values, _is_value, "value", trims)
+        numbers = _numbers(kept, codes)  # a rating's value may not be missing
+        if numbers is None:
+            return None
+    if "list_id" in names and (named := _given(list_ids)) and not _are_ids(named):
+        list_ids = _without(list_ids, lambda list_id: _are_ids([list_id]), "list_id", trims)
+    if "position" in names and not _are_whole(_given(places), 1, limits.MAX_POSITION):
+        places = _without(places, lambda place: _are_whole([place], 1, limits.MAX_POSITION), "position", trims)
+    if "context" in names:
+        _without(contexts, lambda _: False, "context", trims)  # a flat record has none that could be kept
+    return event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places
+
+
+def _given(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _without(values: list[Any], is_valid: Callable[[Any], bool], name: str, trims: Trims) -> list[Any]:
+    """The values with None for those that are not valid, which are noted."""
+    wrong = {at for at, value in enumerate(values) if value is not None and not is_valid(value)}
+    trims += [(name, at) for at in sorted(wrong)]
+    return [None if at in wrong else value for at, value in enumerate(values)]
+
+
+def _is_value(value: Any) -> bool:
+    return type(value) in (int, float) and -limits.MAX_VALUE <= value <= limits.MAX_VALUE
 
 
 def _are_ids(texts: list[Any]) -> bool:
@@ -136,13 +165,16 @@ def _are_whole(numbers: list[Any], least: int, most: int) -> bool:
 
 
 def _numbers(values: list[Any], codes: list[int]) -> list[float] | None:
-    """Values as floats, NaN for none; None if one is no finite number within bounds, or a rating has none."""
+    """Values as floats, NaN for none; None if one is no finite number within bounds, or a rating has none or is out of its own."""
     kinds = set(map(type, values))
     if not kinds <= {float, int, _NONE}:
         return None
     given = [value for value in values if value is not None] if _NONE in kinds else values
-    if given and not (min(given) >= -limits.MAX_VALUE and max(given) <= limits.MAX_VALUE):  # JSON has no NaN
-        return None
+    if given and not (min(given) >= -limits.MAX_RATING and max(given) <= limits.MAX_RATING):  # JSON has no NaN
+        if not all(map(_is_value, given)):
+            return None
+        if any(code == _RATING and value is not None and abs(value) > limits.MAX_RATING for value, code in zip(values, codes, strict=True)):
+            return None
     if _NONE not in kinds:
         return values if kinds == {float} else list(map(float, values))
     if _RATING in codes and any(value is None and code == _RATING for value, code in zip(values, codes, strict=True)):

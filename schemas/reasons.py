@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from schemas.errors import Poison
 from schemas.fields import Wire
+from schemas.times import unit_hint
 
 _KINDS_OF_VALUE: Final = {
     bool: "a boolean",
@@ -40,6 +41,8 @@ def poison_of(model: type[Wire], error: ValidationError) -> Poison:
     top = model.model_fields.get(field.split(".")[0])
     remedy = f"send {top.description}" if top is not None and top.description else "send one JSON object"
     complaint = f"{_lower(fault['msg'])}; " if whole else ""
+    if field.endswith("_ts_ms") and fault["type"] != "missing" and (hint := unit_hint(fault["input"])) is not None:
+        complaint += f"{hint}; "
     return Poison(field, f"{field}: got {found}; {complaint}{remedy}".replace("\n", " "), _code(field, fault["type"]))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from functools import partial
 from typing import Any
 
 from hypothesis import given
@@ -13,6 +15,7 @@ from schemas import (
     EventType,
     Item,
     Poison,
+    UserProfile,
     decode_announcement,
     decode_dead_letter,
     decode_event,
@@ -36,14 +39,13 @@ names = st.text(characters, min_size=1, max_size=limits.NAME_MAX_CHARS)
 labels = st.text(st.characters(codec="utf-8"), max_size=40)
 numbers = st.floats(-limits.MAX_NUMBER, limits.MAX_NUMBER)
 scalars = st.booleans() | st.integers(-limits.MAX_SAFE_INTEGER, limits.MAX_SAFE_INTEGER) | numbers | labels
-values = st.floats(-limits.MAX_VALUE, limits.MAX_VALUE)
 events = st.builds(
     Event,
     event_id=ids,
     user_id=ids,
     item_id=ids,
     type=st.sampled_from(EventType),
-    value=values,
+    value=st.floats(-limits.MAX_RATING, limits.MAX_RATING),
     event_ts_ms=st.integers(limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS),
     list_id=st.none() | ids,
     position=st.none() | st.integers(1, limits.MAX_POSITION),
@@ -58,7 +60,10 @@ items = st.builds(
     categorical_attributes=st.dictionaries(names, labels, max_size=3),
     embeddings=st.dictionaries(names, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), max_size=2),
     available=st.booleans(),
-    published_ts_ms=st.none() | st.integers(limits.CALENDAR_MIN_MS, limits.CALENDAR_MAX_MS),
+    published_ts_ms=st.none()
+    | st.integers(limits.CALENDAR_MIN_MS, -limits.SECONDS_MAX)
+    | st.integers(limits.SECONDS_MAX, limits.CALENDAR_MAX_MS)
+    | st.integers(-40, 40).map(lambda day: day * 86_400_000),
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -133,7 +138,8 @@ def nearly_plain(draw: st.DrawFn) -> Record:
 
 
 ODD_VALUES: list[Any] = [
-    None, True, False, 0, 1, 1.0, -1, 10_000, 10_001, 1e6, -1e6, 1_000_001, 2**63, 2**64, 1e300, "", " ", "a" * 128, "a" * 129,
+    None, True, False, 0, 1, 1.0, -1, 10_000, 10_001, 1e6, -1e6, 1_000_001, 1e15, 10**15 + 1,
+    2**63, 2**64, 1e300, "", " ", "a" * 128, "a" * 129,
     "\x7f", "é", "\x1f",
     "rating", "play", "RATING", float("nan"), float("inf"), limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MIN_MS - 1, limits.TIMESTAMP_MAX_MS,
     limits.TIMESTAMP_MAX_MS + 1, {}, [], {"a": 1},
@@ -145,9 +151,10 @@ def test_plain_events_are_read_in_columns_as_the_model_reads_them(records: list[
     batch = decode_events(records, record_ts_ms=[now_ms] * len(records), future_skew_ms=0)
     good: list[tuple[int, Event]] = []
     bad: list[tuple[int, str, str]] = []
+    trimmed: Counter[str] = Counter()
     for position, (key, value) in enumerate(records):
         try:
-            good.append((position, decode_event(value, key, record_ts_ms=now_ms, future_skew_ms=0)))
+            good.append((position, decode_event(value, key, record_ts_ms=now_ms, future_skew_ms=0, trimmed=trimmed)))
         except Poison as poison:
             bad.append((position, poison.kind, poison.reason))
     columns = [
@@ -165,7 +172,49 @@ def test_plain_events_are_read_in_columns_as_the_model_reads_them(records: list[
     ]
     assert [None if value != value else value for value in batch.values] == [event.value for _, event in good]
     assert all(type(value) is float for value in batch.values)
+    assert batch.trimmed == trimmed
     assert [(position, poison.kind, poison.reason) for position, poison in batch.poisons] == bad
+
+
+OPTIONAL = {
+    Event: ("value", "list_id", "position", "context"),
+    Item: ("title", "categories", "text", "numeric_attributes", "categorical_attributes", "embeddings"),
+    UserProfile: ("numeric_attributes", "categorical_attributes", "preferred_categories", "updated_ts_ms"),
+}
+ESSENTIAL: dict[Any, dict[str, Any]] = {
+    Event: {"event_id": "e1", "user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1_700_000_000_000},
+    Item: {"item_id": "i", "available": False, "expires_ts_ms": 1_700_000_000_000},
+    UserProfile: {"user_id": "u"},
+}
+DECODERS: dict[Any, Any] = {
+    Event: partial(decode_event, record_ts_ms=NOW_MS, future_skew_ms=0), Item: decode_item, UserProfile: decode_profile
+}  # fmt: skip
+# what nearly fits, so that parts of it are kept
+nearly = st.lists(anything | labels, max_size=40) | st.dictionaries(names | st.text(max_size=80), anything | numbers, max_size=40)
+
+
+@given(
+    model=st.sampled_from([Event, Item, UserProfile]),
+    junk=st.lists(anything | nearly | st.sampled_from(ODD_VALUES), min_size=6, max_size=6),
+)
+def test_junk_in_optional_fields_never_costs_the_record(model: Any, junk: list[Any]) -> None:
+    """C05, C06: what is essential is read as it was written, and what is kept of the rest is valid."""
+    fields = {**dict(zip(OPTIONAL[model], junk, strict=False)), **ESSENTIAL[model]}
+    trimmed: Counter[str] = Counter()
+    record = DECODERS[model](
+        json.dumps(fields).encode(), next(iter(fields[n] for n in ("user_id", "item_id") if n in fields)).encode(), trimmed=trimmed
+    )
+    assert {name: getattr(record, name) for name in ESSENTIAL[model]} == ESSENTIAL[model]
+    assert trimmed.keys() <= set(OPTIONAL[model]) and set(trimmed.values()) <= {1}
+    assert model.model_validate_json(encode(record)) == record
+    given = {name for name in OPTIONAL[model] if fields.get(name) not in (None, [], {}, "")}
+    lost = {name for name in given if getattr(record, name) in (None, (), {}, "")} - {n for n in given if _only_nulls(fields[n])}
+    assert lost <= trimmed.keys()  # nothing vanishes uncounted
+
+
+def _only_nulls(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return all(part is None for part in parts)
 
 
 @given(event=events)

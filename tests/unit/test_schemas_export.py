@@ -110,6 +110,11 @@ def p(schema: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def union(schema: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = p(schema, name)["anyOf"]
+    return found
+
+
 # (change, breaks an input topic, breaks an output topic)
 CHANGES: dict[str, tuple[Change, bool, bool]] = {
     "optional field added": (lambda s: s["properties"].update(session_id={"type": "string"}), False, False),
@@ -136,12 +141,16 @@ CHANGES: dict[str, tuple[Change, bool, bool]] = {
     "null no longer allowed": (lambda s: p(s, "value")["anyOf"].pop(), True, False),
     "null allowed": (lambda s: s["properties"].update(item_id={"anyOf": [p(s, "item_id"), {"type": "null"}]}), False, True),
     "limit inside a union lowered": (lambda s: p(s, "value")["anyOf"][0].update(maximum=5), True, False),
-    "limit inside a union raised": (lambda s: p(s, "value")["anyOf"][0].update(maximum=1e9), False, True),
-    "fewer context entries": (lambda s: p(s, "context").update(maxProperties=8), True, False),
-    "more context entries": (lambda s: p(s, "context").update(maxProperties=64), False, True),
-    "context names shortened": (lambda s: p(s, "context")["propertyNames"].update(maxLength=8), True, False),
-    "context no longer takes booleans": (lambda s: next(iter(p(s, "context")["patternProperties"].values()))["anyOf"].pop(0), True, False),
-    "version changed": (lambda s: p(s, "schema_version").update(const=2), True, True),
+    "limit inside a union raised": (lambda s: p(s, "value")["anyOf"][0].update(maximum=1e18), False, True),
+    "fewer context entries": (lambda s: union(s, "context")[0].update(maxProperties=8), True, False),
+    "more context entries": (lambda s: union(s, "context")[0].update(maxProperties=64), False, True),
+    "context names shortened": (lambda s: union(s, "context")[0]["propertyNames"].update(maxLength=8), True, False),
+    "context no longer takes booleans": (
+        lambda s: next(iter(union(s, "context")[0]["patternProperties"].values()))["anyOf"].pop(0),
+        True,
+        False,
+    ),
+    "version changed": (lambda s: union(s, "schema_version")[0].update(const=2), True, True),
     "default changed": (lambda s: p(s, "position").update(default=1), True, False),
     "unknown keyword appeared": (lambda s: p(s, "item_id").update(format="uuid"), True, False),
     "unknown fields refused": (lambda s: s.update(additionalProperties=False), True, False),
