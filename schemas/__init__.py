@@ -9,6 +9,7 @@ from schemas.contracts import CONTRACTS, Contract
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import (
     DecodedEvents,
+    check_times,
     decode_announcement,
     decode_dead_letter,
     decode_event,
@@ -45,6 +46,7 @@ __all__ = [
     "SchemaError",
     "Trigger",
     "UserProfile",
+    "check_times",
     "decode_announcement",
     "decode_dead_letter",
     "decode_event",

@@ -6,23 +6,30 @@
         publisher.publish(user_id="u1", item_id="i1", type="play")
 
 kafka-python sends in a thread of its own. Neither torch nor Faust is imported.
+
+A publisher outlives `os.fork()` (gunicorn with preload, celery, multiprocessing): the child connects by itself when it first publishes, and
+what the parent had handed over stays with the parent.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
+import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from schemas import Event, Item, Poison, UserProfile, encode, from_fields, key_of
+from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields, key_of
 from workers.errors import Transient
 from workers.kafka import check_reachable, kafka_python_arguments
 from workers.settings import Settings, load_settings
 from workers.topics import kafka_errors
+from workers.trimmed import TrimmedFields
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +38,7 @@ BATCH_BYTES = 131_072
 MAX_IN_FLIGHT = 20_000  # records sent and not yet acknowledged; then `publish` waits (kafka-python's buffer has no bound of its own)
 MAX_RECORD_BYTES = 1_048_576
 Record = Event | Item | UserProfile
+R = TypeVar("R", Event, Item, UserProfile)
 
 
 class PublishError(Transient):
@@ -42,10 +50,12 @@ class PublishError(Transient):
 
 
 class EventPublisher:
-    """Publishes events (keyed by user id), items, and profiles; safe to use from several threads.
+    """Publishes events (keyed by user id), items, and profiles; safe to use from several threads and after a fork.
 
-    Every record is validated before it is sent (`schemas.Poison` names the field). Delivery goes on in the background: `flush` and `close`
-    wait for it and raise PublishError with whatever was not acknowledged. Leaving the `with` block closes.
+    Every record is validated before it is sent (`schemas.Poison` names the field). None stands for "not given". Text that is too long is
+    cut, and of too many categories, attributes or entries the first are kept, with a warning in the log; `trimmed.total` counts them.
+    Delivery goes on in the background: `flush` and `close` wait for it and raise PublishError with whatever was not acknowledged. Leaving
+    the `with` block closes. After a fork each process flushes and closes for itself.
 
     `settings` default to environment and TOML; `bootstrap_servers` and `topic` override their Kafka address and events topic.
     """
@@ -64,14 +74,38 @@ class EventPublisher:
         self.settings = settings
         self.topic = settings.topics.events if topic is None else topic
         self.delivery_timeout_s = delivery_timeout_s
+        self._closed = False
+        self._start_empty()
+        self._connected()
+        _PUBLISHERS.add(self)
+
+    def _start_empty(self) -> None:
+        """Belong to this process, with nothing sent and no connection."""
+        self._pid = os.getpid()
         self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._in_flight: dict[int, Record | str] = {}
         self._failed: list[Record | str] = []
         self._first_failure = ""
         self._n_sent = 0
-        self._closed = False
-        self._producer = self._connect()
+        self._producer: Any = None
+        self.trimmed = TrimmedFields()
+
+    def notice_fork(self) -> None:
+        """In a child process: leave connection, buffer and locks to the parent. Called at every fork and, where that is missed, at use."""
+        if self._pid != os.getpid():
+            _leave_to_parent(self._producer)
+            self._start_empty()
+
+    def _connected(self) -> Any:
+        """The producer of this process."""
+        self.notice_fork()
+        if self._producer is None:
+            with self._connecting:
+                if self._producer is None:
+                    self._producer = self._connect()
+        return self._producer
 
     def _connect(self) -> Any:
         from kafka import KafkaProducer
@@ -95,7 +129,7 @@ class EventPublisher:
 
     @property
     def n_sent(self) -> int:
-        """Records handed over so far, acknowledged or not."""
+        """Records that this process handed over so far, acknowledged or not."""
         return self._n_sent
 
     def publish(self, event: Event | Mapping[str, Any] | None = None, /, **fields: Any) -> Event:
@@ -108,7 +142,7 @@ class EventPublisher:
             given = {**(event or {}), **fields}
             given.setdefault("event_id", str(uuid.uuid4()))
             given.setdefault("event_ts_ms", time.time_ns() // 1_000_000)
-            event = from_fields(Event, given)
+            event = self._checked(Event, given)
         elif fields:
             raise TypeError("give an Event or its fields, not both")
         self._send(self.topic, event)
@@ -124,7 +158,8 @@ class EventPublisher:
 
     def publish_item(self, item: Item | Mapping[str, Any]) -> Item:
         """Send one item of the catalogue; it replaces the item of that id. Raises as `publish`."""
-        item = item if isinstance(item, Item) else from_fields(Item, item)
+        item = item if isinstance(item, Item) else self._checked(Item, item)
+        check_times(item)
         self._send(self.settings.topics.items, item)
         return item
 
@@ -134,13 +169,21 @@ class EventPublisher:
 
     def publish_profile(self, profile: UserProfile | Mapping[str, Any]) -> UserProfile:
         """Send one user's profile; it replaces the one of that user. Raises as `publish`."""
-        profile = profile if isinstance(profile, UserProfile) else from_fields(UserProfile, profile)
+        profile = profile if isinstance(profile, UserProfile) else self._checked(UserProfile, profile)
         self._send(self.settings.topics.users, profile)
         return profile
+
+    def _checked(self, model: type[R], fields: Mapping[str, Any]) -> R:
+        shortened: Counter[str] = Counter()
+        record = from_fields(model, fields, shortened=shortened)
+        if shortened:
+            self.trimmed.add({Event: "event", Item: "item"}.get(model, "profile"), shortened)
+        return record
 
     def _send(self, topic: str, record: Record | str) -> None:
         if self._closed:
             raise RuntimeError("this publisher is closed: make another one")
+        producer = self._connected()
         key, value = (record.encode(), None) if isinstance(record, str) else (key_of(record), encode(record))
         if value is not None and len(value) > MAX_RECORD_BYTES - 1_024:
             raise Poison("record", "record: too large for a Kafka record; shorten its text or leave out embeddings", "too_large")
@@ -154,7 +197,7 @@ class EventPublisher:
                 ticket = self._n_sent
                 self._in_flight[ticket] = record
             with kafka_errors(self.settings):
-                future = self._producer.send(topic, key=key, value=value)
+                future = producer.send(topic, key=key, value=value)
             sent = True
         finally:
             if not sent:
@@ -176,9 +219,11 @@ class EventPublisher:
         """Wait until every record is acknowledged or given up; raises PublishError with those that were not (each only once)."""
         from kafka.errors import KafkaTimeoutError
 
+        self.notice_fork()
         late = False
         try:
-            self._producer.flush(self.delivery_timeout_s + 5 if timeout_s is None else timeout_s)
+            if self._producer is not None:
+                self._producer.flush(self.delivery_timeout_s + 5 if timeout_s is None else timeout_s)
         except KafkaTimeoutError:
             late = True
         with self._lock:
@@ -209,6 +254,8 @@ class EventPublisher:
     def _disconnect(self) -> None:
         from kafka.errors import KafkaError
 
+        if self._producer is None:
+            return
         try:
             self._producer.close(timeout=1.0)
         except KafkaError as error:
@@ -224,3 +271,25 @@ class EventPublisher:
             if error is None:
                 raise
             error.add_note(str(late))
+
+
+_PUBLISHERS: weakref.WeakSet[EventPublisher] = weakref.WeakSet()
+_OF_THE_PARENT: list[Any] = []
+"""Producers that a fork brought along. They are kept, because the end of one closes it, and its connection is the parent's."""
+
+
+def _leave_to_parent(producer: Any) -> None:
+    """Have a producer of the parent process do nothing in this one, at its exit either."""
+    if producer is not None:
+        _OF_THE_PARENT.append(producer)
+        producer._unregister_cleanup()
+        producer._closed = True
+
+
+def _notice_fork() -> None:
+    for publisher in list(_PUBLISHERS):
+        publisher.notice_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_notice_fork)

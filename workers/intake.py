@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from workers.list_records import ListHead
 from workers.pipeline import Pipeline
 from workers.settings import Settings
 from workers.store.port import ItemRecord, ProfileRecord
+from workers.trimmed import TrimmedFields
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,20 @@ class Intake:
     ) -> None:
         self._settings, self._pipeline, self._catalogue = settings, pipeline, catalogue
         self._wall_clock = wall_clock
+        self.trimmed = TrimmedFields()
 
     async def items(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
         """Store catalogue records; dead letters of those that cannot be read. Raises Transient."""
         dead: list[DeadLetter] = []
         good: list[tuple[TopicRecord, str, bytes | None]] = []
+        trimmed: Counter[str] = Counter()
         for record in records:
             try:
-                item = decode_item(record.value, record.key)
+                item = decode_item(record.value, record.key, trimmed=trimmed)
                 good.append((record, decode_key(record.key), None if item is None else encode(item)))
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
+        self.trimmed.add("item", trimmed)
         if good:
             async with self._pipeline.lock:
                 await self._pipeline.check_current()  # numbers of a state that is gone would put an item's content under another
@@ -72,15 +77,17 @@ class Intake:
         dead: list[DeadLetter] = []
         profiles: dict[tuple[int, str], UserProfile | None] = {}
         stored = []
+        trimmed: Counter[str] = Counter()
         for record in records:
             try:
-                profile = decode_profile(record.value, record.key)
+                profile = decode_profile(record.value, record.key, trimmed=trimmed)
                 user_id = decode_key(record.key)
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
                 continue
             profiles[record.partition, user_id] = profile
             stored.append(ProfileRecord(record.partition, user_id, record.source_offset, None if profile is None else encode(profile)))
+        self.trimmed.add("profile", trimmed)
         if stored:
             await self._pipeline.store.upsert_profiles(stored)
         given = {at: profile for at, profile in profiles.items() if profile is not None}

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 from workers.errors import SettingsError
 from workers.pipeline import Outcome
 from workers.settings import AlarmSettings, MetricsSettings
+from workers.trimmed import TrimmedFields
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ class StreamMetrics:
         self._duplicates = Counter("recsys_duplicates_total", "Events whose id had been counted before.", registry=r)
         self._lists = Counter("recsys_lists_total", "Lists published.", registry=r)
         self._dead = Counter("recsys_dead_letters_total", "Records refused, by kind.", ["kind"], registry=r)
+        trimmed_text = "Records of which something in an optional field was dropped or cut, by kind of record and field."
+        trimmed = Counter("recsys_trimmed_fields_total", trimmed_text, ["record", "field"], registry=r)
+        self.trimmed = TrimmedFields(lambda record, field, n: trimmed.labels(record, field).inc(n))
         self._expired = Counter("recsys_expired_records_total", "Records that the log had deleted before they were applied.", registry=r)
         self._lag = Gauge("recsys_lag_records", "Records of a partition that are not applied yet.", ["partition"], registry=r)
         self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
@@ -60,6 +64,7 @@ class StreamMetrics:
         self._lists.inc(outcome.n_lists)
         for letter in outcome.dead_letters:
             self._dead.labels(letter.kind).inc()
+        self.trimmed.add("event", outcome.trimmed)
         self._n_records += outcome.n_records
         self._n_dead += len(outcome.dead_letters)
 
@@ -77,6 +82,7 @@ class StreamMetrics:
             self._lag.labels(str(partition)).set(behind)
         self._catching_up.set(catching_up)
         self._owed.set(n_owing)
+        self.trimmed.say()
         total = sum(lag.values())
         self._ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
         now_s = time.monotonic()

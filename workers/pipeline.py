@@ -60,6 +60,8 @@ class Outcome:
     n_new: int
     n_duplicates: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    trimmed: Mapping[str, int] = field(default_factory=dict)
+    """Optional fields, and of how many events something in them was dropped or cut."""
 
     @property
     def n_lists(self) -> int:
@@ -274,6 +276,7 @@ class Pipeline:
             n_new,
             chosen.admitted.n_duplicates,
             watch.seconds,
+            given.events.trimmed,
         )
 
     async def _choose(self, given: DecodedBatch) -> _Chosen:

@@ -91,6 +91,7 @@ def build_stream(settings: Settings) -> faust.App:
         beacon=app.beacon,
         loop=app.loop,
     )
+    intake.trimmed = service.metrics.trimmed
     app.service(service)
     _add_agents(app, settings, service, intake)
     return app

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -63,6 +65,97 @@ def test_items_and_their_removal_go_to_the_items_topic(settings: Settings) -> No
         publisher.publish_item({"item_id": "i", "title": "T"})
         publisher.remove_item("i")
     assert [(r.key, r.value is None) for r in everything(settings, settings.topics.items)] == [(b"i", False), (b"i", True)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_publisher_that_was_forked_delivers_from_every_process_and_nothing_twice(settings: Settings, worker_env: dict[str, str]) -> None:
+    """C12: made before `os.fork()`, as gunicorn with preload and celery do."""
+    run = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, env=worker_env)
+    assert (run.returncode, run.stderr) == (0, "")
+    records = everything(settings, settings.topics.events)
+    arrived = Counter(decode_event(r.value, r.key, record_ts_ms=-1, future_skew_ms=0).item_id for r in records)
+    assert set(arrived.values()) == {1}
+    assert sorted(arrived) == sorted([*run.stdout.split(), *(f"buffered-{n}" for n in range(2_000)), "late"])
+    assert len(run.stdout.split()) == 10
+
+
+FORKS = """
+import multiprocessing, os, sys, threading
+from workers.client import EventPublisher
+
+publisher, unclosed = EventPublisher(), EventPublisher()
+
+def publish(item_id, using=publisher):
+    using.publish(user_id="u", item_id=item_id, type="play")
+    os.write(1, f"{item_id}\\n".encode())
+
+def in_child(step):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            step()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+def with_threads():
+    threads = [threading.Thread(target=publish, args=(f"thread-{n}",)) for n in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert publisher.n_sent == 3
+    publisher.flush()
+
+def closes():
+    publish("closes")
+    publisher.close()
+    publisher.close()
+    try:
+        publish("never")
+    except RuntimeError:
+        pass
+
+def grandchild():
+    publish("child")
+    assert os.waitpid(in_child(lambda: (publish("grandchild"), publisher.flush())), 0)[1] == 0
+    publisher.flush()
+
+def missed_by_the_hook():  # a fork in C calls no hooks: the process id tells
+    publisher._pid, publisher._producer = os.getppid(), None
+    publish("no-hook")
+    publisher.flush()
+
+def process():
+    publish("multiprocessing")
+    publisher.flush()
+
+with publisher:
+    for n in range(2_000):
+        publisher.publish(user_id="u", item_id=f"buffered-{n}", type="play")
+    pids = [in_child(step) for step in (with_threads, closes, grandchild, missed_by_the_hook, publisher.flush, publisher.close)]
+    pid = os.fork()
+    if pid == 0:
+        publish("leaves-the-block")
+        sys.exit(0)
+    pids.append(pid)
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(0)  # without a record of its own
+    pids.append(pid)
+    pid = os.fork()
+    if pid == 0:
+        publish("ends-without-closing", unclosed)
+        sys.exit(0)
+    pids.append(pid)
+    worker = multiprocessing.get_context("fork").Process(target=process)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
+    publisher.publish(user_id="u", item_id="late", type="play")
+unclosed.close()
+"""
 
 
 DEAD_BROKER = """

@@ -212,7 +212,7 @@ async def test_a_short_stream_gives_the_lists_of_the_core_alone(stack: Any, sett
 BAD = {
     "not json": (b"u1", b"{bad", "record"),
     "wrong type": (b"u1", b'{"event_id":"a","user_id":"u1","item_id":7,"type":"play","event_ts_ms":1700000000000}', "item_id"),
-    "nan": (b"u1", b'{"event_id":"a","user_id":"u1","item_id":"i","type":"rating","value":NaN,"event_ts_ms":1700000000000}', "record"),
+    "nan": (b"u1", b'{"event_id":"a","user_id":"u1","item_id":"i","type":"rating","value":NaN,"event_ts_ms":1700000000000}', "value"),
     "type": (b"u1", b'{"event_id":"a","user_id":"u1","item_id":"i","type":"smell","event_ts_ms":1700000000000}', "type"),
     "version": (b"u1", b'{"schema_version":9,"event_id":"a","user_id":"u1","item_id":"i","type":"play","event_ts_ms":1}', "schema_version"),
     "size": (b"u1", b'{"event_id":"' + b"x" * 5_000_000 + b'"}', "record"),

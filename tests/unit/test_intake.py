@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import orjson
+import pytest
 
 from schemas import Recommendations, encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from workers.followers import CatalogueFollower
 from workers.intake import Intake, TopicRecord
+from workers.metrics import StreamMetrics
 from workers.pipeline import Pipeline
+from workers.settings import AlarmSettings
 from workers.store import MemoryStore
 
 SETTINGS = small_settings()
@@ -55,11 +59,27 @@ async def test_the_newest_record_of_an_item_wins_in_whatever_order_they_come() -
 async def test_a_bad_item_is_a_dead_letter_and_the_others_are_stored() -> None:
     pipeline, intake = await ready()
     unreadable = [TopicRecord("items", 0, 2, b"y", b"{"), TopicRecord("items", 0, 3, None, b"{}")]
-    bad = [item("x", 1, title=7), *unreadable, item("z", 4, available="no")]
+    bad = [item("x", 1, expires_ts_ms=NOW_S), *unreadable, item("z", 4, available="no")]
     dead = await intake.items([item("a", 0), *bad, item("b", 5)])
-    assert [(letter.source_offset, letter.field) for letter in dead] == [(1, "title"), (2, "record"), (3, "key"), (4, "available")]
+    assert [(letter.source_offset, letter.field) for letter in dead] == [(1, "expires_ts_ms"), (2, "record"), (3, "key"), (4, "available")]
     assert {letter.source_topic for letter in dead} == {"items"} and {letter.dead_letter_ts_ms for letter in dead} == {NOW_S * 1000}
     assert pipeline.index.names == ["a", "b"]
+
+
+async def test_a_fault_in_an_optional_field_does_not_keep_an_item_from_being_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    """C06. The sold-out item leaves the lists, the field is counted and named in one line."""
+    _, intake = await ready()
+    metrics = StreamMetrics(AlarmSettings())
+    intake.trimmed = metrics.trimmed
+    await intake.items([item("o", 0, title="here"), item("p", 1)])
+    assert {i.item_id for i in (await first_lists(intake, profile("u1")))["u1"].items} == {"o", "p"}
+    with caplog.at_level(logging.WARNING):
+        assert await intake.items([item("o", 2, title=None, available=False)]) == []
+        assert await intake.items([item("o", 3, title=7, categories="jazz", available=False), item("q", 4, title={})]) == []
+    assert {i.item_id for i in (await first_lists(intake, profile("u2")))["u2"].items} == {"p", "q"}
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["categories of 1 item, title of 2 items (limits"]
+    for field, n in (("title", 2), ("categories", 1)):
+        assert metrics.registry.get_sample_value("recsys_trimmed_fields_total", {"record": "item", "field": field}) == n
 
 
 async def test_a_newcomer_gets_a_list_by_their_categories() -> None:
@@ -109,9 +129,9 @@ async def test_a_removed_profile_makes_no_list() -> None:
 async def test_a_bad_profile_is_a_dead_letter_and_the_others_get_lists() -> None:
     _, intake = await ready()
     await intake.items([item("a")])
-    unreadable = [profile("u", 0, preferred_categories="noir"), TopicRecord("users", 0, 2, b"w", b"{}")]
+    unreadable = [profile("u", 0, schema_version=2), TopicRecord("users", 0, 2, b"w", b"{}")]
     lists, dead = await intake.users([unreadable[0], profile("v", 1), unreadable[1]])
-    assert [letter.field for letter in dead] == ["preferred_categories", "user_id"] and [key for _, key, _ in lists] == [b"v"]
+    assert [letter.field for letter in dead] == ["schema_version", "user_id"] and [key for _, key, _ in lists] == [b"v"]
 
 
 async def test_the_newest_announcement_serves() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import urllib.request
 
+import orjson
 import pytest
 from prometheus_client import generate_latest
 
@@ -16,6 +17,7 @@ from workers.errors import SettingsError
 from workers.metrics import StreamMetrics
 from workers.settings import AlarmSettings, MetricsSettings
 from workers.store import MemoryStore
+from workers.trimmed import TrimmedFields
 
 
 def value(metrics: StreamMetrics, metric: str, /, **labels: str) -> float | None:
@@ -35,6 +37,29 @@ async def test_a_batch_is_counted_once_in_every_counter() -> None:
     (letter,) = outcome.dead_letters
     assert value(metrics, "recsys_dead_letters_total", kind=letter.kind) == 1
     assert b"u0" not in generate_latest(metrics.registry) and b"u0" not in encode(letter)
+
+
+async def test_trimmed_fields_of_events_are_counted_and_said_once_in_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """C05. The event counts; no record of it is a dead letter."""
+    pipeline = await opened_pipeline(MemoryStore(), small_settings())
+    await pipeline.assign([0], TOPIC_ID)
+    metrics = StreamMetrics(AlarmSettings())
+    now_s = [100.0]
+    metrics.trimmed = TrimmedFields(clock=lambda: now_s[0])
+    odd = [
+        record._replace(value=orjson.dumps({**orjson.loads(record.value or b""), "position": 0, "context": {"a": {}}}))
+        for record in records_of([play("u0", f"i{n}", n) for n in range(4)])
+    ]
+    with caplog.at_level(logging.WARNING):
+        for at in range(4):
+            outcome = await pipeline.process({0: odd[at : at + 1]})
+            assert (outcome.n_new, outcome.dead_letters, outcome.trimmed) == (1, [], {"position": 1, "context": 1})
+            metrics.add(outcome)
+            now_s[0] += 4
+        metrics.look({}, catching_up=False, n_owing=0)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(": ")[1] for line in said] == [f"context of {n}, position of {n} (limits" for n in ("1 event", "3 events")]
+    assert "u0" not in "".join(said)
 
 
 def test_the_lag_alarm_rings_above_its_level_and_speaks_twice(caplog: pytest.LogCaptureFixture) -> None:

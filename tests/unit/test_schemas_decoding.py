@@ -317,7 +317,7 @@ ITEM_KEPT: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     ),
     "3,072 dimensions": ({"embeddings": {"text": [0.5] * 3_072}}, {"embeddings": {"text": [0.5] * 3_072}}, set()),
     "odd embeddings": (
-        {"embeddings": {"a": [0.5], "b": [], "c": [1, "x"], "d": [math.nan], "e": [1e7], "f": [0.1] * 3_073, "g": None, "h": "0", "i": [2]}},
+        {"embeddings": {"a": [0.5], "b": [], "c": [1, "x"], "d": [math.nan], "e": [1e7], "f": [0.1] * 3_073, "g": None, "h": "", "i": [2]}},
         {"embeddings": {"a": [0.5], "i": [2]}},
         {"embeddings"},
     ),
