@@ -11,6 +11,7 @@ from pydantic import Field
 from schemas import limits
 from schemas.errors import Poison
 from schemas.fields import Count, Kind, Label, Offset, Partition, SchemaVersion, Sha256, TimestampMs, Wire
+from schemas.unreadable import Unreadable
 
 _BASE64_MAX_CHARS = (limits.DEAD_LETTER_MAX_PAYLOAD_BYTES + 2) // 3 * 4
 
@@ -32,6 +33,8 @@ class DeadLetter(Wire):
     """the partition the record lies in"""
     source_offset: Offset
     """the Kafka offset of the record"""
+    source_last_offset: Offset | None = None
+    """the last offset of a batch of records that could not be unpacked, of which `source_offset` is the first; null for one record"""
     source_timestamp_ms: Annotated[int, Field(strict=True, ge=-1, le=limits.MAX_OFFSET)]
     """the Kafka timestamp of the record, as the producer or the broker set it; −1 if there is none"""
     key_sha256: Sha256 | None
@@ -58,9 +61,18 @@ def make_dead_letter(
     dead_letter_ts_ms: int,
     with_payload: bool = False,
 ) -> DeadLetter:
-    """The dead letter of a record. `with_payload` keeps the raw value (personal data) if it is at most 512 KiB."""
-    payload = None
-    if with_payload and value is not None and len(value) <= limits.DEAD_LETTER_MAX_PAYLOAD_BYTES:
+    """The dead letter of a record, or of a batch that could not be unpacked (its value is `Unreadable`, its offset the batch's last).
+
+    `with_payload` keeps the raw value (personal data) if it is at most 512 KiB.
+    """
+    payload, last_offset = None, None
+    digest = None if value is None else hashlib.sha256(value).hexdigest()
+    n_bytes = 0 if value is None else len(value)
+    if isinstance(value, Unreadable):
+        digest, n_bytes = value.payload_sha256, value.payload_bytes
+        if value.first_offset is not None:
+            source_offset, last_offset = value.first_offset, source_offset
+    elif with_payload and value is not None and len(value) <= limits.DEAD_LETTER_MAX_PAYLOAD_BYTES:
         payload = base64.b64encode(value).decode("ascii")
     return DeadLetter(
         reason=poison.reason[: limits.REASON_MAX_CHARS],
@@ -69,10 +81,11 @@ def make_dead_letter(
         source_topic=source_topic,
         source_partition=source_partition,
         source_offset=source_offset,
+        source_last_offset=last_offset,
         source_timestamp_ms=-1 if source_timestamp_ms is None or source_timestamp_ms < 0 else source_timestamp_ms,
         key_sha256=None if key is None else hashlib.sha256(key).hexdigest(),
-        payload_sha256=None if value is None else hashlib.sha256(value).hexdigest(),
-        payload_bytes=0 if value is None else len(value),
+        payload_sha256=digest,
+        payload_bytes=n_bytes,
         payload_base64=payload,
         dead_letter_ts_ms=dead_letter_ts_ms,
     )

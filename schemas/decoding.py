@@ -33,6 +33,7 @@ from schemas.profiles import UserProfile
 from schemas.reasons import poison_of
 from schemas.times import looks_wrong
 from schemas.trimming import trim
+from schemas.unreadable import Unreadable
 
 _CONTRACT_OF: Final[Mapping[type[Wire], Contract[Any]]] = {contract.model: contract for contract in contracts.CONTRACTS}
 # The closing quote is optional: an unterminated string then ends the search at once instead of starting it again at each of its quotes.
@@ -88,6 +89,8 @@ def decode_event(
 
 
 def _event(value: bytes | None, key: bytes | None, record_ts_ms: int, future_skew_ms: int, max_bytes: int, trimmed: Counter[str]) -> Event:
+    if isinstance(value, Unreadable):
+        raise value.poison
     if value is None:
         raise Poison("record", "record: got null; send an event, this topic knows no tombstones", "null_value")
     _check_bytes(value, max_bytes)
@@ -264,6 +267,8 @@ def key_of(record: Wire) -> bytes:
 
 def _decode(contract: Contract[W], value: bytes | None, key: bytes | None, max_bytes: int, trimmed: Counter[str] | None = None) -> W | None:
     names = ":".join(contract.key_fields)
+    if isinstance(value, Unreadable):
+        raise value.poison
     if not key:
         raise Poison("key", f"key: got nothing; send {names} as the Kafka key, in UTF-8", "empty_key")
     if value is None:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from workers.errors import Transient
-from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments, uninterrupted
+from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, uninterrupted
 from workers.model_store import ModelStore, StoreError
 from workers.settings import Settings
 from workers.topics import end_offsets_async
@@ -37,7 +37,7 @@ async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
     found: dict[str, ModelAnnouncement | None] = {}
     if not ends:
         return found
-    consumer = AIOKafkaConsumer(**aiokafka_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
     places = [TopicPartition(topic, partition) for partition in ends]
     deadline = time.monotonic() + READ_TIMEOUT_S
     try:

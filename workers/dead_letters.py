@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_dead_letter
 from workers.errors import SettingsError, Transient
-from workers.kafka import check_reachable, kafka_python_arguments
+from workers.kafka import check_reachable, kafka_python_consumer_arguments
 from workers.settings import Settings
 from workers.topics import admin_client, end_offsets, kafka_errors, start_offsets
 
@@ -140,9 +140,7 @@ def connected_consumer(settings: Settings) -> Iterator[Any]:
 
     check_reachable(settings.kafka)
     consumer = KafkaConsumer(
-        **kafka_python_arguments(settings),
-        group_id=None,
-        enable_auto_commit=False,
+        **kafka_python_consumer_arguments(settings),
         auto_offset_reset="earliest",  # an offset that retention takes away while we read: the next record tells that it is gone
         fetch_max_wait_ms=settings.kafka.fetch_max_wait_ms,
         max_poll_records=2_000,

@@ -11,7 +11,7 @@ import orjson
 from schemas import ModelAnnouncement, Recommendations, SchemaError, decode_announcement, decode_recommendations
 from workers.demo_figures import TOP, ReadList
 from workers.errors import Fatal
-from workers.kafka import kafka_python_arguments
+from workers.kafka import kafka_python_consumer_arguments
 from workers.settings import Settings
 
 POLL_MS = 50
@@ -65,9 +65,7 @@ class Tail:
 
         settings, topics = self._settings, self._settings.topics
         consumer = KafkaConsumer(
-            **kafka_python_arguments(settings),
-            group_id=None,
-            enable_auto_commit=False,
+            **kafka_python_consumer_arguments(settings),
             auto_offset_reset="earliest",
             fetch_max_wait_ms=settings.kafka.fetch_max_wait_ms,
         )

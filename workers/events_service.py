@@ -23,6 +23,7 @@ from mode import Service
 
 from workers.backoff import Backoff, patiently
 from workers.batches import DecodedBatch, SourceRecord
+from workers.bounded_reading import GAPS, stable_end
 from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
@@ -263,6 +264,8 @@ class EventsService(OrderlyService):
                 if polled.full:
                     self._ahead = asyncio.create_task(self._poll(decode=True))
                 await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
+            if not batch:
+                await self._pass_gaps()
             if not batch or (self._owing and not self._catching_up):
                 await self._delivered()
                 await self._commit()
@@ -290,14 +293,25 @@ class EventsService(OrderlyService):
         if ahead is not None:
             await asyncio.gather(ahead, return_exceptions=True)
 
+    async def _pass_gaps(self) -> None:
+        """Count the end of a log as applied where it holds no records: markers of transactions, or what was aborted."""
+        topic = self.settings.topics.events
+        for partition, expected in self._expected.items():
+            with contextlib.suppress(IllegalStateError, AssertionError):  # the group has taken it away a moment ago
+                at = TopicPartition(topic, partition)
+                if stable_end(self.consumer, at) <= expected:
+                    continue
+                position = await self.consumer.position(at)
+                if position > expected and GAPS.start_of((topic, partition), position) <= expected:
+                    self._expected[partition] = self._uncommitted[partition] = position
+
     def _look_at_lag(self) -> None:
         """Far behind, lists are put off; nearly there, they are made again, those that are owed too."""
         self._looked_s = time.monotonic()
         topic, lag = self.settings.topics.events, {}
         for partition, expected in self._expected.items():
             with contextlib.suppress(IllegalStateError, AssertionError):  # the group has taken it away a moment ago
-                end = self.consumer.highwater(TopicPartition(topic, partition))
-                lag[partition] = max(0, (end or 0) - expected)
+                lag[partition] = max(0, stable_end(self.consumer, TopicPartition(topic, partition)) - expected)
         most, behind = self.settings.stream.catch_up_events, sum(lag.values())
         catching_up = behind > most or (self._catching_up and behind * 10 > most)
         if catching_up != self._catching_up:
@@ -427,8 +441,8 @@ class EventsService(OrderlyService):
     def _contiguous(self, polled: Mapping[int, list[SourceRecord]]) -> dict[int, list[SourceRecord]]:
         """The polled records of owned partitions that continue where the last batch ended.
 
-        A poll may still hold records from before a seek. A hole that stays after seeking back once is the log's own (retention,
-        compaction)."""
+        A poll may still hold records from before a seek. A hole that the fetcher has read over, or that stays after seeking back once, is
+        the log's own (transactions, retention, compaction)."""
         batch: dict[int, list[SourceRecord]] = {}
         for partition, records in polled.items():
             expected = self._expected.get(partition)
@@ -437,7 +451,9 @@ class EventsService(OrderlyService):
             if records[-1].source_offset < expected:
                 raise Transient(f"partition {partition}: the log went back: looking at it again")
             kept = records if records[0].source_offset >= expected else [record for record in records if record.source_offset >= expected]
-            if kept[0].source_offset > expected and self._seek_back(partition, expected):
+            first = kept[0].source_offset
+            is_gap = first > expected and GAPS.start_of((self.settings.topics.events, partition), first) > expected
+            if is_gap and self._seek_back(partition, expected):
                 continue
             batch[partition] = kept
         return batch

@@ -9,6 +9,8 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from mode import Service, Worker
 
+from workers.kafka import READ_COMMITTED
+
 log = logging.getLogger(__name__)
 
 
@@ -35,11 +37,23 @@ class OrderlyService(Service):
                 service._crashed.set()
 
 
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Reads committed records only. Faust would, if it sent its own in transactions too, and has no setting for it."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = READ_COMMITTED  # handed to its fetcher when it starts
+        return consumer
+
+
 class _Consumer(driver.Consumer):
     """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
     committed then is read once more by whoever comes next, as after a kill."""
 
     logger = logging.getLogger("faust.workers")
+
+    def _new_consumer_thread(self) -> Any:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def commit_and_end_transactions(self) -> None:
         try:

@@ -20,6 +20,8 @@ from workers.errors import SettingsError, Transient
 from workers.settings import KafkaSettings, Settings
 
 CLIENT_ID = "recsys"
+READ_COMMITTED = "read_committed"
+"""Records of transactions that were aborted, or are still open, are no records."""
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
@@ -98,10 +100,15 @@ def aiokafka_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
-    """As `aiokafka_arguments`, and the group timeouts; a heartbeat goes out six times a session."""
+    """As `aiokafka_arguments`, for consumers of committed records, with the group timeouts; a heartbeat goes out six times a session. From
+    then on aiokafka reads within the bounds of `workers.bounded_reading`."""
+    from workers.bounded_reading import install
+
+    install(settings.kafka, settings.topics.events)
     session_ms = settings.kafka.session_timeout_ms
     return {
         **_common(settings.kafka),
+        "isolation_level": READ_COMMITTED,
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": max(session_ms // 6, 100),
         "rebalance_timeout_ms": max(session_ms * 3, 30_000),
@@ -115,13 +122,26 @@ def aiokafka_producer_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def kafka_python_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments that kafka-python's admin client, consumer and producer all take. Bootstrap is given up after the request timeout."""
+    """Arguments that kafka-python's admin client, consumer and producer all take. Bootstrap is given up after the request timeout. From
+    then on kafka-python reads and writes within the bounds of `workers.bounded_kafka_python`."""
+    from workers.bounded_kafka_python import install
+
+    install(settings.kafka)
     return {**_common(settings.kafka), "bootstrap_timeout_ms": settings.kafka.request_timeout_ms}
 
 
+def kafka_python_consumer_arguments(settings: Settings) -> dict[str, Any]:
+    """As `kafka_python_arguments`, for consumers of committed records without a group."""
+    return {**kafka_python_arguments(settings), "isolation_level": READ_COMMITTED, "group_id": None, "enable_auto_commit": False}
+
+
 def faust_arguments(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of `faust.App` that say where the brokers are, who connects, and for how long silence is tolerated."""
+    """Keyword arguments of `faust.App` that say where the brokers are, who connects, and for how long silence is tolerated. From then on
+    its consumers read within the bounds of `workers.bounded_reading`."""
+    from workers.bounded_reading import install
+
     kafka = settings.kafka
+    install(kafka, settings.topics.events)
     servers = ";".join(f"aiokafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",") if server.strip())
     session_s = kafka.session_timeout_ms / 1000
     arguments: dict[str, Any] = {

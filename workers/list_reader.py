@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas import Poison, Recommendations, decode_recommendations
 from workers.errors import Fatal
-from workers.kafka import check_reachable, kafka_python_arguments, partition_for
+from workers.kafka import check_reachable, kafka_python_consumer_arguments, partition_for
 from workers.settings import Settings
 from workers.topics import end_offsets, kafka_errors, start_offsets
 
@@ -20,9 +20,7 @@ def _consumer(settings: Settings) -> Any:
 
     check_reachable(settings.kafka)
     return KafkaConsumer(
-        **kafka_python_arguments(settings),
-        group_id=None,
-        enable_auto_commit=False,
+        **kafka_python_consumer_arguments(settings),
         fetch_max_wait_ms=settings.kafka.fetch_max_wait_ms,
         max_poll_records=2_000,
     )

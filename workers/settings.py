@@ -36,6 +36,11 @@ class KafkaSettings(Section):
     request_timeout_ms: Positive = 30_000
     fetch_max_wait_ms: Positive = 100
     """How long a broker holds an empty fetch; a freshness bound on brokers that answer late (the embedded one waits half of it)."""
+    max_batch_bytes: Annotated[int, Field(ge=1_048_576, le=1_073_741_824)] = 33_554_432
+    """Bytes that one batch of records may take when it is unpacked. A larger one is a dead letter: 1 MB may expand to a gigabyte. The same
+    for all workers: it decides which events count."""
+    damaged_batches: Literal["stop", "dead_letter"] = "stop"
+    """A batch of events whose checksum stays wrong: the worker stops, or the batch is a dead letter and its events are lost."""
     idempotence: bool = True
     """Idempotent producers; switch off only for a broker that lacks them for aiokafka (the embedded one does)."""
 

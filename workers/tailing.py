@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from schemas import DecodedEvents, decode_events
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog, events_table
-from workers.kafka import aiokafka_arguments, uninterrupted
+from workers.kafka import aiokafka_consumer_arguments, uninterrupted
 from workers.settings import Settings
 from workers.topics import start_offsets
 
@@ -56,7 +56,7 @@ class LogTail:
     async def start(self) -> None:
         """Connect, and position every partition where the log ends."""
         topic = self._settings.topics.events
-        consumer = AIOKafkaConsumer(**aiokafka_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
+        consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
         self._consumer = consumer
         await uninterrupted(consumer.start())
         starts = {partition: offset for (_, partition), offset in (await asyncio.to_thread(start_offsets, self._settings, [topic])).items()}

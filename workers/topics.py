@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workers.errors import Fatal, Transient
-from workers.kafka import check_reachable, kafka_python_arguments
+from workers.kafka import check_reachable, kafka_python_arguments, kafka_python_consumer_arguments
 from workers.settings import Settings
 
 DAY_MS = 86_400_000
@@ -223,18 +223,33 @@ def start_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, 
 
 
 def end_offsets(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], int]:
-    """(topic, partition) ▸ next offset to be written. Raises Fatal when a topic does not exist, Transient when no broker answers.
+    """(topic, partition) ▸ offset up to which consumers can read: the next one to be written, or the first of an open transaction.
+
+    Raises Fatal when a topic does not exist, Transient when no broker answers.
+    """
+    return {place: stable for place, (stable, _) in readable_ends(settings, topics, timeout_s=timeout_s).items()}
+
+
+def readable_ends(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], tuple[int, int]]:
+    """(topic, partition) ▸ offset up to which consumers of committed records can read, and next offset to be written. Raises as
+    `end_offsets`.
 
     ListOffsets is only the start: Tansu 0.6 answers it with the first offset of the last batch, plus one. The high watermark that comes
-    with a fetch is right everywhere, so each partition is fetched once from where ListOffsets points.
+    with a fetch is right everywhere, so each partition is fetched once from where ListOffsets points. A transaction is open where the
+    second answer, of committed records, is before the first.
     """
     from kafka.admin import OffsetSpec
+    from kafka.protocol.consumer import IsolationLevel
 
     listed = _listed_offsets(settings, topics, OffsetSpec.LATEST)
-    return _high_watermarks(settings, listed, timeout_s) if listed else {}
+    if not listed:
+        return {}
+    committed = _listed_offsets(settings, topics, OffsetSpec.LATEST, isolation_level=IsolationLevel.READ_COMMITTED)
+    ends = _high_watermarks(settings, listed, timeout_s)
+    return {place: (committed[place] if committed[place] < listed[place] else end, end) for place, end in ends.items()}
 
 
-def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any) -> dict[tuple[str, int], int]:
+def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any, **options: Any) -> dict[tuple[str, int], int]:
     from kafka import TopicPartition
 
     with admin_client(settings) as admin:
@@ -247,7 +262,7 @@ def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any) -> dic
             for topic in admin.describe_topics(list(topics))
             for partition in topic["partitions"]
         }
-        found = admin.list_partition_offsets(wanted)
+        found = admin.list_partition_offsets(wanted, **options)
     return {(at.topic, at.partition): position.offset for at, position in found.items()}
 
 
@@ -256,9 +271,7 @@ def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], tim
 
     with kafka_errors(settings):
         consumer = KafkaConsumer(
-            **kafka_python_arguments(settings),
-            group_id=None,
-            enable_auto_commit=False,
+            **kafka_python_consumer_arguments(settings),
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=65_536,  # only the watermark is wanted; one record comes even if it is larger
             auto_offset_reset="latest",

@@ -170,6 +170,9 @@ class Behind(Consumer):
     def highwater(self, at: TopicPartition) -> int | None:
         return self._end if at.partition == 0 else None
 
+    def last_stable_offset(self, at: TopicPartition) -> int | None:
+        return self.highwater(at)
+
 
 @pytest.mark.parametrize(("end", "full", "puts_off"), [(100_001, True, True), (100_000, True, False), (100_001, False, False)])
 async def test_lists_are_put_off_from_the_first_full_poll_of_a_worker_far_behind(
