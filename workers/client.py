@@ -49,6 +49,17 @@ class PublishError(Transient):
         self.undelivered = undelivered
 
 
+def check_not_ahead(event: Event, future_skew_s: int) -> None:
+    """Raise Poison for an event that workers would refuse as too far in the future, measured against this machine's clock."""
+    if event.event_ts_ms > time.time_ns() // 1_000_000 + future_skew_s * 1_000:
+        raise Poison(
+            "event_ts_ms",
+            f"event_ts_ms: got a time more than {future_skew_s} s ahead of this machine's clock; send Unix time in milliseconds (UTC, not "
+            "local time), and check the clock",
+            "future_timestamp",
+        )
+
+
 class EventPublisher:
     """Publishes events (keyed by user id), items, and profiles; safe to use from several threads and after a fork.
 
@@ -135,8 +146,9 @@ class EventPublisher:
     def publish(self, event: Event | Mapping[str, Any] | None = None, /, **fields: Any) -> Event:
         """Send one event, given as a model, a mapping, or fields; returns it as sent.
 
-        `event_id` defaults to a new UUID, `event_ts_ms` to now. Raises Poison when a field is wrong, unknown, or missing, Transient when
-        the broker has been away for `delivery_timeout_s`.
+        `event_id` defaults to a new UUID, `event_ts_ms` to now. Raises Poison when a field is wrong, unknown, or missing, or the time lies
+        more than `stream.future_skew_s` ahead of this machine's clock (workers would refuse it), Transient when the broker has been away
+        for `delivery_timeout_s`.
         """
         if not isinstance(event, Event):
             given = {**(event or {}), **fields}
@@ -145,6 +157,7 @@ class EventPublisher:
             event = self._checked(Event, given)
         elif fields:
             raise TypeError("give an Event or its fields, not both")
+        check_not_ahead(event, self.settings.stream.future_skew_s)
         self._send(self.topic, event)
         return event
 

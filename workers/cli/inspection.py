@@ -9,7 +9,7 @@ import typer
 
 from workers.cli.arguments import ItemId, UserId
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
-from workers.cli.events import File, Form, Lenient, Map, Rate, Unit, publish_file
+from workers.cli.publishing import Delimiter, Encoding, File, FileOptions, Form, Header, Lenient, Map, Rate, Unit, Zone, publish_file
 from workers.errors import SettingsError
 
 items = typer.Typer(help="Publish the catalogue; look at what goes with what.", no_args_is_help=True)
@@ -23,12 +23,17 @@ def publish(
     columns: Map = None,
     form: Form = None,
     time_unit: Unit = "ms",
+    time_zone: Zone = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
     rate: Rate = None,
     ignore_unknown: Lenient = False,
     as_json: JsonOption = False,
 ) -> None:
     """Publish items (title, categories, attributes). In tables, categories are separated by |."""
-    publish_file(file, "items", columns, form, None, time_unit, rate, ignore_unknown, as_json)
+    options = FileOptions(columns, form, time_unit, time_zone, encoding, delimiter, header, ignore_unknown)
+    publish_file(file, "items", options, rate=rate, as_json=as_json)
 
 
 @items.command("similar")

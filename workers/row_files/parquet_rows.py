@@ -1,0 +1,69 @@
+"""Rows of Parquet files, read in batches; cells that Python has no value for refuse their row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from workers.errors import SettingsError
+from workers.row_files.rows import DamagedFile, Row, Unreadable
+from workers.row_files.values import is_missing
+
+BATCH_ROWS = 8_192
+MAX_COLUMNS = 10_000
+
+
+def open_parquet(path: str) -> Any:
+    """Open a Parquet file; pages are compared with their checksums where it has them. Raises SettingsError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or "cut, damaged, or another format"
+        raise SettingsError(f"FILE: is no readable Parquet file ({reason})") from None
+
+
+def parquet_rows(file: Any, names: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of the columns named. Raises DamagedFile."""
+    import pyarrow as pa
+
+    wanted = [name for name in file.schema_arrow.names if name in set(names)]
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
+            cells = [_values(batch.column(name)) for name in batch.schema.names]
+            for row in zip(*cells, strict=True):
+                number += 1
+                yield Row(number, {name: cell for name, cell in zip(batch.schema.names, row, strict=True) if not is_missing(cell)})
+    except (OSError, ValueError, MemoryError, RuntimeError, pa.ArrowException) as error:
+        raise DamagedFile(f"the Parquet data is damaged ({type(error).__name__})") from None
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column as Python values. Times are cut to milliseconds, since Python's have no nanoseconds."""
+    import pyarrow as pa
+
+    kind = column.type
+    try:
+        if pa.types.is_dictionary(kind):
+            column = column.dictionary_decode()
+            kind = column.type
+        if pa.types.is_timestamp(kind):
+            column = column.cast(pa.timestamp("ms", "UTC" if kind.tz else None), safe=False)
+        elif pa.types.is_date64(kind):
+            column = column.cast(pa.date32(), safe=False)
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException):
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, ArithmeticError, pa.ArrowException):
+        return Unreadable("a value out of range")

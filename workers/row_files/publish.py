@@ -1,0 +1,207 @@
+"""Publish rows in their order, and count what became of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from schemas import Poison, SchemaError
+from workers.client import PublishError
+from workers.errors import Transient
+from workers.row_files.event_ids import GivenIds, RowIds
+from workers.row_files.mapping import RowMapping
+from workers.row_files.rows import BadRow, DamagedFile, Row
+
+MAX_REPORTED = 1_000
+"""Bad rows kept for the caller; all are counted."""
+NOW = "no time in the file: the moment of publishing was taken; a file with times is better"
+
+
+class Publisher(Protocol):
+    """Where rows go: `workers.client.EventPublisher`, or what a test puts in its place."""
+
+    def publish(self, event: Mapping[str, Any], /) -> Any: ...
+
+    def publish_item(self, item: Mapping[str, Any]) -> Any: ...
+
+    def flush(self) -> None: ...
+
+
+@dataclass
+class PublishReport:
+    """What became of a file: rows = published + bad + undelivered.
+
+    `bad_rows` holds the first thousand (file, line, reason); `file` is the part of a folder. `error` says why the file was not read to its
+    end or not delivered, in one line; `last_line` is the last line or row that was read.
+    """
+
+    rows: int = 0
+    published: int = 0
+    bad: int = 0
+    undelivered: int = 0
+    seconds: float = 0.0
+    last_line: int = 0
+    interrupted: bool = False
+    error: str = ""
+    warnings: list[str] = field(default_factory=list)
+    ignored_columns: list[str] = field(default_factory=list)
+    bad_rows: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def refuse(self, row: Row, reason: str) -> None:
+        """Count a bad row."""
+        self.bad += 1
+        if len(self.bad_rows) < MAX_REPORTED:
+            self.bad_rows.append((row.file, row.line, reason))
+
+
+class Pace:
+    """Hold a loop to `per_s` steps a second, without catching up after a stall."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self._step_s = 0.0 if not per_s else 1.0 / per_s
+        self._next = time.monotonic()
+
+    def wait(self) -> None:
+        """Sleep until the next step is due."""
+        if self._step_s:
+            now = time.monotonic()
+            self._next = max(self._next + self._step_s, now - 0.1)
+            if self._next - now > 0.002:
+                time.sleep(self._next - now)
+
+
+class _Sender:
+    """Turn one row after the other into a record and hand it to the publisher."""
+
+    def __init__(self, mapping: RowMapping, publisher: Publisher, *, row_ids: bool) -> None:
+        self._mapping = mapping
+        self._publisher = publisher
+        self._always_row_ids = row_ids
+        self.row_ids = RowIds()
+        self.given_ids = GivenIds()
+
+    def send(self, row: Row) -> None:
+        """Publish one row. Raises BadRow, SchemaError or UnicodeError when it is refused, Transient when the broker is away."""
+        if row.columns is None:
+            raise BadRow(row.reason)
+        fields = self._mapping.record(row.columns)
+        self._mapping.note_left_out(row.columns)
+        if self._mapping.kind == "items":
+            self._publisher.publish_item(fields)
+            return
+        given = fields.get("event_id")
+        if given is None or self._always_row_ids:
+            fields["event_id"] = self.row_ids.id_of(fields, row.line, str(given or "").encode("utf-8", "surrogatepass"))
+        else:
+            self.given_ids.add(fields)
+        if "event_ts_ms" not in fields:
+            self._mapping.notes.count(NOW)
+            fields["event_ts_ms"] = time.time_ns() // 1_000_000
+        self._publisher.publish(fields)
+
+
+def publish_rows(
+    rows: Iterable[Row],
+    mapping: RowMapping,
+    publisher: Publisher,
+    *,
+    rate: float | None = None,
+    row_ids: bool = False,
+    on_bad: Callable[[Row, str], None] | None = None,
+    on_row: Callable[[], None] | None = None,
+) -> PublishReport:
+    """Publish rows in their order at `rate` a second at most, and flush.
+
+    A damaged file, a broker that is away and Ctrl-C end the loop; the report says so in `error`, and its counts hold. `row_ids`: ids are
+    made from rows also where the file has some. `on_bad` hears of each bad row, `on_row` of every row.
+    """
+    report = PublishReport()
+    start = time.monotonic()
+    sender = _Sender(mapping, publisher, row_ids=row_ids)
+    try:
+        _send_all(rows, sender, report, Pace(rate), on_bad, on_row)
+    except DamagedFile as error:
+        place = f"row {report.rows:,} (line {report.last_line:,})"
+        report.error = f"the file cannot be read beyond {place}: {error}; repair it and publish it again"
+    except KeyboardInterrupt:
+        report.interrupted = True
+        report.rows = report.published + report.bad  # the row in hand is sent again next time
+        report.error = f"interrupted after row {report.rows:,} (line {report.last_line:,})"
+    except Transient as error:
+        report.error = str(error)
+        report.rows = report.published + report.bad  # the row in hand was not taken
+    _flush(publisher, report)
+    report.seconds = time.monotonic() - start
+    report.ignored_columns = sorted(mapping.left_out)
+    report.warnings = [*_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
+    return report
+
+
+def _send_all(
+    rows: Iterable[Row],
+    sender: _Sender,
+    report: PublishReport,
+    pace: Pace,
+    on_bad: Callable[[Row, str], None] | None,
+    on_row: Callable[[], None] | None,
+) -> None:
+    for row in rows:
+        report.rows += 1
+        report.last_line = row.line
+        if on_row is not None:
+            on_row()
+        try:
+            sender.send(row)
+        except (BadRow, SchemaError, UnicodeError) as error:
+            reason = _reason(error)
+            report.refuse(row, reason)
+            if on_bad is not None:
+                on_bad(row, reason)
+            continue
+        report.published += 1
+        pace.wait()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeError):
+        return "record: not UTF-8; convert the file or pass --encoding"
+    if isinstance(error, Poison) and error.kind == "future_timestamp":
+        return f"{error}; if the file's times are local, pass --time-zone"
+    return str(error)
+
+
+def _flush(publisher: Publisher, report: PublishReport) -> None:
+    """Wait for the broker; what it did not take is not published."""
+    try:
+        publisher.flush()
+    except PublishError as error:
+        report.undelivered = len(error.undelivered)
+        report.published -= report.undelivered
+        report.error = report.error or str(error)
+    except Transient as error:
+        report.error = report.error or str(error)
+
+
+def _time_notes(mapping: RowMapping) -> list[str]:
+    n = mapping.clock.n_without_zone
+    if not n:
+        return []
+    return [f"{n:,} {'time names' if n == 1 else 'times name'} no time zone and {'was' if n == 1 else 'were'} read as UTC; "
+            "if they are local, pass --time-zone, such as Europe/Berlin or +08:00"]  # fmt: skip
+
+
+def _id_notes(sender: _Sender) -> list[str]:
+    notes = []
+    if sender.row_ids.n_equal:
+        notes.append(f"{sender.row_ids.n_equal:,} rows equal an earlier row: each counts as an event of its own")
+    n_same, n_other = sender.given_ids.repeats()
+    if n_same:
+        notes.append(f"{n_same:,} rows repeat an event_id with the same content: each event_id counts once")
+    if n_other:
+        notes.append(
+            f"{n_other:,} rows repeat an event_id with other content: only the first of each counts; if they are events of their own "
+            "(such as the lines of one order), pass --row-ids"
+        )
+    return notes
