@@ -68,7 +68,11 @@ def run(arguments: Sequence[str]) -> int:
         return _say(error, 1)
     except typer.Exit as done:
         return done.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
+        return 130
+    except typer.Abort as abort:  # click's name for Ctrl-C, and for an EOFError from anywhere
+        if isinstance(abort.__cause__, EOFError):
+            return _say("unexpected EOFError: something that was read ended too early", 1)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more

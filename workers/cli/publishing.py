@@ -173,5 +173,7 @@ def _fields(report: PublishReport, per_s: float) -> dict[str, Any]:
         "per_s": round(per_s, 1),
         "warnings": report.warnings,
         "ignored_columns": report.ignored_columns,
-        "bad_rows": [{"line": line, "reason": reason} | ({"file": visible(file)} if file else {}) for file, line, reason in report.bad_rows],
+        "bad_rows": [
+            {"line": line, "reason": reason} | ({"file": visible(file)} if file else {}) for file, line, reason in report.bad_rows
+        ],
     }

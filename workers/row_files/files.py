@@ -8,7 +8,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -125,20 +125,35 @@ def _rows_of(parts: list[Part], reading: Reading, mapping: RowMapping) -> Iterat
 
 @contextmanager
 def _open_part(part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Iterator[Row]]:
-    try:
-        if part.form == "parquet":
-            if part.path == "-":
-                raise SettingsError("FILE: Parquet cannot be read from standard input: name a file")
-            with open_parquet(part.path) as file:
-                yield _checked_parquet(file, part, mapping)
-            return
-        source = open_text(part.path, part.form, reading.encoding)
+    with ExitStack() as opened:
         try:
-            yield _checked_json(source, part, mapping) if part.form == "jsonl" else _checked_table(source, part, reading, mapping)
-        finally:
-            source.close()
-    except SettingsError as error:
-        raise SettingsError(f"{error} (in {part.label})" if part.label else str(error)) from None
+            rows = _checked(part, reading, mapping, opened)
+        except DamagedFile as error:
+            rows = _damaged(str(error))
+        except SettingsError as error:
+            raise SettingsError(f"{error} (in {part.label})" if part.label else str(error)) from None
+        yield rows
+
+
+def _damaged(reason: str) -> Iterator[Row]:
+    """Yield nothing: not even the start can be read."""
+    yield from ()
+    raise DamagedFile(reason)
+
+
+def _checked(part: Part, reading: Reading, mapping: RowMapping, opened: ExitStack) -> Iterator[Row]:
+    """Return the rows of a file whose start is what the mapping needs. Raises SettingsError or DamagedFile."""
+    if part.form == "parquet":
+        if part.path == "-":
+            raise SettingsError("FILE: Parquet cannot be read from standard input: name a file")
+        return _checked_parquet(opened.enter_context(open_parquet(part.path)), part, mapping)
+    source = open_text(part.path, part.form, reading.encoding)
+    opened.callback(source.close)
+    try:
+        return _checked_json(source, part, mapping) if part.form == "jsonl" else _checked_table(source, part, reading, mapping)
+    except SettingsError:
+        source.check_whole()
+        raise
 
 
 def _checked_json(source: Source, part: Part, mapping: RowMapping) -> Iterator[Row]:

@@ -20,4 +20,9 @@ class Notes:
 
     def lines(self) -> list[str]:
         """Return one line a note: how many rows, and what."""
-        return [f"{n:,} {'row' if n == 1 else 'rows'}: {text}" for text, n in self._counts.items()]
+        return [f"{n_rows(n)}: {text}" for text, n in self._counts.items()]
+
+
+def n_rows(n: int) -> str:
+    """Return a number of rows in words."""
+    return f"{n:,} {'row' if n == 1 else 'rows'}"

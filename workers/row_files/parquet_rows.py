@@ -14,15 +14,25 @@ MAX_COLUMNS = 10_000
 
 
 def open_parquet(path: str) -> Any:
-    """Open a Parquet file; pages are compared with their checksums where it has them. Raises SettingsError."""
+    """Open a Parquet file; pages are compared with their checksums where it has them.
+
+    Raises SettingsError when it is another format or cannot be opened, DamagedFile when it begins as Parquet and its index cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        reason = getattr(error, "strerror", None) or "cut, damaged, or another format"
-        raise SettingsError(f"FILE: is no readable Parquet file ({reason})") from None
+        reason = getattr(error, "strerror", None)
+        if reason is None and _begins_as_parquet(path):
+            raise DamagedFile("the Parquet file is cut or damaged, its index cannot be read") from None
+        raise SettingsError(f"FILE: is no readable Parquet file ({reason or 'another format'})") from None
+
+
+def _begins_as_parquet(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def parquet_rows(file: Any, names: Sequence[str]) -> Iterator[Row]:

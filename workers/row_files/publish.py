@@ -12,6 +12,7 @@ from workers.client import PublishError
 from workers.errors import Transient
 from workers.row_files.event_ids import GivenIds, RowIds
 from workers.row_files.mapping import RowMapping
+from workers.row_files.notes import n_rows
 from workers.row_files.rows import BadRow, DamagedFile, Row
 
 MAX_REPORTED = 1_000
@@ -123,8 +124,8 @@ def publish_rows(
     try:
         _send_all(rows, sender, report, Pace(rate), on_bad, on_row)
     except DamagedFile as error:
-        place = f"row {report.rows:,} (line {report.last_line:,})"
-        report.error = f"the file cannot be read beyond {place}: {error}; repair it and publish it again"
+        place = f"the file cannot be read beyond row {report.rows:,} (line {report.last_line:,})" if report.rows else "no row can be read"
+        report.error = f"{place}: {error}; repair it and publish it again"
     except KeyboardInterrupt:
         report.interrupted = True
         report.rows = report.published + report.bad  # the row in hand is sent again next time
@@ -135,7 +136,8 @@ def publish_rows(
     _flush(publisher, report)
     report.seconds = time.monotonic() - start
     report.ignored_columns = sorted(mapping.left_out)
-    report.warnings = [*_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
+    empty = [] if report.rows or report.error else ["the file holds no rows"]
+    report.warnings = [*empty, *_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
     return report
 
 
@@ -195,13 +197,13 @@ def _time_notes(mapping: RowMapping) -> list[str]:
 def _id_notes(sender: _Sender) -> list[str]:
     notes = []
     if sender.row_ids.n_equal:
-        notes.append(f"{sender.row_ids.n_equal:,} rows equal an earlier row: each counts as an event of its own")
+        notes.append(f"{n_rows(sender.row_ids.n_equal)} the same as an earlier row: each counts as an event of its own")
     n_same, n_other = sender.given_ids.repeats()
     if n_same:
-        notes.append(f"{n_same:,} rows repeat an event_id with the same content: each event_id counts once")
+        notes.append(f"{n_rows(n_same)} with the event_id and the content of an earlier row: each event_id counts once")
     if n_other:
         notes.append(
-            f"{n_other:,} rows repeat an event_id with other content: only the first of each counts; if they are events of their own "
-            "(such as the lines of one order), pass --row-ids"
+            f"{n_rows(n_other)} with the event_id of an earlier row and other content: only the first of each counts; if they are events "
+            "of their own (such as the lines of one order), pass --row-ids"
         )
     return notes

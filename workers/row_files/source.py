@@ -14,11 +14,12 @@ from typing import IO, cast
 from workers.errors import SettingsError
 from workers.row_files.bytestreams import CHUNK_BYTES, DAMAGE, Resumed, Transcoded, decompressed, read_some
 from workers.row_files.lines import Lines, damage_reason
-from workers.row_files.rows import Format
+from workers.row_files.rows import DamagedFile, Format
 from workers.row_files.sniff import check_binary, encoding_problem
 
 START_BYTES = CHUNK_BYTES
 """The start of a file that is looked at before anything is sent."""
+MAX_CHECKED_BYTES = 268_435_456
 SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
     ".parquet": "parquet", ".pq": "parquet",
@@ -32,10 +33,18 @@ class Source:
 
     start: bytes
     lines: Lines
-    stream: IO[bytes]
+    streams: tuple[IO[bytes], ...]
+    is_packed: bool
+
+    def check_whole(self) -> None:
+        """Raise DamagedFile when a compressed stream is damaged, which explains a start that is not what it should be."""
+        if self.is_packed:
+            check_stream(self.streams[0])
 
     def close(self) -> None:
-        self.stream.close()
+        """Close the file and what was made of it; a decompressor does not close what it reads from."""
+        for stream in self.streams:
+            stream.close()
 
 
 def format_of(path: str) -> Format:
@@ -67,27 +76,38 @@ def check_encoding(name: str | None) -> str | None:
 def open_text(path: str, form: Format, encoding: str | None) -> Source:
     """Open a text file or standard input, whatever it is compressed with. Raises SettingsError when it cannot be opened or read as text."""
     raw, is_file = _opened(path)
-    packed = _looked_at(raw, is_file)
-    stream = decompressed(packed[0], packed[1])
-    start, stream = packed if stream is packed[1] else _looked_at(stream, is_file)
+    start, packed = _looked_at(raw, is_file)
+    stream = decompressed(start, packed)
+    if stream is not packed:
+        start, stream = _looked_at(stream, is_file)
     try:
         check_binary(start, form)
-        return _decoded(start, stream, encoding)
+        text, stream = _decoded(start, stream, encoding)
     except SettingsError:
-        stream.close()
+        with stream, packed:
+            if stream is not packed:
+                check_stream(stream)
         raise
+    return Source(text.removeprefix(codecs.BOM_UTF8), Lines(stream), (stream, packed), stream is not packed)
+
+
+def check_stream(stream: IO[bytes]) -> None:
+    """Read on, `MAX_CHECKED_BYTES` at most. Raises DamagedFile."""
+    n_bytes = 0
+    try:
+        while n_bytes < MAX_CHECKED_BYTES and (chunk := read_some(stream)):
+            n_bytes += len(chunk)
+    except DAMAGE as error:
+        raise DamagedFile(damage_reason(error)) from None
 
 
 def _looked_at(stream: IO[bytes], is_file: bool) -> tuple[bytes, IO[bytes]]:
-    """Return the start of a stream, and the stream from its start. Raises SettingsError when not even its start can be read."""
+    """Return the start of a stream, as far as it can be read, and the stream from its start."""
     start, failure = b"", None
     while len(start) < START_BYTES and not (b"\n" in start and not is_file):  # a pipe may go on slowly: its first line is enough
         try:
             chunk = read_some(stream, START_BYTES - len(start))
         except DAMAGE as error:
-            if not start:
-                stream.close()
-                raise SettingsError(f"FILE: cannot be read ({damage_reason(error)})") from None
             failure = error  # the rows before it are good; it is met again when the lines are read
             break
         if not chunk:
@@ -100,7 +120,8 @@ def buffered(raw: io.RawIOBase) -> IO[bytes]:
     return cast("IO[bytes]", io.BufferedReader(raw, CHUNK_BYTES))
 
 
-def _decoded(start: bytes, stream: IO[bytes], encoding: str | None) -> Source:
+def _decoded(start: bytes, stream: IO[bytes], encoding: str | None) -> tuple[bytes, IO[bytes]]:
+    """Return the start and the stream in UTF-8 with `\\n` between lines. Raises SettingsError when it is in another encoding."""
     if encoding is None:
         problem = encoding_problem(start)
         if problem:
@@ -113,7 +134,7 @@ def _decoded(start: bytes, stream: IO[bytes], encoding: str | None) -> Source:
         text = text.replace(b"\r", b"\n")
     if not is_utf8 or cr_ends_lines:
         stream = buffered(Transcoded(stream, encoding, cr_ends_lines=cr_ends_lines))
-    return Source(text.removeprefix(codecs.BOM_UTF8), Lines(stream), stream)
+    return text, stream
 
 
 def _opened(path: str) -> tuple[IO[bytes], bool]:

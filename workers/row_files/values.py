@@ -142,7 +142,7 @@ def nested(value: Any) -> Any:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
             raise BadRow("not JSON") from None
-    if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         value = dict(value)
     if isinstance(value, dict):
         return {text(name): _entry(entry) for name, entry in value.items() if not is_missing(entry)}

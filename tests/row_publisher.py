@@ -1,0 +1,92 @@
+"""A publisher that records what it is given, and the publish commands run on it: no broker is needed to see what a file becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import Event, Item, encode, from_fields
+from workers import client
+from workers.cli.app import run
+from workers.client import check_not_ahead
+
+FUTURE_SKEW_S = 300
+
+
+class RecordingPublisher:
+    """Validate as `EventPublisher` does, and keep what would be sent."""
+
+    def __init__(self, *_: Any) -> None:
+        self.records: list[Any] = []
+
+    def publish(self, event: Mapping[str, Any], /) -> None:
+        record = from_fields(Event, event)
+        check_not_ahead(record, FUTURE_SKEW_S)
+        encode(record)
+        self.records.append(record)
+
+    def publish_item(self, item: Mapping[str, Any]) -> None:
+        record = from_fields(Item, item)
+        encode(record)
+        self.records.append(record)
+
+    def flush(self) -> None:
+        pass
+
+    def __enter__(self) -> RecordingPublisher:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+@dataclass
+class Outcome:
+    """What one command did: its exit code, its output, and the records it sent."""
+
+    code: int
+    out: str
+    err: str
+    records: list[Any] = field(default_factory=list)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+    @property
+    def ids(self) -> list[tuple[str, str]]:
+        return [(record.user_id, record.item_id) for record in self.records]
+
+    def check(self) -> Outcome:
+        """Assert what holds of every outcome: no traceback, counts that add up, and nothing sent where the exit code is 2."""
+        assert "Traceback" not in self.err and "unexpected" not in self.err, self.err
+        if self.code == 2:
+            assert not self.records and not self.out and self.err.startswith("recsys: ") and self.err.count("\n") == 1, self.err
+            return self
+        assert self.code in (0, 1)
+        report = self.report
+        assert report["rows"] == report["published"] + report["bad"] + report["undelivered"]
+        assert report["published"] == len(self.records)
+        assert (self.code == 0) == (report["bad"] == 0 and report["error"] is None)
+        return self
+
+
+class Shell:
+    """Runs `recsys … publish` in this process, with a recording publisher in place of the broker."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capfd = capfd
+
+    def publish(self, file: Path | str, *options: str, kind: str = "events") -> Outcome:
+        publisher = RecordingPublisher()
+        self._monkeypatch.setattr(client, "EventPublisher", lambda *_: publisher)
+        self._capfd.readouterr()
+        code = run([kind, "publish", str(file), "--json", *options])
+        captured = self._capfd.readouterr()
+        return Outcome(code, captured.out, captured.err, publisher.records).check()
