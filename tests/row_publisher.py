@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from schemas import Event, Item, encode, from_fields
+from schemas import Event, Item, check_times, encode, from_fields
 from workers import client
 from workers.cli.app import run
 from workers.client import check_not_ahead
+from workers.trimmed import TrimmedFields
 
 FUTURE_SKEW_S = 300
 
@@ -23,6 +25,7 @@ class RecordingPublisher:
 
     def __init__(self, *_: Any) -> None:
         self.records: list[Any] = []
+        self.trimmed = TrimmedFields()
 
     def publish(self, event: Mapping[str, Any], /) -> None:
         record = from_fields(Event, event)
@@ -31,7 +34,10 @@ class RecordingPublisher:
         self.records.append(record)
 
     def publish_item(self, item: Mapping[str, Any]) -> None:
-        record = from_fields(Item, item)
+        shortened: Counter[str] = Counter()
+        record = from_fields(Item, item, shortened=shortened)
+        self.trimmed.add("item", shortened)
+        check_times(record)
         encode(record)
         self.records.append(record)
 

@@ -739,6 +739,18 @@ def test_without_json_counts_and_bad_rows_are_printed(tmp_path: Path, monkeypatc
     assert captured.err.count("item_id: missing") == 20 and "and 10 more bad rows" in captured.err
 
 
+def test_fields_that_were_cut_are_counted(publish: Publish) -> None:
+    """C19"""
+    found = publish("a.csv", f"item_id,title\na,{'x' * 600}\nb,{'y' * 600}\n", kind="items")
+    assert found.code == 0 and found.report["warnings"] == ["2 times title was too long or had too many entries and was cut"]
+
+
+def test_an_unknown_option_is_one_line(publish: Publish) -> None:
+    """C28"""
+    found = publish("a.csv", HEADER, "--wrong")
+    assert found.code == 2 and "No such option" in found.err
+
+
 def test_the_producer_helper_starts_without_torch_and_faust() -> None:
     program = "import sys, workers.client\nprint([m for m in ('torch', 'faust', 'aiokafka', 'redis', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"

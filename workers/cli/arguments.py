@@ -41,7 +41,7 @@ def dash_hint(error: Any, arguments: Sequence[str]) -> str:
     option = getattr(error, "option_name", None)
     command = getattr(getattr(error, "ctx", None), "command", None)
     positional = [parameter for parameter in getattr(command, "params", ()) if parameter.param_type_name == "argument"]
-    if option is None or not any(parameter.type.name == "text" for parameter in positional):
+    if option is None or not positional:
         return ""
     at = next((place for place, argument in enumerate(arguments) if argument.startswith(option)), None)
     if at is None or "--" in arguments[:at]:

@@ -123,7 +123,14 @@ def publish_file(
     with open_rows(file, reading, mapping) as rows, client.EventPublisher(chosen) as publisher, bar:
         task = bar.add_task(f"publishing {kind}", total=None)
         report = publish_rows(rows, mapping, publisher, rate=rate, row_ids=row_ids, on_bad=shown, on_row=lambda: bar.advance(task))
+    report.warnings += [f"{n:,} times {name} was too long or had too many entries and was cut" for name, n in _trimmed(publisher)]
     _report(report, kind, as_json)
+
+
+def _trimmed(publisher: Any) -> list[tuple[str, int]]:
+    """Return the fields that the publisher cut, with counts."""
+    trimmed = getattr(publisher, "trimmed", None)
+    return [] if trimmed is None else sorted((name, n) for (_, name), n in trimmed.total.items())
 
 
 class _BadRows:
