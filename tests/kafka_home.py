@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +26,21 @@ class KafkaHome:
     """
 
     def __init__(
-        self, home: Path, folder: Path, *, node: int = 1, quorum: Mapping[int, int] | None = None, cluster_id: str | None = None
+        self,
+        home: Path,
+        folder: Path,
+        *,
+        node: int = 1,
+        quorum: Mapping[int, int] | None = None,
+        cluster_id: str | None = None,
+        listeners: Sequence[str] = (),
+        more: Mapping[str, object] | None = None,
     ) -> None:
+        """`listeners`: more of them, such as `SASL_SSL://localhost:9093`, named by their protocol; `more`: lines over the usual ones."""
         self.home, self.folder, self.node = home, folder, node
         self.folder.mkdir(parents=True, exist_ok=True)
         self._quorum = dict(quorum or {node: free_port()})
+        self.listeners, self._more = list(listeners), dict(more or {})
         self.port, self.controller_port = free_port(), self._quorum[node]
         self.bootstrap_servers = f"{HOST}:{self.port}"
         self.child: Child | None = None
@@ -46,11 +56,14 @@ class KafkaHome:
             "process.roles": "broker,controller",
             "node.id": self.node,
             "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in self._quorum.items()),
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": ",".join([f"PLAINTEXT://{HOST}:{self.port}", f"CONTROLLER://{HOST}:{self.controller_port}", *self.listeners]),
+            "advertised.listeners": ",".join([f"PLAINTEXT://{HOST}:{self.port}", *self.listeners]),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{name}" for name in ("PLAINTEXT", *(listener.partition(":")[0] for listener in self.listeners))
+            )
+            + ",CONTROLLER:PLAINTEXT",
             "log.dirs": self.folder / "log",
             "num.partitions": 1,
             "offsets.topic.num.partitions": 4,
@@ -66,6 +79,7 @@ class KafkaHome:
             "auto.create.topics.enable": "false",
             "broker.session.timeout.ms": 4000,  # how long a killed node waits for its own old session
             "log.retention.ms": -1,
+            **self._more,
         }
         file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         script = self.home / "bin" / "kafka-storage.sh"

@@ -7,7 +7,6 @@ client before it is asked for its arguments: what users embed (`workers.client`)
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Coroutine, Sequence
 from functools import lru_cache
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import SettingsError, Transient
+from workers.connection_probe import probe
+from workers.redaction import MaskedStr
 from workers.settings import KafkaSettings, Settings
+from workers.tls import tls_context
 
 CLIENT_ID = "recsys"
 READ_COMMITTED = "read_committed"
@@ -28,38 +29,17 @@ _SEED = 0x9747B28C
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
-    """TLS context of the settings, or None for a plain connection. Raises SettingsError when a certificate file cannot be read."""
-    if not kafka.security_protocol.endswith("SSL"):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=str(kafka.ssl_cafile) if kafka.ssl_cafile else None)
-        if kafka.ssl_certfile is not None:
-            context.load_cert_chain(str(kafka.ssl_certfile), str(kafka.ssl_keyfile) if kafka.ssl_keyfile else None)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"setting kafka.ssl_*: a certificate file cannot be read ({type(error).__name__}); "
-            "check kafka.ssl_cafile, kafka.ssl_certfile and kafka.ssl_keyfile"
-        ) from None
-    return context
+    """TLS context of the settings, or None for a plain connection. Raises SettingsError naming the certificate setting that is wrong."""
+    return tls_context("kafka", kafka) if kafka.security_protocol.endswith("SSL") else None
 
 
-def check_reachable(kafka: KafkaSettings, timeout_s: float = 3.0) -> None:
-    """Raise Transient unless some bootstrap server accepts a TCP connection.
+def check_reachable(kafka: KafkaSettings) -> None:
+    """Return when a bootstrap server takes these settings. Raises Transient when none answers, SettingsError naming a setting that is wrong.
 
-    Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, and leave sockets open when they
-    fail.
+    Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, leave sockets open when they fail,
+    and do not say what is wrong.
     """
-    reason = "no address given"
-    for server in kafka.bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
-                return
-        except ValueError:
-            raise SettingsError("setting kafka.bootstrap_servers: give host:port, separated by commas") from None
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-    raise Transient(f"no Kafka broker answers at {kafka.bootstrap_servers} ({reason}): start one or set kafka.bootstrap_servers")
+    probe(kafka)
 
 
 async def uninterrupted(step: Coroutine[Any, Any, None]) -> None:
@@ -90,7 +70,7 @@ def _common(kafka: KafkaSettings) -> dict[str, Any]:
         assert kafka.sasl_password is not None  # the settings' own validator
         arguments["sasl_mechanism"] = kafka.sasl_mechanism
         arguments["sasl_plain_username"] = kafka.sasl_username
-        arguments["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
+        arguments["sasl_plain_password"] = MaskedStr(kafka.sasl_password.get_secret_value())
     return arguments
 
 
@@ -171,7 +151,7 @@ def _faust_credentials(kafka: KafkaSettings) -> Any:
     assert kafka.sasl_password is not None
     return SASLCredentials(
         username=kafka.sasl_username,
-        password=kafka.sasl_password.get_secret_value(),
+        password=MaskedStr(kafka.sasl_password.get_secret_value()),
         ssl_context=context,
         mechanism=kafka.sasl_mechanism,
     )

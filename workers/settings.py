@@ -29,8 +29,13 @@ class KafkaSettings(Section):
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
     ssl_cafile: Path | None = None
+    """CA certificates that brokers are verified against (PEM); the system's own if not set."""
     ssl_certfile: Path | None = None
+    """This client's certificate (PEM), for brokers that want one."""
     ssl_keyfile: Path | None = None
+    """Its private key (PEM), if `ssl_certfile` does not hold it."""
+    ssl_key_password: SecretStr | None = None
+    """Pass phrase of an encrypted private key."""
     session_timeout_ms: Positive = 10_000
     """How long a silent worker keeps its partitions."""
     request_timeout_ms: Positive = 30_000
@@ -49,6 +54,22 @@ class KafkaSettings(Section):
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
             raise ValueError("security_protocol needs sasl_username and sasl_password: set both or choose PLAINTEXT or SSL")
         return self
+
+    @model_validator(mode="after")
+    def _security_is_used(self) -> KafkaSettings:
+        """Refuse certificates and users that the protocol would ignore: they were set to be used."""
+        given = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password") if getattr(self, name) is not None]
+        if given and not self.security_protocol.endswith("SSL"):
+            raise ValueError(f"{given[0]} is set and security_protocol is {self.security_protocol}: choose SSL or SASL_SSL, or unset {given[0]}")
+        return self
+
+    @property
+    def ca_file(self) -> Path | None:
+        return self.ssl_cafile
+
+    @property
+    def ca_setting(self) -> str:
+        return "ssl_cafile"
 
 
 class TopicSettings(Section):
@@ -72,8 +93,35 @@ class RedisSettings(Section):
     username: str | None = None
     password: SecretStr | None = None
     ssl_ca_certs: Path | None = None
+    """CA certificates that the server is verified against (PEM), with a rediss:// URL; the system's own if not set."""
+    ssl_certfile: Path | None = None
+    """This client's certificate (PEM), for servers that want one (`tls-auth-clients yes`)."""
+    ssl_keyfile: Path | None = None
+    """Its private key (PEM), if `ssl_certfile` does not hold it."""
+    ssl_key_password: SecretStr | None = None
+    """Pass phrase of an encrypted private key."""
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rs"
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _certificates_are_used(self) -> RedisSettings:
+        """Refuse certificates that an unencrypted connection would ignore: they were set to be used."""
+        given = [name for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_key_password") if getattr(self, name) is not None]
+        if given and not self.uses_tls:
+            raise ValueError(f"{given[0]} is set and url has no TLS: write rediss:// in redis.url, or unset {given[0]}")
+        return self
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.url.get_secret_value().lower().startswith("rediss://")
+
+    @property
+    def ca_file(self) -> Path | None:
+        return self.ssl_ca_certs
+
+    @property
+    def ca_setting(self) -> str:
+        return "ssl_ca_certs"
 
 
 class WeightSettings(Section):
@@ -252,6 +300,6 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(f"setting {where}: {first['msg']}") from None
+        raise SettingsError(f"setting {where}: {first['msg'].removeprefix('Value error, ')}") from None
     except ValueError as error:  # an unreadable TOML file
         raise SettingsError(f"settings file: {error}") from None

@@ -93,10 +93,12 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except errors.SaslAuthenticationFailedError as error:
-        raise Fatal(f"Kafka at {servers} refuses the credentials ({type(error).__name__}): check kafka.sasl_*") from None
+        check_reachable(settings.kafka)  # says which of user, password and mechanism
+        raise Transient(f"Kafka at {servers} refused the credentials ({type(error).__name__}) and takes them now: try again") from None
     except errors.AuthorizationError as error:
         raise Fatal(f"Kafka at {servers} denies a right ({type(error).__name__}): grant it to this principal") from None
     except (errors.KafkaConnectionError, errors.KafkaTimeoutError, OSError) as error:
+        check_reachable(settings.kafka)  # a clearer line, if it is the connection
         raise Transient(f"no Kafka broker answers at {servers}: start one or set kafka.bootstrap_servers") from error
     except errors.KafkaError as error:
         raise Transient(f"Kafka at {servers} answers with {type(error).__name__}: look into the broker's log") from error

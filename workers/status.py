@@ -1,0 +1,57 @@
+"""Is this worker alive, and is it ready? Every part of a worker says here what keeps it from being ready; `status_server` tells the world."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from prometheus_client import CollectorRegistry
+
+ROUND_S = 5.0
+"""A worker whose rounds take longer than this is waiting for something, and not ready."""
+STARTING = "it has not started yet"
+
+
+class WorkerStatus:
+    """Reasons why a worker is not ready, by name, and when its event loop and its rounds were last seen. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reasons: dict[str, str] = {"start": STARTING}
+        self._beaten_s = time.monotonic()
+        self._round_s: float | None = None
+        self.registry: CollectorRegistry | None = None
+        """What /metrics shows."""
+
+    def block(self, name: str, reason: str) -> None:
+        """Not ready, for this reason, until the same name is cleared."""
+        with self._lock:
+            self._reasons[name] = reason
+
+    def clear(self, name: str) -> None:
+        """This reason is gone."""
+        with self._lock:
+            self._reasons.pop(name, None)
+
+    def beat(self) -> None:
+        """The event loop turns."""
+        self._beaten_s = time.monotonic()
+
+    def round_ended(self) -> None:
+        """A round ended well: whatever a failed round gave as a reason is over."""
+        self._round_s = time.monotonic()
+        if "round" in self._reasons or "start" in self._reasons:
+            self.clear("round")
+            self.clear("start")
+
+    def stalled_s(self) -> float:
+        """Return the seconds since the event loop turned."""
+        return time.monotonic() - self._beaten_s
+
+    def reasons(self) -> list[str]:
+        """Return why the worker is not ready; empty if it is."""
+        with self._lock:
+            found = list(self._reasons.values())
+        if not found and self._round_s is not None and (age_s := time.monotonic() - self._round_s) > ROUND_S:
+            found.append(f"its last round ended {age_s:.0f} s ago")
+        return found
