@@ -1,8 +1,8 @@
 """Asks a Kafka broker, over one short connection, whether these settings can talk to it, and says which of them is wrong if not.
 
-The clients report a wrong password, certificate, host name, mechanism or protocol as one and the same "no connection", after half a minute.
-So the same steps are taken here one by one, with a deadline of a few seconds: name, TCP, TLS, protocol, login. SASL's own messages come from
-kafka-python; the five requests that carry them are encoded here, since no client lets one look between its steps.
+The clients report a wrong password, certificate, host name, mechanism or protocol alike as "no connection", after half a minute. So the
+same steps are taken here one by one, with a deadline of a few seconds: name, TCP, TLS, protocol, login. SASL's own messages come from
+kafka-python; the requests that carry them are encoded here, since no client lets one look between its steps.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def _is_about_client_certificate(error: ssl.SSLError) -> bool:
 
 def _client_certificate(place: _Place, kafka: KafkaSettings) -> SettingsError:
     if kafka.ssl_certfile is None:
-        return SettingsError(f"setting kafka.ssl_certfile: {place} wants a client certificate: set kafka.ssl_certfile and kafka.ssl_keyfile")
+        return SettingsError(
+            f"setting kafka.ssl_certfile: {place} wants a client certificate: set kafka.ssl_certfile and kafka.ssl_keyfile"
+        )
     return SettingsError(f"setting kafka.ssl_certfile: {place} refuses this client certificate: use one whose CA the broker trusts")
 
 

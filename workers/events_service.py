@@ -33,7 +33,9 @@ from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
 from workers.pipeline import Outcome, Pipeline
 from workers.polling import Batch, Polling
+from workers.rights import explain
 from workers.settings import Settings
+from workers.status import WorkerStatus
 from workers.sweeping import Sweeper
 from workers.topic_watch import TopicWatch, may_be_refilled
 from workers.topics import end_offsets_async, topic_ids_async
@@ -82,13 +84,16 @@ class EventsService(OrderlyService):
         catalogue: CatalogueFollower,
         models: ModelFollower,
         reread: Callable[[], Awaitable[object]],
+        status: WorkerStatus | None = None,
         **kwargs: Any,
     ) -> None:
-        """`reread` reads items, profiles and models from the start of their topics into the state."""
+        """`reread` reads items, profiles and models from the start of their topics into the state; `status` hears what is waited for."""
         super().__init__(**kwargs)
         self.settings, self.pipeline = settings, pipeline
         self._catalogue, self._models, self._reread = catalogue, models, reread
-        self.metrics = StreamMetrics(settings.alarms)
+        self.status = WorkerStatus() if status is None else status
+        self.status.block("partitions", "its consumer group has given it no partitions yet")
+        self.metrics = StreamMetrics(settings.alarms, self.status)
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self._assigned: set[int] = set()
@@ -97,7 +102,7 @@ class EventsService(OrderlyService):
         self._expected: dict[int, int] = {}
         self._sought: dict[int, int] = {}
         self._backoff = Backoff()
-        self._heartbeat = Heartbeat(settings.health.heartbeat_file)
+        self._heartbeat = Heartbeat(settings.health.heartbeat_file, self.status)
         self._connected = asyncio.Event()
         self._followed_s = self._looked_s = float("-inf")
         self._catching_up = self._doubts = False
@@ -119,7 +124,6 @@ class EventsService(OrderlyService):
 
     async def on_start(self) -> None:
         """Connect, wait for Redis, join the group; or leave it when the worker is asked to end meanwhile."""
-        self.metrics.serve(self.settings.metrics)
         try:
             await self._connect()
         except (Transient, Fenced, KafkaError) as error:
@@ -152,7 +156,13 @@ class EventsService(OrderlyService):
 
     async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
         """Repeat a step until it succeeds or the worker stops. Raises Fatal."""
-        await patiently(step, gives_up=lambda error: self.should_stop)
+        await patiently(step, gives_up=lambda error: self.should_stop, describe=self._describe)
+
+    def _describe(self, error: Exception) -> str:
+        """Say in one line what a round or a step waits for, and note it as what keeps the worker from being ready."""
+        text = explain(error, self.settings, "stream")
+        self.status.block("round", text)
+        return text
 
     async def on_stop(self) -> None:
         """The batch in hand is finished, published and committed before the group is left, within `stream.stop_timeout_s`.
@@ -211,8 +221,9 @@ class EventsService(OrderlyService):
                 log.info("the group took partitions away meanwhile")
                 self._look_again()
             except (Transient, Fenced, KafkaError) as error:
-                wait_s = self._backoff.next_s()
-                log.warning("waiting %.1f s: %s", wait_s, error or type(error).__name__)
+                wait_s, text = self._backoff.next_s(), self._describe(error)
+                if self._backoff.is_news(text):
+                    log.warning("waiting %.1f s: %s", wait_s, text)
                 await self.sleep(wait_s)
                 self._look_again()
             except Fatal as error:
@@ -471,6 +482,7 @@ class EventsService(OrderlyService):
         """The group gives these partitions to this worker. They are owned in the next round: owning takes several round trips, and a
         consumer sends no heartbeats while its listener is at work."""
         self._assigned.update(partitions)
+        self.status.clear("partitions")
 
     async def _own(self, wanted: Sequence[int]) -> None:
         """Own these partitions: read their watermarks and seek.

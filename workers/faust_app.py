@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from typing import Any, ClassVar
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from mode import Service, Worker
 
+from workers.backoff import patiently
 from workers.kafka import READ_COMMITTED
 
 log = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+"""How long the consumer's thread may take to answer."""
 
 
 class OrderlyService(Service):
@@ -38,12 +45,40 @@ class OrderlyService(Service):
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Reads committed records only. Faust would, if it sent its own in transactions too, and has no setting for it."""
+    """Reads committed records only, for which Faust has no setting, and waits for a broker that is away: Faust's own ends the worker."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = READ_COMMITTED  # handed to its fetcher when it starts
         return consumer
+
+    async def on_start(self) -> None:
+        await patiently(self._connect, gives_up=lambda error: self.should_stop)
+
+    async def _connect(self) -> None:
+        self._consumer = self._create_consumer(loop=self.thread_loop)
+        self.time_started = time.monotonic()
+        await _started(self._consumer)
+
+
+class _Producer(driver.Producer):
+    """Waits for a broker that is away: Faust's own ends the worker."""
+
+    async def on_start(self) -> None:
+        await patiently(self._connect, gives_up=lambda error: self.should_stop)
+
+    async def _connect(self) -> None:
+        self._producer = self._new_producer()
+        await _started(self._producer)
+
+
+async def _started(client: Any) -> None:
+    """Start a client of aiokafka; one that does not start leaves no connection open."""
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
 
 
 class _Consumer(driver.Consumer):
@@ -66,6 +101,7 @@ class _Consumer(driver.Consumer):
 
 class _Transport(driver.Transport):
     Consumer: ClassVar[Any] = _Consumer
+    Producer: ClassVar[Any] = _Producer
 
 
 class WorkerApp(OrderlyService, faust.App):
@@ -75,3 +111,42 @@ class WorkerApp(OrderlyService, faust.App):
 
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Any:
+        return _Transport(self.conf.broker_producer, self)
+
+
+def _coordinator(app: faust.App) -> Any:
+    """Return the group coordinator of an app's consumer; None before it has started."""
+    thread = getattr(getattr(app, "_consumer", None), "_thread", None)
+    consumer = getattr(thread, "_consumer", None)
+    return None if consumer is None else getattr(consumer, "_coordinator", None)
+
+
+def in_group(app: faust.App) -> bool:
+    """Whether an app's consumer is a member of its group."""
+    return int(getattr(_coordinator(app), "generation", -1)) >= 0
+
+
+async def take_consumer_error(app: faust.App) -> Exception | None:
+    """Take the error that the consumer of an app keeps for its user, which Faust never asks for; None if there is none.
+
+    Until it is taken the consumer stands still; then it tries again.
+    """
+    coordinator = _coordinator(app)
+    if coordinator is None or app.consumer._thread.should_stop:
+        return None
+
+    async def take() -> Exception | None:
+        try:
+            coordinator.check_errors()
+        except KafkaError as error:
+            taken: Exception = error
+            return taken
+        return None
+
+    try:
+        found: Exception | None = await asyncio.wait_for(app.consumer._thread.call_thread(take), ANSWER_S)
+    except (TimeoutError, RuntimeError):  # it is busy, or ends
+        return None
+    return found

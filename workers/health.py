@@ -11,6 +11,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.status import WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +23,17 @@ MAX_AGE_S = 30.0
 
 
 class Heartbeat:
-    """Touches `file` at most once a second; does nothing without one."""
+    """Touches `file` at most once a second, and notes the round in `status`; does nothing without them."""
 
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
+    def __init__(self, file: Path | None, status: WorkerStatus | None = None) -> None:
+        self._file, self._status = file, status
         self._beaten_s = float("-inf")
         self._complained = False
 
     def beat(self) -> None:
         """Say that a round has ended well. A file that cannot be written is logged once; the worker works on and counts as unhealthy."""
+        if self._status is not None:
+            self._status.round_ended()
         now_s = time.monotonic()
         if self._file is None or now_s - self._beaten_s < BEAT_EVERY_S:
             return

@@ -34,8 +34,9 @@ def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
 
 
 def check_reachable(kafka: KafkaSettings) -> None:
-    """Return when a bootstrap server takes these settings. Raises Transient when none answers, SettingsError naming a setting that is wrong.
+    """Return when a bootstrap server takes these settings.
 
+    Raises: Transient when none answers, SettingsError naming the setting that is wrong.
     Asked before a kafka-python client is made: its constructors retry for the whole bootstrap timeout, leave sockets open when they fail,
     and do not say what is wrong.
     """

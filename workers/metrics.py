@@ -1,4 +1,4 @@
-"""What a stream worker counts, for Prometheus, and its alarms. Nothing listens unless `metrics.port` is set.
+"""What a stream worker counts, for Prometheus, and its alarms.
 
 An alarm is a gauge (1 while it rings) and one line in the log when it starts and ends, so that it reaches people without Prometheus too.
 """
@@ -9,11 +9,11 @@ import logging
 import time
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from workers.errors import SettingsError
 from workers.pipeline import Outcome
-from workers.settings import AlarmSettings, MetricsSettings
+from workers.settings import AlarmSettings
+from workers.status import WorkerStatus
 from workers.trimmed import TrimmedFields
 
 log = logging.getLogger(__name__)
@@ -24,12 +24,24 @@ SHARE_LEAST = 20
 """Of fewer records than this no share is taken."""
 
 
+class TrainerMetrics:
+    """Gauges of one trainer process, in a registry of its own."""
+
+    def __init__(self, status: WorkerStatus) -> None:
+        registry = status.registry = CollectorRegistry()
+        self.leads = Gauge("recsys_trainer_leads", "1 while this trainer is the leader.", registry=registry)
+        self.log_events = Gauge("recsys_trainer_log_events", "Events that the leader's log covers.", registry=registry)
+        self.rounds = Counter("recsys_trainer_rounds_total", "Rounds of training that have ended.", registry=registry)
+        self.results = Counter("recsys_trainer_results_total", "Results of rounds.", ["kind", "action"], registry=registry)
+
+
 class StreamMetrics:
     """Counters and gauges of one worker process, in a registry of its own."""
 
-    def __init__(self, alarms: AlarmSettings) -> None:
-        self._alarms = alarms
-        self.registry = CollectorRegistry()
+    def __init__(self, alarms: AlarmSettings, status: WorkerStatus | None = None) -> None:
+        """`status` shows these numbers, and hears when lists are deferred."""
+        self._alarms, self._status = alarms, WorkerStatus() if status is None else status
+        self.registry = self._status.registry = CollectorRegistry()
         r = self.registry
         self._records = Counter("recsys_records_total", "Records of the events topic that were processed.", registry=r)
         self._interactions = Counter("recsys_interactions_total", "Interactions that changed the state.", registry=r)
@@ -46,15 +58,6 @@ class StreamMetrics:
         self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
         self._ringing: dict[str, bool] = {}
         self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
-
-    def serve(self, settings: MetricsSettings) -> None:
-        """Answer GET /metrics on the settings' port, if there is one. Raises SettingsError when it is taken."""
-        if settings.port:
-            try:
-                start_http_server(settings.port, settings.host, self.registry)
-            except OSError as error:
-                text = f"setting metrics.port: {settings.port} cannot be listened on ({error.strerror}); choose another"
-                raise SettingsError(text) from None
 
     def add(self, outcome: Outcome) -> None:
         """Count a batch that was published and committed."""
@@ -83,6 +86,10 @@ class StreamMetrics:
         self._catching_up.set(catching_up)
         self._owed.set(n_owing)
         self.trimmed.say()
+        if catching_up:
+            self._status.block("lists", f"lists are deferred: {sum(lag.values()):,} events behind")
+        else:
+            self._status.clear("lists")
         total = sum(lag.values())
         self._ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
         now_s = time.monotonic()

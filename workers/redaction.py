@@ -1,7 +1,7 @@
 """Keeps secrets out of logs, tracebacks and error messages, whatever library writes them and in whatever encoding.
 
-Two layers. `MaskedStr` is what the Kafka clients get as a password: a string whose repr is a mask, so that a client that logs its configuration
-logs a mask. `hide_secrets` makes every log record of the process pass through a `Redactor` when it is created, before any handler sees it.
+Two layers. `MaskedStr` is what the Kafka clients get as a password: a string whose repr is a mask, for clients that log their settings.
+`hide_secrets` makes every log record of the process pass through a `Redactor` when it is created, before any handler sees it.
 """
 
 from __future__ import annotations

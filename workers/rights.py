@@ -89,7 +89,11 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
             return [Right("topic", topics.recommendations, "Read", "read lists")]
         case "operator":
             return [
-                *(Right("topic", name, "Read", "`dlq show`, `state rebuild` and `verify`") for name in every if name != topics.recommendations),
+                *(
+                    Right("topic", name, "Read", "`dlq show`, `state rebuild` and `verify`")
+                    for name in every
+                    if name != topics.recommendations
+                ),
                 *(Right("topic", name, "Write", "`dlq redrive`, `models promote` and `rollback`") for name in (*sources, topics.models)),
             ]
 

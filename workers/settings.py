@@ -60,7 +60,8 @@ class KafkaSettings(Section):
         """Refuse certificates and users that the protocol would ignore: they were set to be used."""
         given = [name for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password") if getattr(self, name) is not None]
         if given and not self.security_protocol.endswith("SSL"):
-            raise ValueError(f"{given[0]} is set and security_protocol is {self.security_protocol}: choose SSL or SASL_SSL, or unset {given[0]}")
+            protocol = self.security_protocol
+            raise ValueError(f"{given[0]} is set and security_protocol is {protocol}: choose SSL or SASL_SSL, or unset {given[0]}")
         return self
 
     @property
@@ -244,7 +245,7 @@ class TrainerSettings(Section):
 
 class MetricsSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Port for GET /metrics (Prometheus) of a stream worker; 0: nothing listens."""
+    """Port for GET /live, /ready and /metrics (Prometheus) of a worker; 0: nothing listens."""
     host: str = "127.0.0.1"
 
 

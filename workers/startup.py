@@ -9,7 +9,6 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from workers.backoff import Backoff
@@ -29,7 +28,6 @@ def wait_until_usable(settings: Settings, role: Role, status: WorkerStatus, *, s
     backoff = Backoff(longest_s=LONGEST_S)
     while not stop.is_set():
         problem = _problem(settings, role)
-        status.beat()
         if problem is None:
             status.clear("kafka")
             return
@@ -37,7 +35,7 @@ def wait_until_usable(settings: Settings, role: Role, status: WorkerStatus, *, s
         wait_s = backoff.next_s()
         if backoff.is_news(problem):
             log.warning("waiting: %s", problem)
-        _wait(stop, wait_s, status.beat)
+        stop.wait(wait_s)
 
 
 def _problem(settings: Settings, role: Role) -> str | None:
@@ -58,11 +56,6 @@ def access_problem(settings: Settings, role: Role) -> str | None:
         return None
     lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
     return denial(settings.kafka, lacking) if lacking else None
-
-
-def _wait(stop: threading.Event, wait_s: float, beat: Callable[[], None]) -> None:
-    stop.wait(wait_s)
-    beat()
 
 
 def check_writable(setting: str, url: str) -> None:

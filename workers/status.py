@@ -1,4 +1,4 @@
-"""Is this worker alive, and is it ready? Every part of a worker says here what keeps it from being ready; `status_server` tells the world."""
+"""Is this worker alive, and is it ready? Each part of a worker says here what keeps it from being ready; `status_server` publishes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WorkerStatus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reasons: dict[str, str] = {"start": STARTING}
-        self._beaten_s = time.monotonic()
+        self._beaten_s: float | None = None
         self._round_s: float | None = None
         self.registry: CollectorRegistry | None = None
         """What /metrics shows."""
@@ -33,6 +33,11 @@ class WorkerStatus:
         with self._lock:
             self._reasons.pop(name, None)
 
+    def has(self, name: str) -> bool:
+        """Whether this reason is there."""
+        with self._lock:
+            return name in self._reasons
+
     def beat(self) -> None:
         """The event loop turns."""
         self._beaten_s = time.monotonic()
@@ -45,8 +50,8 @@ class WorkerStatus:
             self.clear("start")
 
     def stalled_s(self) -> float:
-        """Return the seconds since the event loop turned."""
-        return time.monotonic() - self._beaten_s
+        """Return the seconds since the event loop turned; 0 before it has started, since the first start compiles for a minute."""
+        return 0.0 if self._beaten_s is None else time.monotonic() - self._beaten_s
 
     def reasons(self) -> list[str]:
         """Return why the worker is not ready; empty if it is."""

@@ -1,7 +1,7 @@
 """GET /live, /ready and /metrics of one worker, on `metrics.port`; every other path is 404.
 
-`/live`: 503 when the event loop has stood still for `health.max_age_s`: restart the worker. `/ready`: 503, with the reasons, while the worker
-waits for something: Kafka, Redis, a right, its partitions, or lists that are deferred. A worker that is not ready recovers by itself.
+`/live`: 503 when the event loop has stood still for `health.max_age_s`: restart the worker. `/ready`: 503, with the reasons, while the
+worker waits for something: Kafka, Redis, a right, its partitions, or deferred lists. A worker that is not ready recovers by itself.
 """
 
 from __future__ import annotations

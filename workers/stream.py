@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
+from workers.access_watch import AccessWatch
 from workers.backoff import patiently
 from workers.compilation import compile_all
 from workers.events_service import EventsService
@@ -27,7 +28,9 @@ from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.model_store import open_model_store
 from workers.pipeline import Pipeline
 from workers.replay import reread_compacted
+from workers.rights import explain
 from workers.settings import Settings
+from workers.status import WorkerStatus
 from workers.store import open_store
 
 log = logging.getLogger(__name__)
@@ -60,8 +63,9 @@ def stored_models(settings: Settings) -> ModelSource:
     return load
 
 
-def build_stream(settings: Settings) -> faust.App:
-    """The stream worker of these settings, ready to run. Nothing is connected yet."""
+def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
+    """The stream worker of these settings, ready to run. Nothing is connected yet. `status` hears what it waits for."""
+    status = WorkerStatus() if status is None else status
     torch.set_num_threads(settings.stream.torch_threads)
     threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
     compile_all()
@@ -88,11 +92,13 @@ def build_stream(settings: Settings) -> faust.App:
         catalogue,
         ModelFollower(pipeline, stored_models(settings)),
         partial(reread_compacted, settings, intake),
+        status,
         beacon=app.beacon,
         loop=app.loop,
     )
     intake.trimmed = service.metrics.trimmed
     app.service(service)
+    app.service(AccessWatch(app, settings, "stream", status, beacon=app.beacon, loop=app.loop))
     _add_agents(app, settings, service, intake)
     return app
 
@@ -144,7 +150,8 @@ def _agent(
             await service.connected()
             messages = [event.message for event in events]
             records = [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages]
-            await patiently(partial(take, records))  # an agent that fails would lose its place
+            # an agent that fails would lose its place
+            await patiently(partial(take, records), describe=lambda error: explain(error, service.settings, "stream"))
 
     agent.__name__ = name
     app.agent(topic, name=f"recsys.{name}", concurrency=1)(agent)

@@ -55,7 +55,9 @@ def _check_readable(setting: str, file: Path | None) -> None:
         with file.open("rb"):
             pass
     except OSError as error:
-        raise SettingsError(f"setting {setting}: {file} cannot be read ({os.strerror(error.errno or 0)}): name a readable PEM file") from None
+        raise SettingsError(
+            f"setting {setting}: {file} cannot be read ({os.strerror(error.errno or 0)}): name a readable PEM file"
+        ) from None
 
 
 def _load_certificate(context: ssl.SSLContext, section: str, files: CertificateFiles) -> None:

@@ -18,15 +18,19 @@ from aiokafka.errors import KafkaError
 from mode import Service
 
 from schemas import ModelAction, ModelAnnouncement
+from workers.access_watch import AccessWatch
 from workers.announcing import announce, reconcile
 from workers.backoff import Backoff
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog
-from workers.faust_app import OrderlyService, WorkerApp
+from workers.faust_app import OrderlyService, WorkerApp, in_group
 from workers.health import Heartbeat
 from workers.kafka import faust_arguments
+from workers.metrics import TrainerMetrics
 from workers.model_store import ModelStore, StoreError
+from workers.rights import explain
 from workers.settings import Settings
+from workers.status import WorkerStatus
 from workers.tailing import LogTail
 from workers.topics import end_offsets_async, topic_ids_async
 from workers.training import KindResult
@@ -40,8 +44,9 @@ RECONCILE_S = 60.0
 """How often a leader looks whether the models topic says what the store says: whoever promotes by hand may die before announcing it."""
 
 
-def build_trainer(settings: Settings) -> faust.App:
-    """The trainer of these settings, ready to run. Nothing is connected yet."""
+def build_trainer(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
+    """The trainer of these settings, ready to run. Nothing is connected yet. `status` hears what it waits for."""
+    status = WorkerStatus() if status is None else status
     app = WorkerApp(
         settings.trainer.app_id,
         **faust_arguments(settings),
@@ -51,7 +56,8 @@ def build_trainer(settings: Settings) -> faust.App:
         web_host="127.0.0.1",
         topic_disable_leader=False,
     )
-    app.service(TrainerService(app, settings, beacon=app.beacon, loop=app.loop))
+    app.service(TrainerService(app, settings, status, beacon=app.beacon, loop=app.loop))
+    app.service(AccessWatch(app, settings, "trainer", status, beacon=app.beacon, loop=app.loop))
     return app
 
 
@@ -77,10 +83,12 @@ class Schedule:
 class TrainerService(OrderlyService):
     """Leads or waits, until the app stops."""
 
-    def __init__(self, app: faust.App, settings: Settings, **arguments: Any) -> None:
+    def __init__(self, app: faust.App, settings: Settings, status: WorkerStatus | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.app, self.settings = app, settings
-        self._heartbeat = Heartbeat(settings.health.heartbeat_file)
+        self.status = WorkerStatus() if status is None else status
+        self.metrics = TrainerMetrics(self.status)
+        self._heartbeat = Heartbeat(settings.health.heartbeat_file, self.status)
         self.rounds = 0
         """Rounds of training that have ended."""
         self._unannounced: list[KindResult] = []
@@ -96,15 +104,23 @@ class TrainerService(OrderlyService):
     async def _run(self) -> None:
         backoff = Backoff()
         while not self.should_stop:
-            if not self.leads():
-                self._heartbeat.beat()
+            leads = self.leads()
+            self.metrics.leads.set(leads)
+            if not leads:
+                if in_group(self.app):
+                    self._heartbeat.beat()
+                else:
+                    self.status.block("start", f"it has not joined the consumer group {self.settings.trainer.app_id} yet")
                 await self.sleep(FOLLOWER_POLL_S)
                 continue
             try:
                 await self._lead()
                 backoff.reset()
             except (Transient, KafkaError, OSError) as error:
-                log.warning("trainer: %s; trying again", error)
+                text = explain(error, self.settings, "trainer")
+                self.status.block("round", text)
+                if backoff.is_news(text):
+                    log.warning("trainer: %s; trying again", text)
                 await self.sleep(backoff.next_s())
             except Fatal as error:
                 log.error("trainer: %s", error)
@@ -134,6 +150,7 @@ class TrainerService(OrderlyService):
             while self.leads():
                 await tail.poll()
                 self._heartbeat.beat()
+                self.metrics.log_events.set(tail.n_events)
                 if process.running:
                     if process.done:
                         await self._finish(process, store)
@@ -153,7 +170,9 @@ class TrainerService(OrderlyService):
         """Announce what a round decided, refusals too. Where the broker is away, the next term begins with it."""
         results = await process.results()
         self.rounds += 1
+        self.metrics.rounds.inc()
         for result in results:
+            self.metrics.results.labels(result.kind, result.action).inc()
             level = logging.WARNING if result.action == "failed" else logging.INFO
             log.log(level, "%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
         self._unannounced += [result for result in results if result.version is not None and result.action in ("promoted", "refused")]

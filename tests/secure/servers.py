@@ -16,6 +16,7 @@ from kafka.admin import (
     ACLFilter,
     ACLOperation,
     ACLPermissionType,
+    ACLResourcePatternType,
     KafkaAdminClient,
     ResourcePattern,
     ResourcePatternFilter,
@@ -97,7 +98,7 @@ class SecureKafka:
 
 
 def acl_filter(principal: str | None) -> ACLFilter:
-    anything = ResourcePatternFilter(ResourceType.ANY, None, pattern_type=3)
+    anything = ResourcePatternFilter(ResourceType.ANY, None, pattern_type=ACLResourcePatternType.ANY)
     return ACLFilter(principal, "*", ACLOperation.ANY, ACLPermissionType.ANY, anything)
 
 
@@ -106,14 +107,14 @@ def allowed(user: str, operation: str, resource: str, name: str) -> ACL:
     return ACL(
         f"User:{user}",
         "*",
-        ACLOperation[operation.upper()],
+        ACLOperation["DESCRIBE_CONFIGS" if operation == "DescribeConfigs" else operation.upper()],
         ACLPermissionType.ALLOW,
         ResourcePattern(ResourceType[resource.upper()], name),
     )
 
 
 def redis_server() -> Path | None:
-    """A Redis server with TLS: RECSYS_TEST_REDIS_SERVER, `redis-server`, or Debian's redis-tools, whose one program is server and checker."""
+    """A Redis server with TLS: RECSYS_TEST_REDIS_SERVER, `redis-server`, or Debian's redis-tools (one program for all)."""
     for name in (os.environ.get("RECSYS_TEST_REDIS_SERVER"), "redis-server", "redis-check-rdb"):
         if name and (found := shutil.which(name)):
             return Path(found)

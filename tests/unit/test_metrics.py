@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import urllib.request
 
 import orjson
 import pytest
@@ -12,10 +11,8 @@ from prometheus_client import generate_latest
 from schemas.decoding import encode
 from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from workers import metrics as module
-from workers.embedded import free_port
-from workers.errors import SettingsError
 from workers.metrics import StreamMetrics
-from workers.settings import AlarmSettings, MetricsSettings
+from workers.settings import AlarmSettings
 from workers.store import MemoryStore
 from workers.trimmed import TrimmedFields
 
@@ -84,14 +81,3 @@ async def test_the_dead_letter_alarm_follows_the_share_of_refused_records(monkey
         metrics.look({0: 0}, catching_up=True, n_owing=2)
         assert value(metrics, "recsys_alarm", name="dead_letters") == rings
     assert value(metrics, "recsys_catching_up") == 1 and value(metrics, "recsys_owing_partitions") == 2
-
-
-def test_metrics_are_served_on_the_loopback_interface_and_a_taken_port_is_named() -> None:
-    metrics, settings = StreamMetrics(AlarmSettings()), MetricsSettings(port=free_port())
-    metrics.serve(MetricsSettings())
-    metrics.serve(settings)
-    assert settings.host == "127.0.0.1"
-    with urllib.request.urlopen(f"http://127.0.0.1:{settings.port}/metrics", timeout=5) as answer:
-        assert b"recsys_lists_total 0.0" in answer.read()
-    with pytest.raises(SettingsError, match=r"metrics\.port"):
-        metrics.serve(settings)

@@ -17,6 +17,7 @@ from workers.cli import inspection as inspect_commands
 from workers.cli.arguments import dash_hint
 from workers.cli.console import CommandFailed, encode_everything, warn
 from workers.errors import SettingsError, WorkerError
+from workers.redaction import redact
 
 DEBUG_VARIABLE = "RECSYS_DEBUG"
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")  # libraries fold their messages; an error here is one line
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(error: object, code: int) -> int:
-    line = LINE_BREAKS.sub(" ", str(error)).strip() or type(error).__name__
+    line = redact(LINE_BREAKS.sub(" ", str(error)).strip()) or type(error).__name__
     warn(f"recsys: {line}", style="red")
     return code
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workers.cli.text import Cell, DataConsole, print_line, print_rows
+from workers.redaction import hide_secrets
 from workers.settings import Settings, load_settings
 from workers.text import json_text
 
@@ -35,8 +36,10 @@ class CommandFailed(Exception):
 
 
 def settings() -> Settings:
-    """Settings of this process. Raises SettingsError (exit code 2)."""
-    return load_settings()
+    """Settings of this process, whose secrets no log or message shows from here on. Raises SettingsError (exit code 2)."""
+    chosen = load_settings()
+    hide_secrets(chosen)
+    return chosen
 
 
 def encode_everything() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import logging.config
 import os
+import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +19,38 @@ import typer
 from workers.cli.console import settings
 from workers.errors import WorkerError
 from workers.loop import new_event_loop
+from workers.rights import Role
 from workers.settings import Settings
+from workers.startup import check_writable, wait_until_usable
+from workers.status import WorkerStatus
+from workers.status_server import StatusServer
 from workers.text import visible
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
 
+FALSE_ALARMS = {"kafka.cluster": "Metadata refresh: failed Cancelled", "kafka.admin._groups": "Unable to decode member_"}
+"""Logger ▸ how its messages begin that are no problem."""
 QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio")
 FAUST_STOP_S = 12.0
 """What stopping may take besides the batch in hand (`stream.stop_timeout_s`): our own clients take 10 s at most."""
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")]
 DataFolder = Annotated[Path | None, typer.Option(help="Faust's own folder (a temporary one if left out); nothing in it has to be kept.")]
+
+
+class NoFalseAlarms(logging.Filter):
+    """Turns into debug messages what kafka-python logs as a problem and is none.
+
+    A client that is closed cancels its own request for metadata: the trainer makes such clients once a minute, and closes them when they
+    have answered. And the members of Faust's groups describe themselves in Faust's own format, which nobody here needs.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        beginning = FALSE_ALARMS.get(record.name)
+        if beginning is not None and record.getMessage().startswith(beginning):
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        return True
 
 
 class OneLineErrors(logging.Filter):
@@ -66,19 +90,54 @@ def logging_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"}},
+        "filters": {"one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"}, "no_false_alarms": {"()": NoFalseAlarms}},
         "formatters": {"plain": {"()": VisibleFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "plain", "filters": ["one_line"]}
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stderr",
+                "formatter": "plain",
+                "filters": ["no_false_alarms", "one_line"],
+            }
         },
         "loggers": {name: {"level": libraries} for name in QUIET},
         "root": {"level": known, "handlers": ["stderr"]},
     }
 
 
+def run_worker(
+    role: Role, build: Callable[[Settings, WorkerStatus], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None
+) -> None:
+    """Wait until Kafka can be used, then run a worker, and answer /live, /ready and /metrics all the time. Raises what it crashed with."""
+    logging.config.dictConfig(logging_config(level))
+    status, stop = WorkerStatus(), threading.Event()
+    server = StatusServer(status, chosen.metrics, max_stall_s=chosen.health.max_age_s)
+    server.start()
+    try:
+        with _until_told(stop):
+            wait_until_usable(chosen, role, status, stop=stop)
+        if not stop.is_set():
+            run_app(lambda given: build(given, status), chosen, level=level, data_folder=data_folder)
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _until_told(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at SIGTERM or Ctrl-C; the worker that starts afterwards has handlers of its own."""
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
     """Build a Faust app and run it until it is told to stop. Raises what it crashed with."""
     config = logging_config(level)
+    if data_folder is not None:
+        check_writable("--data-folder", str(data_folder))
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory(prefix="recsys-faust-") as temporary:
@@ -142,12 +201,12 @@ def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None
     """Turn events into state and lists. Run as many as there are cores, up to the number of partitions."""
     chosen = settings()
 
-    def build(given: Settings) -> Any:
+    def build(given: Settings, status: WorkerStatus) -> Any:
         from workers.stream import build_stream
 
-        return build_stream(given)
+        return build_stream(given, status)
 
-    run_app(build, chosen, level=log_level, data_folder=data_folder)
+    run_worker("stream", build, chosen, level=log_level, data_folder=data_folder)
 
 
 @app.command("trainer")
@@ -155,9 +214,11 @@ def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> Non
     """Keep the event log, retrain, judge, promote. Several may run; one leads."""
     chosen = settings()
 
-    def build(given: Settings) -> Any:
+    def build(given: Settings, status: WorkerStatus) -> Any:
         from workers.trainer import build_trainer
 
-        return build_trainer(given)
+        return build_trainer(given, status)
 
-    run_app(build, chosen, level=log_level, data_folder=data_folder)
+    check_writable("setting trainer.log_url", chosen.trainer.log_url)
+    check_writable("setting trainer.model_url", chosen.trainer.model_url)
+    run_worker("trainer", build, chosen, level=log_level, data_folder=data_folder)
