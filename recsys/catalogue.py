@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.compiled import compiled
+from recsys.projection import projected
 from recsys.retrieval.contents import ContentKinds, Described, of_attributes
 
 F32 = NDArray[np.float32]
@@ -25,6 +26,8 @@ REWEIGH_GROWTH = 1.05
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
 MAX_FEATURES = 512
 """Distinct categories, eras and attribute values beyond this share columns."""
+MAX_EMBEDDING_COLUMNS = 4_096
+"""Columns of all embeddings together: an embedding of yet another name or dimension beyond this takes no part."""
 UNKNOWN_S = int(np.iinfo(np.int64).min)
 
 
@@ -47,7 +50,10 @@ class Catalogue:
     the block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity,
     an era reaches into its neighbours. Items nobody described have zero rows.
 
-    After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication."""
+    An embedding of many dimensions is projected to fewer (`recsys.projection`).
+
+    After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication,
+    `n_left_out` the embeddings for which there were no columns left."""
 
     def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
         self.shares = dict(shares or SHARES)
@@ -66,6 +72,7 @@ class Catalogue:
         self._width = 0
         self.kinds: ContentKinds | None = None
         self.changes = 0
+        self.n_left_out = 0
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
@@ -178,11 +185,14 @@ class Catalogue:
             fixed += of_attributes(columns, float(np.sqrt(self.shares["attribute"] / len(columns))))
         embeddings = []
         for name, given in content.embeddings.items():
-            dense = np.asarray(given, np.float32)
+            dense = projected(np.asarray(given, np.float64))
             norm = float(np.linalg.norm(dense))
-            block = self._embedding_block(name, len(dense))
             if norm > 0:
-                embeddings.append((block, dense * np.float32(np.sqrt(self.shares["embedding"]) / norm)))
+                block = self._embedding_block(f"{name}/{len(given)}", len(dense))
+                if block is None:
+                    self.n_left_out += 1
+                else:
+                    embeddings.append((block, (dense * (np.sqrt(self.shares["embedding"]) / norm)).astype(np.float32)))
         return Described(categories, tuple(fixed), tuple(embeddings))
 
     def _write_categories(self, number: int) -> None:
@@ -230,11 +240,14 @@ class Catalogue:
             column = self._columns[name] = self._reserve(1)
         return column
 
-    def _embedding_block(self, name: str, dimension: int) -> slice:
-        key = f"{name}/{dimension}"
+    def _embedding_block(self, key: str, width: int) -> slice | None:
+        """The columns of the embeddings of this name and dimension; None if there are none left."""
         if key not in self._blocks:
-            start = self._reserve(dimension)
-            self._blocks[key] = slice(start, start + dimension)
+            held = sum(block.stop - block.start for block in self._blocks.values())
+            if held + width > MAX_EMBEDDING_COLUMNS:
+                return None
+            start = self._reserve(width)
+            self._blocks[key] = slice(start, start + width)
         return self._blocks[key]
 
     def _reserve(self, width: int) -> int:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from recsys.catalogue import ItemContent
+from pydantic import ValidationError
+
+from recsys.catalogue import MAX_EMBEDDING_COLUMNS, ItemContent
 from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.catalogue import Item
@@ -15,7 +17,7 @@ from workers.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-ITEMS_AT_ONCE = 1_000
+ITEMS_AT_ONCE = 250  # four embeddings of 3,072 numbers are 160 kB of JSON
 ModelSource = Callable[[ModelAnnouncement], Model]
 """The model that serves after an announcement. Raises Fatal or Transient when it cannot be had."""
 
@@ -38,6 +40,7 @@ class CatalogueFollower:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._version, self._resets = 0, 0
+        self._left_out = 0
 
     async def follow(self) -> int:
         """Learn what changed since the last call; how many items. The caller holds the pipeline's lock."""
@@ -51,11 +54,28 @@ class CatalogueFollower:
         for start in range(0, len(numbers), ITEMS_AT_ONCE):
             some = numbers[start : start + ITEMS_AT_ONCE]
             for number, stored in zip(some, await pipeline.store.read_items(some), strict=True):
-                item = None if stored is None else Item.model_validate_json(stored)
+                try:
+                    item = None if stored is None else Item.model_validate_json(stored)
+                except ValidationError:
+                    log.error("item number %d in the state cannot be read by this version and stays as it was; publish it again", number)
+                    continue
                 if number < len(pipeline.index.names) and (item is None or item.item_id == pipeline.index.names[number]):
                     pipeline.engine.describe_item(number, None if item is None else content_of(item))  # else of a numbering that was lost
         self._version = version
+        self._warn_of_left_out()
         return len(numbers)
+
+    def _warn_of_left_out(self) -> None:
+        """Say that embeddings take no part, each time that there are more of them."""
+        left_out = self._pipeline.engine.catalogue.n_left_out
+        if left_out > self._left_out:
+            log.warning(
+                "%d embeddings take no part in lists: their names and dimensions need more than %d columns; "
+                "give each name one dimension, and restart the workers",
+                left_out,
+                MAX_EMBEDDING_COLUMNS,
+            )
+        self._left_out = left_out
 
 
 class ModelFollower:

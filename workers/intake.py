@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 
+from schemas.catalogue import Item
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import decode_announcement, decode_item, decode_key, decode_profile, encode
 from schemas.errors import Poison
@@ -54,7 +56,7 @@ class Intake:
         for record in records:
             try:
                 item = decode_item(record.value, record.key, trimmed=trimmed)
-                good.append((record, decode_key(record.key), None if item is None else encode(item)))
+                good.append((record, decode_key(record.key), None if item is None else _stored(item)))
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
         self.trimmed.add("item", trimmed)
@@ -150,3 +152,14 @@ class Intake:
             dead_letter_ts_ms=int(self._wall_clock() * 1000),
             with_payload=self._settings.stream.dead_letter_payload,
         )
+
+
+def _stored(item: Item) -> bytes:
+    """The item as the state holds it: embeddings in the digits that float32 needs, half as many bytes (39 kB for 3,072 numbers)."""
+    if not item.embeddings:
+        return encode(item)
+    shorter = {
+        name: tuple(orjson.loads(orjson.dumps(np.array(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY)))
+        for name, vector in item.embeddings.items()
+    }
+    return encode(item.model_copy(update={"embeddings": shorter}))

@@ -5,6 +5,7 @@ Shapes: G kinds, F features, W most columns of a kind, U users, C candidates. A 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,7 @@ class ContentKinds:
 
     def _kind(self, described: Described) -> int:
         # A vector of its own makes an item a kind of its own.
-        key: object = described if not described.embeddings else (described.categories, described.fixed, _bytes(described))
+        key: object = described if not described.embeddings else (described.categories, described.fixed, _digests(described))
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = len(self._described)
@@ -251,8 +252,9 @@ def _parts(kinds: I64) -> list[I64]:
     return [kinds[start : start + 16_384] for start in range(0, len(kinds), 16_384)]
 
 
-def _bytes(described: Described) -> tuple[tuple[int, bytes], ...]:
-    return tuple((columns.start, vector.tobytes()) for columns, vector in described.embeddings)
+def _digests(described: Described) -> tuple[tuple[int, bytes], ...]:
+    """What tells its embeddings from others: the vectors themselves would be held twice."""
+    return tuple((columns.start, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()) for columns, vector in described.embeddings)
 
 
 def of_attributes(columns: Sequence[int], value: float) -> tuple[tuple[int, float], ...]:

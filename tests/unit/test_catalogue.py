@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue import ERA_S, SHARES, Catalogue, ItemContent
+from recsys.catalogue import ERA_S, MAX_EMBEDDING_COLUMNS, SHARES, Catalogue, ItemContent
 
 NAMES = st.sampled_from(["drama", "comedy", "noir", "western", "war"])
 CONTENTS = st.builds(
@@ -111,3 +111,40 @@ def test_someone_s_categories_point_to_the_items_that_have_them() -> None:
     vector = catalogue.category_vector(["drama", "unheard of"])
     assert vector is not None and catalogue.features[0] @ vector > 0 == catalogue.features[1] @ vector
     assert catalogue.category_vector(["unheard of"]) is None
+
+
+def test_long_embeddings_take_no_more_columns_and_keep_their_cosines() -> None:
+    """C19: of 3,072 numbers 1,024 columns are made; the cosine of two items is off by a few hundredths at most."""
+    chance = np.random.default_rng(0)
+    base = chance.normal(size=3_072)
+    catalogue = Catalogue()
+    exact = []
+    for number, share in enumerate(np.linspace(-1, 1, 21)):
+        vector = share * base + (1 - abs(share)) * chance.normal(size=3_072)
+        exact.append(float(base @ vector / np.linalg.norm(base) / np.linalg.norm(vector)))
+        catalogue.put(number + 1, ItemContent(embeddings={"text": vector.tolist()}))
+    catalogue.put(0, ItemContent(embeddings={"text": base.tolist()}))
+    features = catalogue.features[:22]
+    assert catalogue.width == 1_024
+    assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
+    assert features[1:] @ features[0] == pytest.approx(np.array(exact), abs=0.12)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_embeddings_of_ever_other_names_and_dimensions_take_a_bounded_number_of_columns(compact: bool) -> None:
+    catalogue = Catalogue()
+    if compact:
+        catalogue.compact()
+    for number in range(60):
+        catalogue.put(number, ItemContent(["a"], embeddings={f"name {number}": [1.0] * (100 + number), "zero": [0.0] * 3_072}))
+    assert catalogue.width <= MAX_EMBEDDING_COLUMNS + 16
+    assert catalogue.n_left_out > 0
+    assert catalogue.recommendable(0)[:60].all()
+
+
+def test_an_embedding_of_tiny_or_huge_numbers_has_the_length_of_its_share() -> None:
+    catalogue = Catalogue()
+    for number, value in enumerate((1e-30, 1e6)):
+        catalogue.put(number, ItemContent(embeddings={"text": [value] * 3_072}))
+    assert np.linalg.norm(catalogue.features[:2], axis=1) == pytest.approx(1, abs=1e-5)
+    assert catalogue.features[0] == pytest.approx(catalogue.features[1], abs=1e-6)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import numpy as np
+import pytest
 
 from recsys.models.base import Model
 from recsys.models.popular import PopularConfig, PopularModel
@@ -50,6 +51,27 @@ async def test_a_store_that_lost_its_catalogue_is_read_from_the_start() -> None:
     await stored(pipeline.store, Item(item_id="a", available=False))  # type: ignore[arg-type]
     assert await follower.follow() == 1
     assert not pipeline.engine.catalogue.recommendable(0)[0]
+
+
+async def test_an_item_that_cannot_be_read_stays_as_it_was_and_the_others_are_learnt(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    await stored(pipeline.store, Item(item_id="a", available=False), Item(item_id="b", available=False))  # type: ignore[arg-type]
+    await follower.follow()
+    await pipeline.store.upsert_items([ItemRecord(0, 0, 10, b'{"item_id":7}')])
+    await stored(pipeline.store, Item(item_id="b"), Item(item_id="c"), source_offset=1)  # type: ignore[arg-type]
+    await follower.follow()
+    assert pipeline.engine.catalogue.recommendable(0)[:3].tolist() == [False, True, True]
+    assert ["cannot be read" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_embeddings_that_take_no_part_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    await stored(pipeline.store, *(Item(item_id=f"i{n}", embeddings={f"e{n}": (1.0,) * 1_000}) for n in range(6)))  # type: ignore[arg-type]
+    await follower.follow()
+    await follower.follow()
+    assert [record.getMessage().split(" take")[0] for record in caplog.records] == ["2 embeddings"]
 
 
 def test_the_engine_learns_an_item_s_times_in_seconds() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -80,6 +81,18 @@ async def test_a_fault_in_an_optional_field_does_not_keep_an_item_from_being_hid
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["categories of 1 item, title of 2 items (limits"]
     for field, n in (("title", 2), ("categories", 1)):
         assert metrics.registry.get_sample_value("recsys_trimmed_fields_total", {"record": "item", "field": field}) == n
+
+
+async def test_a_long_embedding_is_stored_in_the_digits_that_the_engine_reads() -> None:
+    """C19. 3,072 numbers take 40 kB of the state at most, and are the same numbers to the engine."""
+    pipeline, intake = await ready()
+    given = np.random.default_rng(0).normal(size=3_072)
+    assert await intake.items([item("a", embeddings={"text": given.tolist(), "audio": [1, 1e-30, -1e6, 0]})]) == []
+    (stored,) = await pipeline.store.read_items([0])
+    assert stored is not None and len(stored) < 41_000
+    embeddings = orjson.loads(stored)["embeddings"]
+    assert np.array_equal(np.array(embeddings["text"], np.float32), given.astype(np.float32))
+    assert np.array_equal(np.array(embeddings["audio"], np.float32), np.array([1, 1e-30, -1e6, 0], np.float32))
 
 
 async def test_a_newcomer_gets_a_list_by_their_categories() -> None:
