@@ -52,6 +52,8 @@ class State:
     """By window and bucket."""
     duplicates: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     """By partition and chunk, the two newest chunks of each partition."""
+    event_times: dict[int, int] = field(default_factory=dict)
+    """Seconds of the newest event that counts, by partition; 0 where none does."""
 
 
 class Folding:
@@ -67,6 +69,7 @@ class Folding:
         """The next record of a partition; whether it counts and has a weight."""
         source_offset = self._state.watermarks.get(partition, -1) + 1
         self._state.watermarks[partition] = source_offset
+        self._state.event_times.setdefault(partition, 0)
         if fact is None:
             return False
         chunks = self._chunks.setdefault(partition, {})
@@ -80,6 +83,8 @@ class Folding:
         chunks[chunk].append(hashed)
         units = weight_units(fact, self._settings)
         if units:
+            times = self._state.event_times
+            times[partition] = max(times[partition], fact.event_ts_ms // 1000)
             _learn(self._state, (partition, fact.user_id), fact, units, self._settings, self._epoch_s)
         return units != 0
 
@@ -175,6 +180,7 @@ async def read_state(store: StateStore, settings: Settings, expected: State) -> 
     for partition, watermark in (await store.watermarks(partitions)).items():
         if watermark is not None:
             found.watermarks[partition] = watermark.last_applied_offset
+            found.event_times[partition] = (await store.event_times([partition]))[partition] or 0
             await _read_partition(store, settings, found, partition, names)
     for group in range(rules.item_groups):
         theirs = {partition: watermark.last_applied_offset for partition, watermark in (await store.group_watermarks(group)).items()}

@@ -137,9 +137,14 @@ class Admitted:
     n_duplicates: int
 
     @property
-    def newest_s(self) -> int:
-        """Event time of the newest that counts, 0 if none does: of old ones too, since after a restart nothing else tells the time."""
-        return int(np.asarray(self.events.event_ts_ms, np.int64)[self.here].max(initial=0)) // 1000
+    def newest_s(self) -> dict[int, int]:
+        """Event time of the newest that counts, in seconds, of each partition where one does."""
+        if not len(self.here):
+            return {}
+        partitions, times_ms = self.partitions[self.here], np.asarray(self.events.event_ts_ms, np.int64)[self.here]
+        starts = np.concatenate(([0], run_ends(partitions)[:-1]))  # records lie partition after partition
+        newest_s = np.maximum.reduceat(times_ms, starts) // 1000
+        return dict(zip(partitions[starts].tolist(), newest_s.tolist(), strict=True))
 
     @property
     def new_item_ids(self) -> list[str]:

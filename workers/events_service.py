@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from mode import Service
 from workers.backoff import Backoff, patiently
 from workers.batches import DecodedBatch, SourceRecord
 from workers.bounded_reading import GAPS, stable_end
+from workers.catalogue_loading import CatalogueLoader
 from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
@@ -33,6 +33,7 @@ from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.metrics import StreamMetrics
 from workers.pipeline import Outcome, Pipeline
 from workers.polling import Batch, Polling
+from workers.readiness import Readiness, WaitingLog
 from workers.rights import explain
 from workers.settings import Settings
 from workers.status import WorkerStatus
@@ -46,6 +47,10 @@ PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes of 1,048,588
 LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
+ITEMS_LOOK_S = 0.05
+"""How often, at most, a worker whose state has no item asks where the items topic ends: a millisecond."""
+READY_S = 0.05
+"""How often it is asked whether first lists of new users can be made."""
 COMPACT_S = 0.05
 LOOK_S = 0.25
 """How often the lag is looked at, besides at each full poll: lists are put off from the first one on."""
@@ -83,14 +88,16 @@ class EventsService(OrderlyService):
         pipeline: Pipeline,
         catalogue: CatalogueFollower,
         models: ModelFollower,
-        reread: Callable[[], Awaitable[object]],
+        loader: CatalogueLoader,
+        readiness: Readiness,
         status: WorkerStatus | None = None,
         **kwargs: Any,
     ) -> None:
-        """`reread` reads items, profiles and models from the start of their topics into the state; `status` hears what is waited for."""
+        """`status` hears what is waited for."""
         super().__init__(**kwargs)
         self.settings, self.pipeline = settings, pipeline
-        self._catalogue, self._models, self._reread = catalogue, models, reread
+        self._catalogue, self._models, self._loader, self._readiness = catalogue, models, loader, readiness
+        self._waiting_log = WaitingLog()
         self.status = WorkerStatus() if status is None else status
         self.status.block("partitions", "its consumer group has given it no partitions yet")
         self.metrics = StreamMetrics(settings.alarms, self.status)
@@ -104,8 +111,8 @@ class EventsService(OrderlyService):
         self._backoff = Backoff()
         self._heartbeat = Heartbeat(settings.health.heartbeat_file, self.status)
         self._connected = asyncio.Event()
-        self._followed_s = self._looked_s = float("-inf")
-        self._catching_up = self._doubts = False
+        self._followed_s = self._looked_s = self._items_looked_s = float("-inf")
+        self._catching_up = self._doubts = self._has_owned = False
         self._owing: set[int] = set()
         self._ahead: asyncio.Task[_Polled] | None = None
         """Polls and decodes the next records while a batch is being applied, when the worker is behind."""
@@ -194,6 +201,20 @@ class EventsService(OrderlyService):
         await self._connected.wait()
 
     @property
+    def waiting_for(self) -> list[str]:
+        """Names of what lists wait for (`workers/readiness.py`); empty when this worker is ready to make them."""
+        return self._readiness.waiting_for()
+
+    async def ready_for_lists(self) -> None:
+        """Wait until lists can be made, or the worker stops."""
+        while self.waiting_for and not self.should_stop:
+            await self.sleep(READY_S)
+
+    @property
+    def _defers_lists(self) -> bool:
+        return self._catching_up or bool(self.waiting_for)
+
+    @property
     def producer(self) -> AIOKafkaProducer:
         assert self._producer is not None, "started"
         return self._producer
@@ -275,22 +296,32 @@ class EventsService(OrderlyService):
                 if polled.full:
                     self._ahead = asyncio.create_task(self._poll(decode=True))
                 await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
+            self._note_waiting()
             if not batch:
                 await self._pass_gaps()
-            if not batch or (self._owing and not self._catching_up):
+            if not batch or (self._owing and not self._defers_lists):
                 await self._delivered()
                 await self._commit()
-            if self._owing and not self._catching_up:
+            if self._owing and not self._defers_lists:
                 await self._pay_lists()
         self._heartbeat.beat()
         if self._report.say():
             gc.collect(1)  # the young ones: thresholds are so high that cycles of finished futures would grow to tens of megabytes
 
+    def _note_waiting(self) -> None:
+        """Say what lists wait for, in the log and in the worker's status."""
+        missing, failure = self.waiting_for if self.pipeline.ranks else [], self._readiness.failure
+        self._waiting_log.look(missing, failure)
+        if missing:
+            self.status.block("dependencies", f"lists wait for {', '.join(missing)}" + (f" ({failure})" if failure else ""))
+        else:
+            self.status.clear("dependencies")
+
     # -- polling -------------------------------------------------------------------------------------------------------------------------
 
     async def _poll(self, *, decode: bool = False) -> _Polled:
         """The next records."""
-        batch, is_full = await self._polling.poll(self.consumer, makes_lists=self.pipeline.ranks and not self._catching_up)
+        batch, is_full = await self._polling.poll(self.consumer, makes_lists=self.pipeline.ranks and not self._defers_lists)
         return _Polled(batch, is_full, self.pipeline.decode(batch) if decode and batch else None)
 
     async def _next_polled(self) -> _Polled:
@@ -328,7 +359,7 @@ class EventsService(OrderlyService):
         if catching_up != self._catching_up:
             self._catching_up = catching_up
             log.warning("%d events behind: %s", behind, "lists are put off, the state goes on" if catching_up else "lists are made again")
-        self.metrics.look(lag, catching_up=catching_up, n_owing=len(self._owing))
+        self.metrics.look(lag, catching_up=catching_up, n_owing=len(self._owing), waiting_for=self.waiting_for)
 
     async def _pay_lists(self) -> None:
         """Publish some of the lists that were put off, of one partition."""
@@ -369,42 +400,48 @@ class EventsService(OrderlyService):
 
     @Service.task
     async def _keep_catalogue(self) -> None:
-        """Items, profiles and models are read from the start of their topics when Redis has not got them, or not for sure any more."""
+        """Items, profiles and models are read to the ends of their topics before lists are made of a state."""
         await self._connected.wait()
-        topics, store, wanted, done_for = self.settings.topics, self.pipeline.store, "", self.pipeline.resets
         while not self.should_stop:
             try:
-                if not wanted:
-                    ids = await topic_ids_async(self.settings)
-                    wanted = json.dumps([ids.get(name) for name in (topics.items, topics.users, topics.models)])
-                resets = self.pipeline.resets
-                if resets != done_for or await store.catalogue_read() != wanted:
-                    log.info("reading items, profiles and models from the start of their topics")
-                    await self._reread()
-                    await store.note_catalogue(wanted)
-                    done_for = resets
+                await self._loader.look(self._follow)
+                self._readiness.note_failure("")
             except (Transient, Fenced, Fatal, KafkaError) as error:  # a topic that is missing is waited for like a broker that is away
                 log.debug("catalogue later: %s", error)
+                self._readiness.note_failure(explain(error, self.settings, "stream"))
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise  # else a future of a client was cancelled, not this task
-            await self.sleep(1.0)
+            await self._loader.wait()
 
     async def _follow(self) -> None:
         await self.pipeline.check_current()
         if self._consumer is not None:
             self._check_partitions(len(self._consumer.partitions_for_topic(self.settings.topics.events) or ()))
+        await self.pipeline.follow_event_time()
         await self._catalogue.follow()
         await self._models.follow()
         self._followed_s = time.monotonic()
 
     async def _apply(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch) -> None:
-        if self._catching_up:
+        if not self._defers_lists and self._catalogue.is_empty:
+            await self._look_for_items()
+        defers_lists = self._defers_lists
+        if defers_lists:
             self._owing.update(batch.batch if isinstance(batch, DecodedBatch) else batch)
-        outcome = await self.pipeline.process(batch, put_off_lists=self._catching_up)
+        outcome = await self.pipeline.process(batch, put_off_lists=defers_lists)
         self._expected.update(outcome.next_offsets)
         await self._delivered()
         self._delivery = asyncio.create_task(self._deliver(outcome))
+
+    async def _look_for_items(self) -> None:
+        """The state knows no item: if the topic has records that were not read, they are read before a list is made."""
+        if time.monotonic() - self._items_looked_s < ITEMS_LOOK_S:
+            return
+        ends = await self.consumer.end_offsets([TopicPartition(*place) for place in self._loader.item_places])
+        self._items_looked_s = time.monotonic()
+        if self._loader.lacks({(at.topic, at.partition): end for at, end in ends.items()}):
+            self._loader.read_on()
 
     async def _deliver(self, outcome: Outcome) -> None:
         """Publish what a batch made, and commit it unless that was done a moment ago."""
@@ -501,6 +538,7 @@ class EventsService(OrderlyService):
         starts = await consumer.beginning_offsets(places)
         async with self.pipeline.lock:
             first_new = await self.pipeline.assign(wanted, ids[topic])
+            self._loader.ask()  # the caches may be of another state now
             await self._check_ends(first_new)
             for at in places:
                 committed = await consumer.committed(at)
@@ -509,6 +547,8 @@ class EventsService(OrderlyService):
                     continue
                 # without a commit nothing says what was published: the lists and dead letters of what is applied are sent again
                 start = starts[at] if committed is None else min(committed, first_new[at.partition])
+                if committed is not None and committed > first_new[at.partition] and not self._has_owned:
+                    self._loader.invalidate()  # the state may be an old backup, items and profiles with it; later that is seen in Redis
                 if (expired := starts[at] - first_new[at.partition]) > 0:
                     self.metrics.add_expired(expired)
                     log.error("partition %d: retention deleted %d records before they were applied", at.partition, expired)
@@ -519,6 +559,7 @@ class EventsService(OrderlyService):
                 self._owned.add(at.partition)
                 if self.pipeline.ranks:
                     self._owing.add(at.partition)
+            self._has_owned = True
         log.info("owns partitions %s", sorted(self._owned))
 
     async def _check_ends(self, first_new: Mapping[int, int]) -> None:

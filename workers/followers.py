@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
@@ -18,6 +19,8 @@ from workers.pipeline import Pipeline
 log = logging.getLogger(__name__)
 
 ITEMS_AT_ONCE = 250  # four embeddings of 3,072 numbers are 160 kB of JSON
+MODELS_WAIT_S = 60.0
+"""Lists wait for an announced model for so long; then they are made without it, until it can be loaded."""
 ModelSource = Callable[[ModelAnnouncement], Model]
 """The model that serves after an announcement. Raises Fatal or Transient when it cannot be had."""
 
@@ -41,6 +44,11 @@ class CatalogueFollower:
         self._pipeline = pipeline
         self._version, self._resets = 0, 0
         self._left_out = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the state has never had a record of an item, as far as was followed."""
+        return self._version == 0
 
     async def follow(self) -> int:
         """Learn what changed since the last call; how many items. The caller holds the pipeline's lock."""
@@ -84,9 +92,12 @@ class ModelFollower:
     A version that is refused is not tried again until its kind is announced anew.
     """
 
-    def __init__(self, pipeline: Pipeline, source: ModelSource) -> None:
+    def __init__(self, pipeline: Pipeline, source: ModelSource, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._pipeline = pipeline
         self._source = source
+        self._clock = clock
+        self._missing_since_s: dict[str, float] = {}
+        """Announced kinds of which no model serves or is refused, and since when."""
         self._loading: dict[str, tuple[str, asyncio.Task[Model]]] = {}
         self._asked: dict[str, bytes] = {}
         self._refused: dict[str, bytes] = {}
@@ -123,7 +134,19 @@ class ModelFollower:
                 engine.serve(kind, version, model, self._pipeline.index.numbers)
                 swapped.append(f"{kind}/{version}")
                 log.info("serving model %s/%s", kind, version)
+        self._note_missing(announced)
         return swapped
+
+    def missing(self) -> list[str]:
+        """Return the announced kinds that lists wait for."""
+        now_s = self._clock()
+        return sorted(kind for kind, since_s in self._missing_since_s.items() if now_s - since_s < MODELS_WAIT_S)
+
+    def _note_missing(self, announced: Mapping[str, bytes]) -> None:
+        serving, now_s = self._pipeline.engine.models, self._clock()
+        open_kinds = {kind for kind, stored in announced.items() if stored and kind not in serving and self._refused.get(kind) != stored}
+        missing = {kind for kind in open_kinds if ModelAnnouncement.model_validate_json(announced[kind]).serving is not None}
+        self._missing_since_s = {kind: self._missing_since_s.get(kind, now_s) for kind in missing}
 
     def _load(self, announcement: ModelAnnouncement) -> Model:
         model = self._source(announcement)

@@ -19,6 +19,7 @@ from schemas.profiles import UserProfile
 from workers.followers import CatalogueFollower
 from workers.list_records import ListHead
 from workers.pipeline import Pipeline
+from workers.readiness import Readiness
 from workers.settings import Settings
 from workers.store.port import ItemRecord, ProfileRecord
 from workers.trimmed import TrimmedFields
@@ -42,9 +43,16 @@ class Intake:
     """Applies records of the low-rate topics. Every call may be repeated; the newest source offset wins."""
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, catalogue: CatalogueFollower, *, wall_clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        catalogue: CatalogueFollower,
+        readiness: Readiness | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings, self._pipeline, self._catalogue = settings, pipeline, catalogue
+        """`readiness` says when first lists can be made; without one they always can."""
+        self._settings, self._pipeline, self._catalogue, self._readiness = settings, pipeline, catalogue, readiness
         self._wall_clock = wall_clock
         self.trimmed = TrimmedFields()
 
@@ -67,6 +75,7 @@ class Intake:
                 numbers = self._pipeline.index.numbers
                 stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]
                 await self._pipeline.store.upsert_items(stored)  # under the lock: numbers may be other ones after a reset
+        await self._note_read(records)
         return dead
 
     async def users(
@@ -92,6 +101,7 @@ class Intake:
         self.trimmed.add("profile", trimmed)
         if stored:
             await self._pipeline.store.upsert_profiles(stored)
+        await self._note_read(records)
         given = {at: profile for at, profile in profiles.items() if profile is not None}
         return await self._first_lists(given) if first_lists else [], dead
 
@@ -106,7 +116,16 @@ class Intake:
                 dead.append(self._dead_letter(record, poison))
                 continue
             await self._pipeline.store.set_serving(kind, b"" if announcement is None else encode(announcement), record.source_offset)
+        await self._note_read(records)
         return dead
+
+    async def _note_read(self, records: Sequence[TopicRecord]) -> None:
+        """Note in the state how far these topics are in it, so that a worker that starts later reads on from there."""
+        next_offsets: dict[str, int] = {}
+        for record in records:
+            place = f"{record.topic}/{record.partition}"
+            next_offsets[place] = max(next_offsets.get(place, 0), record.source_offset + 1)
+        await self._pipeline.store.note_catalogue_offsets(next_offsets)
 
     async def _first_lists(self, profiles: dict[tuple[int, str], UserProfile]) -> list[tuple[int, bytes, bytes]]:
         pipeline = self._pipeline
@@ -126,6 +145,8 @@ class Intake:
             for partition, user_id in newcomers
         ]
         async with pipeline.lock:
+            if self._readiness is not None:
+                self._readiness.check()
             await self._catalogue.follow()
             if not pipeline.engine.n_items:
                 return []

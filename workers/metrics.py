@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -55,6 +55,7 @@ class StreamMetrics:
         self._lag = Gauge("recsys_lag_records", "Records of a partition that are not applied yet.", ["partition"], registry=r)
         self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
         self._owed = Gauge("recsys_owing_partitions", "Partitions in which lists may be owed.", registry=r)
+        self._waiting = Gauge("recsys_lists_waiting", "1 while lists wait for this to be loaded.", ["dependency"], registry=r)
         self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
         self._ringing: dict[str, bool] = {}
         self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
@@ -78,13 +79,16 @@ class StreamMetrics:
     def add_expired(self, n_records: int) -> None:
         self._expired.inc(n_records)
 
-    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_owing: int) -> None:
+    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_owing: int, waiting_for: Sequence[str] = ()) -> None:
         """Set the gauges, and let alarms start and end."""
         self._lag.clear()
         for partition, behind in lag.items():
             self._lag.labels(str(partition)).set(behind)
         self._catching_up.set(catching_up)
         self._owed.set(n_owing)
+        self._waiting.clear()
+        for dependency in waiting_for:
+            self._waiting.labels(dependency).set(1)
         self.trimmed.say()
         if catching_up:
             self._status.block("lists", f"lists are deferred: {sum(lag.values()):,} events behind")

@@ -85,6 +85,8 @@ class ItemMirror:
     async def advance(self, newest_s: int) -> None:
         """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
         self.newest_s = max(self.newest_s, newest_s)
+        if self._engine.newest_epoch < 0:
+            self.clear()  # before event time was known no epoch was: what was loaded then is empty
         self._engine.advance_time(self.newest_s)
         bucket = self.newest_s // SHORTEST_BUCKET_S
         if bucket == self._newest_bucket:

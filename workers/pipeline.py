@@ -28,6 +28,7 @@ from workers.batches import Admitted, BatchUsers, DecodedBatch, OwnedPartition, 
 from workers.duplicates import DuplicateWindow, event_hash
 from workers.engine_settings import engine_config, weight_table
 from workers.errors import Fatal, Fenced, Transient
+from workers.event_time import derive_event_time
 from workers.item_index import ItemIndex
 from workers.list_records import ItemIds, ListHead, encode_lists
 from workers.mirror import ItemMirror
@@ -112,6 +113,8 @@ class Pipeline:
         self.mirror = self._new_mirror()
         self.resets = 0
         """How often everything cached was dropped because the state is another one; followers start anew then."""
+        self.event_time_of = -1
+        """`resets` when event time was read from the state."""
         self.ranks = ranks
         self.lock = asyncio.Lock()
         self._threads = ThreadPoolExecutor(n, "lists") if (n := settings.stream.list_threads) > 1 else None
@@ -136,6 +139,25 @@ class Pipeline:
         await self.index.reconcile()
         await self.index.catch_up()
         self.engine.ensure_items(len(self.index.names))
+        await self._read_event_time()
+
+    async def _read_event_time(self) -> None:
+        """Learn event time from the state, also from one whose event time an older build did not note."""
+        resets = self.resets
+        times = await self.follow_event_time()
+        unknown = [partition for partition, at_s in times.items() if at_s is None]
+        if any(mark is not None for mark in (await self.store.watermarks(unknown)).values()):
+            derived_s = await derive_event_time(self.store, self.engine.config.item_groups, int(self._wall_clock()))
+            if derived_s:
+                await self.mirror.advance(derived_s)
+        self.event_time_of = resets
+
+    async def follow_event_time(self) -> dict[int, int | None]:
+        """Learn how far event time is in the state: other workers apply events too. The time of each partition."""
+        times = await self.store.event_times(range(self.settings.topics.partitions))
+        if newest_s := max((at_s or 0 for at_s in times.values()), default=0):
+            await self.mirror.advance(newest_s)
+        return times
 
     async def _look(self) -> _Seen:
         await self.store.open(layout_of(self.settings))
@@ -171,6 +193,7 @@ class Pipeline:
             chunks = [c for c in (chunk - 1, chunk) if c >= 0]
             window.load(dict(zip(chunks, await self.store.read_duplicates(partition, chunks), strict=True)))
             self._partitions[partition] = OwnedPartition(topic_id, last, window)
+        await self._note_event_times(wanted)
         try:
             await self._check_ownership(wanted)  # what was read of the duplicates must be of the watermark's state
         except Fenced as error:
@@ -178,6 +201,13 @@ class Pipeline:
             raise Transient(f"{error} while it was being taken over") from None
         self._look_again()
         return {partition: self._partitions[partition].last_applied_offset + 1 for partition in wanted}
+
+    async def _note_event_times(self, partitions: Sequence[int]) -> None:
+        """Note the event time of partitions of a state that an older build wrote, before a batch of late events would."""
+        times = await self.store.event_times(partitions)
+        for partition in partitions:
+            if times[partition] is None and self._partitions[partition].last_applied_offset >= 0:
+                await self.store.note_event_time(partition, self.mirror.newest_s)
 
     def release(self, partitions: Iterable[int]) -> None:
         """Own these partitions no longer."""
@@ -206,18 +236,20 @@ class Pipeline:
     async def _reset(self) -> None:
         """Drop every cache, and lay the serving models over the numbering as it is now."""
         models, newest_s = self.engine.models, self.mirror.newest_s
+        self.resets += 1  # first: whatever fails from here on, what was loaded before is not of this state
         self.index.clear()
         self._ids = ItemIds(self.index.names)
         await self.index.catch_up()
         self.engine = Engine(engine_config(self.settings))
         self.mirror = self._new_mirror()
-        self.mirror.newest_s = newest_s
-        self.resets += 1
         for kind, serving in models.items():
             await self.index.number(serving.model.item_ids)
             self.engine.ensure_items(len(self.index.names))
             self.engine.serve(kind, serving.version, serving.model, self.index.numbers)
         self.engine.ensure_items(len(self.index.names))
+        if newest_s:  # the log's, whatever became of the state
+            await self.mirror.advance(newest_s)
+        await self._read_event_time()
 
     # -- one batch -----------------------------------------------------------------------------------------------------------------------
 
@@ -250,7 +282,7 @@ class Pipeline:
         vectors: dict[str, F32] | None = None
         committing: asyncio.Future[None] | None = None
         if newest_s := chosen.admitted.newest_s:
-            await self.mirror.advance(newest_s)
+            await self.mirror.advance(max(newest_s.values()))
         try:
             if ranges:
                 derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
@@ -414,6 +446,7 @@ class Pipeline:
         self, ranges: Sequence[Range], chosen: _Chosen, derived: Derived | None, embeddings: Sequence[Sequence[bytes]], owes: bool
     ) -> None:
         by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
+        newest_s = chosen.admitted.newest_s
         if chosen.interactions is not None:
             packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
             for (user_id, partition, *_), row in zip(chosen.changed, packed, strict=True):
@@ -427,6 +460,7 @@ class Pipeline:
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.admitted.hashes.get(cut.partition, {}).items()},
                 chosen.users.of_partition(cut.partition) if owes else (),
+                newest_s.get(cut.partition, 0),
             )
             for cut in ranges
         ]

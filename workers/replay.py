@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -126,8 +128,21 @@ def topic_record(record: ConsumerRecord) -> TopicRecord:
     return TopicRecord(record.topic, record.partition, record.offset, record.key, record.value, timestamp_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadCompacted:
+    """How many records of each role were applied, and the offsets at which reading stopped."""
+
+    counts: dict[str, int]
+    next_offsets: dict[Place, int]
+
+
 async def reread_compacted(settings: Settings, intake: Intake) -> dict[str, int]:
-    """Apply items, users and models from the start of their topics to where they end now; how many records of each.
+    """Apply items, users and models from the start of their topics; how many records of each. As `read_compacted`."""
+    return (await read_compacted(settings, intake)).counts
+
+
+async def read_compacted(settings: Settings, intake: Intake, since: Mapping[Place, int] = MappingProxyType({})) -> ReadCompacted:
+    """Apply items, users and models from these offsets on, or from the start of their topics, to where they end now.
 
     First lists and dead letters are not published: whoever read the records for the first time did that. May be repeated.
     Raises: Transient, Fatal when a topic is missing.
@@ -137,8 +152,10 @@ async def reread_compacted(settings: Settings, intake: Intake) -> dict[str, int]
     starts = await start_offsets_async(settings, list(roles))
     ends = await end_offsets_async(settings, list(roles))
     counts = dict.fromkeys(roles.values(), 0)
+    starts = {place: min(max(start, since.get(place, 0)), ends[place]) for place, start in starts.items()}
     if all(ends[place] <= start for place, start in starts.items()):
-        return counts  # nobody has written anything; a consumer that is stopped as soon as it has started is cancelled inside aiokafka
+        # nothing to read; a consumer that is stopped as soon as it has started is cancelled inside aiokafka
+        return ReadCompacted(counts, dict(ends))
     async with LogReader(settings, starts, max_records=RECORDS_AT_ONCE) as reader:
         async for found in reader.until(ends):
             by_role: dict[str, list[TopicRecord]] = {}
@@ -152,4 +169,4 @@ async def reread_compacted(settings: Settings, intake: Intake) -> dict[str, int]
                     await intake.users(records_of_role, first_lists=False)
                 else:
                     await intake.announcements(records_of_role)
-    return counts
+        return ReadCompacted(counts, dict(reader.next_offsets))

@@ -18,6 +18,7 @@ from schemas.announcements import ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.access_watch import AccessWatch
 from workers.backoff import patiently
+from workers.catalogue_loading import CatalogueLoader
 from workers.compilation import compile_all
 from workers.events_service import EventsService
 from workers.faust_app import WorkerApp
@@ -27,7 +28,7 @@ from workers.kafka import faust_arguments
 from workers.list_publisher import ListPublisher, publish_dead_letters
 from workers.model_store import open_model_store
 from workers.pipeline import Pipeline
-from workers.replay import reread_compacted
+from workers.readiness import Readiness
 from workers.rights import explain
 from workers.settings import Settings
 from workers.status import WorkerStatus
@@ -85,13 +86,16 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
     catalogue = CatalogueFollower(pipeline)
-    intake = Intake(settings, pipeline, catalogue)
+    models = ModelFollower(pipeline, stored_models(settings))
+    readiness = Readiness(pipeline, models)
+    intake = Intake(settings, pipeline, catalogue, readiness)
     service = EventsService(
         settings,
         pipeline,
         catalogue,
-        ModelFollower(pipeline, stored_models(settings)),
-        partial(reread_compacted, settings, intake),
+        models,
+        CatalogueLoader(settings, pipeline, intake, readiness),
+        readiness,
         status,
         beacon=app.beacon,
         loop=app.loop,
@@ -122,6 +126,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         await dead(await intake.items(records))
 
     async def take_users(records: Sequence[TopicRecord]) -> None:
+        await service.ready_for_lists()
         lists, letters = await intake.users(records)
         by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for partition, key, record in lists:

@@ -9,13 +9,12 @@ import re
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -27,15 +26,13 @@ from tests.fault.registry import Lane, Round
 from tests.fault.wishes import Crash, Wishes
 from tests.fault.zygote import Worker
 from tests.fold import Fact, Log, State, counted, fold, read_state, weight_units
+from tests.fresh import ListedItems, fresh_lists
 from workers.embedded import environment
 from workers.errors import Transient
 from workers.events_service import FOLLOW_S
-from workers.followers import CatalogueFollower
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.list_records import ListHead
-from workers.pipeline import Pipeline
-from workers.settings import load_settings
-from workers.store import StateStore, layout_of, open_store
+from workers.settings import Settings, load_settings
+from workers.store import StateStore, UserCommit, layout_of, open_store
 from workers.topics import provision
 
 PARTITIONS = 4
@@ -50,7 +47,8 @@ SELDOM_S = 3_600.0
 """Longer than a round: nothing is deleted, and everything is compared."""
 PATIENCE_S = 30.0
 SCORE_TOLERANCE = 1e-3
-ListedItems = dict[str, float]
+HIDDEN_SHARE = 0.15
+"""Of the items so many are never available, and as many turn unavailable half way through the log."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,14 @@ class Arena:
         self.seen = Seen()
         self.workers: list[Worker] = []
         self._facts: dict[bytes, Fact | None] = {record.value: record.fact for record in self.plan}
+        n_hidden = max(1, int(HIDDEN_SHARE * self.n_items))
+        chosen = [f"i{number}" for number in chance.sample(range(self.n_items), 2 * n_hidden)]
+        self.hidden, self._to_hide = set(chosen[:n_hidden]), chosen[n_hidden:]
+        """Items that no list may hold, and those that turn unavailable."""
         self._ends: dict[int, int] = dict.fromkeys(range(PARTITIONS), 0)
         self._acknowledged: list[tuple[int, int, bytes]] = []
+        self._turned: set[str] = set()
+        """Items that have turned unavailable."""
         self._opened = contextlib.AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
         self._consumer: AIOKafkaConsumer | None = None
@@ -134,7 +138,11 @@ class Arena:
 
     def own_store(self) -> StateStore:
         """A store for this process, whose patience is not what is tested: on a busy machine it may stand still for seconds."""
-        return open_store(self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update={"timeout_s": PATIENCE_S})}))
+        return open_store(self.patient_settings())
+
+    def patient_settings(self) -> Settings:
+        """The round's settings with more time for Redis."""
+        return self.settings.model_copy(update={"redis": self.settings.redis.model_copy(update={"timeout_s": PATIENCE_S})})
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -152,11 +160,15 @@ class Arena:
         names = {topics.events: PARTITIONS, topics.recommendations: PARTITIONS, topics.dead_letters: 1}
         consumer.assign([TopicPartition(name, partition) for name, count in names.items() for partition in range(count)])
         for number in range(self.n_items):
-            item = {"item_id": f"i{number}", "title": f"film {number}", "categories": [CATEGORIES[number % 3]]}
-            key = f"i{number}".encode()
-            await producer.send(topics.items, orjson.dumps(item), key=key, partition=partition_for(key, PARTITIONS))
+            await self._describe(f"i{number}", available=f"i{number}" not in self.hidden)
         await producer.flush()
         return self
+
+    async def _describe(self, item_id: str, *, available: bool) -> None:
+        assert self._producer is not None
+        number, key = int(item_id[1:]), item_id.encode()
+        item = {"item_id": item_id, "title": f"film {number}", "categories": [CATEGORIES[number % 3]], "available": available}
+        await self._producer.send(self.settings.topics.items, orjson.dumps(item), key=key, partition=partition_for(key, PARTITIONS))
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for worker in self.workers:
@@ -232,6 +244,18 @@ class Arena:
             some = self.plan[self.published : min(end, self.published + self.chance.randint(1, 12))]
             await self._send(some)
             self.published += len(some)
+            if self.published * 2 >= len(self.plan):
+                await self._hide_more()
+
+    async def _hide_more(self) -> None:
+        """Some items turn unavailable from now on."""
+        assert self._producer is not None
+        hide, self._to_hide = self._to_hide, []
+        for item_id in hide:
+            await self._describe(item_id, available=False)
+        if hide:
+            await self._producer.flush()
+            self._turned.update(hide)
 
     async def _send(self, records: list[Record]) -> None:
         assert self._producer is not None
@@ -431,10 +455,12 @@ class Arena:
             differences.extend(await self.differences_from(store, self.log()))
             if catalogue:
                 differences.extend(await self._catalogue_differences(store))
+            await asyncio.sleep(2 * FOLLOW_S)  # workers look so often at the catalogue, which may have changed a moment ago
+            differences.extend(await self.every_list(store))
         finally:
             await store.close()
-        await asyncio.sleep(2 * FOLLOW_S)  # the catalogue may have come back a moment ago, and workers look at it so often
         differences.extend(await self._last_lists())
+        differences.extend(self.hidden_listed())
 
     async def _applied(self, store: StateStore) -> None:
         deadline = time.monotonic() + self.drain_s
@@ -460,8 +486,66 @@ class Arena:
                 return [f"items that the catalogue lost: {missing}"]
             await asyncio.sleep(LOOK_S)
             names = await store.item_names()
-        wrong = [n for n, s in zip(names, stored, strict=True) if s and orjson.loads(s)["item_id"] != n]
-        return [f"items stored under another's number: {wrong}"] if wrong else []
+        items = {name: orjson.loads(s) for name, s in zip(names, stored, strict=True) if s}
+        wrong = [name for name, item in items.items() if item["item_id"] != name]
+        unavailable = {name for name, item in items.items() if not item["available"]}
+        differences = [f"items stored under another's number: {wrong}"] if wrong else []
+        if unavailable != (should := self.hidden | self._turned):
+            differences.append(f"unavailable items: {sorted(unavailable)} instead of {sorted(should)}")
+        return differences
+
+    def hidden_listed(self) -> list[str]:
+        """Lists with an item that was unavailable before the first event."""
+        found = {user_id for user_id, lists in self.seen.lists.items() if any(self.hidden & made.items.keys() for made in lists)}
+        return [f"lists of {len(found)} of {len(self.seen.lists)} users held unavailable items: {sorted(found)[:5]}"] if found else []
+
+    def n_lists(self) -> dict[str, int]:
+        """How many lists of each user have come."""
+        return {user_id: len(lists) for user_id, lists in self.seen.lists.items()}
+
+    async def listed_since(self, before: Mapping[str, int], users: Collection[str]) -> None:
+        """Wait until each of these users has another list than before. Raises TimeoutError."""
+
+        def late() -> list[str]:
+            return [user_id for user_id in users if len(self.seen.lists.get(user_id, [])) <= before.get(user_id, 0)]
+
+        try:
+            await self.wait_for(lambda: not late(), "another list of every user")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; missing: {late()[:5]}") from None
+
+    async def lists_differ(self, users: Collection[str]) -> list[str]:
+        """How these users' newest lists differ from those of a fresh process. The state must not have changed since they were made."""
+        chosen = sorted(users)
+        store = self.own_store()
+        try:
+            fresh = await fresh_lists(self.settings, store, [(partition_for(u.encode(), PARTITIONS), u) for u in chosen])
+        finally:
+            await store.close()
+        found = {user_id: list_difference(self.seen.lists[user_id][-1].items, fresh[user_id]) for user_id in chosen}
+        wrong = {user_id: difference for user_id, difference in found.items() if difference is not None}
+        if not wrong:
+            return []
+        user_id, difference = next(iter(wrong.items()))
+        return [f"newest lists of {len(wrong)} of {len(chosen)} users differ from a fresh process: {user_id}: {difference}"]
+
+    async def every_list(self, store: StateStore) -> list[str]:
+        """Every user's list, made again of the state as it is: idle users' too, by the workers that were there and by one that is new.
+
+        All users are noted as waiting for a list, and another worker joins: the group deals out the partitions again, and the workers that
+        take them make the lists. No event comes in between, so a fresh process must make the same ones.
+        """
+        marks, users = await store.watermarks(range(PARTITIONS)), set()
+        before = self.n_lists()
+        for partition, mark in marks.items():
+            here = {user_id async for user_id in store.scan_users(partition)}
+            if mark is not None and here:
+                last = mark.last_applied_offset
+                await store.commit_users([UserCommit(partition, mark.topic_id, last, last, {}, owed=sorted(here))])
+                users |= here
+        self.start_worker()
+        await self.listed_since(before, users)
+        return await self.lists_differ(users)
 
     async def _last_lists(self) -> list[str]:
         """One more event of two users, one by one: the list that it leads to is the one that a fresh process makes of the same state."""
@@ -477,27 +561,14 @@ class Arena:
                 differences.append(str(error))
                 continue
             made = [made for made in self.seen.lists[user_id] if made.source_offset == source_offset][-1]
-            fresh = await self._fresh_list(partition, user_id, source_offset, at_ms // 1000)
+            store = self.own_store()
+            try:
+                fresh = (await fresh_lists(self.settings, store, [(partition, user_id)]))[user_id]
+            finally:
+                await store.close()
             if (difference := list_difference(made.items, fresh)) is not None:
                 differences.append(f"the last list of {user_id} ({partition}/{source_offset}): {difference}")
         return differences
-
-    async def _fresh_list(self, partition: int, user_id: str, source_offset: int, newest_s: int) -> ListedItems:
-        pipeline = Pipeline(self.settings, self.own_store())
-        try:
-            await pipeline.open()
-            await CatalogueFollower(pipeline).follow()
-            await pipeline.index.catch_up()
-            pipeline.engine.ensure_items(len(pipeline.index.names))
-            (row,) = await pipeline.store.read_users(partition, [user_id])
-            pipeline.engine.users.load({user_id: row})
-            await pipeline.mirror.advance(newest_s)
-            slots = np.array([pipeline.engine.users.slot(user_id)], np.int64)
-            head = ListHead(user_id, partition, source_offset, None)
-            (record,) = await pipeline.list_records(slots, [head], newest_s * 1000)
-            return {item["item_id"]: item["score"] for item in orjson.loads(record)["items"]}
-        finally:
-            await pipeline.store.close()
 
 
 def owned(worker: Worker) -> list[int]:

@@ -9,6 +9,7 @@ from tests.builders import ALL_TYPES, DAY_MS, START_MS, value_of
 from tests.fold import Fact
 from workers.kafka import partition_for
 
+IDLE_USERS = 3
 FUTURE_MS = 4_000_000_000_000
 """The year 2096: too far ahead for any worker's clock, also one that jumps."""
 
@@ -28,13 +29,15 @@ def fault_log(
 ) -> list[Record]:
     """Events of every type in publication order, users hashed to partitions as clients do.
 
-    Among them ratings, dislikes, duplicates a few places later, poison, late events, and event time that goes over several epochs of a day.
+    The last few users come only in the first third: they are idle while things break. Among the events are ratings, dislikes, duplicates a
+    few places later, poison, late events, and event time that goes over several epochs of a day.
     """
     records: list[Record] = []
     readable: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
     at_ms = START_MS
     for number in range(n_events):
-        user_id = f"u{min(chance.randrange(n_users), chance.randrange(n_users))}"  # the first ones do more: their histories overflow
+        n_active = n_users if number < n_events // 3 else max(1, n_users - IDLE_USERS)
+        user_id = f"u{min(chance.randrange(n_active), chance.randrange(n_active))}"  # the first ones do more: their histories overflow
         key = user_id.encode()
         partition = partition_for(key, partitions)
         mine = readable[partition]

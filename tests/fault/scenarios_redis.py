@@ -67,6 +67,32 @@ async def redis_flushed(lane: Lane, chance: random.Random, folder: Path) -> Roun
             return await arena.finish(1, alive=arena.workers)
 
 
+@scenario("redis_lost_with_hidden_items")
+async def redis_lost_with_hidden_items(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Everything is lost twice, under load and while everybody is idle: no list of all that come holds an item that is not available."""
+    with OwnValkey(folder / "valkey") as server:
+        async with working(lane, chance, folder, server) as arena:
+            async with arena.publishing(3.0):
+                await asyncio.sleep(chance.uniform(0.0, 2.0))
+                await _lose(server, chance)
+            await arena.wait_for(arena.answered, "every user's newest list")
+            before, users = arena.n_lists(), arena.due()
+            await _lose(server, chance)
+            await arena.listed_since(before, users)
+            return await arena.finish(2, alive=arena.workers)
+
+
+async def _lose(server: OwnValkey, chance: random.Random) -> None:
+    """FLUSHALL, or a death after which the server is empty."""
+    if chance.random() < 0.5:
+        server.do("FLUSHALL")
+        return
+    server.kill()
+    server.lose()
+    await asyncio.sleep(chance.choice((0.0, chance.uniform(0.0, 2.0))))
+    server.start_again()
+
+
 @scenario("redis_failover")
 async def redis_failover(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """A replica that lags is promoted: the newest acknowledged writes are gone."""

@@ -25,10 +25,45 @@ class ClosedStore(MemoryStore):
         raise Transient("Redis is not reachable")
 
 
+class Ready:
+    """Says that lists wait for what the test wrote down: for nothing."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+
+    def waiting_for(self) -> list[str]:
+        return self.missing
+
+
+class Catalogue:
+    is_empty = False
+
+
+class Loader:
+    """Writes down what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.item_places = [("recsys.items", 0)]
+        self.read_to = 0
+
+    def ask(self) -> None:
+        self.asked.append("look")
+
+    def invalidate(self) -> None:
+        self.asked.append("from the start")
+
+    def lacks(self, ends: Mapping[tuple[str, int], int]) -> bool:
+        return max(ends.values()) > self.read_to
+
+    def read_on(self) -> None:
+        self.asked.append("read on")
+
+
 def service() -> EventsService:
     nothing: Any = None
     settings = load_settings()
-    return EventsService(settings, Pipeline(settings, ClosedStore()), nothing, nothing, nothing)
+    return EventsService(settings, Pipeline(settings, ClosedStore()), Catalogue(), nothing, Loader(), Ready())  # type: ignore[arg-type]
 
 
 async def test_a_worker_that_is_asked_to_end_while_it_waits_for_redis_ends_without_an_error() -> None:

@@ -72,8 +72,8 @@ async def opened() -> MemoryStore:
 async def test_own_writes_are_there_at_once_and_without_reading() -> None:
     store, clock = await opened(), Clock()
     side = Side(store, clock)
-    assert not any(await side.row(0))
     await side.mirror.advance(500)
+    assert not any(await side.row(0))
 
     async def unreadable(*_: object) -> list[None]:
         raise AssertionError("nothing has to be read")
@@ -83,6 +83,15 @@ async def test_own_writes_are_there_at_once_and_without_reading() -> None:
     assert (await side.row(0))[1] == 1.0
     await side.learn([0], 500, last)
     assert side.engine.popularity.all_time[:2].tolist() == [2.0, 1.0]
+
+
+async def test_rows_asked_for_before_event_time_is_known_are_read_when_it_is() -> None:
+    store, clock = await opened(), Clock()
+    await Side(store, clock).learn([0, 1], 3_500, -1)
+    reader = Side(store, clock)
+    assert not any(await reader.row(0)), "no epoch is read"
+    await reader.mirror.advance(3_500)
+    assert (await reader.row(0))[1] == 1.0, "at once, not when it is stale (X1)"
 
 
 async def test_what_another_worker_wrote_comes_in_within_the_staleness_bound() -> None:

@@ -50,6 +50,7 @@ class Keys:
         self.layout = meta + "layout"
         self.state_id = meta + "state_id"
         self.catalogue = meta + "catalogue"
+        self.catalogue_offsets = meta + "catalogue_offsets"
         self.models = meta + "models"
         self.model_orders = meta + "model_orders"
         self.ids = index + "ids"
@@ -88,6 +89,9 @@ class Keys:
     def owed(self, partition: int) -> str:
         return self._partition(partition) + "owed"
 
+    def event_time(self, partition: int) -> str:
+        return self._partition(partition) + "newest_s"
+
     def users_prefix(self, partition: int) -> str:
         return self._partition(partition) + "u:"
 
@@ -103,12 +107,12 @@ class Keys:
 
     def patterns(self, *, groups: int, partitions: int) -> Iterator[tuple[str, list[str]]]:
         """Hash tag and one example of every key under it; what a function names together must come from one tag."""
-        yield f"{self.namespace}:meta", [self.layout, self.state_id, self.catalogue, self.models, self.model_orders]
+        yield f"{self.namespace}:meta", [self.layout, self.state_id, self.catalogue, self.catalogue_offsets, self.models, self.model_orders]
         yield f"{self.namespace}:index", [self.ids, self.names, self.changes, self.version]
         for group in range(groups):
             rows = self.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "hour", 500_000)])
             yield f"{self.namespace}:g{group}", [self.group_watermarks(group), self.items(group), *rows]
         for partition in range(partitions):
             users = self.users(partition, ["u1", "{other}:u", "}{", "ü b"])
-            others = [self.partition_watermark(partition), self.owed(partition), self.duplicates(partition, 7)]
+            others = [self.partition_watermark(partition), self.owed(partition), self.event_time(partition), self.duplicates(partition, 7)]
             yield f"{self.namespace}:p{partition}", [*users, *others, self.profile(partition, "{x}y")]

@@ -63,10 +63,12 @@ class MemoryStore:
         self._stored_layout: bytes | None = None
         self._owed: dict[int, dict[str, None]] = {}
         self._catalogue_read = ""
+        self._catalogue_offsets: dict[str, int] = {}
         self._numbers_used = 0
         self._state_id = ""
         self._numbers: dict[str, int] = {}
         self._watermarks: dict[int, Watermark] = {}
+        self._event_times: dict[int, int] = {}
         self._group_watermarks: dict[int, dict[int, Watermark]] = {}
         self._users: dict[int, dict[str, bytes]] = {}
         self._duplicates: dict[tuple[int, int], bytes] = {}
@@ -129,6 +131,12 @@ class MemoryStore:
 
     async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
         return {partition: self._watermarks.get(partition) for partition in partitions}
+
+    async def event_times(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        return {partition: self._event_times.get(partition) for partition in partitions}
+
+    async def note_event_time(self, partition: int, newest_s: int) -> None:
+        self._event_times.setdefault(partition, newest_s)
 
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         return dict(self._group_watermarks.get(group, {}))
@@ -207,6 +215,7 @@ class MemoryStore:
         self._owed.setdefault(commit.partition, {}).update(dict.fromkeys(commit.owed))
         if commit.new_last >= 0:
             self._watermarks[commit.partition] = Watermark(commit.topic_id, commit.new_last)
+            self._event_times[commit.partition] = max(commit.newest_s, self._event_times.get(commit.partition, 0))
         return CommitResult(commit.partition, True, self._watermarks.get(commit.partition))
 
     async def owed_lists(self, partition: int, at_most: int) -> list[str]:
@@ -294,6 +303,12 @@ class MemoryStore:
 
     async def note_catalogue(self, what: str) -> None:
         self._catalogue_read = what
+
+    async def catalogue_offsets(self) -> dict[str, int]:
+        return dict(self._catalogue_offsets)
+
+    async def note_catalogue_offsets(self, next_offsets: Mapping[str, int]) -> None:
+        self._catalogue_offsets.update(next_offsets)
 
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
         if kind in self._serving and order < self._serving[kind][0]:

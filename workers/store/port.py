@@ -100,7 +100,8 @@ class UserCommit:
 
     `duplicate_chunks` maps chunk (offset // `Layout.duplicate_chunk`) to packed u64 hashes to append; chunks older than the one before
     that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark. `owed` are users whose new list
-    is put off: they are noted in the same step, until `settle_lists` takes them off.
+    is put off: they are noted in the same step, until `settle_lists` takes them off. `newest_s` is the event time of the newest event among
+    those that move the watermark (0: none counts): the partition's event time never goes back.
     """
 
     partition: int
@@ -110,6 +111,7 @@ class UserCommit:
     rows: Mapping[str, bytes]
     duplicate_chunks: Mapping[int, bytes] = field(default_factory=dict)
     owed: Sequence[str] = ()
+    newest_s: int = 0
 
     def __post_init__(self) -> None:
         if self.new_last < self.expected_last or self.expected_last < -1:
@@ -218,6 +220,15 @@ class StateStore(Protocol):
 
     async def watermarks(self, partitions: Sequence[int]) -> dict[int, Watermark | None]:
         """User watermark of each partition: the low-water mark of all its state."""
+        ...
+
+    async def event_times(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        """Event time of each partition in seconds: that of the newest event that counts up to the watermark. 0: none counts.
+        None: nothing is applied, or an older build wrote the state."""
+        ...
+
+    async def note_event_time(self, partition: int, newest_s: int) -> None:
+        """Note the event time of a partition that has None; changes no other."""
         ...
 
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
@@ -329,6 +340,14 @@ class StateStore(Protocol):
 
     async def note_catalogue(self, what: str) -> None:
         """Remember that items, profiles and models of these topics have been read from their start into this state."""
+        ...
+
+    async def catalogue_offsets(self) -> dict[str, int]:
+        """Up to which offset (exclusive) each partition of the low-rate topics has been read into this state, by `topic/partition`."""
+        ...
+
+    async def note_catalogue_offsets(self, next_offsets: Mapping[str, int]) -> None:
+        """Note how far partitions of the low-rate topics have been read into this state."""
         ...
 
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:

@@ -132,6 +132,15 @@ class RedisStore:
         answers = await self._link.run([Command(key, ("GET", key)) for key in keys])
         return dict(zip(partitions, map(parse_watermark, answers), strict=True))
 
+    async def event_times(self, partitions: Sequence[int]) -> dict[int, int | None]:
+        keys = [self.keys.event_time(partition) for partition in partitions]
+        answers = await self._link.run([Command(key, ("GET", key)) for key in keys])
+        return {partition: None if stored is None else int(stored) for partition, stored in zip(partitions, answers, strict=True)}
+
+    async def note_event_time(self, partition: int, newest_s: int) -> None:
+        key = self.keys.event_time(partition)
+        await self._link.one(key, "SET", key, newest_s, "NX")
+
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         key = self.keys.group_watermarks(group)
         answer = await self._link.one(key, "HGETALL", key)
@@ -213,9 +222,10 @@ class RedisStore:
         for commit in commits:
             appended, dropped = store_chunks(commit, self.layout.duplicate_chunk)
             chunk_keys = [self.keys.duplicates(commit.partition, chunk) for chunk in (*appended, *dropped)]
-            heads = [self.keys.partition_watermark(commit.partition), self.keys.owed(commit.partition)]
+            partition = commit.partition
+            heads = [self.keys.partition_watermark(partition), self.keys.owed(partition), self.keys.event_time(partition)]
             keys = [*heads, *self.keys.users(commit.partition, list(commit.rows)), *chunk_keys]
-            head = (commit.topic_id, commit.expected_last, commit.new_last, len(commit.rows), len(appended))
+            head = (commit.topic_id, commit.expected_last, commit.new_last, commit.newest_s, len(commit.rows), len(appended))
             commands.append(self._call("commit_users", keys, *head, *commit.rows.values(), *appended.values(), *commit.owed))
         results = []
         for commit, stored in zip(commits, await self._link.run(commands), strict=True):
@@ -355,6 +365,15 @@ class RedisStore:
 
     async def note_catalogue(self, what: str) -> None:
         await self._link.one(self.keys.catalogue, "SET", self.keys.catalogue, what)
+
+    async def catalogue_offsets(self) -> dict[str, int]:
+        answer = await self._link.one(self.keys.catalogue_offsets, "HGETALL", self.keys.catalogue_offsets)
+        return {place.decode(): int(next_offset) for place, next_offset in answer.items()}
+
+    async def note_catalogue_offsets(self, next_offsets: Mapping[str, int]) -> None:
+        if next_offsets:
+            key = self.keys.catalogue_offsets
+            await self._link.one(key, "HSET", key, *(field for pair in next_offsets.items() for field in pair))
 
     async def set_serving(self, kind: str, announcement: bytes, order: int) -> bool:
         answer = await self._link.run([self._call("set_serving", [self.keys.models, self.keys.model_orders], kind, announcement, order)])

@@ -1,0 +1,33 @@
+"""The lists that a process makes which has just started and read nothing but the state: what every worker's lists are compared with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from workers.followers import CatalogueFollower
+from workers.list_records import ListHead
+from workers.pipeline import Pipeline
+from workers.settings import Settings
+from workers.store import StateStore
+
+ListedItems = dict[str, float]
+
+
+async def fresh_lists(settings: Settings, store: StateStore, users: Sequence[tuple[int, str]]) -> dict[str, ListedItems]:
+    """User ▸ listed items and their scores, of users given as (partition, user id). The store is opened."""
+    pipeline = Pipeline(settings, store)
+    await pipeline.open()
+    await CatalogueFollower(pipeline).follow()
+    by_partition: dict[int, list[str]] = {}
+    for partition, user_id in users:
+        by_partition.setdefault(partition, []).append(user_id)
+    rows = await store.read_users_of(by_partition)
+    pipeline.engine.users.load({f"{p}:{u}": row for p, ids in by_partition.items() for u, row in zip(ids, rows[p], strict=True)})
+    heads = [ListHead(user_id, partition, 0, None) for partition, user_id in users]
+    slots = np.array([pipeline.engine.users.slot(f"{partition}:{user_id}") for partition, user_id in users], np.int64)
+    records = [orjson.loads(record) for record in await pipeline.list_records(slots, heads, int(time.time() * 1000))]
+    return {record["user_id"]: {item["item_id"]: item["score"] for item in record["items"]} for record in records}
