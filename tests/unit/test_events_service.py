@@ -28,6 +28,8 @@ class ClosedStore(MemoryStore):
 class Ready:
     """Says that lists wait for what the test wrote down: for nothing."""
 
+    failure = ""
+
     def __init__(self) -> None:
         self.missing: list[str] = []
 
@@ -101,6 +103,37 @@ async def test_what_can_never_go_well_is_raised_while_nobody_asks_it_to_end(monk
         await waiting.on_start()
 
 
+async def test_lists_are_deferred_while_they_wait_for_something_and_their_partitions_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X2: nothing is published before what it depends on is loaded."""
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    ready: Any = at.service._readiness
+    for missing in (["items"], []):
+        ready.missing = missing
+        await at.apply(1 if missing else 0, 0)
+    assert at.put_off == [True, False] and at.service._owing == {1}
+    await at.service._delivered()
+
+
+async def test_a_worker_whose_state_has_no_item_defers_lists_while_the_topic_has_records_that_nobody_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S7: the group of the catalogue's consumer may not read."""
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    loader: Any = at.service._loader
+    catalogue: Any = at.service._catalogue
+    ready: Any = at.service._readiness
+    monkeypatch.setattr(catalogue, "is_empty", True)
+    monkeypatch.setattr(loader, "read_on", lambda: ready.missing.append("items"))
+    loader.read_to = 1
+    await at.apply(0, 0)
+    loader.read_to, at.service._items_looked_s = 0, float("-inf")
+    await at.apply(0, 1)
+    assert at.put_off == [False, True] and at.service.waiting_for == ["items"]
+    await at.service._delivered()
+
+
 class Consumer:
     """Writes down what is committed."""
 
@@ -109,6 +142,9 @@ class Consumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._log += [("committed", next_offset) for next_offset in offsets.values()]
+
+    async def end_offsets(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 1)
 
     def assignment(self) -> set[TopicPartition]:
         return {TopicPartition("events", 0), TopicPartition("events", 1)}

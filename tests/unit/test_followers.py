@@ -15,7 +15,7 @@ from schemas.announcements import ModelAction, ModelReference
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import opened_pipeline, small_settings
 from workers.errors import Fatal, Transient
-from workers.followers import CatalogueFollower, ModelFollower, content_of
+from workers.followers import MODELS_WAIT_S, CatalogueFollower, ModelFollower, content_of
 from workers.pipeline import Pipeline
 from workers.store import ItemRecord, MemoryStore
 
@@ -223,6 +223,41 @@ async def test_a_rollback_brings_the_version_before_back() -> None:
         assert await followed(follower) == [f"popular/{version}"]
     await announce(pipeline, "v2", 1)
     assert await followed(follower) == [], "an older announcement that comes late changes nothing"
+
+
+async def test_lists_wait_for_an_announced_model_until_it_serves() -> None:
+    pipeline, follower, source = await ready(v1=model("a"), v2=model("a"))
+    source.gate.clear()
+    await announce(pipeline, "v1", 1)
+    await follower.follow()
+    assert follower.missing() == ["popular"]
+    source.gate.set()
+    await followed(follower)
+    assert follower.missing() == []
+    source.gate.clear()
+    await announce(pipeline, "v2", 2)
+    await follower.follow()
+    assert follower.missing() == [], "the one before serves on"
+    source.gate.set()
+    await followed(follower)
+
+
+async def test_lists_do_not_wait_for_a_model_that_is_refused_or_retired_or_stays_away_too_long() -> None:
+    now_s = 0.0
+    pipeline, source = await opened_pipeline(MemoryStore(), SETTINGS), Source(v1=Fatal("damaged"), v2=Transient("the store is away"))
+    follower = ModelFollower(pipeline, source, clock=lambda: now_s)
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    assert follower.missing() == [], "refused"
+    await announce(pipeline, "v2", 2)
+    await followed(follower)
+    assert follower.missing() == ["popular"]
+    now_s = MODELS_WAIT_S
+    await follower.follow()
+    assert follower.missing() == [], "given up, and still tried"
+    await pipeline.store.set_serving("popular", b"", 3)
+    await followed(follower)
+    assert follower.missing() == []
 
 
 async def test_closing_waits_for_no_model() -> None:

@@ -12,6 +12,7 @@ import pytest
 from schemas import Recommendations, encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, play, records_of, small_settings
+from workers.errors import Transient
 from workers.followers import CatalogueFollower
 from workers.intake import Intake, TopicRecord
 from workers.metrics import StreamMetrics
@@ -115,6 +116,29 @@ async def test_a_newcomer_gets_published_items_before_any_event_has_come() -> No
     ])  # fmt: skip
     lists = await first_lists(intake, profile("new"))
     assert [place.item_id for place in lists["new"].items] == ["out"]
+
+
+class Waiting:
+    def check(self) -> None:
+        raise Transient("lists wait for items")
+
+
+async def test_a_newcomer_waits_for_the_list_until_the_catalogue_is_loaded_and_the_profile_is_stored() -> None:
+    """X2: a first list made of half a catalogue would stay the newest."""
+    pipeline, ready_intake = await ready()
+    await ready_intake.items([item("i1", 0, title="Blue", categories=["jazz"])])
+    intake = Intake(SETTINGS, pipeline, CatalogueFollower(pipeline), Waiting())  # type: ignore[arg-type]
+    with pytest.raises(Transient, match="lists wait for items"):
+        await intake.users([profile("u0", 0, preferred_categories=["jazz"])])
+    assert (await pipeline.store.read_profiles(0, ["u0"]))[0] is not None
+    assert set(await first_lists(ready_intake, profile("u0", 0, preferred_categories=["jazz"]))) == {"u0"}
+
+
+async def test_how_far_the_topics_are_read_is_noted_in_the_state_good_records_or_not() -> None:
+    pipeline, intake = await ready()
+    await intake.items([item("a", 5), item("b", 6), TopicRecord("items", 1, 3, b"c", b"{")])
+    await intake.users([profile("u0", 4)], first_lists=False)
+    assert await pipeline.store.catalogue_offsets() == {"items/0": 7, "items/1": 4, "users/0": 5}
 
 
 async def test_a_newcomer_to_an_empty_catalogue_gets_no_list() -> None:
