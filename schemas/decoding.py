@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import nan
+from operator import itemgetter
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -68,6 +69,16 @@ class DecodedEvents:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def refuse(self, refused: Sequence[tuple[int, Poison]]) -> None:
+        """Take good events out again, each (position among the good ones, why)."""
+        gone = {at for at, _ in refused}
+        self.poisons += [(self.index[at], poison) for at, poison in refused]
+        self.poisons.sort(key=itemgetter(0))
+        kept = [at for at in range(len(self.index)) if at not in gone]
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, [column[at] for at in kept])
 
 
 def decode_event(

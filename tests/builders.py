@@ -34,7 +34,8 @@ def small_settings(**sections: Mapping[str, Any]) -> Settings:
     state |= dict(sections.get("state", {}))
     chunk = state.pop("duplicate_chunk")
     others = {name: dict(values) for name, values in sections.items() if name != "state"}
-    settings = load_settings(**{"topics": {"partitions": 2}, **others, "state": state})
+    topics = {"partitions": 2, "wrong_partition": "accept"} | others.pop("topics", {})  # tests choose the partitions of their users
+    settings = load_settings(topics=topics, **others, state=state)
     return settings.model_copy(update={"state": settings.state.model_copy(update={"duplicate_chunk": chunk})})
 
 

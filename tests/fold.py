@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from kafka.partitioner.default import murmur2
 
 from recsys.deltas import WINDOWS_S
 from recsys.engine import PAIR_WEIGHTS
@@ -70,7 +71,7 @@ class Folding:
         source_offset = self._state.watermarks.get(partition, -1) + 1
         self._state.watermarks[partition] = source_offset
         self._state.event_times.setdefault(partition, 0)
-        if fact is None:
+        if fact is None or not _lies_right(partition, fact, self._settings):
             return False
         chunks = self._chunks.setdefault(partition, {})
         chunk, hashed = source_offset // self._settings.state.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
@@ -98,6 +99,11 @@ class Folding:
             if chunk >= state.watermarks[partition] // duplicate_chunk - 1
         }
         return state
+
+
+def _lies_right(partition: int, fact: Fact, settings: Settings) -> bool:
+    topics = settings.topics
+    return topics.wrong_partition == "accept" or (murmur2(fact.user_id.encode()) & 0x7FFFFFFF) % topics.partitions == partition
 
 
 def fold(log: Log, settings: Settings) -> State:

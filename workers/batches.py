@@ -24,6 +24,7 @@ from schemas.decoding import DecodedEvents, decode_events
 from workers.duplicates import DuplicateWindow, event_hashes
 from workers.list_records import ListHead
 from workers.named import rows_of
+from workers.placement import refuse_misplaced
 from workers.settings import Settings
 
 I64 = NDArray[np.int64]
@@ -86,6 +87,7 @@ class DecodedBatch:
             future_skew_ms=settings.stream.future_skew_s * 1000,
             max_bytes=settings.stream.max_record_bytes,
         )
+        refuse_misplaced(events, records.keys, records.partitions, settings.topics)
         return cls(batch, records, events, time.perf_counter() - started)
 
     def dead_letters(self, settings: Settings, now_ms: int) -> list[DeadLetter]:

@@ -19,7 +19,9 @@ from recsys.models.ials import IALSConfig, IALSModel
 from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
 from recsys.retrieval.vectors import VectorIndex
 from recsys.weights import WeightTable, event_weights
+from workers.batch_kernel import most_headers
 from workers.list_records import ItemIds, ListHead, encode_lists
+from workers.placement import partitions_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ def compile_all() -> float:
     started = time.perf_counter()
     for exact_items in (EXACT_ITEMS, 0):
         _learn_and_list(Engine(EngineConfig(exact_items=exact_items)))
+    partitions_of([b"u"], 1)
+    most_headers(np.zeros(1, np.uint8), 1)
     event_weights(np.zeros(1, np.int8), np.zeros(1), WeightTable((1.0,), 0, 0.0, 1.0))
     VectorIndex(np.ones((20, 1), np.float32), n_sampled=10).search(np.ones((1, 1), np.float32), 1)
     seconds = time.perf_counter() - started

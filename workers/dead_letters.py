@@ -234,6 +234,8 @@ def look_up(settings: Settings, place: Place) -> tuple[DeadLetter, Sighting, byt
     start, end = edges_of(settings, [place.topic]).get((place.topic, place.partition), (0, 0))
     if not start <= place.source_offset < end:
         return letter, Sighting.GONE, None
+    if letter.source_last_offset is not None:  # a batch that nobody can unpack
+        return letter, Sighting.PRESENT, None
     at = TopicPartition(place.topic, place.partition)
     with kafka_errors(settings), connected_consumer(settings) as consumer:
         ((_, record),) = records_at(settings, consumer, at, [place.source_offset])

@@ -17,8 +17,10 @@ from schemas.decoding import decode_announcement, decode_item, decode_key, decod
 from schemas.errors import Poison
 from schemas.profiles import UserProfile
 from workers.followers import CatalogueFollower
+from workers.kafka import partition_for
 from workers.list_records import ListHead
 from workers.pipeline import Pipeline
+from workers.placement import misplaced
 from workers.readiness import Readiness
 from workers.settings import Settings
 from workers.store.port import ItemRecord, ProfileRecord
@@ -93,6 +95,7 @@ class Intake:
             try:
                 profile = decode_profile(record.value, record.key, trimmed=trimmed)
                 user_id = decode_key(record.key)
+                self._check_partition(record)
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
                 continue
@@ -160,6 +163,12 @@ class Intake:
             finally:
                 users.forget(keys)
         return [(head.partition, head.user_id.encode(), record) for head, record in zip(heads, records, strict=True)]
+
+    def _check_partition(self, record: TopicRecord) -> None:
+        """Raise Poison for a profile that lies in another partition than its user's events."""
+        topics, key = self._settings.topics, record.key or b""
+        if topics.wrong_partition != "accept" and (wanted := partition_for(key, topics.partitions)) != record.partition:
+            raise misplaced(record.partition, wanted)
 
     def _dead_letter(self, record: TopicRecord, poison: Poison) -> DeadLetter:
         return make_dead_letter(

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from functools import lru_cache
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from workers.connection_probe import probe
 from workers.redaction import MaskedStr
@@ -180,31 +177,3 @@ def murmur2(key: bytes) -> int:
 def partition_for(key: bytes, n_partitions: int) -> int:
     """Partition that Kafka's default partitioner gives to a key that is not null."""
     return (murmur2(key) & 0x7FFFFFFF) % n_partitions
-
-
-def partitions_for(keys: Sequence[bytes], n_partitions: int) -> NDArray[np.int32]:
-    """Partitions of many keys at once, as `partition_for`. Shape (n_keys,)."""
-    partitions = np.empty(len(keys), np.int32)
-    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-    for length in np.unique(lengths).tolist():
-        chosen = np.flatnonzero(lengths == length)
-        hashes = _murmur2_equal_length(b"".join([keys[i] for i in chosen.tolist()]), length, len(chosen))
-        partitions[chosen] = (hashes & np.uint32(0x7FFFFFFF)) % np.uint32(n_partitions)
-    return partitions
-
-
-def _murmur2_equal_length(joined: bytes, length: int, n_keys: int) -> NDArray[np.uint32]:
-    octets = np.frombuffer(joined, np.uint8).reshape(n_keys, length)  # (K, L)
-    padded = np.zeros((n_keys, -(-length // 4) * 4), np.uint8)
-    padded[:, :length] = octets
-    words = padded.view("<u4")  # (K, ceil(L / 4))
-    m = np.uint32(_M)
-    h = np.full(n_keys, _SEED ^ length, np.uint32)
-    for column in range(length // 4):
-        k = words[:, column] * m
-        k = (k ^ k >> np.uint32(24)) * m
-        h = h * m ^ k
-    if length % 4:
-        h = (h ^ words[:, length // 4]) * m
-    h = (h ^ h >> np.uint32(13)) * m
-    return (h ^ h >> np.uint32(15)).astype(np.uint32)

@@ -15,6 +15,7 @@ from typing import Any, Self
 from schemas import DeadLetter, Poison, decode_announcement, decode_event, decode_item, decode_profile
 from workers.dead_letters import Place, Sighting, connected_consumer, edges_of, identify, records_at, records_between, sha256_of
 from workers.kafka import kafka_python_arguments, partition_for
+from workers.placement import WRONG_PARTITION
 from workers.settings import Settings
 from workers.topics import kafka_errors
 
@@ -95,7 +96,7 @@ def redrive(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool 
     with kafka_errors(settings), connected_consumer(settings) as consumer, _Sender(settings, edges, dry_run) as sender:
         for (topic, partition), at in sorted(by_partition.items()):
             newest = {offset: max(same, key=lambda letter: letter.dead_letter_ts_ms) for offset, same in sorted(at.items())}
-            sweep = _Sweep(settings, consumer, topic, partition, edges.get((topic, partition), (0, 0)))
+            sweep = _Sweep(settings, consumer, topic, partition, edges)
             for verdict in sweep.run(newest, sender):
                 verdicts += _for_each_letter(verdict, len(at[verdict.place.source_offset]))
     return verdicts
@@ -111,13 +112,16 @@ def _for_each_letter(verdict: Verdict, n_letters: int) -> list[Verdict]:
 class _Sweep:
     """One partition's letters: read, judge, send."""
 
-    def __init__(self, settings: Settings, consumer: Any, topic: str, partition: int, edges: tuple[int, int]) -> None:
+    def __init__(
+        self, settings: Settings, consumer: Any, topic: str, partition: int, edges: Mapping[tuple[str, int], tuple[int, int]]
+    ) -> None:
         from kafka import TopicPartition
 
         self._settings, self._consumer = settings, consumer
         self._topic, self._partition = topic, partition
         self._at = TopicPartition(topic, partition)
-        self._start, self._end = edges
+        self._edges = edges
+        self._start, self._end = edges.get((topic, partition), (0, 0))
         self._decode = decoders(settings).get(topic)
         self._compacted = topic != settings.topics.events
 
@@ -127,17 +131,27 @@ class _Sweep:
             reason = f"topic {self._topic} is none of topics.events, items, users and models: redrive with the settings that name it"
             yield from (Verdict(self._place(offset), Outcome.STILL_REFUSED, reason) for offset in letters)
             return
+        batches = [offset for offset, letter in letters.items() if letter.source_last_offset is not None]
+        reason = "it stands for a batch that cannot be unpacked: its producer must send those records again"
+        yield from (Verdict(self._place(offset), Outcome.STILL_REFUSED, reason) for offset in batches)
+        letters = {offset: letter for offset, letter in letters.items() if letter.source_last_offset is None}
         there = [offset for offset in letters if self._start <= offset < self._end]
         yield from (Verdict(self._place(offset), Outcome.GONE) for offset in letters if not self._start <= offset < self._end)
         newer, redriven = self._newer_versions([letters[offset] for offset in there]) if self._compacted and there else ({}, frozenset())
-        for offset, record in records_at(self._settings, self._consumer, self._at, there):
+        found = records_at(self._settings, self._consumer, self._at, there)
+        elsewhere: dict[bytes, int] = {}
+        if self._compacted and any(letters[offset].kind == WRONG_PARTITION for offset in there):
+            held = list(found)  # the consumer is needed for other partitions
+            found = iter(held)
+            elsewhere = self._newest_where_they_belong([record for _, record in held if record is not None and record.key])
+        for offset, record in found:
             place, letter = self._place(offset), letters[offset]
             verdict = judge(letter, record, self._decode)
             if verdict.outcome is not Outcome.REDRIVABLE:
                 yield verdict
             elif str(place).encode() in redriven:
                 yield Verdict(place, Outcome.ALREADY_REDRIVEN, "the topic holds the redriven record")
-            elif newer.get(letter.key_sha256, -1) > offset:
+            elif newer.get(letter.key_sha256, -1) > offset or (record and elsewhere.get(record.key, -1) > record.timestamp):
                 yield Verdict(place, Outcome.SUPERSEDED, "the topic holds a newer record of this key, which would be replaced")
             else:
                 yield from sender.send(place, record)
@@ -145,6 +159,21 @@ class _Sweep:
 
     def _place(self, source_offset: int) -> Place:
         return Place(self._topic, self._partition, source_offset)
+
+    def _newest_where_they_belong(self, records: Sequence[Any]) -> dict[bytes, int]:
+        """Key ▸ timestamp of its newest record in the partition that murmur2 gives it, where that is another one than this."""
+        n_partitions = sum(topic == self._topic for topic, _ in self._edges)
+        wanted: dict[int, set[bytes]] = {}
+        for record in records:
+            if (target := partition_for(record.key, n_partitions)) != self._partition:
+                wanted.setdefault(target, set()).add(record.key)
+        newest: dict[bytes, int] = {}
+        for target, keys in wanted.items():
+            at = type(self._at)(self._topic, target)
+            for record in records_between(self._settings, self._consumer, at, *self._edges[self._topic, target]):
+                if record.key in keys:
+                    newest[record.key] = max(newest.get(record.key, -1), record.timestamp)
+        return newest
 
     def _newer_versions(self, letters: Sequence[DeadLetter]) -> tuple[dict[str | None, int], frozenset[bytes]]:
         """Hash of a letter's key ▸ the newest offset of a good record with that key; and the places that records here were redriven from.

@@ -83,6 +83,9 @@ class TopicSettings(Section):
     partitions: Annotated[int, Field(gt=0, le=4096)] = 8
     """Partitions of events, users and recommendations; fixed for the life of the state."""
     replication_factor: Annotated[int, Field(gt=0, le=16)] = 1
+    wrong_partition: Literal["dead_letter", "accept"] = "dead_letter"
+    """An event or a profile in another partition than murmur2, Kafka's own partitioner, gives its key: a dead letter, or accepted where all
+    producers agree on another partitioner (`recsys lists get` looks where murmur2 says)."""
 
 
 class RedisSettings(Section):

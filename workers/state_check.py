@@ -18,6 +18,7 @@ from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
 from workers.batches import SourceRecord
 from workers.duplicates import event_hash
+from workers.placement import refuse_misplaced
 from workers.settings import Settings
 
 
@@ -32,8 +33,8 @@ class UserHistory:
 class HistoryFold:
     """The histories of chosen users of one partition, each event of theirs counted once."""
 
-    def __init__(self, settings: Settings, user_ids: Collection[str]) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, user_ids: Collection[str], partition: int) -> None:
+        self._settings, self._partition = settings, partition
         self._keys = {user_id.encode() for user_id in user_ids}
         self._seen: dict[int, set[int]] = {}
         self.histories = {user_id: UserHistory() for user_id in user_ids}
@@ -48,6 +49,7 @@ class HistoryFold:
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
+        refuse_misplaced(decoded, [record.key for record in chosen], self._partition, self._settings.topics)
         for i, at in enumerate(decoded.index):
             user_id = decoded.user_ids[i]
             if not self._is_new(chosen[at].source_offset, event_hash(user_id, decoded.event_ids[i])):

@@ -13,6 +13,7 @@ from schemas import DecodedEvents, decode_events
 from workers.errors import Fatal, Transient
 from workers.event_log import EventLog, events_table
 from workers.kafka import aiokafka_consumer_arguments, uninterrupted
+from workers.placement import refuse_misplaced
 from workers.settings import Settings
 from workers.topics import start_offsets
 
@@ -94,6 +95,7 @@ class LogTail:
             future_skew_ms=self._settings.stream.future_skew_s * 1000,
             max_bytes=self._settings.stream.max_record_bytes,
         )
+        refuse_misplaced(decoded, [record.key for record in records], records[0].partition, self._settings.topics)
         pending.offsets += [records[i].offset for i in decoded.index]
         for name in ("event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms"):
             getattr(pending.events, name).extend(getattr(decoded, name))

@@ -98,7 +98,7 @@ async def verify_store(
             differences.append(f"partition {partition}: the state is at offset {wanted - 1}, and the log ends at {there}: it lost records")
         if held.rows:
             ends[topic, partition] = min(wanted, there)
-    folds = {partition: HistoryFold(settings, held.rows) for partition, held in sampled.items() if held.rows}
+    folds = {partition: HistoryFold(settings, held.rows, partition) for partition, held in sampled.items() if held.rows}
     n_events = await _fold(settings, {place: starts[place] for place in ends}, ends, folds, say)
     for partition, fold in folds.items():
         from_start = starts[topic, partition] == 0

@@ -24,7 +24,7 @@ async def states(seed: int, n_events: int) -> tuple[dict[tuple[int, str], UserHi
     rows: dict[tuple[int, str], bytes | None] = {}
     for partition, facts in log.items():
         users = sorted({fact.user_id for fact in facts if fact is not None})
-        fold = HistoryFold(SETTINGS, users)
+        fold = HistoryFold(SETTINGS, users, partition)
         records, chance = records_of(facts), random.Random(seed)
         while records:
             cut = chance.randint(1, len(records))
@@ -73,7 +73,7 @@ def test_a_digest_does_not_hold_the_user_id() -> None:
 async def test_ratings_weigh_the_same_to_the_last_unit(value: float) -> None:
     fact, store = play("u0", "i0", 1, type="rating", value=value), MemoryStore()
     await run_log({0: [fact]}, SETTINGS, store)
-    fold = HistoryFold(SETTINGS, ["u0"])
+    fold = HistoryFold(SETTINGS, ["u0"], 0)
     fold.take(records_of([fact]))
     row = (await store.read_users(0, ["u0"]))[0]
     assert difference(fold.histories["u0"], row, await store.item_names()) is None
