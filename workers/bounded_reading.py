@@ -30,11 +30,12 @@ from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record import default_records, legacy_records
 from aiokafka.structs import ConsumerRecord
 
+from schemas import limits
 from schemas.errors import Poison
 from schemas.unreadable import Unreadable
 from workers import compression
 from workers.errors import Fatal
-from workers.settings import KafkaSettings
+from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ POLL_BYTES: Final = 32 * 1024 * 1024
 """Keys and values that one `getmany` hands out; the last record may go beyond it."""
 RECORD_BYTES: Final = 512
 """A record's own objects, which count against that budget."""
-MAX_VALUE_BYTES: Final = 1024 * 1024
-"""A larger value or key is dropped as it is read, only its hash is kept: no topic takes values as large, and a queue may hold many."""
+MAX_VALUE_BYTES: Final = limits.ITEM_MAX_BYTES
+"""A larger value or key is dropped as it is read, only its hash is kept: no topic that workers read takes one, and queues hold many. Where
+`stream.max_record_bytes` is more, it is that."""
 CHECKSUM_TRIES: Final = 3
 """A batch with a wrong checksum is fetched so many times: the wire may have damaged it, or one replica."""
 MOST_RECORDS: Final = 100_000_000
@@ -66,6 +68,7 @@ class Rules:
     """What this process reads by. `strict` topics stop their reader where a batch may be readable elsewhere or later."""
 
     max_batch_bytes: int = 32 * 1024 * 1024
+    max_value_bytes: int = MAX_VALUE_BYTES
     strict: set[str] = field(default_factory=set)
     passes_damage: bool = False
 
@@ -225,7 +228,7 @@ class BoundedPartitionRecords(_PartitionRecords):
                 key, value = record.key, record.value
                 key_size, value_size = -1 if key is None else len(key), -1 if value is None else len(value)
                 self.n_bytes += RECORD_BYTES + key_size + value_size
-                if key_size > MAX_VALUE_BYTES or value_size > MAX_VALUE_BYTES:
+                if key_size > RULES.max_value_bytes or value_size > RULES.max_value_bytes:
                     key, value = _without_body(key, value)
                 self._gap_start = self.next_fetch_offset = expected = parsed_to
                 # no headers: nobody asks for them, and they may be large
@@ -303,18 +306,19 @@ def _where(tp: Any, batch: Any) -> str:
 
 
 def _without_body(key: bytes | None, value: bytes | None) -> tuple[bytes | None, Unreadable]:
-    name, found = ("key", key) if key is not None and len(key) > MAX_VALUE_BYTES else ("record", value)
+    name, found = ("key", key) if key is not None and len(key) > RULES.max_value_bytes else ("record", value)
     assert found is not None
-    poison = Poison(name, f"{name}: got {len(found)} bytes; send at most {MAX_VALUE_BYTES}", "too_large")
+    poison = Poison(name, f"{name}: got {len(found)} bytes; send at most {RULES.max_value_bytes}", "too_large")
     digest = None if value is None else hashlib.sha256(value).hexdigest()
     return None if name == "key" else key, Unreadable.record(poison, digest, 0 if value is None else len(value))
 
 
-def install(kafka: KafkaSettings, *strict: str) -> None:
-    """Read by these rules from now on, in this process. `strict` are events topics; may be called again."""
-    RULES.max_batch_bytes = kafka.max_batch_bytes
-    RULES.passes_damage = kafka.damaged_batches == "dead_letter"
-    RULES.strict.update(strict)
+def install(settings: Settings) -> None:
+    """Read by the rules of these settings from now on, in this process; may be called again."""
+    RULES.max_batch_bytes = settings.kafka.max_batch_bytes
+    RULES.max_value_bytes = max(MAX_VALUE_BYTES, settings.stream.max_record_bytes)
+    RULES.passes_damage = settings.kafka.damaged_batches == "dead_letter"
+    RULES.strict.add(settings.topics.events)
     if fetcher_module.PartitionRecords is BoundedPartitionRecords:
         return
     fetcher_module.PartitionRecords = BoundedPartitionRecords

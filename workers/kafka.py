@@ -82,7 +82,7 @@ def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
     then on aiokafka reads within the bounds of `workers.bounded_reading`."""
     from workers.bounded_reading import install
 
-    install(settings.kafka, settings.topics.events)
+    install(settings)
     session_ms = settings.kafka.session_timeout_ms
     return {
         **_common(settings.kafka),
@@ -119,7 +119,7 @@ def faust_arguments(settings: Settings) -> dict[str, Any]:
     from workers.bounded_reading import install
 
     kafka = settings.kafka
-    install(kafka, settings.topics.events)
+    install(settings)
     servers = ";".join(f"aiokafka://{server.strip()}" for server in kafka.bootstrap_servers.split(",") if server.strip())
     session_s = kafka.session_timeout_ms / 1000
     arguments: dict[str, Any] = {

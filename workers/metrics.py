@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from schemas.dead_letters import DeadLetter
 from workers.pipeline import Outcome
 from workers.settings import AlarmSettings
 from workers.status import WorkerStatus
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SHARE_OVER_S = 10.0
 """The share of dead letters is that of the last so many seconds."""
+UNREADABLE_FOR_S = 600.0
+"""The alarm about a batch that could not be unpacked ends this long after the last one."""
 SHARE_LEAST = 20
 """Of fewer records than this no share is taken."""
 
@@ -51,6 +54,9 @@ class StreamMetrics:
         trimmed_text = "Records of which something in an optional field was dropped or cut, by kind of record and field."
         trimmed = Counter("recsys_trimmed_fields_total", trimmed_text, ["record", "field"], registry=r)
         self.trimmed = TrimmedFields(lambda record, field, n: trimmed.labels(record, field).inc(n))
+        unreadable = "Batches of records that could not be unpacked, each one dead letter, by topic."
+        self._unreadable = Counter("recsys_unreadable_batches_total", unreadable, ["topic"], registry=r)
+        self._unreadable_s, self._unreadable_text = float("-inf"), ""
         self._expired = Counter("recsys_expired_records_total", "Records that the log had deleted before they were applied.", registry=r)
         self._lag = Gauge("recsys_lag_records", "Records of a partition that are not applied yet.", ["partition"], registry=r)
         self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
@@ -66,11 +72,18 @@ class StreamMetrics:
         self._interactions.inc(outcome.n_new)
         self._duplicates.inc(outcome.n_duplicates)
         self._lists.inc(outcome.n_lists)
-        for letter in outcome.dead_letters:
-            self._dead.labels(letter.kind).inc()
+        self.add_letters(outcome.dead_letters)
         self.trimmed.add("event", outcome.trimmed)
         self._n_records += outcome.n_records
         self._n_dead += len(outcome.dead_letters)
+
+    def add_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Count dead letters, of any topic."""
+        for letter in letters:
+            self._dead.labels(letter.kind).inc()
+            if letter.source_last_offset is not None:
+                self._unreadable.labels(letter.source_topic).inc()
+                self._unreadable_s, self._unreadable_text = time.monotonic(), letter.reason
 
     def add_lists(self, n_lists: int) -> None:
         """Count lists that had been put off."""
@@ -94,6 +107,8 @@ class StreamMetrics:
             self._status.block("lists", f"lists are deferred: {sum(lag.values()):,} events behind")
         else:
             self._status.clear("lists")
+        rings = time.monotonic() - self._unreadable_s < UNREADABLE_FOR_S
+        self._ring("unreadable", rings, self._unreadable_text if rings else f"no unreadable batch within {UNREADABLE_FOR_S:.0f} s")
         total = sum(lag.values())
         self._ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
         now_s = time.monotonic()

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from workers.backoff import patiently
@@ -24,7 +25,7 @@ from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
 from workers.pipeline import Pipeline
-from workers.replay import LogReader, Place, reread_compacted, source_record
+from workers.replay import LogReader, Place, reread_compacted, source_record, unapplied
 from workers.settings import Settings
 from workers.store import StateStore, layout_of, open_store
 from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
@@ -338,13 +339,17 @@ async def _finish(
     settings: Settings, control: StateStore, made: Rebuilt, ends: Mapping[Place, int], wait_s: float, say: Say
 ) -> Rebuilt:
     """Wait until workers have brought the new generation to where the log ended at the switch, or `wait_s` seconds."""
-    switched_s, behind = time.monotonic(), 0
+    switched_s, behind, was_behind = time.monotonic(), 0, -1
     await _patiently(lambda: control.open(layout_of(settings), made.generation))
     while True:
         marks = await _patiently(lambda: control.watermarks([partition for _, partition in ends]))
         lasts = {p: -1 if mark is None else mark.last_applied_offset for p, mark in marks.items()}
         behind = sum(max(0, end - 1 - lasts[partition]) for (_, partition), end in ends.items())
         waited_s = time.monotonic() - switched_s
+        if behind == was_behind:  # nothing moves: is what is left a record at all?
+            starts = {place: lasts[place[1]] + 1 for place in ends}
+            behind = sum((await _patiently(partial(unapplied, settings, starts, ends))).values())
+        was_behind = behind
         if waited_s >= NOTICE_S and (behind == 0 or waited_s >= wait_s):
             break
         await asyncio.sleep(WATCH_S)

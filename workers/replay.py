@@ -117,6 +117,25 @@ class LogReader:
             raise Transient(f"no records of {', '.join(silent[:5])} for {SILENCE_S:.0f} s: look into the broker's log")
 
 
+async def unapplied(settings: Settings, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, int]:
+    """Return how many offsets lie between the first record at or after each start and its end: 0 where only gaps lie between.
+
+    A watermark is the offset of a record. What follows the last one, markers of transactions and aborted records, is never applied.
+    """
+    left = dict.fromkeys(starts, 0)
+    waiting = {place: start for place, start in starts.items() if start < ends.get(place, 0)}
+    if not waiting:
+        return left
+    async with LogReader(settings, waiting, max_records=len(waiting)) as reader:
+        reader.expect()
+        while any(reader.next_offsets[place] < ends[place] for place in waiting if not left[place]):
+            for place, records in (await reader.poll()).items():
+                if not left[place] and records[0].offset < ends[place]:
+                    left[place] = ends[place] - records[0].offset
+            reader.check_silence({place: ends[place] for place in waiting if not left[place]})
+    return left
+
+
 def source_record(record: ConsumerRecord) -> SourceRecord:
     """A record of the events topic as the pipeline takes it."""
     return SourceRecord(record.offset, record.key, record.value, -1 if record.timestamp is None else record.timestamp)

@@ -36,7 +36,10 @@ from workers.store import open_store
 
 log = logging.getLogger(__name__)
 
-RECORDS_AT_ONCE = 500
+RECORDS_AT_ONCE = 64
+"""Records of a low-rate topic that are stored together; an item has up to a megabyte."""
+BUFFERED_RECORDS = 64
+"""Records of a low-rate topic that Faust holds ready for its agent."""
 WITHIN_S = 0.1
 
 
@@ -83,6 +86,7 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
         web_host="127.0.0.1",
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
+        stream_buffer_maxsize=BUFFERED_RECORDS,
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
     catalogue = CatalogueFollower(pipeline)
@@ -121,6 +125,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         for letter in letters:
             log.warning("dead letter: %s", letter.reason)
         await publish_dead_letters(service.producer, settings.topics.dead_letters, letters)
+        service.metrics.add_letters(letters)
 
     async def take_items(records: Sequence[TopicRecord]) -> None:
         await dead(await intake.items(records))
