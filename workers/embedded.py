@@ -2,7 +2,7 @@
 
 Tansu (Kafka protocol, memory only) and Valkey run as child processes on free ports of 127.0.0.1 and end with this process, also when it is
 killed (Linux: parent-death signal, which follows the thread that starts them: start the stack from the main thread). Nothing survives
-a stop.
+a stop, unless a `workers.local_stack.LocalStack` keeps it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from workers.errors import Fatal
 from workers.settings import Settings, load_settings
@@ -66,6 +66,8 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    command: Sequence[str | Path] = ()
+    env: Mapping[str, str] | None = None
 
     @classmethod
     def start(cls, name: str, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None) -> Child:
@@ -80,7 +82,11 @@ class Child:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
             )
-        return cls(name, process, log)
+        return cls(name, process, log, command, env)
+
+    def start_again(self) -> None:
+        """Start the same command in place of a process that ended; its log goes on in the same file."""
+        self.process = Child.start(self.name, self.command, self.log, self.env).process
 
     @property
     def running(self) -> bool:
@@ -147,10 +153,27 @@ def _accepts(port: int) -> bool:
         return False
 
 
-def start_server(name: str, make_command: Callable[[int], Sequence[str | Path]], log: Path) -> tuple[Child, int]:
-    """Start a server on a free port and wait until it accepts connections. Raises Fatal with the end of its log when it never does."""
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a TCP port of 127.0.0.1; connections of an earlier one may still be winding down."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def start_server(
+    name: str, make_command: Callable[[int], Sequence[str | Path]], log: Path, fixed_port: int | None = None
+) -> tuple[Child, int]:
+    """Start a server, on a free port if none is given, and wait until it accepts connections.
+
+    Raises Fatal with the end of its log when it never does.
+    """
     for attempt in range(START_ATTEMPTS):
-        port = free_port()
+        port = free_port() if fixed_port is None else fixed_port
         child = Child.start(name, make_command(port), log)
         deadline = time.monotonic() + START_TIMEOUT_S
         while child.running and time.monotonic() < deadline:
@@ -173,11 +196,21 @@ class EmbeddedStack:
     """
 
     def __init__(
-        self, folder: Path | str | None = None, *, valkey_arguments: Sequence[str] = (), redis_server: Path | None = None
+        self,
+        folder: Path | str | None = None,
+        *,
+        valkey_arguments: Sequence[str] = (),
+        redis_server: Path | None = None,
+        broker_port: int | None = None,
+        redis_port: int | None = None,
     ) -> None:
+        self._broker_port, self._redis_port = broker_port, redis_port
         self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if folder is None else None
         self.folder = Path(folder if self._temporary is None else self._temporary.name)  # type: ignore[arg-type]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Fatal(f"the folder {self.folder} cannot be made ({error.strerror}): choose another one") from None
         self._valkey_arguments, self._redis_server = list(valkey_arguments), redis_server
         self.broker: Child | None = None
         self.valkey: Child | None = None
@@ -190,15 +223,26 @@ class EmbeddedStack:
         """Start broker and Valkey; returns when both accept connections."""
         try:
             if self.valkey is None:
-                self.valkey, port = start_server("valkey", self._valkey_command, self.folder / "valkey.log")
+                self.valkey, port = start_server("valkey", self._valkey_command, self.folder / "valkey.log", self._redis_port)
                 self.redis_url = f"redis://{HOST}:{port}/0"
             if self.broker is None:
-                self.broker, port = start_server("broker", self._broker_command, self.folder / "broker.log")
+                self.broker, port = start_server("broker", self._broker_command, self.folder / "broker.log", self._broker_port)
                 self.bootstrap_servers = f"{HOST}:{port}"
         except BaseException:
             self.stop()
             raise
         return self
+
+    def keep_valkey(self, folder: Path) -> None:
+        """Let Valkey keep its data in a folder from the next start on: an append-only file, synced every second."""
+        self._valkey_arguments = ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec"]
+
+    def start_again(self, name: Literal["broker", "valkey"]) -> None:
+        """Start a server that ended, on the port that it had."""
+        port = int((self.bootstrap_servers if name == "broker" else self.redis_url.removesuffix("/0")).rpartition(":")[2])
+        command = self._broker_command if name == "broker" else self._valkey_command
+        child, _ = start_server(name, command, self.folder / f"{name}.log", port)
+        setattr(self, name, child)
 
     def _broker_command(self, port: int) -> list[str | Path]:
         url = f"tcp://{HOST}:{port}"

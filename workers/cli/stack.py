@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -13,21 +15,26 @@ import typer
 from workers.cli.console import CommandFailed, tell, warn
 from workers.errors import Fatal
 
+BROKER_PORT, REDIS_PORT = 9092, 6379  # what the settings name by default, so that other shells need no exports
 LOOK_EVERY_S = 0.5  # how often the children are looked at
 
 
 def up(
     workers: Annotated[int, typer.Option("--workers", "-w", help="Stream workers.", min=0, max=64)] = 1,
     trainer: Annotated[bool, typer.Option("--trainer/--no-trainer", help="Run a trainer too.")] = True,
-    folder: Annotated[Path | None, typer.Option("--folder", help="For logs, event log and models (a temporary one if left out).")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Keeps all data between runs (a temporary one if left out).")] = None,
     env_file: Annotated[Path | None, typer.Option("--env-file", help="Write the settings of this stack there, as shell exports.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port of the broker [default: 9092 if free].", min=1, max=65_535)] = None,
+    redis_port: Annotated[
+        int | None, typer.Option("--redis-port", help="Port of Valkey [default: 6379 if free].", min=1, max=65_535)
+    ] = None,
 ) -> None:
-    """Start broker, Valkey, topics and workers on free local ports; runs until Ctrl-C or SIGTERM, then stops all of it.
+    """Start broker, Valkey, topics and workers on this machine; runs until Ctrl-C or SIGTERM, then stops all of it.
 
-    Everything in broker and Valkey is gone afterwards; the event log and the models stay in --folder.
+    What ends by itself is started again, with a growing wait. With --folder everything is kept: stop it and start it again with the same
+    folder, and topics, lists, state, event log and models are there. A kill costs at most what was published in the last second.
     """
-    from workers.embedded import EmbeddedStack
-    from workers.topics import provision
+    from workers.local_stack import LocalStack
 
     ended = threading.Event()
 
@@ -35,31 +42,40 @@ def up(
         ended.set()
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    stack = EmbeddedStack(None if folder is None else folder.resolve())
     try:
-        stack.start()
-        sections = {"trainer": {"log_url": str(stack.folder / "event-log"), "model_url": str(stack.folder / "models")}}
-        provision(stack.settings(**sections))
-        env = stack.env(**sections)
-        for _ in range(workers):
-            stack.start_worker("stream", env)
-        if trainer:
-            stack.start_worker("trainer", env)
-        _tell(env, workers, trainer, stack.folder, env_file)
-        while not ended.wait(LOOK_EVERY_S):
-            for child in stack.dead():
-                raise Fatal(
-                    f"{child.name} ended with code {child.process.returncode}; its log {child.log} ends with: {child.last_lines(3)}"
-                )
-        warn("stopping …")
+        ports = (_port(port, BROKER_PORT, "--port"), _port(redis_port, REDIS_PORT, "--redis-port"))
+        stack = LocalStack(
+            None if folder is None else folder.absolute(),
+            say=lambda line: warn(f"up: {line}"),
+            n_workers=workers,
+            trainer=trainer,
+            broker_port=ports[0],
+            redis_port=ports[1],
+        )
+        with stack:
+            _tell(stack.env, workers, trainer, stack.folder, env_file)
+            while not ended.wait(LOOK_EVERY_S):
+                stack.look()
+            warn("stopping …")
     finally:
-        stack.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
+def _port(chosen: int | None, usual: int, option: str) -> int | None:
+    """Return the port to take, None for any free one. Raises Fatal when the chosen one is taken."""
+    from workers.embedded import is_free
+
+    if is_free(chosen or usual):
+        return chosen or usual
+    if chosen is not None:
+        raise Fatal(f"{option}: port {chosen} is taken: choose another one, or leave the option out")
+    warn(f"up: port {usual} is taken, so another one is used: set what is printed below in the other shell")
+    return None
+
+
 def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_file: Path | None) -> None:
-    exports = "".join(f"export {name}='{value}'\n" for name, value in sorted(env.items()))
+    exports = "".join("export {}='{}'\n".format(name, value.replace("'", "'\\''")) for name, value in sorted(env.items()))
     tell(f"up: broker {env['RECSYS_KAFKA__BOOTSTRAP_SERVERS']}, {env['RECSYS_REDIS__URL']}, {workers} stream workers")
     tell(f"{'trainer on' if trainer else 'no trainer'}; logs in {folder}; Ctrl-C stops it")
     if env_file is None:
@@ -67,8 +83,9 @@ def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_fi
         typer.echo(exports, nl=False)
     else:
         _write_whole(env_file, exports)
-        tell(f"in another shell: . {env_file}")
+        tell(f"in another shell: . {shlex.quote(str(env_file))}")
     tell("then: recsys events publish FILE · recsys lists get USER · recsys doctor")
+    sys.stdout.flush()
 
 
 def _write_whole(path: Path, text: str) -> None:
