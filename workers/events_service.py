@@ -48,7 +48,7 @@ PRODUCER_BATCH_BYTES = 900_000  # below the broker's default max.message.bytes o
 LINGER_MS = 0  # whole batches are handed over; there is nothing to wait for
 FOLLOW_S = 0.5
 ITEMS_LOOK_S = 0.05
-"""How often, at most, a worker whose state has no item asks where the items topic ends: a millisecond."""
+"""How often, at most, a worker whose state has few items asks where the items topic ends: a millisecond."""
 READY_S = 0.05
 """How often it is asked whether first lists of new users can be made."""
 COMPACT_S = 0.05
@@ -419,12 +419,13 @@ class EventsService(OrderlyService):
         if self._consumer is not None:
             self._check_partitions(len(self._consumer.partitions_for_topic(self.settings.topics.events) or ()))
         await self.pipeline.follow_event_time()
-        await self._catalogue.follow()
+        if await self._catalogue.follow() and self.pipeline.ranks:
+            self._owing |= await self.pipeline.owe_short_lists()
         await self._models.follow()
         self._followed_s = time.monotonic()
 
     async def _apply(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch) -> None:
-        if not self._defers_lists and self._catalogue.is_empty:
+        if not self._defers_lists and self._catalogue.is_small:
             await self._look_for_items()
         defers_lists = self._defers_lists
         if defers_lists:
@@ -435,7 +436,7 @@ class EventsService(OrderlyService):
         self._delivery = asyncio.create_task(self._deliver(outcome))
 
     async def _look_for_items(self) -> None:
-        """The state knows no item: if the topic has records that were not read, they are read before a list is made."""
+        """The state knows few items: if the topic has records that were not read, they are read before a list is made."""
         if time.monotonic() - self._items_looked_s < ITEMS_LOOK_S:
             return
         ends = await self.consumer.end_offsets([TopicPartition(*place) for place in self._loader.item_places])

@@ -46,9 +46,9 @@ class CatalogueFollower:
         self._left_out = 0
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the state has never had a record of an item, as far as was followed."""
-        return self._version == 0
+    def is_small(self) -> bool:
+        """Whether the state has had too few records of items to fill a list, as far as was followed."""
+        return self._version <= self._pipeline.settings.lists.size
 
     async def follow(self) -> int:
         """Learn what changed since the last call; how many items. The caller holds the pipeline's lock."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,12 +24,13 @@ from typing import Any, Self
 import redis
 
 from workers.embedded import Child, EmbeddedStack
-from workers.errors import Fatal
+from workers.errors import Fatal, WorkerError
 from workers.local_state import fit_event_log, fit_redis, move_aside
 from workers.settings import Settings
+from workers.storage import replace_file
 from workers.topic_journal import TopicJournal
 from workers.topic_keeping import TopicKeeper, newer_list, restore
-from workers.topics import provision
+from workers.topics import commit_offsets, committed_offsets, provision
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
@@ -83,6 +85,7 @@ class LocalStack:
         self._sections: dict[str, Any] = {
             "trainer": {"log_url": str(self.folder / "event-log"), "model_url": str(self.folder / "models")},
         }
+        self._commits = self.folder / "commits.json"
         self._journal = TopicJournal(self.folder / "topics")
         self._keeper: TopicKeeper | None = None
         self._restarts: dict[str, Restarts] = {}
@@ -162,13 +165,34 @@ class LocalStack:
         partitions = {name: state.partitions or 0 for name, state in states.items()}
         n_records = asyncio.run(restore(settings, self._journal, partitions))
         topic_id = states[topics.events].topic_id or ""
-        if not fit_redis(self.servers.redis_url, topics.events, topic_id, self._journal.ends):
+        if fit_redis(self.servers.redis_url, topics.events, topic_id, self._journal.ends):
+            self._restore_commits(settings)
+        else:
             self._say("the kept state was ahead of the kept topics (after a kill): workers make it again from the topics")
         if (aside := fit_event_log(self.folder / "event-log", topics.events, topic_id, self._journal.ends)) is not None:
             self._say(f"the event log did not fit the kept topics: it was moved to {aside}, and the trainer reads the topic again")
         if n_records:
             self._say(f"{n_records:,} kept records are in the topics again")
         self._keep_topics(partitions)
+
+    def _restore_commits(self, settings: Settings) -> None:
+        """Tell the broker what the workers had published when they stopped; after a kill nobody knows, and lists are sent again."""
+        try:
+            kept = {int(partition): int(offset) for partition, offset in json.loads(self._commits.read_bytes()).items()}
+        except (OSError, ValueError, AttributeError):
+            return
+        finally:
+            self._commits.unlink(missing_ok=True)
+        ends, topic = self._journal.ends, settings.topics.events
+        valid = {partition: offset for partition, offset in kept.items() if 0 <= offset <= ends.get((topic, partition), 0)}
+        if valid:
+            commit_offsets(settings, settings.stream.group_id, topic, valid)
+
+    def _keep_commits(self) -> None:
+        settings = self.settings
+        with contextlib.suppress(WorkerError, OSError):
+            offsets = committed_offsets(settings, settings.stream.group_id, settings.topics.events)
+            replace_file(str(self._commits), json.dumps(offsets).encode())
 
     def _keep_topics(self, partitions: dict[str, int]) -> None:
         self._places = [(name, partition) for name, count in partitions.items() for partition in range(count)]
@@ -247,7 +271,10 @@ class LocalStack:
     def stop(self) -> None:
         """Stop the workers, keep what they still published, then stop broker and Valkey."""
         self.servers.stop_workers()
-        self._stop_keeper(drain=self.servers.broker is not None and self.servers.broker.running)
+        if self.servers.broker is not None and self.servers.broker.running and self._keeper is not None:
+            self._keep_commits()
+            self._stop_keeper(drain=True)
+        self._stop_keeper(drain=False)
         with contextlib.suppress(OSError):
             self._journal.close()
         if self.servers.valkey is not None:

@@ -33,6 +33,7 @@ from workers.item_index import ItemIndex
 from workers.list_records import ItemIds, ListHead, encode_lists
 from workers.mirror import ItemMirror
 from workers.settings import Settings
+from workers.short_lists import ShortLists
 from workers.store import layout_of
 from workers.store.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
 
@@ -117,6 +118,7 @@ class Pipeline:
         """`resets` when event time was read from the state."""
         self.ranks = ranks
         self.lock = asyncio.Lock()
+        self.short_lists = ShortLists(settings.lists.size)
         self._threads = ThreadPoolExecutor(n, "lists") if (n := settings.stream.list_threads) > 1 else None
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
@@ -485,6 +487,19 @@ class Pipeline:
             if not result.committed:
                 raise Fenced(f"partition {result.partition}: another worker moved the watermark")
 
+    async def owe_short_lists(self) -> set[int]:
+        """Note in Redis that lists for which items were missing are owed again; return their partitions. Raises Transient, Fenced."""
+        taken = self.short_lists.take(self._partitions)
+        commits = [
+            UserCommit(partition, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset, {}, owed=users)
+            for partition, users in taken.items()
+            if (owned := self._partitions[partition])
+        ]
+        for result in await self.store.commit_users(commits) if commits else ():
+            if not result.committed:
+                raise Fenced(f"partition {result.partition}: another worker moved the watermark")
+        return set(taken)
+
     # -- listing -------------------------------------------------------------------------------------------------------------------------
 
     async def _rank(
@@ -547,6 +562,7 @@ class Pipeline:
             lists = self.engine.recommend(
                 slots[rows], {kind: v[rows] for kind, v in encoded.items()}, shared, None if seeds is None else seeds[rows], preferred
             )
+            self.short_lists.note(heads[rows], lists)
             return encode_lists(
                 heads[rows],
                 lists,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -321,6 +321,21 @@ def _group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+
+def committed_offsets(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
+    """Return partition ▸ the offset that a group committed; partitions without a commit are left out."""
+    return {at.partition: position.offset for at, position in _group_offsets(settings, group_id).items() if at.topic == topic}
+
+
+def commit_offsets(settings: Settings, group_id: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Commit offsets for a group that has no members."""
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    with admin_client(settings) as admin:
+        places = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        admin.alter_group_offsets(group_id, places)
 
 
 async def topic_ids_async(settings: Settings) -> dict[str, str]:

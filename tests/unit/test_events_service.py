@@ -38,7 +38,7 @@ class Ready:
 
 
 class Catalogue:
-    is_empty = False
+    is_small = False
 
 
 class Loader:
@@ -124,7 +124,7 @@ async def test_a_worker_whose_state_has_no_item_defers_lists_while_the_topic_has
     loader: Any = at.service._loader
     catalogue: Any = at.service._catalogue
     ready: Any = at.service._readiness
-    monkeypatch.setattr(catalogue, "is_empty", True)
+    monkeypatch.setattr(catalogue, "is_small", True)
     monkeypatch.setattr(loader, "read_on", lambda: ready.missing.append("items"))
     loader.read_to = 1
     await at.apply(0, 0)
