@@ -35,7 +35,7 @@ from workers.topics import commit_offsets, committed_offsets, provision
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 STABLE_S = 60.0
-"""A process that ran this long starts without a wait when it ends; sooner, each wait is twice the one before."""
+"""A process that ran this long is started again after FIRST_BACKOFF_S; sooner, each wait is twice the one before."""
 MAX_SERVER_RESTARTS = 5
 """How often broker and Valkey are started again within STABLE_S of each other before the stack gives up."""
 VALKEY_GRACE_S = 10.0

@@ -28,7 +28,7 @@ def fit_redis(url: str, topic: str, topic_id: str, ends: Mapping[Place, int]) ->
     with redis.Redis.from_url(url) as client:
         marks = list(_watermarks(client))
         if any(last >= ends.get((topic, partition), 0) for _, partition, last in marks):
-            client.flushall()
+            client.flushdb()
             return False
         with client.pipeline(transaction=True) as together:
             for key, partition, last in marks:

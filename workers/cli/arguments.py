@@ -40,11 +40,15 @@ def dash_hint(error: Any, arguments: Sequence[str]) -> str:
     """Return how to pass a positional value that begins with a dash, if this usage error may come from one, else nothing."""
     option = getattr(error, "option_name", None)
     command = getattr(getattr(error, "ctx", None), "command", None)
-    positional = [parameter for parameter in getattr(command, "params", ()) if parameter.param_type_name == "argument"]
-    if option is None or not positional:
+    if option is None or not any(map(_takes_text, getattr(command, "params", ()))):
         return ""
     at = next((place for place, argument in enumerate(arguments) if argument.startswith(option)), None)
     if at is None or "--" in arguments[:at]:
         return ""
     line = [*arguments[:at], *arguments[at + 1 :], "--", arguments[at]]
     return f"; a value that begins with - goes after --: `recsys {' '.join(map(shlex.quote, line))}`"
+
+
+def _takes_text(parameter: Any) -> bool:
+    annotation = getattr(getattr(parameter, "type_descriptor", None), "annotation", str)
+    return parameter.param_type_name == "argument" and annotation is not int

@@ -1,0 +1,242 @@
+"""`recsys up` keeps its data, starts again what ends, and README's first example works on it word for word (P2, P5, P9)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.test_cli import recsys
+from tests.integration.test_embedded_publisher import everything
+from workers.client import EventPublisher
+from workers.embedded import broker_binary, free_port, is_free, valkey_binary
+from workers.errors import Fatal
+from workers.inspect import show_user
+from workers.list_reader import newest_list
+from workers.local_state import fit_redis
+from workers.settings import Settings, load_settings
+from workers.topics import topic_specs
+
+README = Path(__file__).parents[2] / "README.md"
+TIMEOUT_S = 90.0
+pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture(autouse=True)
+def _has_embedded_servers() -> None:
+    try:
+        broker_binary(), valkey_binary()
+    except Fatal as error:
+        pytest.skip(str(error))
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {TIMEOUT_S:.0f} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+class Up:
+    """A running `recsys up` and what it printed."""
+
+    def __init__(self, process: subprocess.Popen[str], env_file: Path, outside: dict[str, str]) -> None:
+        self.process, self._env_file, self._outside = process, env_file, outside
+        self.lines: list[str] = []
+        self._readers = [threading.Thread(target=self._read, args=(stream,)) for stream in (process.stdout, process.stderr)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Any) -> None:
+        self.lines.extend(iter(stream.readline, ""))
+
+    @property
+    def env(self) -> dict[str, str]:
+        until(lambda: self._env_file.exists() or self.process.poll() is not None, "the stack is up")
+        assert self._env_file.exists(), self.lines
+        return self._outside | dict(re.findall(r"export (\w+)='(.*)'", self._env_file.read_text()))
+
+    @property
+    def settings(self) -> Settings:
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in self.env.items():
+            if (found := re.fullmatch(r"RECSYS_([A-Z]+)__(\w+)", name)) is not None:
+                sections.setdefault(found[1].lower(), {})[found[2].lower()] = value
+        return load_settings(**sections)
+
+    def child(self, *words: str) -> psutil.Process:
+        """The running child whose command line holds these words."""
+
+        def found() -> psutil.Process | None:
+            for child in psutil.Process(self.process.pid).children():
+                if child.status() != psutil.STATUS_ZOMBIE and all(word in " ".join(child.cmdline()) for word in words):
+                    return child
+            return None
+
+        return until(found, f"a child {words}")
+
+    def said(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(60)
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+
+@contextmanager
+def up(folder: Path, *arguments: str) -> Iterator[Up]:
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")} | {"RECSYS_CONFIG": os.devnull}
+    env_file = folder.with_suffix(".env")
+    env_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "workers.cli", "up", "--folder", str(folder), "--env-file", str(env_file), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=outside) as process:
+        running = Up(process, env_file, outside)
+        try:
+            yield running
+        finally:
+            if process.poll() is None:
+                running.end(signal.SIGINT)
+
+
+def records(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
+    """All records of all topics as they would be after a restart: of lists only how many users have one."""
+    found = {}
+    for spec in topic_specs(settings):
+        held = everything(settings, spec.name)
+        found[spec.role] = sorted((r.partition, r.offset, r.timestamp, r.key, r.value) for r in held)
+        if spec.role == "recommendations":
+            found[spec.role] = sorted({(r.key,) for r in held})
+    return found
+
+
+def snippet(language: str, holding: str) -> str:
+    return next(code for code in re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.S) if holding in code)
+
+
+def run_snippet(code: str, running: Up) -> str:
+    """Run one of README's programs as it stands; only a port that was taken is another one."""
+    address = running.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"]
+    program = code.replace("127.0.0.1:9092", address)
+    assert address == "127.0.0.1:9092" or program != code
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=running._outside, timeout=120, check=True
+    ).stdout
+
+
+def test_readme_s_first_example_gives_a_list_and_everything_outlives_kills_and_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "kept data"
+    with up(folder) as first:
+        if first.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"] != "127.0.0.1:9092":
+            assert first.said("port 9092 is taken")
+        run_snippet(snippet("python", "EventPublisher"), first)
+        settings = first.settings
+        until(lambda: listed_items(settings, "u1") == ["i2"], "a list")
+        assert "Giant Steps" in recsys(first.env, "lists", "get", "u1").stdout
+        lines = _read_lists(snippet("python", "KafkaConsumer"), first)
+        assert any(line.startswith("u1 ['i2'") for line in lines), lines
+
+        os.kill(first.child("worker", "stream").pid, signal.SIGKILL)
+        until(lambda: first.said("stream-0 was killed by signal 9"), "a line about the worker")
+        first.child("worker", "stream")
+        os.kill(first.child("valkey").pid, signal.SIGKILL)
+        until(lambda: first.said("valkey was killed by signal 9"), "a line about Valkey")
+        _publish(first, "u2")
+        os.kill(first.child("tansu").pid, signal.SIGKILL)
+        until(lambda: first.said("kept records are in the topics again"), "a line about the broker")
+        _publish(first, "u3")
+        before = records(first.settings)
+        shown = asyncio.run(show_user(settings, "u1"))
+        assert first.end(signal.SIGINT) == 0
+    assert not [line for line in first.lines if "Traceback" in line]
+
+    with up(folder, "--no-trainer") as second:
+        until(lambda: "owns partitions [0" in (folder / "stream-0.log").read_text().rpartition("serving")[2], "partitions are owned")
+        assert records(second.settings) == before
+        assert asyncio.run(show_user(second.settings, "u1")) == shown
+        lists = second.settings.topics.recommendations
+        known = {(r.partition, r.offset) for r in everything(second.settings, lists)}
+        _publish(second, "u4")
+        sent = {r.key for r in everything(second.settings, lists) if (r.partition, r.offset) not in known}
+        assert sent == {b"u4"}, "lists that were published before the stop are not sent again"
+        another = subprocess.run(second.process.args, capture_output=True, text=True, env=second._outside, timeout=60)
+        assert another.returncode == 1 and "another `recsys up` uses" in another.stderr
+        before = records(second.settings)
+        time.sleep(1.0)  # what is promised: a kill costs at most the last second
+        assert second.end(signal.SIGKILL) == -9
+
+    with up(folder, "--no-trainer") as third:
+        assert records(third.settings) == before
+        _publish(third, "u5")
+        assert recsys(third.env, "state", "verify").returncode == 0
+        assert third.end(signal.SIGTERM) == 0
+
+
+def _publish(running: Up, user_id: str) -> None:
+    """An event of a user, and wait for the list that it makes."""
+    settings = running.settings
+    with EventPublisher(settings) as publisher:
+        publisher.publish(user_id=user_id, item_id="i1", type="play")
+    until(lambda: "i2" in listed_items(settings, user_id), f"the list of {user_id}")
+
+
+def listed_items(settings: Settings, user_id: str) -> list[str]:
+    found = newest_list(settings, user_id)
+    return [] if found is None else [item.item_id for item in found.items]
+
+
+def _read_lists(code: str, running: Up) -> list[str]:
+    """The first lines that README's reading program prints; it never ends by itself."""
+    program = code.replace("127.0.0.1:9092", running.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"])
+    lines: list[str] = []
+    with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True, env=running._outside) as reader:
+        try:
+            assert reader.stdout is not None
+            for line in reader.stdout:
+                lines.append(line)
+                if line.startswith("u1 ['i2'"):
+                    break
+        finally:
+            reader.kill()
+    return lines
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_one_line(tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path / "a", "--workers", "0", "--no-trainer", "--port", str(port), "--redis-port", str(free_port())) as first:
+        assert first.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"] == f"127.0.0.1:{port}"
+        assert not is_free(port)
+        with up(tmp_path / "b", "--port", str(port)) as second:
+            assert second.process.wait(60) == 1
+    assert second.lines == [f"recsys: --port: port {port} is taken: choose another one, or leave the option out\n"]
+
+
+def test_state_that_is_ahead_of_the_topics_is_emptied_and_any_other_follows_the_new_topic(settings: Settings, redis_url: str) -> None:
+    import redis
+
+    with redis.Redis.from_url(redis_url.removesuffix("/0") + "/9") as client:  # a database of its own: it may be emptied
+        url = redis_url.removesuffix("/0") + "/9"
+        client.set("{n:p3}:wm", "old:id:41")
+        client.hset("{n.g2:g0}:wm", mapping={"3": "old:id:41", "n": "7"})
+        client.set("{n:p3}:u:{a:p1}:wm", "a user's row")
+        assert fit_redis(url, "events", "new", {("events", 3): 42})
+        assert client.get("{n:p3}:wm") == b"new:41"
+        assert client.hgetall("{n.g2:g0}:wm") == {b"3": b"new:41", b"n": b"7"}
+        assert client.get("{n:p3}:u:{a:p1}:wm") == b"a user's row"
+        assert not fit_redis(url, "events", "newer", {("events", 3): 41})
+        assert client.dbsize() == 0
