@@ -739,10 +739,26 @@ def test_without_json_counts_and_bad_rows_are_printed(tmp_path: Path, monkeypatc
     assert captured.err.count("item_id: missing") == 20 and "and 10 more bad rows" in captured.err
 
 
+def test_a_fault_in_an_optional_field_costs_that_field_and_is_noted_but_not_the_row(publish: Publish) -> None:
+    """C05 and C06 in files."""
+    odd = {"position": 0, "list_id": "", "value": "4", "context": {"a": {}, "b": 1}}
+    row = {"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": T}
+    found = publish("a.jsonl", "".join(json.dumps(given) + "\n" for given in (row | odd, row, row | {"value": None, "context": None})))
+    assert (found.code, found.report["published"], found.report["bad"]) == (0, 3, 0)
+    assert [dict(r.context) for r in found.records] == [{"b": 1}, {}, {}]
+    lost = "was wrong, too long or had too many entries; what is valid of it was published"
+    assert {f"1 row: {name} {lost}" for name in ("position", "context")} <= set(found.report["warnings"])
+    items = publish("b.jsonl", '{"item_id": "o", "title": {"a": 1}, "available": false}\n', kind="items")
+    assert [(r.item_id, r.title, r.available) for r in items.records] == [("o", "", False)]
+    seconds = publish("c.jsonl", '{"item_id": "s", "expires_ts_ms": 1763200000}\n', kind="items")
+    assert seconds.code != 0 and not seconds.records
+
+
 def test_fields_that_were_cut_are_counted(publish: Publish) -> None:
     """C19"""
     found = publish("a.csv", f"item_id,title\na,{'x' * 600}\nb,{'y' * 600}\n", kind="items")
-    assert found.code == 0 and found.report["warnings"] == ["2 times title was too long or had too many entries and was cut"]
+    assert found.code == 0
+    assert found.report["warnings"] == ["2 rows: title was wrong, too long or had too many entries; what is valid of it was published"]
 
 
 def test_an_unknown_option_is_one_line(publish: Publish) -> None:
