@@ -233,6 +233,10 @@ async def test_bad_records_become_dead_letters_and_lose_nothing_else(stack: Any,
             for fact in facts[4 * n : 4 * n + 4]:
                 last[fact.user_id] = await topics.event(fact)
             await topics.record(key, value)
+        odd = play("u1", "odd", 99_999, at_ms=facts[-1].event_ts_ms)  # C05: it counts, whatever its optional fields hold
+        context = {"deep": {"a": []}, "url": "x" * 999, **{str(n): n for n in range(40)}}
+        optional = {"position": 0, "value": "x", "list_id": "", "context": context}
+        last["u1"] = await topics.record(b"u1", json.dumps({**json.loads(value_of(odd)), **optional}).encode(), odd)
         with workers(stack, worker_env):
             await topics.until(lambda: len(topics.dead) >= len(bad), "dead letters")
             for user_id, source_offset in last.items():
