@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
@@ -37,6 +38,7 @@ LINGER_MS = 5  # a batch waits this long for company
 BATCH_BYTES = 131_072
 MAX_IN_FLIGHT = 20_000  # records sent and not yet acknowledged; then `publish` waits (kafka-python's buffer has no bound of its own)
 MAX_RECORD_BYTES = 1_048_576
+FLUSH_LATE_S = 5.0  # a worker process that ends waits so long for records that nobody flushed
 Record = Event | Item | UserProfile
 R = TypeVar("R", Event, Item, UserProfile)
 
@@ -116,6 +118,7 @@ class EventPublisher:
             with self._connecting:
                 if self._producer is None:
                     self._producer = self._connect()
+                    _flush_when_worker_process_ends(self)
         return self._producer
 
     def _connect(self) -> Any:
@@ -137,6 +140,11 @@ class EventPublisher:
                 max_request_size=MAX_RECORD_BYTES,
                 allow_auto_create_topics=False,
             )
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     @property
     def n_sent(self) -> int:
@@ -297,6 +305,26 @@ def _leave_to_parent(producer: Any) -> None:
         _OF_THE_PARENT.append(producer)
         producer._unregister_cleanup()
         producer._closed = True
+
+
+def _flush_when_worker_process_ends(publisher: EventPublisher) -> None:
+    """In a child of multiprocessing, which ends without the usual exit handlers: deliver what was not flushed."""
+    if "multiprocessing" not in sys.modules:
+        return
+    from multiprocessing import parent_process, util
+
+    if parent_process() is not None:
+        util.Finalize(None, _flush_late, args=(weakref.ref(publisher),), exitpriority=100)
+
+
+def _flush_late(reference: weakref.ref[EventPublisher]) -> None:
+    publisher = reference()
+    if publisher is None or publisher.closed:
+        return
+    try:
+        publisher.flush(FLUSH_LATE_S)
+    except Transient as error:
+        log.error("this process ends and %s", error)
 
 
 def _notice_fork() -> None:
