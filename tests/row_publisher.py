@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from schemas import Event, Item, check_times, encode, from_fields
 from workers import client
-from workers.cli.app import run
+from workers.cli.app import app, run
 from workers.client import check_not_ahead
 from workers.trimmed import TrimmedFields
 
 FUTURE_SKEW_S = 300
+COMMAND = typer.main.get_command(app)
 
 
 class RecordingPublisher:
@@ -88,6 +90,8 @@ class Shell:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
         self._capfd = capfd
+        monkeypatch.setattr(typer.main, "get_command", lambda app: COMMAND)  # building it takes longer than a run
+        monkeypatch.setattr("workers.cli.app._mount_models", lambda arguments: None)
 
     def publish(self, file: Path | str, *options: str, kind: str = "events") -> Outcome:
         publisher = RecordingPublisher()

@@ -214,7 +214,7 @@ def test_an_id_depends_on_every_field_and_not_on_their_order(name: str) -> None:
 
 
 
-def rows_gz(n: int = 8_000) -> bytes:
+def rows_gz(n: int = 4_000) -> bytes:
     return gzip.compress("".join(JSON_ROW % i for i in range(n)).encode())
 
 
@@ -229,7 +229,7 @@ def test_a_cut_gzip_file_says_the_last_good_row_and_the_counts(publish: Publish,
     assert found.err.count("\n") == 1 and report["error"] in found.err
 
 
-@pytest.mark.parametrize("n", [10, 8_000])
+@pytest.mark.parametrize("n", [10, 4_000])
 def test_a_wrong_checksum_is_damage_after_all_rows(publish: Publish, n: int) -> None:
     """C09"""
     packed = bytearray(rows_gz(n))
@@ -241,7 +241,7 @@ def test_a_wrong_checksum_is_damage_after_all_rows(publish: Publish, n: int) -> 
 @pytest.mark.parametrize(("suffix", "pack"), [("bz2", bz2.compress), ("xz", lzma.compress), ("gz", gzip.compress)])
 def test_compression_is_known_by_content_and_damage_ends_with_counts(publish: Publish, suffix: str, pack: Any) -> None:
     """C09"""
-    n = 6_000
+    n = 3_000
     content = (HEADER + "".join(f"u{i},i{zlib.crc32(b'%d' % i)},play,{T}\n" for i in range(n))).encode()
     whole = publish("a.csv", pack(content) + pack(f"last,i,play,{T}\n".encode()))
     assert whole.report["published"] == n + 1 and whole.code == 0
@@ -253,14 +253,14 @@ def test_compression_is_known_by_content_and_damage_ends_with_counts(publish: Pu
 
 def test_parquet_damaged_in_the_middle_ends_with_counts(publish: Publish, tmp_path: Path) -> None:
     """C09"""
-    n = 40_000
+    n = 16_000
     table = events(user_id=[f"u{zlib.crc32(b'%d' % i)}" for i in range(n)])
-    pq.write_table(table, tmp_path / "good.parquet", row_group_size=10_000, compression="zstd", write_page_checksum=True)
+    pq.write_table(table, tmp_path / "good.parquet", row_group_size=4_000, compression="zstd", write_page_checksum=True)
     content = bytearray((tmp_path / "good.parquet").read_bytes())
     middle = len(content) * 6 // 10
-    content[middle : middle + 2_000] = os.urandom(2_000)
+    content[middle : middle + 500] = os.urandom(500)
     found = publish("a.parquet", bytes(content))
-    assert found.code == 1 and 10_000 <= found.report["published"] < n and "Parquet data is damaged" in found.report["error"]
+    assert found.code == 1 and 4_000 <= found.report["published"] < n and "Parquet data is damaged" in found.report["error"]
     assert found.err.count("\n") == 1
 
 

@@ -94,7 +94,10 @@ class Table:
             raise _Torn("a quote that is not closed")
 
     def _n_cells(self, line: Line) -> int:
-        return len(next(csv.reader([_text(line)], delimiter=self.delimiter), []))
+        try:
+            return len(next(csv.reader([_text(line)], delimiter=self.delimiter), []))
+        except csv.Error:
+            return 0
 
     def _row(self, number: int, cells: list[str]) -> Row:
         n = len(self.header)
@@ -102,7 +105,7 @@ class Table:
             cells = cells[:n]  # delimiters at the end of the line
         if len(cells) != n:
             return Row(number, None, f"record: {len(cells)} cells, the header names {n}")
-        return Row(number, {name: cell for name, cell in zip(self.header, cells, strict=True) if cell and not cell.isspace()})
+        return Row(number, {name: cell for name, cell in zip(self.header, cells, strict=True) if cell})
 
 
 def _text(line: Line, *, keep_end: bool = False) -> str:

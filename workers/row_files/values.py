@@ -20,8 +20,8 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"([+-]?\d{1,30})(\.0*)?", re.ASCII)
 _FLOAT_ID = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
 EXPONENT_ID = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+", re.ASCII)
-EDGES = " \t\r\n\f\v\x00\x1c\x1d\x1e\x1f\x85\u00a0\u200b\ufeff\u3000\u2000\u2001\u2002\u2003\u2009\u202f"
-"""Invisible characters that are cut off the ends of an id."""
+EDGES = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u2060\ufeff"
+"""Characters that are cut off the ends of an id: every white space, and those of no width."""
 FLAGS = {"true": True, "1": True, "yes": True, "t": True, "y": True, "false": False, "0": False, "no": False, "f": False, "n": False}
 
 
