@@ -10,7 +10,6 @@ from workers.row_files.rows import DamagedFile, Row, Unreadable
 from workers.row_files.values import is_missing
 
 BATCH_ROWS = 8_192
-MAX_COLUMNS = 10_000
 
 
 def open_parquet(path: str) -> Any:
@@ -42,13 +41,19 @@ def parquet_rows(file: Any, names: Sequence[str]) -> Iterator[Row]:
     wanted = [name for name in file.schema_arrow.names if name in set(names)]
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
+        for batch in _batches(file, wanted):
             cells = [_values(batch.column(name)) for name in batch.schema.names]
             for row in zip(*cells, strict=True):
                 number += 1
                 yield Row(number, {name: cell for name, cell in zip(batch.schema.names, row, strict=True) if not is_missing(cell)})
     except (OSError, ValueError, MemoryError, RuntimeError, pa.ArrowException) as error:
         raise DamagedFile(f"the Parquet data is damaged ({type(error).__name__})") from None
+
+
+def _batches(file: Any, wanted: Sequence[str]) -> Iterator[Any]:
+    """Yield batches of one row group after the other, so that a damaged group does not take rows of the one before it along."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=wanted, use_threads=False)
 
 
 def _values(column: Any) -> list[Any]:
