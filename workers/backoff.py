@@ -8,8 +8,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from aiokafka.errors import KafkaError
-
 from workers.errors import Fenced, Transient
 
 log = logging.getLogger(__name__)
@@ -65,6 +63,8 @@ async def patiently(
 
     `describe` says an error in one line. One that stays the same is logged at growing intervals.
     """
+    from aiokafka.errors import KafkaError  # here, as commands that only wait start faster without it
+
     backoff = Backoff()
     while True:
         try:
