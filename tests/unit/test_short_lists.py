@@ -1,0 +1,86 @@
+"""An event may overtake the items published before it: the list that came out short is made again when they are there (P2)."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from recsys.engine import Lists
+from schemas import Item, encode
+from tests.builders import TOPIC_ID, Fact, opened_pipeline, records_of, small_settings
+from workers import short_lists
+from workers.followers import CatalogueFollower
+from workers.list_records import ListHead
+from workers.pipeline import Pipeline
+from workers.short_lists import ShortLists
+from workers.store import ItemRecord, MemoryStore
+
+SIZE = 3
+SETTINGS = small_settings(lists={"size": SIZE})
+START_MS = 1_764_000_000_000
+
+
+async def add_items(pipeline: Pipeline, *item_ids: str) -> None:
+    numbers = await pipeline.store.item_numbers(list(item_ids))
+    contents = [encode(Item(item_id=item_id, categories=("jazz",))) for item_id in item_ids]
+    await pipeline.store.upsert_items([ItemRecord(n, 0, n, content) for n, content in zip(numbers, contents, strict=True)])
+
+
+def items_of(record: bytes | None) -> list[str]:
+    assert record is not None
+    return [item["item_id"] for item in json.loads(record)["items"]]
+
+
+async def test_a_list_that_the_catalogue_left_short_is_owed_again_once_when_items_come() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    outcome = await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
+    assert [items_of(record) for _, record in outcome.lists[0]] == [[]]
+    assert await follower.follow() == 0 and await pipeline.owed_lists(0, 10) is None
+
+    await add_items(pipeline, "i1", "i2", "i3")
+    assert await follower.follow() == 3
+    assert await pipeline.owe_short_lists() == {0}
+    owed = await pipeline.owed_lists(0, 10)
+    assert owed is not None and [user for user, _ in owed.records] == [b"u0"]
+    assert sorted(items_of(owed.records[0][1])) == ["i1", "i2", "i3"]
+    await pipeline.store.settle_lists(0, owed.made_from, owed.user_ids)
+
+    await add_items(pipeline, "i4")
+    assert await follower.follow() == 1 and await pipeline.owe_short_lists() == set(), "a full list is left alone"
+
+
+async def test_users_of_partitions_that_moved_away_are_left_to_their_new_owner() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    await pipeline.assign([0], TOPIC_ID)
+    await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
+    pipeline.release([0])
+    assert await pipeline.owe_short_lists() == set()
+
+
+def lists(*filled: int) -> Lists:
+    scores = np.full((len(filled), SIZE), -np.inf, np.float32)
+    for row, n in enumerate(filled):
+        scores[row, :n] = 1
+    empty = np.zeros((len(filled), SIZE))
+    return Lists(**{name: scores if name == "scores" else empty for name in Lists.__dataclass_fields__})
+
+
+def heads(*user_ids: str) -> list[ListHead]:
+    return [ListHead(user_id, 0, 1, None) for user_id in user_ids]
+
+
+def test_only_short_lists_are_remembered_and_only_the_newest_of_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_lists, "MAX_USERS", 2)
+    short = ShortLists(SIZE)
+    short.note(heads("a", "b"), lists(3, 2))
+    assert short.take([0]) == {0: ["b"]} and short.take([0]) == {}
+    short.note(heads("a", "b", "c"), lists(0, 1, 2))
+    short.note(heads("b"), lists(2))
+    assert short.take([0]) == {0: ["c", "b"]}
+    short.note(heads("a", "b"), lists(1, 1))
+    short.note(heads("a"), lists(3))
+    assert short.take([1]) == {} and short.take([0]) == {}
