@@ -18,8 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import orjson
-
 from workers.client import EventPublisher
 from workers.demo_input import DemoInput, movielens_input
 from workers.demo_report import Narrator, figures_table, header, models_table
@@ -28,7 +26,7 @@ from workers.demo_tail import Tail
 from workers.embedded import EmbeddedStack
 from workers.errors import WorkerError
 from workers.processes import left_over
-from workers.text import visible
+from workers.text import json_text, visible
 from workers.topics import provision
 
 CACHE = Path(".data")
@@ -163,7 +161,7 @@ def run_demo(
     else:
         narrator.say(f"logs, event log and models are in {place}")
     if as_json and outcome is not None:
-        sys.stdout.write(orjson.dumps({**outcome.as_json(), "ok": code == 0}).decode() + "\n")
+        sys.stdout.write(json_text({**outcome.as_json(), "ok": code == 0}) + "\n")
         sys.stdout.flush()
     return code
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workers.text import visible
+
 if TYPE_CHECKING:
     from workers.status import WorkerStatus
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m workers.health [FILE]", file=sys.stderr)
         return 2
     alive, line = check(Path(arguments[0])) if arguments else _check_settings()
-    print(line, file=sys.stdout if alive else sys.stderr)
+    print(visible(line), file=sys.stdout if alive else sys.stderr)
     return 0 if alive else 1
 
 
@@ -74,7 +76,7 @@ def _check_settings() -> tuple[bool, str]:
     try:
         health = load_settings().health
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        print(visible(error), file=sys.stderr)
         sys.exit(2)
     if health.heartbeat_file is None:
         return False, "health.heartbeat_file is not set, so workers leave no sign of life"
