@@ -23,6 +23,8 @@ State = Literal["ok", "warning", "wrong"]
 DISTRIBUTION = "recsys-stream"
 MIN_REDIS = (7, 0)  # functions; Valkey counts from 7.2
 MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
+MIN_TOMBSTONES_MS = 10 * 365 * 86_400_000  # less than this is not for ever
+TOMBSTONES_MS = 36_500 * 86_400_000  # what `recsys topics create` sets
 MAX_AHEAD_MS = 86_400_000  # how far ahead producers may stamp records; Kafka 4 lets them by an hour, older ones for ever
 
 
@@ -102,6 +104,8 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
             findings.append(Finding(f"topic {state.spec.role}", "wrong", what, remedy))
     if any(state.spec.role == "events" and state.partitions is not None for state in states):
         findings += _event_clock(settings)
+    if all(state.partitions is not None for state in states):
+        findings += _removals(settings)
     if all(state.problem is None for state in states):
         try:
             lag = sum(group_lag(settings, settings.stream.group_id, settings.topics.events).values())
@@ -140,6 +144,33 @@ def event_clock(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
             text = f"producers stamp the records of {topic} ({kind}): one with a wrong clock moves event time for all"
             remedy = "set message.timestamp.type=LogAppendTime on it, or message.timestamp.after.max.ms to at most a day"
             yield Finding("event clock", "warning", text, remedy)
+
+
+def _removals(settings: Settings) -> Iterator[Finding]:
+    """Whether what was removed from the compacted topics stays removed."""
+    from workers.topics import topic_configs
+
+    topics = settings.topics
+    found: list[Finding] = []
+    try:
+        for topic in (topics.items, topics.users, topics.models):
+            found += removals(topic, topic_configs(settings, topic))
+    except WorkerError as error:
+        failed = _failed("removals", error)
+        yield Finding(failed.name, "warning", failed.text, failed.remedy)
+        return
+    yield from found or [Finding("removals", "ok", "tombstones are kept")]
+
+
+def removals(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
+    """Warn where compaction deletes tombstones soon, or records that still count are deleted; nothing where the broker does not tell."""
+    policy, kept_ms = configs.get("cleanup.policy"), configs.get("delete.retention.ms", "")
+    if policy is not None and policy != "compact":
+        text = f"topic {topic} has cleanup.policy={policy}: records that still count are deleted with age"
+        yield Finding("removals", "warning", text, "set cleanup.policy=compact on it")
+    elif kept_ms.isdecimal() and int(kept_ms) < MIN_TOMBSTONES_MS:
+        text = f"topic {topic} keeps tombstones for {int(kept_ms) / 3_600_000:,.0f} h: what one removed may come back after that"
+        yield Finding("removals", "warning", text, f"set delete.retention.ms={TOMBSTONES_MS} on it, or remove with available=false")
 
 
 async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 
 from workers.backoff import patiently
 from workers.batches import SourceRecord
+from workers.carry_over import carry_over
+from workers.catalogue_check import Catalogue, read_catalogue
 from workers.errors import Fatal, Fenced, Transient, WorkerError
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
@@ -75,9 +77,10 @@ async def rebuild(
     keep_old: bool = False,
     wait_s: float = 60.0,
     n_users: int = 200,
+    n_items: int = 200,
     say: Say = lambda line: None,
 ) -> Rebuilt:
-    """Rebuild the state of these settings, compare `n_users` of it with the log, and make it the active one.
+    """Rebuild the state of these settings, compare `n_users` and `n_items` of it with the log, and make it the active one.
 
     `wait_s` is how long workers may take over after the switch. `partial` accepts a log whose first events are gone.
     Raises: Fatal when the log is not whole and `partial` is off, the check finds a difference, or somebody else rebuilds or switched;
@@ -92,7 +95,7 @@ async def rebuild(
             if await control.drop_generation(shadow):
                 say(f"generation {shadow}, which an earlier rebuild left behind, is dropped")
             try:
-                made = await _make(settings, shadow, starts, n_users, claim, say)
+                made = await _make(settings, control, old, shadow, starts, (n_users, n_items), claim, say)
                 claim.check()
                 ends = await end_offsets_async(settings, [settings.topics.events])
                 await _switch(control, old, shadow)
@@ -189,38 +192,53 @@ async def _log_starts(settings: Settings, partial: bool, say: Say) -> dict[Place
 
 async def _make(
     settings: Settings,
+    control: StateStore,
+    old: int,
     shadow: int,
     starts: Mapping[Place, int],
-    n_users: int,
+    compared: tuple[int, int],
     claim: _Claim,
     say: Say,
 ) -> Rebuilt:
-    """Fill the shadow generation and check it; less than one batch of the log is left afterwards."""
+    """Fill the shadow generation and check it; less than one batch of the log is left afterwards. `compared`: users and items."""
     started_s = time.monotonic()
     store = open_store(settings, pinned=shadow)
     pipeline = Pipeline(settings, store)
     try:
         await pipeline.open()
         intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
+        items_ends = await _patiently(lambda: end_offsets_async(settings, [settings.topics.items]))
+        catalogue_ends = {partition: end for (_, partition), end in items_ends.items()}
         counts = await _patiently(lambda: reread_compacted(settings, intake))
         say("read " + ", ".join(f"{count:,} {role}" for role, count in counts.items()))
+        catalogue = await _patiently(lambda: read_catalogue(settings, catalogue_ends, whole=False))
+        n_carried = await _patiently(lambda: carry_over(settings, control, old, pipeline, catalogue))
+        if n_carried:
+            say(f"{n_carried:,} items are taken over from generation {old}: the topic no longer tells of their removal or description")
         async with LogReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
             fold = _Fold(settings, pipeline, reader, starts, claim, say)
             await fold.catch_up()
             say(f"{fold.n_events:,} events are folded")
             seed = secrets.randbits(32)
-            found = await _patiently(lambda: verify_store(settings, store, n_users=n_users, seed=seed, idle=True, say=say))
+            found = await _patiently(lambda: _check(settings, store, compared, seed, catalogue, say))
             _refuse_differences(found)
-            say(f"{found.n_users:,} users are what the log says")
+            say(f"{found.n_users:,} users, the rows of {found.n_items:,} items, popularity and catalogue are what the log says")
             await fold.catch_up()
         return Rebuilt(shadow, fold.n_events, time.monotonic() - started_s, found.n_users_stored, found.n_users, False, 0)
     finally:
         await store.close()
 
 
+async def _check(
+    settings: Settings, store: StateStore, compared: tuple[int, int], seed: int, catalogue: Catalogue, say: Say
+) -> Verification:
+    n_users, n_items = compared
+    return await verify_store(settings, store, n_users=n_users, n_items=n_items, seed=seed, filled_from=catalogue, say=say)
+
+
 def _refuse_differences(found: Verification) -> None:
     if found.differences:
-        more = f" (and {len(found.differences) - 1} more)" if len(found.differences) > 1 else ""
+        more = f" (and {found.n_differences - 1:,} more)" if found.n_differences > 1 else ""
         raise Fatal(f"the rebuilt state differs from the log and is not used: {found.differences[0]}{more}; report this as a defect")
 
 

@@ -82,6 +82,10 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
                 *(Right("topic", name, "Create", "`topics create`; not needed where the topic exists") for name in every),
                 *(Right("topic", name, "Describe", "`topics list`, `doctor`") for name in every),
                 Right("topic", topics.events, "DescribeConfigs", "`doctor`: whose clock stamps events"),
+                *(
+                    Right("topic", name, "DescribeConfigs", "`doctor`: whether removals are kept")
+                    for name in (topics.items, topics.users, topics.models)
+                ),
                 Right("topic", topics.events, "Read", "`doctor`: how far behind workers are"),
                 Right("group", stream.group_id, "Describe", "`doctor`: how far behind workers are"),
             ]

@@ -9,8 +9,11 @@ import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
 from recsys.errors import LayoutError
 from recsys.userstate import WEIGHT_UNITS, unpack_row
@@ -21,6 +24,8 @@ from workers.duplicates import event_hash
 from workers.placement import refuse_misplaced
 from workers.settings import Settings
 
+WITHOUT_ROW_AT_MOST = 10_000
+
 
 @dataclass(slots=True)
 class UserHistory:
@@ -30,18 +35,57 @@ class UserHistory:
     older: list[str] = field(default_factory=list)
 
 
-class HistoryFold:
-    """The histories of chosen users of one partition, each event of theirs counted once."""
+class EventSink(Protocol):
+    """Takes every event of a partition that counts, in order of arrival."""
 
-    def __init__(self, settings: Settings, user_ids: Collection[str], partition: int) -> None:
-        self._settings, self._partition = settings, partition
+    def learn(self, user_id: str, item_id: str, at_s: int, units: int, source_offset: int) -> None: ...
+
+
+class HistoryFold:
+    """Folds one partition of the log, each event counted once: the histories of chosen users up to offset `last` (None: all of it).
+
+    `stored` (ascending hashes of user ids, `user_hash`) are the users that have a row; others with an event that counts go to
+    `without_row`, 10,000 of them at most. `sink` takes the events of all users, also those after `last`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        user_ids: Collection[str],
+        partition: int,
+        *,
+        last: int | None = None,
+        stored: NDArray[np.uint64] | None = None,
+        sink: EventSink | None = None,
+    ) -> None:
+        self._settings, self._partition, self._sink, self._stored = settings, partition, sink, stored
+        self._last = float("inf") if last is None else last
         self._keys = {user_id.encode() for user_id in user_ids}
         self._seen: dict[int, set[int]] = {}
+        self._units: dict[int, int] = {}
         self.histories = {user_id: UserHistory() for user_id in user_ids}
+        self.without_row: dict[str, None] = {}
+        self.newest_s = 0
+        """Event time of the newest event that counts up to `last`, of the users that were folded."""
 
     def take(self, records: Sequence[SourceRecord]) -> None:
-        """The next records of the partition, in order; those of other users are passed over."""
-        chosen = [record for record in records if record.key in self._keys]
+        """Fold the next records of the partition, in order; those of other users are passed over unless somebody wants them."""
+        without_row = self._keys_without_row(records)
+        if self._sink is None:
+            records = [record for record in records if record.key in self._keys or record.key in without_row]
+        self._fold(records, without_row)
+
+    def _keys_without_row(self, records: Sequence[SourceRecord]) -> set[bytes]:
+        """The keys of users that have no row."""
+        keys = list({record.key for record in records if record.key and record.source_offset <= self._last})
+        if self._stored is None or not keys:
+            return set()
+        hashes = np.array([user_hash(key) for key in keys], np.uint64)
+        places = np.minimum(np.searchsorted(self._stored, hashes), max(len(self._stored) - 1, 0))
+        has_row = self._stored[places] == hashes if len(self._stored) else np.zeros(len(keys), np.bool_)
+        return {keys[at] for at in np.flatnonzero(~has_row).tolist()}
+
+    def _fold(self, chosen: Sequence[SourceRecord], without_row: set[bytes]) -> None:
         stream = self._settings.stream
         decoded = decode_events(
             [(record.key, record.value) for record in chosen],
@@ -51,12 +95,30 @@ class HistoryFold:
         )
         refuse_misplaced(decoded, [record.key for record in chosen], self._partition, self._settings.topics)
         for i, at in enumerate(decoded.index):
-            user_id = decoded.user_ids[i]
-            if not self._is_new(chosen[at].source_offset, event_hash(user_id, decoded.event_ids[i])):
+            user_id, record = decoded.user_ids[i], chosen[at]
+            if not self._is_new(record.source_offset, event_hash(user_id, decoded.event_ids[i])):
                 continue
-            units = weight_units(EVENT_TYPES[decoded.types[i]], decoded.values[i], self._settings)
-            if units:
-                self._learn(self.histories[user_id], decoded.item_ids[i], decoded.event_ts_ms[i] // 1000, units)
+            units = self._weight_units(decoded.types[i], decoded.values[i])
+            if not units:
+                continue
+            item_id, at_s = decoded.item_ids[i], decoded.event_ts_ms[i] // 1000
+            if self._sink is not None:
+                self._sink.learn(user_id, item_id, at_s, units, record.source_offset)
+            if record.source_offset > self._last:
+                continue
+            self.newest_s = max(self.newest_s, at_s)
+            if user_id in self.histories:
+                self._learn(self.histories[user_id], item_id, at_s, units)
+            elif record.key in without_row and len(self.without_row) < WITHOUT_ROW_AT_MOST:
+                self.without_row[user_id] = None
+
+    def _weight_units(self, code: int, value: float) -> int:
+        kind = EVENT_TYPES[code]
+        if kind is EventType.RATING:
+            return weight_units(kind, value, self._settings)
+        if code not in self._units:
+            self._units[code] = weight_units(kind, value, self._settings)
+        return self._units[code]
 
     def _is_new(self, source_offset: int, hashed: int) -> bool:
         chunk = source_offset // self._settings.state.duplicate_chunk
@@ -128,6 +190,11 @@ def _entries_differ(expected: Sequence[tuple[str, int, int]], found: Sequence[tu
         if parts:
             return f"entry {place + 1} of {len(found)} has another {' and '.join(parts)} than the log"
     return None
+
+
+def user_hash(key: bytes) -> int:
+    """64 bits that stand for a user id in a sorted array."""
+    return xxhash.xxh3_64_intdigest(key)
 
 
 def user_digest(user_id: str) -> str:

@@ -20,6 +20,9 @@ from workers.settings import Settings
 DAY_MS = 86_400_000
 EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+TOMBSTONE_RETENTION_MS = 36_500 * DAY_MS
+"""Compaction keeps tombstones for a hundred years, since nothing else says that an item was removed. Not for longer: the broker adds this
+to the clock in 64 bits."""
 SEGMENT_MS = 7 * DAY_MS  # a compacted topic is cleaned only in closed segments
 EVENTS_CONFIGS = {
     "cleanup.policy": "delete",
@@ -71,13 +74,13 @@ def _compacted(**more: str) -> dict[str, str]:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """The six topics. Events, users and recommendations share keys, so they share partitions; announcements of models are one line."""
-    topics = settings.topics
+    topics, kept = settings.topics, {"delete.retention.ms": str(TOMBSTONE_RETENTION_MS)}
     return [
         TopicSpec("events", topics.events, topics.partitions, True, dict(EVENTS_CONFIGS)),
-        TopicSpec("items", topics.items, topics.partitions, False, _compacted()),
-        TopicSpec("users", topics.users, topics.partitions, True, _compacted()),
+        TopicSpec("items", topics.items, topics.partitions, False, _compacted(**kept)),
+        TopicSpec("users", topics.users, topics.partitions, True, _compacted(**kept)),
         TopicSpec("recommendations", topics.recommendations, topics.partitions, True, _compacted(**{"min.cleanable.dirty.ratio": "0.3"})),
-        TopicSpec("models", topics.models, 1, True, _compacted()),
+        TopicSpec("models", topics.models, 1, True, _compacted(**kept)),
         TopicSpec(
             "dead_letters", topics.dead_letters, 1, False, {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
         ),

@@ -18,6 +18,7 @@ from workers.store import (
     Range,
     RowId,
     StateStore,
+    StoredItem,
     TailKind,
     UserCommit,
     Watermark,
@@ -242,6 +243,14 @@ async def test_a_row_dropped_and_born_again_is_another_generation(store: StateSt
     assert tail.kind is TailKind.FULL and rows.parse_row(tail.content).neighbours.tolist() == [6]
 
 
+async def test_rows_of_a_group_come_with_its_watermarks(store: StateStore) -> None:
+    assert await store.read_rows_at(0, [A]) == ({}, [None])
+    await store.apply_items([source(0, 4), source(0, 7, partition=2)], [deltas(0, {A: [(5, 1)]})], 9)
+    watermarks, (absent, row) = await store.read_rows_at(0, [B, A])
+    assert watermarks == {0: Watermark(TOPIC, 4), 2: Watermark(TOPIC, 7)}
+    assert absent is None and row == (await store.read_rows([(0, A)]))[0]
+
+
 async def test_a_scan_gives_every_row_and_nothing_else(store: StateStore) -> None:
     wanted: list[tuple[int, RowId]] = [(0, ("c", 4, 2)), (1, ("c", 4, 2**32 - 1)), (1, ("pop", "all", 0)), (2, ("pop", "hour", 470_000))]
     many: list[tuple[int, RowId]] = [(2, ("c", 7, 3 * n + 2)) for n in range(2_500)]
@@ -333,6 +342,8 @@ async def test_a_removed_item_does_not_come_back_with_an_older_record(store: Sta
     assert await store.upsert_items([ItemRecord(4, 0, 11, None)]) == 1
     assert await store.upsert_items([ItemRecord(4, 0, 10, b"{}")]) == 0
     assert await store.read_items([4]) == [None]
+    await store.upsert_items([ItemRecord(5, 2, 1, b'{"a":":"}')])
+    assert await store.read_stored_items([5, 3, 4]) == [StoredItem(2, 1, b'{"a":":"}'), None, StoredItem(0, 11, None)]
 
 
 async def test_changed_items_are_those_after_a_version(store: StateStore) -> None:

@@ -110,6 +110,8 @@ async def test_events_around_a_rebuild_count_once_and_workers_follow_the_switch(
                     await asyncio.sleep(0.005)  # a steady stream, not a condition
 
             publishing = asyncio.create_task(go_on())
+            under_load = await checked(settings)
+            assert under_load.differences == [] and under_load.n_item_rows > 0, "the fold stops where each part was read"
             made = await rebuild(settings, wait_s=60)
             stop.set()
             await publishing

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import NamedTuple
 
 LIBRARY = "recsys"
-READ_ONLY = ("row_tails",)
+READ_ONLY = ("row_tails", "rows_at")
 WRITING = (
     "apply_items",
     "commit_users",

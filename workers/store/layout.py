@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
 from workers.errors import Fatal
-from workers.store.port import Layout, Range, UserCommit, Watermark
+from workers.store.port import Layout, Range, StoredItem, UserCommit, Watermark
 
 _REMEDIES = {
     "layout_version": "run the version of the workers that wrote it, or run `recsys state rebuild`",
@@ -28,6 +28,20 @@ def parse_watermark(stored: bytes | None) -> Watermark | None:
     if not colon or not last.lstrip("-").isdigit():
         raise Fatal("a stored watermark is not `topic id:offset`: the namespace is used by something else, choose another redis.namespace")
     return Watermark(topic_id, int(last))
+
+
+def parse_group_watermarks(fields: Mapping[bytes, bytes]) -> dict[int, Watermark]:
+    """Decode an item group's hash of watermarks; its field `n` is none of them."""
+    parsed = {int(partition): parse_watermark(stored) for partition, stored in fields.items() if partition != b"n"}
+    return {partition: watermark for partition, watermark in parsed.items() if watermark is not None}
+
+
+def parse_stored_item(stored: bytes | None) -> StoredItem | None:
+    """Decode `partition:offset:` and JSON, or nothing behind it for a removed item; None: there is nothing."""
+    if not stored:
+        return None
+    partition, source_offset, content = stored.split(b":", 2)
+    return StoredItem(int(partition), int(source_offset), content or None)
 
 
 def parse_generation(stored: bytes | None) -> int:
@@ -60,6 +74,16 @@ def compare_layouts(stored: bytes | None, wanted: Layout) -> None:
         if not isinstance(found, dict) or found.get(name) != value:
             there = found.get(name) if isinstance(found, dict) else None
             raise Fatal(f"stored state has {name} {there!r}, the settings say {value!r}: {_REMEDIES[name]}")
+
+
+def parse_item_groups(stored: bytes | None) -> int:
+    """How many item groups a stored layout has; 0 where there is none that can be read."""
+    try:
+        found = json.loads(stored or b"null")
+    except ValueError:
+        return 0
+    groups = found.get("item_groups") if isinstance(found, dict) else None
+    return groups if isinstance(groups, int) and groups > 0 else 0
 
 
 def validate_ranges(ranges: Sequence[Range]) -> None:

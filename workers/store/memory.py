@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from recsys.deltas import RowId
 from recsys.rows import HEADER_BYTES, pack_header
 from workers.errors import Fatal, Fenced
 from workers.store.layout import compare_layouts, refuse_active, store_chunks, validate_ranges
@@ -25,6 +26,7 @@ from workers.store.port import (
     RowAddress,
     RowTail,
     ServerIdentity,
+    StoredItem,
     TailKind,
     UserCommit,
     Watermark,
@@ -158,6 +160,9 @@ class MemoryStore:
     async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
         return [self._numbers.get(item_id) for item_id in item_ids]
 
+    async def n_item_ids(self) -> int:
+        return len(self._numbers)
+
     async def item_names(self, start: int = 0) -> list[str]:
         return list(self._numbers)[start:]
 
@@ -234,6 +239,9 @@ class MemoryStore:
     async def read_rows(self, rows: Sequence[RowAddress]) -> list[bytes | None]:
         return [self._rows.get(row) for row in rows]
 
+    async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:
+        return await self.group_watermarks(group), [self._rows.get((group, row_id)) for row_id in row_ids]
+
     async def read_row_tails(self, rows: Sequence[tuple[RowAddress, int, int]]) -> list[RowTail]:
         if any(known < HEADER_BYTES for _, _, known in rows):
             raise ValueError("a known length counts the 8-byte header; read a row that is not known with read_rows")
@@ -285,6 +293,14 @@ class MemoryStore:
     async def read_items(self, numbers: Sequence[int]) -> list[bytes | None]:
         return [stored[2] if (stored := self._items.get(number)) else None for number in numbers]
 
+    async def read_stored_items(self, numbers: Sequence[int]) -> list[StoredItem | None]:
+        return [StoredItem(*stored) if (stored := self._items.get(number)) else None for number in numbers]
+
+    async def scan_items(self, generation: int) -> AsyncIterator[list[tuple[str, StoredItem]]]:
+        held = vars(self) if generation == self._generation else self._shelved.get(generation, {})
+        names = list(held.get("_numbers", {}))
+        yield [(names[number], StoredItem(*stored)) for number, stored in held.get("_items", {}).items() if number < len(names)]
+
     async def upsert_profile(self, record: ProfileRecord) -> bool:
         key = record.partition, record.user_id
         if _is_older(self._profiles.get(key), record.partition, record.source_offset):
@@ -300,6 +316,10 @@ class MemoryStore:
 
     async def catalogue_read(self) -> str:
         return self._catalogue_read
+
+    async def catalogue_read_into(self, generation: int) -> str:
+        held = vars(self) if generation == self._generation else self._shelved.get(generation, {})
+        return str(held.get("_catalogue_read", ""))
 
     async def note_catalogue(self, what: str) -> None:
         self._catalogue_read = what

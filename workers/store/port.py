@@ -157,6 +157,14 @@ class ItemRecord(NamedTuple):
     content: bytes | None
 
 
+class StoredItem(NamedTuple):
+    """One item as it is stored: the record of the items topic it came from, and its JSON, None for a removed item."""
+
+    partition: int
+    source_offset: int
+    content: bytes | None
+
+
 class ProfileRecord(NamedTuple):
     """One record of the users topic; `content` is JSON, None removes the profile."""
 
@@ -252,6 +260,10 @@ class StateStore(Protocol):
         """Number of each id, None for an id never seen; assigns nothing."""
         ...
 
+    async def n_item_ids(self) -> int:
+        """How many ids have a number; as many as there are names."""
+        ...
+
     async def item_names(self, start: int = 0) -> list[str]:
         """Item ids by number, from number `start` to the newest."""
         ...
@@ -298,6 +310,10 @@ class StateStore(Protocol):
 
     async def read_rows(self, rows: Sequence[RowAddress]) -> list[bytes | None]: ...
 
+    async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:
+        """Rows of one item group and its watermarks by source partition, of one moment."""
+        ...
+
     async def read_row_tails(self, rows: Sequence[tuple[RowAddress, int, int]]) -> list[RowTail]:
         """What was appended since: rows as (address, known generation, known length in bytes with header)."""
         ...
@@ -326,6 +342,14 @@ class StateStore(Protocol):
         """Item JSON; None if unknown or removed."""
         ...
 
+    async def read_stored_items(self, numbers: Sequence[int]) -> list[StoredItem | None]:
+        """Items with the records they came from, removed ones too; None for an item that was never described nor removed."""
+        ...
+
+    def scan_items(self, generation: int) -> AsyncIterator[list[tuple[str, StoredItem]]]:
+        """Pages of what a generation, not only the opened one, stores of items by item id, whatever its layout; none for an empty one."""
+        ...
+
     async def upsert_profile(self, record: ProfileRecord) -> bool:
         """Store a profile unless a newer one is there; True if it is what is stored now."""
         ...
@@ -336,6 +360,10 @@ class StateStore(Protocol):
 
     async def catalogue_read(self) -> str:
         """What `note_catalogue` wrote last; empty if nothing."""
+        ...
+
+    async def catalogue_read_into(self, generation: int) -> str:
+        """`catalogue_read` of a generation, not only the opened one."""
         ...
 
     async def note_catalogue(self, what: str) -> None:

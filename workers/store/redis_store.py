@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recsys.deltas import RowId
 from recsys.rows import pack_header
 from workers.errors import Fatal, Fenced
 from workers.settings import RedisSettings
@@ -19,6 +20,9 @@ from workers.store.keys import Keys, PointerKeys, generation_namespace
 from workers.store.layout import (
     compare_layouts,
     parse_generation,
+    parse_group_watermarks,
+    parse_item_groups,
+    parse_stored_item,
     parse_watermark,
     refuse_active,
     store_chunks,
@@ -38,6 +42,7 @@ from workers.store.port import (
     RowAddress,
     RowTail,
     ServerIdentity,
+    StoredItem,
     TailKind,
     UserCommit,
     Watermark,
@@ -143,9 +148,7 @@ class RedisStore:
 
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         key = self.keys.group_watermarks(group)
-        answer = await self._link.one(key, "HGETALL", key)
-        parsed = {int(partition): parse_watermark(stored) for partition, stored in answer.items() if partition != b"n"}
-        return {partition: watermark for partition, watermark in parsed.items() if watermark is not None}
+        return parse_group_watermarks(await self._link.one(key, "HGETALL", key))
 
     async def state_id(self) -> str:
         return (await self._link.one(self.keys.state_id, "GET", self.keys.state_id) or b"").decode()
@@ -172,6 +175,9 @@ class RedisStore:
         chunks = [item_ids[at : at + IDS_PER_CALL] for at in range(0, len(item_ids), IDS_PER_CALL)]
         answers = await self._link.run([Command(key, ("HMGET", key, *chunk)) for chunk in chunks])
         return [None if number is None else int(number) for answer in answers for number in answer]
+
+    async def n_item_ids(self) -> int:
+        return int(await self._link.one(self.keys.ids, "HLEN", self.keys.ids))
 
     async def item_names(self, start: int = 0) -> list[str]:
         key, names = self.keys.names, []
@@ -260,6 +266,11 @@ class RedisStore:
                 found[i] = row
         return found
 
+    async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:
+        keys = [self.keys.group_watermarks(group), *self.keys.rows(group, list(row_ids))]
+        ((fields, *rows),) = await self._link.run([self._call("rows_at", keys, read_only=True)])
+        return parse_group_watermarks(dict(zip(fields[::2], fields[1::2], strict=True))), rows
+
     async def read_row_tails(self, rows: Sequence[tuple[RowAddress, int, int]]) -> list[RowTail]:
         if any(known < 8 for _, _, known in rows):
             raise ValueError("a known length counts the 8-byte header; read a row that is not known with read_rows")
@@ -331,6 +342,13 @@ class RedisStore:
         return version, [int(member) for member in members]
 
     async def read_items(self, numbers: Sequence[int]) -> list[bytes | None]:
+        return [strip_prefix(stored) for stored in await self._item_fields(numbers)]
+
+    async def read_stored_items(self, numbers: Sequence[int]) -> list[StoredItem | None]:
+        return [parse_stored_item(stored) for stored in await self._item_fields(numbers)]
+
+    async def _item_fields(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """What is stored of these items: `partition:offset:` and JSON."""
         groups: dict[int, list[int]] = {}
         for i, number in enumerate(numbers):
             groups.setdefault(number % self.layout.item_groups, []).append(i)
@@ -341,8 +359,29 @@ class RedisStore:
         found: list[bytes | None] = [None] * len(numbers)
         for positions, answer in zip(groups.values(), await self._link.run(commands), strict=True):
             for i, stored in zip(positions, answer, strict=True):
-                found[i] = strip_prefix(stored)
+                found[i] = stored
         return found
+
+    async def scan_items(self, generation: int) -> AsyncIterator[list[tuple[str, StoredItem]]]:
+        keys = Keys(generation_namespace(self._namespace, generation))
+        groups = parse_item_groups(await self._link.one(keys.layout, "GET", keys.layout))
+        start = 0
+        while groups:
+            names = await self._link.one(keys.names, "LRANGE", keys.names, start, start + RECORDS_PER_CALL - 1)
+            numbers = range(start, start + len(names))
+            by_group = [[number for number in numbers if number % groups == group] for group in range(groups)]
+            asked = [(group, own) for group, own in enumerate(by_group) if own]
+            commands = [Command(keys.items(group), ("HMGET", keys.items(group), *own)) for group, own in asked]
+            page = []
+            for (_, own), answer in zip(asked, await self._link.run(commands), strict=True):
+                for number, field in zip(own, answer, strict=True):
+                    if (stored := parse_stored_item(field)) is not None:
+                        page.append((names[number - start].decode(), stored))
+            if page:
+                yield page
+            if len(names) < RECORDS_PER_CALL:
+                return
+            start += RECORDS_PER_CALL
 
     async def upsert_profile(self, record: ProfileRecord) -> bool:
         return (await self.upsert_profiles([record]))[0]
@@ -362,6 +401,10 @@ class RedisStore:
 
     async def catalogue_read(self) -> str:
         return (await self._link.one(self.keys.catalogue, "GET", self.keys.catalogue) or b"").decode()
+
+    async def catalogue_read_into(self, generation: int) -> str:
+        key = Keys(generation_namespace(self._namespace, generation)).catalogue
+        return (await self._link.one(key, "GET", key) or b"").decode()
 
     async def note_catalogue(self, what: str) -> None:
         await self._link.one(self.keys.catalogue, "SET", self.keys.catalogue, what)

@@ -1,0 +1,197 @@
+"""`recsys state verify` on a real broker and a real Redis: what it counts, and that it names whatever is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from recsys.rows import pack_records
+from tests.builders import START_MS, play
+from tests.integration.test_cli import recsys
+from tests.integration.test_state_rebuild import apply, opened, server  # noqa: F401 (a fixture)
+from tests.integration.test_stream import Topics, topics_of
+from workers.followers import CatalogueFollower
+from workers.intake import Intake
+from workers.kafka import partition_for
+from workers.pipeline import Pipeline
+from workers.rebuild import rebuild
+from workers.replay import reread_compacted
+from workers.settings import Settings
+from workers.state_check import user_digest
+from workers.store import StateStore, UserCommit, open_store
+from workers.store.keys import Keys
+from workers.topics import provision
+from workers.verification import Verification, verify
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+N_USERS, N_ITEMS = 40, 9
+FACTS = [
+    play(f"u{n % N_USERS}", f"i{(n * 7 + n // N_USERS) % N_ITEMS}", n, at_ms=START_MS + 600_000 * n) for n in range(6 * N_USERS)
+]  # 40 hours
+
+
+async def take_catalogue_in(settings: Settings) -> None:
+    """What a worker makes of the low-rate topics: the state, and the note that it was read."""
+    pipeline = Pipeline(settings, open_store(settings), ranks=False)
+    await pipeline.open()
+    try:
+        await reread_compacted(settings, Intake(settings, pipeline, CatalogueFollower(pipeline)))
+        await pipeline.store.note_catalogue("read")
+    finally:
+        await pipeline.store.close()
+
+
+@asynccontextmanager
+async def forty_users(settings: Settings) -> AsyncIterator[Topics]:
+    """Forty users in four partitions, two described items, one removed and one unavailable."""
+    async with topics_of(settings) as topics:
+        for n in range(4):
+            await topics.item(f"i{n}", title=f"film {n}", available=n != 3)
+        await topics.remove_item("i2")
+        await topics.events(FACTS)
+        await apply(settings, topics)
+        await take_catalogue_in(settings)
+        yield topics
+
+
+async def checked(settings: Settings, n_users: int = 100) -> Verification:
+    return await verify(settings, n_users=n_users)
+
+
+async def test_each_part_is_compared_and_every_user_is_counted_once(settings: Settings, worker_env: dict[str, str]) -> None:
+    async with forty_users(settings) as topics:
+        for asked, compared in ((0, 0), (10, 10), (40, 40), (200, 40)):
+            found = await checked(settings, asked)
+            assert (found.n_users, found.n_users_stored, found.differences) == (compared, N_USERS, [])
+        assert (found.n_items, found.n_items_numbered, found.n_item_rows) == (N_ITEMS, N_ITEMS, N_ITEMS)
+        assert found.n_popularity_buckets == 1 + 24 + 3 and found.n_catalogue_items == 4 and found.n_events == len(FACTS)
+        assert not found.partial
+        # a user whose producer hashed otherwise has rows in two partitions, and is one user all the same
+        own = partition_for(b"u0", settings.topics.partitions)
+        other = (own + 1) % settings.topics.partitions
+        await topics.item("i8", title="not read yet")
+        async with opened(settings) as store:
+            await copy_row(store, "u0", own, other)
+        found = await checked(settings, 200)
+        assert (found.n_users, found.n_users_stored) == (N_USERS, N_USERS)
+        assert len(found.differences) == 1 and f"partition {other}, user {user_digest('u0')}" in found.differences[0]
+        command = recsys(worker_env, "state", "verify", "--users", "10", "--items", "2")
+        counts = "10 of 40 users, 2 rows of 2 of 9 items, 28 popularity buckets compared with 240 events, 5 items of the catalogue"
+        assert counts in command.stdout
+        quick = await verify(settings, n_users=100, n_items=0)
+        assert quick.n_items == quick.n_item_rows == quick.n_popularity_buckets == 0 and quick.n_users == N_USERS
+
+
+async def copy_row(store: StateStore, user_id: str, source: int, target: int) -> None:
+    """Give a user a row in another partition too."""
+    (row,), mark = await store.read_users(source, [user_id]), (await store.watermarks([target]))[target]
+    assert row is not None and mark is not None
+    last = mark.last_applied_offset
+    assert all(result.committed for result in await store.commit_users([UserCommit(target, mark.topic_id, last, last, {user_id: row})]))
+
+
+async def test_whatever_part_is_corrupted_is_named(server: Any, settings: Settings) -> None:  # noqa: F811
+    async with forty_users(settings):
+        keys, groups = Keys(settings.redis.namespace), settings.state.item_groups
+        async with opened(settings) as store:
+            names = await store.item_names()
+            pages = [page async for page in store.scan_rows()]
+        number = names.index("i1")
+        row_id = next(row_id for page in pages for _, row_id in page if row_id[0] == "c" and row_id[2] == number)
+        hour = max(row_id for page in pages for _, row_id in page if row_id[1] == "hour")
+        (row,) = keys.rows(number % groups, [row_id])
+        (bucket,) = keys.rows(0, [("pop", "all", 0)])
+        newest = next(key for group in range(groups) if server.exists(key := keys.rows(group, [hour])[0]))
+        items = keys.items(names.index("i0") % groups)
+        removed = keys.items(names.index("i2") % groups)
+        stored = server.hget(items, names.index("i0"))
+
+        async def differs(*starts: str) -> None:
+            found = await checked(settings)
+            assert found.n_differences == len(starts), found.differences
+            assert all(line.startswith(start) for line, start in zip(found.differences, starts, strict=True)), found.differences
+
+        for key, title in ((row, "item 'i1' in the epoch from "), (bucket, "popularity, all time"), (newest, "popularity, hour 2023-11-")):
+            before = server.get(key)
+            server.append(key, pack_records([0], [1]))
+            await differs(title)
+            server.delete(key)
+            await differs(title)
+            server.set(key, before)
+        server.rpush(keys.names, "i1")
+        assert any(line.startswith("numbering: number 9 is that of item 'i1', whose") for line in (await checked(settings)).differences)
+        server.rpop(keys.names)
+        server.hset(keys.ids, "ghost", 3)
+        await differs("numbering: 10 ids have a number, and there are 9 numbers")
+        server.hdel(keys.ids, "ghost")
+        server.hdel(keys.ids, "i5")
+        await differs("numbering: number ")
+        server.hset(keys.ids, "i5", names.index("i5"))
+        server.hset(items, names.index("i0"), stored.replace(b"film 0", b"film 1"))
+        await differs("catalogue, item 'i0': it has another content than its record")
+        server.hset(items, names.index("i0"), b":".join(stored.split(b":", 2)[:2]) + b":")
+        await differs("catalogue, item 'i0': the state says that it was removed, its record describes it")
+        server.hdel(items, names.index("i0"))
+        await differs("catalogue, item 'i0': the topic has a record of it, the state has none")
+        server.hset(items, names.index("i0"), stored)
+        gone = server.hget(removed, names.index("i2"))
+        server.hset(removed, names.index("i2"), gone + b'{"item_id":"i2"}')
+        await differs("catalogue, item 'i2': the state describes it, its record removed it")
+        server.hset(removed, names.index("i2"), gone)
+        partition = partition_for(b"u3", settings.topics.partitions)
+        row = server.get(user := keys.users(partition, ["u3"])[0])
+        server.delete(user)
+        await differs(f"partition {partition}, user {user_digest('u3')}: the row is missing")
+        server.set(user, row)
+        mark = server.hget(keys.group_watermarks(1), partition)
+        server.hset(keys.group_watermarks(1), partition, mark.rpartition(b":")[0] + b":3")
+        await differs(f"item group 1 is at offset 3 in partition {partition}, the users are at ")
+        server.hset(keys.group_watermarks(1), partition, mark)
+        newest_s = server.get(keys.event_time(partition))
+        server.set(keys.event_time(partition), 2_000_000_000)
+        await differs(f"partition {partition}: the newest event is of second 2000000000 by the state, and of {int(newest_s)} by the log")
+        server.set(keys.event_time(partition), newest_s)
+        mark = server.get(keys.partition_watermark(partition))
+        server.set(keys.partition_watermark(partition), mark.rpartition(b":")[0] + b":3")
+        assert (await checked(settings)).n_differences > 0
+        server.set(keys.partition_watermark(partition), mark)
+        await differs()
+
+
+async def listable(settings: Settings) -> set[str]:
+    """Items that a fresh worker may list."""
+    pipeline = Pipeline(settings, open_store(settings))
+    try:
+        await pipeline.open()
+        await CatalogueFollower(pipeline).follow()
+        allowed = pipeline.engine.catalogue.recommendable(START_MS // 1000)
+        return {name for name, is_allowed in zip(pipeline.index.names, allowed.tolist(), strict=True) if is_allowed}
+    finally:
+        await pipeline.store.close()
+
+
+async def test_a_removed_item_stays_removed_after_a_rebuild_from_a_compacted_topic(settings: Settings) -> None:
+    """C13: compaction deletes tombstones in the end; a topic without them stands for one that was compacted."""
+    everything = {f"i{n}" for n in range(N_ITEMS)}
+    async with forty_users(settings):
+        assert await listable(settings) == everything - {"i2", "i3"}
+    compacted = settings.model_copy(update={"topics": settings.topics.model_copy(update={"items": f"{settings.topics.items}.compacted"})})
+    provision(compacted)
+    async with topics_of(compacted) as topics:
+        for n in (0, 1, 3):
+            await topics.item(f"i{n}", title=f"film {n}", available=n != 3)
+        lines: list[str] = []
+        await rebuild(compacted, wait_s=0, say=lines.append)
+        assert any(line.startswith("1 items are taken over from generation 0") for line in lines)
+        assert await listable(compacted) == everything - {"i2", "i3"}
+        await take_catalogue_in(compacted)
+        assert (await checked(compacted)).differences == []
+        await topics.item("i2", title="back again")
+        await take_catalogue_in(compacted)
+        assert await listable(compacted) == everything - {"i3"}
+        await rebuild(compacted, wait_s=0)
+        assert await listable(compacted) == everything - {"i3"}, "its record says so"
