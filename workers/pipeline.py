@@ -100,6 +100,8 @@ class _Chosen:
     users: BatchUsers
     interactions: Interactions | None
     changed: list[ListHead]
+    newest_s: dict[int, int]
+    """Event time of the newest, by partition."""
 
 
 class Pipeline:
@@ -283,8 +285,8 @@ class Pipeline:
         owes = put_off_lists and self.ranks and stream.publish_lists
         vectors: dict[str, F32] | None = None
         committing: asyncio.Future[None] | None = None
-        if newest_s := chosen.admitted.newest_s:
-            await self.mirror.advance(max(newest_s.values()))
+        if chosen.newest_s:
+            await self.mirror.advance(max(chosen.newest_s.values()))
         try:
             if ranges:
                 derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
@@ -321,8 +323,8 @@ class Pipeline:
         self.engine.ensure_items(len(self.index.names))
         await self._hold_users(users.keys, users.heads)
         if not admitted.is_new.any():
-            return _Chosen(admitted, users, None, [])
-        return _Chosen(admitted, users, *admitted.by_user(users, self.index.numbers, self._slot))
+            return _Chosen(admitted, users, None, [], admitted.newest_s)
+        return _Chosen(admitted, users, *admitted.by_user(users, self.index.numbers, self._slot), admitted.newest_s)
 
     def _slot(self, key: str) -> int:
         slot = self.engine.users.slot(key)
@@ -448,7 +450,6 @@ class Pipeline:
         self, ranges: Sequence[Range], chosen: _Chosen, derived: Derived | None, embeddings: Sequence[Sequence[bytes]], owes: bool
     ) -> None:
         by_partition: dict[int, dict[str, bytes]] = {cut.partition: {} for cut in ranges}
-        newest_s = chosen.admitted.newest_s
         if chosen.interactions is not None:
             packed = self.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
             for (user_id, partition, *_), row in zip(chosen.changed, packed, strict=True):
@@ -462,7 +463,7 @@ class Pipeline:
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.admitted.hashes.get(cut.partition, {}).items()},
                 chosen.users.of_partition(cut.partition) if owes else (),
-                newest_s.get(cut.partition, 0),
+                chosen.newest_s.get(cut.partition, 0),
             )
             for cut in ranges
         ]
