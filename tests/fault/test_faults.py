@@ -19,7 +19,7 @@ from tests.fold import Fact
 from workers.kafka import partition_for
 
 EVERYTHING = os.environ.get("RECSYS_TEST_FAULTS") == "all"
-FEW = ("kill_between_groups", "kill_after_users", "zombie", "redis_lost", "redis_failover", "proxy_drops_reply")
+FEW = ("kill_between_groups", "kill_after_users", "zombie", "redis_lost_with_hidden_items", "redis_failover", "proxy_drops_reply")
 SEED = 1
 
 
