@@ -115,6 +115,19 @@ async def test_lists_are_deferred_while_they_wait_for_something_and_their_partit
     await at.service._delivered()
 
 
+def test_what_lists_wait_for_is_why_a_worker_is_not_ready() -> None:
+    waiting = service()
+    ready: Any = waiting._readiness
+    for name in ("start", "partitions"):
+        waiting.status.clear(name)
+    ready.missing, ready.failure = ["items", "profiles"], "no right to read"
+    waiting._note_waiting()
+    assert waiting.status.reasons() == ["lists wait for items, profiles (no right to read)"]
+    ready.missing = []
+    waiting._note_waiting()
+    assert waiting.status.reasons() == []
+
+
 async def test_a_worker_whose_state_has_no_item_defers_lists_while_the_topic_has_records_that_nobody_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -81,3 +81,11 @@ async def test_the_dead_letter_alarm_follows_the_share_of_refused_records(monkey
         metrics.look({0: 0}, catching_up=True, n_owing=2)
         assert value(metrics, "recsys_alarm", name="dead_letters") == rings
     assert value(metrics, "recsys_catching_up") == 1 and value(metrics, "recsys_owing_partitions") == 2
+
+
+def test_what_lists_wait_for_is_shown_until_it_is_there() -> None:
+    metrics = StreamMetrics(AlarmSettings())
+    metrics.look({0: 0}, catching_up=False, n_owing=1, waiting_for=["items", "profiles"])
+    assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) == 1
+    metrics.look({0: 0}, catching_up=False, n_owing=0)
+    assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) is None
