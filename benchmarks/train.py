@@ -299,7 +299,7 @@ def write_log(stream: Stream, folder: Path) -> EventLog:
 
 def read_log(log: EventLog) -> TrainingSet:
     """What a round of training does before it trains."""
-    return TrainingColumns.of(log.read(), WeightSettings()).before(None)
+    return TrainingColumns.of(log.read(), WeightSettings()).training_set()
 
 
 def read_log_rates(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, Any], Rows]:

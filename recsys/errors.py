@@ -2,6 +2,8 @@
 
 CoreError
 ├── ShapeError     arrays whose axes do not fit together
+│   └── TooFewInteractions   there is nothing to learn from
+├── ModelError     a model whose numbers or options cannot serve
 └── LayoutError    packed bytes that are not what their header says
 """
 
@@ -12,6 +14,14 @@ class CoreError(Exception):
 
 class ShapeError(CoreError, ValueError):
     """Arrays whose axes do not fit together."""
+
+
+class TooFewInteractions(ShapeError):
+    """There is nothing to learn from; more events may change that."""
+
+
+class ModelError(CoreError, ValueError):
+    """A model whose numbers, item ids or options cannot serve; the message names the part."""
 
 
 class LayoutError(CoreError, ValueError):

@@ -62,21 +62,56 @@ def temporal_split(ts_ms: I64, holdout: float, seen_until_ms: int | None = None)
         raise ValueError("holdout must lie between 0 and 1")
     if not len(ts_ms):
         raise ShapeError("a temporal split needs events")
-    n_slice = max(1, int(np.ceil(len(ts_ms) * holdout)))
-    if seen_until_ms is not None:
-        n_unseen = int(np.count_nonzero(ts_ms > seen_until_ms))
-        if not n_unseen:
-            raise ShapeError("no event is newer than those the champion has seen")
-        n_slice = min(n_slice, max(1, n_unseen // 2))
-    at = len(ts_ms) - n_slice
+    n_unseen = len(ts_ms) if seen_until_ms is None else int(np.count_nonzero(ts_ms > seen_until_ms))
+    if not n_unseen:
+        raise ShapeError("no event is newer than those the champion has seen")
+    at = len(ts_ms) - _slice_size(len(ts_ms), holdout, n_unseen if seen_until_ms is not None else None)
     return int(np.partition(ts_ms, at)[at])
+
+
+def newest_events(
+    ts_ms: I64, arrivals: F64, holdout: float, *, seen_until_ms: int | None = None, unseen: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Which events judge, (n,): those from `temporal_split` on; all others train.
+
+    Where events of one time would leave less than half of what should be trained on, they are divided by arrival: the later ones judge.
+    Where no event is newer than `seen_until_ms` but some are `unseen` (n,) because they arrived after the champion's training, the
+    later half of these judges at most. Shapes: (n,) each; `arrivals` are any numbers that grow with arrival. Raises: ShapeError without
+    events, or without any that the champion has not seen.
+    """
+    if seen_until_ms is not None and len(ts_ms) and not (ts_ms > seen_until_ms).any():
+        places = np.flatnonzero(unseen) if unseen is not None else np.zeros(0, np.int64)
+        if not len(places):
+            raise ShapeError("no event is newer than those the champion has seen")
+        n_slice = _slice_size(len(ts_ms), holdout, len(places))
+        return _marked(places[np.argsort(arrivals[places], kind="stable")[-n_slice:]], len(ts_ms))
+    split_ts_ms = temporal_split(ts_ms, holdout, seen_until_ms)
+    is_newest: NDArray[np.bool_] = ts_ms >= split_ts_ms
+    n_unseen = None if seen_until_ms is None else int(np.count_nonzero(ts_ms > seen_until_ms))
+    n_slice = _slice_size(len(ts_ms), holdout, n_unseen)
+    if 2 * np.count_nonzero(~is_newest) >= len(ts_ms) - n_slice:
+        return is_newest
+    return _marked(np.lexsort((arrivals, ts_ms))[-n_slice:], len(ts_ms))
+
+
+def _slice_size(n_events: int, holdout: float, n_unseen: int | None) -> int:
+    """How many events judge: the share `holdout`, at most half of those that the champion has not seen, and at least one."""
+    n_slice = max(1, int(np.ceil(n_events * holdout)))
+    return n_slice if n_unseen is None else min(n_slice, max(1, n_unseen // 2))
+
+
+def _marked(places: NDArray[np.integer], n_events: int) -> NDArray[np.bool_]:
+    marked = np.zeros(n_events, bool)
+    marked[places] = True
+    return marked
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The log with the place where its newest slice begins: trained on what is before `split_ts_ms`, judged on what comes from it on.
+    """The log and its newest slice: judged on the events in it, trained on all others.
 
-    Columns, (n,) each, sorted by user and oldest first: user number, position in `item_ids`, weight, event time.
+    Columns, (n,) each, sorted by user and oldest first: user number, position in `item_ids`, weight, event time, whether the event is in
+    the slice. `split_ts_ms` is the oldest event time in the slice.
     """
 
     users: I32
@@ -84,13 +119,25 @@ class Slice:
     weights: F32
     ts_ms: I64
     item_ids: list[str]
+    is_newest: NDArray[np.bool_]
     split_ts_ms: int
 
     @classmethod
     def cut(
-        cls, users: NDArray[np.integer], items: NDArray[np.integer], item_ids: list[str], weights: F32, ts_ms: I64, split_ts_ms: int
+        cls,
+        users: NDArray[np.integer],
+        items: NDArray[np.integer],
+        item_ids: list[str],
+        weights: F32,
+        ts_ms: I64,
+        newest: int | NDArray[np.bool_],
     ) -> Slice:
-        """From a log's columns in any order. Shapes: (n,) each. Events of weight 0 are dropped."""
+        """From a log's columns in any order; `newest` marks the slice (n,), or is the event time at which it begins.
+
+        Shapes: (n,) each. Events of weight 0 are dropped. Events of one user and time keep their order.
+        """
+        is_newest = ts_ms >= newest if isinstance(newest, int) else newest
+        split_ts_ms = newest if isinstance(newest, int) else int(ts_ms[newest].min(initial=np.iinfo(np.int64).max))
         kept = weights != 0
         _, dense = np.unique(users[kept], return_inverse=True)
         order = np.lexsort((ts_ms[kept], dense))
@@ -100,6 +147,7 @@ class Slice:
             weights[kept][order].astype(np.float32),
             ts_ms[kept][order].astype(np.int64),
             item_ids,
+            is_newest[kept][order],
             split_ts_ms,
         )
 
@@ -111,7 +159,7 @@ class Slice:
         keys = self.users * np.int64(max(len(self.item_ids), 1)) + self.items
         _, first_touch = np.unique(keys, return_index=True)
         fresh: I64 = np.sort(first_touch).astype(np.int64)
-        fresh = fresh[(self.ts_ms[fresh] >= self.split_ts_ms) & (self.weights[fresh] > 0)]
+        fresh = fresh[self.is_newest[fresh] & (self.weights[fresh] > 0)]
         if len(fresh) > limit:
             fresh = fresh[np.linspace(0, len(fresh) - 1, limit).astype(np.int64)]
         return fresh
@@ -171,7 +219,7 @@ def evaluate(model: Model, part: Slice, *, limit: int = 5_000) -> dict[str, floa
 def evaluate_popularity(part: Slice, *, limit: int = 5_000) -> dict[str, float]:
     """The same cases ranked by the number of preferences before the slice; it needs no history, so no user is a miss."""
     cases = part.cases(limit)
-    chosen = (part.weights > 0) & (part.ts_ms < part.split_ts_ms)
+    chosen = (part.weights > 0) & ~part.is_newest
     counts = np.bincount(part.items[chosen], minlength=len(part.item_ids)).astype(np.float32)
     ranks = np.full(len(cases), np.inf)
     for rows in _blocks(len(cases), len(part.item_ids)):

@@ -1,4 +1,4 @@
-"""`recsys models list | show | promote | rollback`."""
+"""`recsys models list | show | promote | rollback | retire`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from schemas import ModelAction
 from workers.announcing import announce
 from workers.cli.arguments import checked_text
 from workers.cli.console import JsonOption, print_document, print_json, settings, tell, tell_rows, utc
+from workers.errors import WorkerError
 from workers.model_store import ModelStore, StoreError, open_model_store
 
-app = typer.Typer(help="List, show, promote and roll back models.", no_args_is_help=True)
+app = typer.Typer(help="List, show, promote, roll back and retire models.", no_args_is_help=True)
 
 Version = Annotated[str, typer.Argument(help="A version, such as ials-000003.", callback=checked_text)]
 Kind = Annotated[str, typer.Argument(help="A model kind, such as ials.", callback=checked_text)]
@@ -28,7 +29,7 @@ def _kind_of(version: str) -> str:
 def _row(store: ModelStore, kind: str, version: str, champion: str | None) -> dict[str, Any]:
     try:
         manifest, _ = store.manifest(kind, version)
-    except StoreError as error:
+    except WorkerError as error:
         return {"kind": kind, "version": version, "serving": version == champion, "problem": str(error)}
     return {
         "kind": kind,
@@ -54,9 +55,13 @@ def _figure(row: dict[str, Any], who: str) -> str:
 def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only this kind.")] = None, as_json: JsonOption = False) -> None:
     """Stored versions with the figures they were judged by; ▶ marks what serves."""
     store = open_model_store(settings())
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in store.kinds() if kind is None else [kind]:
-        champion = store.champion(name)
+        try:
+            champion = store.champion(name)
+        except StoreError as error:  # the others are listed all the same
+            rows.append({"kind": name, "version": name, "serving": False, "problem": str(error)})
+            champion = None
         rows += [_row(store, name, version, champion) for version in store.versions(name)]
     if as_json:
         print_json(rows)
@@ -117,8 +122,18 @@ def rollback(kind: Kind, reason: Reason = "rolled back by hand", as_json: JsonOp
     _say({"kind": kind, "version": version, "before": before, "changed": True, "action": "rolled_back"}, as_json)
 
 
+@app.command("retire")
+def retire(kind: Kind, reason: Reason = "retired by hand", as_json: JsonOption = False) -> None:
+    """Let no version of a kind serve, and train none, until one is promoted or rolled back to."""
+    chosen = settings()
+    before = open_model_store(chosen).retire(kind, reason=reason)
+    asyncio.run(announce(chosen, [], retired=[kind]))
+    _say({"kind": kind, "version": None, "before": before, "changed": True, "action": "retired"}, as_json)
+
+
 def _say(done: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(done)
     else:
-        tell(f"{done['version']} serves now (before: {done['before'] or 'nothing'})")
+        now = "nothing" if done["version"] is None else done["version"]
+        tell(f"{now} serves now (before: {done['before'] or 'nothing'})")

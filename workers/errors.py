@@ -1,11 +1,16 @@
 """Errors of the shell. `schemas.errors.Poison` is their sibling for one unreadable record.
 
-    WorkerError
-    ├── Transient    try again, with backoff, without committing
-    ├── Fenced       another worker owns this: drop it and rejoin
-    └── Fatal        stop, saying what to do
-        └── SettingsError   wrong settings; a command exits with 2
+WorkerError
+├── Transient    try again, with backoff, without committing
+├── Fenced       another worker owns this: drop it and rejoin
+└── Fatal        stop, saying what to do
+    └── SettingsError   wrong settings; a command exits with 2
 """
+
+from __future__ import annotations
+
+MESSAGE_CHARS = 300
+"""An exception's text may quote what it met with; more of it helps nobody."""
 
 
 class WorkerError(Exception):
@@ -26,3 +31,21 @@ class Fatal(WorkerError):
 
 class SettingsError(Fatal):
     """A setting is wrong; the message names it and the remedy."""
+
+
+def describe(error: BaseException) -> str:
+    """The kind of an exception and its text, in one line."""
+    text = one_line(error)
+    name = type(error).__name__
+    return name if text == name else f"{name}: {text}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text in one printable line; its kind if it has none."""
+    text = printable(str(error))
+    return (text if len(text) <= MESSAGE_CHARS else text[:MESSAGE_CHARS] + "…") or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text in one line, with a replacement for what a terminal would obey."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))

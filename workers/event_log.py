@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from schemas import EventType, limits
 from workers.errors import Fatal, Transient
-from workers.storage import Storage
+from workers.storage import NotOurFile, Storage
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ SEGMENT_MAX_BYTES = 512 * 1024 * 1024
 _NAME = re.compile(r"(\d{20})-(\d{20})\.parquet")
 _FOLDER = re.compile(r"partition=(\d{1,6})")
 _BROKEN = re.compile(r"(\d{1,6})-(\d{20})-(\d{20})")
-_UNREADABLE = (pa.ArrowException, KeyError, OSError)
-"""What Arrow raises for bytes that are no segment: KeyError for a missing column, OSError for a torn page or one with another checksum."""
+_UNREADABLE = (pa.ArrowException, KeyError, OSError, ValueError, TypeError, NotOurFile)
+"""What reading raises for what is no segment: KeyError for a missing column, OSError for a torn page or one with another checksum,
+NotOurFile for a pipe, a device, a folder or a file that is too large."""
 _MIXING = np.uint64(0x9E3779B97F4A7C15)
 """2⁶⁴ by the golden ratio, odd: spreads user codes over 64 bits."""
 _READ_ATTEMPTS = 5
@@ -74,6 +76,8 @@ class EventColumns:
     `types` are EventType codes, `values` NaN where an event has none.
     """
 
+    partitions: NDArray[np.int32]
+    source_offsets: NDArray[np.int64]
     user_codes: NDArray[np.int32]
     item_codes: NDArray[np.int32]
     types: NDArray[np.int8]
@@ -107,7 +111,7 @@ class EventLog:
                     raise Fatal("event log: it holds segments but no topic.json; restore that file or move the log away") from None
                 self.storage.write("topic.json", json.dumps({"layout": LAYOUT, "topic_id": topic_id}).encode())
             return
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, NotOurFile):
             raise Fatal("event log: topic.json is not readable; restore it or move the log away") from None
         if layout != LAYOUT:
             raise Fatal(
@@ -141,9 +145,10 @@ class EventLog:
             if segment.last < covered.get(segment.partition, -1) or self._reason_broken(segment) is not None:
                 if segment.last >= covered.get(segment.partition, -1):
                     logger.warning("event log: segment %s cannot be read and is set aside", segment.name)
-                    self.storage.write(f"broken/{segment.partition}-{segment.first:020d}-{segment.last:020d}", self._bytes(segment))
+                    self.storage.set_aside(segment.name, f"broken/{segment.partition}-{segment.first:020d}-{segment.last:020d}")
                     broken.append(segment)
-                self.storage.remove(segment.name)
+                else:
+                    self.storage.remove(segment.name)
                 continue
             covered[segment.partition] = max(covered.get(segment.partition, -1), segment.last)
         return broken
@@ -247,13 +252,14 @@ class EventLog:
         """
         for _ in range(_READ_ATTEMPTS):
             try:
-                return _columns(self._read_tables(until))
+                return _columns(*self._read_tables(until))
             except FileNotFoundError:  # merged away since it was listed
                 continue
         raise Transient("event log: segments keep disappearing while it is read; is more than one trainer writing?")
 
-    def _read_tables(self, until: Mapping[int, int] | None) -> list[pa.Table]:
-        tables = []
+    def _read_tables(self, until: Mapping[int, int] | None) -> tuple[list[int], list[pa.Table]]:
+        """Partitions, and the events of one of them each."""
+        partitions, tables = [], []
         ends = self._begins()
         for segment in self.segments():
             end = ends.get(segment.partition, segment.first)
@@ -268,14 +274,22 @@ class EventLog:
             except _UNREADABLE:
                 logger.warning("event log: segment %s cannot be read and is left out until it is repaired", segment.name)
                 continue
+            partitions.append(segment.partition)
             tables.append(_within(table, end, last))
             ends[segment.partition] = segment.last + 1
-        return tables
+        return partitions, tables
 
     def _table(self, segment: Segment) -> pa.Table:
-        table = pq.read_table(io.BytesIO(self._bytes(segment)), page_checksum_verification=True).select(SCHEMA.names)
+        content = io.BytesIO(self._bytes(segment))
+        n_rows = pq.read_metadata(content).num_rows
+        if n_rows > segment.last - segment.first + 1:
+            raise pa.ArrowInvalid(f"{n_rows} rows are more than the name covers")
+        content.seek(0)
+        table = pq.read_table(content, page_checksum_verification=True).select(SCHEMA.names)
         table.validate(full=True)
-        return table.cast(SCHEMA)
+        table = table.cast(SCHEMA)
+        _check_columns(table)
+        return table
 
     def _bytes(self, segment: Segment) -> bytes:
         return self.storage.read(segment.name, SEGMENT_MAX_BYTES)
@@ -314,6 +328,20 @@ def events_table(
     return pa.Table.from_arrays(plain, schema=SCHEMA)
 
 
+def _check_columns(table: pa.Table) -> None:
+    """Raise ArrowInvalid for what the decoder admits in no event."""
+    for name in SCHEMA.names:
+        if table.column(name).null_count:
+            raise pa.ArrowInvalid(f"column {name} has nulls")
+    for name, lowest, highest in (
+        ("type", 0, max(event_type.code for event_type in EventType)),
+        ("event_ts_ms", limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS),
+    ):
+        found = pc.min_max(table.column(name)).as_py()
+        if len(table) and not lowest <= found["min"] <= found["max"] <= highest:
+            raise pa.ArrowInvalid(f"column {name} has values that no event may have")
+
+
 def _within(table: pa.Table, first: int, last: int) -> pa.Table:
     offsets = table.column("source_offset")
     ends = pc.min_max(offsets).as_py()
@@ -322,7 +350,8 @@ def _within(table: pa.Table, first: int, last: int) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(offsets, first), pc.less_equal(offsets, last)))
 
 
-def _columns(tables: list[pa.Table]) -> EventColumns:
+def _columns(partitions: list[int], tables: list[pa.Table]) -> EventColumns:
+    by_event = np.repeat(np.array(partitions, np.int32), [len(table) for table in tables])
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     table = table.unify_dictionaries().combine_chunks()
     user_codes, user_ids = _codes(table, "user_id")
@@ -330,6 +359,8 @@ def _columns(tables: list[pa.Table]) -> EventColumns:
     again = _repeats(user_codes, table.column("event_hash").to_numpy())
     kept: slice | NDArray[np.bool_] = ~again if again.any() else slice(None)
     return EventColumns(
+        by_event[kept],
+        table.column("source_offset").to_numpy()[kept],
         user_codes[kept],
         item_codes[kept],
         table.column("type").to_numpy()[kept],

@@ -14,17 +14,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from mode import Service
 
-from workers.backoff import Backoff, patiently
 from workers.batches import DecodedBatch, SourceRecord
 from workers.bounded_reading import GAPS, stable_end
 from workers.catalogue_loading import CatalogueLoader
-from workers.errors import Fatal, Fenced, Transient, WorkerError
+from workers.errors import Fatal, Transient, one_line
 from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
 from workers.health import Heartbeat
@@ -35,6 +35,7 @@ from workers.pipeline import Outcome, Pipeline
 from workers.polling import Batch, Polling
 from workers.readiness import Readiness, WaitingLog
 from workers.rights import explain
+from workers.rounds import Rounds, patiently
 from workers.settings import Settings
 from workers.status import WorkerStatus
 from workers.sweeping import Sweeper
@@ -101,6 +102,8 @@ class EventsService(OrderlyService):
         self.status = WorkerStatus() if status is None else status
         self.status.block("partitions", "its consumer group has given it no partitions yet")
         self.metrics = StreamMetrics(settings.alarms, self.status)
+        if models is not None:
+            models.metrics = self.metrics
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
         self._assigned: set[int] = set()
@@ -108,7 +111,10 @@ class EventsService(OrderlyService):
         self._owned: set[int] = set()
         self._expected: dict[int, int] = {}
         self._sought: dict[int, int] = {}
-        self._backoff = Backoff()
+        self._following = self._rounds("catalogue", handles_passing=False)
+        self._paying = self._rounds("deferred_lists", handles_passing=False)
+        self._applying: dict[int, tuple[int, int]] = {}
+        """Partition ▸ first and last offset of the batch in hand."""
         self._heartbeat = Heartbeat(settings.health.heartbeat_file, self.status)
         self._connected = asyncio.Event()
         self._followed_s = self._looked_s = self._items_looked_s = float("-inf")
@@ -133,15 +139,15 @@ class EventsService(OrderlyService):
         """Connect, wait for Redis, join the group; or leave it when the worker is asked to end meanwhile."""
         try:
             await self._connect()
-        except (Transient, Fenced, KafkaError) as error:
+        except Exception as error:
             if not self.should_stop:
                 raise
-            log.info("asked to end before it had started (%s)", error or type(error).__name__)
+            log.info("asked to end before it had started (%s)", one_line(error))
 
     async def _connect(self) -> None:
         await self._patiently(self.pipeline.open)
         async with self.pipeline.lock:  # the agents are at work already
-            await self._patiently(self._follow)
+            await self._patiently(self._follow_strictly)
         self._producer = AIOKafkaProducer(
             **aiokafka_producer_arguments(self.settings),
             max_batch_size=PRODUCER_BATCH_BYTES,
@@ -163,13 +169,11 @@ class EventsService(OrderlyService):
 
     async def _patiently(self, step: Callable[[], Awaitable[object]]) -> None:
         """Repeat a step until it succeeds or the worker stops. Raises Fatal."""
-        await patiently(step, gives_up=lambda error: self.should_stop, describe=self._describe)
+        await patiently(step, gives_up=lambda error: self.should_stop, rounds=self._rounds("connecting", status=self.status))
 
-    def _describe(self, error: Exception) -> str:
-        """Say in one line what a round or a step waits for, and note it as what keeps the worker from being ready."""
-        text = explain(error, self.settings, "stream")
-        self.status.block("round", text)
-        return text
+    def _rounds(self, service: str, **options: Any) -> Rounds:
+        """Supervise the rounds of one service of this worker."""
+        return Rounds(service, self.metrics, describe=lambda error: explain(error, self.settings, "stream"), **options)
 
     async def on_stop(self) -> None:
         """The batch in hand is finished, published and committed before the group is left, within `stream.stop_timeout_s`.
@@ -183,8 +187,8 @@ class EventsService(OrderlyService):
                 await self._commit()
         except TimeoutError:
             log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
-        except (WorkerError, KafkaError) as error:
-            log.warning("the last batch is not published, whoever owns its partitions next does it: %s", error or type(error).__name__)
+        except Exception as error:
+            log.warning("the last batch is not published, whoever owns its partitions next does it: %s", one_line(error))
         if self._ahead is not None:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
@@ -228,29 +232,30 @@ class EventsService(OrderlyService):
 
     @Service.task
     async def _drink(self) -> None:
+        rounds = self._rounds("events", status=self.status)
         while not self.should_stop:
-            try:
-                if self._doubts:
-                    self._look_again()
-                if self._assigned:
-                    await self._drop_ahead()
-                    await self._settle()
-                    await self._own(sorted(self._assigned))
-                await self._round()
-                self._backoff.reset()
-            except IllegalStateError:
-                log.info("the group took partitions away meanwhile")
+            if not await self.attempt(rounds, self._owned_round, place=self._standing_still):
+                await self.sleep(rounds.wait_s)
                 self._look_again()
-            except (Transient, Fenced, KafkaError) as error:
-                wait_s, text = self._backoff.next_s(), self._describe(error)
-                if self._backoff.is_news(text):
-                    log.warning("waiting %.1f s: %s", wait_s, text)
-                await self.sleep(wait_s)
+
+    async def _owned_round(self) -> None:
+        """Own what the group gave, then one batch."""
+        try:
+            if self._doubts:
                 self._look_again()
-            except Fatal as error:
-                log.critical("%s", error)
-                await self.crash(error)
-                raise
+            if self._assigned:
+                await self._drop_ahead()
+                await self._settle()
+                await self._own(sorted(self._assigned))
+            await self._round()
+        except IllegalStateError:
+            log.info("the group took partitions away meanwhile")
+            self._look_again()
+
+    def _standing_still(self) -> str:
+        """Where the events stand still while a batch fails."""
+        shown = [f"partition {p}, offsets {first} to {last}" for p, (first, last) in sorted(self._applying.items())[:5]]
+        return f"not applied: {'; '.join(shown)}{' and more' if len(self._applying) > 5 else ''}" if shown else ""
 
     async def _slept(self, for_s: float) -> bool:
         """Sleep so long, or until the worker stops; whether it goes on."""
@@ -259,28 +264,27 @@ class EventsService(OrderlyService):
 
     @Service.task
     async def _compact(self) -> None:
-        while await self._slept(COMPACT_S):
-            mirror = self.pipeline.mirror
-            try:
-                if not (found := await mirror.read_long()):
-                    continue
-                bodies = await asyncio.to_thread(mirror.shortened, found)
-                async with self.pipeline.lock:  # batches went on meanwhile
-                    if mirror is self.pipeline.mirror:
-                        await mirror.replace(found, bodies)
-            except Transient as error:
-                log.debug("compaction later: %s", error)
+        rounds = self._rounds("compaction", quiet=True)
+        while await self._slept(max(COMPACT_S, rounds.wait_s)):
+            if not await self.attempt(rounds, self._compact_once):
                 self._doubts = True  # a failover may have been met here alone
+
+    async def _compact_once(self) -> None:
+        mirror = self.pipeline.mirror
+        if not (found := await mirror.read_long()):
+            return
+        bodies = await asyncio.to_thread(mirror.shortened, found)
+        async with self.pipeline.lock:  # batches went on meanwhile
+            if mirror is self.pipeline.mirror:
+                await mirror.replace(found, bodies)
 
     @Service.task
     async def _sweep(self) -> None:
         """The owner of the first partition deletes rows of items that count no more."""
-        while await self._slept(self.settings.state.sweep_s):
+        rounds = self._rounds("sweeping", quiet=True)
+        while await self._slept(max(self.settings.state.sweep_s, rounds.wait_s)):
             if 0 in self._owned:
-                try:
-                    await self._sweeper.look(self.pipeline.store, self.pipeline.mirror.newest_s)
-                except Transient as error:
-                    log.debug("old rows are deleted later: %s", error)
+                await self.attempt(rounds, lambda: self._sweeper.look(self.pipeline.store, self.pipeline.mirror.newest_s))
 
     async def _round(self) -> None:
         polled = await self._next_polled()
@@ -295,15 +299,17 @@ class EventsService(OrderlyService):
                     await self._check_topic()  # after the poll: what was polled before the topic was deleted is of the old one
                 if polled.full:
                     self._ahead = asyncio.create_task(self._poll(decode=True))
+                self._applying = {p: (records[0].source_offset, records[-1].source_offset) for p, records in batch.items()}
                 await self._apply(batch if polled.decoded is None or batch != polled.batch else polled.decoded)
+            self._applying = {}
             self._note_waiting()
             if not batch:
                 await self._pass_gaps()
             if not batch or (self._owing and not self._defers_lists):
                 await self._delivered()
                 await self._commit()
-            if self._owing and not self._defers_lists:
-                await self._pay_lists()
+            if self._owing and not self._defers_lists and self._paying.due:
+                await self._paying.attempt(self._pay_lists)
         self._heartbeat.beat()
         if self._report.say():
             gc.collect(1)  # the young ones: thresholds are so high that cycles of finished futures would grow to tens of megabytes
@@ -377,14 +383,9 @@ class EventsService(OrderlyService):
 
     @Service.task
     async def _watch_topic(self) -> None:
-        while await self._slept(WATCH_S):
-            try:
-                await self._check_topic()
-            except (Transient, KafkaError) as error:
-                log.debug("the topic cannot be looked at: %s", error)
-            except Fatal as error:
-                log.critical("%s", error)
-                await self.crash(error)
+        rounds = self._rounds("topic_watch", quiet=True)
+        while await self._slept(max(WATCH_S, rounds.wait_s)):
+            await self.attempt(rounds, self._check_topic)
 
     async def _check_topic(self) -> None:
         """Raises Fatal when the topic is another one than this worker follows."""
@@ -402,27 +403,33 @@ class EventsService(OrderlyService):
     async def _keep_catalogue(self) -> None:
         """Items, profiles and models are read to the ends of their topics before lists are made of a state."""
         await self._connected.wait()
+        rounds = self._rounds("rereading", quiet=True, fatal_passes=True)  # a missing topic is waited for as a broker is
         while not self.should_stop:
-            try:
-                await self._loader.look(self._follow)
+            if await self.attempt(rounds, partial(self._loader.look, self._follow_strictly)):
                 self._readiness.note_failure("")
-            except (Transient, Fenced, Fatal, KafkaError) as error:  # a topic that is missing is waited for like a broker that is away
-                log.debug("catalogue later: %s", error)
-                self._readiness.note_failure(explain(error, self.settings, "stream"))
-            except asyncio.CancelledError:
-                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise  # else a future of a client was cancelled, not this task
-            await self._loader.wait()
+                await self._loader.wait()
+            else:
+                self._readiness.note_failure(rounds.why)
+                await self.sleep(rounds.wait_s)
 
     async def _follow(self) -> None:
         await self.pipeline.check_current()
         if self._consumer is not None:
             self._check_partitions(len(self._consumer.partitions_for_topic(self.settings.topics.events) or ()))
+        if self._following.due:
+            await self._following.attempt(self._follow_all)
+        self._followed_s = time.monotonic()
+
+    async def _follow_strictly(self) -> None:
+        """Follow where something depends on it: here no failure is passed over."""
+        await self.pipeline.check_current()
+        await self._follow_all()
+
+    async def _follow_all(self) -> None:
         await self.pipeline.follow_event_time()
         if await self._catalogue.follow() and self.pipeline.ranks:
             self._owing |= await self.pipeline.owe_short_lists()
         await self._models.follow()
-        self._followed_s = time.monotonic()
 
     async def _apply(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch) -> None:
         if not self._defers_lists and self._catalogue.is_small:
@@ -476,8 +483,8 @@ class EventsService(OrderlyService):
         try:
             await self._delivered()
             await self._commit()
-        except (WorkerError, KafkaError) as error:
-            log.warning("the last batch is not published, it will be again: %s", error or type(error).__name__)
+        except Exception as error:
+            log.warning("the last batch is not published, it will be again: %s", one_line(error))
             self._look_again()
 
     async def _publish(self, outcome: Outcome) -> None:
@@ -607,6 +614,7 @@ class EventsService(OrderlyService):
         self._owned.clear()
         self._expected.clear()
         self._uncommitted.clear()
+        self._applying.clear()
         self._assigned = {at.partition for at in self.consumer.assignment()}
 
 

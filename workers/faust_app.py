@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import faust
@@ -12,8 +13,9 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from mode import Service, Worker
 
-from workers.backoff import patiently
+from workers.errors import Fatal
 from workers.kafka import READ_COMMITTED
+from workers.rounds import Rounds, Step, patiently
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,15 @@ class OrderlyService(Service):
     """
 
     abstract = True
+
+    async def attempt(self, rounds: Rounds, step: Step, *, place: Callable[[], str] | None = None) -> bool:
+        """Run one round of this service; whether it went well. Fatal ends the worker with one line, and is raised."""
+        try:
+            return await rounds.attempt(step, place=place)
+        except Fatal as error:
+            log.critical("%s", error)
+            await self.crash(error)
+            raise
 
     async def crash(self, reason: BaseException) -> None:
         root = self.beacon.root

@@ -6,6 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -14,7 +17,9 @@ from recsys.models.base import Model
 from schemas.announcements import ModelAnnouncement
 from schemas.catalogue import Item
 from workers.errors import Fatal, Transient
+from workers.metrics import StreamMetrics
 from workers.pipeline import Pipeline
+from workers.rounds import Rounds
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +28,11 @@ MODELS_WAIT_S = 60.0
 """Lists wait for an announced model for so long; then they are made without it, until it can be loaded."""
 ModelSource = Callable[[ModelAnnouncement], Model]
 """The model that serves after an announcement. Raises Fatal or Transient when it cannot be had."""
+Confirm = Callable[[str], ModelAnnouncement | None]
+"""What the model store lets serve of a kind, as an announcement; None for nothing. Raises Fatal or Transient when it cannot be asked."""
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 30.0
+"""Wait after the first failure to follow one announcement, and the longest one."""
 
 
 def content_of(item: Item) -> ItemContent:
@@ -86,54 +96,73 @@ class CatalogueFollower:
         self._left_out = left_out
 
 
+class Unconfirmed(Transient):
+    """The models topic says something that the model store contradicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What serves of a kind: `version` None if nothing does, `model` None if that version is held already. `agrees`: the topic says so."""
+
+    version: str | None
+    model: Model | None
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """The announcement (empty: a tombstone) that was followed last, and what serves since; `refused` for one that is not tried again."""
+
+    stored: bytes
+    version: str | None
+    refused: bool = False
+
+
 class ModelFollower:
     """Loads models that were announced, in a thread, and swaps them in between two batches.
 
-    A version that is refused is not tried again until its kind is announced anew.
+    The model store confirms what the models topic says before anything changes: others may write an announcement or a tombstone there.
+    Where they differ the store counts, and both are looked at again. A version that is refused is not tried again until its kind is
+    announced again.
     """
 
-    def __init__(self, pipeline: Pipeline, source: ModelSource, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: ModelSource,
+        confirm: Confirm | None = None,
+        *,
+        first_wait_s: float = FIRST_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without `confirm` every announcement is believed. `first_wait_s` is the first wait after something could not be loaded."""
+        self.metrics: StreamMetrics | None = None
         self._pipeline = pipeline
-        self._source = source
-        self._clock = clock
+        self._source, self._confirm, self._first_wait_s, self._clock = source, confirm, first_wait_s, clock
         self._missing_since_s: dict[str, float] = {}
         """Announced kinds of which no model serves or is refused, and since when."""
-        self._loading: dict[str, tuple[str, asyncio.Task[Model]]] = {}
-        self._asked: dict[str, bytes] = {}
-        self._refused: dict[str, bytes] = {}
+        self._loading: dict[str, tuple[bytes, asyncio.Task[_Found]]] = {}
+        self._settled: dict[str, _Settled] = {}
+        self._unconfirmed: dict[str, bytes] = {}
+        """Kind ▸ the announcement that the model store contradicted last."""
+        self._tries: dict[str, tuple[bytes, Rounds]] = {}
 
     async def follow(self) -> list[str]:
         """Start loading what is newly announced, swap in what is loaded, drop retired kinds; the swapped `kind/version`s. The caller holds
         the pipeline's lock."""
-        engine = self._pipeline.engine
         announced = await self._pipeline.store.serving()
         for kind, stored in announced.items():
-            if not stored:
-                if engine.models.pop(kind, None) is not None:
-                    log.info("model kind %s is retired", kind)
-                continue
-            announcement = ModelAnnouncement.model_validate_json(stored)
-            serving = announcement.serving
-            if serving is None:
-                continue
-            held = engine.models.get(kind)
-            busy = self._loading.get(kind)
-            if (held is not None and held.version == serving.version) or self._refused.get(kind) == stored:
-                continue
-            if busy is None:
-                self._asked[kind] = stored
-                self._loading[kind] = (serving.version, asyncio.create_task(asyncio.to_thread(self._load, announcement)))
-        swapped = []
-        for kind, (version, task) in list(self._loading.items()):
-            if not task.done():
-                continue
-            del self._loading[kind]
-            if (model := self._loaded(kind, version, task)) is not None and announced.get(kind) != b"":
-                await self._pipeline.index.number(model.item_ids)
-                engine.ensure_items(len(self._pipeline.index.names))
-                engine.serve(kind, version, model, self._pipeline.index.numbers)
-                swapped.append(f"{kind}/{version}")
-                log.info("serving model %s/%s", kind, version)
+            if not stored and self._confirm is None:
+                self._retire(kind, stored)
+            elif kind not in self._loading and not self._is_settled(kind, stored) and self._rounds(kind, stored).due:
+                task = asyncio.create_task(asyncio.to_thread(self._find, kind, stored, self._held(kind)))
+                self._loading[kind] = stored, task
+        swapped: list[str] = []
+        for kind, (stored, task) in list(self._loading.items()):
+            if task.done():
+                del self._loading[kind]
+                is_dropped = self._confirm is None and announced.get(kind) == b""
+                await self._rounds(kind, stored).attempt(partial(self._take, kind, stored, task, is_dropped, swapped))
         self._note_missing(announced)
         return swapped
 
@@ -143,25 +172,89 @@ class ModelFollower:
         return sorted(kind for kind, since_s in self._missing_since_s.items() if now_s - since_s < MODELS_WAIT_S)
 
     def _note_missing(self, announced: Mapping[str, bytes]) -> None:
+        """Note which kinds are announced and neither serve, nor are refused, nor contradicted by the model store."""
         serving, now_s = self._pipeline.engine.models, self._clock()
-        open_kinds = {kind for kind, stored in announced.items() if stored and kind not in serving and self._refused.get(kind) != stored}
-        missing = {kind for kind in open_kinds if ModelAnnouncement.model_validate_json(announced[kind]).serving is not None}
+        missing = {
+            kind
+            for kind, stored in announced.items()
+            if stored and kind not in serving and not self._is_settled(kind, stored) and self._unconfirmed.get(kind) != stored
+        }
         self._missing_since_s = {kind: self._missing_since_s.get(kind, now_s) for kind in missing}
 
-    def _load(self, announcement: ModelAnnouncement) -> Model:
-        model = self._source(announcement)
-        self._pipeline.engine.prepare(model)  # an index of a million items takes seconds, and lists go out meanwhile
-        return model
+    def _held(self, kind: str) -> str | None:
+        held = self._pipeline.engine.models.get(kind)
+        return None if held is None else held.version
 
-    def _loaded(self, kind: str, version: str, task: asyncio.Task[Model]) -> Model | None:
+    def _is_settled(self, kind: str, stored: bytes) -> bool:
+        settled = self._settled.get(kind)
+        return settled is not None and settled.stored == stored and (settled.refused or settled.version == self._held(kind))
+
+    def _rounds(self, kind: str, stored: bytes) -> Rounds:
+        """The tries to follow one announcement; the next one is tried at once."""
+        if kind not in self._tries or self._tries[kind][0] != stored:
+            self._tries[kind] = stored, Rounds(
+                "models", self.metrics, first_s=self._first_wait_s, longest_s=LONGEST_WAIT_S, clock=self._clock
+            )
+        return self._tries[kind][1]
+
+    def _find(self, kind: str, stored: bytes, held: str | None) -> _Found:
+        """Find and load what serves, in a thread. Raises Transient, Fatal."""
         try:
-            return task.result()
-        except Transient as error:
-            log.warning("model %s/%s cannot be loaded now: %s", kind, version, error)
+            said = ModelAnnouncement.model_validate_json(stored) if stored else None
+        except ValidationError:
+            raise Fatal(f"{kind}: the announcement in Redis cannot be read; `recsys models promote` announces a version again") from None
+        truth = said if self._confirm is None else self._confirm(kind)
+        says, wanted = (None if announcement is None else announcement.serving for announcement in (said, truth))
+        if wanted is None or truth is None:
+            if says is not None:
+                raise Unconfirmed(f"{kind}: {says.version} is announced, and the model store lets no version serve")
+            return _Found(None if said is None else held, None, True)  # a refused first version changes nothing
+        agrees = says is not None and (says.version, says.manifest_sha256) == (wanted.version, wanted.manifest_sha256)
+        if wanted.version == held:
+            return _Found(held, None, agrees)
+        model = self._source(truth)
+        self._pipeline.engine.prepare(model)  # an index of a million items takes seconds, and lists go out meanwhile
+        return _Found(wanted.version, model, agrees)
+
+    async def _take(self, kind: str, stored: bytes, task: asyncio.Task[_Found], is_dropped: bool, swapped: list[str]) -> None:
+        """Let what was found serve. Raises Transient where that has to be tried again."""
+        try:
+            found = await task
+        except Unconfirmed:
+            self._unconfirmed[kind] = stored
+            self._count("unconfirmed")
+            raise
         except Fatal as error:
-            self._refused[kind] = self._asked[kind]
-            log.error("model %s/%s is refused, the one before goes on serving: %s", kind, version, error)
-        return None
+            self._settled[kind] = _Settled(stored, None, refused=True)
+            self._count("refused")
+            log.error("model kind %s: a version is refused, the one before goes on serving: %s", kind, error)
+            return
+        if is_dropped:
+            return
+        if found.version is None:
+            self._retire(kind, stored)
+        elif found.model is not None:
+            index, engine = self._pipeline.index, self._pipeline.engine
+            await index.number(found.model.item_ids)
+            engine.ensure_items(len(index.names))
+            engine.serve(kind, found.version, found.model, index.numbers)
+            swapped.append(f"{kind}/{found.version}")
+            self._count("loaded")
+            log.info("serving model %s/%s", kind, found.version)
+        if not found.agrees:
+            self._count("unconfirmed")
+            what = "says something else" if stored else "says that the kind is retired"
+            raise Unconfirmed(f"{kind}: the model store lets {found.version} serve, and so it does; the models topic {what}")
+        self._settled[kind] = _Settled(stored, found.version)
+
+    def _retire(self, kind: str, stored: bytes) -> None:
+        if self._pipeline.engine.models.pop(kind, None) is not None:
+            log.warning("model kind %s is retired", kind)
+        self._settled[kind] = _Settled(stored, None)
+
+    def _count(self, outcome: Literal["loaded", "refused", "unconfirmed"]) -> None:
+        if self.metrics is not None:
+            self.metrics.count_model(outcome)
 
     def close(self) -> None:
         """Wait for nothing any more."""

@@ -1,4 +1,4 @@
-"""What a stream worker counts, for Prometheus, and its alarms.
+"""Counts what workers do, for Prometheus, and rings their alarms.
 
 An alarm is a gauge (1 while it rings) and one line in the log when it starts and ends, so that it reaches people without Prometheus too.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from schemas.dead_letters import DeadLetter
-from workers.pipeline import Outcome
 from workers.settings import AlarmSettings
 from workers.status import WorkerStatus
 from workers.trimmed import TrimmedFields
+
+if TYPE_CHECKING:
+    from workers.pipeline import Outcome  # the trainer counts too, and needs nothing of the pipeline
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +30,63 @@ SHARE_LEAST = 20
 """Of fewer records than this no share is taken."""
 
 
-class TrainerMetrics:
-    """Gauges of one trainer process, in a registry of its own."""
+class WorkerMetrics:
+    """What workers of every kind count, in a registry of the process's own that `status` shows, and their alarms."""
 
-    def __init__(self, status: WorkerStatus) -> None:
-        registry = status.registry = CollectorRegistry()
-        self.leads = Gauge("recsys_trainer_leads", "1 while this trainer is the leader.", registry=registry)
-        self.log_events = Gauge("recsys_trainer_log_events", "Events that the leader's log covers.", registry=registry)
-        self.rounds = Counter("recsys_trainer_rounds_total", "Rounds of training that have ended.", registry=registry)
-        self.results = Counter("recsys_trainer_results_total", "Results of rounds.", ["kind", "action"], registry=registry)
+    def __init__(self, status: WorkerStatus | None = None) -> None:
+        self._status = WorkerStatus() if status is None else status
+        self.registry = self._status.registry = CollectorRegistry()
+        r = self.registry
+        self._failed = Counter("recsys_failed_rounds_total", "Rounds that failed, by service and cause.", ["service", "cause"], registry=r)
+        self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
+        self._ringing: dict[str, bool] = {}
+        self.failing: dict[str, str] = {}
+        """Service ▸ why its rounds keep failing, in one line; empty while all goes well."""
+
+    def round_failed(self, service: str, cause: Literal["passing", "unexpected"]) -> None:
+        """Count a round that failed: because something else was away (passing), or by a defect or damaged data (unexpected)."""
+        self._failed.labels(service, cause).inc()
+
+    def keeps_failing(self, service: str, why: str) -> None:
+        """Ring the alarm of a service whose rounds fail one after another."""
+        self.failing[service] = why
+        self.ring(f"failing_{service}", True, why)
+
+    def works_again(self, service: str) -> None:
+        """A round of this service went well."""
+        if self.failing.pop(service, None) is not None:
+            self.ring(f"failing_{service}", False, "it works again")
+
+    def ring(self, name: str, rings: bool, text: str) -> None:
+        """Set an alarm, and log when it starts and ends."""
+        self._alarm.labels(name).set(rings)
+        if rings != self._ringing.get(name, False):
+            self._ringing[name] = rings
+            log.warning("alarm %s %s: %s", name, "starts" if rings else "ends", text)
 
 
-class StreamMetrics:
-    """Counters and gauges of one worker process, in a registry of its own."""
+class TrainerMetrics(WorkerMetrics):
+    """Counters and gauges of one trainer."""
+
+    def __init__(self, status: WorkerStatus | None = None) -> None:
+        super().__init__(status)
+        r = self.registry
+        self.leads = Gauge("recsys_trainer_leads", "1 while this trainer is the leader.", registry=r)
+        self.log_events = Gauge("recsys_trainer_log_events", "Events that the leader's log covers.", registry=r)
+        self.rounds = Counter("recsys_trainer_rounds_total", "Rounds of training that have ended.", registry=r)
+        self.results = Counter("recsys_trainer_results_total", "Results of rounds.", ["kind", "action"], registry=r)
+        self.restored = Counter(
+            "recsys_trainer_restored_total", "Announcements that the model store contradicted and that were set right.", registry=r
+        )
+
+
+class StreamMetrics(WorkerMetrics):
+    """Counters and gauges of one stream worker."""
 
     def __init__(self, alarms: AlarmSettings, status: WorkerStatus | None = None) -> None:
         """`status` shows these numbers, and hears when lists are deferred."""
-        self._alarms, self._status = alarms, WorkerStatus() if status is None else status
-        self.registry = self._status.registry = CollectorRegistry()
+        super().__init__(status)
+        self._alarms = alarms
         r = self.registry
         self._records = Counter("recsys_records_total", "Records of the events topic that were processed.", registry=r)
         self._interactions = Counter("recsys_interactions_total", "Interactions that changed the state.", registry=r)
@@ -62,9 +104,12 @@ class StreamMetrics:
         self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
         self._owed = Gauge("recsys_owing_partitions", "Partitions in which lists may be owed.", registry=r)
         self._waiting = Gauge("recsys_lists_waiting", "1 while lists wait for this to be loaded.", ["dependency"], registry=r)
-        self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
-        self._ringing: dict[str, bool] = {}
+        self._models = Counter("recsys_models_total", "Announced models, by what became of them.", ["outcome"], registry=r)
         self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
+
+    def count_model(self, outcome: Literal["loaded", "refused", "unconfirmed"]) -> None:
+        """Count an announced model: it serves, it is refused, or the model store does not confirm its announcement."""
+        self._models.labels(outcome).inc()
 
     def add(self, outcome: Outcome) -> None:
         """Count a batch that was published and committed."""
@@ -108,18 +153,12 @@ class StreamMetrics:
         else:
             self._status.clear("lists")
         rings = time.monotonic() - self._unreadable_s < UNREADABLE_FOR_S
-        self._ring("unreadable", rings, self._unreadable_text if rings else f"no unreadable batch within {UNREADABLE_FOR_S:.0f} s")
+        self.ring("unreadable", rings, self._unreadable_text if rings else f"no unreadable batch within {UNREADABLE_FOR_S:.0f} s")
         total = sum(lag.values())
-        self._ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
+        self.ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
         now_s = time.monotonic()
         if now_s - self._since_s >= SHARE_OVER_S:
             share = self._n_dead / self._n_records if self._n_records >= SHARE_LEAST else 0.0
             allowed = self._alarms.dead_letter_share
-            self._ring("dead_letters", share > allowed, f"{share:.1%} of the records refused; alarms.dead_letter_share is {allowed:.1%}")
+            self.ring("dead_letters", share > allowed, f"{share:.1%} of the records refused; alarms.dead_letter_share is {allowed:.1%}")
             self._since_s, self._n_records, self._n_dead = now_s, 0, 0
-
-    def _ring(self, name: str, rings: bool, text: str) -> None:
-        self._alarm.labels(name).set(rings)
-        if rings != self._ringing.get(name, False):
-            self._ringing[name] = rings
-            log.warning("alarm %s %s: %s", name, "starts" if rings else "ends", text)

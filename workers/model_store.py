@@ -3,9 +3,10 @@
     <kind>/<version>/model.safetensors   tensors
     <kind>/<version>/items.json          item ids, in the order of the item axis
     <kind>/<version>/manifest.json       what they are: hashes, shapes, configuration, figures, data range
-    <kind>/champion.json                 promotions and rollbacks, oldest first; they decide which version serves
+    <kind>/champion.json                 promotions, rollbacks and retirements, oldest first; they decide which version serves
 
-A folder without a manifest is a version that was never finished. Nothing is parsed before its hash is right.
+A folder without a manifest is a version that was never finished. Nothing is parsed before its hash is right, and every model is checked
+before it serves: the store may be damaged, or others may write to it.
 """
 
 from __future__ import annotations
@@ -23,24 +24,30 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from recsys.errors import CoreError
 from recsys.models.base import Model
+from recsys.models.checks import check_model
 from recsys.models.registry import load_model
-from schemas import DataRange, ModelAction, ModelAnnouncement, ModelReference
-from workers.errors import Fatal
+from schemas import DataRange, ModelAction, ModelAnnouncement, ModelReference, limits
+from schemas.fields import Count, Id, Name, TimestampMs
+from workers.errors import Fatal, Transient, WorkerError, describe, one_line
 from workers.settings import Settings
-from workers.storage import Storage
+from workers.storage import NotOurFile, Storage
 
 LAYOUT = 1
+MAX_VERSION = 999_999_999_999
 MAX_TENSOR_BYTES = 8 * 1024**3
 MAX_ITEMS_BYTES = 1024**3
 MAX_MANIFEST_BYTES = 16 * 1024**2
 MAX_TENSORS = 1_024
+MAX_ITEMS = 10_000_000
+MAX_HISTORY_ENTRIES = 100_000
+MAX_DECISION_CHARS = 4_096
 KEPT_VERSIONS = 10
 """Finished versions of a kind that `prune` keeps besides those one can roll back to."""
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -60,12 +67,17 @@ class _Record(BaseModel):
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}-[0-9]{6,12}$")]
+Line = Annotated[str, Field(max_length=MAX_DECISION_CHARS, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""Text for people: no control characters, which a terminal would obey."""
+Metrics = Annotated[dict[Name, float], Field(max_length=limits.MAX_METRICS)]
+Seconds = Annotated[float, Field(ge=0, le=limits.MAX_NUMBER)]
+_ITEM_IDS = TypeAdapter(Annotated[list[Id], Field(max_length=MAX_ITEMS)])
 
 
 class TensorShape(_Record):
     """One tensor of the file."""
 
-    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=limits.MAX_SAFE_INTEGER)], ...], Field(max_length=8)]
     dtype: Literal["float32", "float64", "int32", "int64"]
 
 
@@ -79,19 +91,20 @@ class StoredFile(_Record):
 class TrainedOn(_Record):
     """Which events a model has seen, its short last pass (`refit`) included."""
 
-    n_events: int
-    first_event_ts_ms: int
-    last_event_ts_ms: int
-    next_offsets: dict[int, int]
+    n_events: Count
+    first_event_ts_ms: TimestampMs
+    last_event_ts_ms: TimestampMs
+    next_offsets: dict[Annotated[int, Field(ge=0, le=limits.MAX_PARTITION)], Annotated[int, Field(ge=0, le=limits.MAX_OFFSET)]]
     """Partition ▸ first offset that was not read."""
 
 
 class Refit(_Record):
     """The short pass over all events that followed the judgement; the metrics are those of the model before it."""
 
-    split_ts_ms: int
-    """Events before this time trained the judged model, those from it on judged it."""
-    metric: str
+    split_ts_ms: TimestampMs
+    """Time of the oldest event that judged the model. Events before it trained the judged model; of those at that time, the later arrivals
+    judged where they had to be divided."""
+    metric: Name
     judged: float
     after: float
     """The metric after the pass, on events the pass has seen: it only shows that the pass broke nothing."""
@@ -107,28 +120,34 @@ class Manifest(_Record):
     """The version it was warm-started from."""
     config: dict[str, Any]
     tensors: Annotated[dict[str, TensorShape], Field(max_length=MAX_TENSORS)]
-    n_items: Annotated[int, Field(ge=0)]
+    n_items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     files: dict[Literal["model.safetensors", "items.json"], StoredFile]
-    metrics: dict[str, dict[str, float]]
+    metrics: Annotated[dict[Name, Metrics], Field(max_length=limits.MAX_METRICS)]
     """By who was judged: `challenger` (this version), `champion`, `popularity`; all on the same slice."""
-    decision: str = ""
+    decision: Line = ""
     """What the gate said, in one line."""
     trained_on: TrainedOn
-    trained_ts_ms: int
-    train_s: float
+    trained_ts_ms: TimestampMs
+    train_s: Seconds
     refit: Refit | None = None
-    code_version: str
+    code_version: Annotated[Line, Field(max_length=64)]
 
 
 class ChampionEntry(_Record):
     """One change of what serves."""
 
-    action: Literal["promoted", "rolled_back"]
+    action: Literal["promoted", "rolled_back", "retired"]
     version: Version
-    """What serves from here on."""
-    reason: str
-    at_ts_ms: int
-    metrics: dict[str, float] = {}
+    """What serves from here on; of a retirement what served until then."""
+    reason: Line
+    at_ts_ms: TimestampMs
+    metrics: Metrics = {}
+
+
+class _ChampionFile(_Record):
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    history: Annotated[list[ChampionEntry], Field(max_length=MAX_HISTORY_ENTRIES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +177,10 @@ class ModelStore:
         """A version above all there ever were, unfinished ones included: `ials-000003`."""
         numbers = [_number(version) for version in self._folders(kind)]
         numbers += [_number(entry.version) for entry in self.history(kind)]
-        return f"{kind}-{max(numbers, default=0) + 1:06d}"
+        number = max(numbers, default=0) + 1
+        if number > MAX_VERSION:
+            raise StoreError(f"{kind}: no version number is left after {number - 1}; move the folder of that version away")
+        return f"{kind}-{number:06d}"
 
     def save(
         self,
@@ -176,13 +198,16 @@ class ModelStore:
         """Store a model as the next version of its kind.
 
         Two that save at once get versions of their own. What could not be stored whole leaves nothing behind. Raises StoreError when a
-        tensor is not finite, Transient when the storage is full.
+        model could not be loaded again, Transient when the storage is full.
         """
+        try:
+            check_model(model)
+        except CoreError as error:
+            raise StoreError(f"{error}; if training diverged, lower its learning rate") from None
         tensors = {name: np.ascontiguousarray(array) for name, array in model.tensors().items()}
-        for name, array in tensors.items():
-            if not np.isfinite(array).all():
-                raise StoreError(f"tensor {name}: it holds numbers that are not finite; the training diverged, lower its learning rate")
         content, items = save_tensors(tensors), json.dumps(model.item_ids, ensure_ascii=False).encode()
+        if len(content) > MAX_TENSOR_BYTES or len(items) > MAX_ITEMS_BYTES or len(model.item_ids) > MAX_ITEMS:
+            raise StoreError(f"{model.kind}: {len(content):,} bytes for {len(model.item_ids):,} items are more than a model may have")
         while not self.storage.claim(f"{model.kind}/{(version := self.next_version(model.kind))}"):
             pass  # somebody else has just taken that number
         folder = f"{model.kind}/{version}"
@@ -199,14 +224,21 @@ class ModelStore:
                     "items.json": self._write_file(f"{folder}/items.json", items),
                 },
                 metrics={who: dict(figures) for who, figures in metrics.items()},
-                decision=decision,
+                decision=_line(decision),
                 trained_on=trained_on,
                 trained_ts_ms=trained_ts_ms,
                 train_s=train_s,
                 refit=refit,
                 code_version=code_version,
             )
-            self.storage.write(f"{folder}/manifest.json", manifest.model_dump_json(indent=1).encode())
+            described = manifest.model_dump_json(indent=1).encode()
+            if len(described) > MAX_MANIFEST_BYTES:
+                raise StoreError(f"{version}: its manifest would have {len(described):,} bytes, more than one may have")
+            self.storage.write(f"{folder}/manifest.json", described)
+        except ValidationError as error:
+            with suppress(Exception):
+                self.storage.remove(folder)
+            raise StoreError(f"{version}: it cannot be described, {_first(error)}") from None
         except BaseException:
             with suppress(Exception):  # the first error is the one to tell
                 self.storage.remove(folder)
@@ -223,12 +255,12 @@ class ModelStore:
             content = self.storage.read(f"{kind}/{version}/manifest.json", MAX_MANIFEST_BYTES)
         except FileNotFoundError:
             raise StoreError(f"{version}: there is no such version of {kind}; `recsys models list` shows what there is") from None
+        except NotOurFile as error:
+            raise StoreError(f"{version}: {error}") from None
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "manifest"
-            raise StoreError(f"{version}: manifest.json, {where}: {first['msg']}; restore the file or promote another version") from None
+            raise StoreError(f"{version}: manifest.json, {_first(error)}; restore the file or promote another version") from None
         if (manifest.kind, manifest.version) != (kind, version):
             raise StoreError(f"{version}: manifest.json is of another version; restore the folder or promote another version")
         return manifest, hashlib.sha256(content).hexdigest()
@@ -243,21 +275,29 @@ class ModelStore:
         Raises: StoreError if anything is missing, damaged, too large, or not what the manifest (or `manifest_sha256` of an announcement)
         says.
         """
+        try:
+            return self._load_checked(kind, version, manifest_sha256)
+        except MemoryError:
+            raise Transient(f"{version}: there is not enough memory to load it; give the process more") from None
+        except (WorkerError, OSError):
+            raise
+        except KeyError as error:
+            raise StoreError(f"{version}: kind or tensor {error!s:.80} is unknown to this version of the program; upgrade it") from None
+        except (CoreError, TypeError, ValueError) as error:
+            raise StoreError(f"{version}: {one_line(error)}; restore it or promote another version") from None
+        except Exception as error:  # files that others may write to: whatever is met in them refuses the version
+            raise StoreError(f"{version}: unexpected {describe(error)}; restore it or promote another version") from error
+
+    def _load_checked(self, kind: str, version: str, manifest_sha256: str | None) -> StoredModel:
         manifest, found_sha256 = self.manifest(kind, version)
         if manifest_sha256 is not None and manifest_sha256 != found_sha256:
             raise StoreError(f"{version}: manifest.json is not the one that was announced; restore it or promote another version")
         cells = sum(prod(tensor.shape) for tensor in manifest.tensors.values())
-        if cells * 4 > MAX_TENSOR_BYTES or manifest.n_items * 4 > MAX_ITEMS_BYTES:
-            raise StoreError(f"{version}: the manifest claims {cells} numbers, more than a model may have")
+        if cells * 4 > MAX_TENSOR_BYTES:
+            raise StoreError(f"{version}: the manifest claims {cells:.3g} numbers, more than a model may have")
         item_ids = self._item_ids(manifest)
         tensors = self._tensors(manifest)
-        try:
-            model = load_model(kind, manifest.config, item_ids, tensors)
-        except KeyError as error:
-            raise StoreError(f"{version}: kind or tensor {error} is unknown to this version of the program; upgrade it") from None
-        except (CoreError, TypeError, ValueError) as error:
-            raise StoreError(f"{version}: {error}") from None
-        return StoredModel(manifest, found_sha256, model)
+        return StoredModel(manifest, found_sha256, load_model(kind, manifest.config, item_ids, tensors))
 
     def load_announced(self, announcement: ModelAnnouncement) -> StoredModel | None:
         """What serves after an announcement, from this store, with the announced manifest; None if nothing does."""
@@ -269,17 +309,36 @@ class ModelStore:
         if _KIND.fullmatch(kind) is None:
             raise StoreError("model kind: use lower-case letters, digits and _, a letter first")
         try:
-            content = json.loads(self.storage.read(f"{kind}/champion.json", MAX_MANIFEST_BYTES))
-            return [ChampionEntry.model_validate(entry) for entry in content["history"]]
+            found = _ChampionFile.model_validate(from_json(self.storage.read(f"{kind}/champion.json", MAX_MANIFEST_BYTES)))
+            history = found.history
+            if any(entry.version.rsplit("-", 1)[0] != kind for entry in history):
+                raise StoreError(f"{kind}: champion.json names a version of another kind; restore it, or remove it and promote a version")
+            _served(history)
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, IndexError, NotOurFile):
             raise StoreError(f"{kind}: champion.json is not readable; restore it, or remove it and promote a version") from None
+        return history
 
     def champion(self, kind: str) -> str | None:
-        """The version that serves, None before the first promotion."""
-        served = self._served(kind)
+        """Return the version that serves; None before the first promotion, and of a retired kind."""
+        served = _served(self.history(kind))
         return served[-1] if served else None
+
+    def is_retired(self, kind: str) -> bool:
+        """Whether a person retired this kind, and nothing was promoted since."""
+        history = self.history(kind)
+        return bool(history) and history[-1].action == "retired"
+
+    def retire(self, kind: str, *, reason: str = "") -> str:
+        """Let no version serve until the next promotion or rollback; return the one that served. Raises StoreError without one."""
+        with self.storage.locked(kind):
+            history, champion = self.history(kind), self.champion(kind)
+            if champion is None:
+                raise StoreError(f"{kind}: no version serves, so there is nothing to retire; `recsys models list` shows what there is")
+            entry = ChampionEntry(action="retired", version=champion, reason=_line(reason), at_ts_ms=_now_ms())
+            self._write_history(kind, [*history, entry])
+        return champion
 
     def promote(
         self,
@@ -303,7 +362,7 @@ class ModelStore:
                 raise ChampionMoved(f"{version}: it was judged against {judged}, and {serving} serves now")
             if champion == version:
                 return False
-            entry = ChampionEntry(action="promoted", version=version, reason=reason, at_ts_ms=_now_ms(), metrics=dict(metrics or {}))
+            entry = ChampionEntry(action="promoted", version=version, reason=_line(reason), at_ts_ms=_now_ms(), metrics=dict(metrics or {}))
             self._write_history(kind, [*history, entry])
         return True
 
@@ -313,13 +372,16 @@ class ModelStore:
         Again and again it goes further back. Raises StoreError without one, or if that one is damaged.
         """
         with self.storage.locked(kind):
-            served = self._served(kind)
-            if len(served) < 2:
+            history = self.history(kind)
+            before = _before(_served(history))
+            if not before:
                 raise StoreError(f"{kind}: no version served before the present one; `recsys models promote` lets another one serve")
-            self.load_stored(kind, served[-2])
-            entry = ChampionEntry(action="rolled_back", version=served[-2], reason=reason, at_ts_ms=_now_ms())
-            self._write_history(kind, [*self.history(kind), entry])
-        return served[-2]
+            version = before[-1]
+            assert version is not None
+            self.load_stored(kind, version)
+            entry = ChampionEntry(action="rolled_back", version=version, reason=_line(reason), at_ts_ms=_now_ms())
+            self._write_history(kind, [*history, entry])
+        return version
 
     def prune(self, kind: str, keep: int = KEPT_VERSIONS) -> list[str]:
         """Remove all but the newest `keep` versions and the last few that served. Answers what was removed.
@@ -327,7 +389,7 @@ class ModelStore:
         Versions that were never finished go when `keep` newer ones are: nobody is writing them any more.
         """
         finished = self.versions(kind)
-        kept = {*finished[-keep:], *self._served(kind)[-keep:]}
+        kept = {*finished[-keep:], *[version for version in _served(self.history(kind)) if version is not None][-keep:]}
         removed = [version for version in finished[:-1] if version not in kept]
         oldest = _number(finished[-keep]) if len(finished) >= keep else 0
         abandoned = [version for version in self._folders(kind) if _number(version) < oldest and version not in finished]
@@ -350,34 +412,27 @@ class ModelStore:
         before: ModelReference | None = None
         with suppress(StoreError):
             before = None if champion is None else self.reference(kind, champion)
-        trained_on = manifest.trained_on
-        return ModelAnnouncement(
-            kind=kind,
-            version=version,
-            action=action,
-            manifest_url=self.storage.url_of(f"{kind}/{version}/manifest.json"),
-            manifest_sha256=sha256,
-            announced_ts_ms=_now_ms() if now_ms is None else now_ms,
-            trained_ts_ms=manifest.trained_ts_ms,
-            trained_on=DataRange(
-                first_event_ts_ms=trained_on.first_event_ts_ms,
-                last_event_ts_ms=trained_on.last_event_ts_ms,
-                n_events=trained_on.n_events,
-            ),
-            champion=before,
-            challenger_metrics=manifest.metrics.get("challenger", {}),
-            champion_metrics=manifest.metrics.get("champion", {}),
-            reason=reason[:1_024],
-        )
-
-    def _served(self, kind: str) -> list[str]:
-        served: list[str] = []
-        for entry in self.history(kind):
-            if entry.action == "promoted":
-                served.append(entry.version)
-            else:
-                served.pop()
-        return served
+        try:
+            return ModelAnnouncement(
+                kind=kind,
+                version=version,
+                action=action,
+                manifest_url=self.storage.url_of(f"{kind}/{version}/manifest.json"),
+                manifest_sha256=sha256,
+                announced_ts_ms=_now_ms() if now_ms is None else now_ms,
+                trained_ts_ms=manifest.trained_ts_ms,
+                trained_on=DataRange(
+                    first_event_ts_ms=manifest.trained_on.first_event_ts_ms,
+                    last_event_ts_ms=manifest.trained_on.last_event_ts_ms,
+                    n_events=manifest.trained_on.n_events,
+                ),
+                champion=before,
+                challenger_metrics=manifest.metrics.get("challenger", {}),
+                champion_metrics=manifest.metrics.get("champion", {}),
+                reason=_line(reason)[: limits.REASON_MAX_CHARS],
+            )
+        except ValidationError as error:
+            raise StoreError(f"{version}: its manifest cannot be announced, {_first(error)}; restore it or promote another one") from None
 
     def _write_history(self, kind: str, history: list[ChampionEntry]) -> None:
         content = {"layout": LAYOUT, "history": [entry.model_dump() for entry in history]}
@@ -402,6 +457,8 @@ class ModelStore:
             content = self.storage.read(f"{manifest.kind}/{manifest.version}/{name}", max_bytes)
         except FileNotFoundError:
             raise StoreError(f"{manifest.version}: {name} is missing; restore it or promote another version") from None
+        except NotOurFile as error:
+            raise StoreError(f"{manifest.version}: {error}") from None
         if hashlib.sha256(content).hexdigest() != stored.sha256:
             raise StoreError(
                 f"{manifest.version}: {name} has another SHA-256 than the manifest says; restore it or promote another version"
@@ -411,10 +468,10 @@ class ModelStore:
     def _item_ids(self, manifest: Manifest) -> list[str]:
         content = self._file(manifest, "items.json", MAX_ITEMS_BYTES)
         try:
-            item_ids = json.loads(content)
-        except ValueError:
-            item_ids = None
-        if not isinstance(item_ids, list) or len(item_ids) != manifest.n_items or not all(isinstance(i, str) for i in item_ids):
+            item_ids = _ITEM_IDS.validate_json(content)
+        except ValidationError as error:
+            raise StoreError(f"{manifest.version}: items.json, {_first(error)}; restore it or promote another version") from None
+        if len(item_ids) != manifest.n_items:
             raise StoreError(f"{manifest.version}: items.json is not a list of {manifest.n_items} ids")
         return item_ids
 
@@ -422,9 +479,12 @@ class ModelStore:
         content = self._file(manifest, "model.safetensors", MAX_TENSOR_BYTES)
         try:
             tensors: dict[str, NDArray[Any]] = load_tensors(content)
-        except SafetensorError:
-            raise StoreError(f"{manifest.version}: model.safetensors is not a safetensors file") from None
-        found = _shapes(tensors)
+            found = _shapes(tensors)
+        except MemoryError:
+            raise
+        except Exception as error:  # SafetensorError, and what numpy says of types that it does not have
+            text = f"{manifest.version}: model.safetensors is not a safetensors file of the types that models use"
+            raise StoreError(f"{text} ({type(error).__name__})") from None
         if found != manifest.tensors:
             raise StoreError(f"{manifest.version}: model.safetensors holds other tensors than the manifest says")
         return tensors
@@ -437,6 +497,44 @@ def open_model_store(settings: Settings) -> ModelStore:
 
 def _shapes(tensors: Mapping[str, NDArray[Any]]) -> dict[str, TensorShape]:
     return {name: TensorShape.model_validate({"shape": array.shape, "dtype": str(array.dtype)}) for name, array in tensors.items()}
+
+
+def _served(history: list[ChampionEntry]) -> list[str | None]:
+    """What served, oldest first; the last one serves now (None: the kind is retired). What was rolled back from is left out.
+
+    Raises ValueError if the history goes back further than it goes.
+    """
+    served: list[str | None] = []
+    for entry in history:
+        if entry.action == "promoted":
+            served.append(entry.version)
+        elif entry.action == "retired":
+            served.append(None)
+        else:
+            served = _before(served)
+            if not served:
+                raise ValueError("a rollback without anything to go back to")
+    return served
+
+
+def _before(served: list[str | None]) -> list[str | None]:
+    """What served up to the version before the last one."""
+    before = served[:-1]
+    while before and before[-1] is None:
+        before.pop()
+    return before
+
+
+def _line(text: str) -> str:
+    """Text for people in one printable line."""
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_DECISION_CHARS]
+
+
+def _first(error: ValidationError) -> str:
+    """Where a record is wrong, and why; nothing of what it holds."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) if isinstance(part, int) else _line(part)[:40] for part in first["loc"])
+    return f"{where or 'the whole'}: {_line(first['msg'])[:200]}"
 
 
 def _number(version: str) -> int:

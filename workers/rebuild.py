@@ -19,15 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from workers.backoff import patiently
 from workers.batches import SourceRecord
 from workers.carry_over import carry_over
 from workers.catalogue_check import Catalogue, read_catalogue
-from workers.errors import Fatal, Fenced, Transient, WorkerError
+from workers.errors import Fatal, Fenced, Transient, WorkerError, describe
 from workers.followers import CatalogueFollower
 from workers.intake import Intake
 from workers.pipeline import Pipeline
 from workers.replay import LogReader, Place, reread_compacted, source_record, unapplied
+from workers.rounds import ALARM_FAILURES, PASSING, Rounds, patiently
 from workers.settings import Settings
 from workers.store import StateStore, layout_of, open_store
 from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
@@ -243,18 +243,24 @@ def _refuse_differences(found: Verification) -> None:
 
 
 async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
-    """A step that may be repeated, until it succeeds. Raises Transient when it has not within a minute of its first failure."""
+    """Repeat a step until it succeeds.
+
+    Raises: Transient when it has not within a minute of its first failure, Fatal when it fails three times for an unexpected reason.
+    """
     results: list[T] = []
-    failing_since_s: list[float] = []
+    failures: list[tuple[float, Exception]] = []
 
     async def attempt() -> None:
         results.append(await step())
 
     def gives_up(error: Exception) -> bool:
-        failing_since_s.append(time.monotonic())
-        return failing_since_s[-1] - failing_since_s[0] > PATIENCE_S
+        failures.append((time.monotonic(), error))
+        n_unexpected = sum(not isinstance(error, PASSING) for _, error in failures)
+        if n_unexpected >= ALARM_FAILURES:
+            raise Fatal(f"rebuild: {n_unexpected} times unexpected {describe(error)}; nothing is switched, report this as a defect")
+        return failures[-1][0] - failures[0][0] > PATIENCE_S
 
-    await patiently(attempt, gives_up=gives_up)
+    await patiently(attempt, gives_up=gives_up, rounds=Rounds("rebuild"))
     return results[0]
 
 

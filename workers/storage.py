@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,12 @@ STALE_S = 3_600.0
 """Nobody writes one file for longer: a temporary file of that age was left by a process that was killed."""
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.02
+_NEVER = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+"""Errors that waiting does not end: something else lies where a file or a folder should be."""
+
+
+class NotOurFile(Fatal):
+    """What lies under a name cannot be a file of this project: a device, a pipe or a folder, or it is too large. It was not read."""
 
 
 class Storage:
@@ -55,14 +62,21 @@ class Storage:
         return hashlib.sha256(content).hexdigest()
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """A whole file. Raises FileNotFoundError, Transient, and Fatal for one larger than `max_bytes`."""
+        """Read a whole file. Raises FileNotFoundError, Transient, and NotOurFile for one larger than `max_bytes` or no regular file."""
         path = self._path(name)
         with _io(f"read {name}"):
-            size = self._files.size(path)
+            if self._local:
+                return _read_regular(name, path, max_bytes)
+            described = self._files.info(path)
+            if described.get("type", "file") != "file":
+                raise NotOurFile(f"{name}: it is a {described['type']}, not a file; remove it")
+            size = described.get("size")
             if size is not None and size > max_bytes:
-                raise Fatal(f"{name}: {size} bytes are more than the {max_bytes} allowed; it is not a file of this project")
-            content = self._files.cat_file(path)
+                raise _too_large(name, size, max_bytes)
+            content = self._files.cat_file(path, end=max_bytes + 1)  # a size may be unknown, or wrong
         assert isinstance(content, bytes)
+        if len(content) > max_bytes:
+            raise _too_large(name, len(content), max_bytes)
         return content
 
     def claim(self, name: str) -> bool:
@@ -118,6 +132,21 @@ class Storage:
                     with suppress(FileNotFoundError):
                         os.unlink(entry.path)
 
+    def set_aside(self, name: str, aside: str) -> None:
+        """Move a file that cannot be used, or an empty file in its place where it is none that can be kept."""
+        path, target = self._path(name), self._path(aside)
+        with _io(f"set {name} aside"):
+            if self._local and os.path.isfile(path) and not os.path.islink(path):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(path, target)
+                return
+        if self._local:
+            self.write(aside, b"")
+        else:
+            with _io(f"set {name} aside"):
+                self._files.copy(path, target)
+        self.remove(name)
+
     def exists(self, name: str) -> bool:
         with _io(f"look for {name}"):
             return bool(self._files.exists(self._path(name)))
@@ -126,7 +155,10 @@ class Storage:
         """Remove a file or folder; one that is gone already is fine."""
         path = self._path(name)
         with _io(f"remove {name}"), suppress(FileNotFoundError):
-            self._files.rm(path, recursive=True)
+            if self._local and (os.path.islink(path) or not os.path.isdir(path)):
+                os.unlink(path)  # a link, never what it points to
+            else:
+                self._files.rm(path, recursive=True)
 
     def names(self, name: str = "") -> list[str]:
         """Names of what a folder holds, sorted, without the folder; empty if it is not there."""
@@ -143,6 +175,25 @@ class Storage:
         if not all(_PART.fullmatch(part) for part in name.split("/")):
             raise Fatal("storage name: a part holds other characters than letters, digits and _ . + = -; choose another kind or version")
         return f"{self._root}/{name}"
+
+
+def _read_regular(name: str, path: str, max_bytes: int) -> bytes:
+    """Read a local file after looking at what it is: a pipe would be waited for, and a device may have no end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotOurFile(f"{name}: it is no regular file; remove it")
+        if found.st_size > max_bytes:
+            raise _too_large(name, found.st_size, max_bytes)
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:  # it has grown since, or lies about its size
+        raise _too_large(name, len(content), max_bytes)
+    return content
+
+
+def _too_large(name: str, n_bytes: int, max_bytes: int) -> NotOurFile:
+    return NotOurFile(f"{name}: {n_bytes} bytes are more than the {max_bytes} allowed; it is not a file of this project")
 
 
 def _flock(name: str, descriptor: int) -> bool:
@@ -178,6 +229,8 @@ def _io(what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in _NEVER:
+            raise NotOurFile(f"cannot {what}: {os.strerror(error.errno or 0)}; remove what lies there") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Transient(f"cannot {what}: the disk is full; free some space or move the URL") from error
         raise Transient(f"cannot {what}: {type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no code')})") from error

@@ -14,22 +14,23 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from recsys.models.base import Model
-from schemas.announcements import ModelAnnouncement
+from schemas.announcements import ModelAction, ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.access_watch import AccessWatch
-from workers.backoff import patiently
 from workers.catalogue_loading import CatalogueLoader
 from workers.compilation import compile_all
+from workers.errors import Fatal, Transient
 from workers.events_service import EventsService
 from workers.faust_app import WorkerApp
-from workers.followers import CatalogueFollower, ModelFollower, ModelSource
+from workers.followers import CatalogueFollower, ModelFollower
 from workers.intake import Intake, TopicRecord
 from workers.kafka import faust_arguments
 from workers.list_publisher import ListPublisher, publish_dead_letters
-from workers.model_store import open_model_store
+from workers.model_store import StoreError, open_model_store
 from workers.pipeline import Pipeline
 from workers.readiness import Readiness
 from workers.rights import explain
+from workers.rounds import Rounds, patiently
 from workers.settings import Settings
 from workers.status import WorkerStatus
 from workers.store import open_store
@@ -55,16 +56,27 @@ class StreamApp(WorkerApp):
         await super().on_started()
 
 
-def stored_models(settings: Settings) -> ModelSource:
-    """Where announced models are loaded from."""
-    store = open_model_store(settings)
+class StoredModels:
+    """The model store as a follower sees it: where announced models are loaded from, and what confirms announcements."""
 
-    def load(announcement: ModelAnnouncement) -> Model:
-        stored = store.load_announced(announcement)
+    def __init__(self, settings: Settings) -> None:
+        self._store = open_model_store(settings)
+
+    def load(self, announcement: ModelAnnouncement) -> Model:
+        """Return the model that serves after an announcement. Raises Fatal, Transient."""
+        stored = self._store.load_announced(announcement)
         assert stored is not None, "the follower asks only for what serves"
         return stored.model
 
-    return load
+    def serving(self, kind: str) -> ModelAnnouncement | None:
+        """Return what the store lets serve of a kind; None for nothing. Raises Fatal, and Transient while the store cannot say."""
+        try:
+            champion = self._store.champion(kind)
+        except StoreError as error:  # of a file that is restored one day: nothing changes until then
+            raise Transient(str(error)) from None
+        if champion is None:
+            return None
+        return self._store.announcement(kind, champion, ModelAction.PROMOTED, champion=None, reason="")
 
 
 def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
@@ -90,7 +102,8 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
     catalogue = CatalogueFollower(pipeline)
-    models = ModelFollower(pipeline, stored_models(settings))
+    stored = StoredModels(settings)
+    models = ModelFollower(pipeline, stored.load, stored.serving)
     readiness = Readiness(pipeline, models)
     intake = Intake(settings, pipeline, catalogue, readiness)
     service = EventsService(
@@ -155,16 +168,28 @@ def _agent(
 ) -> None:
     topic = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
+    rounds = Rounds(name, service.metrics, describe=lambda error: explain(error, service.settings, "stream"))
+
     async def agent(stream: Any) -> None:
         async for events in stream.take_events(RECORDS_AT_ONCE, within=WITHIN_S):
             await service.connected()
             messages = [event.message for event in events]
             records = [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages]
-            # an agent that fails would lose its place
-            await patiently(partial(take, records), describe=lambda error: explain(error, service.settings, "stream"))
+            try:  # an agent that fails would lose its place
+                await patiently(partial(take, records), rounds=rounds, place=partial(_standing_still, records))
+            except Fatal as error:
+                log.critical("%s: %s", topic_name, error)
+                await service.crash(error)
+                raise
 
     agent.__name__ = name
     app.agent(topic, name=f"recsys.{name}", concurrency=1)(agent)
+
+
+def _standing_still(records: Sequence[TopicRecord]) -> str:
+    """Where a topic stands still while its records cannot be taken."""
+    first = records[0]
+    return f"not applied: {first.topic}, partition {first.partition}, from offset {first.source_offset} on"
 
 
 def _timestamp_ms(message: Any) -> int:

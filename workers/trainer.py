@@ -3,6 +3,9 @@
 Faust elects the leader (the owner of its internal one-partition topic). Followers wait. A leader that is deposed without noticing does no
 harm: segments and champions are decided by files that are written whole, appending a range twice changes nothing, and a promotion counts
 only if the champion is still the one that the challenger was judged against.
+
+Three services run side by side, and none ends another: keeping the log, training, and announcing. A round of one that fails is tried again
+with growing waits; only what no retry can mend, such as the log of another topic, ends the trainer.
 """
 
 from __future__ import annotations
@@ -11,17 +14,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import faust
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from schemas import ModelAction, ModelAnnouncement
 from workers.access_watch import AccessWatch
 from workers.announcing import announce, reconcile
-from workers.backoff import Backoff
-from workers.errors import Fatal, Transient
+from workers.errors import Fatal, Transient, WorkerError
 from workers.event_log import EventLog
 from workers.faust_app import OrderlyService, WorkerApp, in_group
 from workers.health import Heartbeat
@@ -29,19 +31,25 @@ from workers.kafka import faust_arguments
 from workers.metrics import TrainerMetrics
 from workers.model_store import ModelStore, StoreError
 from workers.rights import explain
+from workers.rounds import Rounds
 from workers.settings import Settings
 from workers.status import WorkerStatus
 from workers.tailing import LogTail
 from workers.topics import end_offsets_async, topic_ids_async
 from workers.training import KindResult
-from workers.training_process import TrainingProcess
+from workers.training_process import TrainingFailed, TrainingProcess
 
 log = logging.getLogger(__name__)
 
 FOLLOWER_POLL_S = 0.5
 """How often a follower looks whether it leads by now."""
-RECONCILE_S = 60.0
-"""How often a leader looks whether the models topic says what the store says: whoever promotes by hand may die before announcing it."""
+RECONCILE_S = 15.0
+"""How often a leader looks whether the models topic says what the store says: whoever promotes by hand may die before announcing it, and
+others may write to the topic."""
+ANNOUNCE_WAITS_S = (0.5, 60.0)
+"""First and longest wait after announcing failed."""
+TRAINING_WAITS_S = (10.0, 900.0)
+"""First and longest wait after a round of training failed: each one reads the whole log."""
 
 
 def build_trainer(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
@@ -67,9 +75,12 @@ class Schedule:
     def __init__(self, settings: Settings, n_trained: int, now_s: float) -> None:
         self._settings = settings.trainer
         self.n_trained, self._last_s = n_trained, now_s
+        self._again = False
 
     def due(self, n_events: int, now_s: float) -> bool:
         """Whether a round should start, with `n_events` in the log at monotonic time `now_s`."""
+        if self._again:
+            return True
         if n_events < self._settings.min_events or n_events <= self.n_trained:
             return False
         if self.n_trained == 0:
@@ -77,7 +88,12 @@ class Schedule:
         return n_events - self.n_trained >= self._settings.every_events or now_s - self._last_s >= self._settings.every_s
 
     def started(self, n_events: int, now_s: float) -> None:
-        self.n_trained, self._last_s = n_events, now_s
+        """A round starts."""
+        self.n_trained, self._last_s, self._again = n_events, now_s, False
+
+    def failed(self) -> None:
+        """The last round failed: another one is due without new events."""
+        self._again = True
 
 
 class TrainerService(OrderlyService):
@@ -92,6 +108,13 @@ class TrainerService(OrderlyService):
         self.rounds = 0
         """Rounds of training that have ended."""
         self._unannounced: list[KindResult] = []
+        self._leading = self._rounds("trainer", status=self.status)
+        self._announcing = self._rounds("announcing", first_s=ANNOUNCE_WAITS_S[0], longest_s=ANNOUNCE_WAITS_S[1], fatal_passes=True)
+        self._training = self._rounds("training", first_s=TRAINING_WAITS_S[0], longest_s=TRAINING_WAITS_S[1], fatal_passes=True)
+
+    def _rounds(self, service: str, **options: Any) -> Rounds:
+        """Supervise the rounds of one service of this trainer."""
+        return Rounds(service, self.metrics, describe=lambda error: explain(error, self.settings, "trainer"), **options)
 
     def leads(self) -> bool:
         """Whether this process is the leader now."""
@@ -102,7 +125,6 @@ class TrainerService(OrderlyService):
 
     @Service.task
     async def _run(self) -> None:
-        backoff = Backoff()
         while not self.should_stop:
             leads = self.leads()
             self.metrics.leads.set(leads)
@@ -114,14 +136,8 @@ class TrainerService(OrderlyService):
                 await self.sleep(FOLLOWER_POLL_S)
                 continue
             try:
-                await self._lead()
-                backoff.reset()
-            except (Transient, KafkaError, OSError) as error:
-                text = explain(error, self.settings, "trainer")
-                self.status.block("round", text)
-                if backoff.is_news(text):
-                    log.warning("trainer: %s; trying again", text)
-                await self.sleep(backoff.next_s())
+                if not await self._leading.attempt(self._lead):
+                    await self.sleep(self._leading.wait_s)
             except Fatal as error:
                 log.error("trainer: %s", error)
                 await self.crash(error)
@@ -136,7 +152,7 @@ class TrainerService(OrderlyService):
         event_log = await asyncio.to_thread(EventLog, trainer.log_url, topic_id, segment_events=trainer.segment_events)
         store = await asyncio.to_thread(ModelStore, trainer.model_url)
         await asyncio.to_thread(event_log.verify)
-        await self._announce(store)
+        await self._announcing.attempt(partial(self._announce, store))
         events = self.settings.topics.events
         ends = {partition: end for (_, partition), end in (await end_offsets_async(self.settings, [events])).items()}
         tail = LogTail(self.settings, event_log)
@@ -149,47 +165,63 @@ class TrainerService(OrderlyService):
             schedule = Schedule(self.settings, n_trained, time.monotonic())
             while self.leads():
                 await tail.poll()
+                self._leading.succeeded()
                 self._heartbeat.beat()
                 self.metrics.log_events.set(tail.n_events)
-                if process.running:
-                    if process.done:
-                        await self._finish(process, store)
-                        reconciled_s = time.monotonic()
-                elif schedule.due(tail.n_events, time.monotonic()):
-                    await tail.flush()
-                    schedule.started(tail.n_events, time.monotonic())
-                    await process.start(tail.next_offsets)
-                if time.monotonic() - reconciled_s >= RECONCILE_S:
-                    await self._announce(store)
+                await self._train(process, tail, schedule)
+                if self._announcing.due and (self._unannounced or time.monotonic() - reconciled_s >= RECONCILE_S):
+                    await self._announcing.attempt(partial(self._announce, store, is_training=process.running))
                     reconciled_s = time.monotonic()
         finally:
             await process.stop()
             await tail.stop()
 
-    async def _finish(self, process: TrainingProcess, store: ModelStore) -> None:
-        """Announce what a round decided, refusals too. Where the broker is away, the next term begins with it."""
-        results = await process.results()
+    async def _train(self, process: TrainingProcess, tail: LogTail, schedule: Schedule) -> None:
+        """Take the results of a round that has ended, or start one that is due."""
+        if process.running:
+            if process.done and not await self._training.attempt(partial(self._finish, process)):
+                schedule.failed()
+        elif self._training.due and schedule.due(tail.n_events, time.monotonic()):
+            await tail.flush()
+            schedule.started(tail.n_events, time.monotonic())
+            try:
+                await process.start(tail.next_offsets)
+            except Exception as error:
+                self._training.failed(error)
+                schedule.failed()
+
+    async def _finish(self, process: TrainingProcess) -> None:
+        """Log and count what a round decided, and note what has to be announced, refusals too. Raises TrainingFailed."""
         self.rounds += 1
         self.metrics.rounds.inc()
+        results = await process.results()
         for result in results:
             self.metrics.results.labels(result.kind, result.action).inc()
             level = logging.WARNING if result.action == "failed" else logging.INFO
             log.log(level, "%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
         self._unannounced += [result for result in results if result.version is not None and result.action in ("promoted", "refused")]
-        await self._announce(store)
+        if failed := [result.kind for result in results if result.action == "failed"]:
+            raise TrainingFailed(f"no decision on {', '.join(failed)}; the lines before say why")
 
-    async def _announce(self, store: ModelStore) -> None:
-        """Announce decisions that nobody has been told yet, then whatever the models topic lacks. Raises Transient, and forgets nothing."""
+    async def _announce(self, store: ModelStore, *, is_training: bool = False) -> None:
+        """Announce decisions that nobody has heard of yet, then whatever the models topic lacks.
+
+        While a round `is_training`, its decisions are not announced before it has ended. Raises Transient, and forgets nothing.
+        """
         made = [await asyncio.to_thread(_announcement, store, result) for result in self._unannounced]
         if announcements := [announcement for announcement in made if announcement is not None]:
             await announce(self.settings, announcements)
         self._unannounced.clear()
-        for announcement in await reconcile(self.settings, store):
-            log.info("announced again: %s", announcement.version)
+        for correction in await reconcile(self.settings, store, contradictions_only=is_training):
+            if correction.contradicted is None:
+                log.info("announced again: %s", correction)
+            else:
+                self.metrics.restored.inc()
+                log.warning("the models topic contradicts the model store (%s); restored: %s", correction.contradicted, correction)
 
 
 def _announcement(store: ModelStore, result: KindResult) -> ModelAnnouncement | None:
-    """What the world is told of a decision; None if it has been overtaken: another version serves by now, or this one was removed."""
+    """Return what is announced of a decision; None if it has been overtaken: another version serves by now, or this one was removed."""
     assert result.version is not None
     try:
         champion = store.champion(result.kind)
@@ -198,7 +230,9 @@ def _announcement(store: ModelStore, result: KindResult) -> ModelAnnouncement | 
         if champion != result.version:
             return None
         return store.announcement(result.kind, result.version, ModelAction.PROMOTED, champion=result.champion, reason=result.reason)
-    except StoreError as error:
+    except WorkerError as error:
+        if isinstance(error, Transient):
+            raise
         log.error("%s cannot be announced: %s", result.version, error)
         return None
 
@@ -210,10 +244,9 @@ def _n_trained(store: ModelStore, kinds: tuple[str, ...], ends: Mapping[int, int
     """
     reached: list[Mapping[int, int]] = []
     for kind in kinds:
-        champion = store.champion(kind)
-        if champion is None:
-            return 0
         try:
+            if (champion := store.champion(kind)) is None:
+                return 0
             reached.append(store.manifest(kind, champion)[0].trained_on.next_offsets)
         except StoreError as error:
             log.error("trainer: %s", error)

@@ -13,25 +13,27 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import CoreError, ShapeError
-from recsys.evaluation import GATE_METRIC, GateDecision, Slice, evaluate, evaluate_popularity, gate, temporal_split
+from recsys.errors import CoreError, ShapeError, TooFewInteractions
+from recsys.evaluation import GATE_METRIC, GateDecision, Slice, evaluate, evaluate_popularity, gate, newest_events
 from recsys.models.base import Model
+from recsys.models.checks import check_model
 from recsys.models.interactions import TrainingSet
 from recsys.models.popular import PopularModel
 from recsys.models.registry import MODELS, ModelKind
 from recsys.weights import event_weights
 from workers.engine_settings import weight_table_of
-from workers.errors import Fatal, WorkerError
+from workers.errors import Fatal, WorkerError, describe, one_line
 from workers.event_log import EventColumns, EventLog
 from workers.model_store import ChampionMoved, ModelStore, Refit, StoredModel, TrainedOn
 from workers.settings import Settings, TrainerSettings, WeightSettings
@@ -79,17 +81,46 @@ class TrainingColumns:
     weights: NDArray[np.float32]
     ts_ms: NDArray[np.int64]
     item_ids: list[str]
+    partitions: NDArray[np.int32]
+    source_offsets: NDArray[np.int64]
 
     @classmethod
     def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
         """Weigh the events; those of weight 0 are dropped."""
         weights = event_weights(events.types, events.values, weight_table_of(settings))
         kept = weights != 0
-        return cls(events.user_codes[kept], events.item_codes[kept], weights[kept], events.event_ts_ms[kept], events.item_ids)
+        return cls(
+            events.user_codes[kept],
+            events.item_codes[kept],
+            weights[kept],
+            events.event_ts_ms[kept],
+            events.item_ids,
+            events.partitions[kept],
+            events.source_offsets[kept],
+        )
 
-    def before(self, ts_ms: int | None, *, min_item_count: int = 1) -> TrainingSet:
-        """What models are trained on: the events before a time, or all."""
-        kept = np.ones(len(self.ts_ms), bool) if ts_ms is None else self.ts_ms < ts_ms
+    def arrivals(self) -> NDArray[np.float64]:
+        """How far into its partition each event arrived, from 0 to 1, (n,): the order of arrival of one user's events, and about that of
+        all."""
+        arrivals = np.zeros(len(self), np.float64)
+        for partition in np.unique(self.partitions).tolist():
+            places = np.flatnonzero(self.partitions == partition)
+            offsets = self.source_offsets[places]
+            arrivals[places] = (offsets - offsets.min()) / max(int(offsets.max() - offsets.min()), 1)
+        return arrivals
+
+    def arrived_since(self, next_offsets: Mapping[int, int]) -> NDArray[np.bool_]:
+        """Which events arrived after a training that read up to these offsets, (n,)."""
+        first_unread = np.zeros(int(self.partitions.max(initial=0)) + 1, np.int64)
+        for partition, next_offset in next_offsets.items():
+            if partition < len(first_unread):
+                first_unread[partition] = next_offset
+        arrived: NDArray[np.bool_] = self.source_offsets >= first_unread[self.partitions]
+        return arrived
+
+    def training_set(self, left_out: NDArray[np.bool_] | None = None, *, min_item_count: int = 1) -> TrainingSet:
+        """What models are trained on: all events but those `left_out` (n,)."""
+        kept = np.ones(len(self.ts_ms), bool) if left_out is None else ~left_out
         return TrainingSet.from_columns(
             self.user_codes[kept],
             self.item_codes[kept],
@@ -113,35 +144,49 @@ def run_job(job: TrainingJob) -> list[KindResult]:
         started = time.monotonic()
         try:
             results.append(_train_kind(kind, columns, next_offsets, job.trainer, store))
-        except (CoreError, WorkerError) as error:
-            results.append(KindResult(kind, "failed", None, None, str(error), {}, time.monotonic() - started))
+        except NoModel as error:
+            results.append(KindResult(kind, "skipped", None, error.champion, f"no model because {error}", {}, time.monotonic() - started))
+        except Exception as error:
+            expected = isinstance(error, CoreError | WorkerError)
+            why = str(error) if expected else f"unexpected {describe(error)}"
+            results.append(KindResult(kind, "failed", None, None, f"no model because {why}", {}, time.monotonic() - started))
+            report_traceback(error)
         report(f"{kind}: {results[-1].action}, {results[-1].reason}")
     return results
+
+
+class NoModel(Exception):
+    """The log has nothing that this kind could learn from or be judged on; later rounds may. `champion` goes on serving."""
+
+    def __init__(self, why: str, champion: str | None) -> None:
+        super().__init__(why)
+        self.champion = champion
 
 
 def _train_kind(
     kind: str, columns: TrainingColumns, next_offsets: Mapping[int, int], settings: TrainerSettings, store: ModelStore
 ) -> KindResult:
+    """Train, judge and store one kind. Raises NoModel, CoreError, WorkerError."""
     if kind not in MODELS:
         raise ShapeError(f"trainer.kinds names {kind}, which is not among {', '.join(MODELS)}")
     recipe = MODELS[kind]
     champion_version = store.champion(kind)
+    if store.is_retired(kind):
+        raise NoModel(f"the kind is retired; `recsys models rollback {kind}` or `promote` brings it back", None)
     if len(columns) < settings.min_events:
-        reason = f"{len(columns)} events that count, fewer than trainer.min_events ({settings.min_events})"
-        return KindResult(kind, "skipped", None, champion_version, reason, {}, 0.0)
+        raise NoModel(f"only {len(columns)} events count, fewer than trainer.min_events ({settings.min_events})", champion_version)
     champion = _readable(store, kind, champion_version)
-    seen_until = None if champion is None else champion.manifest.trained_on.last_event_ts_ms
-    if seen_until is not None and not (columns.ts_ms > seen_until).any():
-        return KindResult(kind, "skipped", None, champion_version, "no event is newer than those the champion has seen", {}, 0.0)
-    split_ts_ms = temporal_split(columns.ts_ms, settings.holdout, seen_until)
-    part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, split_ts_ms)
+    newest = _newest_slice(columns, settings, champion, champion_version)
+    part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, newest)
 
     options: dict[str, Any] = {"factors": settings.factors, "seed": settings.seed, **settings.options.get(kind, {})}
     config = recipe.configure(options)
     started = time.monotonic()
-    challenger = recipe.fit(
-        columns.before(split_ts_ms), config, _reporter(settings.max_seconds), None if champion is None else champion.model
-    )
+    warm_start = None if champion is None else champion.model
+    try:
+        challenger = recipe.fit(columns.training_set(newest), config, _reporter(settings.max_seconds), warm_start)
+    except TooFewInteractions as error:
+        raise NoModel(str(error), champion_version) from None
     train_s = time.monotonic() - started
 
     judged = evaluate(challenger, part)
@@ -159,7 +204,7 @@ def _train_kind(
         parent=None if champion is None else champion_version,
         metrics=metrics,
         decision=decision.reason,
-        trained_on=_trained_on(columns, None if refit is not None else split_ts_ms, next_offsets),
+        trained_on=_trained_on(columns, None if refit is not None else newest, next_offsets),
         trained_ts_ms=int(time.time() * 1000),
         train_s=round(train_s, 3),
         refit=refit,
@@ -170,9 +215,32 @@ def _train_kind(
             store.promote(kind, manifest.version, metrics=judged, reason=decision.reason, judged_against=champion_version)
         except ChampionMoved as moved:  # somebody promoted or rolled back meanwhile: what they chose stays
             decision = replace(decision, promote=False, reason=f"{moved}; {decision.reason}")
-    store.prune(kind, settings.keep_versions)
+    try:
+        store.prune(kind, settings.keep_versions)
+    except (WorkerError, OSError) as error:  # the decision stands whatever becomes of old versions
+        report(f"ERROR {kind}: old versions could not be removed: {one_line(error)}")
     action: Literal["promoted", "refused"] = "promoted" if decision.promote else "refused"
     return KindResult(kind, action, manifest.version, champion_version, decision.reason, decision.figures, round(train_s, 3))
+
+
+def _newest_slice(
+    columns: TrainingColumns, settings: TrainerSettings, champion: StoredModel | None, champion_version: str | None
+) -> NDArray[np.bool_]:
+    """Which events judge, (n,). Raises NoModel if the others leave nothing to learn from."""
+    if not (columns.weights > 0).any():
+        raise NoModel(f"none of {len(columns)} events is a preference, all are dislikes", champion_version)
+    seen_until: int | None = None
+    unseen: NDArray[np.bool_] | None = None
+    if champion is not None:
+        seen_until = champion.manifest.trained_on.last_event_ts_ms
+        unseen = columns.arrived_since(champion.manifest.trained_on.next_offsets)
+        if not (columns.ts_ms > seen_until).any() and not unseen.any():
+            raise NoModel("no event is newer than those the champion has seen", champion_version)
+    newest = newest_events(columns.ts_ms, columns.arrivals(), settings.holdout, seen_until_ms=seen_until, unseen=unseen)
+    if not (columns.weights[~newest] > 0).any():
+        n_left = len(columns) - int(newest.sum())
+        raise NoModel(f"none of the {n_left} events before the newest slice is a preference", champion_version)
+    return newest
 
 
 def _readable(store: ModelStore, kind: str, version: str | None) -> StoredModel | None:
@@ -212,21 +280,27 @@ def _refit(
     settings: TrainerSettings,
 ) -> tuple[Model, Refit | None]:
     """A short warm-started pass over all events, the slice included; the judged model itself if the pass made it worse even there."""
-    short = recipe.fit(columns.before(None), recipe.refit(config), _reporter(settings.max_seconds), challenger)
+    try:
+        short = recipe.fit(columns.training_set(), recipe.refit(config), _reporter(settings.max_seconds), challenger)
+        check_model(short)
+    except Exception as error:  # the judged model is good as it is
+        report(f"ERROR {challenger.kind}: the pass over the newest slice failed, the judged model serves without it: {describe(error)}")
+        report_traceback(error)
+        return challenger, None
     after = evaluate(short, part)[GATE_METRIC]
-    finite = all(np.isfinite(array).all() for array in short.tensors().values())
-    if not finite or after < judged[GATE_METRIC]:
+    if after < judged[GATE_METRIC]:
         report(f"{challenger.kind}: the pass over the newest slice made it worse ({after:.4f}); the judged model serves as it is")
         return challenger, None
     return short, Refit(split_ts_ms=part.split_ts_ms, metric=GATE_METRIC, judged=judged[GATE_METRIC], after=after)
 
 
-def _trained_on(columns: TrainingColumns, before_ts_ms: int | None, next_offsets: Mapping[int, int]) -> TrainedOn:
-    ts_ms = columns.ts_ms if before_ts_ms is None else columns.ts_ms[columns.ts_ms < before_ts_ms]
+def _trained_on(columns: TrainingColumns, left_out: NDArray[np.bool_] | None, next_offsets: Mapping[int, int]) -> TrainedOn:
+    """Say what a model has seen: one event at least, or there would be no model."""
+    ts_ms = columns.ts_ms if left_out is None else columns.ts_ms[~left_out]
     return TrainedOn(
         n_events=len(ts_ms),
-        first_event_ts_ms=int(ts_ms.min(initial=np.iinfo(np.int64).max)),
-        last_event_ts_ms=int(ts_ms.max(initial=0)),
+        first_event_ts_ms=int(ts_ms.min()),
+        last_event_ts_ms=int(ts_ms.max()),
         next_offsets=dict(next_offsets),
     )
 
@@ -252,6 +326,12 @@ def _reporter(max_seconds: float) -> Any:
 def report(message: str) -> None:
     """One line of progress."""
     print(visible(message), file=sys.stderr, flush=True)
+
+
+def report_traceback(error: BaseException) -> None:
+    """Send a traceback to the trainer, which logs it at debug."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        report(f"DEBUG {line}")
 
 
 def end_with(parent: int | None) -> bool:
@@ -281,6 +361,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its child itself
     if not end_with(int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdecimal() else None):
         return 143
+    results_to = _keep_stdout()
     try:
         signal.signal(signal.SIGTERM, end)
         job = TrainingJob.model_validate_json(sys.stdin.buffer.read())
@@ -295,11 +376,20 @@ def main() -> int:
         results = run_job(job)
     except _Ended:
         return 143
-    except (WorkerError, CoreError, OSError, MemoryError) as error:
-        print(json.dumps({"error": f"{type(error).__name__}: {error}", "results": []}), flush=True)
+    except Exception as error:
+        report_traceback(error)
+        print(json.dumps({"error": describe(error), "results": []}), file=results_to, flush=True)
         return 1
-    print(json.dumps({"error": None, "results": [asdict(result) for result in results]}), flush=True)
+    print(json.dumps({"error": None, "results": [asdict(result) for result in results]}), file=results_to, flush=True)
     return 0
+
+
+def _keep_stdout() -> TextIO:
+    """Return the pipe to the trainer, and send whatever else is printed, by libraries in C too, to standard error."""
+    sys.stdout.flush()
+    kept = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return kept
 
 
 if __name__ == "__main__":

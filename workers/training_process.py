@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from typing import Annotated
 
+from pydantic import BaseModel, Field, ValidationError
+
+from workers.errors import Transient
 from workers.settings import Settings
 from workers.training import KindResult, TrainingJob
 
@@ -18,7 +22,20 @@ log = logging.getLogger(__name__)
 END_GRACE_S = 10.0
 """After SIGTERM a child has so long before it is killed."""
 LINE_BYTES = 4 * 1024 * 1024
-"""Longest line of output that is read."""
+"""Longest line of output that is kept; the rest of a longer one is read and dropped."""
+SHOWN_CHARS = 500
+CHUNK_BYTES = 65_536
+
+
+class TrainingFailed(Transient):
+    """A round of training gave no decision; the message says why and what to do."""
+
+
+class _Said(BaseModel):
+    """The last line of a child's output."""
+
+    error: str | None
+    results: Annotated[list[KindResult], Field(max_length=1_000)]
 
 
 class TrainingProcess:
@@ -53,7 +70,6 @@ class TrainingProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            limit=LINE_BYTES,
         )
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         self._tasks = [asyncio.create_task(_last_line(process.stdout)), asyncio.create_task(_log_lines(process.stderr))]
@@ -71,20 +87,29 @@ class TrainingProcess:
             self._process.kill()
 
     async def results(self) -> list[KindResult]:
-        """What the ended child decided; empty, and a warning logged, if it failed."""
+        """Return what the ended child decided. Raises TrainingFailed if it decided nothing."""
         assert self._process is not None
-        code = await self._process.wait()
-        last = (await asyncio.gather(*self._tasks))[0]
-        self._forget()
         try:
-            said = json.loads(last)
-            if said["error"] is not None:
-                log.warning("training failed: %s", said["error"])
-            return [KindResult(**result) for result in said["results"]]
-        except (ValueError, KeyError, TypeError):
-            why = "it took longer than trainer.max_seconds allows" if self._late else f"exit code {code}"
-            log.warning("training ended without a result: %s", why)
-            return []
+            code = await self._process.wait()
+            last = (await asyncio.gather(*self._tasks))[0]
+        finally:
+            self._forget()
+        try:
+            said = _Said.model_validate_json(last)
+        except ValidationError:
+            raise TrainingFailed(f"training ended without a result: {self._why(code)}") from None
+        if said.error is not None:
+            raise TrainingFailed(f"training failed: {said.error[:SHOWN_CHARS]}")
+        return said.results
+
+    def _why(self, code: int) -> str:
+        if self._late:
+            return "it took longer than trainer.max_seconds allows; raise that, or lower trainer.factors"
+        if code == -signal.SIGKILL:
+            return "it was killed, perhaps for want of memory; give the trainer more memory, or lower trainer.factors"
+        if code < 0:
+            return f"it was ended by signal {-code}; look into the system's log"
+        return f"exit code {code}; run with --log-level debug to see what it says"
 
     async def stop(self) -> None:
         """End a running child: SIGTERM, then SIGKILL."""
@@ -109,13 +134,28 @@ class TrainingProcess:
 
 async def _last_line(stream: asyncio.StreamReader) -> bytes:
     last = b""
-    async for line in stream:
+    async for line in _lines(stream):
         last = line.strip() or last
     return last
 
 
 async def _log_lines(stream: asyncio.StreamReader) -> bytes:
-    async for line in stream:
-        said = line.decode(errors="replace").rstrip()[:500]
-        log.log(logging.ERROR if said.startswith("ERROR ") else logging.INFO, "training: %s", said.removeprefix("ERROR "))
+    async for line in _lines(stream):
+        said = "".join(c if c.isprintable() else " " for c in line[: 4 * SHOWN_CHARS].decode(errors="replace").rstrip())[:SHOWN_CHARS]
+        level, _, text = said.partition(" ")
+        known = {"ERROR": logging.ERROR, "DEBUG": logging.DEBUG}.get(level)
+        log.log(known or logging.INFO, "training: %s", said if known is None else text)
     return b""
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length, of which LINE_BYTES are kept: a child that prints without end is read on, or it would wait for us."""
+    line = b""
+    while chunk := await stream.read(CHUNK_BYTES):
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            yield (line + part)[:LINE_BYTES]
+            line = b""
+        line = (line + rest)[:LINE_BYTES]
+    if line:
+        yield line

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
+from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
 from recsys.models.fold_in import FoldIn
 from recsys.models.interactions import TrainingSet
 from recsys.models.ridge import SparseRows, solve_rows
@@ -37,6 +38,22 @@ class IALSConfig:
     tolerance: float = 0.001
     """Residual, relative to the right sides, that ends the solves of a sweep; each starts from the sweep before. Folding in is exact."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises: ModelError for an option out of its bounds."""
+        check_options("ials", self, _BOUNDS)
+
+
+_BOUNDS = {
+    "factors": (1, MAX_FACTORS),
+    "epochs": (1, 10_000),
+    "unobserved_weight": (0, 1e6),
+    "regularisation": (0, 1e9),
+    "frequency_exponent": (0, 4),
+    "history_length": (1, MAX_HISTORY),
+    "tolerance": (0, 1),
+    "seed": (-MAX_COUNT, MAX_COUNT),
+}
 
 
 class IALSModel:

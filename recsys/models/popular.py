@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
+from recsys.models.checks import MAX_COUNT, check_options
 from recsys.models.interactions import TrainingSet
 from recsys.models.training import Progress, go_on
 
@@ -20,6 +21,10 @@ class PopularConfig:
     """Nothing to choose but the seed, which nothing draws from."""
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises: ModelError for an option out of its bounds."""
+        check_options("popular", self, {"seed": (-MAX_COUNT, MAX_COUNT)})
 
 
 class PopularModel:

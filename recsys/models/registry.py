@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from recsys.models import ials, popular, sasrec, sasrec_training
 from recsys.models.base import Model
+from recsys.models.checks import check_model, check_tensors
 from recsys.models.interactions import TrainingSet
 from recsys.models.training import Progress
 
@@ -50,6 +51,12 @@ MODELS: dict[str, ModelKind] = {
 
 
 def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, Any]) -> Model:
-    """A model from what the store holds. Raises KeyError for a kind nobody registered, ShapeError for tensors that do not fit."""
-    model: Model = MODELS[kind].model.from_tensors(config, item_ids, tensors)
+    """Return a model of what the store holds, checked as `check_model` does.
+
+    Raises: KeyError for a kind nobody registered, ShapeError for tensors that do not fit, ModelError for what cannot serve.
+    """
+    found = MODELS[kind]
+    check_tensors(tensors)  # first: solvers do not end well on numbers that are not finite
+    model: Model = found.model.from_tensors(config, item_ids, tensors)
+    check_model(model)
     return model

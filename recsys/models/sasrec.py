@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories
+from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
 from recsys.models.sasrec_states import Layer, NewestStates, Norm, Product
 
 I64 = NDArray[np.int64]
@@ -49,6 +50,28 @@ class SASRecConfig:
     fixed_epochs: int = 0
     """Above 0: train exactly so many epochs without validation (a refit)."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises: ModelError for an option out of its bounds."""
+        check_options("sasrec", self, _BOUNDS)
+
+
+_BOUNDS = {
+    "factors": (1, MAX_FACTORS),
+    "blocks": (1, 64),
+    "heads": (1, MAX_FACTORS),
+    "window": (1, MAX_HISTORY),
+    "dropout": (0, 0.99),
+    "learning_rate": (0, 1e3),
+    "batch_sequences": (1, MAX_COUNT),
+    "max_epochs": (1, MAX_COUNT),
+    "patience": (1, MAX_COUNT),
+    "validation_users": (0, MAX_COUNT),
+    "sampled_above": (0, MAX_COUNT),
+    "negatives": (1, MAX_COUNT),
+    "fixed_epochs": (0, MAX_COUNT),
+    "seed": (0, MAX_COUNT),
+}
 
 
 class Block(nn.Module):
@@ -144,6 +167,8 @@ class SASRecModel:
     link: ClassVar[Literal["identity", "softmax"]] = "softmax"
 
     def __init__(self, settings: SASRecConfig, item_ids: list[str], network: Network) -> None:
+        if settings.factors % settings.heads:
+            raise ShapeError(f"{settings.heads} heads do not divide {settings.factors} factors")
         if network.items.shape != (len(item_ids), settings.factors):
             raise ShapeError(f"item embeddings have shape {tuple(network.items.shape)}, expected {(len(item_ids), settings.factors)}")
         self.settings = settings

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from recsys.errors import ShapeError
+from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
 from recsys.models.interactions import TrainingSet
@@ -44,7 +44,7 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     positive = interactions.positive()
     sequences = Sequences(positive.items.astype(np.int64), positive.user_starts())
     if sequences.lengths().max(initial=0) < 2:
-        raise ShapeError("a sequence model needs at least one user with two preferences")
+        raise TooFewInteractions("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from torch's global generator, before `initialise` does

@@ -40,7 +40,7 @@ from workers.model_store import ModelStore
 from workers.pipeline import Pipeline
 from workers.settings import Settings, load_settings
 from workers.store import layout_of, open_store
-from workers.stream import stored_models
+from workers.stream import StoredModels
 from workers.topics import admin_client, end_offsets_async, provision
 
 PARTITIONS = 2
@@ -322,7 +322,8 @@ class Worker:
     def __init__(self, settings: Settings, pipeline: Pipeline, consumer: AIOKafkaConsumer) -> None:
         self.settings, self.pipeline, self._consumer = settings, pipeline, consumer
         self.intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
-        self.models = ModelFollower(pipeline, stored_models(settings))
+        models = StoredModels(settings)
+        self.models = ModelFollower(pipeline, models.load, models.serving)
 
     @property
     def serving(self) -> str | None:
@@ -431,7 +432,7 @@ async def log_disk_full(lane: Lane, chance: random.Random, folder: Path) -> Roun
                 disk.fill(chance.randrange(0, 2))
                 here.faults += 1
                 await here.publish(FIRST + MORE - first)
-                await here.until(lambda: said.count("WARNING", "the disk is full", "trying again") > 0, "a full disk is told")
+                await here.until(lambda: said.count("WARNING", "waiting", "the disk is full") > 0, "a full disk is told")
                 if here.store.champion("ials") is not None:
                     here.differ("a model was trained on a log that could not be written")
                 disk.make_room()

@@ -161,7 +161,7 @@ def test_a_promotion_that_was_never_announced_is_announced_by_the_next_leader(se
     store = open_model_store(settings)
     version = save(store).version
     store.promote("ials", version, reason="better")
-    assert [a.version for a in asyncio.run(reconcile(settings, store))] == [version]
+    assert [str(correction) for correction in asyncio.run(reconcile(settings, store))] == [version]
     assert asyncio.run(reconcile(settings, store)) == []
     assert asyncio.run(last_announcements(settings))["ials"].reason == "better"
 

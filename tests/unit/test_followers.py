@@ -131,7 +131,7 @@ async def followed(follower: ModelFollower) -> list[str]:
 
 async def ready(**versions: Model | Exception) -> tuple[Pipeline, ModelFollower, Source]:
     pipeline, source = await opened_pipeline(MemoryStore(), SETTINGS), Source(**versions)
-    return pipeline, ModelFollower(pipeline, source), source
+    return pipeline, ModelFollower(pipeline, source, first_wait_s=0.0), source
 
 
 async def test_an_announced_model_is_loaded_once_and_swapped_in() -> None:

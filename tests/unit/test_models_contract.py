@@ -141,7 +141,7 @@ def test_the_same_seed_trains_the_same_model(model: Model, interactions: Trainin
 @pytest.mark.parametrize("kind", LEARNS)
 def test_quality_floor_twice_popularity_on_clustered_users(kind: str, trained: dict[str, Model]) -> None:
     other = clustered(n_users=120, seed=17)
-    part = Slice(other.users, other.items, other.weights, other.ts_ms, other.item_ids, int(np.quantile(other.ts_ms, 0.5)))
+    part = Slice.cut(other.users, other.items, other.item_ids, other.weights, other.ts_ms, int(np.quantile(other.ts_ms, 0.5)))
     judged, popular = evaluate(trained[kind], part), evaluate_popularity(part)
     assert judged["n_targets"] == popular["n_targets"] > 100
     assert judged["recall@10"] > 2 * popular["recall@10"]
