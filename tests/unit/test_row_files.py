@@ -609,6 +609,22 @@ def test_a_file_that_is_not_what_it_seems_sends_nothing_and_the_remedy_works(
     assert publish(name, content, *remedy).code == 0
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp1251", "iso8859-7", "shift_jis", "gb18030", "euc_kr"])
+@pytest.mark.parametrize("fmt", ["csv", "jsonl"])
+def test_texts_in_other_encodings_are_refused_whole(publish: Publish, encoding: str, fmt: str) -> None:
+    """C18: also where one row in ten has a letter beyond ASCII, and where digits follow it."""
+    words = {"cp1252": "don’t café", "latin-1": "josé1", "cp1251": "Привет", "iso8859-7": "Αθήνα", "shift_jis": "東京", "euc_kr": "서울"}
+    word = words.get(encoding, "北京市")
+    names = [word if i % 10 == 3 else f"plain{i}" for i in range(60)]
+    rows = {
+        "csv": HEADER + "".join(f"u{i},{name},play,{T}\n" for i, name in enumerate(names)),
+        "jsonl": "".join((JSON_ROW % i).replace('"i"', f'"{name}"') for i, name in enumerate(names)),
+    }
+    refused = publish(f"a.{fmt}", rows[fmt].encode(encoding))
+    assert refused.code == 2 and "--encoding" in refused.err
+    assert [item for _, item in publish(f"a.{fmt}", rows[fmt].encode(encoding), "--encoding", encoding).ids] == names
+
+
 REFUSED: list[tuple[str, Any, str]] = [
     ("a.json", "[" + ",\n".join(JSON_ROW.strip() % i for i in range(20_000)) + "]", "array"),
     ("a.jsonl", "\n  [\n" + JSON_ROW % 1 + "]", "array"),

@@ -29,6 +29,12 @@ BOMS: tuple[tuple[bytes, str], ...] = (
 )  # fmt: skip
 DELIMITERS = ",;\t|"
 _SHOWN = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars"}
+_WRONG = re.compile("[\udc80-\udcff]+")
+_PROPER = re.compile("[\x80-\ud7ff\ue000-\U0010ffff]+")
+_BESIDE_DIGITS = re.compile("[0-9][\udc80-\udcff]|[\udc80-\udcff][0-9]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+_NOT_IN_TEXT = frozenset(chr(0xDC00 + byte) for byte in {*range(0x80, 0xA0)} - {*b"\x80\x85\x91\x92\x93\x94\x96\x97"})
+"""Bytes that are seldom in texts of Windows and Latin encodings: 0x80 to 0x9f without the euro, quotes and dashes."""
 _DATA_CELL = re.compile(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d([T ].*)?|(true|false|null)", re.ASCII | re.IGNORECASE)
 
 
@@ -63,12 +69,23 @@ def encoding_problem(start: bytes) -> str:
 
 
 def _broken_utf8(start: bytes) -> bool:
-    """Return whether bytes that are not UTF-8 are rather damage in UTF-8 text than another encoding: NUL, C1 or mixed with UTF-8."""
+    """Return whether bytes that are not UTF-8 are rather damage in UTF-8 text than letters of another encoding.
+
+    Letters stand in words: not beside digits, not among control characters, and where runs of them are long (Greek, Cyrillic) they are in
+    many lines.
+    """
     text = start.decode("utf-8", "surrogateescape")
-    wrong = [ord(char) - 0xDC00 for char in text if "\udc80" <= char <= "\udcff"]
-    letters = sum(byte >= 0xA0 for byte in wrong)
-    proper = sum(char > "\x7f" and not "\udc80" <= char <= "\udcff" for char in text)
-    return proper > len(wrong) or letters < len(wrong) / 2
+    wrong = _WRONG.findall(text)
+    n_wrong = sum(map(len, wrong))
+    if sum(map(len, _PROPER.findall(text))) >= n_wrong:
+        return True
+    lines = [line for line in text.split("\n") if _WRONG.search(line)]
+    if any(_CONTROL.search(line) for line in lines):
+        return True
+    if len(lines) > 2:
+        return False
+    n_odd = sum(char in _NOT_IN_TEXT for run in wrong for char in run)
+    return len(_BESIDE_DIGITS.findall(text)) + n_odd > len(wrong) / 4 or (max(map(len, wrong)) > 3 and text.count("\n") > 3)
 
 
 def check_json(start: bytes) -> None:
