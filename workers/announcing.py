@@ -21,6 +21,7 @@ from schemas.decoding import decode_key
 from workers.errors import Transient
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, uninterrupted
 from workers.model_store import ModelStore, StoreError
+from workers.rights import explain
 from workers.settings import Settings
 from workers.topics import end_offsets_async
 
@@ -60,7 +61,7 @@ async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
                 for record in records:
                     _take(found, record)
     except KafkaError as error:
-        raise Transient(f"the models topic cannot be read: {type(error).__name__}") from error
+        raise Transient(f"the models topic cannot be read: {explain(error, settings, 'trainer')}") from error
     finally:
         await uninterrupted(consumer.stop())
 
@@ -83,7 +84,7 @@ async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement
         for kind in retired:
             await producer.send_and_wait(settings.topics.models, None, key=kind.encode())
     except KafkaError as error:
-        raise Transient(f"the models topic cannot be written: {type(error).__name__}") from error
+        raise Transient(f"the models topic cannot be written: {explain(error, settings, 'trainer')}") from error
     finally:
         await uninterrupted(producer.stop())
 

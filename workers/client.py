@@ -28,6 +28,7 @@ from typing import Any, Self, TypeVar
 from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields, key_of
 from workers.errors import Transient
 from workers.kafka import check_reachable, kafka_python_arguments
+from workers.rights import explain_denial, on_topics
 from workers.settings import Settings, load_settings
 from workers.topics import kafka_errors
 from workers.trimmed import TrimmedFields
@@ -100,7 +101,7 @@ class EventPublisher:
         self._connecting = threading.Lock()
         self._in_flight: dict[int, Record | str] = {}
         self._failed: list[Record | str] = []
-        self._first_failure = ""
+        self._first_failure: BaseException | None = None
         self._n_sent = 0
         self._producer: Any = None
         self.trimmed = TrimmedFields()
@@ -128,7 +129,7 @@ class EventPublisher:
         timeout_ms = int(self.delivery_timeout_s * 1000)
         check_reachable(self.settings.kafka)
         arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], max(timeout_ms - LINGER_MS, 1))
-        with kafka_errors(self.settings):
+        with kafka_errors(self.settings, *on_topics("Write", self.topic)):
             return KafkaProducer(
                 **arguments,
                 acks="all",
@@ -217,7 +218,7 @@ class EventPublisher:
                 self._n_sent += 1
                 ticket = self._n_sent
                 self._in_flight[ticket] = record
-            with kafka_errors(self.settings):
+            with kafka_errors(self.settings, *on_topics("Write", topic)):
                 future = producer.send(topic, key=key, value=value)
             sent = True
         finally:
@@ -233,7 +234,7 @@ class EventPublisher:
                 return
             if error is not None:
                 self._failed.append(record)
-                self._first_failure = self._first_failure or type(error).__name__
+                self._first_failure = self._first_failure or error
         self._slots.release()
 
     def flush(self, timeout_s: float | None = None) -> None:
@@ -249,12 +250,21 @@ class EventPublisher:
             late = True
         with self._lock:
             failed, self._failed = self._failed, []
-            reason, self._first_failure = self._first_failure, ""
+            reason, self._first_failure = self._first_failure, None
             waiting = len(self._in_flight)
         if failed:
-            raise PublishError(f"{len(failed)} records were not delivered ({reason}): publish them again", failed)
+            raise PublishError(f"{len(failed)} records were not delivered ({self._why(reason)}): publish them again", failed)
         if late and waiting:
             raise Transient(f"{waiting} records are not acknowledged yet: flush again")
+
+    def _why(self, error: BaseException | None) -> str:
+        """Return why records were not delivered, naming the right if one is missing."""
+        from kafka.errors import AuthorizationError
+
+        if isinstance(error, AuthorizationError):
+            topics = self.settings.topics
+            return explain_denial(error, self.settings, on_topics("Write", self.topic, topics.items, topics.users))
+        return type(error).__name__
 
     def close(self) -> None:
         """Flush and disconnect. Raises PublishError with every record that was not acknowledged. Safe to call twice."""

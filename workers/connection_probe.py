@@ -176,7 +176,7 @@ def _silent(place: _Place) -> Transient:
 
 def _unexpected_end(place: _Place, kafka: KafkaSettings) -> WorkerError:
     """The connection ended before the first answer. Raises nothing."""
-    if not kafka.security_protocol.endswith("SSL") and _speaks_tls(place):
+    if not kafka.security_protocol.endswith("SSL") and speaks_tls(place.host, place.port):
         wanted = "SASL_SSL" if kafka.security_protocol.startswith("SASL") else "SSL or SASL_SSL"
         return SettingsError(f"setting kafka.security_protocol: {place} uses TLS: choose {wanted}, or the port without TLS")
     return Transient(f"{place} ended the connection: check that it is a Kafka broker, and look into its log")
@@ -189,8 +189,9 @@ def _speaks_plain(place: _Place) -> bool:
     return False
 
 
-def _speaks_tls(place: _Place) -> bool:
+def speaks_tls(host: str, port: int) -> bool:
     """Whether a server answers a TLS greeting; its certificate is not looked at, and nothing is sent to it."""
+    place = _Place(host, port)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with contextlib.suppress(WorkerError), _connected(place, time.monotonic() + SERVER_S) as raw:

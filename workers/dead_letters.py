@@ -17,6 +17,7 @@ from typing import Any, Self
 from schemas import DeadLetter, Poison, decode_dead_letter
 from workers.errors import SettingsError, Transient
 from workers.kafka import check_reachable, kafka_python_consumer_arguments
+from workers.rights import on_topics
 from workers.settings import Settings
 from workers.topics import admin_client, end_offsets, kafka_errors, start_offsets
 
@@ -96,7 +97,7 @@ def scan(settings: Settings, choice: Choice, per_partition: int | None = None, *
 
     topic = settings.topics.dead_letters
     starts, ends = start_offsets(settings, [topic]), end_offsets(settings, [topic])
-    with kafka_errors(settings), connected_consumer(settings) as consumer:
+    with kafka_errors(settings, *on_topics("Read", settings.topics.dead_letters)), connected_consumer(settings) as consumer:
         for (_, partition), end in ends.items():
             left = per_partition
             for lower, upper in looks(starts[topic, partition], end):
@@ -237,7 +238,7 @@ def look_up(settings: Settings, place: Place) -> tuple[DeadLetter, Sighting, byt
     if letter.source_last_offset is not None:  # a batch that nobody can unpack
         return letter, Sighting.PRESENT, None
     at = TopicPartition(place.topic, place.partition)
-    with kafka_errors(settings), connected_consumer(settings) as consumer:
+    with kafka_errors(settings, *on_topics("Read", place.topic)), connected_consumer(settings) as consumer:
         ((_, record),) = records_at(settings, consumer, at, [place.source_offset])
     sighting = identify(letter, record)
     return letter, sighting, record.value if record is not None and sighting is Sighting.PRESENT else None

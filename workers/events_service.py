@@ -40,7 +40,7 @@ from workers.settings import Settings
 from workers.status import WorkerStatus
 from workers.sweeping import Sweeper
 from workers.topic_watch import TopicWatch, may_be_refilled
-from workers.topics import end_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, topic_ids_async, topic_problem
 
 log = logging.getLogger(__name__)
 
@@ -537,7 +537,7 @@ class EventsService(OrderlyService):
         topic, consumer = self.settings.topics.events, self.consumer
         ids = await topic_ids_async(self.settings)
         if topic not in ids:
-            raise Transient(f"topic {topic} is missing: run `recsys topics create`")
+            raise Transient(await asyncio.to_thread(topic_problem, self.settings, topic))
         self._check_partitions(len(consumer.partitions_for_topic(topic) or ()))
         if max(wanted, default=0) >= self.settings.topics.partitions:  # the group's leader heard of a new partition before this consumer
             self._check_partitions(max(wanted) + 1)

@@ -8,6 +8,7 @@ from typing import Any
 from schemas import Poison, Recommendations, decode_recommendations
 from workers.errors import Fatal
 from workers.kafka import check_reachable, kafka_python_consumer_arguments, partition_for
+from workers.rights import on_topics
 from workers.settings import Settings
 from workers.topics import end_offsets, kafka_errors, start_offsets
 
@@ -43,7 +44,7 @@ def newest_list(settings: Settings, user_id: str) -> Recommendations | None:
     partition = partition_for(user_id.encode(), settings.topics.partitions)
     start, end = start_offsets(settings, [topic])[(topic, partition)], ends[(topic, partition)]
     key = user_id.encode()
-    with kafka_errors(settings):
+    with kafka_errors(settings, *on_topics("Read", topic)):
         consumer = _consumer(settings)
         try:
             look, upper = FIRST_LOOK_RECORDS, end
@@ -90,7 +91,7 @@ def follow_lists(
 
     topic = settings.topics.recommendations
     edges = start_offsets(settings, [topic]) if from_start else end_offsets(settings, [topic])
-    with kafka_errors(settings):
+    with kafka_errors(settings, *on_topics("Read", topic)):
         consumer = _consumer(settings)
         try:
             consumer.assign([TopicPartition(topic, partition) for _, partition in edges])

@@ -30,7 +30,7 @@ from workers.replay import LogReader, Place, reread_compacted, source_record, un
 from workers.rounds import ALARM_FAILURES, PASSING, Rounds, patiently
 from workers.settings import Settings
 from workers.store import StateStore, layout_of, open_store
-from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async, topic_problem
 from workers.verification import Verification, verify_store
 
 log = logging.getLogger(__name__)
@@ -330,7 +330,7 @@ class _Fold:
         """Own every partition of the shadow, and read on where it stands; what lies before the log's start is gone."""
         ids = await topic_ids_async(self._settings)
         if self._topic not in ids:
-            raise Fatal(f"topic {self._topic} is missing: run `recsys topics create`")
+            raise Fatal(await asyncio.to_thread(topic_problem, self._settings, self._topic))
         for partition, first_new in (await self._pipeline.assign([p for _, p in self._reader.next_offsets], ids[self._topic])).items():
             place = (self._topic, partition)
             self._reader.seek(place, max(first_new, self._starts[place]))

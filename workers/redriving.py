@@ -16,6 +16,7 @@ from schemas import DeadLetter, Poison, decode_announcement, decode_event, decod
 from workers.dead_letters import Place, Sighting, connected_consumer, edges_of, identify, records_at, records_between, sha256_of
 from workers.kafka import kafka_python_arguments, partition_for
 from workers.placement import WRONG_PARTITION
+from workers.rights import on_topics
 from workers.settings import Settings
 from workers.topics import kafka_errors
 
@@ -93,7 +94,9 @@ def redrive(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool 
         return []
     edges = edges_of(settings, {topic for topic, _ in by_partition})
     verdicts: list[Verdict] = []
-    with kafka_errors(settings), connected_consumer(settings) as consumer, _Sender(settings, edges, dry_run) as sender:
+    sources = sorted({topic for topic, _ in by_partition})
+    needs = on_topics("Read", *sources) + on_topics("Write", *sources)
+    with kafka_errors(settings, *needs), connected_consumer(settings) as consumer, _Sender(settings, edges, dry_run) as sender:
         for (topic, partition), at in sorted(by_partition.items()):
             newest = {offset: max(same, key=lambda letter: letter.dead_letter_ts_ms) for offset, same in sorted(at.items())}
             sweep = _Sweep(settings, consumer, topic, partition, edges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from aiokafka.errors import KafkaError
 from workers.batches import SourceRecord
 from workers.errors import Transient
 from workers.intake import Intake, TopicRecord
-from workers.kafka import aiokafka_consumer_arguments, uninterrupted
+from workers.kafka import aiokafka_consumer_arguments, check_reachable, uninterrupted
+from workers.rights import explain
 from workers.settings import Settings
 from workers.topics import end_offsets_async, start_offsets_async
 
@@ -55,6 +57,9 @@ class LogReader:
         except KafkaError as error:
             await uninterrupted(consumer.stop())
             servers, name = self._settings.kafka.bootstrap_servers, type(error).__name__
+            if "Authorization" in name:
+                raise Transient(explain(error, self._settings, "operator")) from None
+            await asyncio.to_thread(check_reachable, self._settings.kafka)  # a clearer line, if it is the connection
             raise Transient(f"no Kafka broker answers at {servers} ({name}): start one or set kafka.bootstrap_servers") from None
         except BaseException:  # cancelled while it connects
             await uninterrupted(consumer.stop())
@@ -98,6 +103,8 @@ class LogReader:
                     self.next_offsets[place] = max(known, await self._consumer.position(TopicPartition(*place)))
             return found
         except KafkaError as error:
+            if "Authorization" in type(error).__name__:
+                raise Transient(explain(error, self._settings, "operator")) from None
             servers = self._settings.kafka.bootstrap_servers
             raise Transient(f"reading from Kafka at {servers} failed ({type(error).__name__}): look into the broker's log") from None
 

@@ -6,11 +6,13 @@ This table is the one source: docs/security.md shows it (`python -m workers.righ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workers.errors import WorkerError
 from workers.settings import KafkaSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,14 @@ ROLES: dict[Role, str] = {
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 """Kafka's numbers of the operations; in a bitfield of authorized operations each is the bit of that number."""
 REMEDY = "grant it (docs/security.md)"
+REDIS_COMMANDS = (
+    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall", "hmget", "hset"),
+    *("incr", "info", "lindex", "llen", "lrange", "mget", "ping", "rpush", "sadd", "scan", "set", "srandmember", "srem", "unlink", "zadd"),
+    "zrangebyscore",
+)
+"""What the Redis user of stream workers and of the command line may call, besides AUTH and HELLO, which all users may."""
+CLUSTER_COMMANDS = ("asking", "cluster|slots", "command", "exists")
+"""What it needs besides on a Redis Cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,12 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
             ]
 
 
+def redis_acl(settings: Settings) -> list[str]:
+    """Return the rules of `ACL SETUSER` for the keys of these settings' namespace and the commands."""
+    namespace, commands = settings.redis.namespace, REDIS_COMMANDS + (CLUSTER_COMMANDS if settings.redis.cluster else ())
+    return [f"~{{{namespace}:*", f"~{{{namespace}.g*", *(f"+{command}" for command in commands)]
+
+
 def principal(kafka: KafkaSettings) -> str:
     """Return who Kafka takes this process for, as its ACLs name it."""
     if kafka.security_protocol.startswith("SASL"):
@@ -133,6 +149,25 @@ def explain(error: BaseException, settings: Settings, role: Role) -> str:
     else:
         return str(error) or kind
     return denial(settings.kafka, chosen)
+
+
+def explain_denial(error: BaseException, settings: Settings, needs: Sequence[Right]) -> str:
+    """Return an authorization error as one line. The broker is asked which of the rights that were needed is lacking."""
+    with contextlib.suppress(WorkerError):
+        if needs and (found := missing_rights(settings, needs)):
+            return denial(settings.kafka, found)
+    names = sorted({str(name) for argument in getattr(error, "args", ()) for name in _names(argument)} & _known_names(settings))
+    where = f"a right on {', '.join(names)}" if names else f"a right ({type(error).__name__})"
+    return f"Kafka denies a right: {principal(settings.kafka)} lacks {where}: {REMEDY}"
+
+
+def on_topics(operation: str, *names: str) -> tuple[Right, ...]:
+    """Return one operation on some topics, as what a command needs."""
+    return tuple(Right("topic", name, operation, "") for name in names)
+
+
+def _known_names(settings: Settings) -> set[str]:
+    return {right.name for role in ROLES for right in kafka_rights(settings, role)}
 
 
 def _names(argument: object) -> Iterable[object]:

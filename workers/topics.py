@@ -15,7 +15,8 @@ from typing import Any
 
 from workers.errors import Fatal, Transient
 from workers.kafka import check_reachable, kafka_python_arguments, kafka_python_consumer_arguments
-from workers.settings import Settings
+from workers.rights import Right, denial, explain_denial, lacking, on_topics
+from workers.settings import KafkaSettings, Settings
 
 DAY_MS = 86_400_000
 EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
@@ -53,11 +54,15 @@ class TopicState:
     spec: TopicSpec
     partitions: int | None
     topic_id: str | None
+    denied: str = ""
+    """Why nothing is known of it, if this principal may not describe it."""
 
     @property
     def problem(self) -> str | None:
         """One line saying what is wrong and what to do; None if nothing is."""
         spec = self.spec
+        if self.denied:
+            return self.denied
         if self.partitions is None:
             return f"topic {spec.name} ({spec.role}) is missing: run `recsys topics create`"
         if spec.exact and self.partitions != spec.partitions:
@@ -88,8 +93,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 
 
 @contextmanager
-def kafka_errors(settings: Settings) -> Iterator[None]:
-    """Turn kafka-python's errors into ours: Transient when no broker answers, Fatal when it refuses the credentials or the rights."""
+def kafka_errors(settings: Settings, *needs: Right) -> Iterator[None]:
+    """Turn kafka-python's errors into ours.
+
+    Transient when no broker answers or a right is missing (`needs`, the rights that are asked for, make the line say which); SettingsError
+    when a setting of the connection is wrong.
+    """
     from kafka import errors
 
     servers = settings.kafka.bootstrap_servers
@@ -99,7 +108,7 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
         check_reachable(settings.kafka)  # says which of user, password and mechanism
         raise Transient(f"Kafka at {servers} refused the credentials ({type(error).__name__}) and takes them now: try again") from None
     except errors.AuthorizationError as error:
-        raise Fatal(f"Kafka at {servers} denies a right ({type(error).__name__}): grant it to this principal") from None
+        raise Transient(explain_denial(error, settings, needs)) from None
     except (errors.KafkaConnectionError, errors.KafkaTimeoutError, OSError) as error:
         check_reachable(settings.kafka)  # a clearer line, if it is the connection
         raise Transient(f"no Kafka broker answers at {servers}: start one or set kafka.bootstrap_servers") from error
@@ -108,11 +117,11 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def admin_client(settings: Settings) -> Iterator[Any]:
+def admin_client(settings: Settings, *needs: Right) -> Iterator[Any]:
     """A connected kafka-python admin client, with errors as in `kafka_errors`."""
     from kafka.admin import KafkaAdminClient
 
-    with kafka_errors(settings):
+    with kafka_errors(settings, *needs):
         check_reachable(settings.kafka)
         client = KafkaAdminClient(**kafka_python_arguments(settings))
         try:
@@ -124,22 +133,36 @@ def admin_client(settings: Settings) -> Iterator[Any]:
 def describe(settings: Settings) -> list[TopicState]:
     """What is there for each topic of the settings; creates nothing."""
     with admin_client(settings) as admin:
-        return _describe(admin, topic_specs(settings))
+        return _describe(admin, topic_specs(settings), settings.kafka)
 
 
-def _describe(admin: Any, specs: Sequence[TopicSpec]) -> list[TopicState]:
+def _describe(admin: Any, specs: Sequence[TopicSpec], kafka: KafkaSettings) -> list[TopicState]:
     # all topics, not by name: a broker that creates topics on first sight must not create ours with its own partition count
     existing = set(admin.list_topics())
     names = [spec.name for spec in specs if spec.name in existing]
     found = {topic["name"]: topic for topic in (admin.describe_topics(names) if names else []) if topic.get("error_code", 0) == 0}
+    hidden = denied_topics(admin, [spec.name for spec in specs if spec.name not in existing], kafka)
     states = []
     for spec in specs:
         topic = found.get(spec.name)
         if topic is None:
-            states.append(TopicState(spec, None, None))
+            states.append(TopicState(spec, None, None, hidden.get(spec.name, "")))
         else:
             states.append(TopicState(spec, len(topic["partitions"]), _topic_id(topic, admin)))
     return states
+
+
+def denied_topics(admin: Any, names: Sequence[str], kafka: KafkaSettings) -> dict[str, str]:
+    """Topic ▸ the line that says that this principal may not describe it; a broker lists such a topic no more than one that is missing."""
+    if not names or kafka.security_protocol == "PLAINTEXT":  # nobody in particular: nothing was granted
+        return {}
+    return {right.name: denial(kafka, [right]) for right in lacking(admin, on_topics("Describe", *names))}
+
+
+def topic_problem(settings: Settings, topic: str) -> str:
+    """Return why a topic that should be there is not listed: it is missing, or this principal may not describe it."""
+    with admin_client(settings) as admin:
+        return denied_topics(admin, [topic], settings.kafka).get(topic, f"topic {topic} is missing: run `recsys topics create`")
 
 
 def topic_id_of(admin: Any, name: str) -> str | None:
@@ -168,7 +191,8 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
 
     specs, deadline = topic_specs(settings), time.monotonic() + timeout_s
     with admin_client(settings) as admin:
-        missing = [state.spec for state in _describe(admin, specs) if state.partitions is None]
+        states = _describe(admin, specs, settings.kafka)
+        missing = [state.spec for state in states if state.partitions is None]
         for spec in missing:
             try:
                 admin.create_topics(
@@ -188,13 +212,15 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
                     f"topic {spec.name}: the cluster has fewer brokers than topics.replication_factor "
                     f"{settings.topics.replication_factor}: lower it or add brokers"
                 ) from None
+            except errors.AuthorizationError:
+                raise Transient(denial(settings.kafka, on_topics("Create", spec.name))) from None
             except errors.BrokerResponseError as error:
                 raise Fatal(f"topic {spec.name} ({spec.role}) cannot be created: {type(error).__name__}") from None
         admin.wait_for_topics([spec.name for spec in specs], timeout_ms=int(timeout_s * 1000))
-        states = _describe(admin, specs)
-        while any(state.partitions is None for state in states) and time.monotonic() < deadline:
+        states = _describe(admin, specs, settings.kafka)
+        while any(state.partitions is None and not state.denied for state in states) and time.monotonic() < deadline:
             time.sleep(0.1)  # another broker answers, which has not heard of them yet
-            states = _describe(admin, specs)
+            states = _describe(admin, specs, settings.kafka)
     for state in states:
         if state.problem is not None:
             raise Fatal(state.problem)
@@ -208,7 +234,7 @@ def topic_configs(settings: Settings, topic: str) -> dict[str, str]:
     """
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    with admin_client(settings) as admin:
+    with admin_client(settings, *on_topics("DescribeConfigs", topic)) as admin:
         # all of them: Tansu 0.6 hangs up when it is asked for settings by name
         found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
     configs = found.get("topic", {}).get(topic, {})
@@ -261,6 +287,9 @@ def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any, **opti
         existing = set(admin.list_topics())
         for topic in topics:
             if topic not in existing:
+                hidden = denied_topics(admin, [topic], settings.kafka)
+                if topic in hidden:
+                    raise Transient(hidden[topic])
                 raise Fatal(f"topic {topic} is missing: run `recsys topics create`")
         wanted = {
             TopicPartition(topic["name"], partition["partition_index"]): spec
@@ -274,7 +303,7 @@ def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any, **opti
 def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], timeout_s: float) -> dict[tuple[str, int], int]:
     from kafka import KafkaConsumer, TopicPartition
 
-    with kafka_errors(settings):
+    with kafka_errors(settings, *on_topics("Read", *sorted({topic for topic, _ in listed}))):
         consumer = KafkaConsumer(
             **kafka_python_consumer_arguments(settings),
             fetch_max_wait_ms=50,
@@ -315,7 +344,7 @@ def _group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
     from kafka import errors
 
     deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
-    with admin_client(settings) as admin:
+    with admin_client(settings, Right("group", group_id, "Describe", "")) as admin:
         while True:
             try:
                 found: dict[Any, Any] = admin.list_group_offsets([group_id]).get(group_id, {})

@@ -35,7 +35,7 @@ from workers.rounds import Rounds
 from workers.settings import Settings
 from workers.status import WorkerStatus
 from workers.tailing import LogTail
-from workers.topics import end_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, topic_ids_async, topic_problem
 from workers.training import KindResult
 from workers.training_process import TrainingFailed, TrainingProcess
 
@@ -147,7 +147,7 @@ class TrainerService(OrderlyService):
         """One term as leader."""
         topic_id = (await topic_ids_async(self.settings)).get(self.settings.topics.events)
         if topic_id is None:
-            raise Transient("the events topic is not there yet; `recsys topics create` makes it")
+            raise Transient(await asyncio.to_thread(topic_problem, self.settings, self.settings.topics.events))
         trainer = self.settings.trainer
         event_log = await asyncio.to_thread(EventLog, trainer.log_url, topic_id, segment_events=trainer.segment_events)
         store = await asyncio.to_thread(ModelStore, trainer.model_url)

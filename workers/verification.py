@@ -7,6 +7,7 @@ Workers may go on writing: whatever is read comes with the offset up to which it
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from workers.replay import LogReader, Place, source_record
 from workers.settings import Settings
 from workers.state_check import HistoryFold, difference, user_digest
 from workers.store import StateStore, layout_of, open_store
-from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async
+from workers.topics import end_offsets_async, start_offsets_async, topic_ids_async, topic_problem
 from workers.user_sample import UserSample, read_users
 
 READ_AT_ONCE = 5_000
@@ -165,7 +166,7 @@ class _Check:
         """Learn which topic the state must follow. Raises Fatal when it is missing."""
         ids = await topic_ids_async(self._settings)
         if self._topic not in ids:
-            raise Fatal(f"topic {self._topic} is missing: run `recsys topics create`")
+            raise Fatal(await asyncio.to_thread(topic_problem, self._settings, self._topic))
         self._topic_id = ids[self._topic]
 
     def compare_topics(self, users: UserSample) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import hiredis
 from redis import exceptions as failures
@@ -16,13 +18,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 
-from workers.errors import Fatal, Transient, WorkerError
+from workers.errors import Fatal, SettingsError, Transient, WorkerError
+from workers.redaction import MaskedStr
 from workers.settings import RedisSettings
+from workers.store.diagnosis import diagnose, lacking_right, tls_failure
 from workers.store.functions import Library
+from workers.tls import tls_context
 
 Argument = str | bytes | int
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not take a connection within this is away; longer waits are the caller's backoff."""
+DIAGNOSE_S = 2.0
+"""A connection that fails is diagnosed at most so often."""
 MAX_REDIRECTIONS = 3
 """A slot that moved from where it was thought to be and is moving on already takes two."""
 _CAUGHT = (
@@ -63,16 +70,24 @@ _TRANSIENT_CODES = {
     "MISCONF": "cannot write its snapshot to disk and refuses writes: free the disk, see its log",
 }
 _FATAL_CODES = {
-    "WRONGPASS": "refuses the user or password: set redis.username and redis.password, or redis.url",
-    "NOAUTH": "wants a password: set redis.password or redis.url",
-    "NOPERM": "does not permit a command or key to this user: give it read, write, FUNCTION, FCALL, INFO and SCAN on the namespace",
     "WRONGTYPE": "holds a key of another type under this namespace: choose another redis.namespace",
     "CROSSSLOT": "refuses keys of several slots: report this as a defect",
 }
 
 
+LOGIN = "setting redis.password: Redis refuses the user or the password: set redis.username and redis.password, or redis.url"
+NO_LOGIN = "setting redis.password: Redis wants a user or a password: set redis.username and redis.password, or redis.url"
+
+
 def is_missing_function(result: Any) -> bool:
     return isinstance(result, failures.ResponseError) and "function not found" in str(result).lower()
+
+
+def is_denied(error: BaseException) -> bool:
+    """Whether the server refused a command or a key to this user, directly or inside a function."""
+    return isinstance(error, failures.NoPermissionError) or (
+        isinstance(error, failures.ResponseError) and "user executing the script can't" in str(error)
+    )
 
 
 def translate(error: BaseException, *, cluster: bool) -> WorkerError:
@@ -82,10 +97,14 @@ def translate(error: BaseException, *, cluster: bool) -> WorkerError:
         return Fatal("Redis is a cluster: set redis.cluster to true")
     if code in _TRANSIENT_CODES:
         return Transient(f"Redis {_TRANSIENT_CODES[code]}")
+    if code in ("WRONGPASS", "NOAUTH"):
+        return SettingsError(LOGIN if code == "WRONGPASS" else NO_LOGIN)
     if code in _FATAL_CODES:
         return Fatal(f"Redis {_FATAL_CODES[code]}")
     if isinstance(error, failures.AuthenticationError):
-        return Fatal("Redis refuses the user or password: set redis.username and redis.password, or redis.url")
+        return SettingsError(NO_LOGIN if "already authenticated" in str(error) or code == "NOAUTH" else LOGIN)
+    if (handshake := tls_failure(error)) is not None:
+        return handshake
     if isinstance(error, failures.RedisClusterException) and "cluster mode is not enabled" in str(error).lower():
         return Fatal("Redis is not a cluster: set redis.cluster to false")
     if is_missing_function(error):
@@ -171,9 +190,24 @@ def _seeds(text: str) -> list[ClusterNode] | None:
     for place in filter(None, (part.strip() for part in text.split(","))):
         host, _, port = place.rpartition(":")
         if not host or not port.isdigit():
-            raise Fatal("setting redis.seeds: give host:port, separated by commas")
+            raise SettingsError("setting redis.seeds: give host:port, separated by commas")
         nodes.append(ClusterNode(host.strip("[]"), int(port)))
     return nodes or None
+
+
+def _tls_options(settings: RedisSettings) -> dict[str, str]:
+    """The client's names of the certificate files. Raises SettingsError naming one that is wrong: the client would not say which."""
+    if not settings.uses_tls:
+        return {}
+    tls_context("redis", settings)
+    password = settings.ssl_key_password
+    found = {
+        "ssl_ca_certs": settings.ssl_ca_certs,
+        "ssl_certfile": settings.ssl_certfile,
+        "ssl_keyfile": settings.ssl_keyfile or settings.ssl_certfile,
+        "ssl_password": None if password is None else MaskedStr(password.get_secret_value()),
+    }
+    return {name: str(value) if name != "ssl_password" else value for name, value in found.items() if value is not None}  # type: ignore[misc]
 
 
 class Link:
@@ -183,6 +217,8 @@ class Link:
         self.library = library
         self.cluster = settings.cluster
         self.servers = Servers()
+        self._settings = settings
+        self._diagnosed_s = float("-inf")
         self._loading = asyncio.Lock()
         self._timeout_s = settings.timeout_s
         url = settings.url.get_secret_value()
@@ -196,9 +232,8 @@ class Link:
         if settings.username is not None:
             options["username"] = settings.username
         if settings.password is not None:
-            options["password"] = settings.password.get_secret_value()
-        if settings.ssl_ca_certs is not None:
-            options["ssl_ca_certs"] = str(settings.ssl_ca_certs)
+            options["password"] = MaskedStr(settings.password.get_secret_value())
+        options |= _tls_options(settings)
         try:
             if self.cluster:
                 self._client: Any = RedisCluster.from_url(url, startup_nodes=_seeds(settings.seeds), **options)
@@ -211,7 +246,7 @@ class Link:
                 pool = self._client.connection_pool
                 pool.connection_class = _connection_class(pool.connection_class, self.servers)
         except (ValueError, failures.RedisClusterException):
-            raise Fatal("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// for TLS or unix:///path") from None
+            raise SettingsError("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// or unix:///path") from None
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """Answers in the order of the commands. Raises Transient or Fatal for the first that failed; others may have been carried out."""
@@ -222,11 +257,25 @@ class Link:
             again = await self._attempt([commands[i] for i in missing])
             for i, result in zip(missing, again, strict=True):
                 results[i] = result
-        for result in results:
+        for command, result in zip(commands, results, strict=True):
             if isinstance(result, BaseException):
-                await self._forget_topology(result)
-                raise translate(result, cluster=self.cluster) from None
+                raise await self._failure(result, command.args) from None
         return results
+
+    async def _failure(self, error: BaseException, command: tuple[Argument, ...] | None = None) -> WorkerError:
+        """Return what a failure means, after forgetting what it shows to be out of date."""
+        await self._forget_topology(error)
+        if is_denied(error):
+            settings = self._settings
+            user = settings.username or urlsplit(settings.url.get_secret_value()).username
+            return lacking_right(str(error), user, command, settings.namespace, self.library.source)
+        found = translate(error, cluster=self.cluster)
+        if isinstance(found, Transient) and not isinstance(error, failures.ResponseError):
+            now_s = time.monotonic()
+            if now_s - self._diagnosed_s > DIAGNOSE_S:  # the client tells little of a connection that fails
+                self._diagnosed_s = now_s
+                return await asyncio.to_thread(diagnose, self._settings) or found
+        return found
 
     async def one(self, key: str, *args: Argument) -> Any:
         return (await self.run([Command(key, args)]))[0]
@@ -241,8 +290,7 @@ class Link:
                 return await self._follow(commands, results)
             return await self._answers([args for _, args in commands])
         except _CAUGHT as error:
-            await self._forget_topology(error)
-            raise translate(error, cluster=self.cluster) from None
+            raise await self._failure(error) from None
 
     async def _answers(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """What one server answers to commands sent at once. The client's own pipeline sets a timer for each answer and counts its calls."""
@@ -309,8 +357,7 @@ class Link:
             nodes = sorted(self._client.get_primaries(), key=lambda node: str(node.name))
             return [await self._client.execute_command(*args, target_nodes=[node]) for node in nodes]
         except _CAUGHT as error:
-            await self._forget_topology(error)
-            raise translate(error, cluster=self.cluster) from None
+            raise await self._failure(error) from None
 
     async def scan(self, key: str, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
         """Keys by pattern on the node that serves `key`, a page at a time.
@@ -332,8 +379,7 @@ class Link:
             await self._client.initialize()
             return self._client.get_node_from_key(key)
         except _CAUGHT as error:
-            await self._forget_topology(error)
-            raise translate(error, cluster=True) from None
+            raise await self._failure(error) from None
 
     async def _asked_there(self, node: Any, missing_key: str, command: tuple[Argument, ...]) -> Any:
         """A command without a key on a node that has the whole slot of a key. Raises Transient when it has not."""
@@ -343,8 +389,7 @@ class Link:
                     raise result
             return results[1]
         except _CAUGHT as error:
-            await self._forget_topology(error)
-            raise translate(error, cluster=True) from None
+            raise await self._failure(error) from None
 
     async def scan_primaries(self, pattern: str, count: int) -> AsyncIterator[list[bytes]]:
         """Keys by pattern on every primary, a page at a time."""
@@ -364,8 +409,7 @@ class Link:
                     started = True
                     yield page
         except _CAUGHT as error:
-            await self._forget_topology(error)
-            raise translate(error, cluster=self.cluster) from None
+            raise await self._failure(error) from None
 
     async def load(self) -> None:
         """Load the library on every primary."""

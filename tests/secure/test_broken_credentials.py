@@ -1,0 +1,200 @@
+"""S8, S9, S11, S12: each credential that is broken gives the one line that names it, within ten seconds, in every command and worker."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.secure.certificates import KEY_PASSWORD
+from tests.secure.conftest import Secured, password_of
+from workers.cli import app as tree
+from workers.rights import REDIS_COMMANDS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+WITHIN_S = 10.0
+
+
+def breakages(secured: Secured) -> dict[str, tuple[dict[str, Any], str]]:
+    """Name ▸ Kafka settings over the right ones (None removes), and the setting that the line must name."""
+    port = secured.kafka.secure.rpartition(":")[2]
+    files = secured.certificates
+    tls = {"security_protocol": "SSL", "sasl_username": None, "sasl_password": None, "bootstrap_servers": secured.kafka.tls}
+    return {
+        "password": ({"sasl_password": "wrong"}, "kafka.sasl_password"),
+        "user": ({"sasl_username": "nobody"}, "kafka.sasl_password"),
+        "mechanism": ({"sasl_mechanism": "PLAIN"}, "kafka.sasl_mechanism"),
+        "strength": ({"sasl_mechanism": "SCRAM-SHA-512"}, "kafka.sasl_mechanism"),
+        "authority": ({"ssl_cafile": str(files.other_ca)}, "kafka.ssl_cafile"),
+        "no authority": ({"ssl_cafile": None}, "kafka.ssl_cafile"),
+        "host name": ({"bootstrap_servers": f"127.0.0.1:{port}"}, "kafka.bootstrap_servers"),
+        "plaintext to a TLS port": ({"security_protocol": "SASL_PLAINTEXT", "ssl_cafile": None}, "kafka.security_protocol"),
+        "TLS to a plaintext port": ({"bootstrap_servers": secured.kafka.plain}, "kafka.security_protocol"),
+        "no login": ({"security_protocol": "SSL", "sasl_username": None, "sasl_password": None}, "kafka.security_protocol"),
+        "no client certificate": (tls, "kafka.ssl_certfile"),
+        "encrypted key": (
+            {**tls, "ssl_certfile": str(files.client_certificate), "ssl_keyfile": str(files.encrypted_key)},
+            "kafka.ssl_key_password",
+        ),
+        "pass phrase": (
+            {
+                **tls,
+                "ssl_certfile": str(files.client_certificate),
+                "ssl_keyfile": str(files.encrypted_key),
+                "ssl_key_password": f"{KEY_PASSWORD}x",
+            },
+            "kafka.ssl_key_password",
+        ),
+    }
+
+
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("topics", "list"),
+    ("topics", "create"),
+    ("events", "publish", "{file}"),
+    ("items", "publish", "{file}"),
+    ("lists", "get", "u1"),
+    ("lists", "tail"),
+    ("dlq", "list"),
+    ("dlq", "redrive", "--all"),
+    ("state", "verify"),
+    ("state", "rebuild"),
+)
+
+
+@pytest.fixture
+def run(secured: Secured, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process as a role; (exit code, standard error, seconds)."""
+
+    def running(role: Any, *arguments: str, **more: Any) -> tuple[int, str, float]:
+        for name, value in secured.env(role, **more).items():
+            if name.startswith("RECSYS_"):
+                monkeypatch.setenv(name, value)
+        for section, values in more.items():
+            for name, value in values.items():
+                if value is None:
+                    monkeypatch.delenv(f"RECSYS_{section}__{name}".upper(), raising=False)
+        capfd.readouterr()
+        started_s = time.monotonic()
+        code = tree.run(list(arguments))
+        return code, capfd.readouterr().err, time.monotonic() - started_s
+
+    return running
+
+
+def one_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "user", "mechanism", "strength", "authority", "no authority", "host name", "plaintext to a TLS port"),
+        *("TLS to a plaintext port", "no login", "no client certificate", "encrypted key", "pass phrase"),
+    ],
+)
+def test_a_broken_credential_is_named_in_one_line(name: str, secured: Secured, run: Any) -> None:
+    broken, setting = breakages(secured)[name]
+    code, said, seconds = run("admin", "topics", "list", kafka=broken)
+    assert code == 2 and setting in one_line(said) and seconds < WITHIN_S, (said, seconds)
+    assert password_of("admin") not in said and KEY_PASSWORD not in said
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_names_a_wrong_password(command: tuple[str, ...], secured: Secured, run: Any, tmp_path: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1795000000000}\n')
+    arguments = [part.format(file=file) for part in command]
+    code, said, seconds = run("operator", *arguments, kafka={"sasl_password": "wrong"})
+    assert code == 2 and "kafka.sasl_password" in one_line(said) and seconds < WITHIN_S, (said, seconds)
+
+
+@pytest.mark.parametrize("kind", ["stream", "trainer"])
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_a_worker_with_a_wrong_password_ends_with_one_line_that_shows_no_secret(kind: Any, level: str, secured: Secured) -> None:
+    """S3, S8."""
+    env = secured.env(kind, kafka={"sasl_password": "wr0ng-p@ss"})
+    command = [sys.executable, "-m", "workers.cli", "worker", kind, "--log-level", level]
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    lines = [line for line in ended.stderr.splitlines() if " DEBUG " not in line]
+    assert ended.returncode == 2 and "kafka.sasl_password" in one_line("\n".join(lines))
+    assert "wr0ng-p@ss" not in ended.stderr
+
+
+def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Any) -> None:
+    """S11."""
+    files, port, plain = secured.certificates, secured.redis.port, secured.redis.plain_port
+    for broken, named in (
+        ({"url": f"redis://localhost:{plain}/0"}, r"setting redis: ssl_ca_certs .* rediss://"),
+        ({"ssl_ca_certs": str(files.other_ca)}, r"setting redis\.ssl_ca_certs"),
+        ({"ssl_ca_certs": None}, r"setting redis\.ssl_ca_certs"),
+        ({"url": f"rediss://127.0.0.1:{port}/0"}, r"setting redis\.url: .* host name"),
+        ({"url": f"redis://localhost:{port}/0", "ssl_ca_certs": None}, r"setting redis\.url: .* uses TLS"),
+        ({"url": f"rediss://localhost:{plain}/0"}, r"setting redis\.url: .* does not use TLS"),
+        ({"password": "wrong"}, r"setting redis\.password: Redis refuses"),
+        ({"username": None, "password": None}, r"setting redis\.password: Redis wants"),
+        ({"ssl_certfile": str(files.client_certificate), "ssl_keyfile": str(files.encrypted_key)}, r"setting redis\.ssl_key_password"),
+    ):
+        code, said, seconds = run("operator", "users", "show", "u1", redis=broken)
+        assert code == 2 and re.search(named, one_line(said)) and seconds < WITHIN_S, (broken, said, seconds)
+
+
+def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, run: Any) -> None:
+    """S11: what `users show` and `doctor` meet of the documented commands; what functions call is read from their source."""
+    named = []
+    try:
+        for command in REDIS_COMMANDS:
+            secured.set_redis_user(f"-{command}")
+            code, said, _ = run("operator", "users", "show", "u1")
+            if "Redis denies a right" in said:
+                assert code == 1
+                assert f"the user recsys lacks the command {command.split('|')[0].upper()}" in one_line(said)
+                named.append(command)
+        assert {"get", "info", "hget"} & set(named)
+        secured.set_redis_user("resetkeys", "~other:*")
+        code, said, _ = run("operator", "users", "show", "u1")
+        assert code == 1 and "lacks keys of the namespace rs" in one_line(said)
+    finally:
+        secured.set_redis_user()
+
+
+def test_rights_that_commands_lack_are_named(secured: Secured, run: Any, tmp_path: Any) -> None:
+    """S9: as somebody without any right, never "the topic is missing"."""
+    secured.kafka.set_password("nothing", password_of("nothing"))
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1795000000000}\n')
+    for command, right in (
+        (("topics", "create"), "Create on topic recsys.events"),
+        (("lists", "get", "u1"), "Describe on topic recsys.recommendations"),
+        (("dlq", "list"), "Describe on topic recsys.dlq"),
+        (("events", "publish", str(file)), "Write on topic recsys.events"),
+        (("state", "verify"), "Describe on topic recsys.events"),
+    ):
+        code, said, seconds = run("nothing", *command)
+        assert code == 1 and f"User:nothing lacks {right}" in said and seconds < WITHIN_S, (command, said, seconds)
+        assert "missing" not in said
+
+
+def test_client_certificates_with_a_pass_phrase_work(secured: Secured, run: Any) -> None:
+    """S12."""
+    files = secured.certificates
+    code, said, _ = run(
+        "admin",
+        *("topics", "list"),
+        kafka={
+            "security_protocol": "SSL",
+            "sasl_username": None,
+            "sasl_password": None,
+            "bootstrap_servers": secured.kafka.tls,
+            "ssl_certfile": str(files.client_certificate),
+            "ssl_keyfile": str(files.encrypted_key),
+            "ssl_key_password": KEY_PASSWORD,
+        },
+    )
+    assert code == 1 and "lacks Describe" in said, "it is known, and has no rights"

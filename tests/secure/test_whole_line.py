@@ -1,0 +1,184 @@
+"""Build item 7: the whole line runs with exactly the rights of docs/security.md; a right taken away is named, and its return heals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.secure.conftest import REDIS_PASSWORD, Secured, password_of
+from workers.embedded import Child, free_port
+from workers.rights import ROLES, Right, Role, kafka_rights
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+WAIT_S = 90.0
+
+
+def recsys(secured: Secured, role: Role, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "workers.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=secured.env(role), input=stdin, timeout=120)
+
+
+def wait_until(what: Callable[[], bool], why: Callable[[], str]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.2)
+
+
+class Worker:
+    """A worker with its status port."""
+
+    def __init__(self, secured: Secured, role: Role, **more: Any) -> None:
+        self.role, self.port = role, free_port()
+        env = secured.env(role, metrics={"port": self.port}, **more)
+        log = secured.folder / f"{role}-{self.port}.log"
+        self.child = Child.start(role, [sys.executable, "-m", "workers.cli", "worker", role], log, env)
+
+    def ready(self) -> tuple[bool, list[str]]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5) as answer:
+                said = json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = json.load(error)
+        except OSError:
+            return False, ["it does not listen"]
+        return said["ready"], said["reasons"]
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.ready()[0], lambda: f"{self.ready()}: {self.child.last_lines(10)}")
+
+    def wait_for_reason(self, text: str) -> None:
+        wait_until(
+            lambda: any(text in reason for reason in self.ready()[1]), lambda: f"{text}: {self.ready()}: {self.child.last_lines(10)}"
+        )
+
+    @property
+    def said(self) -> str:
+        return self.child.log.read_text()
+
+
+@contextlib.contextmanager
+def running(secured: Secured, role: Role, **more: Any) -> Iterator[Worker]:
+    worker = Worker(secured, role, **more)
+    try:
+        yield worker
+    finally:
+        worker.child.kill()
+
+
+@pytest.fixture(scope="module")
+def topics(secured: Secured) -> None:
+    """The topics, made by the administrator."""
+    made = recsys(secured, "admin", "topics", "create", "--json")
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.fixture(scope="module")
+def workers(secured: Secured, topics: None) -> Iterator[tuple[Worker, Worker]]:
+    """A stream worker and a trainer that are ready."""
+    with running(secured, "stream") as stream, running(secured, "trainer") as trainer:
+        stream.wait_ready()
+        trainer.wait_ready()
+        yield stream, trainer
+
+
+def events(n: int) -> str:
+    rows = [
+        {"user_id": f"u{i % 15}", "item_id": f"i{(i * 7 + i // 15) % 12}", "type": "play", "event_ts_ms": 1_795_000_000_000 + i * 1000}
+        for i in range(n)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_the_whole_line_runs_with_exactly_the_documented_rights(secured: Secured, workers: tuple[Worker, Worker]) -> None:
+    """S10: topics, publish, stream worker, trainer, lists, doctor."""
+    stream, trainer = workers
+    items = "".join(json.dumps({"item_id": f"i{n}", "title": f"film {n}", "categories": ["drama"]}) + "\n" for n in range(12))
+    for kind, text in (("items", items), ("events", events(400))):
+        published = recsys(secured, "publisher", kind, "publish", "-", "--format", "jsonl", stdin=text)
+        assert published.returncode == 0, published.stderr
+
+    def listed() -> bool:
+        found = recsys(secured, "reader", "lists", "get", "u1", "--json")
+        return found.returncode == 0 and bool(json.loads(found.stdout)["items"])
+
+    wait_until(listed, lambda: stream.child.last_lines(20))
+    wait_until(lambda: "popular popular-" in trainer.said, lambda: trainer.child.last_lines(20))
+    for arguments, role in ((("topics", "list"), "admin"), (("dlq", "list"), "operator"), (("users", "show", "u1"), "operator")):
+        done = recsys(secured, role, *arguments)  # type: ignore[arg-type]
+        assert done.returncode == 0, done.stderr
+    examined = recsys(secured, "admin", "doctor", "--json")
+    assert not [finding for finding in json.loads(examined.stdout) if finding["state"] == "wrong"], examined.stdout
+    verified = recsys(secured, "operator", "state", "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    for worker in workers:
+        assert " ERROR " not in worker.said and "Traceback" not in worker.said, worker.said
+        assert "denies" not in worker.said, worker.said
+        assert password_of(worker.role) not in worker.said and REDIS_PASSWORD not in worker.said
+
+
+def test_each_right_taken_away_is_the_one_that_is_named(secured: Secured, topics: None) -> None:
+    """S7, S9, S10: none of the rights is superfluous to the check, and each is named with its principal."""
+    from workers.rights import missing_rights
+
+    for role in ROLES:
+        settings = secured.settings(role)
+        needed = kafka_rights(settings, role)
+        assert missing_rights(settings, needed) == [], role
+        for right in needed:
+            if right.resource == "topic" and "leader" in right.name:
+                continue  # may not be there yet
+            secured.take(role, right)
+            try:
+                wait_until(lambda: right in missing_rights(settings, needed), lambda: f"{role}: {right} is not missed")  # noqa: B023
+                others = [other for other in missing_rights(settings, needed) if other.name != right.name]
+                assert others == [], f"{role}: {right}"
+            finally:
+                secured.grant(role, right)
+        wait_until(lambda: missing_rights(settings, needed) == [], lambda: role)  # noqa: B023
+
+
+@pytest.mark.parametrize("role", ["stream", "trainer"])
+def test_a_running_worker_names_a_right_it_lost_and_goes_on_by_itself_when_it_is_back(
+    role: Role, secured: Secured, workers: tuple[Worker, Worker]
+) -> None:
+    """S7, S9: the groups, what is read and what is written; no restart."""
+    worker = workers[0] if role == "stream" else workers[1]
+    pid = worker.child.process.pid
+    settings = secured.settings(role)
+    chosen = [right for right in kafka_rights(settings, role) if right.operation != "Create"]
+    lost = [right for right in chosen if right.resource == "group" or right.name in (settings.topics.events, settings.topics.dead_letters)]
+    for right in lost:
+        secured.take(role, right)
+        try:
+            worker.wait_for_reason(f"{right.operation} on {right.resource} {right.name}")
+            assert f"User:{role} lacks" in worker.said
+        finally:
+            secured.grant(role, right)
+        worker.wait_ready()
+    assert worker.child.running and worker.child.process.pid == pid
+    assert "Traceback" not in worker.said, worker.said
+
+
+def test_a_worker_without_rights_waits_for_them_and_starts_when_they_come(secured: Secured, topics: None, tmp_path: Path) -> None:
+    """S7: no Read right on the catalogue's group, before the worker has ever run."""
+    more: dict[str, Any] = {"stream": {"group_id": "late"}, "redis": {"namespace": "rs"}}
+    rights = [right for right in kafka_rights(secured.settings("stream", **more), "stream") if right.resource == "group"]
+    catalogue = Right("group", "late-catalogue", "Read", "")
+    secured.grant("stream", *(right for right in rights if right.name != catalogue.name))
+    with running(secured, "stream", **more) as worker:
+        worker.wait_for_reason("User:stream lacks Read on group late-catalogue")
+        assert worker.said.count("late-catalogue") <= 8, "it is said at growing intervals"
+        secured.grant("stream", catalogue)
+        worker.wait_ready()
