@@ -28,7 +28,7 @@ ERRORS_S = 1.0
 """How often an error is taken from Faust's consumer."""
 FORGET_S = 10.0
 """A consumer that has had no error for this long works again."""
-ACCESS_S = 20.0
+ACCESS_S = 15.0
 """How often credentials and rights are asked for while all is well; a tenth of it while something is missing."""
 
 

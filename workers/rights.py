@@ -33,7 +33,7 @@ REMEDY = "grant it (docs/security.md)"
 REDIS_COMMANDS = (
     *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall", "hmget", "hset"),
     *("incr", "info", "lindex", "llen", "lrange", "mget", "ping", "rpush", "sadd", "scan", "set", "srandmember", "srem", "unlink", "zadd"),
-    "zrangebyscore",
+    *("zrange", "zrangebyscore"),
 )
 """What the Redis user of stream workers and of the command line may call, besides AUTH and HELLO, which all users may."""
 CLUSTER_COMMANDS = ("asking", "cluster|slots", "command", "exists")

@@ -14,9 +14,10 @@ from pathlib import Path
 from workers.backoff import Backoff
 from workers.connection_probe import probe
 from workers.errors import SettingsError, Transient
-from workers.rights import Role, denial, kafka_rights, missing_rights
+from workers.rights import Role, denial, kafka_rights, leader_topic, missing_rights, on_topics
 from workers.settings import Settings
 from workers.status import WorkerStatus
+from workers.topics import admin_client
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,27 @@ def access_problem(settings: Settings, role: Role) -> str | None:
     if settings.kafka.security_protocol == "PLAINTEXT":
         return None
     lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
-    return denial(settings.kafka, lacking) if lacking else None
+    if lacking:
+        return denial(settings.kafka, lacking)
+    return _make_leader_topic(settings) if role == "trainer" else None
+
+
+def _make_leader_topic(settings: Settings) -> str | None:
+    """Make the topic that elects the leader, as Faust would; Faust ends where it may not. Return the right that is missing, if any."""
+    from kafka import errors
+
+    name = leader_topic(settings)
+    with admin_client(settings) as admin:
+        found = admin.describe_topics([name])[0].get("error_code", 0)
+        if found != errors.UnknownTopicOrPartitionError.errno:
+            return None
+        try:
+            admin.create_topics({name: {"num_partitions": 1, "replication_factor": settings.topics.replication_factor}})
+        except errors.TopicAlreadyExistsError:
+            return None
+        except errors.AuthorizationError:
+            return denial(settings.kafka, on_topics("Create", name))
+    return None
 
 
 def check_writable(setting: str, url: str) -> None:

@@ -63,6 +63,7 @@ def build_trainer(settings: Settings, status: WorkerStatus | None = None) -> fau
         web_bind="127.0.0.1",
         web_host="127.0.0.1",
         topic_disable_leader=False,
+        topic_allow_declare=settings.kafka.security_protocol == "PLAINTEXT",  # else made before: Faust ends where it may not
     )
     app.service(TrainerService(app, settings, status, beacon=app.beacon, loop=app.loop))
     app.service(AccessWatch(app, settings, "trainer", status, beacon=app.beacon, loop=app.loop))

@@ -29,8 +29,12 @@ from workers.text import visible
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
 
-FALSE_ALARMS = {"kafka.cluster": "Metadata refresh: failed Cancelled", "kafka.admin._groups": "Unable to decode member_"}
-"""Logger ▸ how its messages begin that are no problem."""
+FALSE_ALARMS = {
+    "kafka.cluster": "Metadata refresh: failed Cancelled",
+    "kafka.admin._groups": "Unable to decode member_",
+    "aiokafka.consumer.fetcher": "Not authorized to read from topic",  # once a partition and fetch; our own line says which right
+}
+"""Logger ▸ how its messages begin that are no problem, or one that is said in another line."""
 QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio")
 FAUST_STOP_S = 12.0
 """What stopping may take besides the batch in hand (`stream.stop_timeout_s`): our own clients take 10 s at most."""
