@@ -454,7 +454,7 @@ class ModelStore:
         if stored is None:
             raise StoreError(f"{manifest.version}: the manifest does not name {name}")
         try:
-            content = self.storage.read(f"{manifest.kind}/{manifest.version}/{name}", max_bytes)
+            content = self.storage.read(f"{manifest.kind}/{manifest.version}/{name}", min(max_bytes, stored.n_bytes))
         except FileNotFoundError:
             raise StoreError(f"{manifest.version}: {name} is missing; restore it or promote another version") from None
         except NotOurFile as error:

@@ -16,6 +16,7 @@ from schemas.examples import ANNOUNCEMENT
 from tests.builders import opened_pipeline, small_settings
 from workers.errors import Fatal, Transient
 from workers.followers import MODELS_WAIT_S, CatalogueFollower, ModelFollower, content_of
+from workers.metrics import StreamMetrics
 from workers.pipeline import Pipeline
 from workers.store import ItemRecord, MemoryStore
 
@@ -268,3 +269,107 @@ async def test_closing_waits_for_no_model() -> None:
     follower.close()
     assert not follower._loading
     source.gate.set()
+
+
+# -- what the model store says (S6) --------------------------------------------------------------------------------------------------------
+
+
+class Truth:
+    """What the model store lets serve: a version, None for nothing, or an error."""
+
+    def __init__(self, version: str | Exception | None) -> None:
+        self.version = version
+
+    def __call__(self, kind: str) -> ModelAnnouncement | None:
+        if isinstance(self.version, Exception):
+            raise self.version
+        changes = {"kind": kind, "version": self.version, "champion": None}
+        return None if self.version is None else ANNOUNCEMENT.model_copy(update=changes)
+
+
+async def confirmed(truth: Truth, **versions: Model | Exception) -> tuple[Pipeline, ModelFollower]:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = ModelFollower(pipeline, Source(**versions), truth, first_wait_s=0.0)
+    follower.metrics = StreamMetrics(SETTINGS.alarms)
+    return pipeline, follower
+
+
+def serving(pipeline: Pipeline) -> str | None:
+    held = pipeline.engine.models.get("popular")
+    return None if held is None else held.version
+
+
+def unconfirmed(follower: ModelFollower) -> float:
+    assert follower.metrics is not None
+    return follower.metrics.registry.get_sample_value("recsys_models_total", {"outcome": "unconfirmed"}) or 0.0
+
+
+async def test_a_tombstone_that_the_store_contradicts_retires_nothing_not_even_after_a_restart(caplog: pytest.LogCaptureFixture) -> None:
+    truth = Truth("v1")
+    pipeline, follower = await confirmed(truth, v1=model("a"))
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == ["popular/v1"]
+    await pipeline.store.set_serving("popular", b"", 2)
+    assert await followed(follower) == [] and serving(pipeline) == "v1" and unconfirmed(follower) == 1
+    assert [r.levelname for r in caplog.records if "says that the kind is retired" in r.getMessage()] == ["WARNING"]
+    restarted = ModelFollower(pipeline, Source(v1=model("a")), truth, first_wait_s=0.0)
+    pipeline.engine.models.clear()
+    assert await followed(restarted) == ["popular/v1"] and restarted.missing() == []
+    await announce(pipeline, "v1", 3)  # the trainer has restored it
+    n_before = unconfirmed(follower)
+    assert await followed(follower) == [] and serving(pipeline) == "v1" and unconfirmed(follower) == n_before
+
+
+async def test_a_kind_that_the_store_has_retired_serves_no_longer() -> None:
+    truth = Truth("v1")
+    pipeline, follower = await confirmed(truth, v1=model("a"))
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    truth.version = None
+    await pipeline.store.set_serving("popular", b"", 2)
+    await followed(follower)
+    assert serving(pipeline) is None and unconfirmed(follower) == 0
+
+
+async def test_a_store_that_cannot_be_asked_retires_nothing() -> None:
+    truth = Truth("v1")
+    pipeline, follower = await confirmed(truth, v1=model("a"))
+    await announce(pipeline, "v1", 1)
+    await followed(follower)
+    truth.version = Transient("the disk is away")
+    await pipeline.store.set_serving("popular", b"", 2)
+    await followed(follower)
+    assert serving(pipeline) == "v1"
+    truth.version = None
+    await followed(follower)
+    assert serving(pipeline) is None
+
+
+async def test_a_version_that_the_store_does_not_let_serve_is_not_loaded() -> None:
+    truth = Truth("v1")
+    pipeline, follower = await confirmed(truth, v1=model("a"), v2=model("a"), evil=model("a"))
+    await announce(pipeline, "evil", 1)
+    assert await followed(follower) == ["popular/v1"], "the store's is"
+    await announce(pipeline, "evil", 2, manifest_sha256="f" * 64)
+    assert await followed(follower) == [] and serving(pipeline) == "v1" and unconfirmed(follower) >= 2
+    truth.version = None
+    await announce(pipeline, "evil", 3)
+    assert await followed(follower) == [] and serving(pipeline) == "v1" and follower.missing() == []
+    truth.version = "v2"
+    await announce(pipeline, "v2", 4)
+    assert await followed(follower) == ["popular/v2"]
+
+
+async def test_an_announcement_that_cannot_be_read_is_refused_and_the_other_kinds_are_followed() -> None:
+    pipeline, follower, _ = await ready(v1=model("a"))
+    await pipeline.store.set_serving("ials", b"{", 1)
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == ["popular/v1"] and await followed(follower) == [] and follower.missing() == []
+
+
+async def test_a_defect_that_loading_meets_is_tried_again_and_ends_nothing() -> None:
+    pipeline, follower, source = await ready(v1=RuntimeError("a defect"))
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == []
+    source.versions["v1"] = model("a")
+    assert await followed(follower) == ["popular/v1"]
