@@ -122,10 +122,12 @@ class LocalStack:
             self._restarts[child.name] = Restarts()
 
     def _take_folder(self) -> None:
-        self._lock = (self.folder / "lock").open("w")
+        lock = (self.folder / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
         except OSError:
+            lock.close()
             raise Fatal(f"another `recsys up` uses {self.folder}: stop it, or choose another --folder") from None
 
     def _start_servers(self) -> None:
@@ -196,7 +198,7 @@ class LocalStack:
 
     def _keep_topics(self, partitions: dict[str, int]) -> None:
         self._places = [(name, partition) for name, count in partitions.items() for partition in range(count)]
-        self._keeper = TopicKeeper(self.settings, self._journal, self._places)
+        self._keeper = TopicKeeper(self.settings, self._journal, self._places, self._say)
         self._restarts.setdefault("keeper", Restarts()).started()
         self._keeper.start()
 
@@ -259,7 +261,7 @@ class LocalStack:
             wait_s = restarts.ended()
             self._say(f"records are not kept in {self.folder} now ({keeper.failure}): trying again in {wait_s:.0f} s")
         elif time.monotonic() >= restarts.due_s:
-            self._keeper = TopicKeeper(self.settings, self._journal, self._places)
+            self._keeper = TopicKeeper(self.settings, self._journal, self._places, self._say)
             restarts.started()
             self._keeper.start()
 
@@ -286,6 +288,7 @@ class LocalStack:
 
 def _ending(child: Child) -> str:
     code = child.process.returncode
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    if code < 0:
+        return f"{child.name} was killed by signal {-code}"
     last = child.last_lines(1).strip()
-    return f"{child.name} {how}" + (f" ({last})" if last else "")
+    return f"{child.name} ended with code {code}" + (f" ({last})" if last else "")

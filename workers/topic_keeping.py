@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -20,8 +19,6 @@ from workers.settings import Settings
 from workers.topic_journal import KeptRecord, Place, TopicJournal
 from workers.topics import end_offsets
 
-log = logging.getLogger(__name__)
-
 FETCH_WAIT_MS = 50
 """How long the broker may hold a fetch: about what a kill can cost of the newest records."""
 POLL_MS = 250
@@ -29,14 +26,16 @@ SYNC_EVERY_S = 1.0
 """How often the disk is waited for: what a power cut can cost."""
 DRAIN_TIMEOUT_S = 10.0
 BATCH_BYTES = 1_000_000
-RETRY_S = 1.0
+RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 
 
 class TopicKeeper:
     """Follows every partition in a thread of its own and appends what comes to the journal."""
 
-    def __init__(self, settings: Settings, journal: TopicJournal, places: Iterable[Place]) -> None:
-        self._settings, self._journal = settings, journal
+    def __init__(
+        self, settings: Settings, journal: TopicJournal, places: Iterable[Place], say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._settings, self._journal, self._say = settings, journal, say
         self._places = list(places)
         self._stop = threading.Event()
         self._ends: dict[Place, int] | None = None
@@ -92,6 +91,7 @@ class TopicKeeper:
 
     async def _append(self, place: Place, records: list[ConsumerRecord]) -> None:
         kept = [KeptRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
+        retry_s = RETRY_S
         while True:
             try:
                 await asyncio.to_thread(self._journal.append, place, kept)
@@ -99,8 +99,9 @@ class TopicKeeper:
             except OSError as error:
                 if self._stop.is_set():
                     raise
-                log.warning("the records of %s cannot be kept now (%s): trying again", place[0], error.strerror)
-                await asyncio.sleep(RETRY_S)
+                self._say(f"the records of {place[0]} cannot be kept now ({error.strerror}): trying again in {retry_s:.0f} s")
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)
 
 
 async def restore(settings: Settings, journal: TopicJournal, partitions: Mapping[str, int]) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from workers import local_stack
-from workers.local_stack import LONGEST_BACKOFF_S, Restarts
+from workers.embedded import Child, EmbeddedStack
+from workers.errors import Fatal
+from workers.local_stack import LONGEST_BACKOFF_S, LocalStack, Restarts
 
 
 def test_waits_double_up_to_a_minute_and_start_over_after_a_minute_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +27,59 @@ def test_waits_double_up_to_a_minute_and_start_over_after_a_minute_of_life(monke
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60] and max(waits) == LONGEST_BACKOFF_S
     now += 61
     assert restarts.ended() == 1
+
+
+def stack_with(folder: Path, say: list[str]) -> LocalStack:
+    """A stack that was never started, for children of our own."""
+    return LocalStack(folder, say=say.append, n_workers=0, trainer=False)
+
+
+def look_until(stack: LocalStack, done: object) -> None:
+    deadline = time.monotonic() + 20
+    while not done() and time.monotonic() < deadline:  # type: ignore[operator]
+        stack.look()
+        time.sleep(0.01)
+
+
+def test_a_worker_that_can_never_start_is_said_with_its_code_and_last_line_and_tried_ever_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_stack, "FIRST_BACKOFF_S", 0.02)
+    said: list[str] = []
+    stack = stack_with(tmp_path, said)
+    stack._keeper, stack._restarts["keeper"] = None, Restarts()
+    command = ["sh", "-c", "echo first; echo 'recsys: stream.batch: [/too] large'; exit 2"]
+    stack.servers.workers.append(Child.start("stream-0", command, tmp_path / "stream-0.log"))
+    stack._restarts["stream-0"] = Restarts()
+    look_until(stack, lambda: len(said) == 4)
+    assert all("stream-0 ended with code 2 (recsys: stream.batch: [/too] large): starting it again in" in line for line in said)
+    assert "until the cause is mended" in said[3] and "until the cause is mended" not in said[0]
+    assert (tmp_path / "stream-0.log").read_text().count("first") >= 4, "its log goes on in one file"
+    stack.stop()
+
+
+def test_a_server_that_does_not_stay_up_ends_the_stack_with_one_line(tmp_path: Path) -> None:
+    said: list[str] = []
+    stack = stack_with(tmp_path, said)
+    child = Child.start("valkey", ["sh", "-c", "echo no; exit 1"], tmp_path / "valkey.log")
+    child.process.wait(10)
+    for _ in range(local_stack.MAX_SERVER_RESTARTS):
+        stack._check_server("valkey", child)
+    with pytest.raises(Fatal, match=r"valkey does not stay up: its log .* ends with: no"):
+        stack._check_server("valkey", child)
+
+
+def test_a_folder_is_used_by_one_stack_at_a_time(tmp_path: Path) -> None:
+    first, second = stack_with(tmp_path, []), stack_with(tmp_path, [])
+    first._take_folder()
+    with pytest.raises(Fatal, match="another `recsys up` uses"):
+        second._take_folder()
+    first.stop()
+    second._take_folder()
+    second.stop()
+
+
+@pytest.mark.parametrize("folder", ["/proc/foo", "/dev/null/x"])
+def test_a_folder_that_cannot_be_made_is_one_line(folder: str) -> None:
+    with pytest.raises(Fatal, match="cannot be made"):
+        EmbeddedStack(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 import sys
@@ -41,6 +42,9 @@ def up(
     def end(number: int, frame: FrameType | None) -> None:
         ended.set()
 
+    clients = {logging.getLogger(name): logging.getLogger(name).level for name in ("aiokafka", "kafka")}
+    for client in clients:  # a broker that ends is said in one line of our own
+        client.setLevel(logging.CRITICAL)
     previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ports = (_port(port, BROKER_PORT, "--port"), _port(redis_port, REDIS_PORT, "--redis-port"))
@@ -60,6 +64,8 @@ def up(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        for client, level in clients.items():
+            client.setLevel(level)
 
 
 def _port(chosen: int | None, usual: int, option: str) -> int | None:
