@@ -27,7 +27,7 @@ from workers.inspect import show_user
 from workers.list_reader import newest_list
 from workers.local_state import fit_redis
 from workers.settings import Settings, load_settings
-from workers.topics import topic_specs
+from workers.topics import committed_offsets, end_offsets, topic_specs
 
 README = Path(__file__).parents[2] / "README.md"
 TIMEOUT_S = 90.0
@@ -46,7 +46,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + TIMEOUT_S
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {TIMEOUT_S:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.3)
     return found
 
 
@@ -139,51 +139,50 @@ def run_snippet(code: str, running: Up) -> str:
     ).stdout
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # kafka-python drops its sockets to a broker that dies
 def test_readme_s_first_example_gives_a_list_and_everything_outlives_kills_and_restarts(tmp_path: Path) -> None:
     folder = tmp_path / "kept data"
-    with up(folder) as first:
+    with up(folder, "--no-trainer") as first:
         if first.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"] != "127.0.0.1:9092":
             assert first.said("port 9092 is taken")
         run_snippet(snippet("python", "EventPublisher"), first)
-        settings = first.settings
-        until(lambda: listed_items(settings, "u1") == ["i2"], "a list")
-        assert "Giant Steps" in recsys(first.env, "lists", "get", "u1").stdout
         lines = _read_lists(snippet("python", "KafkaConsumer"), first)
-        assert any(line.startswith("u1 ['i2'") for line in lines), lines
+        assert lines[0] == "u1 ['i2']\n", "the first list has items in it"
+        assert "Giant Steps" in recsys(first.env, "lists", "get", "u1").stdout
 
         os.kill(first.child("worker", "stream").pid, signal.SIGKILL)
         until(lambda: first.said("stream-0 was killed by signal 9"), "a line about the worker")
-        first.child("worker", "stream")
         os.kill(first.child("valkey").pid, signal.SIGKILL)
         until(lambda: first.said("valkey was killed by signal 9"), "a line about Valkey")
+        first.child("worker", "stream")
         _publish(first, "u2")
         os.kill(first.child("tansu").pid, signal.SIGKILL)
         until(lambda: first.said("kept records are in the topics again"), "a line about the broker")
         _publish(first, "u3")
         before = records(first.settings)
-        shown = asyncio.run(show_user(settings, "u1"))
-        assert first.end(signal.SIGINT) == 0
-    assert not [line for line in first.lines if "Traceback" in line]
+        time.sleep(1.0)  # what is promised: a kill costs at most the last second
+        assert first.end(signal.SIGKILL) == -9
+    assert not [line for line in first.lines if not line.startswith(("up: ", "no trainer", "in another shell", "then: "))]
 
     with up(folder, "--no-trainer") as second:
-        until(lambda: "owns partitions [0" in (folder / "stream-0.log").read_text().rpartition("serving")[2], "partitions are owned")
-        assert records(second.settings) == before
-        assert asyncio.run(show_user(second.settings, "u1")) == shown
-        lists = second.settings.topics.recommendations
-        known = {(r.partition, r.offset) for r in everything(second.settings, lists)}
+        assert {role: held for role, held in records(second.settings).items() if role != "recommendations"} | {
+            "recommendations": before["recommendations"]
+        } == before
         _publish(second, "u4")
-        sent = {r.key for r in everything(second.settings, lists) if (r.partition, r.offset) not in known}
-        assert sent == {b"u4"}, "lists that were published before the stop are not sent again"
+        shown = asyncio.run(show_user(second.settings, "u1"))
+        assert [row["item_id"] for row in shown["history"]].count("i1") >= 1
         another = subprocess.run(second.process.args, capture_output=True, text=True, env=second._outside, timeout=60)
         assert another.returncode == 1 and "another `recsys up` uses" in another.stderr
-        before = records(second.settings)
-        time.sleep(1.0)  # what is promised: a kill costs at most the last second
-        assert second.end(signal.SIGKILL) == -9
+        assert second.end(signal.SIGINT) == 0
 
-    with up(folder, "--no-trainer") as third:
-        assert records(third.settings) == before
-        _publish(third, "u5")
-        assert recsys(third.env, "state", "verify").returncode == 0
+    with up(folder, "--no-trainer", "--workers", "0") as third:
+        settings = third.settings
+        held, events = records(settings), settings.topics.events
+        assert {key for (key,) in held["recommendations"]} == {b"u1", b"u2", b"u3", b"u4"}
+        assert len(held["events"]) == len(before["events"]) + 1 and held["items"] == before["items"]
+        ends = {partition: end for (_, partition), end in end_offsets(settings, [events]).items() if end}
+        assert committed_offsets(settings, settings.stream.group_id, events) == ends, "lists are not sent again after a clean stop"
+        assert asyncio.run(show_user(settings, "u1")) == shown
         assert third.end(signal.SIGTERM) == 0
 
 
@@ -201,7 +200,7 @@ def listed_items(settings: Settings, user_id: str) -> list[str]:
 
 
 def _read_lists(code: str, running: Up) -> list[str]:
-    """The first lines that README's reading program prints; it never ends by itself."""
+    """The first line that README's reading program prints; it never ends by itself."""
     program = code.replace("127.0.0.1:9092", running.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"])
     lines: list[str] = []
     with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True, env=running._outside) as reader:
@@ -209,8 +208,7 @@ def _read_lists(code: str, running: Up) -> list[str]:
             assert reader.stdout is not None
             for line in reader.stdout:
                 lines.append(line)
-                if line.startswith("u1 ['i2'"):
-                    break
+                break
         finally:
             reader.kill()
     return lines
