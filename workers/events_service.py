@@ -427,7 +427,8 @@ class EventsService(OrderlyService):
 
     async def _follow_all(self) -> None:
         await self.pipeline.follow_event_time()
-        if await self._catalogue.follow() and self.pipeline.ranks:
+        await self._catalogue.follow()
+        if self.pipeline.ranks:
             self._owing |= await self.pipeline.owe_short_lists()
         await self._models.follow()
 

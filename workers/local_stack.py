@@ -135,11 +135,11 @@ class LocalStack:
         self.servers.keep_valkey(self._valkey_folder)
         try:
             self.servers.start()
-        except Fatal as error:
+        except Fatal:
             if self.servers.valkey is not None or not any(self._valkey_folder.iterdir()):
                 raise
             aside = move_aside(self._valkey_folder)
-            self._say(f"the kept state cannot be read and is made again from the topics; it was moved to {aside} ({error})")
+            self._say(f"valkey cannot read the kept state (see valkey.log), so workers make it again from the topics; it is in {aside} now")
             self._valkey_folder.mkdir()
             self.servers.start()
         self._wait_until_loaded()

@@ -489,7 +489,15 @@ class Pipeline:
                 raise Fenced(f"partition {result.partition}: another worker moved the watermark")
 
     async def owe_short_lists(self) -> set[int]:
-        """Note in Redis that lists for which items were missing are owed again; return their partitions. Raises Transient, Fenced."""
+        """Note in Redis that lists are owed again that items which have come since may fill; return their partitions.
+
+        Raises: Transient, Fenced.
+        """
+        if not self.short_lists:
+            self.short_lists.note_listable(0)  # the next short list is made once more: items may have come before this look
+            return set()
+        now_s = int(self._wall_clock())
+        self.short_lists.note_listable(int(np.count_nonzero(self.engine.catalogue.recommendable(max(now_s, self.mirror.newest_s)))))
         taken = self.short_lists.take(self._partitions)
         commits = [
             UserCommit(partition, owned.topic_id, owned.last_applied_offset, owned.last_applied_offset, {}, owed=users)

@@ -53,6 +53,26 @@ async def test_a_list_that_the_catalogue_left_short_is_owed_again_once_when_item
     assert await follower.follow() == 1 and await pipeline.owe_short_lists() == set(), "a full list is left alone"
 
 
+async def test_a_short_list_is_not_made_again_for_items_that_only_change() -> None:
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    await add_items(pipeline, "i1")
+    await follower.follow()
+    await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
+    assert await pipeline.owe_short_lists() == {0}, "once: i1 may have come after the list and before this look"
+    owed = await pipeline.owed_lists(0, 10)
+    assert owed is not None and items_of(owed.records[0][1]) == ["i1"]
+    await pipeline.store.settle_lists(0, owed.made_from, owed.user_ids)
+    for source_offset in (10, 11):
+        number = (await pipeline.store.item_numbers(["i1"]))[0]
+        await pipeline.store.upsert_items([ItemRecord(number, 0, source_offset, encode(Item(item_id="i1", title=str(source_offset))))])
+        assert await follower.follow() == 1 and await pipeline.owe_short_lists() == set()
+    await add_items(pipeline, "i2")
+    await follower.follow()
+    assert await pipeline.owe_short_lists() == {0}
+
+
 async def test_users_of_partitions_that_moved_away_are_left_to_their_new_owner() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
     await pipeline.assign([0], TOPIC_ID)
@@ -77,10 +97,23 @@ def test_only_short_lists_are_remembered_and_only_the_newest_of_too_many(monkeyp
     monkeypatch.setattr(short_lists, "MAX_USERS", 2)
     short = ShortLists(SIZE)
     short.note(heads("a", "b"), lists(3, 2))
-    assert short.take([0]) == {0: ["b"]} and short.take([0]) == {}
+    assert short and short.take([0]) == {}
+    short.note_listable(1)
+    assert short.take([0]) == {0: ["b"]} and not short
     short.note(heads("a", "b", "c"), lists(0, 1, 2))
     short.note(heads("b"), lists(2))
+    short.note_listable(2)
     assert short.take([0]) == {0: ["c", "b"]}
     short.note(heads("a", "b"), lists(1, 1))
-    short.note(heads("a"), lists(3))
-    assert short.take([1]) == {} and short.take([0]) == {}
+    short.note(heads("a", "b"), lists(3, 3))
+    short.note_listable(3)
+    assert not short and short.take([0]) == {}
+
+
+def test_so_many_lists_are_made_again_at_once_and_the_others_at_the_next_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_lists, "MAX_AT_ONCE", 2)
+    short = ShortLists(SIZE)
+    short.note(heads("a", "b", "c"), lists(1, 1, 1))
+    short.note_listable(1)
+    short.note_listable(1)
+    assert [short.take([0]), short.take([0]), short.take([0])] == [{0: ["a", "b"]}, {0: ["c"]}, {}]
