@@ -333,6 +333,24 @@ async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_o
     assert (owning._owned, owning._assigned) == ({1}, {0})
 
 
+@pytest.mark.parametrize(("committed_offset", "asked"), [(0, ["look"]), (7, ["look", "from the start"])])
+async def test_a_worker_that_starts_on_a_state_older_than_the_group_s_commit_reads_items_from_the_start(
+    owning: EventsService, monkeypatch: pytest.MonkeyPatch, committed_offset: int, asked: list[str]
+) -> None:
+    """X2's kind: Redis was restored from an old backup while no worker ran; its items are as old, whatever offsets it holds."""
+
+    async def committed(_: TopicPartition) -> int:
+        return committed_offset
+
+    monkeypatch.setattr(owning.consumer, "committed", committed)
+    loader: Any = owning._loader
+    owning.take([1])
+    await owning._own([1])
+    assert loader.asked == asked
+    await owning._own([1])
+    assert loader.asked == [*asked, "look"], "while a worker runs, the state itself shows that it went back"
+
+
 async def test_a_partition_that_only_the_groups_leader_knows_of_is_refused_before_it_is_owned(owning: EventsService) -> None:
     beyond = owning.settings.topics.partitions
     owning.take([1, beyond])
