@@ -53,8 +53,8 @@ def settings(sections: dict[str, Any]) -> Settings:
     return made
 
 
-def publish(settings: Settings, first: int, last: int) -> None:
-    """Events `first` to `last` − 1 of clustered users, by time."""
+def publish(settings: Settings, first: int, last: int, *, ts_ms: int | None = None) -> None:
+    """Events `first` to `last` − 1 of clustered users, by time; all at `ts_ms` if it is given."""
     made = clustered()
     order = sorted(range(len(made)), key=lambda i: int(made.ts_ms[i]))[first:last]
     with EventPublisher(settings) as publisher:
@@ -64,7 +64,7 @@ def publish(settings: Settings, first: int, last: int) -> None:
                 user_id=f"u{made.users[i]}",
                 item_id=made.item_ids[made.items[i]],
                 type="like",
-                event_ts_ms=int(made.ts_ms[i]),
+                event_ts_ms=int(made.ts_ms[i]) if ts_ms is None else ts_ms,
             )
 
 
@@ -164,6 +164,28 @@ def test_a_promotion_that_was_never_announced_is_announced_by_the_next_leader(se
     assert [str(correction) for correction in asyncio.run(reconcile(settings, store))] == [version]
     assert asyncio.run(reconcile(settings, store)) == []
     assert asyncio.run(last_announcements(settings))["ials"].reason == "better"
+
+
+def test_events_of_one_time_end_no_trainer_and_a_forged_tombstone_is_undone_but_not_an_ordered_one(
+    stack: Any, settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C25 and S6 on a broker: all events have one time; then somebody writes a tombstone to the models topic."""
+    worker_env["RECSYS_TRAINER__KINDS"] = '["ials"]'
+    publish(settings, 0, 1_600, ts_ms=1_763_200_000_000)
+    with trainer(stack, worker_env) as child:
+        last = until(child, lambda: announced(settings, {"ials-000001"}), "a model of events of one time")["ials"]
+        assert last.action == "promoted" and last.trained_on.first_event_ts_ms == last.trained_on.last_event_ts_ms
+        asyncio.run(announce(settings, [], retired=["ials"]))
+        assert asyncio.run(last_announcements(settings)) == {}
+        until(child, lambda: announced(settings, {"ials-000001"}), "the announcement that the trainer restores")
+        assert "the models topic contradicts the model store" in child.last_lines(50)
+        for name, value in worker_env.items():
+            monkeypatch.setenv(name, value)
+        assert run(["models", "retire", "ials", "--reason", "odd lists"]) == 0
+    store = open_model_store(settings)
+    assert asyncio.run(reconcile(settings, store)) == [] and asyncio.run(last_announcements(settings)) == {}
+    assert run(["models", "rollback", "ials"]) == 0
+    assert asyncio.run(last_announcements(settings))["ials"].version == "ials-000001"
 
 
 def test_models_can_be_listed_shown_promoted_and_rolled_back(
