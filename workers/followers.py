@@ -193,7 +193,7 @@ class ModelFollower:
         """The tries to follow one announcement; the next one is tried at once."""
         if kind not in self._tries or self._tries[kind][0] != stored:
             self._tries[kind] = stored, Rounds(
-                "models", self.metrics, first_s=self._first_wait_s, longest_s=LONGEST_WAIT_S, clock=self._clock
+                "loading_models", self.metrics, first_s=self._first_wait_s, longest_s=LONGEST_WAIT_S, clock=self._clock
             )
         return self._tries[kind][1]
 
