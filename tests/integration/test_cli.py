@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -86,6 +87,22 @@ def test_events_publish_sends_every_good_row_and_names_every_bad_line(
     records = everything(settings, settings.topics.events)
     events = [decode_event(r.value, r.key, record_ts_ms=r.timestamp, future_skew_ms=300_000) for r in records]
     assert sorted((e.user_id, e.item_id, e.value) for e in events) == [("1", "10", 5.0), ("3", "12", 4.0)]
+
+
+def test_what_a_cut_file_sent_is_what_the_command_counts(tmp_path: Path, settings: Settings, worker_env: dict[str, str]) -> None:
+    """C09: on a broker, what is on the topic; published again whole, rows have the same ids."""
+    rows = "".join(f"u{i % 5},i{i * 7919 % 1009},play\n" for i in range(3_000))
+    packed = gzip.compress(f"user_id,item_id,type\n{rows}".encode())
+    file = tmp_path / "plays.csv.gz"
+    ids = []
+    for content, code in ((packed[: len(packed) * 6 // 10], 1), (packed, 0)):
+        file.write_bytes(content)
+        run = recsys(worker_env, "events", "publish", str(file), "--json")
+        report = json.loads(run.stdout)
+        assert run.returncode == code and report["rows"] == report["published"] > 0, run.stderr
+        ids.append([json.loads(r.value)["event_id"] for r in everything(settings, settings.topics.events)])
+        assert len(ids[-1]) == report["published"] + (len(ids[0]) if len(ids) > 1 else 0)
+    assert set(ids[0]) <= set(ids[1]) and len(set(ids[1])) == 3_000
 
 
 def test_events_publish_reads_standard_input(settings: Settings, worker_env: dict[str, str]) -> None:

@@ -120,9 +120,15 @@ def publish_file(
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, disable=not err.is_terminal
     )
-    with open_rows(file, reading, mapping) as rows, client.EventPublisher(chosen) as publisher, bar:
-        task = bar.add_task(f"publishing {kind}", total=None)
-        report = publish_rows(rows, mapping, publisher, rate=rate, row_ids=row_ids, on_bad=shown, on_row=lambda: bar.advance(task))
+    report = None
+    try:
+        with open_rows(file, reading, mapping) as rows, client.EventPublisher(chosen) as publisher, bar:
+            task = bar.add_task(f"publishing {kind}", total=None)
+            report = publish_rows(rows, mapping, publisher, rate=rate, row_ids=row_ids, on_bad=shown, on_row=lambda: bar.advance(task))
+    except client.PublishError as error:  # records that closing gave up
+        if report is None:
+            raise
+        report.lose(error)
     report.warnings += [f"{n:,} times {name} was too long or had too many entries and was cut" for name, n in _trimmed(publisher)]
     _report(report, kind, as_json)
 

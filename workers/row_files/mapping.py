@@ -69,6 +69,7 @@ class RowMapping:
         self.fields = ITEM_FIELDS if self.kind == "items" else EVENT_FIELDS
         self.needs_time = self.needs_time or "event_ts_ms" in self.columns
         self._taken = frozenset(self.columns.values())
+        self._unseen = set(self.columns.values())
 
     def column_of(self, name: str) -> str:
         """Return the column that holds a field."""
@@ -76,6 +77,8 @@ class RowMapping:
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of one row. Raises BadRow naming the field that cannot be converted."""
+        if self._unseen:
+            self._unseen -= row.keys()
         found = {
             name: value
             for name, value in row.items()
@@ -133,6 +136,11 @@ class RowMapping:
             self.notes.count(f"{name} is {read}: if that means no value, remove these rows")
         elif EXPONENT_ID.fullmatch(read):
             self.notes.count(f"{name} is a number in exponent notation: a program may have cut its digits")
+
+    def unseen(self) -> list[str]:
+        """Return a line for each column of `--map` that no row had."""
+        missing = [(name, column) for name, column in self.columns.items() if column in self._unseen]
+        return [f"no row has a value in the column {column}, which --map names for {name}" for name, column in missing]
 
     def wanted(self) -> frozenset[str]:
         """Return the columns that are fields."""

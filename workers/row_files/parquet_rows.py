@@ -21,7 +21,7 @@ def open_parquet(path: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(path, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None)
         if reason is None and _begins_as_parquet(path):

@@ -51,6 +51,12 @@ class PublishReport:
     ignored_columns: list[str] = field(default_factory=list)
     bad_rows: list[tuple[str, int, str]] = field(default_factory=list)
 
+    def lose(self, error: PublishError) -> None:
+        """Count records that the broker did not take as not published."""
+        self.undelivered += len(error.undelivered)
+        self.published -= len(error.undelivered)
+        self.error = self.error or str(error)
+
     def refuse(self, row: Row, reason: str) -> None:
         """Count a bad row."""
         self.bad += 1
@@ -133,11 +139,13 @@ def publish_rows(
         _send_all(rows, sender, report, Pace(rate), on_bad, on_row)
     except DamagedFile as error:
         place = f"the file cannot be read beyond row {report.rows:,} (line {report.last_line:,})" if report.rows else "no row can be read"
-        report.error = f"{place}: {error}; repair it and publish it again"
+        counts = f"{report.published:,} published, {report.bad:,} bad"
+        report.error = f"{place}: {error}; {counts}; repair the file and publish it again"
     except KeyboardInterrupt:
         report.interrupted = True
         report.rows = report.published + report.bad  # the row in hand is sent again next time
-        report.error = f"interrupted after row {report.rows:,} (line {report.last_line:,})"
+        counts = f"{report.published:,} published, {report.bad:,} bad"
+        report.error = f"interrupted after row {report.rows:,} (line {report.last_line:,}): {counts}"
     except Transient as error:
         report.error = str(error)
         report.rows = report.published + report.bad  # the row in hand was not taken
@@ -145,7 +153,7 @@ def publish_rows(
     report.seconds = time.monotonic() - start
     report.ignored_columns = sorted(mapping.left_out)
     empty = [] if report.rows or report.error else ["the file holds no rows"]
-    report.warnings = [*empty, *_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
+    report.warnings = [*empty, *mapping.unseen(), *_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
     return report
 
 
@@ -187,9 +195,7 @@ def _flush(publisher: Publisher, report: PublishReport) -> None:
     try:
         publisher.flush()
     except PublishError as error:
-        report.undelivered = len(error.undelivered)
-        report.published -= report.undelivered
-        report.error = report.error or str(error)
+        report.lose(error)
     except Transient as error:
         report.error = report.error or str(error)
 

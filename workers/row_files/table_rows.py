@@ -17,6 +17,9 @@ from workers.row_files.rows import MAX_LINE_BYTES, DamagedFile, Row
 
 MAX_RECORD_LINES = 200
 """Lines that one quoted cell may span."""
+ROW_DELIMITERS = 4
+ROW_SHARE = 0.8
+"""Lines inside a quoted cell are rather rows when this share of them has the header's number of cells, with as many delimiters in all."""
 csv.field_size_limit(MAX_LINE_BYTES)
 NOT_UTF8 = "record: not UTF-8; convert the file or pass --encoding"
 
@@ -87,8 +90,9 @@ class Table:
         spanning = [at for at, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
         if any(at < len(self.header) and self.header[at] in self.single_line for at in spanning):
             raise _Torn("a quote that is not closed on its line")
-        inner = taken[:-1]
-        if len(self.header) > 2 and inner and all(self._n_cells(line) == len(self.header) for line in inner):
+        inner = [line for line in taken[:-1] if (line.content or b"").strip()]
+        n_alike = sum(self._n_cells(line) == len(self.header) for line in inner)
+        if len(self.header) > 1 and n_alike >= max(ROW_DELIMITERS / (len(self.header) - 1), ROW_SHARE * len(inner)):
             raise _Torn("a quote that is not closed before the next row")
         if self.header and len(cells) != len(self.header):
             raise _Torn("a quote that is not closed")
@@ -121,6 +125,8 @@ def _text(line: Line, *, keep_end: bool = False) -> str:
 def _csv_reason(error: csv.Error, spans: bool) -> str:
     if spans or "unexpected end of data" in str(error):
         return "a quote that is not closed"
+    if "expected after" in str(error):
+        return "a quote inside a quoted cell; double it"
     return f"broken CSV ({error})"
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -39,9 +40,11 @@ def identity(value: Any) -> str:
     if isinstance(value, bytes):
         value = decoded(value)
     if isinstance(value, str):
-        value = value.strip(EDGES)
-        whole = _FLOAT_ID.fullmatch(value)
-        return whole[1] if whole else value
+        text_id = value.strip(EDGES)
+        found = _FLOAT_ID.fullmatch(text_id)
+        return text_id if found is None else _unsigned_zero(found[1])
+    if isinstance(value, UUID):
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise BadRow(f"a {_kind(value)}, not an id; write text or a whole number")
     if isinstance(value, int):
@@ -51,6 +54,10 @@ def identity(value: Any) -> str:
     if isinstance(value, float) and abs(value) > EXACT_FLOAT:
         raise BadRow("a floating-point number beyond 2^53, which has lost digits; write text or an integer column")
     return _digits(int(value))
+
+
+def _unsigned_zero(digits: str) -> str:
+    return digits if digits.strip("+-0") else digits.lstrip("+-")
 
 
 def _digits(value: int) -> str:
