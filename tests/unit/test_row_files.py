@@ -562,6 +562,13 @@ def test_an_event_id_that_means_no_value_is_made_from_the_row(publish: Publish) 
     assert len({r.event_id for r in found.records}) == 3 and any("3 rows: event_id NULL" in w for w in found.report["warnings"])
 
 
+def test_nan_in_json_lines_is_a_missing_value(publish: Publish) -> None:
+    """C10, C14: Python's json writes it."""
+    with_value = (JSON_ROW % 1).replace('"type"', '"value": NaN, "type"')
+    found = publish("a.jsonl", with_value + (JSON_ROW % 2).replace('"u2"', "NaN") + '{"user_id": NaN')
+    assert [(r.user_id, r.value) for r in found.records] == [("u1", None)] and found.report["bad"] == 2
+
+
 def test_missing_values_of_other_fields_are_not_given(publish: Publish) -> None:
     """C14"""
     rows = "".join(f"u,i,play,{T},{null},{null}\n" for null in ("", "NULL", "nan", "\\N"))

@@ -52,8 +52,9 @@ def publish(
     among equal rows, not from the clock. So a file published twice counts once, if the second time comes within the last
     state.duplicate_chunk events of each partition (32,768); later it counts again.
 
-    A file without event times happens now, row by row. In a file with times, a row without one is a bad row. Numbers are in --time-unit;
-    ISO 8601 text is read in any case. Times that name no zone are UTC unless --time-zone says otherwise; times in the future are bad rows.
+    Events of a file without times get the moment of publishing. In a file with times, a row without one is a bad row. Numbers are in
+    --time-unit; ISO 8601 text is read in any case. Times that name no zone are UTC unless --time-zone names another zone. Times in the
+    future are bad rows.
 
     Ids are read alike in all formats: 17, 17.0 and "17.0" are the id 17; spaces around ids are cut off.
     """

@@ -31,7 +31,9 @@ Unit = Annotated[str, typer.Option("--time-unit", help="Unit of numeric times: m
 Zone = Annotated[
     str | None, typer.Option("--time-zone", help="Zone of times that name none: Europe/Berlin, +08:00; else they are read as UTC.")
 ]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Encoding of a text file that is not UTF-8: cp1252, utf-16, …")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Encoding of a text file: cp1252, utf-16, …; utf-8 refuses damaged rows, not the file.")
+]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="What separates the cells of a CSV file: ';', '|', tab.")]
 Header = Annotated[
     str | None, typer.Option("--header", help="Names of the columns of a table without a header line.", metavar="COLUMN,…")

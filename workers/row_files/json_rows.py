@@ -37,7 +37,7 @@ def columns_of(raw: bytes) -> dict[str, Any]:
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        raise BadRow(_what_is_wrong(raw)) from None
+        found = _with_nan(raw)
     if not isinstance(found, dict):
         raise BadRow(f"record: a JSON {_name(found)}; write one JSON object a line")
     if any(type(value) is float and abs(value) >= EXACT_FLOAT for value in found.values()):
@@ -53,6 +53,16 @@ def _exact_numbers(raw: bytes, found: dict[str, Any]) -> dict[str, Any]:
         large = [name for name, value in found.items() if type(value) is float and abs(value) >= EXACT_FLOAT]
         return {name: Unreadable("a number that cannot be read exactly; write it as text in quotes") for name in large}
     return {name: value for name, value in exact.items() if type(value) is int}
+
+
+def _with_nan(raw: bytes) -> Any:
+    """Return JSON with NaN in it, which Python and pandas write for a missing value. Raises BadRow for what is no JSON even so."""
+    if b"NaN" not in raw:
+        raise BadRow(_what_is_wrong(raw))
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BadRow(_what_is_wrong(raw)) from None
 
 
 def _what_is_wrong(raw: bytes) -> str:
