@@ -21,6 +21,7 @@ from workers.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
 
+_passed_over: list[tuple[str, int, int, str]] = []
 _max_batch_bytes = [KafkaSettings().max_batch_bytes]
 _PartitionRecords: Any = Fetcher.PartitionRecords
 
@@ -71,7 +72,13 @@ class _ReadableBatches:
         return _Readable(self._place, batch, is_whole=is_whole)
 
 
+def passed_over() -> list[tuple[str, int, int, str]]:
+    """Topic, partition, first offset of the batches that this process could not read, and why."""
+    return _passed_over
+
+
 def _warn(place: Any, batch: Any, why: object) -> None:
+    _passed_over.append((place.topic, place.partition, batch.base_offset, str(why)))
     log.warning("topic %s, partition %d, batch at offset %d is passed over: %s", place.topic, place.partition, batch.base_offset, why)
 
 

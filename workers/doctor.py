@@ -8,18 +8,18 @@ import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from workers.errors import Fatal, WorkerError
+from workers.finding import Finding
+from workers.log_findings import examine_codecs, examine_log
 from workers.settings import Settings
 
 if TYPE_CHECKING:
     from workers.store import StateStore
 
-State = Literal["ok", "warning", "wrong"]
 DISTRIBUTION = "recsys-stream"
 MIN_REDIS = (7, 0)  # functions; Valkey counts from 7.2
 MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
@@ -28,19 +28,9 @@ TOMBSTONES_MS = 36_500 * 86_400_000  # what `recsys topics create` sets
 MAX_AHEAD_MS = 86_400_000  # how far ahead producers may stamp records; Kafka 4 lets them by an hour, older ones for ever
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; `remedy` says what to do when it is not ok."""
-
-    name: str
-    state: State
-    text: str
-    remedy: str = ""
-
-
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which to mend them. Never raises for what it looks at."""
-    findings = list(_versions())
+    findings = [*_versions(), *examine_codecs(settings)]
     topics, topic_findings = _topics(settings)
     findings += topic_findings
     findings += asyncio.run(_redis(settings, topics))
@@ -115,7 +105,16 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
             text = f"group {settings.stream.group_id} is {lag:,} events behind"
             late = lag > MAX_LAG
             findings.append(Finding("lag", "warning" if late else "ok", text, "start more stream workers" if late else ""))
+            findings += _log(settings)
     return {state.spec.name: state.topic_id for state in states if state.topic_id is not None}, findings
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    """What lies in the topics, and what does not move."""
+    try:
+        yield from examine_log(settings)
+    except WorkerError as error:
+        yield _failed("records", error)
 
 
 def _event_clock(settings: Settings) -> Iterator[Finding]:

@@ -334,13 +334,14 @@ def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], tim
 
 def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
     """Partition ▸ records that the group has not committed yet (all of them where it never committed)."""
-    committed = {at.partition: position.offset for at, position in _group_offsets(settings, group_id).items() if at.topic == topic}
+    committed = {at.partition: position.offset for at, position in group_offsets(settings, group_id).items() if at.topic == topic}
     ends = end_offsets(settings, [topic])
     starts = start_offsets(settings, [topic])
     return {p: end - max(committed.get(p, 0), starts[(t, p)]) for (t, p), end in ends.items()}
 
 
-def _group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
+def group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
+    """kafka-python's TopicPartition ▸ what a group has committed there; nothing for a group that nobody has heard of."""
     from kafka import errors
 
     deadline = time.monotonic() + COORDINATOR_TIMEOUT_S

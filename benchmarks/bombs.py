@@ -1,0 +1,296 @@
+"""How much memory a stream worker and a trainer take for the worst batches that a broker with default limits accepts.
+
+    [KAFKA_HOME=…] python -m benchmarks.bombs [--lane embedded|kafka] [--check] [--json]
+
+Each bomb is one batch, or a few, of at most 1 MB each as they are sent: codecs that expand a thousandfold, records without end, headers
+without end, nesting, large keys. After each one the worker must have read on. Printed is the peak of resident memory of both processes
+while they read it, beside the peak before any bomb. `--check`: exit code 1 if a process took more than `LIMIT_MB`, or did not read on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import struct
+import sys
+import tempfile
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cramjam
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c, encode_varint
+
+from tests.fault.lanes import kafka_home
+from tests.kafka_home import KafkaHome
+from workers.embedded import Child, EmbeddedStack
+from workers.kafka import aiokafka_producer_arguments, partition_for
+from workers.settings import Settings, load_settings
+from workers.topics import group_lag, provision
+
+LIMIT_MB = 1_024
+"""What a worker or a trainer may take whatever is sent, of resident memory; `docs/reliability.md` states it. Compose gives 2 GiB."""
+PACKED_BYTES = 1_000_000
+"""A broker's default message.max.bytes is 1,048,588."""
+GIGABYTE = 910_000_000
+READ_WITHIN_S = 240.0
+MEGABYTE = 1_000_000
+
+Records = Iterable[tuple[bytes | None, bytes | None, int]]
+"""Key, value, and how many empty headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bomb:
+    """`batches` like batches on the topic of a role."""
+
+    name: str
+    codec: str
+    records: Callable[[], Records]
+    role: str = "events"
+    batches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    bomb: str
+    packed_bytes: int
+    unpacked_bytes: int
+    worker_mb: float
+    trainer_mb: float
+    seconds: float
+    was_read: bool
+
+
+def bombs() -> list[Bomb]:
+    """The ten, and two more."""
+    large, key = b"A" * 7_000_000, b"bomb"
+    event = orjson.dumps({"event_id": "e", "user_id": "bomb", "item_id": "i", "type": "play", "event_ts_ms": 1_763_200_000_000})
+    fat = event[:-1] + b',"context":{"a":"' + b"B" * 60_000 + b'"}}'
+    item = b'{"item_id":"bomb","text":"' + b"T" * 900_000 + b'"}'
+    nested = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+    return [
+        Bomb("gzip: 130 values of 7 MB", "gzip", lambda: [(key, large, 0)] * 130),
+        Bomb("zstd: 130 values of 7 MB", "zstd", lambda: [(key, large, 0)] * 130),
+        Bomb("lz4: 33 values of 7 MB", "lz4", lambda: [(key, large, 0)] * 33),
+        Bomb("snappy: 20 values of 1 MB", "snappy", lambda: [(key, large[:MEGABYTE], 0)] * 20, batches=10),
+        Bomb("zstd: 20 batches that are just let in", "zstd", lambda: [(key, fat, 0)] * 540, batches=20),
+        Bomb("zstd: 1,000,000 empty records", "zstd", lambda: [(None, None, 0)] * 1_000_000),
+        Bomb("zstd: nested 10,000 deep", "zstd", lambda: [(key, nested, 0)] * 500),
+        Bomb("zstd: 12 million headers", "zstd", lambda: [(key, event, 12_000_000)]),
+        Bomb("zstd: 9,000 headers each", "zstd", lambda: [(key, event, 9_000)] * 1_600, batches=5),
+        Bomb("zstd: keys of 30 MB", "zstd", lambda: [(b"K" * 30_000_000, event, 0)], batches=20),
+        Bomb("zstd: items of 900 kB", "zstd", lambda: [(key, item, 0)] * 33, role="items", batches=20),
+        Bomb("gzip: 130 items of 7 MB", "gzip", lambda: [(key, large, 0)] * 130, role="items"),
+    ]
+
+
+# -- batches as bytes ----------------------------------------------------------------------------------------------------------------------
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    encode_varint(number, written.append)
+    return bytes(written)
+
+
+def _encoded(records: Records) -> Iterator[bytes]:
+    """Records of Kafka's format 2."""
+    for number, (key, value, n_headers) in enumerate(records):
+        body = b"\0" + _varint(0) + _varint(number)
+        body += _varint(-1) if key is None else _varint(len(key)) + key
+        body += _varint(-1) if value is None else _varint(len(value)) + value
+        body += _varint(n_headers) + b"\0\x01" * n_headers
+        yield _varint(len(body)) + body
+
+
+def _packed(codec: str, parts: Iterable[bytes]) -> bytes:
+    """Compressed as a stream, so that this process stays small."""
+    if codec == "gzip":
+        squeeze = zlib.compressobj(9, wbits=31)
+        return b"".join(map(squeeze.compress, parts)) + squeeze.flush()
+    if codec == "snappy":
+        packed = bytearray(b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1))
+        for part in parts:
+            block = bytes(cramjam.snappy.compress_raw(part))
+            packed += struct.pack(">i", len(block)) + block
+        return bytes(packed)
+    options: dict[str, Any] = {"level": 9, "content_checksum": False, "block_linked": False} if codec == "lz4" else {"level": 3}
+    compressor = getattr(cramjam, codec).Compressor(**options)
+    for part in parts:
+        compressor.compress(part)
+    return bytes(compressor.finish())
+
+
+def batch_bytes(bomb: Bomb) -> tuple[bytes, int]:
+    """A batch, and the bytes of its records unpacked."""
+    n_records = n_bytes = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal n_records, n_bytes
+        for part in _encoded(bomb.records()):
+            n_records, n_bytes = n_records + 1, n_bytes + len(part)
+            yield part
+
+    joined = (b"".join(some) for some in _chunks(counted()))
+    packed = _packed(bomb.codec, joined)
+    now_ms = int(time.time() * 1000)
+    codec = ("none", "gzip", "snappy", "lz4", "zstd").index(bomb.codec)
+    tail = struct.pack(">hiqqqhii", codec, n_records - 1, now_ms, now_ms, -1, -1, -1, n_records) + packed
+    head = struct.pack(">qiibI", 0, len(tail) + 9, -1, 2, calc_crc32c(tail))
+    return head + tail, n_bytes
+
+
+def _chunks(parts: Iterator[bytes], n: int = 10_000) -> Iterator[list[bytes]]:
+    held: list[bytes] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += len(part)
+        if len(held) >= n or size > MEGABYTE:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+class RawBatch(BatchBuilder):  # type: ignore[misc]
+    """A batch that is sent as it is."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(len(raw), 0)
+        self._raw = bytearray(raw)
+        self.close()
+
+    def _build(self) -> bytearray:
+        return self._raw
+
+    def size(self) -> int:
+        return len(self._raw)
+
+    def record_count(self) -> int:
+        return 1
+
+
+# -- the run -------------------------------------------------------------------------------------------------------------------------------
+
+
+def _reset_peak(child: Child) -> None:
+    Path(f"/proc/{child.process.pid}/clear_refs").write_text("5")
+
+
+def _peak_mb(child: Child) -> float:
+    status = Path(f"/proc/{child.process.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+class Run:
+    """One worker and one trainer, and what they took for each bomb."""
+
+    def __init__(self, settings: Settings, worker: Child, trainer: Child) -> None:
+        self.settings, self.worker, self.trainer = settings, worker, trainer
+
+    async def throw(self, bomb: Bomb) -> Measured:
+        """Send a bomb and a good event after it, and wait until both are read."""
+        raw, n_bytes = await asyncio.to_thread(batch_bytes, bomb)
+        assert len(raw) <= PACKED_BYTES + 48_000, f"{bomb.name}: {len(raw)} bytes are not let in by a broker"
+        topic: str = getattr(self.settings.topics, bomb.role)
+        partition = partition_for(b"bomb", self.settings.topics.partitions)
+        for child in (self.worker, self.trainer):
+            _reset_peak(child)
+        arguments = aiokafka_producer_arguments(self.settings) | {"enable_idempotence": False}
+        producer = AIOKafkaProducer(**arguments, max_request_size=2_000_000)
+        await producer.start()
+        started_s = time.monotonic()
+        try:
+            for _ in range(bomb.batches):
+                await (await producer.send_batch(RawBatch(raw), topic, partition=partition))
+            await producer.send_and_wait(self.settings.topics.events, _good(), key=b"bomb", partition=partition)
+        finally:
+            await producer.stop()
+        was_read = await self._is_read(topic)
+        await asyncio.sleep(1.0)  # the trainer has no group; it polls twice a second
+        seconds = time.monotonic() - started_s
+        return Measured(bomb.name, len(raw), n_bytes * bomb.batches, _peak_mb(self.worker), _peak_mb(self.trainer), seconds, was_read)
+
+    async def _is_read(self, topic: str) -> bool:
+        stream, events = self.settings.stream.group_id, self.settings.topics.events
+        groups = {events: stream} | ({} if topic == events else {topic: f"{stream}-catalogue"})
+        deadline = time.monotonic() + READ_WITHIN_S
+        while time.monotonic() < deadline and self.worker.running and self.trainer.running:
+            lags = [sum((await asyncio.to_thread(group_lag, self.settings, group, name)).values()) for name, group in groups.items()]
+            if not any(lags):
+                return True
+            await asyncio.sleep(0.2)
+        return False
+
+
+def _good() -> bytes:
+    fields = {"event_id": uuid.uuid4().hex, "user_id": "bomb", "item_id": "i", "type": "play"}
+    return orjson.dumps(fields | {"event_ts_ms": int(time.time() * 1000)})
+
+
+async def measure(settings: Settings, worker: Child, trainer: Child, say: Callable[[Measured], None]) -> list[Measured]:
+    """The peaks of a plain event, then of every bomb."""
+    run = Run(settings, worker, trainer)
+    found = []
+    for bomb in (Bomb("(one event)", "gzip", lambda: [(b"bomb", _good(), 0)]), *bombs()):
+        found.append(await run.throw(bomb))
+        say(found[-1])
+    return found
+
+
+def run_all(lane: str, say: Callable[[Measured], None]) -> list[Measured]:
+    """Start the servers of a lane and both processes, and throw everything."""
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        stack = running.enter_context(EmbeddedStack(folder / "stack"))
+        overrides = stack.settings_overrides()
+        if lane == "kafka":
+            home = kafka_home()
+            if home is None:
+                raise SystemExit("benchmarks.bombs: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)")
+            kafka = running.enter_context(KafkaHome(home, folder / "kafka"))
+            overrides["kafka"] |= {"bootstrap_servers": kafka.bootstrap_servers, "idempotence": True}
+        settings = load_settings(**overrides)
+        provision(settings)
+        environment = {"RECSYS_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers}
+        worker, trainer = (stack.start_worker(kind, environment) for kind in ("stream", "trainer"))
+        return asyncio.run(measure(settings, worker, trainer, say))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bombs")
+    parser.add_argument("--lane", choices=("embedded", "kafka"), default="embedded")
+    parser.add_argument("--check", action="store_true", help="exit code 1 beyond the limit")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+
+    def say(one: Measured) -> None:
+        if not options.json:
+            sizes = f"{one.packed_bytes / MEGABYTE:6.2f} MB -> {one.unpacked_bytes / MEGABYTE:8.1f} MB"
+            peaks = f"worker {one.worker_mb:5.0f} MB, trainer {one.trainer_mb:5.0f} MB"
+            print(f"{one.bomb:40} {sizes}  {peaks}  {one.seconds:5.1f} s{'' if one.was_read else '  NOT READ'}", flush=True)
+
+    found = run_all(options.lane, say)
+    worst = max(max(one.worker_mb, one.trainer_mb) for one in found)
+    is_bounded = worst <= LIMIT_MB and all(one.was_read for one in found)
+    if options.json:
+        print(json.dumps({"limit_mb": LIMIT_MB, "worst_mb": round(worst, 1), "bombs": [asdict(one) for one in found]}))
+    else:
+        base = max(found[0].worker_mb, found[0].trainer_mb)
+        print(f"peak {worst:.0f} MB, {base:.0f} MB before the first bomb; the limit is {LIMIT_MB} MB{'' if is_bounded else ': exceeded'}")
+    return 1 if options.check and not is_bounded else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
