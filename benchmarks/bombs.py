@@ -12,28 +12,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import struct
 import sys
 import tempfile
 import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import cramjam
 import orjson
-from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.util import calc_crc32c, encode_varint
 
 from tests.fault.lanes import kafka_home
 from tests.kafka_home import KafkaHome
+from tests.raw_batches import MEGABYTE, Records, raw_batch, send_raw
+from workers.client import EventPublisher
 from workers.embedded import Child, EmbeddedStack
-from workers.kafka import aiokafka_producer_arguments, partition_for
+from workers.kafka import partition_for
 from workers.settings import Settings, load_settings
 from workers.topics import group_lag, provision
 
@@ -43,10 +38,6 @@ PACKED_BYTES = 1_000_000
 """A broker's default message.max.bytes is 1,048,588."""
 GIGABYTE = 910_000_000
 READ_WITHIN_S = 240.0
-MEGABYTE = 1_000_000
-
-Records = Iterable[tuple[bytes | None, bytes | None, int]]
-"""Key, value, and how many empty headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,93 +85,6 @@ def bombs() -> list[Bomb]:
     ]
 
 
-# -- batches as bytes ----------------------------------------------------------------------------------------------------------------------
-
-
-def _varint(number: int) -> bytes:
-    written = bytearray()
-    encode_varint(number, written.append)
-    return bytes(written)
-
-
-def _encoded(records: Records) -> Iterator[bytes]:
-    """Records of Kafka's format 2."""
-    for number, (key, value, n_headers) in enumerate(records):
-        body = b"\0" + _varint(0) + _varint(number)
-        body += _varint(-1) if key is None else _varint(len(key)) + key
-        body += _varint(-1) if value is None else _varint(len(value)) + value
-        body += _varint(n_headers) + b"\0\x01" * n_headers
-        yield _varint(len(body)) + body
-
-
-def _packed(codec: str, parts: Iterable[bytes]) -> bytes:
-    """Compressed as a stream, so that this process stays small."""
-    if codec == "gzip":
-        squeeze = zlib.compressobj(9, wbits=31)
-        return b"".join(map(squeeze.compress, parts)) + squeeze.flush()
-    if codec == "snappy":
-        packed = bytearray(b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1))
-        for part in parts:
-            block = bytes(cramjam.snappy.compress_raw(part))
-            packed += struct.pack(">i", len(block)) + block
-        return bytes(packed)
-    options: dict[str, Any] = {"level": 9, "content_checksum": False, "block_linked": False} if codec == "lz4" else {"level": 3}
-    compressor = getattr(cramjam, codec).Compressor(**options)
-    for part in parts:
-        compressor.compress(part)
-    return bytes(compressor.finish())
-
-
-def batch_bytes(bomb: Bomb) -> tuple[bytes, int]:
-    """A batch, and the bytes of its records unpacked."""
-    n_records = n_bytes = 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal n_records, n_bytes
-        for part in _encoded(bomb.records()):
-            n_records, n_bytes = n_records + 1, n_bytes + len(part)
-            yield part
-
-    joined = (b"".join(some) for some in _chunks(counted()))
-    packed = _packed(bomb.codec, joined)
-    now_ms = int(time.time() * 1000)
-    codec = ("none", "gzip", "snappy", "lz4", "zstd").index(bomb.codec)
-    tail = struct.pack(">hiqqqhii", codec, n_records - 1, now_ms, now_ms, -1, -1, -1, n_records) + packed
-    head = struct.pack(">qiibI", 0, len(tail) + 9, -1, 2, calc_crc32c(tail))
-    return head + tail, n_bytes
-
-
-def _chunks(parts: Iterator[bytes], n: int = 10_000) -> Iterator[list[bytes]]:
-    held: list[bytes] = []
-    size = 0
-    for part in parts:
-        held.append(part)
-        size += len(part)
-        if len(held) >= n or size > MEGABYTE:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-class RawBatch(BatchBuilder):  # type: ignore[misc]
-    """A batch that is sent as it is."""
-
-    def __init__(self, raw: bytes) -> None:
-        super().__init__(len(raw), 0)
-        self._raw = bytearray(raw)
-        self.close()
-
-    def _build(self) -> bytearray:
-        return self._raw
-
-    def size(self) -> int:
-        return len(self._raw)
-
-    def record_count(self) -> int:
-        return 1
-
-
 # -- the run -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -201,22 +105,16 @@ class Run:
 
     async def throw(self, bomb: Bomb) -> Measured:
         """Send a bomb and a good event after it, and wait until both are read."""
-        raw, n_bytes = await asyncio.to_thread(batch_bytes, bomb)
+        raw, n_bytes = await asyncio.to_thread(raw_batch, bomb.codec, bomb.records())
         assert len(raw) <= PACKED_BYTES + 48_000, f"{bomb.name}: {len(raw)} bytes are not let in by a broker"
         topic: str = getattr(self.settings.topics, bomb.role)
         partition = partition_for(b"bomb", self.settings.topics.partitions)
         for child in (self.worker, self.trainer):
             _reset_peak(child)
-        arguments = aiokafka_producer_arguments(self.settings) | {"enable_idempotence": False}
-        producer = AIOKafkaProducer(**arguments, max_request_size=2_000_000)
-        await producer.start()
         started_s = time.monotonic()
-        try:
-            for _ in range(bomb.batches):
-                await (await producer.send_batch(RawBatch(raw), topic, partition=partition))
-            await producer.send_and_wait(self.settings.topics.events, _good(), key=b"bomb", partition=partition)
-        finally:
-            await producer.stop()
+        await send_raw(self.settings, topic, partition, raw, bomb.batches)
+        with EventPublisher(self.settings) as publisher:
+            await asyncio.to_thread(publisher.publish, user_id="bomb", item_id="i", type="play")
         was_read = await self._is_read(topic)
         await asyncio.sleep(1.0)  # the trainer has no group; it polls twice a second
         seconds = time.monotonic() - started_s

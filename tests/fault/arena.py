@@ -27,6 +27,7 @@ from tests.fault.wishes import Crash, Wishes
 from tests.fault.zygote import Worker
 from tests.fold import Fact, Log, State, counted, fold, read_state, weight_units
 from tests.fresh import ListedItems, fresh_lists
+from tests.raw_batches import send_raw
 from workers.embedded import environment
 from workers.errors import Transient
 from workers.events_service import FOLLOW_S
@@ -295,6 +296,13 @@ class Arena:
         self._facts[value_of(fact)] = fact
         await self._send([Record(partition, user_id.encode(), value_of(fact), fact)])
         return partition, self._ends[partition] - 1
+
+    async def bomb(self, partition: int, raw: bytes) -> None:
+        """Publish a batch of one record that nobody may unpack."""
+        offset = await send_raw(self.settings, self.settings.topics.events, partition, raw)
+        self._facts[b""] = None
+        self._acknowledge(partition, offset, b"")
+        self._ends[partition] = max(self._ends.get(partition, 0), offset + 1)
 
     # -- reading -------------------------------------------------------------------------------------------------------------------------
 

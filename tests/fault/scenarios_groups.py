@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from tests.fault.arena import PARTITIONS, Arena
@@ -12,6 +14,7 @@ from tests.fault.lanes import FaultLane
 from tests.fault.registry import Lane, Round, scenario
 from tests.fault.wishes import POINTS, Crash
 from tests.fault.zygote import Worker
+from tests.raw_batches import raw_batch
 from workers.settings import Settings
 from workers.store import layout_of
 from workers.topics import admin_client, provision
@@ -20,6 +23,8 @@ STOP_S = 30.0
 """How long a worker that was asked to end may take."""
 HOUR_S, DAY_S = 3_600.0, 86_400.0
 MORE_PARTITIONS = 6
+MOST_MB = 1_024.0
+"""Resident memory of a worker, whatever producers send."""
 
 
 @scenario("rebalance_storm")
@@ -101,6 +106,35 @@ async def poison_flood(lane: Lane, chance: random.Random, folder: Path) -> Round
         async with arena.publishing(3.0):
             pass
         return await arena.finish(len(arena.poison()), alive=workers)
+
+
+@functools.cache
+def bombs() -> list[bytes]:
+    """One record of 60 MB in a batch below the broker's limit, and one with 300,000 headers."""
+    return [raw_batch("zstd", [(b"u0", b"A" * 60_000_000, 0)])[0], raw_batch("gzip", [(b"u0", b"{}", 300_000)])[0]]
+
+
+def peak_mb(worker: Worker) -> float:
+    """The most resident memory that a worker has taken."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+@scenario("compression_bomb")
+async def compression_bomb(lane: Lane, chance: random.Random, folder: Path) -> Round:
+    """Batches that expand to tens of megabytes, between good ones: each is a dead letter, and memory stays bounded."""
+    async with Arena(lane, chance, folder) as arena:
+        workers = [arena.start_worker() for _ in range(chance.choice((1, 2)))]
+        n_bombs = chance.randint(2, 6)
+        async with arena.publishing(2.0):
+            for _ in range(n_bombs):
+                await asyncio.sleep(chance.uniform(0.0, 0.5))
+                await arena.bomb(chance.randrange(PARTITIONS), chance.choice(bombs()))
+        await arena.wait_for(arena.applied_all, "what lies behind the bombs")
+        peaks = [peak_mb(worker) for worker in workers]
+        found = await arena.finish(n_bombs, alive=workers)
+        more = [f"{worker.name} took {peak:.0f} MB" for worker, peak in zip(workers, peaks, strict=True) if peak > MOST_MB]
+        return replace(found, differences=[*found.differences, *more])
 
 
 @scenario("topic_recreated")
