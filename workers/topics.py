@@ -358,7 +358,7 @@ def group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
 
 def committed_offsets(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
     """Return partition ▸ the offset that a group committed; partitions without a commit are left out."""
-    return {at.partition: position.offset for at, position in _group_offsets(settings, group_id).items() if at.topic == topic}
+    return {at.partition: position.offset for at, position in group_offsets(settings, group_id).items() if at.topic == topic}
 
 
 def commit_offsets(settings: Settings, group_id: str, topic: str, offsets: Mapping[int, int]) -> None:
