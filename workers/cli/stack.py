@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ import typer
 
 from workers.cli.console import CommandFailed, tell, warn
 from workers.errors import Fatal
+from workers.text import visible
 
 BROKER_PORT, REDIS_PORT = 9092, 6379  # what the settings name by default, so that other shells need no exports
 LOOK_EVERY_S = 0.5  # how often the children are looked at
@@ -81,7 +81,7 @@ def _port(chosen: int | None, usual: int, option: str) -> int | None:
 
 
 def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_file: Path | None) -> None:
-    exports = "".join("export {}='{}'\n".format(name, value.replace("'", "'\\''")) for name, value in sorted(env.items()))
+    exports = "".join(f"export {name}={_quoted(value)}\n" for name, value in sorted(env.items()))
     tell(f"up: broker {env['RECSYS_KAFKA__BOOTSTRAP_SERVERS']}, {env['RECSYS_REDIS__URL']}, {workers} stream workers")
     tell(f"{'trainer on' if trainer else 'no trainer'}; logs in {folder}; Ctrl-C stops it")
     if env_file is None:
@@ -89,9 +89,16 @@ def _tell(env: dict[str, str], workers: int, trainer: bool, folder: Path, env_fi
         typer.echo(exports, nl=False)
     else:
         _write_whole(env_file, exports)
-        tell(f"in another shell: . {shlex.quote(str(env_file))}")
+        tell(f"in another shell: . {_quoted(str(env_file))}")
     tell("then: recsys events publish FILE · recsys lists get USER · recsys doctor")
     sys.stdout.flush()
+
+
+def _quoted(value: str) -> str:
+    """Return a word for a shell that shows every character: a folder may be called anything."""
+    if visible(value) == value:
+        return "'" + value.replace("'", "'\\''") + "'"
+    return "$'" + "".join({"\\": "\\\\", "'": "\\'"}.get(character, visible(character)) for character in value) + "'"
 
 
 def _write_whole(path: Path, text: str) -> None:
