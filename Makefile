@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-cluster test-faults test-containers nightly lint bench clean
+.PHONY: help setup demo test test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -36,6 +36,10 @@ test: setup ## unit, property, contract and integration tests on the embedded st
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
 	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/integration
+
+test-secure: setup ## the whole line on a Kafka with TLS, SASL and ACLs and a Redis with TLS and ACL: KAFKA_HOME=… make test-secure
+	@test -n "$(KAFKA_HOME)" || { echo "make test-secure: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
+	KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/secure
 
 test-cluster: setup ## the integration lane on a Redis Cluster of three primaries
 	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration tests/cluster

@@ -31,8 +31,26 @@ OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfig
 """Kafka's numbers of the operations; in a bitfield of authorized operations each is the bit of that number."""
 REMEDY = "grant it (docs/security.md)"
 REDIS_COMMANDS = (
-    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall", "hmget", "hset"),
-    *("incr", "info", "lindex", "llen", "lrange", "mget", "ping", "rpush", "sadd", "scan", "set", "srandmember", "srem", "unlink", "zadd"),
+    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall", "hlen"),
+    *(
+        "hmget",
+        "hset",
+        "incr",
+        "info",
+        "lindex",
+        "llen",
+        "lrange",
+        "mget",
+        "ping",
+        "rpush",
+        "sadd",
+        "scan",
+        "set",
+        "srandmember",
+        "srem",
+        "unlink",
+        "zadd",
+    ),
     *("zrange", "zrangebyscore"),
 )
 """What the Redis user of stream workers and of the command line may call, besides AUTH and HELLO, which all users may."""

@@ -42,6 +42,18 @@ def settings() -> Settings:
     return chosen
 
 
+def reachable_settings() -> Settings:
+    """Return `settings()` once Kafka takes them: said before a command loads the libraries of the models, which takes seconds.
+
+    Raises Transient, SettingsError.
+    """
+    from workers.kafka import check_reachable
+
+    chosen = settings()
+    check_reachable(chosen.kafka)
+    return chosen
+
+
 def encode_everything() -> None:
     """Let standard output and error escape what their encoding lacks, instead of failing in the middle of a command."""
     for stream in (sys.stdout, sys.stderr):

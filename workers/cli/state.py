@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell, warn
+from workers.cli.console import CommandFailed, JsonOption, print_json, reachable_settings, settings, tell, warn
 
 if TYPE_CHECKING:
     from workers.verification import Verification
@@ -36,12 +36,13 @@ def rebuild(
 
     Needs memory in Redis for both. Also after a loss: it does not read the old state.
     """
+    chosen = reachable_settings()
     from workers import rebuild as rebuilding
 
     # batches make many short-lived lists and no cycles: with the default thresholds, looking for cycles takes half of the time
     gc.set_threshold(200_000, 50, 100)
     made = asyncio.run(
-        rebuilding.rebuild(settings(), partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, n_items=items, say=warn)
+        rebuilding.rebuild(chosen, partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, n_items=items, say=warn)
     )
     if as_json:
         print_json(made.figures())
@@ -65,9 +66,10 @@ def verify(
     Weights, lengths and duplicate window are those of the settings: after a change of them, older entries differ until a rebuild. Users
     are shown as the first 12 hex digits of the SHA-256 of their id.
     """
+    chosen = reachable_settings()
     from workers import verification
 
-    found = asyncio.run(verification.verify(settings(), n_users=users, n_items=items, seed=seed, say=warn))
+    found = asyncio.run(verification.verify(chosen, n_users=users, n_items=items, seed=seed, say=warn))
     if as_json:
         print_json(asdict(found) | {"seconds": round(found.seconds, 3), "sound": not found.differences})
     else:
