@@ -189,6 +189,18 @@ def start_server(
     raise AssertionError("unreachable")
 
 
+CREDENTIALS = {
+    "kafka": ("sasl_username", "sasl_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password"),
+    "redis": ("username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_key_password"),
+}
+"""Settings of somebody's own secured servers, which these servers know nothing of."""
+
+
+def _without_credentials(variables: Mapping[str, str]) -> dict[str, str]:
+    own = {f"RECSYS_{section}__{name}".upper() for section, names in CREDENTIALS.items() for name in names}
+    return {name: value for name, value in variables.items() if name not in own}
+
+
 class EmbeddedStack:
     """Broker, Valkey and workers as child processes: `with EmbeddedStack(folder) as stack: settings = stack.settings()`.
 
@@ -209,8 +221,10 @@ class EmbeddedStack:
         self.folder = Path(folder if self._temporary is None else self._temporary.name)  # type: ignore[arg-type]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
         except OSError as error:
-            raise Fatal(f"the folder {self.folder} cannot be made ({error.strerror}): choose another one") from None
+            raise Fatal(f"the folder {self.folder} cannot be made or written ({error.strerror}): choose another one") from None
         self._valkey_arguments, self._redis_server = list(valkey_arguments), redis_server
         self.broker: Child | None = None
         self.valkey: Child | None = None
@@ -273,9 +287,10 @@ class EmbeddedStack:
                 "session_timeout_ms": SESSION_TIMEOUT_MS,
                 "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
                 "idempotence": False,  # aiokafka's InitProducerId is answered with UnknownError
+                **dict.fromkeys(CREDENTIALS["kafka"]),
             },
             "topics": {"replication_factor": 1},
-            "redis": {"url": self.redis_url, "cluster": False},
+            "redis": {"url": self.redis_url, "cluster": False, **dict.fromkeys(CREDENTIALS["redis"])},
         }
 
     def settings(self, **sections: Mapping[str, Any]) -> Settings:
@@ -298,7 +313,7 @@ class EmbeddedStack:
         self._started[kind] += 1
         data_folder = self.folder / name
         command: list[str | Path] = [sys.executable, "-m", "workers.cli", "worker", kind, "--data-folder", data_folder]
-        child = Child.start(name, command, self.folder / f"{name}.log", {**os.environ, **self.env(), **(env or {})})
+        child = Child.start(name, command, self.folder / f"{name}.log", {**_without_credentials(os.environ), **self.env(), **(env or {})})
         self.workers.append(child)
         return child
 

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FALSE_ALARMS = {
     "kafka.cluster": "Metadata refresh: failed Cancelled",
     "kafka.admin._groups": "Unable to decode member_",
+    "kafka.net.selector": "Task <",  # a slow machine: its own thread waited for a processor
     "aiokafka.consumer.fetcher": "Not authorized to read from topic",  # once a partition and fetch; our own line says which right
 }
 """Logger ▸ how its messages begin that are no problem, or one that is said in another line."""
@@ -114,6 +115,8 @@ def run_worker(
 ) -> None:
     """Wait until Kafka can be used, then run a worker, and answer /live, /ready and /metrics all the time. Raises what it crashed with."""
     logging.config.dictConfig(logging_config(level))
+    if data_folder is not None:
+        check_writable("--data-folder", str(data_folder))
     status, stop = WorkerStatus(), threading.Event()
     server = StatusServer(status, chosen.metrics, max_stall_s=chosen.health.max_age_s)
     server.start()
@@ -140,8 +143,6 @@ def _until_told(stop: threading.Event) -> Iterator[None]:
 def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
     """Build a Faust app and run it until it is told to stop. Raises what it crashed with."""
     config = logging_config(level)
-    if data_folder is not None:
-        check_writable("--data-folder", str(data_folder))
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory(prefix="recsys-faust-") as temporary:
