@@ -41,8 +41,11 @@ from workers.storage import NotOurFile, Storage
 
 LAYOUT = 1
 MAX_VERSION = 999_999_999_999
-MAX_TENSOR_BYTES = 8 * 1024**3
-MAX_ITEMS_BYTES = 1024**3
+MAX_TENSOR_BYTES = 2 * 1024**3
+"""Eight million items at 64 factors. A worker holds a model twice while it is loaded, so a larger one would end it for want of memory."""
+MAX_ITEMS_BYTES = 256 * 1024**2
+HEADER_BYTES = 1024**2
+"""What a file of tensors may have besides its numbers."""
 MAX_MANIFEST_BYTES = 16 * 1024**2
 MAX_TENSORS = 1_024
 MAX_ITEMS = 10_000_000
@@ -292,9 +295,11 @@ class ModelStore:
         manifest, found_sha256 = self.manifest(kind, version)
         if manifest_sha256 is not None and manifest_sha256 != found_sha256:
             raise StoreError(f"{version}: manifest.json is not the one that was announced; restore it or promote another version")
-        cells = sum(prod(tensor.shape) for tensor in manifest.tensors.values())
-        if cells * 4 > MAX_TENSOR_BYTES:
-            raise StoreError(f"{version}: the manifest claims {cells:.3g} numbers, more than a model may have")
+        claimed = sum(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in manifest.tensors.values())
+        if claimed > MAX_TENSOR_BYTES:
+            raise StoreError(f"{version}: the manifest claims {claimed:.3g} bytes of numbers, more than a model may have")
+        if (file := manifest.files.get("model.safetensors")) is not None and file.n_bytes > claimed + HEADER_BYTES:
+            raise StoreError(f"{version}: model.safetensors has {file.n_bytes:.3g} bytes, more than its tensors need")
         item_ids = self._item_ids(manifest)
         tensors = self._tensors(manifest)
         return StoredModel(manifest, found_sha256, load_model(kind, manifest.config, item_ids, tensors))

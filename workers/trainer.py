@@ -34,6 +34,7 @@ from workers.rights import explain
 from workers.rounds import Rounds
 from workers.settings import Settings
 from workers.status import WorkerStatus
+from workers.storage import NotOurFile
 from workers.tailing import LogTail
 from workers.topics import end_offsets_async, topic_ids_async, topic_problem
 from workers.training import KindResult
@@ -137,12 +138,19 @@ class TrainerService(OrderlyService):
                 await self.sleep(FOLLOWER_POLL_S)
                 continue
             try:
-                if not await self._leading.attempt(self._lead):
+                if not await self._leading.attempt(self._term):
                     await self.sleep(self._leading.wait_s)
             except Fatal as error:
                 log.error("trainer: %s", error)
                 await self.crash(error)
                 return
+
+    async def _term(self) -> None:
+        """Lead until another trainer does. What lies in the place of a file of ours is waited for: somebody has to remove it."""
+        try:
+            await self._lead()
+        except NotOurFile as error:
+            raise Transient(str(error)) from error
 
     async def _lead(self) -> None:
         """One term as leader."""

@@ -66,6 +66,16 @@ def with_cell(value: float, dtype: Any = np.float32) -> dict[str, Any]:
     return {"item_vectors": vectors}
 
 
+def claim(tmp_path: Path, n_bytes: int) -> None:
+    """Let the manifest and a file without content claim so many bytes."""
+    with (folder_of(tmp_path) / "model.safetensors").open("r+b") as file:
+        file.truncate(n_bytes)
+    described = json.loads((folder_of(tmp_path) / "manifest.json").read_text())
+    described["files"]["model.safetensors"]["n_bytes"] = n_bytes
+    described["tensors"]["item_vectors"]["shape"] = [n_bytes // 16, 4]
+    (folder_of(tmp_path) / "manifest.json").write_text(json.dumps(described))
+
+
 def special(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
     """Put something that is no file in the place of a file."""
 
@@ -99,6 +109,8 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "another shape": lambda at: forge(at, tensors={"item_vectors": VECTORS[:, :3]}),
     "another tensor": lambda at: forge(at, tensors={"vectors": VECTORS}),
     "a header of 100 GB": lambda at: forge(at, tensors=struct.pack("<Q", 100 * 1024**3) + b"{}"),
+    "a file larger than its tensors": lambda at: forge(at, tensors=save_tensors({"item_vectors": VECTORS}) + bytes(2 * 1024**2)),
+    "3 GB of numbers": lambda at: forge(at, tensors=None) or claim(at, 3 * 1024**3),
     "a header that lies": lambda at: forge(
         at, tensors=(h := b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}') and struct.pack("<Q", len(h)) + h
     ),

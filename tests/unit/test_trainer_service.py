@@ -22,6 +22,7 @@ from workers.announcing import Correction, _corrections, _take
 from workers.errors import Fatal, Transient
 from workers.model_store import ModelStore
 from workers.settings import Settings, load_settings
+from workers.storage import NotOurFile
 from workers.trainer import Schedule, TrainerService
 from workers.training import KindResult
 from workers.training_process import TrainingFailed, TrainingProcess
@@ -46,6 +47,17 @@ def service(monkeypatch: pytest.MonkeyPatch, n_rounds: int = 5) -> TrainerServic
 
 def failures(made: TrainerService, name: str, cause: str) -> float:
     return made.metrics.registry.get_sample_value("recsys_failed_rounds_total", {"service": name, "cause": cause}) or 0.0
+
+
+async def test_something_else_in_the_place_of_a_segment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = service(monkeypatch)
+
+    async def fails() -> None:
+        raise NotOurFile("cannot write partition=0/…: Not a directory; remove what lies there")
+
+    monkeypatch.setattr(made, "_lead", fails)
+    await asyncio.wait_for(made._run.fun(made), 10)  # type: ignore[attr-defined]
+    assert failures(made, "trainer", "passing") == 5
 
 
 async def test_an_unexpected_error_of_a_term_is_tried_again_and_only_fatal_ends_the_trainer(
