@@ -216,6 +216,7 @@ class EmbeddedStack:
         broker_port: int | None = None,
         redis_port: int | None = None,
     ) -> None:
+        self._pid = os.getpid()
         self._broker_port, self._redis_port = broker_port, redis_port
         self._temporary = tempfile.TemporaryDirectory(prefix="recsys-") if folder is None else None
         self.folder = Path(folder if self._temporary is None else self._temporary.name)  # type: ignore[arg-type]
@@ -338,7 +339,11 @@ class EmbeddedStack:
         return late
 
     def stop(self) -> None:
-        """Stop workers, then the broker, then Valkey."""
+        """Stop workers, then the broker, then Valkey. In a forked child nothing is stopped: all of it is the parent's."""
+        if self._pid != os.getpid():
+            if self._temporary is not None:
+                self._temporary._finalizer.detach()  # type: ignore[attr-defined]
+            return
         self.stop_workers()
         for child in (self.broker, self.valkey):
             if child is not None:

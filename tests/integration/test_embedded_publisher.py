@@ -158,11 +158,16 @@ unclosed.close()
 
 
 DEAD_BROKER = """
+import os, sys
 from workers.client import EventPublisher, PublishError
 from workers.embedded import EmbeddedStack
 from workers.topics import provision
 
 with EmbeddedStack() as stack:
+    if (pid := os.fork()) == 0:
+        sys.exit(0)  # leaves the block, but the servers and their folder are the parent's
+    os.waitpid(pid, 0)
+    assert stack.folder.exists()
     settings = stack.settings()
     provision(settings)
     publisher = EventPublisher(settings, delivery_timeout_s=1.5)
