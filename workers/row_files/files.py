@@ -114,10 +114,12 @@ def _part(folder: Path, file: Path, reading: Reading) -> Part:
 
 def _rows_of(parts: list[Part], reading: Reading, mapping: RowMapping) -> Iterator[Row]:
     for part in parts:
+        constants = {name: value for name, value in part.constants if name in mapping.wanted()}
+        mapping.left_out |= {name for name, _ in part.constants} - constants.keys()
         with _open_part(part, reading, mapping) as rows:
             try:
                 for row in rows:
-                    columns = None if row.columns is None else {**dict(part.constants), **row.columns}
+                    columns = None if row.columns is None else constants | row.columns
                     yield dataclasses.replace(row, columns=columns, file=part.label)
             except DamagedFile as error:
                 raise DamagedFile(f"{part.label}: {error}") from None

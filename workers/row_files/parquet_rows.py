@@ -80,5 +80,7 @@ def _value(cell: Any) -> Any:
 
     try:
         return cell.as_py()
+    except UnicodeDecodeError:
+        return Unreadable("text that is not UTF-8")
     except (ValueError, OverflowError, ArithmeticError, pa.ArrowException):
         return Unreadable("a value out of range")
