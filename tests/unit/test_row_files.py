@@ -201,8 +201,12 @@ def test_rows_that_share_an_event_id_are_counted_and_row_ids_tell_them_apart(pub
     assert len({r.event_id for r in apart.records}) == 5
 
 
-def test_beyond_the_cap_of_numbered_rows_ids_are_still_distinct_and_stable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_ids, "MAX_REPEATED", 1)
+@pytest.mark.parametrize(("max_exact", "max_repeated"), [(1, 10), (10, 1), (1, 1)])
+def test_beyond_the_caps_of_memory_ids_are_still_distinct_and_stable(
+    monkeypatch: pytest.MonkeyPatch, max_exact: int, max_repeated: int
+) -> None:
+    monkeypatch.setattr(event_ids, "MAX_EXACT", max_exact)
+    monkeypatch.setattr(event_ids, "MAX_REPEATED", max_repeated)
     rows = [{"user_id": user} for user in "ababab"]
     first, second = event_ids.RowIds(), event_ids.RowIds()
     ids = [first.id_of(row, line) for line, row in enumerate(rows)]

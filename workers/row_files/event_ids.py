@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-_FIELDS = ("user_id", "item_id", "type", "value", "event_ts_ms", "list_id", "position")
+MAX_EXACT = 500_000
+"""Different rows that are remembered one by one, about 60 MB."""
 FILTER_BITS = 2**29
-"""64 MiB. At a million rows one in 10^12 is taken for a repetition, at ten millions one in 10^6: it gets number 2, in every publication."""
+"""64 MiB for the rows beyond it. At ten million rows one in 10^6 is taken for a repetition: it gets number 2, in every publication."""
 N_PROBES = 6
 MAX_REPEATED = 1_000_000
 """Different rows that repeat and are numbered one by one; further ones are numbered by their line."""
@@ -26,7 +27,11 @@ MAX_IDS_LOOKED_AT = 5_000_000
 
 def content_of(fields: Mapping[str, Any]) -> bytes:
     """Return the hash of what an event says, without its id."""
-    text = "\x1f".join(f"{name}={fields.get(name)!r}" for name in _FIELDS)
+    get = fields.get
+    text = (
+        f"{get('user_id')!r}\x1f{get('item_id')!r}\x1f{get('type')!r}\x1f{get('value')!r}\x1f{get('event_ts_ms')!r}"
+        f"\x1f{get('list_id')!r}\x1f{get('position')!r}"
+    )
     context = fields.get("context")
     if context:
         text += f"\x1fcontext={sorted(context.items(), key=repr) if isinstance(context, dict) else context!r}"
@@ -34,10 +39,11 @@ def content_of(fields: Mapping[str, Any]) -> bytes:
 
 
 class RowIds:
-    """Give an event id to every row of one publication. Memory is bounded by `FILTER_BITS` and `MAX_REPEATED`."""
+    """Give an event id to every row of one publication. Memory is bounded by `MAX_EXACT`, `FILTER_BITS` and `MAX_REPEATED`."""
 
     def __init__(self) -> None:
-        self._filter: mmap.mmap | None = None
+        self._exact: set[bytes] = set()
+        self._filter: _BloomFilter | None = None
         self._repeated: dict[bytes, int] = {}
         self.n_equal = 0
 
@@ -62,16 +68,35 @@ class RowIds:
         return number
 
     def _seen(self, content: bytes) -> bool:
-        """Return whether these bits are set, and set them (a Bloom filter)."""
-        if self._filter is None:
-            self._filter = mmap.mmap(-1, FILTER_BITS // 8)  # zeros, in memory only where they are touched
+        """Return whether this content came before, and remember it."""
+        if self._filter is not None:
+            return self._filter.add(content)
+        if content in self._exact:
+            return True
+        self._exact.add(content)
+        if len(self._exact) > MAX_EXACT:
+            self._filter = _BloomFilter()
+            for known in self._exact:
+                self._filter.add(known)
+            self._exact.clear()
+        return False
+
+
+class _BloomFilter:
+    """A set of hashes in fixed memory that may take a new one for a known one, and never the other way round."""
+
+    def __init__(self) -> None:
+        self._bits = mmap.mmap(-1, FILTER_BITS // 8)  # zeros, in memory only where they are touched
+
+    def add(self, content: bytes) -> bool:
+        """Add a hash; return whether it was there."""
         seen = True
         for at in range(N_PROBES):
             bit = int.from_bytes(content[at * 5 : at * 5 + 5], "big") % FILTER_BITS
             byte, mask = bit >> 3, 1 << (bit & 7)
-            if not self._filter[byte] & mask:
+            if not self._bits[byte] & mask:
                 seen = False
-                self._filter[byte] |= mask
+                self._bits[byte] |= mask
         return seen
 
 

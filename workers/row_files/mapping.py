@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,6 +19,10 @@ Kind = Literal["events", "items"]
 EVENT_FIELDS = frozenset(Event.model_fields)
 ITEM_FIELDS = frozenset(Item.model_fields)
 REQUIRED: dict[str, tuple[str, ...]] = {"events": ("user_id", "item_id", "type"), "items": ("item_id",)}
+PLAIN_FIELDS = frozenset({*IDS, "type"})
+_PLAIN = re.compile(r"[0-9]+|[A-Za-z_][!-~]*")
+"""Text that is read as it is: ASCII without spaces that is no number but a whole one."""
+MAX_SHAPES = 1_000
 NULL_MEANS_NOTHING = frozenset({"event_id", "list_id", "type", "value", "position", "context", "schema_version", "available", *TIME_FIELDS,
                                 "numeric_attributes", "categorical_attributes", "embeddings"})  # fmt: skip
 """Fields in which the text NULL, NaN or None of a table is a missing value. In user and item ids it is kept and warned of."""
@@ -70,6 +75,7 @@ class RowMapping:
         self.needs_time = self.needs_time or "event_ts_ms" in self.columns
         self._taken = frozenset(self.columns.values())
         self._unseen = set(self.columns.values())
+        self._pairs: dict[tuple[str, ...], list[tuple[str, str]]] = {}
 
     def column_of(self, name: str) -> str:
         """Return the column that holds a field."""
@@ -79,20 +85,33 @@ class RowMapping:
         """Return the fields of one row. Raises BadRow naming the field that cannot be converted."""
         if self._unseen:
             self._unseen -= row.keys()
-        found = {
-            name: value
-            for name, value in row.items()
-            if name not in self._taken and name not in self.columns and (name in self.fields or not self.lenient)
-        }
-        found |= {name: row[column] for name, column in self.columns.items() if column in row}
-        found = {name: value for name, value in found.items() if not self._says_nothing(name, value)}
+        found: dict[str, Any] = {}
+        for name, column in self._pairs_of(row):
+            value = row[column]
+            if type(value) is str and name in PLAIN_FIELDS and _PLAIN.fullmatch(value) and value.lower() not in NULL_NAMES:
+                found[name] = value  # the usual id needs no other look
+            elif not self._says_nothing(name, value):
+                try:
+                    found[name] = self._converted(name, value)
+                except BadRow as error:
+                    raise BadRow(f"{name}: {error}") from None
         self._check_present(row, found)
-        for name, value in found.items():
-            try:
-                found[name] = self._converted(name, value)
-            except BadRow as error:
-                raise BadRow(f"{name}: {error}") from None
         return {**self.defaults, **found}
+
+    def _pairs_of(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return (field, column) of what a row holds; the same for every row of the same columns."""
+        columns = tuple(row)
+        pairs = self._pairs.get(columns)
+        if pairs is None:
+            pairs = [
+                (name, name)
+                for name in columns
+                if name not in self._taken and name not in self.columns and (name in self.fields or not self.lenient)
+            ]
+            pairs += [(name, column) for name, column in self.columns.items() if column in row]
+            if len(self._pairs) < MAX_SHAPES:
+                self._pairs[columns] = pairs
+        return pairs
 
     def _says_nothing(self, name: str, value: Any) -> bool:
         if is_missing(value):

@@ -18,7 +18,7 @@ from workers.row_files.rows import BadRow, DamagedFile, Row
 
 MAX_REPORTED = 1_000
 """Bad rows kept for the caller; all are counted."""
-NOW = "no time in the file: the moment of publishing was taken; a file with times is better"
+NOW = "the file has no event times: the moment of publishing was taken"
 
 
 class Publisher(Protocol):

@@ -60,7 +60,7 @@ class Clock:
 
     def _text_ms(self, text: str) -> int:
         if self.unit != "iso" and _NUMBER.fullmatch(text):
-            return self._scaled(Decimal(text))
+            return self._scaled(int(text) if text.isdigit() and len(text) < MAX_EXPONENT else Decimal(text))
         if text.upper().endswith((" UTC", " GMT")):
             text = text[:-4] + "+00:00"
         try:
