@@ -176,6 +176,9 @@ class HostileStore:
 
     rollback = load_stored
 
+    def retire(self, kind: str, **reason: str) -> str:
+        return IDS[6]
+
 
 def hostile_file(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """A file of bad rows, whose own name is hostile too."""
@@ -274,8 +277,8 @@ def finding(state: Any, name: str, text: str) -> Any:
 def verification() -> Any:
     from workers.verification import Verification
 
-    fields = {"generation": 0, "n_users": 1, "n_users_stored": 1, "n_events": 1, "seconds": 1.0, "partial": False}
-    return Verification(**fields, differences=TITLES)
+    values = {"list[str]": TITLES, "bool": False, "float": 1.0}  # the other fields are counts
+    return Verification(**{name: values.get(str(found.type), 1) for name, found in Verification.__dataclass_fields__.items()})
 
 
 def rebuilt() -> Any:
@@ -329,6 +332,8 @@ CASES: dict[str, Case] = {
     "models list": Case(["models", "list"], whole=IDS, folded=TITLES, prepare=STORE),
     "models show": Case(["models", "show", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models promote": Case(["models", "promote", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
+    "models retire": Case(["models", "retire", IDS[1]], whole=[IDS[6]], prepare=fakes(
+        STORE, later("workers.cli_models", "announce", None))),
     "models rollback": Case(["models", "rollback", IDS[1]], whole=["[red]"], code=1, prepare=fake(
         "workers.cli_models", "open_model_store", failing(Fatal("[red]")))),
     "doctor": Case(["doctor"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
@@ -430,7 +435,7 @@ def test_json_holds_what_was_put_in(
 
 @pytest.mark.parametrize("argument", ["-1", "-x", "--weird"])
 @pytest.mark.parametrize(
-    "command", [["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"], ["models", "show"], ["models", "rollback"]]
+    "command", [["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"], ["models", "show"], ["models", "rollback"], ["models", "retire"]]
 )
 def test_a_value_that_begins_with_a_dash_is_explained(command: list[str], argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     """C28."""
