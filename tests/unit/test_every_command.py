@@ -435,7 +435,11 @@ def test_json_holds_what_was_put_in(
 
 @pytest.mark.parametrize("argument", ["-1", "-x", "--weird"])
 @pytest.mark.parametrize(
-    "command", [["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"], ["models", "show"], ["models", "rollback"], ["models", "retire"]]
+    "command",
+    [
+        *(["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"]),
+        *(["models", "show"], ["models", "promote"], ["models", "rollback"], ["models", "retire"]),
+    ],
 )
 def test_a_value_that_begins_with_a_dash_is_explained(command: list[str], argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     """C28."""
