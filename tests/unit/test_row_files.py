@@ -127,7 +127,7 @@ def test_quoted_cells_may_span_lines_and_hold_quotes_and_delimiters(publish: Pub
 
 
 def test_ragged_rows_are_bad_rows_and_delimiters_at_the_end_are_not(publish: Publish) -> None:
-    found = publish("a.csv", HEADER + f"u1,i,play\nu2,i,play,{T},,\nu3,i,play,{T},x\n\n\r\nu4,i,play,{T}\n")
+    found = publish("a.csv", HEADER + f"u1,i,play\nu2,i,play,{T},,\nu3,i,play,{T},x\n\n\r\n  \nu4,i,play,{T}\n")
     assert [user for user, _ in found.ids] == ["u2", "u4"]
     assert [bad["line"] for bad in found.report["bad_rows"]] == [2, 4]
 
@@ -462,6 +462,14 @@ def test_a_mapped_column_that_the_file_lacks_is_refused_with_the_nearest_name(pu
     assert publish(name, contents[name], "--map", "event_ts_ms=timestamp").code == 0
 
 
+@pytest.mark.parametrize("name", ["timestamp", "event_time", "ts", "created_at", "Date"])
+def test_a_column_of_times_that_no_option_names_is_pointed_out(publish: Publish, name: str) -> None:
+    """C11"""
+    found = publish("a.csv", f"user_id,item_id,type,{name}\nu,i,play,{T}\n")
+    assert any(f"--map event_ts_ms={name}" in warning for warning in found.report["warnings"])
+    assert publish("a.csv", f"user_id,item_id,type,{name}\nu,i,play,{T}\n", "--map", f"event_ts_ms={name}").report["warnings"] == []
+
+
 def test_a_mapped_json_field_that_no_row_has_is_said(publish: Publish) -> None:
     """C11: an optional one may be rare, so that the start of the file does not tell."""
     found = publish("a.jsonl", JSON_ROW % 1, "--map", "value=amount")
@@ -676,6 +684,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("a.csv", "\n\n", "empty"),
     ("a.csv.gz", gzip.compress(b""), "empty"),
     ("a.csv", "user_id,item_id\nu,i\n", "type"),
+    ("a.csv", "sep=;\nuser_id;item_id;type\nu;i;play\n", "Excel"),
+    ("a.csv", "User_ID,Item_ID,Type\nu,i,play\n", "did you mean User_ID?"),
 ]
 
 

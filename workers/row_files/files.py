@@ -202,6 +202,8 @@ def _header(content: bytes, delimiter: str, quoted: bool, mapping: RowMapping, p
     text = content.decode(errors="replace").strip("\r\n")
     if text.lstrip().startswith(("{", "[")):
         raise SettingsError("FILE: looks like JSON, not a table: pass --format jsonl")
+    if text.lower().startswith("sep="):
+        raise SettingsError("FILE: begins with Excel's line sep=…: remove that line and pass --delimiter with its character")
     try:
         cells = header_cells(content, delimiter, quoted=quoted)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from workers.row_files.rows import BadRow, DamagedFile, Row
 
 MAX_REPORTED = 1_000
 """Bad rows kept for the caller; all are counted."""
+_LIKE_A_TIME = re.compile(r"time|date|(^|_)(ts|at|when)(_|$)", re.IGNORECASE)
 NOW = "the file has no event times: the moment of publishing was taken"
 
 
@@ -89,6 +91,7 @@ class _Sender:
         self._always_row_ids = row_ids
         self.row_ids = RowIds()
         self.given_ids = GivenIds()
+        self.took_now = False
 
     def send(self, row: Row) -> None:
         """Publish one row. Raises BadRow, SchemaError or UnicodeError when it is refused, Transient when the broker is away."""
@@ -107,6 +110,7 @@ class _Sender:
             self.given_ids.add(fields)
         if "event_ts_ms" not in fields:
             self._mapping.notes.count(NOW)
+            self.took_now = True
             fields["event_ts_ms"] = time.time_ns() // 1_000_000
         self._publisher.publish(fields)
         self._note(trimmed)
@@ -153,7 +157,7 @@ def publish_rows(
     report.seconds = time.monotonic() - start
     report.ignored_columns = sorted(mapping.left_out)
     empty = [] if report.rows or report.error else ["the file holds no rows"]
-    report.warnings = [*empty, *mapping.unseen(), *_time_notes(mapping), *mapping.notes.lines(), *_id_notes(sender)]
+    report.warnings = [*empty, *mapping.unseen(), *_time_notes(mapping, sender.took_now), *mapping.notes.lines(), *_id_notes(sender)]
     return report
 
 
@@ -200,11 +204,13 @@ def _flush(publisher: Publisher, report: PublishReport) -> None:
         report.error = report.error or str(error)
 
 
-def _time_notes(mapping: RowMapping) -> list[str]:
+def _time_notes(mapping: RowMapping, took_now: bool) -> list[str]:
     n = mapping.clock.n_without_zone
+    unused = sorted(name for name in mapping.left_out if _LIKE_A_TIME.search(name)) if took_now else []
+    notes = [f"the column {unused[0]} was left out: if it is the time of the event, pass --map event_ts_ms={unused[0]}"] if unused else []
     if not n:
-        return []
-    return [f"{n:,} {'time names' if n == 1 else 'times name'} no time zone and {'was' if n == 1 else 'were'} read as UTC; "
+        return notes
+    return [*notes, f"{n:,} {'time names' if n == 1 else 'times name'} no time zone and {'was' if n == 1 else 'were'} read as UTC; "
             "if they are local, pass --time-zone, such as Europe/Berlin or +08:00"]  # fmt: skip
 
 

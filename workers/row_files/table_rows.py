@@ -43,7 +43,7 @@ class Table:
             if line.content is None:
                 yield Row(line.number, None, TOO_LONG)
                 continue
-            if not line.content.strip(b"\r\n"):
+            if not line.content.strip(b" \r\n"):
                 continue
             try:
                 cells = self.cells(line, lines)

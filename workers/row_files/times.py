@@ -53,7 +53,7 @@ class Clock:
         if isinstance(value, str):
             return self._text_ms(value.strip())
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            raise BadRow(f"a {type(value).__name__}, not a time")
+            raise BadRow(f"a {'time of day' if isinstance(value, dt.time) else type(value).__name__}, not a time of an event")
         if self.unit == "iso":
             raise BadRow("a number, not an ISO 8601 time; pass --time-unit ms, s, us or ns")
         return self._scaled(value)
