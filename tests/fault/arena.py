@@ -347,8 +347,15 @@ class Arena:
         ]
 
     def log(self) -> Log:
-        """The events topic as it was read back."""
-        return {partition: [self._facts[value] for _, value in sorted(records.items())] for partition, records in self.seen.events.items()}
+        """The events topic as it was read back. What lies in another partition than its user's is refused, like poison."""
+        return {
+            partition: [self._fact(partition, value) for _, value in sorted(records.items())]
+            for partition, records in self.seen.events.items()
+        }
+
+    def _fact(self, partition: int, value: bytes) -> Fact | None:
+        fact = self._facts[value]
+        return None if fact is None or partition_for(fact.user_id.encode(), PARTITIONS) != partition else fact
 
     def due(self) -> dict[str, int]:
         """User ▸ offset of the newest event that counts: no duplicate within two chunks, and of a type with a weight."""
