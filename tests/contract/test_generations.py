@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import workers.store.redis_store
 from tests.contract.conftest import LAYOUT
 from tests.contract.test_store import TOPIC, A, deltas, source, sums
 from workers.errors import Fatal
-from workers.store import ItemRecord, ProfileRecord, StateStore, UserCommit, Watermark
+from workers.store import ItemRecord, ProfileRecord, StateStore, StoredItem, UserCommit, Watermark
 
 PARTITIONS = range(LAYOUT.partitions)
 GROUPS = range(LAYOUT.item_groups)
@@ -109,3 +110,23 @@ async def test_one_rebuild_at_a_time(store: StateStore) -> None:
     assert await store.claim_rebuild("one", 60)
     assert await store.claim_rebuild("one", 0)
     assert await store.claim_rebuild("other", 60)
+
+
+async def stored_items(store: StateStore, generation: int) -> dict[str, StoredItem]:
+    return {item_id: stored async for page in store.scan_items(generation) for item_id, stored in page}
+
+
+async def test_items_of_any_generation_are_listed_by_id_removed_ones_too(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.store.redis_store, "RECORDS_PER_CALL", 8)
+    assert await stored_items(store, 5) == {} and await store.catalogue_read_into(5) == ""
+    await fill(store, "a")
+    await store.item_numbers(["never described"])
+    await store.upsert_items([ItemRecord(3, 2, 70, None)])
+    await store.note_catalogue("read")
+    await store.open(LAYOUT, 1)
+    await fill(store, "b")
+    found = await stored_items(store, 0)
+    assert set(found) == {f"a{number}" for number in range(20)}
+    assert (found["a3"], found["a4"]) == (StoredItem(2, 70, None), StoredItem(0, 4, b'{"a":1}'))
+    assert (await store.catalogue_read_into(0), await store.catalogue_read_into(1)) == ("read", "")
+    assert set(await stored_items(store, 1)) == {f"b{number}" for number in range(20)}

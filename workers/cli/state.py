@@ -32,9 +32,9 @@ def rebuild(
     items: Items = 200,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the state anew from the topics, check it, and switch to it in one step. Workers serve the old one meanwhile.
+    """Rebuild the state from the topics, check it, and switch to it in one step. Workers serve the old one until then.
 
-    Needs memory in Redis for both. Also after a loss: it does not read the old state.
+    Needs memory in Redis for both. Works after a loss too: of the old state it takes over only which items were removed.
     """
     chosen = reachable_settings()
     from workers import rebuild as rebuilding
