@@ -1,6 +1,7 @@
 """Rebuilds the state from the log while workers go on serving the old one.
 
-    claim ▸ catalogue, profiles, models ▸ removals that the topics have lost ▸ fold the events ▸ check ▸ catch up ▸ switch the pointer ▸ workers take over ▸ drop the old
+    claim ▸ catalogue, profiles, models ▸ removals that the topics have lost ▸ fold the events
+    ▸ check ▸ catch up ▸ switch the pointer ▸ workers take over ▸ drop the old
 
 All of it goes into the next generation of the namespace, which nobody else reads or writes. Until the pointer is switched, in one step, a
 crash leaves nothing but keys that the next rebuild drops.
