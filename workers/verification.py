@@ -206,8 +206,7 @@ class _Check:
         return broken
 
     async def compare_numbering(self, items: ItemSample | None) -> list[str]:
-        """Check that every number has one id and every id one number; the ids by number, read after the rows that use them."""
-        n_ids = await self._store.n_item_ids()
+        """Check that every number has one id, whose number it is; the ids by number, read after the rows that use them."""
         n_used = await self._store.numbers_used()
         names = await self._store.item_names()
         for start in range(0, len(names), NAMES_AT_ONCE):
@@ -216,8 +215,6 @@ class _Check:
                 if found != number:
                     line = f"numbering: number {number} is that of item '{item_id}', whose number is {found}"
                     self._differences.add("the numbering", line)
-        if n_ids > len(names):
-            self._differences.add("the numbering", f"numbering: {n_ids} ids have a number, and there are {len(names)} numbers")
         highest = max(n_used, 0 if items is None else items.highest_number + 1)
         if highest > len(names):
             self._differences.add("the numbering", f"numbering: rows use numbers below {highest}, and {len(names)} items have one")

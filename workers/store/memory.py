@@ -160,9 +160,6 @@ class MemoryStore:
     async def known_item_numbers(self, item_ids: Sequence[str]) -> list[int | None]:
         return [self._numbers.get(item_id) for item_id in item_ids]
 
-    async def n_item_ids(self) -> int:
-        return len(self._numbers)
-
     async def item_names(self, start: int = 0) -> list[str]:
         return list(self._numbers)[start:]
 

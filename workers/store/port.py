@@ -260,10 +260,6 @@ class StateStore(Protocol):
         """Number of each id, None for an id never seen; assigns nothing."""
         ...
 
-    async def n_item_ids(self) -> int:
-        """How many ids have a number; as many as there are names."""
-        ...
-
     async def item_names(self, start: int = 0) -> list[str]:
         """Item ids by number, from number `start` to the newest."""
         ...

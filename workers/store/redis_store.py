@@ -176,9 +176,6 @@ class RedisStore:
         answers = await self._link.run([Command(key, ("HMGET", key, *chunk)) for chunk in chunks])
         return [None if number is None else int(number) for answer in answers for number in answer]
 
-    async def n_item_ids(self) -> int:
-        return int(await self._link.one(self.keys.ids, "HLEN", self.keys.ids))
-
     async def item_names(self, start: int = 0) -> list[str]:
         key, names = self.keys.names, []
         while True:
