@@ -264,6 +264,8 @@ class _Check:
     async def compare_users(self, users: UserSample, names: Sequence[str], fold: _Folded) -> None:
         """Compare rows of users with the log, and look for users of the log without a row."""
         for partition, folded in fold.histories.items():
+            if users.watermarks[partition] is None:
+                continue  # said already
             from_start = fold.starts[partition] == 0
             for user_id, packed in users.rows[partition].items():
                 line = difference(folded.histories[user_id], packed, names, from_start=from_start)

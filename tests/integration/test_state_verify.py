@@ -156,6 +156,8 @@ async def test_whatever_part_is_corrupted_is_named(server: Any, settings: Settin
         mark = server.get(keys.partition_watermark(partition))
         server.set(keys.partition_watermark(partition), mark.rpartition(b":")[0] + b":3")
         assert (await checked(settings)).n_differences > 0
+        server.delete(keys.partition_watermark(partition))
+        await differs(f"partition {partition} has users and no watermark: it lost state")
         server.set(keys.partition_watermark(partition), mark)
         await differs()
 
