@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recsys.evaluation import newest_events
 from recsys.models.ials import IALSModel
@@ -19,7 +21,8 @@ from workers.training import KindResult, TrainingJob, run_job
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1
-N = 300
+N = 150
+LEAST = {"ials": {"factors": 4, "epochs": 1}, "sasrec": {"factors": 4, "window": 4, "max_epochs": 1}}
 Row = tuple[str, str, EventType, float, int]
 """User, item, type, value, time."""
 NAN = float("nan")
@@ -58,6 +61,15 @@ LOGS: dict[str, list[Row]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many small rounds: threads of torch would only wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 def written(folder: Path, events: list[Row], *, partitions: int = 2, first: int = 0, one_id: bool = False) -> None:
     """Put events into the log, each user in one partition."""
     log = EventLog(str(folder / "log"), "a" * 32)
@@ -90,26 +102,28 @@ def check(folder: Path, results: list[KindResult]) -> None:
 
 
 def everything(folder: Path) -> TrainingJob:
-    return job(folder, kinds=tuple(MODELS), min_events=1, min_targets=1)
+    return job(folder, kinds=tuple(MODELS), min_events=1, min_targets=1, options=LEAST)
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_every_log_gives_a_model_or_one_line_why_not(tmp_path: Path, name: str) -> None:
     written(tmp_path, LOGS[name], one_id=name == "the same event again and again")
     check(tmp_path, run_job(everything(tmp_path)))
-    check(tmp_path, run_job(job(tmp_path, kinds=("ials", "popular"), min_events=1, min_targets=1)))  # again, with what is there by now
+    check(
+        tmp_path, run_job(job(tmp_path, kinds=("ials", "popular"), min_events=1, min_targets=1, options=LEAST))
+    )  # again, with what is there by now
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("only dislikes", "none of 300 events is a preference"),
+        ("only dislikes", "none of 150 events is a preference"),
         ("only impressions", "only 0 events count"),
         ("dislikes, then likes", "before the newest slice is a preference"),
     ],
 )
 def test_a_log_without_anything_to_learn_from_says_what_is_missing(tmp_path: Path, name: str, why: str) -> None:
-    written(tmp_path, LOGS[name] if name != "dislikes, then likes" else rows(270, type=EventType.DISLIKE) + rows(30, ts_ms=lambda i: T * 2))
+    written(tmp_path, LOGS[name] if name != "dislikes, then likes" else rows(135, type=EventType.DISLIKE) + rows(15, ts_ms=lambda i: T * 2))
     for result in run_job(everything(tmp_path)):
         assert result.action == "skipped" and why in result.reason
 
