@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.secure.certificates import KEY_PASSWORD
-from tests.secure.conftest import Secured, password_of
+from tests.secure.conftest import REDIS_PASSWORD, Secured, password_of
 from workers.cli import app as tree
 from workers.rights import REDIS_COMMANDS
 
@@ -113,6 +115,38 @@ def test_every_command_names_a_wrong_password(command: tuple[str, ...], secured:
     arguments = [part.format(file=file) for part in command]
     code, said, seconds = run("operator", *arguments, kafka={"sasl_password": "wrong"})
     assert code == 2 and "kafka.sasl_password" in one_line(said) and seconds < WITHIN_S, (said, seconds)
+
+
+SECRETS = (*(password_of(role) for role in ("admin", "operator", "reader", "publisher")), REDIS_PASSWORD)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
+def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """S3: kafka-python's admin client logs its whole configuration; every library's records pass here."""
+    with caplog.at_level(level):
+        for role, command in (
+            ("admin", ("topics", "list")),
+            ("admin", ("topics", "create")),
+            ("admin", ("doctor", "--json")),
+            ("reader", ("lists", "get", "u1")),
+            ("operator", ("dlq", "list")),
+            ("operator", ("users", "show", "u1")),
+        ):
+            run(role, *command)
+    said = caplog.text
+    assert level > logging.DEBUG or "sasl_plain_password" in said, "what was once logged with the password is still logged"
+    for secret in SECRETS:
+        for spelling in (secret, quote(secret, safe=""), repr(secret)[1:-1], secret.encode().hex()):
+            assert spelling not in said
+
+
+def test_doctor_names_a_wrong_password_too(secured: Secured, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("workers.cli.diagnosis.print_json", shown.append)
+    code, _, _ = run("admin", "doctor", "--json", kafka={"sasl_password": "wr0ng-p@ss"})
+    (kafka,) = (finding for finding in shown[0] if finding["name"] == "kafka")
+    assert code == 1 and kafka["state"] == "wrong" and "kafka.sasl_password" in kafka["text"], kafka
+    assert "wr0ng-p@ss" not in str(shown)
 
 
 @pytest.mark.parametrize("kind", ["stream", "trainer"])
