@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 from faust.transport.drivers import aiokafka as driver
 from mode import Service, Worker
 
@@ -19,6 +19,9 @@ from workers.rounds import Rounds, Step, patiently
 
 log = logging.getLogger(__name__)
 
+DENIALS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+DENIED_S = 1.0
+"""How long the consumer rests after a right was denied."""
 ANSWER_S = 5.0
 """How long the consumer's thread may take to answer."""
 
@@ -56,7 +59,11 @@ class OrderlyService(Service):
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Reads committed records only, for which Faust has no setting, and waits for a broker that is away: Faust's own ends the worker."""
+    """Reads committed records only, for which Faust has no setting. Waits for a broker that is away and for a right that was taken away:
+    Faust's own ends the worker."""
+
+    denied: Exception | None = None
+    """The newest error about a right, for `take_consumer_error`."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -65,6 +72,20 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await patiently(self._connect, gives_up=lambda error: self.should_stop)
+
+    async def getmany(self, active_partitions: Any, timeout: float) -> Any:
+        try:
+            return await super().getmany(active_partitions, timeout)
+        except DENIALS as error:
+            self.denied = error
+            await asyncio.sleep(DENIED_S)
+            return {}
+
+    async def crash(self, reason: BaseException) -> None:
+        if isinstance(reason, DENIALS):  # of a commit: what is not committed is read again
+            self.denied = reason
+            return
+        await super().crash(reason)
 
     async def _connect(self) -> None:
         self._consumer = self._create_consumer(loop=self.thread_loop)
@@ -147,6 +168,9 @@ async def take_consumer_error(app: faust.App) -> Exception | None:
     coordinator = _coordinator(app)
     if coordinator is None or app.consumer._thread.should_stop:
         return None
+    denied, app.consumer._thread.denied = getattr(app.consumer._thread, "denied", None), None
+    if denied is not None:
+        return cast(Exception, denied)
 
     async def take() -> Exception | None:
         try:

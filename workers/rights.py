@@ -114,7 +114,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
                     Right("topic", name, "DescribeConfigs", "`doctor`: whether removals are kept")
                     for name in (topics.items, topics.users, topics.models)
                 ),
-                Right("topic", topics.events, "Read", "`doctor`: how far behind workers are"),
+                *(Right("topic", name, "Read", "`doctor`: whether records can be read") for name in (*sources, topics.models)),
                 Right("group", stream.group_id, "Describe", "`doctor`: how far behind workers are"),
             ]
         case "reader":

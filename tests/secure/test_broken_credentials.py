@@ -163,6 +163,8 @@ def test_a_worker_with_a_wrong_password_ends_with_one_line_that_shows_no_secret(
 
 def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Any) -> None:
     """S11."""
+    import workers.inspect  # noqa: F401  # its libraries take seconds to load
+
     files, port, plain = secured.certificates, secured.redis.port, secured.redis.plain_port
     for broken, named in (
         ({"url": f"redis://localhost:{plain}/0"}, r"setting redis: ssl_ca_certs .* rediss://"),

@@ -26,6 +26,8 @@ from workers.store.functions import Library
 from workers.tls import tls_context
 
 Argument = str | bytes | int
+TLS_TIMEOUT_S = 3.0
+"""The same with TLS: a server that does not use it waits for more of the greeting, and says nothing."""
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not take a connection within this is away; longer waits are the caller's backoff."""
 DIAGNOSE_S = 2.0
@@ -225,7 +227,7 @@ class Link:
         options: dict[str, Any] = {
             "protocol": 3,
             "socket_timeout": settings.timeout_s,
-            "socket_connect_timeout": min(settings.timeout_s, CONNECT_TIMEOUT_S),
+            "socket_connect_timeout": min(settings.timeout_s, TLS_TIMEOUT_S if settings.uses_tls else CONNECT_TIMEOUT_S),
             "retry": Retry(NoBackoff(), 0),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
