@@ -109,7 +109,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
             return [
                 *(Right("topic", name, "Create", "`topics create`; not needed where the topic exists") for name in every),
                 *(Right("topic", name, "Describe", "`topics list`, `doctor`") for name in every),
-                Right("topic", topics.events, "DescribeConfigs", "`doctor`: whose clock stamps events"),
+                *(Right("topic", name, "DescribeConfigs", "`doctor`: clock, retention, removals") for name in (*sources, topics.models)),
                 *(
                     Right("topic", name, "DescribeConfigs", "`doctor`: whether removals are kept")
                     for name in (topics.items, topics.users, topics.models)
