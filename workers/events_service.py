@@ -304,6 +304,7 @@ class EventsService(OrderlyService):
             self._applying = {}
             self._note_waiting()
             if not batch:
+                await self._delivered()  # it notes offsets from before a gap
                 await self._pass_gaps()
             if not batch or (self._owing and not self._defers_lists):
                 await self._delivered()
@@ -344,7 +345,7 @@ class EventsService(OrderlyService):
     async def _pass_gaps(self) -> None:
         """Count the end of a log as applied where it holds no records: markers of transactions, or what was aborted."""
         topic = self.settings.topics.events
-        for partition, expected in self._expected.items():
+        for partition, expected in list(self._expected.items()):
             with contextlib.suppress(IllegalStateError, AssertionError):  # the group has taken it away a moment ago
                 at = TopicPartition(topic, partition)
                 if stable_end(self.consumer, at) <= expected:
