@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from workers import bounded_reading
 from workers.batches import SourceRecord
 from workers.errors import Fatal, Transient
 from workers.events_service import EventsService, _Polled
@@ -256,6 +257,31 @@ class Behind(Consumer):
 
     def last_stable_offset(self, at: TopicPartition) -> int | None:
         return self.highwater(at)
+
+    async def position(self, at: TopicPartition) -> int:
+        return self._end
+
+
+@pytest.mark.parametrize("is_gap", [True, False])
+async def test_a_log_that_ends_in_markers_is_committed_to_its_end_after_what_came_before(
+    monkeypatch: pytest.MonkeyPatch, is_gap: bool
+) -> None:
+    """C24: two offsets of markers follow the only record; offsets that may hold records are not passed over."""
+    at = Delivering(monkeypatch)
+    consumer: Any = Behind(at.log, 3)
+    at.service._consumer, at.service._expected = consumer, {0: 0}
+    at.service._followed_s = at.service._looked_s = time.monotonic()
+    monkeypatch.setattr(bounded_reading.GAPS, "_starts", {(at.service.settings.topics.events, 0): {3: 1 if is_gap else 2}})
+    await at.apply(0, 0)
+    polled = [_Polled({}, False, None)]
+
+    async def next_polled() -> _Polled:
+        at.gate.set()
+        return polled.pop()
+
+    monkeypatch.setattr(at.service, "_next_polled", next_polled)
+    await at.service._round()
+    assert at.log == [("published", 0), ("committed", 1), *([("committed", 3)] if is_gap else [])]
 
 
 @pytest.mark.parametrize(("end", "full", "puts_off"), [(100_001, True, True), (100_000, True, False), (100_001, False, False)])
