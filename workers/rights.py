@@ -31,7 +31,7 @@ OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfig
 """Kafka's numbers of the operations; in a bitfield of authorized operations each is the bit of that number."""
 REMEDY = "grant it (docs/security.md)"
 REDIS_COMMANDS = (
-    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall", "hlen"),
+    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall"),
     *(
         "hmget",
         "hset",
