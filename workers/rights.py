@@ -108,7 +108,8 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
         case "admin":
             return [
                 *(Right("topic", name, "Create", "`topics create`; not needed where the topic exists") for name in every),
-                *(Right("topic", name, "Describe", "`topics list`, `doctor`") for name in every),
+                # Read on the others includes it
+                *(Right("topic", name, "Describe", "`topics list`, `doctor`") for name in (topics.recommendations, topics.dead_letters)),
                 *(Right("topic", name, "DescribeConfigs", "`doctor`: clock, retention, removals") for name in (*sources, topics.models)),
                 *(
                     Right("topic", name, "DescribeConfigs", "`doctor`: whether removals are kept")
@@ -116,6 +117,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
                 ),
                 *(Right("topic", name, "Read", "`doctor`: whether records can be read") for name in (*sources, topics.models)),
                 Right("group", stream.group_id, "Describe", "`doctor`: how far behind workers are"),
+                Right("group", catalogue_group(settings), "Describe", "`doctor`: how far behind workers are"),
             ]
         case "reader":
             return [Right("topic", topics.recommendations, "Read", "read lists")]
