@@ -1,0 +1,53 @@
+"""Every consumer reads committed records only, within bounds (C24, S1)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import consumer as consumer_module
+from aiokafka.consumer import fetcher as fetcher_module
+from faust.transport.drivers import aiokafka as driver
+from kafka.consumer.fetcher import Fetcher
+
+import workers
+from workers.bounded_kafka_python import BoundedPartitionRecords as BoundedForCommands
+from workers.bounded_reading import BoundedFetcher, BoundedFetchResult, BoundedPartitionRecords
+from workers.faust_app import WorkerApp, _Consumer, _ConsumerThread, _Transport
+from workers.kafka import aiokafka_consumer_arguments, kafka_python_consumer_arguments
+from workers.settings import load_settings
+
+
+def test_no_consumer_is_made_with_other_arguments() -> None:
+    found = [
+        match[1]
+        for path in sorted(Path(workers.__file__).parent.rglob("*.py"))
+        if path.name != "topic_keeping.py"  # copies the embedded broker's topics, which know no transactions, as they are
+        for match in re.finditer(r"\b(?:AIO)?KafkaConsumer\(\s*([^\n]*)", path.read_text("utf-8"))
+    ]
+    assert len(found) >= 7
+    assert [line for line in found if not re.match(r"\*\*(aiokafka|kafka_python)_consumer_arguments\(", line)] == []
+
+
+def test_consumers_arguments_ask_for_committed_records_and_bound_what_is_read() -> None:
+    settings = load_settings()
+    assert aiokafka_consumer_arguments(settings)["isolation_level"] == "read_committed"
+    assert kafka_python_consumer_arguments(settings)["isolation_level"] == "read_committed"
+    assert consumer_module.Fetcher is BoundedFetcher
+    assert (fetcher_module.FetchResult, fetcher_module.PartitionRecords) == (BoundedFetchResult, BoundedPartitionRecords)
+    assert Fetcher.PartitionRecords is BoundedForCommands
+
+
+async def test_faust_s_consumer_reads_committed_records_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = AIOKafkaConsumer()
+    assert made._isolation_level == "read_uncommitted", "the name that aiokafka has for it"
+    made._closed = True
+    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_create_worker_consumer", lambda self, transport: made)
+    thread: Any = _ConsumerThread.__new__(_ConsumerThread)
+    assert thread._create_worker_consumer(SimpleNamespace())._isolation_level == "read_committed"
+    assert _Transport.Consumer is _Consumer and _Consumer._new_consumer_thread is not driver.Consumer._new_consumer_thread
+    assert WorkerApp._new_transport.__qualname__.startswith("WorkerApp")
