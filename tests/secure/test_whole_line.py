@@ -19,8 +19,8 @@ from tests.secure.conftest import REDIS_PASSWORD, Secured, password_of
 from workers.embedded import Child, free_port
 from workers.rights import ROLES, Right, Role, kafka_rights
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-WAIT_S = 90.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+WAIT_S = 120.0
 
 
 def recsys(secured: Secured, role: Role, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
