@@ -43,6 +43,8 @@ POLL_BYTES: Final = 32 * 1024 * 1024
 """Keys and values that one `getmany` hands out; the last record may go beyond it."""
 RECORD_BYTES: Final = 512
 """A record's own objects, which count against that budget."""
+HEADER_BYTES: Final = 256
+"""A header's own objects, likewise."""
 MAX_VALUE_BYTES: Final = limits.ITEM_MAX_BYTES
 """A larger value or key is dropped as it is read, only its hash is kept: no topic that workers read takes one, and queues hold many. Where
 `stream.max_record_bytes` is more, it is that."""
@@ -231,10 +233,10 @@ class BoundedPartitionRecords(_PartitionRecords):
                 if key_size > RULES.max_value_bytes or value_size > RULES.max_value_bytes:
                     key, value = _without_body(key, value)
                 self._gap_start = self.next_fetch_offset = expected = parsed_to
-                # no headers: nobody asks for them, and they may be large
-                yield ConsumerRecord(
-                    topic, partition, source_offset, record.timestamp, record.timestamp_type, key, value, None, key_size, value_size, ()
-                )
+                if headers := record.headers:
+                    self.n_bytes += sum(HEADER_BYTES + len(name) + len(content or b"") for name, content in headers)
+                stamp, kind = record.timestamp, record.timestamp_type
+                yield ConsumerRecord(topic, partition, source_offset, stamp, kind, key, value, None, key_size, value_size, headers)
         except GeneratorExit:
             raise
         except Exception as error:  # whatever a parser makes of bytes that a stranger wrote

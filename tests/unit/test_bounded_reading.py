@@ -105,6 +105,13 @@ def test_a_record_with_headers_without_end_is_refused_before_they_are_unpacked()
     assert found.value.poison.kind == "batch_too_large" and "50000 headers" in found.value.poison.reason
 
 
+def test_headers_are_handed_out_and_count_towards_the_budget() -> None:
+    headers = [("trace", b"abc"), ("empty", None)]
+    read = reader(batch_of([(b"u", b"v", headers), (b"u", b"v", [])]))
+    assert [list(record.headers) for record in read] == [headers, []]
+    assert read.n_bytes == 2 * (bounded_reading.RECORD_BYTES + 2) + 2 * bounded_reading.HEADER_BYTES + len("traceabcempty")
+
+
 def test_headers_that_are_no_text_cost_their_batch_only() -> None:
     spoilt = bytearray(batch_of([(b"u", b"v", [("hh", b"x")])]))
     spoilt = spoilt.replace(b"hh", b"\xff\xfe")
