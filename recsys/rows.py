@@ -24,6 +24,8 @@ WEIGHT_ONE = 64
 HEADER_BYTES = 8
 RECORD_BYTES = 8
 MAX_WEIGHT = 0xFFFF_FFFF
+MOST_NUMBERS = 1 << 32
+"""As many item numbers as a record can hold: the cap of a row that has none."""
 """Heaviest single record, in units; a larger sum is written as several records."""
 
 _U32 = np.dtype("<u4")

@@ -179,7 +179,12 @@ class ItemMirror:
 
     def shortened(self, found: Sequence[tuple[RowAddress, bytes]]) -> list[bytes]:
         """The bodies that say the same. Touches nothing else, so it may run in another thread."""
-        return rows.compact_rows([row for _, row in found], self._max_neighbours)
+        bodies: list[bytes] = [b""] * len(found)
+        for is_popularity, cap in ((False, self._max_neighbours), (True, rows.MOST_NUMBERS)):  # counts of items are sums, never cut
+            places = [at for at, (address, _) in enumerate(found) if (address[1][0] == "pop") is is_popularity]
+            for at, body in zip(places, rows.compact_rows([found[at][1] for at in places], cap), strict=True):
+                bodies[at] = body
+        return bodies
 
     async def replace(self, found: Sequence[tuple[RowAddress, bytes]], bodies: Sequence[bytes]) -> int:
         """Put the bodies in the place of what was read; what was appended since stays, and a row that was compacted since is left alone.

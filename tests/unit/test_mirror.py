@@ -10,7 +10,7 @@ import pytest
 from recsys.deltas import Delta
 from recsys.engine import Engine, EngineConfig
 from recsys.popularity import LIVE_BUCKETS
-from recsys.rows import pack_records
+from recsys.rows import HEADER_BYTES, RECORD_BYTES, pack_records
 from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
 from tests.fold import fold, read_state
 from workers.mirror import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
@@ -226,6 +226,13 @@ async def test_compaction_makes_rows_short_and_changes_no_sum() -> None:
     clock.now_s += 2 * STALENESS_S
     after = await writer.row(0)
     assert after == await reader.row(0) and after[1] > before[1]
+
+
+async def test_compaction_cuts_neighbours_beyond_the_cap_and_no_count_of_an_item() -> None:
+    side = Side(MemoryStore(), Clock())
+    body = pack_records(np.arange(1_500, dtype=np.uint32), np.full(1_500, 64, np.int64))
+    found = [((0, row_id), bytes(HEADER_BYTES) + body) for row_id in (("c", 0, 7), ("pop", "all", 0), ("c", 0, 9))]
+    assert [len(short) // RECORD_BYTES for short in side.mirror.shortened(found)] == [1_000, 1_500, 1_000]
 
 
 async def test_buckets_that_count_no_more_are_not_kept_track_of_and_compacted_when_they_are_long() -> None:
