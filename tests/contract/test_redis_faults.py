@@ -157,10 +157,10 @@ async def test_a_wrong_password_is_fatal_and_stays_secret(store: RedisStore, adm
     await right.close()
 
 
-async def test_a_user_without_rights_is_fatal(store: RedisStore, admin: Any, port: int) -> None:
+async def test_a_user_without_rights_waits_for_the_one_that_is_named(store: RedisStore, admin: Any, port: int) -> None:
     admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read")
     other = RedisStore(redis_settings(f"redis://127.0.0.1:{port}/0", username="reader", password=SecretStr("pw")))
-    with pytest.raises(Fatal, match="does not permit"):
+    with pytest.raises(Transient, match=r"the user reader lacks the command INFO \(\+info\)"):
         await other.open(LAYOUT)
     await other.close()
 

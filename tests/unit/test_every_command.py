@@ -108,6 +108,9 @@ def fakes(*prepared: Callable[[pytest.MonkeyPatch, Path], None]) -> Callable[[py
     return prepare
 
 
+REACHABLE = fake("workers.cli.state", "reachable_settings", console.settings)
+
+
 def answering(value: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: value
 
@@ -318,9 +321,10 @@ CASES: dict[str, Case] = {
     "lists get": Case(["lists", "get", IDS[6]], whole=IDS, only_in_text=TITLES, prepare=READ),
     "lists tail": Case(["lists", "tail", "-n", "1"], whole=[IDS[6], *IDS[:10]], prepare=fake(
         "workers.list_reader", "follow_lists", answering([(IDS[6], listed(IDS[6]))]))),
-    "state rebuild": Case(["state", "rebuild"], whole=TITLES, prepare=fake("workers.rebuild", "rebuild", answering_later(rebuilt()))),
-    "state verify": Case(["state", "verify"], whole=TITLES, code=1, prepare=fake(
-        "workers.verification", "verify", answering_later(verification()))),
+    "state rebuild": Case(["state", "rebuild"], whole=TITLES, prepare=fakes(
+        REACHABLE, fake("workers.rebuild", "rebuild", answering_later(rebuilt())))),
+    "state verify": Case(["state", "verify"], whole=TITLES, code=1, prepare=fakes(
+        REACHABLE, fake("workers.verification", "verify", answering_later(verification())))),
     "state drop": Case(["state", "drop", "3"], whole=FAILURE, code=1, prepare=fake("workers.rebuild", "drop", failing(Fatal(FAILURE[0])))),
     "dlq list": Case(["dlq", "list"], whole=[IDS[2]], folded=REASONS, prepare=NEWEST_LETTERS),
     "dlq list --count": Case(["dlq", "list", "--count"], whole=IDS, prepare=fake(
