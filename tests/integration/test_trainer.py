@@ -176,10 +176,9 @@ def test_events_of_one_time_end_no_trainer_and_a_forged_tombstone_is_undone_but_
         last = until(child, lambda: announced(settings, {"ials-000001"}), "a model of events of one time")["ials"]
         assert last.action == "promoted" and last.trained_on.first_event_ts_ms == last.trained_on.last_event_ts_ms
         asyncio.run(announce(settings, [], retired=["ials"]))
-        assert asyncio.run(last_announcements(settings)) == {}
-        until(child, lambda: announced(settings, {"ials-000001"}), "the announcement that the trainer restores")
-        said = "the models topic contradicts the model store"
+        said = "the models topic contradicts the model store"  # which the trainer sees at once or within a quarter of a minute
         until(child, lambda: said in child.last_lines(50) or None, "a warning that it was restored")
+        assert announced(settings, {"ials-000001"}) is not None
         for name, value in worker_env.items():
             monkeypatch.setenv(name, value)
         assert run(["models", "retire", "ials", "--reason", "odd lists"]) == 0
