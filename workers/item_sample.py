@@ -12,6 +12,7 @@ import xxhash
 
 from recsys.deltas import WINDOWS_S, RowId
 from recsys.popularity import LIVE_BUCKETS
+from recsys.rows import MOST_NUMBERS
 from workers.item_check import NEVER, Applied, ItemFold, row_difference
 from workers.settings import Settings
 from workers.store import RowAddress, StateStore, Watermark, layout_of
@@ -82,7 +83,7 @@ class ItemSample:
                 if address in born_since or (packed is None and not own):
                     continue
                 n_rows += 1
-                if (line := row_difference(packed, own, names, cap=cap, whole=fold.whole)) is not None:
+                if (line := row_difference(packed, own, names, cap=MOST_NUMBERS, whole=fold.whole)) is not None:
                     lines.append(f"popularity, {_bucket(str(window), bucket)}, item group {group}: {line}")
             if n_rows:
                 yield Compared("pop", lines)
