@@ -27,6 +27,7 @@ from workers.catalogue_loading import CatalogueLoader
 from workers.errors import Fatal, Transient, one_line
 from workers.faust_app import OrderlyService
 from workers.followers import CatalogueFollower, ModelFollower
+from workers.group_repair import rejoin_if_ended
 from workers.health import Heartbeat
 from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.list_publisher import ListPublisher, publish_dead_letters
@@ -235,6 +236,7 @@ class EventsService(OrderlyService):
         rounds = self._rounds("events", status=self.status)
         while not self.should_stop:
             if not await self.attempt(rounds, self._owned_round, place=self._standing_still):
+                rejoin_if_ended(getattr(self._consumer, "_coordinator", None))
                 await self.sleep(rounds.wait_s)
                 self._look_again()
 

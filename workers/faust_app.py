@@ -14,6 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from mode import Service, Worker
 
 from workers.errors import Fatal
+from workers.group_repair import rejoin_if_ended
 from workers.kafka import READ_COMMITTED
 from workers.rounds import Rounds, Step, patiently
 
@@ -177,6 +178,7 @@ async def take_consumer_error(app: faust.App) -> Exception | None:
             coordinator.check_errors()
         except KafkaError as error:
             taken: Exception = error
+            rejoin_if_ended(coordinator)
             return taken
         return None
 

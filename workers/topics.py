@@ -160,9 +160,13 @@ def denied_topics(admin: Any, names: Sequence[str], kafka: KafkaSettings) -> dic
 
 
 def topic_problem(settings: Settings, topic: str) -> str:
-    """Return why a topic that should be there is not listed: it is missing, or this principal may not describe it."""
+    """Return why a topic that should be there was not listed: it is missing, or this principal may not describe it."""
     with admin_client(settings) as admin:
-        return denied_topics(admin, [topic], settings.kafka).get(topic, f"topic {topic} is missing: run `recsys topics create`")
+        if (denied := denied_topics(admin, [topic], settings.kafka).get(topic)) is not None:
+            return denied
+        if topic_id_of(admin, topic) is not None:  # made, or granted, since it was asked for
+            return f"topic {topic} was not listed a moment ago: try again"
+        return f"topic {topic} is missing: run `recsys topics create`"
 
 
 def topic_id_of(admin: Any, name: str) -> str | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.secure.certificates import Certificates
 from tests.secure.servers import SecureKafka, SecureRedis, allowed, redis_server
+from workers.cli import app as tree
 from workers.embedded import environment
 from workers.rights import ROLES, Right, Role, kafka_rights, redis_acl
 from workers.settings import Settings, load_settings
@@ -82,6 +85,41 @@ class Secured:
     def set_redis_user(self, *more: str) -> None:
         """Make the Redis user of docs/security.md; `more` are rules after its own."""
         self.redis.command("ACL", "SETUSER", "recsys", "reset", "on", f">{REDIS_PASSWORD}", *redis_acl(self.settings("stream")), *more)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command line that ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(secured: Secured, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process as a role; settings by section come on top, and None removes one."""
+
+    def running(role: Role, *arguments: str, **more: Any) -> Ran:
+        for name, value in secured.env(role, **more).items():
+            if name.startswith("RECSYS_"):
+                monkeypatch.setenv(name, value)
+        for section, values in more.items():
+            for name, value in values.items():
+                if value is None:
+                    monkeypatch.delenv(f"RECSYS_{section}__{name}".upper(), raising=False)
+        capfd.readouterr()
+        started_s = time.monotonic()
+        code = tree.run(list(arguments))
+        seconds = time.monotonic() - started_s
+        said = capfd.readouterr()
+        return Ran(code, said.out, said.err, seconds)
+
+    return running
 
 
 @pytest.fixture(scope="session")

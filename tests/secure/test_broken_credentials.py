@@ -6,15 +6,13 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests.secure.certificates import KEY_PASSWORD
-from tests.secure.conftest import REDIS_PASSWORD, Secured, password_of
-from workers.cli import app as tree
+from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
 from workers.rights import REDIS_COMMANDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -68,26 +66,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 
 
-@pytest.fixture
-def run(secured: Secured, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process as a role; (exit code, standard error, seconds)."""
-
-    def running(role: Any, *arguments: str, **more: Any) -> tuple[int, str, float]:
-        for name, value in secured.env(role, **more).items():
-            if name.startswith("RECSYS_"):
-                monkeypatch.setenv(name, value)
-        for section, values in more.items():
-            for name, value in values.items():
-                if value is None:
-                    monkeypatch.delenv(f"RECSYS_{section}__{name}".upper(), raising=False)
-        capfd.readouterr()
-        started_s = time.monotonic()
-        code = tree.run(list(arguments))
-        return code, capfd.readouterr().err, time.monotonic() - started_s
-
-    return running
-
-
 def one_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) == 1, text
@@ -101,27 +79,27 @@ def one_line(text: str) -> str:
         *("TLS to a plaintext port", "no login", "no client certificate", "encrypted key", "pass phrase"),
     ],
 )
-def test_a_broken_credential_is_named_in_one_line(name: str, secured: Secured, run: Any) -> None:
+def test_a_broken_credential_is_named_in_one_line(name: str, secured: Secured, run: Run) -> None:
     broken, setting = breakages(secured)[name]
-    code, said, seconds = run("admin", "topics", "list", kafka=broken)
-    assert code == 2 and setting in one_line(said) and seconds < WITHIN_S, (said, seconds)
-    assert password_of("admin") not in said and KEY_PASSWORD not in said
+    ran = run("admin", "topics", "list", kafka=broken)
+    assert ran.code == 2 and setting in one_line(ran.err) and ran.seconds < WITHIN_S, ran
+    assert password_of("admin") not in ran.err and KEY_PASSWORD not in ran.err
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_names_a_wrong_password(command: tuple[str, ...], secured: Secured, run: Any, tmp_path: Any) -> None:
+def test_every_command_names_a_wrong_password(command: tuple[str, ...], secured: Secured, run: Run, tmp_path: Any) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1795000000000}\n')
     arguments = [part.format(file=file) for part in command]
-    code, said, seconds = run("operator", *arguments, kafka={"sasl_password": "wrong"})
-    assert code == 2 and "kafka.sasl_password" in one_line(said) and seconds < WITHIN_S, (said, seconds)
+    ran = run("operator", *arguments, kafka={"sasl_password": "wrong"})
+    assert ran.code == 2 and "kafka.sasl_password" in one_line(ran.err) and ran.seconds < WITHIN_S, ran
 
 
 SECRETS = (*(password_of(role) for role in ("admin", "operator", "reader", "publisher")), REDIS_PASSWORD)
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
-def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """S3: kafka-python's admin client logs its whole configuration; every library's records pass here."""
     with caplog.at_level(level):
         for role, command in (
@@ -140,12 +118,12 @@ def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run
             assert spelling not in said
 
 
-def test_doctor_names_a_wrong_password_too(secured: Secured, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_a_wrong_password_too(secured: Secured, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("workers.cli.diagnosis.print_json", shown.append)
-    code, _, _ = run("admin", "doctor", "--json", kafka={"sasl_password": "wr0ng-p@ss"})
+    ran = run("admin", "doctor", "--json", kafka={"sasl_password": "wr0ng-p@ss"})
     (kafka,) = (finding for finding in shown[0] if finding["name"] == "kafka")
-    assert code == 1 and kafka["state"] == "wrong" and "kafka.sasl_password" in kafka["text"], kafka
+    assert ran.code == 1 and kafka["state"] == "wrong" and "kafka.sasl_password" in kafka["text"], kafka
     assert "wr0ng-p@ss" not in str(shown)
 
 
@@ -161,7 +139,7 @@ def test_a_worker_with_a_wrong_password_ends_with_one_line_that_shows_no_secret(
     assert "wr0ng-p@ss" not in ended.stderr
 
 
-def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Any) -> None:
+def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Run) -> None:
     """S11."""
     import workers.inspect  # noqa: F401  # its libraries take seconds to load
 
@@ -177,30 +155,30 @@ def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Any) -> No
         ({"username": None, "password": None}, r"setting redis\.password: Redis wants"),
         ({"ssl_certfile": str(files.client_certificate), "ssl_keyfile": str(files.encrypted_key)}, r"setting redis\.ssl_key_password"),
     ):
-        code, said, seconds = run("operator", "users", "show", "u1", redis=broken)
-        assert code == 2 and re.search(named, one_line(said)) and seconds < WITHIN_S, (broken, said, seconds)
+        ran = run("operator", "users", "show", "u1", redis=broken)
+        assert ran.code == 2 and re.search(named, one_line(ran.err)) and ran.seconds < WITHIN_S, (broken, ran)
 
 
-def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, run: Any) -> None:
+def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, run: Run) -> None:
     """S11: what `users show` and `doctor` meet of the documented commands; what functions call is read from their source."""
     named = []
     try:
         for command in REDIS_COMMANDS:
             secured.set_redis_user(f"-{command}")
-            code, said, _ = run("operator", "users", "show", "u1")
-            if "Redis denies a right" in said:
-                assert code == 1
-                assert f"the user recsys lacks the command {command.split('|')[0].upper()}" in one_line(said)
+            ran = run("operator", "users", "show", "u1")
+            if "Redis denies a right" in ran.err:
+                assert ran.code == 1
+                assert f"the user recsys lacks the command {command.split('|')[0].upper()}" in one_line(ran.err)
                 named.append(command)
         assert {"get", "info", "hget"} & set(named)
         secured.set_redis_user("resetkeys", "~other:*")
-        code, said, _ = run("operator", "users", "show", "u1")
-        assert code == 1 and "lacks keys of the namespace rs" in one_line(said)
+        ran = run("operator", "users", "show", "u1")
+        assert ran.code == 1 and "lacks keys of the namespace rs" in one_line(ran.err)
     finally:
         secured.set_redis_user()
 
 
-def test_rights_that_commands_lack_are_named(secured: Secured, run: Any, tmp_path: Any) -> None:
+def test_rights_that_commands_lack_are_named(secured: Secured, run: Run, tmp_path: Any) -> None:
     """S9: as somebody without any right, never "the topic is missing"."""
     secured.kafka.set_password("nothing", password_of("nothing"))
     file = tmp_path / "rows.jsonl"
@@ -212,15 +190,15 @@ def test_rights_that_commands_lack_are_named(secured: Secured, run: Any, tmp_pat
         (("events", "publish", str(file)), "Write on topic recsys.events"),
         (("state", "verify"), "Describe on topic recsys.events"),
     ):
-        code, said, seconds = run("nothing", *command)
-        assert code == 1 and f"User:nothing lacks {right}" in said and seconds < WITHIN_S, (command, said, seconds)
-        assert "missing" not in said
+        ran = run("nothing", *command)
+        assert ran.code == 1 and f"User:nothing lacks {right}" in ran.err and ran.seconds < WITHIN_S, (command, ran)
+        assert "missing" not in ran.err
 
 
-def test_client_certificates_with_a_pass_phrase_work(secured: Secured, run: Any) -> None:
+def test_client_certificates_with_a_pass_phrase_work(secured: Secured, run: Run) -> None:
     """S12."""
     files = secured.certificates
-    code, said, _ = run(
+    ran = run(
         "admin",
         *("topics", "list"),
         kafka={
@@ -233,4 +211,4 @@ def test_client_certificates_with_a_pass_phrase_work(secured: Secured, run: Any)
             "ssl_key_password": KEY_PASSWORD,
         },
     )
-    assert code == 1 and "lacks Describe" in said, "it is known, and has no rights"
+    assert ran.code == 1 and "lacks Describe" in ran.err, "it is known, and has no rights"

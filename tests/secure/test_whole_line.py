@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,17 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.secure.conftest import REDIS_PASSWORD, Secured, password_of
+from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
 from workers.embedded import Child, free_port
-from workers.rights import ROLES, Right, Role, kafka_rights
+from workers.rights import ROLES, Right, Role, kafka_rights, missing_rights
+from workers.topics import provision
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WAIT_S = 120.0
-
-
-def recsys(secured: Secured, role: Role, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "workers.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=secured.env(role), input=stdin, timeout=120)
+N_ITEMS = 41
+"""More than a user meets, so that the newest events hold items that are new to their users and a model can be judged."""
 
 
 def wait_until(what: Callable[[], bool], why: Callable[[], str]) -> None:
@@ -81,8 +78,8 @@ def running(secured: Secured, role: Role, level: str = "info", **more: Any) -> I
 @pytest.fixture(scope="module")
 def topics(secured: Secured) -> None:
     """The topics, made by the administrator."""
-    made = recsys(secured, "admin", "topics", "create", "--json")
-    assert made.returncode == 0, made.stderr
+    for state in provision(secured.settings("admin")):
+        assert state.problem is None, state
 
 
 @pytest.fixture(scope="module")
@@ -94,46 +91,8 @@ def workers(secured: Secured, topics: None) -> Iterator[tuple[Worker, Worker]]:
         yield stream, trainer
 
 
-def events(n: int) -> str:
-    rows = [
-        {"user_id": f"u{i % 15}", "item_id": f"i{(i * 7 + i // 15) % 12}", "type": "play", "event_ts_ms": 1_795_000_000_000 + i * 1000}
-        for i in range(n)
-    ]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def test_the_whole_line_runs_with_exactly_the_documented_rights(secured: Secured, workers: tuple[Worker, Worker]) -> None:
-    """S10: topics, publish, stream worker, trainer, lists, doctor."""
-    stream, trainer = workers
-    items = "".join(json.dumps({"item_id": f"i{n}", "title": f"film {n}", "categories": ["drama"]}) + "\n" for n in range(12))
-    for kind, text in (("items", items), ("events", events(400))):
-        published = recsys(secured, "publisher", kind, "publish", "-", "--format", "jsonl", stdin=text)
-        assert published.returncode == 0, published.stderr
-
-    def listed() -> bool:
-        found = recsys(secured, "reader", "lists", "get", "u1", "--json")
-        return found.returncode == 0 and bool(json.loads(found.stdout)["items"])
-
-    wait_until(listed, lambda: stream.child.last_lines(20))
-    wait_until(lambda: "popular popular-" in trainer.said, lambda: trainer.child.last_lines(20))
-    for arguments, role in ((("topics", "list"), "admin"), (("dlq", "list"), "operator"), (("users", "show", "u1"), "operator")):
-        done = recsys(secured, role, *arguments)  # type: ignore[arg-type]
-        assert done.returncode == 0, done.stderr
-    examined = recsys(secured, "admin", "doctor", "--json")
-    for finding in json.loads(examined.stdout):
-        assert finding["state"] != "wrong" and "denies" not in finding["text"], finding
-    verified = recsys(secured, "operator", "state", "verify")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    for worker in workers:
-        assert " ERROR " not in worker.said and "Traceback" not in worker.said, worker.said
-        assert "denies" not in worker.said, worker.said
-        assert password_of(worker.role) not in worker.said and REDIS_PASSWORD not in worker.said
-
-
 def test_each_right_taken_away_is_the_one_that_is_named(secured: Secured, topics: None) -> None:
     """S7, S9, S10: none of the rights is superfluous to the check, and each is named with its principal."""
-    from workers.rights import missing_rights
-
     for role in ROLES:
         settings = secured.settings(role)
         needed = kafka_rights(settings, role)
@@ -149,6 +108,48 @@ def test_each_right_taken_away_is_the_one_that_is_named(secured: Secured, topics
             finally:
                 secured.grant(role, right)
         wait_until(lambda: missing_rights(settings, needed) == [], lambda: role)  # noqa: B023
+
+
+def events(n: int) -> str:
+    rows = [
+        {"user_id": f"u{i % 15}", "item_id": f"i{(i * 7 + i // 15) % N_ITEMS}", "type": "play", "event_ts_ms": 1_795_000_000_000 + i * 1000}
+        for i in range(n)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_the_whole_line_runs_with_exactly_the_documented_rights(
+    secured: Secured, workers: tuple[Worker, Worker], run: Run, tmp_path: Path
+) -> None:
+    """S10: topics, publish, stream worker, trainer, lists, doctor."""
+    stream, trainer = workers
+    items = "".join(json.dumps({"item_id": f"i{n}", "title": f"film {n}", "categories": ["drama"]}) + "\n" for n in range(N_ITEMS))
+    for kind, text in (("items", items), ("events", events(400))):
+        file = tmp_path / f"{kind}.jsonl"
+        file.write_text(text)
+        published = run("publisher", kind, "publish", str(file))
+        assert published.code == 0, published
+
+    def listed() -> bool:
+        found = run("reader", "lists", "get", "u1", "--json")
+        return found.code == 0 and bool(json.loads(found.out)["items"])
+
+    wait_until(listed, lambda: stream.child.last_lines(20))
+    wait_until(lambda: "popular popular-" in trainer.said, lambda: trainer.child.last_lines(20))
+    commands: tuple[tuple[Role, tuple[str, ...]], ...] = (
+        *(("admin", ("topics", "create")), ("admin", ("topics", "list"))),
+        *(("operator", ("dlq", "list")), ("operator", ("dlq", "redrive", "--all")), ("operator", ("users", "show", "u1"))),
+        *(("operator", ("state", "verify")), ("operator", ("state", "rebuild")), ("operator", ("models", "list"))),
+    )
+    for role, command in commands:
+        ran = run(role, *command)
+        assert ran.code == 0, ran
+    for finding in json.loads(run("admin", "doctor", "--json").out):
+        assert finding["state"] != "wrong" and "denies" not in finding["text"], finding
+    for worker in workers:
+        assert " ERROR " not in worker.said and "Traceback" not in worker.said, worker.said
+        assert "denies" not in worker.said, worker.said
+        assert password_of(worker.role) not in worker.said and REDIS_PASSWORD not in worker.said
 
 
 @pytest.mark.parametrize("role", ["stream", "trainer"])

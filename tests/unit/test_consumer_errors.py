@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -11,11 +12,16 @@ from faust.transport.drivers import aiokafka as driver
 
 from workers import faust_app
 from workers.faust_app import _ConsumerThread, in_group, take_consumer_error
+from workers.group_repair import rejoin_if_ended
 
 
 class Coordinator:
     def __init__(self, *errors: Exception, generation: int = -1) -> None:
-        self.errors, self.generation = list(errors), generation
+        self.errors, self.generation, self.n_rejoins = list(errors), generation, 0
+        self._heartbeat_task: asyncio.Future[None] | None = None
+
+    def request_rejoin(self) -> None:
+        self.n_rejoins += 1
 
     def check_errors(self) -> None:
         if self.errors:
@@ -36,6 +42,19 @@ async def test_an_error_is_taken_once_and_the_consumer_is_free_again() -> None:
     app = app_with(Coordinator(error))
     assert await take_consumer_error(app) is error
     assert await take_consumer_error(app) is None
+
+
+async def test_a_consumer_whose_heartbeat_was_denied_joins_its_group_again() -> None:
+    """S7: aiokafka finds the ended task in every poll, and starts heartbeats only after a join."""
+    coordinator = Coordinator(GroupAuthorizationFailedError("recsys-stream"))
+    coordinator._heartbeat_task = asyncio.get_running_loop().create_future()
+    assert not rejoin_if_ended(coordinator) and not rejoin_if_ended(None)
+    coordinator._heartbeat_task.set_exception(coordinator.errors[0])
+    await take_consumer_error(app_with(coordinator))
+    assert coordinator.n_rejoins == 1
+    coordinator._heartbeat_task = asyncio.get_running_loop().create_future()
+    coordinator._heartbeat_task.cancel()
+    assert not rejoin_if_ended(coordinator)
 
 
 async def test_before_the_consumer_has_started_there_is_no_error_and_no_group() -> None:
