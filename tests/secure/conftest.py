@@ -43,7 +43,7 @@ class Secured:
                 "sasl_username": role,
                 "sasl_password": password_of(role),
                 "ssl_cafile": str(self.certificates.ca),
-                "session_timeout_ms": 6_000,
+                "session_timeout_ms": 20_000,
             },
             "topics": {"partitions": PARTITIONS},
             "redis": {

@@ -98,10 +98,9 @@ def test_every_command_names_a_wrong_password(command: tuple[str, ...], secured:
 SECRETS = (*(password_of(role) for role in ("admin", "operator", "reader", "publisher")), REDIS_PASSWORD)
 
 
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO, logging.WARNING])
-def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """S3: kafka-python's admin client logs its whole configuration; every library's records pass here."""
-    with caplog.at_level(level):
+def test_no_command_logs_a_secret_at_any_level(secured: Secured, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """S3: kafka-python's admin client logs its whole configuration; every library's records of all levels pass here."""
+    with caplog.at_level(logging.DEBUG):
         for role, command in (
             ("admin", ("topics", "list")),
             ("admin", ("topics", "create")),
@@ -112,7 +111,7 @@ def test_no_command_logs_a_secret_at_any_level(level: int, secured: Secured, run
         ):
             run(role, *command)
     said = caplog.text
-    assert level > logging.DEBUG or "sasl_plain_password" in said, "what was once logged with the password is still logged"
+    assert "sasl_plain_password" in said, "what was once logged with the password is still logged"
     for secret in SECRETS:
         for spelling in (secret, quote(secret, safe=""), repr(secret)[1:-1], secret.encode().hex()):
             assert spelling not in said
@@ -127,8 +126,7 @@ def test_doctor_names_a_wrong_password_too(secured: Secured, run: Run, monkeypat
     assert "wr0ng-p@ss" not in str(shown)
 
 
-@pytest.mark.parametrize("kind", ["stream", "trainer"])
-@pytest.mark.parametrize("level", ["debug", "info"])
+@pytest.mark.parametrize(("kind", "level"), [("stream", "info"), ("trainer", "debug")])
 def test_a_worker_with_a_wrong_password_ends_with_one_line_that_shows_no_secret(kind: Any, level: str, secured: Secured) -> None:
     """S3, S8."""
     env = secured.env(kind, kafka={"sasl_password": "wr0ng-p@ss"})

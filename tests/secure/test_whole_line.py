@@ -16,8 +16,8 @@ import pytest
 
 from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
 from workers.embedded import Child, free_port
-from workers.rights import ROLES, Right, Role, kafka_rights, missing_rights
-from workers.topics import provision
+from workers.rights import ROLES, Right, Role, kafka_rights, lacking, missing_rights
+from workers.topics import admin_client, provision
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WAIT_S = 120.0
@@ -96,18 +96,20 @@ def test_each_right_taken_away_is_the_one_that_is_named(secured: Secured, topics
     for role in ROLES:
         settings = secured.settings(role)
         needed = kafka_rights(settings, role)
+        with admin_client(settings) as admin:
+            assert lacking(admin, needed) == [], role
+            for right in needed:
+                if right.resource == "topic" and "leader" in right.name:
+                    continue  # may not be there yet
+                secured.take(role, right)
+                try:
+                    wait_until(lambda: right in lacking(admin, needed), lambda: f"{role}: {right} is not missed")  # noqa: B023
+                    others = [other for other in lacking(admin, needed) if other.name != right.name]
+                    assert others == [], f"{role}: {right}"
+                finally:
+                    secured.grant(role, right)
+            wait_until(lambda: lacking(admin, needed) == [], lambda: role)  # noqa: B023
         assert missing_rights(settings, needed) == [], role
-        for right in needed:
-            if right.resource == "topic" and "leader" in right.name:
-                continue  # may not be there yet
-            secured.take(role, right)
-            try:
-                wait_until(lambda: right in missing_rights(settings, needed), lambda: f"{role}: {right} is not missed")  # noqa: B023
-                others = [other for other in missing_rights(settings, needed) if other.name != right.name]
-                assert others == [], f"{role}: {right}"
-            finally:
-                secured.grant(role, right)
-        wait_until(lambda: missing_rights(settings, needed) == [], lambda: role)  # noqa: B023
 
 
 def events(n: int) -> str:
@@ -152,26 +154,32 @@ def test_the_whole_line_runs_with_exactly_the_documented_rights(
         assert password_of(worker.role) not in worker.said and REDIS_PASSWORD not in worker.said
 
 
-@pytest.mark.parametrize("role", ["stream", "trainer"])
-def test_a_running_worker_names_a_right_it_lost_and_goes_on_by_itself_when_it_is_back(
-    role: Role, secured: Secured, workers: tuple[Worker, Worker]
+@pytest.mark.parametrize("resource", ["topic", "group"])
+def test_running_workers_name_the_rights_they_lost_and_go_on_by_themselves_when_they_are_back(
+    resource: str, secured: Secured, workers: tuple[Worker, Worker]
 ) -> None:
-    """S7, S9: the groups, what is read and what is written; no restart."""
-    worker = workers[0] if role == "stream" else workers[1]
-    pid = worker.child.process.pid
-    settings = secured.settings(role)
-    chosen = [right for right in kafka_rights(settings, role) if right.operation != "Create"]
-    lost = [right for right in chosen if right.resource == "group" or right.name in (settings.topics.events, settings.topics.dead_letters)]
-    for right in lost:
-        secured.take(role, right)
-        try:
+    """S7, S9: what is read and what is written, and the groups; no restart. Both workers lose theirs at once."""
+    pids = [worker.child.process.pid for worker in workers]
+    lost = [(worker, right) for worker in workers for right in rights_to_lose(secured, worker.role, resource)]
+    for worker, right in lost:
+        secured.take(worker.role, right)
+    try:
+        for worker, right in lost:
             worker.wait_for_reason(f"{right.operation} on {right.resource} {right.name}")
-            assert f"User:{role} lacks" in worker.said
-        finally:
-            secured.grant(role, right)
+    finally:
+        for worker, right in lost:
+            secured.grant(worker.role, right)
+    for worker, pid in zip(workers, pids, strict=True):
         worker.wait_ready()
-    assert worker.child.running and worker.child.process.pid == pid
-    assert "Traceback" not in worker.said, worker.said
+        assert worker.child.running and worker.child.process.pid == pid
+        assert f"User:{worker.role} lacks" in worker.said and "Traceback" not in worker.said, worker.said
+
+
+def rights_to_lose(secured: Secured, role: Role, resource: str) -> list[Right]:
+    """Return the rights on all groups of a role, or those on events and dead letters."""
+    settings = secured.settings(role)
+    chosen = [right for right in kafka_rights(settings, role) if right.resource == resource]
+    return [right for right in chosen if resource == "group" or right.name in (settings.topics.events, settings.topics.dead_letters)]
 
 
 def test_a_worker_without_rights_waits_for_them_and_starts_when_they_come(secured: Secured, topics: None, tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
-from workers import rights_document
+from workers import rights_document, topics
 from workers.rights import CLUSTER_COMMANDS, REDIS_COMMANDS, ROLES, Right, explain, kafka_rights, lacking, redis_acl
 from workers.settings import load_settings
 from workers.store.diagnosis import lacking_right
@@ -17,6 +20,20 @@ from workers.store.functions import load_library
 
 WORKERS = Path(rights_document.__file__).parent
 SECURE = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "stream", "sasl_password": "x"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ({"error_code": 29}, "User:stream lacks Describe on topic recsys.events"),
+        ({"error_code": 3}, "recsys.events is missing: run `recsys topics create`"),
+        ({"topic_id": "5" * 32, "authorized_operations": ["DESCRIBE"]}, "recsys.events was not listed a moment ago"),
+    ],
+)
+def test_a_topic_whose_right_has_just_come_back_is_not_called_missing(topic: dict[str, Any], said: str) -> None:
+    """S9."""
+    with mock.patch.object(topics, "admin_client", return_value=contextlib.nullcontext(Admin({"recsys.events": topic}))):
+        assert said in topics.topic_problem(load_settings(kafka=SECURE), "recsys.events")
 
 
 def test_the_document_shows_the_rights_of_this_version() -> None:
@@ -48,6 +65,12 @@ def test_names_of_settings_are_the_names_of_rights() -> None:
     assert {"Read on topic a.events", "Read on group g", "Read on group g-catalogue", "Read on topic t-__assignor-__leader"} <= shown
 
 
+def test_no_role_names_a_right_twice() -> None:
+    for role in ROLES:
+        shown = [str(right) for right in kafka_rights(load_settings(), role)]
+        assert len(shown) == len(set(shown)), role
+
+
 class Admin:
     """Answers what a broker tells of authorized operations."""
 
@@ -68,6 +91,18 @@ def test_what_a_broker_does_not_tell_counts_as_granted_and_what_it_hides_as_lack
         "hidden",
         "told",
     }
+
+
+class GroupAdmin:
+    """Answers DescribeGroups with an error in the description, as kafka-python does once it knows the coordinator."""
+
+    def describe_groups(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        return {name: {"error": "[Error 30] GroupAuthorizationFailedError: ", "authorized_operations": []} for name in names}
+
+
+def test_a_denied_description_of_a_group_is_a_lacking_right() -> None:
+    needed = [Right("group", "recsys-stream", "Read", "")]
+    assert lacking(GroupAdmin(), needed) == needed
 
 
 def test_an_error_of_a_client_is_one_line_with_principal_operation_and_resource() -> None:
