@@ -65,7 +65,8 @@ RECOMMENDATIONS: Final = Contract(
 )  # fmt: skip
 MODELS: Final = Contract(
     "ModelAnnouncement", ModelAnnouncement, "recsys.models", "Which model version serves", "output", ("kind",),
-    limits.ANNOUNCEMENT_MAX_BYTES, compacted=True, tombstone="retires the model kind",
+    limits.ANNOUNCEMENT_MAX_BYTES, compacted=True,
+    tombstone="retires the model kind, if the model store has retired it (`recsys models retire`)",
 )  # fmt: skip
 DEAD_LETTERS: Final = Contract(
     "DeadLetter", DeadLetter, "recsys.dlq", "Records that could not be read", "output",
