@@ -8,8 +8,9 @@ TORCH_INDEX ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints.txt)
 STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
-# Test processes at once; most tests wait for a broker, so a few more than there are processors.
-JOBS ?= 3
+# Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
+JOBS ?= 4
+SHARED_OUT := --dist load --maxschedchunk 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
@@ -31,11 +32,11 @@ demo: setup ## ml-100k through broker, state, trainer and lists, with figures at
 	$(BIN)/recsys demo
 
 test: setup ## unit, property, contract and integration tests on the embedded stack
-	$(PYTEST) -n $(JOBS) --dist worksteal tests/unit tests/property tests/contract tests/integration tests/fault
+	$(PYTEST) -n $(JOBS) $(SHARED_OUT) tests/fault tests/integration tests/contract tests/property tests/unit
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
-	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/integration
+	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -n 2 $(SHARED_OUT) tests/integration
 
 test-secure: setup ## the whole line on a Kafka with TLS, SASL and ACLs and a Redis with TLS and ACL: KAFKA_HOME=… make test-secure
 	@test -n "$(KAFKA_HOME)" || { echo "make test-secure: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
