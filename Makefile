@@ -10,7 +10,7 @@ STAMP := $(VENV)/.setup-stamp
 PYTEST := $(BIN)/python -m pytest
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
-SHARED_OUT := --dist load --maxschedchunk 4
+SHARED_OUT := --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
