@@ -196,7 +196,7 @@ async def test_a_redriven_event_counts_once_however_often_it_is_redriven(
         with workers(stack, worker_env):
             made = await topics.until_answered("u1", len(topics.log[partition]) - 2)
             found, expected = await state_and_fold(settings, topics.log)
-    assert made.trigger.event_id == "long"
+    assert made.trigger.event_id in {"long", None}  # none where the list waited for the catalogue
     assert found == expected
 
 
