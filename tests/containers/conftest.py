@@ -106,7 +106,7 @@ def broker_answers(settings: Settings) -> bool:
     from workers.topics import describe
 
     try:
-        check_reachable(settings.kafka, timeout_s=1.0)
+        check_reachable(settings.kafka)
         describe(settings)
     except WorkerError:
         return False

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas import Recommendations
+from schemas import Event, Recommendations
 from tests.containers.conftest import MIN_EVENTS, System, until
 from tests.containers.engine import run
 from workers.client import EventPublisher
@@ -29,15 +29,18 @@ def publisher(system: System) -> Iterator[EventPublisher]:
         yield opened
 
 
-def answered(settings: Settings, user_id: str, event_id: str) -> Recommendations | None:
-    """The user's newest list if it is up to date with that event."""
-    made = newest_list(settings, user_id)
-    return made if made is not None and made.trigger.event_id == event_id else None
+def answered(settings: Settings, event: Event) -> Recommendations | None:
+    """The user's newest list if it answers that event: it names it, or it names none because it had to wait and was made since."""
+    made = newest_list(settings, event.user_id)
+    if made is None:
+        return None
+    waited = made.trigger.event_id is None and made.generated_ts_ms >= event.event_ts_ms
+    return made if waited or made.trigger.event_id == event.event_id else None
 
 
-def publish_one_each(publisher: EventPublisher, users: list[str]) -> dict[str, str]:
-    """One event of every user; user id ▸ event id. All are acknowledged."""
-    sent = {user: publisher.publish(user_id=user, item_id=f"i{n % CATALOGUE}", type="play").event_id for n, user in enumerate(users)}
+def publish_one_each(publisher: EventPublisher, users: list[str]) -> dict[str, Event]:
+    """One event of every user, by user id. All are acknowledged."""
+    sent = {user: publisher.publish(user_id=user, item_id=f"i{n % CATALOGUE}", type="play") for n, user in enumerate(users)}
     publisher.flush()
     return sent
 
@@ -53,8 +56,8 @@ def test_events_from_the_host_are_answered_with_lists(system: System, publisher:
     for n in range(CATALOGUE):
         publisher.publish_item({"item_id": f"i{n}", "title": f"Film {n}", "categories": [("drama", "comedy", "war")[n % 3]]})
     users = [f"host-{n}" for n in range(12)]  # of several partitions, so of both workers
-    for user, event_id in publish_one_each(publisher, users).items():
-        made = until(lambda user=user, event_id=event_id: answered(system.settings, user, event_id), f"a list of {user}", ANSWER_S)
+    for user, event in publish_one_each(publisher, users).items():
+        made = until(lambda event=event: answered(system.settings, event), f"a list of {user}", ANSWER_S)
         assert made.user_id == user
     made = until_listed(system.settings, publisher)
     assert made.items[0].sources and made.items[0].score == max(item.score for item in made.items)
@@ -65,7 +68,7 @@ def until_listed(settings: Settings, publisher: EventPublisher) -> Recommendatio
 
     def look() -> Recommendations | None:
         sent = publish_one_each(publisher, ["reader"])
-        made: Recommendations = until(lambda: answered(settings, "reader", sent["reader"]), "a list", ANSWER_S)
+        made: Recommendations = until(lambda: answered(settings, sent["reader"]), "a list", ANSWER_S)
         return made if made.items else None
 
     made: Recommendations = until(look, "a list with items", ANSWER_S)
@@ -83,7 +86,7 @@ def test_models_of_the_trainer_reach_the_lists_of_the_workers(system: System, pu
 
     def look() -> Recommendations | None:
         sent = publish_one_each(publisher, ["taste-0"])
-        made: Recommendations = until(lambda: answered(system.settings, "taste-0", sent["taste-0"]), "a list", ANSWER_S)
+        made: Recommendations = until(lambda: answered(system.settings, sent["taste-0"]), "a list", ANSWER_S)
         return made if made.model_versions else None
 
     made = until(look, "a list that a model took part in", 180.0)
@@ -98,9 +101,9 @@ def test_lists_go_on_when_a_worker_is_killed(system: System, publisher: EventPub
     run("docker", "kill", victim["Id"])
     try:
         after = publish_one_each(publisher, users)
-        for user, event_id in after.items():
-            until(lambda user=user, event_id=event_id: answered(system.settings, user, event_id), f"a list of {user}", ANSWER_S)
-        assert set(before.values()).isdisjoint(after.values())
+        for user, event in after.items():
+            until(lambda event=event: answered(system.settings, event), f"a list of {user}", ANSWER_S)
+        assert {event.event_id for event in before.values()}.isdisjoint(event.event_id for event in after.values())
         assert [container["Id"] for container in system.compose.running("stream")] == [survivor["Id"]]
     finally:
         run("docker", "start", victim["Id"])
