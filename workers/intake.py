@@ -144,7 +144,7 @@ class Intake:
             return []
         watermarks = await pipeline.store.watermarks(list(by_partition))
         heads = [
-            ListHead(user_id, partition, max(0, -1 if (w := watermarks[partition]) is None else w.last_applied_offset), None)
+            ListHead.of_state(user_id, partition, -1 if (w := watermarks[partition]) is None else w.last_applied_offset)
             for partition, user_id in newcomers
         ]
         async with pipeline.lock:

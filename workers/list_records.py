@@ -33,6 +33,11 @@ class ListHead(NamedTuple):
     source_offset: int
     event_id: str | None
 
+    @classmethod
+    def of_state(cls, user_id: str, partition: int, last_applied_offset: int) -> ListHead:
+        """Return the head of a list that no event made. The schema has no offset below 0, so −1 (nothing applied yet) is written as 0."""
+        return cls(user_id, partition, max(0, last_applied_offset), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:

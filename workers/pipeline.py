@@ -9,6 +9,7 @@ again, which drops what is cached, and goes on from the offsets that it answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from recsys.engine import Derived, Engine
 from recsys.interactions import Interactions
 from recsys.weights import WeightTable
 from schemas.dead_letters import DeadLetter
+from schemas.decoding import decode_profile
+from schemas.errors import Poison
 from workers.batches import Admitted, BatchUsers, DecodedBatch, OwnedPartition, SourceRecord, admit
 from workers.duplicates import DuplicateWindow, event_hash
 from workers.engine_settings import engine_config, weight_table
@@ -536,13 +539,26 @@ class Pipeline:
         if not user_ids:
             return None
         keys = [f"{partition}:{user_id}" for user_id in user_ids]
-        made = [ListHead(user_id, partition, owned.last_applied_offset, None) for user_id in user_ids]
+        made = [ListHead.of_state(user_id, partition, owned.last_applied_offset) for user_id in user_ids]
         await self._hold_users(keys, made)
         slots = np.array([self._slot(key) for key in keys], np.int64)
-        records = await self.list_records(slots, made, int(self._wall_clock() * 1000))
+        preferred = await self._preferred(partition, user_ids, slots)
+        records = await self.list_records(slots, made, int(self._wall_clock() * 1000), preferred=preferred)
         self.engine.users.shrink(self.settings.stream.user_cache)
         published: list[tuple[bytes, bytes | None]] = [(u.encode(), record) for u, record in zip(user_ids, records, strict=True)]
         return Owed(published, Watermark(owned.topic_id, owned.last_applied_offset))
+
+    async def _preferred(self, partition: int, user_ids: Sequence[str], slots: I64) -> dict[int, Sequence[str]]:
+        """Return the categories that users without a history named in their profiles, by row, as their first lists used them."""
+        rows = np.flatnonzero(self.engine.users.lengths[slots] == 0).tolist()
+        found = await self.store.read_profiles(partition, [user_ids[row] for row in rows]) if rows else []
+        preferred: dict[int, Sequence[str]] = {}
+        for row, value in zip(rows, found, strict=True):
+            with contextlib.suppress(Poison):  # a profile that something else wrote into Redis costs nobody a list
+                profile = None if value is None else decode_profile(value, user_ids[row].encode())
+                if profile is not None and profile.preferred_categories:
+                    preferred[row] = profile.preferred_categories
+        return preferred
 
     async def list_records(
         self,

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from recsys.engine import Lists
-from schemas import Item, encode
+from schemas import Item, Recommendations, UserProfile, encode
 from tests.builders import TOPIC_ID, Fact, opened_pipeline, records_of, small_settings
 from workers import short_lists
 from workers.followers import CatalogueFollower
+from workers.intake import Intake, TopicRecord
 from workers.list_records import ListHead
 from workers.pipeline import Pipeline
 from workers.short_lists import ShortLists
-from workers.store import ItemRecord, MemoryStore
+from workers.store import ItemRecord, MemoryStore, ProfileRecord
 
 SIZE = 3
 SETTINGS = small_settings(lists={"size": SIZE})
@@ -71,6 +72,31 @@ async def test_a_short_list_is_not_made_again_for_items_that_only_change() -> No
     await add_items(pipeline, "i2")
     await follower.follow()
     assert await pipeline.owe_short_lists() == {0}
+
+
+async def test_a_newcomer_s_short_first_list_is_made_again_with_the_profile_s_categories_and_is_valid() -> None:
+    """Nothing has been applied yet, so that the list is up to date with no event; an unreadable profile costs nobody a list."""
+    pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
+    follower = CatalogueFollower(pipeline)
+    intake = Intake(SETTINGS, pipeline, follower, wall_clock=lambda: START_MS / 1000)
+    await pipeline.assign([0, 1], TOPIC_ID)
+    await add_items(pipeline, "i1")
+    profiles = [encode(UserProfile(user_id=user_id, preferred_categories=("noir",))) for user_id in ("u0", "u1")]
+    records = [TopicRecord("users", 0, n, f"u{n}".encode(), profile) for n, profile in enumerate(profiles)]
+    first, _ = await intake.users(records)
+    assert [items_of(record) for _, _, record in first] == [["i1"]] * 2
+    await pipeline.store.upsert_profile(ProfileRecord(0, "u1", 2, b"{"))
+
+    numbers = await pipeline.store.item_numbers(["n1", "n2", "n3"])
+    noir = [encode(Item(item_id=f"n{n + 1}", categories=("noir",))) for n in range(3)]
+    await pipeline.store.upsert_items([ItemRecord(number, 0, number, content) for number, content in zip(numbers, noir, strict=True)])
+    await follower.follow()
+    assert await pipeline.owe_short_lists() == {0}
+    owed = await pipeline.owed_lists(0, 10)
+    assert owed is not None
+    made = {one.user_id: one for _, record in owed.records if (one := Recommendations.model_validate_json(record or b""))}
+    assert {item.item_id for item in made["u0"].items} == {"n1", "n2", "n3"} and len(made["u1"].items) == SIZE
+    assert {one.trigger.source_offset for one in made.values()} == {0}
 
 
 async def test_users_of_partitions_that_moved_away_are_left_to_their_new_owner() -> None:
