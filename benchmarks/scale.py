@@ -17,6 +17,10 @@
   that a pool hides. Rows and users an event, as Redis counts its commands, are printed beside each run.
 
 A ratio is the cost among many over the cost among few, of the worker's and Redis's processor time together; `…_wall` is that of time.
+Rows of a million users lie further from the processor than those of ten thousand, for any client. So before each run the same server reads
+and writes back rows of users drawn at random, and appends nothing to three rows of items for each, as an event does (`plain`), and
+`cost_ratio_users` compares the cost among many with the cost among few plus what `plain` costs more among many. `…_raw` is the ratio
+without that.
 """
 
 from __future__ import annotations
@@ -64,6 +68,7 @@ PRELOADED, BATCH, CHUNK = 50, 4_000, 10_000
 USERS_NEIGHBOURS, ITEMS_NEIGHBOURS = 100, 10
 USER_CACHES = (("users", "", BATCH), ("users_cached", "_cached", 50_000))
 """`stream.user_cache` by part, and how its runs are called; the default is the last."""
+PLAIN_USERS, PLAIN_TOGETHER, PLAIN_ROWS = 40_000, 1_000, 3
 START_S = 1_600_000_000
 TOPIC_ID = "preloaded"
 
@@ -111,6 +116,8 @@ class Cost:
     wall_ms: float
     rows: float
     users: float
+    plain_ms: float
+    """Processor milliseconds of Redis to read a user's row, write it back as it is, and append nothing to PLAIN_ROWS rows of items."""
 
     @property
     def state_ms(self) -> float:
@@ -181,6 +188,7 @@ class Stand:
         bench, n_events, done = self._bench, self._n_events, self._done
         self._done += n_events
         asyncio.run(_publish_stretch(bench, self._settings, done, self._done))
+        plain_ms = self._plain_ms(seed=done)
         before = _calls(bench.redis)
         worker = bench.start_worker({**self._sections, "stream": {**self._sections["stream"], "user_cache": user_cache}})
         try:
@@ -188,7 +196,24 @@ class Stand:
         finally:
             bench.stack.stop_workers()
         calls = {command: count - before[command] for command, count in _calls(bench.redis).items()}
-        return Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events)
+        return Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events, plain_ms)
+
+    def _plain_ms(self, seed: int) -> float:
+        """Touch as many rows as events do without changing any: Redis's processor time a user."""
+        server, client, keys = self._bench.stack.valkey, self._bench.redis, Keys(self._settings.redis.namespace)
+        assert server is not None
+        random, groups = np.random.default_rng(seed), self._settings.state.item_groups
+        drawn = random.integers(0, self._run.population.n_users, PLAIN_USERS)
+        epoch = START_S // layout_of(self._settings).epoch_s
+        began = cpu_seconds(server.process.pid)
+        for first in range(0, PLAIN_USERS, PLAIN_TOGETHER):
+            together = keys.users(0, [f"u{user}" for user in drawn[first : first + PLAIN_TOGETHER].tolist()])
+            client.mset(dict(zip(together, client.mget(together), strict=True)))
+            touched = client.pipeline(transaction=False)
+            for number in self._run.population.draw(random, PLAIN_TOGETHER * PLAIN_ROWS).tolist():
+                touched.append(keys.rows(number % groups, [("c", epoch, number)])[0], b"")
+            touched.execute()
+        return 1000 * (cpu_seconds(server.process.pid) - began) / PLAIN_USERS
 
 
 def run_costs(
@@ -421,7 +446,14 @@ def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tupl
     }
     for ratio, (many, few) in ratios.items():
         if many in costs and few in costs:
-            figures[ratio] = round(middle_of(costs[many], lambda c: c.state_ms) / middle_of(costs[few], lambda c: c.state_ms), 3)
+            among_many, among_few = (middle_of(costs[name], lambda c: c.state_ms) for name in (many, few))
+            if ratio == "cost_ratio_users":
+                plain = {name: round(middle_of(costs[name], lambda c: c.plain_ms), 5) for name in (many, few)}
+                figures |= {f"{name}_plain_ms_per_user": used for name, used in plain.items()}
+                figures[f"{ratio}_raw"] = round(among_many / among_few, 3)
+                rows.append(("plain, per user", "", f"many {plain[many]:.5f}, few {plain[few]:.5f}", "", ""))
+                among_few += middle_of(costs[many], lambda c: c.users) * max(plain[many] - plain[few], 0)
+            figures[ratio] = round(among_many / among_few, 3)
             figures[f"{ratio}_wall"] = round(middle_of(costs[many], lambda c: c.wall_ms) / middle_of(costs[few], lambda c: c.wall_ms), 3)
             rows.append((ratio, f"{figures[ratio]:.3f}", f"by time {figures[f'{ratio}_wall']:.3f}", "", ""))
     for ratio, (more, one) in {"workers_2_ratio": ("workers_2", "workers_1"), "workers_4_ratio": ("workers_4", "workers_1"),

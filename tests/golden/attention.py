@@ -1,0 +1,23 @@
+"""A sequence model with made-up weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
+
+CONFIG = SASRecConfig(factors=16, blocks=1, window=12)
+
+
+def attention_model(item_ids: list[str], random: np.random.Generator) -> SASRecModel:
+    """Return a network of one block whose weights are drawn from `random`."""
+    with torch.device("meta"):
+        shapes = {name: tuple(parameter.shape) for name, parameter in Network(len(item_ids), CONFIG).named_parameters()}
+    tensors = {name: (random.standard_normal(shape) * 0.4).astype(np.float32) for name, shape in shapes.items()}
+    return SASRecModel.from_tensors(vars_of(CONFIG), item_ids, tensors)
+
+
+def vars_of(config: SASRecConfig) -> dict[str, object]:
+    """Return the options of a configuration by name."""
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
