@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
-	$(BIN)/python -m workers.compilation
+	$(BIN)/python -m workers.stream.warm_up
 	@touch $@
 
 demo: setup ## ml-100k through broker, state, trainer and lists, with figures at the end

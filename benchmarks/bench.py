@@ -24,14 +24,15 @@ from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS
 from schemas.announcements import ModelAction
 from schemas.decoding import encode
-from workers.compilation import compile_all
-from workers.embedded import Child, EmbeddedStack, environment
-from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.list_publisher import ListPublisher
-from workers.model_store import ModelStore, TrainedOn, open_model_store
+from workers.bootstrap import open_store
+from workers.kafka.batch_publisher import ListPublisher
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.topics import end_offsets, provision
+from workers.local.embedded import Child, EmbeddedStack, environment
+from workers.models.store import ModelStore, TrainedOn, open_model_store
 from workers.settings import Settings
-from workers.store import layout_of, open_store
-from workers.topics import end_offsets, provision
+from workers.state.layout import layout_of
+from workers.stream.warm_up import compile_all
 
 PARTITIONS = 4
 PRODUCE_BATCH_BYTES = 500_000

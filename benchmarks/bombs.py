@@ -27,10 +27,10 @@ from tests.fault.lanes import kafka_home
 from tests.kafka_home import KafkaHome
 from tests.raw_batches import MEGABYTE, Records, raw_batch, send_raw
 from workers.client import EventPublisher
-from workers.embedded import Child, EmbeddedStack
-from workers.kafka import partition_for
+from workers.kafka.connection import partition_for
+from workers.kafka.topics import group_lag, provision
+from workers.local.embedded import Child, EmbeddedStack
 from workers.settings import Settings, load_settings
-from workers.topics import group_lag, provision
 
 LIMIT_MB = 1_024
 """What a worker or a trainer may take whatever is sent, of resident memory; `docs/reliability.md` states it. Compose gives 2 GiB."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.catalogue import ItemContent
+from recsys.catalogue.items import ItemContent
 
 
 class DatasetMissing(Exception):

@@ -41,14 +41,14 @@ from benchmarks.bench import Bench, Rate, interleaved
 from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m, zipf_stream
 from benchmarks.figures import Spread, emit
 from schemas.decoding import decode_events
-from workers.batches import SourceRecord
-from workers.embedded import EmbeddedStack, environment
-from workers.kafka import aiokafka_consumer_arguments
-from workers.pipeline import Pipeline
+from workers.bootstrap import open_store
+from workers.kafka.connection import aiokafka_consumer_arguments
+from workers.local.embedded import EmbeddedStack, environment
+from workers.redis.connection import Command, Link
+from workers.redis.store import RedisStore
 from workers.settings import Settings
-from workers.store import open_store
-from workers.store.connection import Command, Link
-from workers.store.redis_store import RedisStore
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Pipeline
 
 RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
 LEAST_EVENTS = 20_000

@@ -39,15 +39,15 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks.figures import Spread, emit, resident_bytes  # noqa: E402
-from recsys.catalogue import Catalogue, ItemContent  # noqa: E402
+from recsys.catalogue.items import Catalogue, ItemContent  # noqa: E402
 from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
+from recsys.index.vectors import VectorIndex  # noqa: E402
 from recsys.models.base import F32, Histories, Model  # noqa: E402
-from recsys.models.ials import IALSConfig, IALSModel  # noqa: E402
-from recsys.neighbours import SparseNeighbours  # noqa: E402
-from recsys.retrieval.trends import LargePopularity  # noqa: E402
-from recsys.retrieval.vectors import VectorIndex  # noqa: E402
-from workers.compilation import compile_all  # noqa: E402
-from workers.pipeline import LISTED_TOGETHER  # noqa: E402
+from recsys.models.ials.model import IALSConfig, IALSModel  # noqa: E402
+from recsys.state.large_popularity import LargePopularity  # noqa: E402
+from recsys.state.neighbours import SparseNeighbours  # noqa: E402
+from workers.stream.pipeline import LISTED_TOGETHER  # noqa: E402
+from workers.stream.warm_up import compile_all  # noqa: E402
 
 I64 = NDArray[np.int64]
 NOW_S = 1_790_000_000

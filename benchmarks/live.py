@@ -24,12 +24,12 @@ from benchmarks.bench import PARTITIONS, PRODUCE_BATCH_BYTES, Bench, Rate, inter
 from benchmarks.datasets import Stream
 from benchmarks.open_load import LINGER_MS, Plan
 from tests.kafka_home import KafkaHome
-from workers.embedded import Child, EmbeddedStack
-from workers.kafka import aiokafka_producer_arguments
-from workers.list_publisher import ListPublisher
+from workers.kafka.batch_publisher import ListPublisher
+from workers.kafka.connection import aiokafka_producer_arguments
+from workers.kafka.topics import end_offsets
+from workers.local.embedded import Child, EmbeddedStack
+from workers.redis.keys import Keys
 from workers.settings import Settings
-from workers.store.keys import Keys
-from workers.topics import end_offsets
 
 COPIES = 4
 """Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""

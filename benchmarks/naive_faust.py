@@ -15,7 +15,7 @@ import redis.asyncio as redis
 
 from recsys.engine import EngineConfig
 from schemas.events import Event
-from workers.kafka import faust_arguments
+from workers.kafka.connection import faust_arguments
 from workers.settings import load_settings
 
 

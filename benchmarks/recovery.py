@@ -33,7 +33,7 @@ from benchmarks.freshness import STREAM_EVENTS
 from benchmarks.ingest import chosen_stream
 from benchmarks.live import F64, LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
-from workers.embedded import Child
+from workers.local.embedded import Child
 
 RUNS = ("standby", "restart", "catch_up")
 WARM_EVENTS = 60_000

@@ -46,15 +46,17 @@ import redis
 from benchmarks.bench import Bench, Rate
 from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import cpu_seconds, emit
-from recsys.rows import WEIGHT_ONE, pack_header, pack_records
-from recsys.userstate import UserTable
+from recsys.state.item_row import WEIGHT_ONE, pack_header, pack_records
+from recsys.state.user_table import UserTable
 from tests.redis_cluster import RedisCluster
-from workers.embedded import Child, EmbeddedStack
-from workers.kafka import partition_for
-from workers.polling import BEHIND_FACTOR
+from workers.bootstrap import open_store
+from workers.kafka.connection import partition_for
+from workers.local.embedded import Child, EmbeddedStack
+from workers.redis.keys import Keys
 from workers.settings import Settings
-from workers.store import UserCommit, layout_of, open_store
-from workers.store.keys import Keys
+from workers.state.layout import layout_of
+from workers.state.port import UserCommit
+from workers.stream.adaptive_poll import BEHIND_FACTOR
 
 PARTS = ("workers", "shards", "users", "users_cached", "items", "spread")
 WORKERS = (1, 2, 4)

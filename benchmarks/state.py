@@ -45,14 +45,16 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import emit, resident_bytes
-from recsys.userstate import UserTable, pack_embeddings
-from workers.batches import SourceRecord
-from workers.embedded import EmbeddedStack
-from workers.kafka import partition_for
-from workers.pipeline import Pipeline
+from recsys.state.user_table import UserTable, pack_embeddings
+from workers.bootstrap import open_store
+from workers.kafka.connection import partition_for
+from workers.local.embedded import EmbeddedStack
 from workers.settings import Settings
-from workers.store import ItemRecord, StateStore, UserCommit, layout_of, open_store
-from workers.sweeping import Sweeper
+from workers.state.layout import layout_of
+from workers.state.port import ItemRecord, StateStore, UserCommit
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Pipeline
+from workers.stream.row_expiry import Sweeper
 
 HISTORY, DIMENSION, N_ITEMS, EXPONENT = 100, 64, 100_000, 1.05
 BATCH = 4_000

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from benchmarks.datasets import DatasetMissing, Stream, movielens_1m
 from recsys.engine import Engine
-from recsys.interactions import Interactions
-from recsys.userstate import quantise_weights
-from workers.engine_settings import engine_config
+from recsys.state.interactions import Interactions
+from recsys.state.user_table import quantise_weights
 from workers.settings import load_settings
+from workers.stream.engine_config import engine_config
 
 AT = (1, 5, 10, 20)
 _ONE = np.array([1], np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.compiled import compiled_sums
+from recsys.jit import compiled_sums
 
 F32 = NDArray[np.float32]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import delta_kernel
-from recsys.interactions import Interactions
-from recsys.userstate import WEIGHT_UNITS, UserTable
+from recsys.state import batch_delta_kernel
+from recsys.state.interactions import Interactions
+from recsys.state.user_table import WEIGHT_UNITS, UserTable
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
@@ -57,7 +57,7 @@ def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) ->
     most = 2 * weights.window * len(batch)
     rows, neighbours = np.empty((2, most), np.uint32)
     amounts, sources = np.empty((2, most), np.int64)
-    n_pairs = delta_kernel.pairs(
+    n_pairs = batch_delta_kernel.pairs(
         batch.slots,
         batch.counts,
         batch.items,

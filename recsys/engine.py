@@ -14,16 +14,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys import exact_lists, list_kernel, table_kernel
-from recsys.catalogue import Catalogue, ItemContent
+from recsys.catalogue.items import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import Delta, Span, batch_delta
-from recsys.exact_lists import CONTENT, Cooccurrence, Likings, Product
-from recsys.interactions import Interactions
-from recsys.models.base import Histories, Model
-from recsys.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
-from recsys.popularity import Popularity
-from recsys.ranking import (
+from recsys.lists import exact_kernel, exact_scan
+from recsys.lists.candidates import Blend, CandidateLists, IndexedModel, SharedByAll, index_of, indexed_model
+from recsys.lists.exact_scan import CONTENT, Cooccurrence, Likings, Product
+from recsys.lists.ranking import (
     CooccurrenceReading,
     Part,
     Recency,
@@ -39,10 +35,15 @@ from recsys.ranking import (
     strongest,
     top_items,
 )
-from recsys.retrieval.candidates import Blend, CandidateLists, IndexedModel, SharedByAll, index_of, indexed_model
-from recsys.retrieval.trends import LargePopularity
-from recsys.rows import WEIGHT_ONE
-from recsys.userstate import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
+from recsys.models.base import Histories, Model
+from recsys.state import user_table_kernel
+from recsys.state.batch_delta import Delta, Span, batch_delta
+from recsys.state.interactions import Interactions
+from recsys.state.item_row import WEIGHT_ONE
+from recsys.state.large_popularity import LargePopularity
+from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
+from recsys.state.popularity import Popularity
+from recsys.state.user_table import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -317,7 +318,7 @@ class Engine:
         fresh, allowed = catalogue.freshness(now_s, config.new_s, valid_s), catalogue.recommendable(valid_s)
         total = np.empty(n_items, np.float32)
         factors = np.array([weights.get("trending", 0.0), weights.get("new", 0.0)], np.float32)
-        list_kernel.shared_by_all(trending, fresh, allowed, factors, total)
+        exact_kernel.shared_by_all(trending, fresh, allowed, factors, total)
         rows = {"trending": (trending, factors[:1]), "new": (fresh, factors[1:])}
         parts = {name: Part(row[None, :], factor) for name, (row, factor) in rows.items() if weights.get(name)}
         return _SharedScores(candidate_factor(all_time, config.reading), parts, allowed, total)
@@ -386,7 +387,7 @@ class Engine:
         numbers, at_s, units = users.newest(slots, length)
         items, weights, ages_s = np.empty(numbers.shape, np.int32), *np.empty((2, *numbers.shape), np.float32)
         unit = np.float32(WEIGHT_UNITS)
-        table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, serving.positions, items, weights, ages_s)
+        user_table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, serving.positions, items, weights, ages_s)
         return Histories(items, weights, ages_s)
 
     def _add_preference(self, scores: _SourceScores, row: int, categories: Sequence[str]) -> None:
@@ -412,7 +413,7 @@ class Engine:
                 products.append(Product(kind, weights[kind], user_vectors, serving.vectors, serving.model.link, serving.known))
         cooccurrence = Cooccurrence(neighbours, reading, shared.factor, weights.get("cooccurrence", 0.0))
         content = Likings(likings, self.catalogue.feature_table, features.shape[1])
-        chosen = exact_lists.choose(self.users, slots, recent, cooccurrence, content, products, shared.total, self._pool)
+        chosen = exact_scan.choose(self.users, slots, recent, cooccurrence, content, products, shared.total, self._pool)
         place, values, propensities = self._drawn(chosen.scores, seeds)
         items = _taken(chosen.items, place)
         parts = {name: _taken(part, place) for name, part in chosen.parts.items()}

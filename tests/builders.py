@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recsys.interactions import Interactions
+from recsys.state.interactions import Interactions
 from tests.fold import Fact
-from workers.batches import SourceRecord
+from tests.memory_store import MemoryStore
 from workers.errors import Transient
-from workers.pipeline import Pipeline
 from workers.settings import Settings, load_settings
-from workers.store import MemoryStore, StateStore
+from workers.state.port import StateStore
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Pipeline
 
 NOW_S = 1_800_000_000
 START_MS = 1_700_000_000_000

@@ -24,9 +24,9 @@ from kafka.net.inet import KafkaNetSocket
 
 from tests.kafka_home import KafkaHome
 from tests.redis_cluster import RedisCluster
-from workers.embedded import EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
+from workers.kafka.topics import provision
+from workers.local.embedded import EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
 from workers.settings import Settings, load_settings
-from workers.topics import provision
 
 hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import orjson
 
-from workers.followers import CatalogueFollower
-from workers.list_records import ListHead
-from workers.pipeline import Pipeline
+from workers.lists.encoding import ListHead
 from workers.settings import Settings
-from workers.store import StateStore
+from workers.state.port import StateStore
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
 
 ListedItems = dict[str, float]
 

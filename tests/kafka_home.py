@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from workers.embedded import HOST, Child, free_port
+from workers.local.embedded import HOST, Child, free_port
 
 START_TIMEOUT_S = 60.0
 

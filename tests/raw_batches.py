@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c, encode_varint
 
-from workers.compression import CODECS
-from workers.kafka import aiokafka_producer_arguments
+from workers.kafka.compression import CODECS
+from workers.kafka.connection import aiokafka_producer_arguments
 from workers.settings import Settings
 
 MEGABYTE = 1_000_000

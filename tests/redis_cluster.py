@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import redis
 
-from workers.embedded import HOST, Child, free_port, start_server, valkey_binary
 from workers.errors import Fatal
-from workers.store.keys import N_SLOTS, hash_slot
+from workers.local.embedded import HOST, Child, free_port, start_server, valkey_binary
+from workers.redis.keys import N_SLOTS, hash_slot
 
 N_PRIMARIES = 3  # fewer have no majority when one dies
 DEADLINE_S = 40.0

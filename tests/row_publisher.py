@@ -16,7 +16,7 @@ from schemas import Event, Item, check_times, encode, from_fields
 from workers import client
 from workers.cli.app import app, run
 from workers.client import check_not_ahead
-from workers.trimmed import TrimmedFields
+from workers.runtime.trimmed import TrimmedFields
 
 FUTURE_SKEW_S = 300
 COMMAND = typer.main.get_command(app)

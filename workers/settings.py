@@ -16,6 +16,9 @@ from workers.errors import SettingsError
 
 Positive = Annotated[int, Field(gt=0)]
 
+READ_COMMITTED = "read_committed"
+"""Isolation level of every consumer: records of aborted transactions are not read."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arithmetic_kernel import add, dot
-from recsys.compiled import compiled_sums
+from recsys.jit import compiled_sums
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]

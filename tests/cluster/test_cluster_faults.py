@@ -20,11 +20,12 @@ from tests.conftest import TestStack, fresh_sections
 from tests.fold import Fact
 from tests.integration.test_stream import DEADLINE_S, Topics, short_stream, state_and_fold, topics_of, workers
 from tests.redis_cluster import Node, RedisCluster, until
-from workers.embedded import Child
-from workers.kafka import partition_for
+from workers.bootstrap import open_store
+from workers.kafka.connection import partition_for
+from workers.local.embedded import Child
+from workers.redis.keys import Keys, PointerKeys
 from workers.settings import Settings
-from workers.store import layout_of, open_store
-from workers.store.keys import Keys, PointerKeys
+from workers.state.layout import layout_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import TestStack
 from tests.containers.engine import BUILD_TIMEOUT_S, Compose, why_no_engine
-from workers.embedded import HOST, EmbeddedStack, free_port
 from workers.errors import WorkerError
-from workers.kafka import check_reachable
+from workers.kafka.connection import check_reachable
+from workers.local.embedded import HOST, EmbeddedStack, free_port
 from workers.settings import Settings, load_settings
 
 KAFKA_IMAGE, REDIS_IMAGE = "apache/kafka:4.3.1", "redis:7"
@@ -103,7 +103,7 @@ def stack(_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 
 def broker_answers(settings: Settings) -> bool:
     """Whether the broker lists its topics."""
-    from workers.topics import describe
+    from workers.kafka.topics import describe
 
     try:
         check_reachable(settings.kafka)

@@ -12,9 +12,9 @@ from schemas import Event, Recommendations
 from tests.containers.conftest import MIN_EVENTS, System, until
 from tests.containers.engine import run
 from workers.client import EventPublisher
-from workers.list_reader import newest_list
+from workers.kafka.topics import admin_client
+from workers.lists.reader import newest_list
 from workers.settings import Settings
-from workers.topics import admin_client
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 

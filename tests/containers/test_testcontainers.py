@@ -13,11 +13,11 @@ import pytest
 
 from schemas import Recommendations, decode_recommendations
 from workers.client import EventPublisher
-from workers.embedded import WORKER_GRACE_S, Child
-from workers.kafka import kafka_python_arguments
-from workers.list_reader import newer
+from workers.kafka.connection import kafka_python_arguments
+from workers.kafka.topics import end_offsets
+from workers.lists.reader import newer
+from workers.local.embedded import WORKER_GRACE_S, Child
 from workers.settings import Settings
-from workers.topics import end_offsets
 
 pytestmark = [pytest.mark.containers]
 

@@ -15,10 +15,12 @@ import pytest_asyncio
 import redis
 from pydantic import SecretStr
 
+from tests.memory_store import MemoryStore
 from tests.redis_cluster import RedisCluster, server_binary
 from workers.errors import Fatal
+from workers.redis.store import RedisStore
 from workers.settings import RedisSettings
-from workers.store import Layout, MemoryStore, RedisStore, StateStore
+from workers.state.port import Layout, StateStore
 
 START_DEADLINE_S = 20.0
 

@@ -10,9 +10,12 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys import rows
+from recsys.state import item_row
+from recsys.state.batch_delta import RowId
 from tests.contract.conftest import LAYOUT, redis_settings
-from workers.store import ApplyStatus, Compaction, GroupDeltas, MemoryStore, Range, RedisStore, RowId, StateStore, UserCommit
+from tests.memory_store import MemoryStore
+from workers.redis.store import RedisStore
+from workers.state.port import ApplyStatus, Compaction, GroupDeltas, Range, StateStore, UserCommit
 
 TOPIC = "topic"
 N_GROUPS, N_PARTITIONS = LAYOUT.item_groups, 2
@@ -34,7 +37,7 @@ def pack(group: int, ranges: list[Range]) -> GroupDeltas:
             if of_group == group:
                 added[row_id, neighbour] += weight
     row_ids = sorted({row_id for row_id, _ in added})
-    bodies = [b"".join(rows.pack_records([key], [units]) for (row, key), units in added.items() if row == row_id) for row_id in row_ids]
+    bodies = [b"".join(item_row.pack_records([key], [units]) for (row, key), units in added.items() if row == row_id) for row_id in row_ids]
     ends = np.cumsum([len(body) for body in bodies]).astype("<u4").tobytes() if bodies else b""
     return GroupDeltas(group, row_ids, ends, b"".join(bodies))
 
@@ -120,7 +123,7 @@ class Worker:
         row_ids: list[RowId] = [("c", epoch, number) for epoch in range(2) for number in range(4)]
         found = await self.store.read_rows([(group, row_id) for row_id in row_ids])
         plans = [
-            Compaction(row_id, rows.parse_row(row).generation, len(row), rows.compact(row, 100))
+            Compaction(row_id, item_row.parse_row(row).generation, len(row), item_row.compact(row, 100))
             for row_id, row in zip(row_ids, found, strict=True)
             if row
         ]
@@ -148,7 +151,7 @@ async def check(store: StateStore, steps: list[Step]) -> None:
         assert [found[partition].last_applied_offset for partition in range(N_PARTITIONS)] == lasts
     addresses = [(group, row_id) for group in range(N_GROUPS) for row_id in [("c", e, n) for e in range(2) for n in range(4)]]
     for address, row in zip(addresses, await store.read_rows(addresses), strict=True):
-        keys, sums = rows.sum_records(*rows.parse_row(row)[2:]) if row else (np.empty(0), np.empty(0))
+        keys, sums = item_row.sum_records(*item_row.parse_row(row)[2:]) if row else (np.empty(0), np.empty(0))
         assert dict(zip(keys.tolist(), sums.tolist(), strict=True)) == dict(expected.get(address, {}))
     await store.close()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-import workers.store.redis_store
+import workers.redis.store
 from tests.contract.conftest import LAYOUT
 from tests.contract.test_store import TOPIC, A, deltas, source, sums
 from workers.errors import Fatal
-from workers.store import ItemRecord, ProfileRecord, StateStore, StoredItem, UserCommit, Watermark
+from workers.state.port import ItemRecord, ProfileRecord, StateStore, StoredItem, UserCommit, Watermark
 
 PARTITIONS = range(LAYOUT.partitions)
 GROUPS = range(LAYOUT.item_groups)
@@ -117,7 +117,7 @@ async def stored_items(store: StateStore, generation: int) -> dict[str, StoredIt
 
 
 async def test_items_of_any_generation_are_listed_by_id_removed_ones_too(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.store.redis_store, "RECORDS_PER_CALL", 8)
+    monkeypatch.setattr(workers.redis.store, "RECORDS_PER_CALL", 8)
     assert await stored_items(store, 5) == {} and await store.catalogue_read_into(5) == ""
     await fill(store, "a")
     await store.item_numbers(["never described"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.errors import Fenced
-from workers.store import ItemRecord, StateStore, UserCommit, Watermark
+from workers.state.port import ItemRecord, StateStore, UserCommit, Watermark
 
 
 async def test_a_caller_that_knows_more_numbers_than_the_store_is_fenced_and_numbers_nothing(store: StateStore) -> None:

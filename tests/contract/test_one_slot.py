@@ -16,12 +16,13 @@ from schemas import encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import fold, read_state
-from workers.followers import CatalogueFollower, ModelFollower
-from workers.intake import Intake, TopicRecord
+from workers.redis.functions import READ_ONLY, WRITING, load_library
+from workers.redis.keys import Keys, PointerKeys, hash_slot
+from workers.redis.store import RedisStore
 from workers.settings import Settings
-from workers.store import RedisStore, layout_of
-from workers.store.functions import READ_ONLY, WRITING, load_library
-from workers.store.keys import Keys, PointerKeys, hash_slot
+from workers.state.layout import layout_of
+from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
+from workers.stream.reference_topics import Intake, TopicRecord
 
 pytestmark = pytest.mark.cluster
 
@@ -126,7 +127,7 @@ async def rebuild_and_drop(settings: Settings, store: RedisStore) -> None:
 
 
 async def test_no_command_crosses_slots_and_every_key_is_of_a_known_pattern(cluster_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.mirror.COMPACT_SLACK_BYTES", 64)
+    monkeypatch.setattr("workers.stream.item_state_cache.COMPACT_SLACK_BYTES", 64)
     settings = small_settings(redis={"url": SecretStr(cluster_url), "cluster": True, "namespace": NAMESPACE})
     with redis.Redis.from_url(cluster_url) as server:
         recorder = Recorder(server, monkeypatch)

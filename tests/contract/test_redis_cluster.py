@@ -10,7 +10,8 @@ import pytest
 from tests.contract.conftest import LAYOUT, redis_settings
 from tests.redis_cluster import Node, RedisCluster
 from workers.errors import Transient
-from workers.store import RedisStore, UserCommit, Watermark
+from workers.redis.store import RedisStore
+from workers.state.port import UserCommit, Watermark
 
 pytestmark = pytest.mark.cluster
 

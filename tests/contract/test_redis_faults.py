@@ -14,9 +14,10 @@ from pydantic import SecretStr
 
 from tests.contract.conftest import LAYOUT, free_port, redis_settings, start_server, stop_server
 from workers.errors import Fatal, Transient
-from workers.pipeline import on_its_way
+from workers.redis.store import RedisStore
 from workers.settings import RedisSettings
-from workers.store import RedisStore, UserCommit, Watermark
+from workers.state.port import UserCommit, Watermark
+from workers.stream.pipeline import on_its_way
 
 
 @pytest.fixture

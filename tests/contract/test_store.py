@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys import rows
+from recsys.state import item_row
+from recsys.state.batch_delta import RowId
 from tests.contract.conftest import LAYOUT
 from workers.errors import Fatal
-from workers.store import (
+from workers.state.port import (
     ApplyStatus,
     Compaction,
     GroupDeltas,
@@ -16,7 +17,6 @@ from workers.store import (
     Layout,
     ProfileRecord,
     Range,
-    RowId,
     StateStore,
     StoredItem,
     TailKind,
@@ -31,7 +31,7 @@ B: RowId = ("pop", "all", 0)
 
 def deltas(group: int, changes: dict[RowId, list[tuple[int, int]]]) -> GroupDeltas:
     """Deltas that append (neighbour, weight) records to rows."""
-    bodies = [rows.pack_records([key for key, _ in pairs], [units for _, units in pairs]) for pairs in changes.values()]
+    bodies = [item_row.pack_records([key for key, _ in pairs], [units for _, units in pairs]) for pairs in changes.values()]
     ends = np.cumsum([len(body) for body in bodies]).astype("<u4").tobytes() if bodies else b""
     return GroupDeltas(group, list(changes), ends, b"".join(bodies))
 
@@ -44,8 +44,8 @@ async def sums(store: StateStore, group: int, row_id: RowId) -> dict[int, int]:
     row = (await store.read_rows([(group, row_id)]))[0]
     if row is None:
         return {}
-    parsed = rows.parse_row(row)
-    keys, units = rows.sum_records(parsed.neighbours, parsed.weights)
+    parsed = item_row.parse_row(row)
+    keys, units = item_row.sum_records(parsed.neighbours, parsed.weights)
     return dict(zip(keys.tolist(), units.tolist(), strict=True))
 
 
@@ -191,21 +191,21 @@ async def test_rows_are_read_in_the_order_asked(store: StateStore) -> None:
     await store.apply_items([source(0, 0)], [deltas(g, {A: [(g, 1)]}) for g in range(3)])
     found = await store.read_rows([(2, A), (0, B), (0, A), (1, A), (2, A)])
     assert found[1] is None
-    assert [rows.parse_row(row).neighbours.tolist() for row in found if row] == [[2], [0], [1], [2]]
+    assert [item_row.parse_row(row).neighbours.tolist() for row in found if row] == [[2], [0], [1], [2]]
     assert await store.read_rows([]) == []
 
 
 async def test_tails_bring_what_was_appended_or_the_whole_row(store: StateStore) -> None:
     await store.apply_items([source(0, 0)], [deltas(0, {A: [(1, 1)]}), deltas(1, {A: [(1, 1)]})])
     row = (await store.read_rows([(0, A)]))[0] or b""
-    generation = rows.parse_row(row).generation
+    generation = item_row.parse_row(row).generation
     assert (await store.read_row_tails([((0, A), generation, len(row))]))[0] == (TailKind.TAIL, b"")
     await store.apply_items([source(1, 1)], [deltas(0, {A: [(2, 5)]})])
     now = (await store.read_rows([(0, A)]))[0] or b""
     stale, longer = ((0, A), generation ^ 1, len(row)), ((0, A), generation, len(now) + 8)
     tails = await store.read_row_tails([((0, A), generation, len(row)), ((1, B), 0, 8), stale, longer, ((0, B), 0, 16)])
     missing = (TailKind.MISSING, b"")
-    assert tails == [(TailKind.TAIL, rows.pack_records([2], [5])), missing, (TailKind.FULL, now), (TailKind.FULL, now), missing]
+    assert tails == [(TailKind.TAIL, item_row.pack_records([2], [5])), missing, (TailKind.FULL, now), (TailKind.FULL, now), missing]
     with pytest.raises(ValueError, match="header"):
         await store.read_row_tails([((0, A), generation, 0)])
 
@@ -213,11 +213,11 @@ async def test_tails_bring_what_was_appended_or_the_whole_row(store: StateStore)
 async def test_compaction_changes_no_sum_and_keeps_what_was_appended_meanwhile(store: StateStore) -> None:
     await store.apply_items([source(0, 0)], [deltas(0, {A: [(5, 1), (2, 2), (5, 3)], B: [(9, 9)]})])
     row = (await store.read_rows([(0, A)]))[0] or b""
-    generation = rows.parse_row(row).generation
+    generation = item_row.parse_row(row).generation
     await store.apply_items([source(1, 1)], [deltas(0, {A: [(5, 10)]})])
-    plan = Compaction(A, generation, len(row), rows.compact(row, 100))
+    plan = Compaction(A, generation, len(row), item_row.compact(row, 100))
     assert await store.compact_rows(0, [plan, Compaction(("c", 0, 99), 0, 8, b"")]) == [8 + 16 + 8, 0]
-    compacted = rows.parse_row((await store.read_rows([(0, A)]))[0] or b"")
+    compacted = item_row.parse_row((await store.read_rows([(0, A)]))[0] or b"")
     assert (compacted.generation, compacted.base_length) == ((generation + 1) % 2**32, 16)
     assert compacted.neighbours.tolist() == [2, 5, 5] and compacted.weights.tolist() == [2, 4, 10]
     assert await store.compact_rows(0, [plan]) == [0], "a compaction of an older generation is left alone"
@@ -229,7 +229,7 @@ async def test_compaction_changes_no_sum_and_keeps_what_was_appended_meanwhile(s
 async def test_a_compaction_of_more_than_there_is_is_left_alone(store: StateStore) -> None:
     await store.apply_items([source(0, 0)], [deltas(0, {A: [(5, 1)]})])
     row = (await store.read_rows([(0, A)]))[0] or b""
-    assert await store.compact_rows(0, [Compaction(A, rows.parse_row(row).generation, len(row) + 8, b"")]) == [0]
+    assert await store.compact_rows(0, [Compaction(A, item_row.parse_row(row).generation, len(row) + 8, b"")]) == [0]
     assert await sums(store, 0, A) == {5: 1}
 
 
@@ -239,8 +239,8 @@ async def test_a_row_dropped_and_born_again_is_another_generation(store: StateSt
     assert await store.drop_rows([(0, A), (1, A)]) == 1
     assert await store.read_rows([(0, A)]) == [None]
     await store.apply_items([source(1, 1)], [deltas(0, {A: [(6, 2)]})])
-    tail = (await store.read_row_tails([((0, A), rows.parse_row(row).generation, len(row))]))[0]
-    assert tail.kind is TailKind.FULL and rows.parse_row(tail.content).neighbours.tolist() == [6]
+    tail = (await store.read_row_tails([((0, A), item_row.parse_row(row).generation, len(row))]))[0]
+    assert tail.kind is TailKind.FULL and item_row.parse_row(tail.content).neighbours.tolist() == [6]
 
 
 async def test_rows_of_a_group_come_with_its_watermarks(store: StateStore) -> None:

@@ -28,13 +28,15 @@ from tests.fault.zygote import Worker
 from tests.fold import Fact, Log, State, counted, fold, read_state, weight_units
 from tests.fresh import ListedItems, fresh_lists
 from tests.raw_batches import send_raw
-from workers.embedded import environment
+from workers.bootstrap import open_store
 from workers.errors import Transient
-from workers.events_service import FOLLOW_S
-from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.topics import provision
+from workers.local.embedded import environment
 from workers.settings import Settings, load_settings
-from workers.store import StateStore, UserCommit, layout_of, open_store
-from workers.topics import provision
+from workers.state.layout import layout_of
+from workers.state.port import StateStore, UserCommit
+from workers.stream.service import FOLLOW_S
 
 PARTITIONS = 4
 DUPLICATE_CHUNK = 48

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.fault.registry import LaneName, Need
 from tests.fault.zygote import Zygote
 from tests.kafka_home import KafkaHome
-from workers.embedded import EmbeddedStack
+from workers.local.embedded import EmbeddedStack
 
 SESSION_TIMEOUT_MS = {"embedded": 3_000, "kafka": 3_000}
 """How long a killed worker keeps its partitions."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.fault.arena import PARTITIONS, Arena
 from tests.fault.registry import Lane, Round, scenario
 from tests.redis_cluster import RedisCluster
+from workers.redis.store import RedisStore
 from workers.settings import Settings
-from workers.store import layout_of
-from workers.store.redis_store import RedisStore
+from workers.state.layout import layout_of
 
 SECTIONS = {"redis": {"cluster": True}}
 REMEDY = "recsys state rebuild"

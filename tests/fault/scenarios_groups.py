@@ -15,9 +15,9 @@ from tests.fault.registry import Lane, Round, scenario
 from tests.fault.wishes import POINTS, Crash
 from tests.fault.zygote import Worker
 from tests.raw_batches import raw_batch
+from workers.kafka.topics import admin_client, provision
 from workers.settings import Settings
-from workers.store import layout_of
-from workers.topics import admin_client, provision
+from workers.state.layout import layout_of
 
 STOP_S = 30.0
 """How long a worker that was asked to end may take."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.fault.arena import Arena
 from tests.fault.registry import Lane, Round, scenario
-from workers.rebuild import rebuild
+from workers.operations.rebuild import rebuild
 
 
 @scenario("rebuild_under_load")

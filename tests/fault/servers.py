@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import redis
 
-from workers.embedded import HOST, Child, start_server, valkey_binary
+from workers.local.embedded import HOST, Child, start_server, valkey_binary
 
 CHUNK_BYTES = 65_536
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")

@@ -1,6 +1,7 @@
 """Trainers that scenarios run and kill: the service itself without an election, wrapped from outside so that it dies where one wants it to.
 
-`python -m tests.fault.trainer_entry PARENT` is the training child of such a trainer, in the place of `python -m workers.training PARENT`.
+`python -m tests.fault.trainer_entry PARENT` is the training child of such a trainer, in the place of
+`python -m workers.trainer.child PARENT`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import workers.trainer
-import workers.training
-from workers.announcing import announce
-from workers.model_store import ModelStore
+import workers.trainer.app
+import workers.trainer.child
+from workers.models.announcements import announce
+from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.storage import Storage
-from workers.tailing import LogTail
-from workers.trainer import TrainerService
-from workers.training import KindResult, TrainingJob, run_job
+from workers.trainer.app import TrainerService
+from workers.trainer.child import KindResult, TrainingJob, run_job
+from workers.trainer.log_tail import LogTail
 
 FAULTS = ("tailing", "merging", "training", "saved", "promoted")
 """Where a trainer is killed: with records in hand that are not in the log, between writing a merged segment and removing its parts, while
@@ -124,11 +125,11 @@ def trainer_process(env: Mapping[str, str], log_file: str, fault: str | None, nt
             passed()
             await announce(settings, announcements)
 
-        _replace(workers.trainer, "announce", die_or_announce)
+        _replace(workers.trainer.app, "announce", die_or_announce)
     elif fault in ("training", "saved"):
         _other_child(fault, Path(log_file).parent)
     if fault is None:
-        _replace(workers.trainer, "TrainingProcess", TrainingInside)
+        _replace(workers.trainer.app, "TrainingProcess", TrainingInside)
     asyncio.run(_until_told(load_settings()))
 
 
@@ -137,7 +138,7 @@ def _other_child(fault: str, folder: Path) -> None:
     os.environ |= {CHILD_FAULT: fault, CHILD_FOLDER: str(folder), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
     async def with_faults(*command: str, **arguments: Any) -> asyncio.subprocess.Process:
-        return await execute(*(__spec_name__ if part == "workers.training" else part for part in command), **arguments)
+        return await execute(*(__spec_name__ if part == "workers.trainer.child" else part for part in command), **arguments)
 
     _replace(asyncio, "create_subprocess_exec", with_faults)
 
@@ -168,7 +169,7 @@ def _orphan_itself() -> None:
 
 
 def child_main() -> int:
-    """`workers.training` with the fault that the environment names."""
+    """`workers.trainer.child` with the fault that the environment names."""
     fault = os.environ[CHILD_FAULT]
     if fault == "saved":
 
@@ -178,14 +179,14 @@ def child_main() -> int:
 
         _replace(ModelStore, "promote", orphaned_promote)
     else:
-        decide = workers.training.decide
+        decide = workers.trainer.child.decide
 
         def orphaned_decide(*arguments: Any) -> Any:
             _orphan_itself()
             return decide(*arguments)
 
-        _replace(workers.training, "decide", orphaned_decide)
-    return workers.training.main()
+        _replace(workers.trainer.child, "decide", orphaned_decide)
+    return workers.trainer.child.main()
 
 
 if __name__ == "__main__":

@@ -24,24 +24,25 @@ from unittest import mock
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-import workers.trainer
+import workers.trainer.app
 from schemas import EventType
 from tests.fault.registry import Lane, Round, scenario
 from tests.fault.trainer_entry import FAULTS, TrainingInside, leading, trainer_process
 from workers import storage
-from workers.announcing import last_announcements
-from workers.embedded import environment
+from workers.bootstrap import open_store
 from workers.errors import Fatal, Transient
-from workers.event_log import EventLog
-from workers.followers import CatalogueFollower, ModelFollower
-from workers.intake import Intake, TopicRecord
-from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments, partition_for
-from workers.model_store import ModelStore
-from workers.pipeline import Pipeline
+from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.topics import admin_client, end_offsets_async, provision
+from workers.local.embedded import environment
+from workers.models.announcements import last_announcements
+from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
-from workers.store import layout_of, open_store
-from workers.stream import StoredModels
-from workers.topics import admin_client, end_offsets_async, provision
+from workers.state.layout import layout_of
+from workers.stream.app import StoredModels
+from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake, TopicRecord
+from workers.trainer.event_log import EventLog
 
 PARTITIONS = 2
 N_CLUSTERS, PER_CLUSTER, PER_USER = 4, 12, 10
@@ -195,7 +196,7 @@ class World:
         logger.addHandler(said)
         logger.setLevel(logging.INFO)
         try:
-            with mock.patch.object(workers.trainer, "TrainingProcess", TrainingInside):
+            with mock.patch.object(workers.trainer.app, "TrainingProcess", TrainingInside):
                 service = leading(settings or self.settings)
                 await service.start()
                 try:
@@ -335,7 +336,7 @@ class Worker:
         """Take everything announced so far, and load what it says; the errors logged meanwhile."""
         place = TopicPartition(self.settings.topics.models, 0)
         end = (await end_offsets_async(self.settings, [place.topic]))[place.topic, 0]
-        said, logger = Said(), logging.getLogger("workers.followers")
+        said, logger = Said(), logging.getLogger("workers.stream.catalogue_sync")
         logger.addHandler(said)
         try:
             while await self._consumer.position(place) < end:

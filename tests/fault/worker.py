@@ -16,13 +16,13 @@ import faust.transport.drivers.aiokafka  # noqa: F401  Faust loads it when it co
 import uvloop  # noqa: F401  as above
 
 import workers.cli.worker
-import workers.stream
+import workers.stream.app
 from tests.fault.wishes import Crash, Wishes
-from workers import events_service
 from workers.cli.app import run as run_command
-from workers.list_publisher import ListPublisher
+from workers.kafka.batch_publisher import ListPublisher
 from workers.settings import Settings
-from workers.store import StateStore
+from workers.state.port import StateStore
+from workers.stream import service as events_service
 
 WATCH_S = 3.0
 """How often a worker looks at the topic; half a minute in life."""
@@ -107,7 +107,7 @@ class MortalStore:
 
 
 def _crash(fuse: Fuse) -> None:
-    open_store, publish = workers.stream.open_store, ListPublisher.publish
+    open_store, publish = workers.stream.app.open_store, ListPublisher.publish
 
     def open_mortal(settings: Settings) -> Any:
         return MortalStore(open_store(settings), fuse)
@@ -122,7 +122,7 @@ def _crash(fuse: Fuse) -> None:
             await super().commit(offsets)
             fuse.at("after_commit")
 
-    _replace(workers.stream, "open_store", open_mortal)
+    _replace(workers.stream.app, "open_store", open_mortal)
     _replace(ListPublisher, "publish", publish_and_die)
     _replace(events_service, "AIOKafkaConsumer", MortalConsumer)
 
@@ -150,8 +150,8 @@ def _jump(jumps: Sequence[tuple[float, float]]) -> None:
         return true_time() + next((by_s for after_s, by_s in reversed(jumps) if life_s >= after_s), 0.0)
 
     time.time = wrong_time
-    _patch_default(workers.stream.Pipeline.__init__, wrong_time)
-    _patch_default(workers.stream.Intake.__init__, wrong_time)
+    _patch_default(workers.stream.app.Pipeline.__init__, wrong_time)
+    _patch_default(workers.stream.app.Intake.__init__, wrong_time)
 
 
 def _patch_default(function: Callable[..., Awaitable[Any] | None], clock: Callable[[], float]) -> None:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from tests.fault.wishes import Wishes
-from workers.embedded import Child
+from workers.local.embedded import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
@@ -156,7 +156,7 @@ class Worker:
 def serve(connection: socket.socket) -> None:
     """Answer requests until the harness goes away."""
     import tests.fault.worker  # noqa: F401  everything a worker needs, once
-    from workers.compilation import compile_all
+    from workers.stream.warm_up import compile_all
 
     compile_all()
     threads = len(list(Path("/proc/self/task").iterdir()))

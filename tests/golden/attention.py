@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recsys.models.sasrec import Network, SASRecConfig, SASRecModel
+from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel
 
 CONFIG = SASRecConfig(factors=16, blocks=1, window=12)
 

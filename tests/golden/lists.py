@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys.catalogue import ItemContent
+from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
-from recsys.models.ials import IALSConfig, IALSModel
-from recsys.ranking import CooccurrenceReading
+from recsys.lists.ranking import CooccurrenceReading
+from recsys.models.ials.model import IALSConfig, IALSModel
 from tests.builders import batch_of
 from tests.golden.attention import attention_model
 

@@ -19,8 +19,8 @@ from aiokafka import AIOKafkaProducer
 from schemas import Recommendations, decode_event, encode, key_of
 from tests.integration.test_embedded_publisher import everything
 from workers.cli.app import run as run_in_process
-from workers.embedded import HOST, free_port
-from workers.kafka import aiokafka_producer_arguments
+from workers.kafka.connection import aiokafka_producer_arguments
+from workers.local.embedded import HOST, free_port
 from workers.settings import Settings
 
 

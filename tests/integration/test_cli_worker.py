@@ -18,8 +18,8 @@ import sys
 from workers.cli import app as tree
 from workers.cli.worker import run_app
 from workers.errors import Fatal, SettingsError
-from workers.faust_app import OrderlyService, WorkerApp
-from workers.kafka import faust_arguments
+from workers.runtime.faust_app import OrderlyService, WorkerApp
+from workers.kafka.connection import faust_arguments
 from workers.settings import load_settings
 
 
@@ -85,7 +85,7 @@ def test_a_worker_stops_with_code_0_on_sigterm(settings: Settings, worker_env: d
 @pytest.mark.kafka
 def test_the_stack_s_stream_worker_answers_an_event_with_a_list(stack: Any, settings: Settings, worker_env: dict[str, str]) -> None:
     from workers.client import EventPublisher
-    from workers.list_reader import newest_list
+    from workers.lists.reader import newest_list
 
     worker = stack.embedded.start_worker("stream", worker_env)
     try:

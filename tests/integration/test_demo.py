@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from workers.demo import play, run_demo
-from workers.demo_input import DemoInput, Rating
-from workers.demo_report import Narrator
-from workers.demo_session import judge
-from workers.embedded import broker_binary, valkey_binary
+from workers.demo.input import DemoInput, Rating
+from workers.demo.report import Narrator
+from workers.demo.run import play, run_demo
+from workers.demo.session import judge
 from workers.errors import Fatal
-from workers.processes import left_over
+from workers.local.embedded import broker_binary, valkey_binary
+from workers.local.processes import left_over
 
 pytestmark = [pytest.mark.slow]
 N_TASTES, N_ITEMS, N_USERS, N_RATINGS = 5, 150, 260, 5_000
@@ -79,7 +79,7 @@ RUN = """
 import signal, sys
 from pathlib import Path
 from tests.integration.test_demo import clustered_tastes
-from workers import demo
+from workers.demo import run as demo
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 demo.movielens_input = lambda cache, n_events, say: clustered_tastes()
 sys.exit(demo.run_demo(folder=Path(sys.argv[1])))

@@ -14,11 +14,11 @@ from kafka import KafkaConsumer, TopicPartition
 from schemas import Poison, decode_event
 from tests.kafka_home import HOST
 from workers.client import EventPublisher
-from workers.embedded import free_port
 from workers.errors import Transient, WorkerError
-from workers.kafka import kafka_python_arguments, partition_for
+from workers.kafka.connection import kafka_python_arguments, partition_for
+from workers.kafka.topics import end_offsets, provision
+from workers.local.embedded import free_port
 from workers.settings import Settings, load_settings
-from workers.topics import end_offsets, provision
 
 
 def everything(settings: Settings, topic: str) -> list[Any]:
@@ -160,8 +160,8 @@ unclosed.close()
 DEAD_BROKER = """
 import os, sys
 from workers.client import EventPublisher, PublishError
-from workers.embedded import EmbeddedStack
-from workers.topics import provision
+from workers.local.embedded import EmbeddedStack
+from workers.kafka.topics import provision
 
 with EmbeddedStack() as stack:
     if (pid := os.fork()) == 0:

@@ -15,11 +15,11 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.conftest import TestStack
-from workers.embedded import EmbeddedStack, environment
 from workers.errors import Fatal
-from workers.kafka import aiokafka_arguments, aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.connection import aiokafka_arguments, aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.topics import describe, end_offsets, group_lag, provision, start_offsets, topic_ids
+from workers.local.embedded import EmbeddedStack, environment
 from workers.settings import Settings, load_settings
-from workers.topics import describe, end_offsets, group_lag, provision, start_offsets, topic_ids
 
 
 def _gone(pid: int, timeout_s: float = 5.0) -> bool:
@@ -138,7 +138,7 @@ def test_a_stop_ends_every_child_and_frees_its_ports(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom workers.embedded import EmbeddedStack\n"
+        "import sys, time\nfrom workers.local.embedded import EmbeddedStack\n"
         "s = EmbeddedStack(sys.argv[1]).start()\nprint(s.broker.process.pid, s.valkey.process.pid, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:

@@ -21,23 +21,24 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from recsys.userstate import unpack_row
+from recsys.state.user_table import unpack_row
 from schemas import DeadLetter
 from schemas.unreadable import Unreadable
 from tests.conftest import TestStack, fresh_sections
 from tests.integration.test_stream import workers
+from workers.bootstrap import open_store
 from workers.client import EventPublisher
-from workers.dead_letters import Choice, newest_letters, scan
-from workers.doctor import examine
-from workers.embedded import Child, environment
 from workers.errors import Fatal
-from workers.kafka import partition_for
-from workers.rebuild import rebuild
-from workers.redriving import Outcome, redrive
-from workers.replay import LogReader
+from workers.kafka.connection import partition_for
+from workers.kafka.topics import group_lag, provision, readable_ends
+from workers.local.embedded import Child, environment
+from workers.operations.dead_letters import Choice, newest_letters, scan
+from workers.operations.doctor import examine
+from workers.operations.rebuild import rebuild
+from workers.operations.redrive import Outcome, redrive
 from workers.settings import Settings, load_settings
-from workers.store import layout_of, open_store
-from workers.topics import group_lag, provision, readable_ends
+from workers.state.layout import layout_of
+from workers.stream.reread import LogReader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -18,10 +18,11 @@ from tests.fold import Fact
 from tests.fresh import fresh_lists
 from tests.integration.test_stream import DEADLINE_S, Topics, topics_of, workers
 from tests.integration.test_stream_outages import own_valkey
-from workers.kafka import partition_for
-from workers.rebuild import rebuild
+from workers.bootstrap import open_store
+from workers.kafka.connection import partition_for
+from workers.operations.rebuild import rebuild
 from workers.settings import Settings
-from workers.store import layout_of, open_store
+from workers.state.layout import layout_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -6,13 +6,13 @@ import asyncio
 import gc
 import warnings
 
-from workers.followers import CatalogueFollower
-from workers.intake import Intake
-from workers.pipeline import Pipeline
-from workers.replay import LogReader, reread_compacted
+from workers.bootstrap import open_store
+from workers.kafka.topics import start_offsets_async
 from workers.settings import Settings
-from workers.store import open_store
-from workers.topics import start_offsets_async
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake
+from workers.stream.reread import LogReader, reread_compacted
 
 
 async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> None:

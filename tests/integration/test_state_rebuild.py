@@ -12,23 +12,25 @@ from typing import Any
 import pytest
 import redis
 
-import workers.rebuild
-import workers.verification
+import workers.operations.rebuild
+import workers.operations.verify
 from tests.builders import records_of
 from tests.fold import fold, read_state
 from tests.integration.test_cli import recsys
 from tests.integration.test_stream import Topics, short_stream, state_and_fold, topics_of
 from tests.integration.test_stream import workers as stream_workers
+from workers.bootstrap import open_store
 from workers.errors import Fatal
-from workers.pipeline import Pipeline
-from workers.rebuild import drop, rebuild
-from workers.replay import Place, start_offsets_async
+from workers.kafka.topics import topic_ids_async
+from workers.operations.rebuild import drop, rebuild
+from workers.operations.reference_fold import user_digest
+from workers.operations.verify import Verification, verify
+from workers.redis.keys import Keys, PointerKeys, generation_namespace
 from workers.settings import Settings
-from workers.state_check import user_digest
-from workers.store import StateStore, layout_of, open_store
-from workers.store.keys import Keys, PointerKeys, generation_namespace
-from workers.topics import topic_ids_async
-from workers.verification import Verification, verify
+from workers.state.layout import layout_of
+from workers.state.port import StateStore
+from workers.stream.pipeline import Pipeline
+from workers.stream.reread import Place, start_offsets_async
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -240,8 +242,8 @@ async def test_a_log_without_its_start_is_refused_unless_partial(settings: Setti
 
     async with applied(settings) as topics:
         busy = max(topics.log, key=lambda p: len(topics.log[p]))
-        monkeypatch.setattr(workers.rebuild, "start_offsets_async", without_start)
-        monkeypatch.setattr(workers.verification, "start_offsets_async", without_start)
+        monkeypatch.setattr(workers.operations.rebuild, "start_offsets_async", without_start)
+        monkeypatch.setattr(workers.operations.verify, "start_offsets_async", without_start)
         with pytest.raises(Fatal, match=rf"partition {busy} at 20.*--partial"):
             await rebuild(settings, wait_s=0)
         made = await rebuild(settings, wait_s=0, partial=True)

@@ -8,23 +8,24 @@ from typing import Any
 
 import pytest
 
-from recsys.rows import pack_records
+from recsys.state.item_row import pack_records
 from tests.builders import START_MS, play
 from tests.integration.test_cli import recsys
 from tests.integration.test_state_rebuild import apply, opened, server  # noqa: F401 (a fixture)
 from tests.integration.test_stream import Topics, topics_of
-from workers.followers import CatalogueFollower
-from workers.intake import Intake
-from workers.kafka import partition_for
-from workers.pipeline import Pipeline
-from workers.rebuild import rebuild
-from workers.replay import reread_compacted
+from workers.bootstrap import open_store
+from workers.kafka.connection import partition_for
+from workers.kafka.topics import provision
+from workers.operations.rebuild import rebuild
+from workers.operations.reference_fold import user_digest
+from workers.operations.verify import Verification, verify
+from workers.redis.keys import Keys
 from workers.settings import Settings
-from workers.state_check import user_digest
-from workers.store import StateStore, UserCommit, open_store
-from workers.store.keys import Keys
-from workers.topics import provision
-from workers.verification import Verification, verify
+from workers.state.port import StateStore, UserCommit
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake
+from workers.stream.reread import reread_compacted
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -13,20 +13,21 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from recsys.catalogue import ItemContent
+from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine
-from recsys.interactions import Interactions
-from recsys.userstate import quantise_weights
+from recsys.state.interactions import Interactions
+from recsys.state.user_table import quantise_weights
 from schemas import Recommendations
 from tests.builders import START_MS, play, records_of, value_of
 from tests.fold import Fact, State, fold, read_state
-from workers.embedded import Child
-from workers.engine_settings import engine_config
+from workers.bootstrap import open_store
 from workers.errors import Fatal
-from workers.kafka import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.pipeline import Pipeline
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.local.embedded import Child
 from workers.settings import Settings
-from workers.store import layout_of, open_store
+from workers.state.layout import layout_of
+from workers.stream.engine_config import engine_config
+from workers.stream.pipeline import Pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -14,10 +14,11 @@ from tests.conftest import TestStack
 from tests.fold import counted
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
 from tests.integration.test_stream_outages import own_valkey, said
-from workers.embedded import HOST, free_port
+from workers.bootstrap import open_store
+from workers.kafka.topics import group_lag
+from workers.local.embedded import HOST, free_port
 from workers.settings import Settings
-from workers.store import layout_of, open_store
-from workers.topics import group_lag
+from workers.state.layout import layout_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ from tests.builders import play
 from tests.conftest import TestStack
 from tests.integration.test_stream import topics_of, workers
 from tests.integration.test_stream_outages import own_valkey, said
-from workers.inspect import show_user
+from workers.operations.lookup import show_user
 from workers.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from workers.embedded import EmbeddedStack
 from workers.errors import Fatal
-from workers.kafka import aiokafka_arguments, aiokafka_producer_arguments
+from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
+from workers.kafka.topics import end_offsets, provision
+from workers.local.embedded import EmbeddedStack
+from workers.operations.topic_journal import KeptRecord, TopicJournal
+from workers.operations.topic_keeping import TopicKeeper, restore
 from workers.settings import Settings
-from workers.topic_journal import KeptRecord, TopicJournal
-from workers.topic_keeping import TopicKeeper, restore
-from workers.topics import end_offsets, provision
 
 RECORDS = [
     {"key": b"u1", "value": b"{}", "timestamp": 1_764_000_000_000},

@@ -7,9 +7,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.kafka.topic_identity import REFILL_PER_S, TopicWatch, may_be_refilled
+from workers.kafka.topics import admin_client, provision, topic_ids
 from workers.settings import Settings
-from workers.topic_watch import REFILL_PER_S, TopicWatch, may_be_refilled
-from workers.topics import admin_client, provision, topic_ids
 
 
 def delete(settings: Settings) -> None:

@@ -19,16 +19,16 @@ from kafka import KafkaProducer
 from schemas import ModelAnnouncement
 from tests.unit.model_cases import clustered
 from tests.unit.test_model_store import save
-from workers.announcing import announce, last_announcements, reconcile
 from workers.cli.app import run
 from workers.client import EventPublisher
-from workers.embedded import Child
 from workers.errors import Transient
-from workers.event_log import EventLog
-from workers.kafka import kafka_python_arguments
-from workers.model_store import open_model_store
+from workers.kafka.connection import kafka_python_arguments
+from workers.kafka.topics import provision
+from workers.local.embedded import Child
+from workers.models.announcements import announce, last_announcements, reconcile
+from workers.models.store import open_model_store
 from workers.settings import Settings, load_settings
-from workers.topics import provision
+from workers.trainer.event_log import EventLog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -225,7 +225,8 @@ def test_announcing_is_refused_by_no_broker_with_one_error(sections: dict[str, A
 
 
 def test_a_training_process_that_gets_no_job_says_so(worker_env: dict[str, str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "workers.training"], input="{", env=worker_env, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "workers.trainer.child"]
+    done = subprocess.run(command, input="{", env=worker_env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "training job" in done.stderr and "Traceback" not in done.stderr
     assert os.linesep not in done.stdout

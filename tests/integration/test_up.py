@@ -21,13 +21,13 @@ import pytest
 from tests.integration.test_cli import recsys
 from tests.integration.test_embedded_publisher import everything
 from workers.client import EventPublisher
-from workers.embedded import broker_binary, free_port, is_free, valkey_binary
 from workers.errors import Fatal
-from workers.inspect import show_user
-from workers.list_reader import newest_list
-from workers.local_state import fit_redis
+from workers.kafka.topics import committed_offsets, end_offsets, topic_specs
+from workers.lists.reader import newest_list
+from workers.local.embedded import broker_binary, free_port, is_free, valkey_binary
+from workers.operations.kept_state import fit_redis
+from workers.operations.lookup import show_user
 from workers.settings import Settings, load_settings
-from workers.topics import committed_offsets, end_offsets, topic_specs
 
 README = Path(__file__).parents[2] / "README.md"
 TIMEOUT_S = 90.0

@@ -16,16 +16,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from recsys.rows import WEIGHT_ONE
+from recsys.state.item_row import WEIGHT_ONE
 from tests import builders
 from tests.builders import NOW_S, TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import Log, State, counted, fold, read_state
+from tests.memory_store import MemoryStore
 from workers.errors import Fenced, Transient, WorkerError
-from workers.pipeline import Pipeline
+from workers.redis.store import RedisStore
 from workers.settings import RedisSettings, Settings
-from workers.store import GroupDeltas, GroupResult, MemoryStore, Range, RedisStore, StateStore, UserCommit
-from workers.store import port as store_port
-from workers.sweeping import Sweeper
+from workers.state import port as store_port
+from workers.state.port import GroupDeltas, GroupResult, Range, StateStore, UserCommit
+from workers.stream.pipeline import Pipeline
+from workers.stream.row_expiry import Sweeper
 
 SETTINGS = small_settings()
 EXAMPLES = max(200, settings().max_examples)

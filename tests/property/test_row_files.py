@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.row_publisher import Outcome, Shell
-from workers.row_files.values import EDGES, NULL_NAMES
+from workers.producer.values import EDGES, NULL_NAMES
 
 NAMES = ("user_id", "item_id", "type", "event_ts_ms", "value", "position")
 Rows = list[dict[str, Any]]

@@ -15,8 +15,8 @@ import pytest
 from tests.secure.certificates import Certificates
 from tests.secure.servers import SecureKafka, SecureRedis, allowed, redis_server
 from workers.cli import app as tree
-from workers.embedded import environment
-from workers.rights import ROLES, Right, Role, kafka_rights, redis_acl
+from workers.kafka.rights import ROLES, Right, Role, kafka_rights, redis_acl
+from workers.local.embedded import environment
 from workers.settings import Settings, load_settings
 
 REDIS_PASSWORD = "r3d:is/pass 7%"

@@ -27,7 +27,7 @@ from kafka.admin import (
 
 from tests.kafka_home import KafkaHome
 from tests.secure.certificates import HOST_NAME, Certificates
-from workers.embedded import HOST, Child, free_port
+from workers.local.embedded import HOST, Child, free_port
 
 LOGIN_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 START_TIMEOUT_S = 15.0

@@ -13,7 +13,7 @@ import pytest
 
 from tests.secure.certificates import KEY_PASSWORD
 from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
-from workers.rights import REDIS_COMMANDS
+from workers.kafka.rights import REDIS_COMMANDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 WITHIN_S = 10.0
@@ -139,7 +139,7 @@ def test_a_worker_with_a_wrong_password_ends_with_one_line_that_shows_no_secret(
 
 def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Run) -> None:
     """S11."""
-    import workers.inspect  # noqa: F401  # its libraries take seconds to load
+    import workers.operations.lookup  # noqa: F401  # its libraries take seconds to load
 
     files, port, plain = secured.certificates, secured.redis.port, secured.redis.plain_port
     for broken, named in (

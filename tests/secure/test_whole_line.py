@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
-from workers.embedded import Child, free_port
-from workers.rights import ROLES, Right, Role, kafka_rights, lacking, missing_rights
-from workers.topics import admin_client, provision
+from workers.kafka.rights import ROLES, Right, Role, kafka_rights, lacking, missing_rights
+from workers.kafka.topics import admin_client, provision
+from workers.local.embedded import Child, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WAIT_S = 120.0

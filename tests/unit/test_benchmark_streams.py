@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.scale import BATCH, POOL, PRELOADED, comparisons
 from benchmarks.state import HISTORY, WEIGHTS, rows_of, users_of
-from recsys.userstate import unpack_row
+from recsys.state.user_table import unpack_row
 
 
 def test_users_come_one_after_another_each_as_often_as_the_others() -> None:

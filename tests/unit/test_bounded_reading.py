@@ -16,10 +16,10 @@ from schemas.dead_letters import make_dead_letter
 from schemas.decoding import decode_events, decode_item
 from schemas.errors import Poison
 from schemas.unreadable import Unreadable
-from workers import bounded_reading, compression
-from workers.bounded_reading import GAPS, MAX_VALUE_BYTES, POLL_BYTES, RULES, BoundedFetchResult, BoundedPartitionRecords, install
-from workers.compression import CODECS
 from workers.errors import Fatal
+from workers.kafka import bounded_reading, compression
+from workers.kafka.bounded_reading import GAPS, MAX_VALUE_BYTES, POLL_BYTES, RULES, BoundedFetchResult, BoundedPartitionRecords, install
+from workers.kafka.compression import CODECS
 from workers.settings import KafkaSettings, load_settings
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]

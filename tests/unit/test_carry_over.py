@@ -6,14 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-import workers.carry_over
+import workers.operations.carry_over
 from schemas import Item, encode
 from tests.builders import opened_pipeline, small_settings
-from workers.carry_over import carry_over
-from workers.catalogue_check import Catalogue, catalogue_differences
-from workers.followers import CatalogueFollower
-from workers.pipeline import Pipeline
-from workers.store import ItemRecord, MemoryStore, StoredItem, layout_of
+from tests.memory_store import MemoryStore
+from workers.operations.carry_over import carry_over
+from workers.operations.catalogue_check import Catalogue, catalogue_differences
+from workers.state.layout import layout_of
+from workers.state.port import ItemRecord, StoredItem
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
 
@@ -38,7 +40,7 @@ async def carried(
     async def is_same(*_: object) -> bool:
         return same_topic
 
-    monkeypatch.setattr(workers.carry_over, "_is_same_topic", is_same)
+    monkeypatch.setattr(workers.operations.carry_over, "_is_same_topic", is_same)
     store = MemoryStore()
     await store.open(layout_of(SETTINGS))
     numbers = await store.item_numbers(["played", "removed", "described", "hidden"])

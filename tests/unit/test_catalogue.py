@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.catalogue import ERA_S, MAX_EMBEDDING_COLUMNS, SHARES, Catalogue, ItemContent
+from recsys.catalogue.items import ERA_S, MAX_EMBEDDING_COLUMNS, SHARES, Catalogue, ItemContent
 
 NAMES = st.sampled_from(["drama", "comedy", "noir", "western", "war"])
 CONTENTS = st.builds(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import compression
-from workers.bounded_kafka_python import install as install_kafka_python
-from workers.compression import CODECS, BatchTooLarge, CodecMissing, DamagedData, compress, decompress
+from workers.kafka import compression
+from workers.kafka.bounded_kafka_python import install as install_kafka_python
+from workers.kafka.compression import CODECS, BatchTooLarge, CodecMissing, DamagedData, compress, decompress
 from workers.settings import KafkaSettings
 
 MIB = 1024 * 1024

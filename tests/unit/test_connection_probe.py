@@ -15,10 +15,10 @@ import pytest
 import trustme
 
 from tests.secure.certificates import KEY_PASSWORD, Certificates
-from workers.connection_probe import probe
 from workers.errors import SettingsError, Transient, WorkerError
+from workers.kafka.probe import probe
+from workers.runtime.tls import tls_context
 from workers.settings import load_settings
-from workers.tls import tls_context
 
 SASL = {"sasl_username": "u", "sasl_password": "hush"}
 
@@ -180,6 +180,6 @@ def test_each_way_in_which_certificate_files_are_wrong_is_named(files: Certifica
 
 
 def test_a_server_that_never_answers_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.connection_probe.SERVER_S", 0.2)
+    monkeypatch.setattr("workers.kafka.probe.SERVER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Transient, match="does not answer"):
         probe(load_settings(kafka={"bootstrap_servers": f"127.0.0.1:{silent.getsockname()[1]}"}).kafka)

@@ -10,9 +10,9 @@ from unittest import mock
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from faust.transport.drivers import aiokafka as driver
 
-from workers import faust_app
-from workers.faust_app import _ConsumerThread, in_group, take_consumer_error
-from workers.group_repair import rejoin_if_ended
+from workers.runtime import faust_app
+from workers.runtime.faust_app import _ConsumerThread, in_group, take_consumer_error
+from workers.runtime.group_repair import rejoin_if_ended
 
 
 class Coordinator:

@@ -15,10 +15,10 @@ from faust.transport.drivers import aiokafka as driver
 from kafka.consumer.fetcher import Fetcher
 
 import workers
-from workers.bounded_kafka_python import BoundedPartitionRecords as BoundedForCommands
-from workers.bounded_reading import BoundedFetcher, BoundedFetchResult, BoundedPartitionRecords
-from workers.faust_app import WorkerApp, _Consumer, _ConsumerThread, _Transport
-from workers.kafka import aiokafka_consumer_arguments, kafka_python_consumer_arguments
+from workers.kafka.bounded_kafka_python import BoundedPartitionRecords as BoundedForCommands
+from workers.kafka.bounded_reading import BoundedFetcher, BoundedFetchResult, BoundedPartitionRecords
+from workers.kafka.connection import aiokafka_consumer_arguments, kafka_python_consumer_arguments
+from workers.runtime.faust_app import WorkerApp, _Consumer, _ConsumerThread, _Transport
 from workers.settings import load_settings
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.cooccurrence import PairWeights, derive_pairs, log_likelihood_ratio
-from recsys.rows import sum_pairs
-from recsys.userstate import UserTable
+from recsys.state.item_row import sum_pairs
+from recsys.state.user_table import UserTable
 from tests.builders import batch_of
 
 WEIGHTS = PairWeights.decaying(window=5, step=0.8, backward=0.5)

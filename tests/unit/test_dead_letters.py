@@ -15,9 +15,9 @@ from schemas import DeadLetter, Poison, make_dead_letter
 from schemas.decoding import key_of
 from tests.builders import START_MS, play, value_of
 from workers.cli.app import run
-from workers.dead_letters import FIRST_LOOK_RECORDS, MAX_LOOK_RECORDS, Choice, Place, Sighting, identify, looks, runs
 from workers.errors import SettingsError
-from workers.redriving import Outcome, decoders, judge
+from workers.operations.dead_letters import FIRST_LOOK_RECORDS, MAX_LOOK_RECORDS, Choice, Place, Sighting, identify, looks, runs
+from workers.operations.redrive import Outcome, decoders, judge
 from workers.settings import load_settings
 
 GOOD = value_of(play("u1", "i1", 1))

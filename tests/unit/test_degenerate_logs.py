@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.evaluation import newest_events
-from recsys.models.ials import IALSModel
+from recsys.evaluation.gate import newest_events
+from recsys.models.ials.model import IALSModel
 from recsys.models.registry import MODELS
 from schemas import EventType, ModelAction, limits
 from tests.unit.test_training_round import append, job, stream
-from workers.event_log import EventLog, events_table
-from workers.model_store import ModelStore
-from workers.training import KindResult, TrainingJob, run_job
+from workers.models.store import ModelStore
+from workers.trainer.child import KindResult, TrainingJob, run_job
+from workers.trainer.event_log import EventLog, events_table
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1

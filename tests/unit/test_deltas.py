@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys import delta_kernel, deltas
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
-from recsys.deltas import WINDOWS_S, Delta, RowId, batch_delta
-from recsys.interactions import Interactions
-from recsys.rows import records
-from recsys.userstate import UserTable
+from recsys.state import batch_delta as batch_delta_module
+from recsys.state import batch_delta_kernel
+from recsys.state.batch_delta import WINDOWS_S, Delta, RowId, batch_delta
+from recsys.state.interactions import Interactions
+from recsys.state.item_row import records
+from recsys.state.user_table import UserTable
 from tests.builders import batch_of
 
 EPOCH_S = 1_000
@@ -112,15 +113,15 @@ def test_dislikes_alone_add_nothing() -> None:
 @given(events=EVENTS)
 def test_numbers_that_do_not_fit_in_one_key_are_summed_alike(events: list[tuple[int, int, int]]) -> None:
     batch, pairs = made(events)
-    kept, deltas._KEY_BITS = deltas._KEY_BITS, 0
+    kept, batch_delta_module._KEY_BITS = batch_delta_module._KEY_BITS, 0
     try:
         slowly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
     finally:
-        deltas._KEY_BITS = kept
+        batch_delta_module._KEY_BITS = kept
     quickly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
     assert (slowly.rows, slowly.groups.tolist(), slowly.ends.tolist()) == (quickly.rows, quickly.groups.tolist(), quickly.ends.tolist())
     assert slowly.records.tolist() == quickly.records.tolist() and slowly.numbers.tolist() == quickly.numbers.tolist()
-    for kernel in (delta_kernel.pairs, delta_kernel.keys, delta_kernel.ordered, delta_kernel.summed):
+    for kernel in (batch_delta_kernel.pairs, batch_delta_kernel.keys, batch_delta_kernel.ordered, batch_delta_kernel.summed):
         assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
@@ -129,6 +130,6 @@ def test_numbers_that_do_not_fit_in_one_key_are_summed_alike(events: list[tuple[
 def test_numbers_are_sorted_by_the_bits_asked_for_and_keep_their_order_where_those_are_alike(n: int, first_bit: int, n_bits: int) -> None:
     numbers = np.random.default_rng(n + n_bits).integers(0, 1 << min(first_bit + n_bits, 62), n)
     keys, other = numbers.copy(), np.empty(n, np.int64)
-    found = other if delta_kernel.ordered(keys, other, first_bit, n_bits) else keys
+    found = other if batch_delta_kernel.ordered(keys, other, first_bit, n_bits) else keys
     wanted = numbers[np.argsort((numbers >> first_bit) & ((1 << n_bits) - 1), kind="stable")]
     assert found.tolist() == wanted.tolist()

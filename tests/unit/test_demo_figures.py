@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from workers.demo_figures import (
+from workers.demo.figures import (
     PublishedEvent,
     ReadList,
     freshness_s,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from workers import compression
-from workers.doctor import TOMBSTONES_MS, event_clock, removals
-from workers.log_findings import examine_codecs, open_transactions, partitioner
+from workers.kafka import compression
+from workers.kafka.topics import TOMBSTONE_RETENTION_MS, topic_specs
+from workers.operations.doctor import TOMBSTONES_MS, event_clock, removals
+from workers.operations.log_findings import examine_codecs, open_transactions, partitioner
 from workers.settings import load_settings
-from workers.topics import TOMBSTONE_RETENTION_MS, topic_specs
 
 FOREVER = str(2**63 - 1)
 

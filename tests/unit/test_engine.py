@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys import exact_lists, list_kernel
-from recsys.catalogue import ItemContent
+from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
+from recsys.lists import exact_kernel, exact_scan
+from recsys.lists.candidates import SharedByAll
+from recsys.lists.ranking import Part, blend
 from recsys.models.base import F32, Histories
-from recsys.ranking import Part, blend
-from recsys.retrieval.candidates import SharedByAll
-from recsys.userstate import unpack_row
+from recsys.state.user_table import unpack_row
 from tests.builders import batch_of
 
 NOW_S = 1_700_000_000
@@ -239,7 +239,7 @@ def test_a_model_goes_on_serving_when_items_are_added() -> None:
 def test_compiled_lists_are_those_of_whole_arrays(
     n_items: int, exploration_slots: int, without: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exact_lists, "_BLOCK_SCORES", 7_000)  # one block, or several of a few users
+    monkeypatch.setattr(exact_scan, "_BLOCK_SCORES", 7_000)  # one block, or several of a few users
     random = np.random.default_rng(n_items + exploration_slots)
     weights = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02}
     users = [f"u{i}" for i in range(9)]
@@ -270,7 +270,7 @@ def test_compiled_lists_are_those_of_whole_arrays(
     for name, part in found.contributions.items():
         np.testing.assert_allclose(part[is_sure], expected.contributions[name][is_sure], atol=2e-5)
     assert (found.because == expected.because).all(axis=2)[is_sure].sum() >= 0.98 * is_sure.sum()
-    assert len(list_kernel.choose.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
+    assert len(exact_kernel.choose.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
 DESCRIBED = st.tuples(st.none() | st.integers(-40, 3), st.none() | st.integers(-1, 2), st.booleans(), st.integers(0, 5))

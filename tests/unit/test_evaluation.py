@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ShapeError
-from recsys.evaluation import Slice, evaluate, evaluate_popularity, gate, mean_ranks, ndcg_at_k, recall_at_k, temporal_split
+from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity, gate, mean_ranks, ndcg_at_k, recall_at_k, temporal_split
 from recsys.models.base import Histories
-from recsys.models.popular import PopularConfig, PopularModel
+from recsys.models.popular.model import PopularConfig, PopularModel
 
 
 def test_ties_share_their_mean_rank() -> None:

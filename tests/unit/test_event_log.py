@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import event_log, storage
+from workers import storage
 from workers.errors import Fatal, Transient
-from workers.event_log import EventLog, events_table
 from workers.storage import Storage
+from workers.trainer import event_log
+from workers.trainer.event_log import EventLog, events_table
 
 TOPIC = "0123456789abcdef0123456789abcdef"
 

@@ -9,9 +9,9 @@ import pytest
 from tests.builders import NOW_S, START_MS, TOPIC_ID, opened_pipeline, play, random_log, records_of, run_log, small_settings
 from tests.fold import fold
 from tests.fresh import fresh_lists
-from workers.event_time import derive_event_time
-from workers.pipeline import Pipeline
-from workers.store import MemoryStore
+from tests.memory_store import MemoryStore
+from workers.state.event_time import derive_event_time
+from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
 LOG = random_log(3, 200)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from workers import bounded_reading
-from workers.batches import SourceRecord
+from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
-from workers.events_service import EventsService, _Polled
-from workers.pipeline import Outcome, Pipeline
+from workers.kafka import bounded_reading
 from workers.settings import Settings, load_settings
-from workers.store.memory import MemoryStore
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.service import EventsService, _Polled
 
 
 class ClosedStore(MemoryStore):
@@ -347,7 +347,7 @@ def owning(monkeypatch: pytest.MonkeyPatch) -> EventsService:
     async def nothing(partitions: Any, *_: Any) -> dict[int, int]:
         return dict.fromkeys(partitions, 0)
 
-    monkeypatch.setattr("workers.events_service.topic_ids_async", ids)
+    monkeypatch.setattr("workers.stream.service.topic_ids_async", ids)
     monkeypatch.setattr(at.pipeline, "assign", nothing)
     monkeypatch.setattr(at, "_check_ends", nothing)
     return at

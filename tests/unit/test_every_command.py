@@ -22,9 +22,10 @@ from schemas import DeadLetter, Recommendations
 from workers.cli import app as application
 from workers.cli import console
 from workers.errors import Fatal
-from workers.redriving import Outcome
-from workers.text import visible
+from workers.operations.redrive import Outcome
+from workers.runtime.text import visible
 
+LOOKUP, REBUILD = "workers.operations.lookup", "workers.operations.rebuild"
 IDS = [
     "urn:book:17",
     "sku[red]9",
@@ -170,7 +171,7 @@ class HostileStore:
         return IDS[1]
 
     def manifest(self, kind: str, version: str) -> Any:
-        from workers.model_store import StoreError
+        from workers.models.store import StoreError
 
         raise StoreError(TITLES[IDS.index(version)])
 
@@ -215,7 +216,7 @@ def hostile_worker(patch: pytest.MonkeyPatch, folder: Path) -> None:
         made = logging_config("info")
         formatter = made["formatters"]["plain"]["()"](made["formatters"]["plain"]["format"])
         for item, title in ROWS:
-            record = logging.LogRecord("workers.stream", logging.INFO, __file__, 1, "item %s: %s", (item, title), None)
+            record = logging.LogRecord("workers.stream.app", logging.INFO, __file__, 1, "item %s: %s", (item, title), None)
             console.err.file.write(formatter.format(record) + "\n")
         raise Fatal(f"{IDS[1]}: {TITLES[4]}")
 
@@ -239,15 +240,15 @@ def hostile_stack(patch: pytest.MonkeyPatch, folder: Path) -> None:
                 self._say(line)
             raise Fatal(f"{IDS[1]}: {TITLES[4]}")
 
-    patch.setattr("workers.local_stack.LocalStack", Stack)
+    patch.setattr("workers.operations.local_stack.LocalStack", Stack)
     patch.setattr("workers.cli.stack.LOOK_EVERY_S", 0.0)
-    patch.setattr("workers.embedded.is_free", lambda port: True)
+    patch.setattr("workers.local.embedded.is_free", lambda port: True)
 
 
 def hostile_demo(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """The homepage of the demo, with hostile titles."""
     from schemas import RecommendedItem
-    from workers import demo_report
+    from workers.demo import report as demo_report
 
     def run_demo(**options: Any) -> int:
         source: Any = SimpleNamespace(title=lambda item: dict(ROWS)[item])
@@ -258,34 +259,35 @@ def hostile_demo(patch: pytest.MonkeyPatch, folder: Path) -> None:
             narrator.say(line)
         return 0
 
-    patch.setattr("workers.demo.run_demo", run_demo)
+    patch.setattr("workers.demo.run.run_demo", run_demo)
 
 
 READ = fakes(
-    fake("workers.list_reader", "newest_list", answering(listed(IDS[6]))), fake("workers.inspect", "titles_of", answering_later(dict(ROWS)))
+    fake("workers.lists.reader", "newest_list", answering(listed(IDS[6]))),
+    fake(LOOKUP, "titles_of", answering_later(dict(ROWS))),
 )
 LETTERS = [letter(title or "empty") for title in TITLES if "\ud800" not in title]
 REASONS = [found.reason for found in LETTERS]
-STORE = fake("workers.cli_models", "open_model_store", answering(HostileStore()))
+STORE = fake("workers.cli.models", "open_model_store", answering(HostileStore()))
 FINDINGS = [("wrong", item, title) for item, title in ROWS]
 FAILURE = [f"{IDS[1]}: {TITLES[4]}"]
 
 
 def finding(state: Any, name: str, text: str) -> Any:
-    from workers.doctor import Finding
+    from workers.operations.doctor import Finding
 
     return Finding(name, state, text, text)
 
 
 def verification() -> Any:
-    from workers.verification import Verification
+    from workers.operations.verify import Verification
 
     values = {"list[str]": TITLES, "bool": False, "float": 1.0}  # the other fields are counts
     return Verification(**{name: values.get(str(found.type), 1) for name, found in Verification.__dataclass_fields__.items()})
 
 
 def rebuilt() -> Any:
-    from workers.rebuild import Rebuilt
+    from workers.operations.rebuild import Rebuilt
 
     return Rebuilt(1, 1, 1.0, 1, 1, True, 0)
 
@@ -295,8 +297,8 @@ def later(path: str, name: str, value: Any) -> Callable[[pytest.MonkeyPatch, Pat
 
 
 SIMILAR = [{"item_id": item, "title": title, "score": 1.0, "cooccurrence": 2.0} for item, title in ROWS]
-ITEMS = later("workers.inspect", "similar_items", SIMILAR)
-NEWEST_LETTERS = fake("workers.dead_letters", "newest_letters", answering(LETTERS))
+ITEMS = later("workers.operations.lookup", "similar_items", SIMILAR)
+NEWEST_LETTERS = fake("workers.operations.dead_letters", "newest_letters", answering(LETTERS))
 FILE = "[red]:smile:\u202e.jsonl"
 CASES: dict[str, Case] = {
     "demo": Case(["demo"], whole=[*IDS, *TITLES], prepare=hostile_demo, as_json=False),
@@ -310,38 +312,39 @@ CASES: dict[str, Case] = {
     "worker stream": Case(["worker", "stream"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "worker trainer": Case(["worker", "trainer"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "topics list": Case(["topics", "list"], whole=IDS + TITLES, code=1, prepare=fakes(
-        fake("workers.topics", "describe", answering(TOPICS)), fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
+        fake("workers.kafka.topics", "describe", answering(TOPICS)), fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
     "topics create": Case(["topics", "create"], whole=IDS, prepare=fakes(
-        fake("workers.topics", "describe", answering(TOPICS)), fake("workers.topics", "provision", answering(TOPICS)),
+        fake("workers.kafka.topics", "describe", answering(TOPICS)), fake("workers.kafka.topics", "provision", answering(TOPICS)),
         fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
     "events publish": Case(["events", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "items publish": Case(["items", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "items similar": Case(["items", "similar", IDS[3]], whole=IDS, folded=TITLES, prepare=ITEMS),
-    "users show": Case(["users", "show", IDS[6]], whole=IDS, folded=TITLES, prepare=later("workers.inspect", "show_user", HISTORY)),
+    "users show": Case(["users", "show", IDS[6]], whole=IDS, folded=TITLES, prepare=later(LOOKUP, "show_user", HISTORY)),
     "lists get": Case(["lists", "get", IDS[6]], whole=IDS, only_in_text=TITLES, prepare=READ),
     "lists tail": Case(["lists", "tail", "-n", "1"], whole=[IDS[6], *IDS[:10]], prepare=fake(
-        "workers.list_reader", "follow_lists", answering([(IDS[6], listed(IDS[6]))]))),
+        "workers.lists.reader", "follow_lists", answering([(IDS[6], listed(IDS[6]))]))),
     "state rebuild": Case(["state", "rebuild"], whole=TITLES, prepare=fakes(
-        REACHABLE, fake("workers.rebuild", "rebuild", answering_later(rebuilt())))),
+        REACHABLE, fake("workers.operations.rebuild", "rebuild", answering_later(rebuilt())))),
     "state verify": Case(["state", "verify"], whole=TITLES, code=1, prepare=fakes(
-        REACHABLE, fake("workers.verification", "verify", answering_later(verification())))),
-    "state drop": Case(["state", "drop", "3"], whole=FAILURE, code=1, prepare=fake("workers.rebuild", "drop", failing(Fatal(FAILURE[0])))),
+        REACHABLE, fake("workers.operations.verify", "verify", answering_later(verification())))),
+    "state drop": Case(["state", "drop", "3"], whole=FAILURE, code=1, prepare=fake(REBUILD, "drop", failing(Fatal(FAILURE[0])))),
     "dlq list": Case(["dlq", "list"], whole=[IDS[2]], folded=REASONS, prepare=NEWEST_LETTERS),
     "dlq list --count": Case(["dlq", "list", "--count"], whole=IDS, prepare=fake(
-        "workers.dead_letters", "count_letters", answering(Counter({(item, "t"): 1 for item in IDS})))),
+        "workers.operations.dead_letters", "count_letters", answering(Counter({(item, "t"): 1 for item in IDS})))),
     "dlq show": Case(["dlq", "show", "[red]t:0:7"], whole=["[red]t:0:7", IDS[2], LETTERS[4].reason], prepare=fake(
-        "workers.dead_letters", "look_up", answering((LETTERS[4], SimpleNamespace(value="gone"), None)))),
+        "workers.operations.dead_letters", "look_up", answering((LETTERS[4], SimpleNamespace(value="gone"), None)))),
     "dlq redrive": Case(["dlq", "redrive", "--all"], whole=[*IDS, *TITLES], code=1, prepare=fakes(
-        fake("workers.dead_letters", "scan", answering([])), fake("workers.redriving", "redrive", answering(VERDICTS)))),
+        fake("workers.operations.dead_letters", "scan", answering([])),
+        fake("workers.operations.redrive", "redrive", answering(VERDICTS)))),
     "models list": Case(["models", "list"], whole=IDS, folded=TITLES, prepare=STORE),
     "models show": Case(["models", "show", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models promote": Case(["models", "promote", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models retire": Case(["models", "retire", IDS[1]], whole=[IDS[6]], prepare=fakes(
-        STORE, later("workers.cli_models", "announce", None))),
+        STORE, later("workers.cli.models", "announce", None))),
     "models rollback": Case(["models", "rollback", IDS[1]], whole=["[red]"], code=1, prepare=fake(
-        "workers.cli_models", "open_model_store", failing(Fatal("[red]")))),
+        "workers.cli.models", "open_model_store", failing(Fatal("[red]")))),
     "doctor": Case(["doctor"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
-        "workers.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
+        "workers.operations.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
     "settings": Case(["settings"], whole=[f"/[red]{IDS[6]}:smile:"], prepare=lambda patch, folder: patch.setenv(
         "RECSYS_TRAINER__LOG_URL", f"/[red]{IDS[6]}:smile:")),
 }  # fmt: skip
@@ -369,7 +372,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     def running(arguments: list[str], width: int) -> tuple[int, str, str]:
         for where in (console.out, console.err):
             monkeypatch.setattr(where, "_width", width)
-        monkeypatch.setattr("workers.demo_report.PLAIN_WIDTH", width)
+        monkeypatch.setattr("workers.demo.report.PLAIN_WIDTH", width)
         code = application.run(arguments)
         printed = capsys.readouterr()
         return code, printed.out, printed.err

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from recsys.models.base import Model
-from recsys.models.popular import PopularConfig, PopularModel
+from recsys.models.popular.model import PopularConfig, PopularModel
 from schemas import Item, ModelAnnouncement, encode
 from schemas.announcements import ModelAction, ModelReference
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import opened_pipeline, small_settings
+from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
-from workers.followers import MODELS_WAIT_S, CatalogueFollower, ModelFollower, content_of
-from workers.metrics import StreamMetrics
-from workers.pipeline import Pipeline
-from workers.store import ItemRecord, MemoryStore
+from workers.runtime.metrics import StreamMetrics
+from workers.state.port import ItemRecord
+from workers.stream.catalogue_sync import MODELS_WAIT_S, CatalogueFollower, ModelFollower, content_of
+from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
 

@@ -22,7 +22,7 @@ from benchmarks.live import dealt, sections_of, triggered_by, until_listed_s
 from benchmarks.open_load import Plan, arrivals
 from benchmarks.recovery import recovery
 from recsys.engine import Lists
-from workers.list_records import ItemIds, ListHead, encode_lists
+from workers.lists.encoding import ItemIds, ListHead, encode_lists
 
 USERS = st.sampled_from([b"u1", b"u2"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.health import MAX_AGE_S, Heartbeat, check, main
+from workers.runtime.health import MAX_AGE_S, Heartbeat, check, main
 
 
 def test_a_worker_is_alive_from_its_first_round_until_its_last_is_too_old(tmp_path: Path) -> None:
@@ -55,5 +55,5 @@ def test_settings_name_the_file_where_the_command_does_not(
 
 def test_the_check_of_a_file_imports_no_settings(tmp_path: Path) -> None:
     (tmp_path / "beat").touch()
-    program = "import sys; from workers.health import main; code = main(sys.argv[1:]); sys.exit(code or 'pydantic' in sys.modules)"
+    program = "import sys; from workers.runtime.health import main; code = main(sys.argv[1:]); sys.exit(code or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "beat")]).returncode == 0

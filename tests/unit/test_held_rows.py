@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.rows import HEADER_BYTES
-from workers.held_rows import MADE_HERE, Held, HeldRows
-from workers.store.port import RowAddress
+from recsys.state.item_row import HEADER_BYTES
+from workers.state.port import RowAddress
+from workers.stream.row_positions import MADE_HERE, Held, HeldRows
 
 NUMBERS = st.integers(0, 9)
 PUT = st.tuples(st.just("put"), NUMBERS, st.integers(-1, 3), st.integers(8, 40))

@@ -18,21 +18,21 @@ from safetensors.numpy import save as save_tensors
 from recsys.errors import ModelError
 from recsys.models.base import Model
 from recsys.models.checks import check_model
-from recsys.models.ials import IALSConfig, IALSModel
-from recsys.models.popular import PopularConfig, PopularModel
+from recsys.models.ials.model import IALSConfig, IALSModel
+from recsys.models.popular.model import PopularConfig, PopularModel
 from schemas import EventType, ModelAction, encode
 from tests.builders import opened_pipeline, small_settings
+from tests.memory_store import MemoryStore
 from tests.unit.test_followers import followed
 from tests.unit.test_model_store import save, small_model
 from workers.cli.app import run
 from workers.errors import Fatal, Transient
-from workers.event_log import EventLog, events_table
-from workers.followers import ModelFollower
-from workers.model_store import ModelStore, StoreError
+from workers.models.store import ModelStore, StoreError
 from workers.settings import load_settings
 from workers.storage import NotOurFile, Storage
-from workers.store import MemoryStore
-from workers.stream import StoredModels
+from workers.stream.app import StoredModels
+from workers.stream.catalogue_sync import ModelFollower
+from workers.trainer.event_log import EventLog, events_table
 
 VERSION = "ials-000002"
 VECTORS = small_model().item_vectors

@@ -12,13 +12,13 @@ import pytest
 from schemas import Recommendations, encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, play, records_of, small_settings
+from tests.memory_store import MemoryStore
 from workers.errors import Transient
-from workers.followers import CatalogueFollower
-from workers.intake import Intake, TopicRecord
-from workers.metrics import StreamMetrics
-from workers.pipeline import Pipeline
+from workers.runtime.metrics import StreamMetrics
 from workers.settings import AlarmSettings
-from workers.store import MemoryStore
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake, TopicRecord
 
 SETTINGS = small_settings()
 

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.rows import pack_header, pack_records
+from recsys.state.item_row import pack_header, pack_records
 from tests.builders import TOPIC_ID, opened_pipeline, play, random_log, records_of, run_log, small_settings
 from tests.fold import Fact, counted, fold
-from workers.batches import SourceRecord
-from workers.item_check import Applied, ItemFold, row_difference
-from workers.item_sample import ItemSample, read_items
-from workers.pipeline import Pipeline
+from tests.memory_store import MemoryStore
+from workers.operations.item_fold import Applied, ItemFold, row_difference
+from workers.operations.item_sample import ItemSample, read_items
+from workers.operations.reference_fold import HistoryFold
 from workers.settings import Settings
-from workers.state_check import HistoryFold
-from workers.store import MemoryStore, StateStore, Watermark
+from workers.state.port import StateStore, Watermark
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
 Log = Mapping[int, Sequence[Fact | None]]

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from tests.builders import small_settings
-from workers.item_index import ItemIndex
-from workers.store import MemoryStore, layout_of
+from tests.memory_store import MemoryStore
+from workers.state.layout import layout_of
+from workers.stream.item_numbering import ItemIndex
 
 
 class SlowStore(MemoryStore):

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 from recsys.engine import Lists
 from schemas import Recommendations, encode
-from workers import record_kernel
-from workers.list_records import ItemIds, ListHead, encode_lists
+from workers.lists import encoding_kernel
+from workers.lists.encoding import ItemIds, ListHead, encode_lists
 
 IDS = [f"i{number}" for number in range(9)]
 HEADS = [ListHead("u1", 3, 77, "e1"), ListHead("ü 2", 0, 0, None)]
@@ -134,4 +134,4 @@ def test_the_writer_is_compiled_once() -> None:
     records(some_lists(), {})
     lists = some_lists()
     records(Lists(lists.items, lists.scores, lists.propensities, {}, lists.because), {"a": "1"})
-    assert len(record_kernel.write.signatures) == 1  # type: ignore[attr-defined]
+    assert len(encoding_kernel.write.signatures) == 1  # type: ignore[attr-defined]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from workers import local_stack
-from workers.embedded import Child, EmbeddedStack
 from workers.errors import Fatal
-from workers.local_stack import LONGEST_BACKOFF_S, LocalStack, Restarts
+from workers.local.embedded import Child, EmbeddedStack
+from workers.operations import local_stack
+from workers.operations.local_stack import LONGEST_BACKOFF_S, LocalStack, Restarts
 
 
 def test_waits_double_up_to_a_minute_and_start_over_after_a_minute_of_life(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Fatal
-from workers.event_log import EventLog
-from workers.local_state import fit_event_log
+from workers.operations.kept_state import fit_event_log
+from workers.trainer.event_log import EventLog
 
 
 def test_an_event_log_that_fits_follows_the_topic_s_new_id(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from workers.loop import new_event_loop
+from workers.runtime.event_loop import new_event_loop
 
 LOCAL = "127.0.0.1"
 RESET = struct.pack("ii", 1, 0)

@@ -10,11 +10,12 @@ import pytest
 from schemas import Recommendations
 from tests.builders import TOPIC_ID, opened_pipeline, play, random_log, records_of, small_settings
 from tests.fold import fold, read_state
+from tests.memory_store import MemoryStore
 from tests.property.test_exactly_once import check_mirror
 from workers.errors import Fatal, Fenced
-from workers.pipeline import Pipeline
-from workers.store import MemoryStore, UserCommit, Watermark, layout_of
-from workers.store.port import CommitResult, GroupDeltas, GroupResult, Range
+from workers.state.layout import layout_of
+from workers.state.port import CommitResult, GroupDeltas, GroupResult, Range, UserCommit, Watermark
+from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
 LOG = random_log(3, 200)

@@ -10,11 +10,11 @@ from prometheus_client import generate_latest
 
 from schemas.decoding import encode
 from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings
-from workers import metrics as module
-from workers.metrics import StreamMetrics
+from tests.memory_store import MemoryStore
+from workers.runtime import metrics as module
+from workers.runtime.metrics import StreamMetrics
+from workers.runtime.trimmed import TrimmedFields
 from workers.settings import AlarmSettings
-from workers.store import MemoryStore
-from workers.trimmed import TrimmedFields
 
 
 def value(metrics: StreamMetrics, metric: str, /, **labels: str) -> float | None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from recsys.deltas import Delta
 from recsys.engine import Engine, EngineConfig
-from recsys.popularity import LIVE_BUCKETS
-from recsys.rows import HEADER_BYTES, RECORD_BYTES, pack_records
+from recsys.state.batch_delta import Delta
+from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES, pack_records
+from recsys.state.popularity import LIVE_BUCKETS
 from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
 from tests.fold import fold, read_state
-from workers.mirror import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
-from workers.store import GroupDeltas, GroupResult, Layout, MemoryStore, Range
+from tests.memory_store import MemoryStore
+from workers.state.port import GroupDeltas, GroupResult, Layout, Range
+from workers.stream.item_state_cache import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
 
 LAYOUT = Layout(partitions=2, item_groups=2, epoch_s=1_000, duplicate_chunk=1_024)
 STALENESS_S = 5.0

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.models import ials, popular
 from recsys.models.base import Model
+from recsys.models.ials import model as ials
+from recsys.models.popular import model as popular
 from schemas import ModelAction
 from tests.unit.model_cases import histories_of
 from workers import storage
 from workers.errors import Fatal, Transient
-from workers.model_store import ChampionMoved, Manifest, ModelStore, StoreError, TrainedOn
+from workers.models.store import ChampionMoved, Manifest, ModelStore, StoreError, TrainedOn
 
 
 def small_model(seed: int = 0, n_items: int = 12) -> ials.IALSModel:
@@ -93,7 +94,7 @@ def test_a_damaged_file_is_refused_before_it_is_parsed(
         raise AssertionError("parsed before its hash was right")
 
     if name == "model.safetensors":
-        monkeypatch.setattr("workers.model_store.load_tensors", parsed)
+        monkeypatch.setattr("workers.models.store.load_tensors", parsed)
     with pytest.raises(StoreError, match=name):
         store.load("ials", version)
 

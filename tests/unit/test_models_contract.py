@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys.evaluation import Slice, evaluate, evaluate_popularity
+from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS, ModelKind, load_model

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
-from recsys.models.fold_in import FoldIn
+from recsys.models.ials.fold_in import FoldIn
 
 N_ITEMS, FACTORS = 60, 16
 VECTORS = np.random.default_rng(0).normal(0, 0.3, (N_ITEMS, FACTORS)).astype(np.float32)
@@ -53,7 +53,7 @@ def test_dual_and_primal_form_agree(length: int, monkeypatch: pytest.MonkeyPatch
     rows = [[(int(item), 1.0) for item in random.integers(0, N_ITEMS, length)] for _ in range(5)]
     found = []
     for share in (0.0, 10.0):
-        monkeypatch.setattr("recsys.models.fold_in._DUAL_SHARE", share)
+        monkeypatch.setattr("recsys.models.ials.fold_in._DUAL_SHARE", share)
         found.append(solver().solve(histories(rows)))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recsys.errors import ShapeError
-from recsys.models import ials
 from recsys.models.base import Histories
+from recsys.models.ials import model as ials
 from recsys.models.interactions import TrainingSet
 from tests.unit.model_cases import clustered
 

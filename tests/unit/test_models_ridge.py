@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from recsys.errors import ShapeError
-from recsys.models.ridge import SparseRows, solve_rows
+from recsys.models.ials.ridge import SparseRows, solve_rows
 
 
 def random_rows(random: np.random.Generator, n_rows: int, n_columns: int, density: float) -> np.ndarray:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from recsys.errors import ShapeError
-from recsys.models import encoding_kernel, sasrec, sasrec_training
-from recsys.models.adam import Adam
+from recsys.models import encoding_kernel
 from recsys.models.base import Histories
-from recsys.models.sasrec import Network, SASRecConfig, SASRecModel, newest_preferences
-from recsys.models.sasrec_training import Sequences, fit, windows
+from recsys.models.sasrec import model as sasrec
+from recsys.models.sasrec import training as sasrec_training
+from recsys.models.sasrec.adam import Adam
+from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel, newest_preferences
+from recsys.models.sasrec.training import Sequences, fit, windows
 from tests.unit.model_cases import clustered, histories_of
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers import movielens
+from workers.demo import movielens
+from workers.demo.movielens import Movie, Ratings, fetch_ml100k, load_ml100k
 from workers.errors import Fatal, Transient
-from workers.movielens import Movie, Ratings, fetch_ml100k, load_ml100k
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n2\t1\t4\t30\n1\t2\t5\t10\n1\t1\t3\t30\n"
 

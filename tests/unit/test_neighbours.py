@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsys.engine import Engine, EngineConfig
-from recsys.neighbours import DenseNeighbours, Neighbours, SparseNeighbours
-from recsys.userstate import UserTable
+from recsys.state.neighbours import DenseNeighbours, Neighbours, SparseNeighbours
+from recsys.state.user_table import UserTable
 from tests.builders import batch_of
 
 N_ITEMS = 40

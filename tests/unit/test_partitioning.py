@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as reference
 
-from workers.kafka import murmur2, partition_for
-from workers.placement import partitions_of
+from workers.kafka.connection import murmur2, partition_for
+from workers.kafka.placement import partitions_of
 
 
 def test_known_hashes_of_the_java_client() -> None:

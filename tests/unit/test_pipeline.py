@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-import workers.pipeline
+import workers.stream.pipeline
 from schemas import Recommendations
 from tests.builders import (
     DAY_MS,
@@ -24,12 +24,12 @@ from tests.builders import (
     value_of,
 )
 from tests.fold import fold, read_state
-from workers.batches import SourceRecord
+from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Fenced, Transient
-from workers.followers import CatalogueFollower
-from workers.intake import Intake, TopicRecord
-from workers.pipeline import Outcome, Pipeline
-from workers.store import MemoryStore
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.reference_topics import Intake, TopicRecord
 
 SETTINGS = small_settings()
 
@@ -124,8 +124,8 @@ async def test_a_list_made_again_after_a_replay_is_the_same() -> None:
 
 
 async def test_lists_made_in_two_threads_are_those_made_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.pipeline, "LISTED_TOGETHER", 1)
-    monkeypatch.setattr(workers.pipeline, "SHARED_FROM", 1)
+    monkeypatch.setattr(workers.stream.pipeline, "LISTED_TOGETHER", 1)
+    monkeypatch.setattr(workers.stream.pipeline, "SHARED_FROM", 1)
     log = random_log(9, 80)
     made = []
     for n_threads in (1, 2):

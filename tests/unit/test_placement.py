@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings, value_of
 from tests.fold import Fact, fold, read_state
-from workers.batches import DecodedBatch, SourceRecord
-from workers.event_log import EventLog
-from workers.followers import CatalogueFollower
-from workers.intake import Intake, TopicRecord
-from workers.kafka import partition_for
-from workers.placement import WRONG_PARTITION
-from workers.state_check import HistoryFold
-from workers.store import MemoryStore
-from workers.tailing import LogTail, _Pending
+from tests.memory_store import MemoryStore
+from workers.kafka.connection import partition_for
+from workers.kafka.placement import WRONG_PARTITION
+from workers.operations.reference_fold import HistoryFold
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.micro_batch import DecodedBatch, SourceRecord
+from workers.stream.reference_topics import Intake, TopicRecord
+from workers.trainer.event_log import EventLog
+from workers.trainer.log_tail import LogTail, _Pending
 
 PARTITIONS = 4
 SETTINGS = small_settings(topics={"partitions": PARTITIONS, "wrong_partition": "dead_letter"})

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from workers.polling import AT_ONCE_S, BEHIND_FACTOR, Polling
 from workers.settings import StreamSettings
+from workers.stream.adaptive_poll import AT_ONCE_S, BEHIND_FACTOR, Polling
 
 
 class Fetching:

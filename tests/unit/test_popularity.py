@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.popularity import LIVE_BUCKETS, Popularity
+from recsys.state.popularity import LIVE_BUCKETS, Popularity
 
 ITEM = np.array([3], np.uint32)
 ONE = np.ones(1, np.float32)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.neighbours import DenseNeighbours
-from recsys.ranking import (
+from recsys.lists.ranking import (
     CooccurrenceReading,
     Part,
     Recency,
@@ -24,6 +23,7 @@ from recsys.ranking import (
     top_items,
     unit_rms,
 )
+from recsys.state.neighbours import DenseNeighbours
 
 
 def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = None) -> Recent:

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import workers.catalogue_loading
+import workers.stream.reference_loading
 from tests.builders import TOPIC_ID, opened_pipeline, random_log, run_log, small_settings
-from workers.catalogue_loading import CatalogueLoader
+from tests.memory_store import MemoryStore
 from workers.errors import Fenced, Transient
-from workers.pipeline import Pipeline
-from workers.readiness import FIRST_REMINDER_S, Readiness, WaitingLog
-from workers.replay import Place, ReadCompacted
 from workers.settings import Settings
-from workers.store import MemoryStore
+from workers.stream.pipeline import Pipeline
+from workers.stream.readiness import FIRST_REMINDER_S, Readiness, WaitingLog
+from workers.stream.reference_loading import CatalogueLoader
+from workers.stream.reread import Place, ReadCompacted
 
 SETTINGS = small_settings()
 ITEMS = (SETTINGS.topics.items, 0)
@@ -43,8 +43,8 @@ class World:
         self.reads: list[dict[Place, int]] = []
         self.while_reading: Any = None
         self.n_followed = 0
-        monkeypatch.setattr(workers.catalogue_loading, "read_compacted", self._read)
-        monkeypatch.setattr(workers.catalogue_loading, "topic_ids_async", self._ids)
+        monkeypatch.setattr(workers.stream.reference_loading, "read_compacted", self._read)
+        monkeypatch.setattr(workers.stream.reference_loading, "topic_ids_async", self._ids)
 
     async def _ids(self, settings: Settings) -> dict[str, str]:
         return {name: f"id of {name}" for name in (settings.topics.items, settings.topics.users, settings.topics.models)}
@@ -161,7 +161,7 @@ def test_what_lists_wait_for_is_logged_once_a_change_and_at_growing_intervals(ca
     now_s = 0.0
     log = WaitingLog(lambda: now_s)
     lines = []
-    with caplog.at_level(logging.INFO, logger="workers.readiness"):
+    with caplog.at_level(logging.INFO, logger="workers.stream.readiness"):
         for second in range(80):
             now_s = float(second)
             caplog.clear()

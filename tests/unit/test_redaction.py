@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import redaction
-from workers.kafka import aiokafka_arguments, kafka_python_arguments
-from workers.redaction import MASK, MaskedStr, Redactor, hide_secrets, secrets_of
+from workers.kafka.connection import aiokafka_arguments, kafka_python_arguments
+from workers.runtime import redaction
+from workers.runtime.redaction import MASK, MaskedStr, Redactor, hide_secrets, secrets_of
 from workers.settings import load_settings
 
 PASSWORD = "p@ss:w/rd 7%é\n"
@@ -93,7 +93,7 @@ def test_the_clients_get_a_password_that_shows_a_mask_where_it_is_printed() -> N
 
 def test_an_uncaught_exception_shows_a_mask() -> None:
     program = """
-from workers.redaction import hide_secrets
+from workers.runtime.redaction import hide_secrets
 from workers.settings import load_settings
 hide_secrets(load_settings(redis={"password": "hush-hush"}))
 raise RuntimeError("the password is hush-hush")

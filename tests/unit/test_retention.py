@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.deltas import WINDOWS_S, RowId
-from recsys.popularity import LIVE_BUCKETS, Popularity
-from recsys.retention import Retention
+from recsys.state.batch_delta import WINDOWS_S, RowId
+from recsys.state.popularity import LIVE_BUCKETS, Popularity
+from recsys.state.retention import Retention
 
 EPOCH_S = 1_000
 KEPT = Retention(EPOCH_S, live_epochs=4)

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys.catalogue import Catalogue, ItemContent
+from recsys.catalogue.items import Catalogue, ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
+from recsys.index import scan_kernel
+from recsys.index.vectors import VectorIndex
+from recsys.lists import candidates as module
+from recsys.lists import candidates_kernel
+from recsys.lists.candidates import index_of
 from recsys.models.base import F32, Histories
-from recsys.popularity import Popularity
-from recsys.retrieval import candidates as module
-from recsys.retrieval import candidates_kernel, scan_kernel
-from recsys.retrieval.candidates import index_of
-from recsys.retrieval.trends import LargePopularity
-from recsys.retrieval.vectors import VectorIndex
+from recsys.state.large_popularity import LargePopularity
+from recsys.state.popularity import Popularity
 from tests.builders import batch_of
-from workers.compilation import compile_all
+from workers.stream.warm_up import compile_all
 
 NOW_S = 1_700_000_000
 DAY_S = 86_400
@@ -358,7 +359,7 @@ def test_everything_is_compiled_before_a_worker_joins_its_group() -> None:
         if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
     }
     before = {name: list(kernel.signatures) for name, kernel in kernels.items()}
-    assert len(before["recsys.retrieval.candidates_kernel.name"]) == len(before["recsys.retrieval.scan_kernel.scan"]) == 1
+    assert len(before["recsys.lists.candidates_kernel.name"]) == len(before["recsys.index.scan_kernel.scan"]) == 1
     engine = engine_of(10, [[(1, 32), (5, 32)], []])
     slots = np.array([slot_of(engine, i) for i in range(2)])
     engine.recommend(slots, engine.encode(slots), NOW_S + 100)

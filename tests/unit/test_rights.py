@@ -12,13 +12,14 @@ from unittest import mock
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 
-from workers import rights_document, topics
-from workers.rights import CLUSTER_COMMANDS, REDIS_COMMANDS, ROLES, Right, explain, kafka_rights, lacking, redis_acl
+from workers.kafka import topics
+from workers.kafka.rights import CLUSTER_COMMANDS, REDIS_COMMANDS, ROLES, Right, explain, kafka_rights, lacking, redis_acl
+from workers.operations import rights_doc
+from workers.redis.diagnosis import lacking_right
+from workers.redis.functions import load_library
 from workers.settings import load_settings
-from workers.store.diagnosis import lacking_right
-from workers.store.functions import load_library
 
-WORKERS = Path(rights_document.__file__).parent
+WORKERS = Path(rights_doc.__file__).parents[1]
 SECURE = {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "stream", "sasl_password": "x"}
 
 
@@ -37,12 +38,12 @@ def test_a_topic_whose_right_has_just_come_back_is_not_called_missing(topic: dic
 
 
 def test_the_document_shows_the_rights_of_this_version() -> None:
-    assert not rights_document.stale(), "run python -m workers.rights_document"
+    assert not rights_doc.stale(), "run python -m workers.operations.rights_doc"
 
 
 def test_the_redis_user_may_call_exactly_what_functions_and_store_call() -> None:
     functions = {name.lower() for name in re.findall(r"\bcall\(['\"](\w+)['\"]", load_library().source)}
-    said = "".join(file.read_text("utf-8") for file in (WORKERS / "store").glob("*.py"))
+    said = "".join(file.read_text("utf-8") for file in (WORKERS / "redis").glob("*.py"))
     known = {command for command in (*REDIS_COMMANDS, *CLUSTER_COMMANDS) if "|" not in command}
     quoted = {word.lower() for word in re.findall(r"\"([A-Z]{3,}(?:_RO)?)\"", said)}
     words = {"match", "count", "replace", "library", "libraryname", "function", "load", "list", "server"}

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.unit.test_events_service import service as unconnected_service
-from workers import rebuild, stream
 from workers.errors import Fatal, Transient, describe
-from workers.events_service import EventsService
-from workers.intake import TopicRecord
-from workers.metrics import WorkerMetrics
-from workers.rounds import ALARM_AFTER_S, Rounds, patiently
+from workers.operations import rebuild
+from workers.runtime.metrics import WorkerMetrics
+from workers.runtime.rounds import ALARM_AFTER_S, Rounds, patiently
+from workers.stream import app as stream
+from workers.stream.reference_topics import TopicRecord
+from workers.stream.service import EventsService
 
 
 class Clock:

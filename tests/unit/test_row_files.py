@@ -29,11 +29,11 @@ from tests.row_publisher import Outcome, RecordingPublisher, Shell
 from workers import client
 from workers.client import EventPublisher, PublishError
 from workers.errors import Transient
-from workers.row_files import event_ids
-from workers.row_files.mapping import EVENT_FIELDS, RowMapping, parse_mapping
-from workers.row_files.publish import publish_rows
-from workers.row_files.rows import MAX_LINE_BYTES, BadRow, Row
-from workers.row_files.times import Clock, zone_of
+from workers.producer import event_ids
+from workers.producer.mapping import EVENT_FIELDS, RowMapping, parse_mapping
+from workers.producer.publish import publish_rows
+from workers.producer.rows import MAX_LINE_BYTES, BadRow, Row
+from workers.producer.times import Clock, zone_of
 
 T = 1_763_200_000_000
 HEADER = "user_id,item_id,type,event_ts_ms\n"

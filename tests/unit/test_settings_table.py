@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from workers.operations.settings_doc import main, stale, table
 from workers.settings import Settings
-from workers.settings_table import main, stale, table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def test_the_document_is_what_the_settings_say() -> None:
-    assert not stale(), "run python -m workers.settings_table"
+    assert not stale(), "run python -m workers.operations.settings_doc"
 
 
 def test_every_setting_has_one_row() -> None:

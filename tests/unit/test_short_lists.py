@@ -10,13 +10,14 @@ import pytest
 from recsys.engine import Lists
 from schemas import Item, Recommendations, UserProfile, encode
 from tests.builders import TOPIC_ID, Fact, opened_pipeline, records_of, small_settings
-from workers import short_lists
-from workers.followers import CatalogueFollower
-from workers.intake import Intake, TopicRecord
-from workers.list_records import ListHead
-from workers.pipeline import Pipeline
-from workers.short_lists import ShortLists
-from workers.store import ItemRecord, MemoryStore, ProfileRecord
+from tests.memory_store import MemoryStore
+from workers.lists.encoding import ListHead
+from workers.state.port import ItemRecord, ProfileRecord
+from workers.stream import short_lists
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.short_lists import ShortLists
 
 SIZE = 3
 SETTINGS = small_settings(lists={"size": SIZE})

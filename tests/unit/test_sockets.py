@@ -11,7 +11,7 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.inet import KafkaNetSocket
 from kafka.net.selector import NetworkSelector
 
-from workers.embedded import free_port
+from workers.local.embedded import free_port
 
 LOCAL = "127.0.0.1"
 

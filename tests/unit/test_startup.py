@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from workers import startup
-from workers.backoff import Backoff
 from workers.cli.worker import NoFalseAlarms
 from workers.errors import SettingsError, Transient
+from workers.kafka import startup
+from workers.kafka.startup import check_writable, wait_until_usable
+from workers.retry import Backoff
+from workers.runtime.status import WorkerStatus
 from workers.settings import KafkaSettings, load_settings
-from workers.startup import check_writable, wait_until_usable
-from workers.status import WorkerStatus
 
 
 class _Instant(threading.Event):
@@ -104,7 +104,7 @@ def test_folders_that_can_be_written_and_remote_ones_pass(tmp_path: Path) -> Non
         ("kafka.cluster", "Metadata refresh: failed Cancelled", False),
         ("kafka.cluster", "Metadata refresh: failed KafkaConnectionError: gone", True),
         ("kafka.net.selector", "Task <x> ran for 0.118s", False),
-        ("workers.stream", "Metadata refresh: failed Cancelled", True),
+        ("workers.stream.app", "Metadata refresh: failed Cancelled", True),
     ],
 )
 def test_only_what_is_no_error_is_not_shown_as_one(name: str, text: str, shown: bool) -> None:

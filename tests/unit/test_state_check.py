@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.userstate import unpack_row
+from recsys.state.user_table import unpack_row
 from tests.builders import play, random_log, records_of, run_log, small_settings
-from workers.state_check import HistoryFold, UserHistory, difference, user_digest
-from workers.store import MemoryStore
+from tests.memory_store import MemoryStore
+from workers.operations.reference_fold import HistoryFold, UserHistory, difference, user_digest
 
 SETTINGS = small_settings()
 

@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from recsys.deltas import RowId
+from recsys.state.batch_delta import RowId
+from workers.bootstrap import open_store
+from workers.redis.functions import READ_ONLY, WRITING, load_library
+from workers.redis.keys import Keys, hash_slot
+from workers.redis.store import RedisStore
 from workers.settings import load_settings
-from workers.store import LAYOUT_VERSION, Layout, RedisStore, StateStore, layout_of, open_store
-from workers.store.functions import READ_ONLY, WRITING, load_library
-from workers.store.keys import Keys, hash_slot
+from workers.state.layout import layout_of
+from workers.state.port import LAYOUT_VERSION, Layout, StateStore
 
 
 @given(st.text(max_size=30))

@@ -9,8 +9,8 @@ import pytest
 from mode import Service
 
 from workers.errors import Fatal
-from workers.faust_app import OrderlyService
-from workers.stream import StreamApp
+from workers.runtime.faust_app import OrderlyService
+from workers.stream.app import StreamApp
 
 
 class Started(Service):

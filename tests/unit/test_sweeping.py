@@ -9,10 +9,11 @@ import pytest
 
 from tests.builders import NOW_S, START_MS, TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from tests.fold import counted, fold, read_state
+from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
-from workers.pipeline import Pipeline
-from workers.store import MemoryStore, RowAddress
-from workers.sweeping import Sweeper
+from workers.state.port import RowAddress
+from workers.stream.pipeline import Pipeline
+from workers.stream.row_expiry import Sweeper
 
 SETTINGS = small_settings(state={"live_epochs": 2})
 HOUR_MS = 3_600_000

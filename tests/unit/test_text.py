@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.text import json_text, visible
+from workers.runtime.text import json_text, visible
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text(st.sampled_from("\\xuU0123456789abcdef\x1b\u202e\u200b é日"))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import Fatal
-from workers.topic_journal import KeptRecord, TopicJournal
+from workers.operations.topic_journal import KeptRecord, TopicJournal
 
 PLACE = ("recsys.events", 3)
 BYTES = st.none() | st.binary(max_size=40)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import train
 from benchmarks.datasets import Stream, generated_stream
-from recsys.evaluation import evaluate, evaluate_popularity
+from recsys.evaluation.gate import evaluate, evaluate_popularity
 from recsys.models.interactions import TrainingSet
 from tests.unit.model_cases import histories_of
 

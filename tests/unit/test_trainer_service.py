@@ -16,16 +16,16 @@ from schemas import ModelAction, ModelAnnouncement
 from schemas.examples import ANNOUNCEMENT
 from tests.fault.trainer_entry import leading
 from tests.unit.test_model_store import save
-from workers import trainer as module
-from workers import training_process
-from workers.announcing import Correction, _corrections, _take
 from workers.errors import Fatal, Transient
-from workers.model_store import ModelStore
+from workers.models.announcements import Correction, _corrections, _take
+from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.storage import NotOurFile
-from workers.trainer import Schedule, TrainerService
-from workers.training import KindResult
-from workers.training_process import TrainingFailed, TrainingProcess
+from workers.trainer import app as module
+from workers.trainer import job as training_process
+from workers.trainer.app import Schedule, TrainerService
+from workers.trainer.child import KindResult
+from workers.trainer.job import TrainingFailed, TrainingProcess
 
 # -- the service ---------------------------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ import pytest
 from recsys.models.registry import MODELS
 from schemas import EventType
 from tests.unit.model_cases import clustered
-from workers import training
-from workers.event_log import EventLog, events_table
-from workers.model_store import ModelStore
+from workers.models.store import ModelStore
 from workers.settings import TrainerSettings, WeightSettings
-from workers.training import TrainingJob, run_job
+from workers.trainer import child as training
+from workers.trainer.child import TrainingJob, run_job
+from workers.trainer.event_log import EventLog, events_table
 
 QUICK = {"ials": {"factors": 8, "epochs": 4}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 4, "learning_rate": 1e-2}}
 FIRST = 1_600

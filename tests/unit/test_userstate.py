@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import LayoutError
-from recsys.userstate import UserTable, pack_embeddings, quantise_weights, unpack_row
+from recsys.state.user_table import UserTable, pack_embeddings, quantise_weights, unpack_row
 
 U32 = st.integers(0, 2**32 - 1)
 ENTRIES = st.lists(st.tuples(U32, U32, st.integers(-127, 127).filter(bool)), max_size=60)

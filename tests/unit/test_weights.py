@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from recsys.errors import ShapeError
-from recsys.weights import WeightTable, event_weights
+from recsys.state.event_weights import WeightTable, event_weights
 from schemas import EventType
-from workers.engine_settings import weight_table_of
 from workers.settings import WeightSettings
+from workers.state.event_weights import weight_table_of
 
 TABLE = WeightTable(by_code=(0.5, 1.0, -1.0, 0.0), rating_code=3, rating_neutral=2.5, rating_best=5.0)
 

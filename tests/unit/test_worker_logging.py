@@ -20,7 +20,7 @@ def record_of(logger: str, error: Exception) -> logging.LogRecord:
 @pytest.mark.parametrize(
     ("logger", "error"),
     [
-        ("workers.stream", Fatal("do this")),
+        ("workers.stream.app", Fatal("do this")),
         ("faust.transport.drivers.aiokafka", RuntimeError("Event loop is closed")),
         ("mode.services", KafkaConnectionError("closed")),
     ],
@@ -32,7 +32,7 @@ def test_our_errors_and_those_inside_libraries_are_one_line(logger: str, error: 
     assert repr(error) in record.getMessage()
 
 
-@pytest.mark.parametrize(("logger", "libraries"), [("workers.events_service", True), ("faust.app", False)])
+@pytest.mark.parametrize(("logger", "libraries"), [("workers.stream.service", True), ("faust.app", False)])
 def test_a_bug_and_everything_at_debug_keep_their_traceback(logger: str, libraries: bool) -> None:
     record = record_of(logger, KeyError("bug"))
     assert OneLineErrors(libraries=libraries).filter(record)

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from workers import status as module
-from workers.embedded import free_port
 from workers.errors import SettingsError
-from workers.metrics import StreamMetrics, TrainerMetrics
+from workers.local.embedded import free_port
+from workers.runtime import status as module
+from workers.runtime.metrics import StreamMetrics, TrainerMetrics
+from workers.runtime.status import WorkerStatus
+from workers.runtime.status_server import StatusServer
 from workers.settings import AlarmSettings, MetricsSettings
-from workers.status import WorkerStatus
-from workers.status_server import StatusServer
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from workers.cli import inspection as inspect_commands
 from workers.cli.arguments import dash_hint
 from workers.cli.console import CommandFailed, encode_everything, warn
 from workers.errors import SettingsError, WorkerError
-from workers.redaction import redact
+from workers.runtime.redaction import redact
 
 DEBUG_VARIABLE = "RECSYS_DEBUG"
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")  # libraries fold their messages; an error here is one line
@@ -46,10 +46,10 @@ app.command("settings")(diagnosis.show_settings)
 
 def _mount_models(arguments: Sequence[str]) -> None:
     """Mount `recsys models` only where it is asked for or listed: it brings the model store with it."""
-    if importlib.util.find_spec("workers.cli_models") is None:
+    if importlib.util.find_spec("workers.cli.models") is None:
         return
     if "models" in arguments:
-        app.add_typer(importlib.import_module("workers.cli_models").app, name="models")
+        app.add_typer(importlib.import_module("workers.cli.models").app, name="models")
     else:
         app.add_typer(typer.Typer(), name="models", help="List, show, promote, roll back and retire models.")
 

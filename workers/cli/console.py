@@ -13,10 +13,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from workers.cli.text import Cell, DataConsole, print_line, print_rows
-from workers.redaction import hide_secrets
+from workers.runtime.redaction import hide_secrets
+from workers.runtime.terminal import Cell, DataConsole, print_line, print_rows
+from workers.runtime.text import json_text
 from workers.settings import Settings, load_settings
-from workers.text import json_text
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to a file or another program, which would otherwise be folded at 80."""
@@ -47,7 +47,7 @@ def reachable_settings() -> Settings:
 
     Raises Transient, SettingsError.
     """
-    from workers.kafka import check_reachable
+    from workers.kafka.connection import check_reachable
 
     chosen = settings()
     check_reachable(chosen.kafka)

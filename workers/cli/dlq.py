@@ -13,12 +13,12 @@ import typer
 from workers.cli.arguments import checked_text
 from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell, tell_rows, utc, warn
 from workers.errors import SettingsError
-from workers.text import visible
+from workers.runtime.text import visible
 
 if TYPE_CHECKING:
     from schemas import DeadLetter
-    from workers.dead_letters import Choice, Place
-    from workers.redriving import Verdict
+    from workers.operations.dead_letters import Choice, Place
+    from workers.operations.redrive import Verdict
     from workers.settings import Settings
 
 app = typer.Typer(help="Dead letters: see what was refused and why; send records again that are accepted now.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def list_letters(
     as_json: JsonOption = False,
 ) -> None:
     """The newest dead letters: where the refused record lies, which field, why. They quote no record; a replay may repeat a letter."""
-    from workers.dead_letters import Place, count_letters, newest_letters
+    from workers.operations.dead_letters import Place, count_letters, newest_letters
 
     chosen = settings()
     choice = _choice(chosen, kind, topic, since)
@@ -73,7 +73,7 @@ def show(
     The record is read and compared by its hash, but printed only with --payload, and then alone: its bytes as they are into a pipe or a
     file, with control characters escaped on a terminal, in base64 with --json. Exit code 1 if there is no such letter, or no record.
     """
-    from workers.dead_letters import Place, look_up
+    from workers.operations.dead_letters import Place, look_up
 
     found = look_up(settings(), Place.parse(place))
     if found is None:
@@ -117,9 +117,9 @@ def redrive(
     A redriven event carries the same event_id: redriven twice, it counts once within the duplicate window
     (state.duplicate_chunk records of its partition). Beyond the window it counts again, so choose by PLACE or --since when you repeat.
     """
-    from workers.dead_letters import Place, scan
-    from workers.redriving import ON_THE_TOPIC, Outcome, Verdict
-    from workers.redriving import redrive as redrive_letters
+    from workers.operations.dead_letters import Place, scan
+    from workers.operations.redrive import ON_THE_TOPIC, Outcome, Verdict
+    from workers.operations.redrive import redrive as redrive_letters
 
     filtered = kind is not None or topic is not None or since is not None
     if bool(places) + filtered + everything != 1:
@@ -136,7 +136,7 @@ def redrive(
 
 
 def _choice(chosen: Settings, kind: str | None, topic: str | None, since: float | None, places: frozenset[Place] | None = None) -> Choice:
-    from workers.dead_letters import Choice
+    from workers.operations.dead_letters import Choice
 
     since_ms = None if since is None else int((time.time() - since * 60) * 1000)
     name = getattr(chosen.topics, topic) if topic in SOURCES else topic
@@ -156,7 +156,7 @@ def _print_counts(counts: Counter[tuple[str, str]], as_json: bool) -> None:
 
 
 def _report(verdicts: list[Verdict], dry_run: bool, as_json: bool) -> None:
-    from workers.redriving import ON_THE_TOPIC
+    from workers.operations.redrive import ON_THE_TOPIC
 
     counts = Counter(verdict.outcome.value for verdict in verdicts)
     if as_json:

@@ -44,7 +44,7 @@ def similar(
     as_json: JsonOption = False,
 ) -> None:
     """The items that most often go with this one, by live co-occurrence."""
-    from workers.inspect import similar_items
+    from workers.operations.lookup import similar_items
 
     chosen = settings()
     if similarity is not None and similarity not in SIMILARITIES:
@@ -63,7 +63,7 @@ def show(user_id: UserId, as_json: JsonOption = False) -> None:
 
     The state keeps the weight of an event and not its type: above 0 it was liked, below 0 disliked.
     """
-    from workers.inspect import show_user
+    from workers.operations.lookup import show_user
 
     found = asyncio.run(show_user(settings(), user_id))
     if as_json:

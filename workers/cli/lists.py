@@ -17,7 +17,7 @@ app = typer.Typer(help="Read the lists that were published.", no_args_is_help=Tr
 @app.command("get")
 def get(user_id: UserId, as_json: JsonOption = False) -> None:
     """The newest list of a user, with titles, scores, sources and reasons. Exit code 1 if there is none."""
-    from workers.list_reader import newest_list
+    from workers.lists.reader import newest_list
 
     chosen = settings()
     found = newest_list(chosen, user_id)
@@ -41,7 +41,7 @@ def get(user_id: UserId, as_json: JsonOption = False) -> None:
 
 def _titles(chosen: Any, item_ids: list[str]) -> dict[str, str]:
     """Read the titles that are stored now; the list itself needs no Redis, so without one it is shown without titles."""
-    from workers.inspect import titles_of
+    from workers.operations.lookup import titles_of
 
     try:
         return asyncio.run(titles_of(chosen, item_ids))
@@ -58,7 +58,7 @@ def tail(
     as_json: JsonOption = False,
 ) -> None:
     """Show lists as they are published, one a line, until Ctrl-C."""
-    from workers.list_reader import follow_lists
+    from workers.lists.reader import follow_lists
 
     n = 0
     for user, made in follow_lists(settings(), from_start=from_start):

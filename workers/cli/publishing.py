@@ -9,13 +9,13 @@ import typer
 
 from workers.cli.console import CommandFailed, err, print_json, settings, tell, warn
 from workers.errors import SettingsError
-from workers.text import visible
+from workers.runtime.text import visible
 
 if TYPE_CHECKING:
-    from workers.row_files.files import Reading
-    from workers.row_files.mapping import Kind, RowMapping
-    from workers.row_files.publish import PublishReport
-    from workers.row_files.rows import Row
+    from workers.producer.files import Reading
+    from workers.producer.mapping import Kind, RowMapping
+    from workers.producer.publish import PublishReport
+    from workers.producer.rows import Row
 
 MAX_SHOWN = 20
 """Bad rows shown one by one; the rest is counted."""
@@ -57,9 +57,9 @@ class FileOptions:
 
     def reading(self) -> Reading:
         """Return how the file is read. Raises SettingsError."""
-        from workers.row_files.files import Reading
-        from workers.row_files.rows import FORMATS, Format
-        from workers.row_files.source import check_encoding
+        from workers.producer.files import Reading
+        from workers.producer.rows import FORMATS, Format
+        from workers.producer.source import check_encoding
 
         if self.form is not None and self.form not in FORMATS:
             raise SettingsError(f"--format: one of {', '.join(FORMATS)}")
@@ -70,8 +70,8 @@ class FileOptions:
 
     def mapping(self, kind: Kind, event_type: str | None, is_table: bool) -> RowMapping:
         """Return how rows become records. Raises SettingsError."""
-        from workers.row_files.mapping import EVENT_FIELDS, ITEM_FIELDS, RowMapping, parse_mapping
-        from workers.row_files.times import TIME_UNITS, Clock, TimeUnit, zone_of
+        from workers.producer.mapping import EVENT_FIELDS, ITEM_FIELDS, RowMapping, parse_mapping
+        from workers.producer.times import TIME_UNITS, Clock, TimeUnit, zone_of
 
         if self.time_unit not in TIME_UNITS:
             raise SettingsError(f"--time-unit: one of {', '.join(TIME_UNITS)}")
@@ -112,8 +112,8 @@ def publish_file(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from workers import client
-    from workers.row_files.files import open_rows, parts_of
-    from workers.row_files.publish import publish_rows
+    from workers.producer.files import open_rows, parts_of
+    from workers.producer.publish import publish_rows
 
     reading = options.reading()
     mapping = options.mapping(kind, event_type, parts_of(file, reading)[0].form != "jsonl")

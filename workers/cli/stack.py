@@ -14,7 +14,7 @@ import typer
 
 from workers.cli.console import CommandFailed, tell, warn
 from workers.errors import Fatal
-from workers.text import visible
+from workers.runtime.text import visible
 
 BROKER_PORT, REDIS_PORT = 9092, 6379  # what the settings name by default, so that other shells need no exports
 LOOK_EVERY_S = 0.5  # how often the children are looked at
@@ -35,7 +35,7 @@ def up(
     What ends by itself is started again, with a growing wait. With --folder everything is kept: stop it and start it again with the same
     folder, and topics, lists, state, event log and models are there. A kill costs at most what was published in the last second.
     """
-    from workers.local_stack import LocalStack
+    from workers.operations.local_stack import LocalStack
 
     ended = threading.Event()
 
@@ -70,7 +70,7 @@ def up(
 
 def _port(chosen: int | None, usual: int, option: str) -> int | None:
     """Return the port to take, None for any free one. Raises Fatal when the chosen one is taken."""
-    from workers.embedded import is_free
+    from workers.local.embedded import is_free
 
     if is_free(chosen or usual):
         return chosen or usual
@@ -121,7 +121,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")] = False,
 ) -> None:
     """MovieLens 100K through broker, state, trainer and lists on this machine, with figures at the end."""
-    from workers.demo import run_demo
+    from workers.demo.run import run_demo
 
     code = run_demo(folder=folder, n_events=events, rate=rate, as_json=as_json, keep=keep)
     if code:

@@ -12,7 +12,7 @@ import typer
 from workers.cli.console import CommandFailed, JsonOption, print_json, reachable_settings, settings, tell, warn
 
 if TYPE_CHECKING:
-    from workers.verification import Verification
+    from workers.operations.verify import Verification
 
 app = typer.Typer(help="Rebuild the state from the log, and check it against the log.", no_args_is_help=True)
 
@@ -37,7 +37,7 @@ def rebuild(
     Needs memory in Redis for both. Works after a loss too: of the old state it takes over only which items were removed.
     """
     chosen = reachable_settings()
-    from workers import rebuild as rebuilding
+    from workers.operations import rebuild as rebuilding
 
     # batches make many short-lived lists and no cycles: with the default thresholds, looking for cycles takes half of the time
     gc.set_threshold(200_000, 50, 100)
@@ -67,7 +67,7 @@ def verify(
     are shown as the first 12 hex digits of the SHA-256 of their id.
     """
     chosen = reachable_settings()
-    from workers import verification
+    from workers.operations import verify as verification
 
     found = asyncio.run(verification.verify(chosen, n_users=users, n_items=items, seed=seed, say=warn))
     if as_json:
@@ -100,7 +100,7 @@ def drop(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a generation that is not served."""
-    from workers import rebuild as rebuilding
+    from workers.operations import rebuild as rebuilding
 
     n_dropped = asyncio.run(rebuilding.drop(settings(), generation))
     if as_json:

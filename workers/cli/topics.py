@@ -40,7 +40,7 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
 @app.command("create")
 def create(as_json: JsonOption = False) -> None:
     """Create the topics that are missing and check the others; safe to run again."""
-    from workers.topics import describe, provision
+    from workers.kafka.topics import describe, provision
 
     chosen = settings()
     before = {state.spec.name for state in describe(chosen) if state.partitions is not None}
@@ -50,7 +50,7 @@ def create(as_json: JsonOption = False) -> None:
 @app.command("list")
 def list_topics(as_json: JsonOption = False) -> None:
     """Show the topics of the settings and what is there. Exit code 1 if one is missing or differs."""
-    from workers.topics import describe
+    from workers.kafka.topics import describe
 
     rows = _rows(describe(settings()))
     _show(rows, as_json)

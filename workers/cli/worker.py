@@ -18,13 +18,13 @@ import typer
 
 from workers.cli.console import settings
 from workers.errors import WorkerError
-from workers.loop import new_event_loop
-from workers.rights import Role
+from workers.kafka.rights import Role
+from workers.kafka.startup import check_writable, wait_until_usable
+from workers.runtime.event_loop import new_event_loop
+from workers.runtime.status import WorkerStatus
+from workers.runtime.status_server import StatusServer
+from workers.runtime.text import visible
 from workers.settings import Settings
-from workers.startup import check_writable, wait_until_usable
-from workers.status import WorkerStatus
-from workers.status_server import StatusServer
-from workers.text import visible
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None
     chosen = settings()
 
     def build(given: Settings, status: WorkerStatus) -> Any:
-        from workers.stream import build_stream
+        from workers.stream.app import build_stream
 
         return build_stream(given, status)
 
@@ -220,7 +220,7 @@ def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> Non
     chosen = settings()
 
     def build(given: Settings, status: WorkerStatus) -> Any:
-        from workers.trainer import build_trainer
+        from workers.trainer.app import build_trainer
 
         return build_trainer(given, status)
 

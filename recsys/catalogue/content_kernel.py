@@ -1,0 +1,55 @@
+"""Content by kind, compiled: inner products of profiles and kinds. Shapes: U users, C candidates, G kinds, W columns of a kind."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.jit import compiled
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+@compiled
+def kind_scores(columns: I32, values: F32, profiles: F32, kinds: I64, scores: F32) -> None:
+    """Inner products of profile u (U, F) with the kinds of `kinds[u]` (U, C), each of which has `values` (G, W) at `columns` (G, W)."""
+    for user in range(len(kinds)):
+        for c in range(kinds.shape[1]):
+            kind, total = kinds[user, c], np.float32(0)
+            for w in range(columns.shape[1]):
+                total += profiles[user, columns[kind, w]] * values[kind, w]
+            scores[user, c] = total
+
+
+@compiled
+def kinds_alike(columns: I32, values: F32, width: int, listed: I64, read: I64, alike: F32) -> None:
+    """Inner products, at least 0, of the kinds `listed` (U, K) with those `read` (U, R), into `alike` (U, K, R); F = `width`."""
+    dense = np.zeros(max(width, 1), np.float32)
+    for user in range(len(listed)):
+        for r in range(read.shape[1]):
+            kind = read[user, r]
+            for w in range(columns.shape[1]):
+                dense[columns[kind, w]] += values[kind, w]
+            for k in range(listed.shape[1]):
+                other, total = listed[user, k], np.float32(0)
+                for w in range(columns.shape[1]):
+                    total += dense[columns[other, w]] * values[other, w]
+                alike[user, k, r] = max(total, np.float32(0))
+            for w in range(columns.shape[1]):
+                dense[columns[kind, w]] = 0
+
+
+@compiled
+def heads_of(heads: I32, kinds: I64, found: I64) -> None:
+    """The items at hand for `kinds` (U, G), −1 where a kind (heads, H) has fewer, kind after kind into `found` (U, K) until it is full;
+    kind 0 has none."""
+    for user in range(len(kinds)):
+        count = 0
+        for g in range(kinds.shape[1]):
+            kind = kinds[user, g]
+            for h in range(heads.shape[1] if kind > 0 else 0):
+                if count < found.shape[1] and heads[kind, h] >= 0:
+                    found[user, count] = heads[kind, h]
+                    count += 1

@@ -1,0 +1,1 @@
+"""Judging models and lists."""

@@ -1,0 +1,1 @@
+"""Search for the largest inner products among many vectors."""

@@ -1,0 +1,1 @@
+"""Popularity as a model."""

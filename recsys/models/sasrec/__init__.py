@@ -1,0 +1,1 @@
+"""SASRec, self-attention over a history."""

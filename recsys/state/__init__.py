@@ -1,0 +1,1 @@
+"""The learnt state as arrays and packed rows: histories, neighbours, popularity."""

@@ -1,0 +1,147 @@
+"""What a batch adds to the rows of items, compiled: pairs out of histories, and sums of what is alike.
+
+Shapes: U users, n interactions, p pairs, C slots and H columns of a user table, W the window, R rows, a additions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.jit import compiled
+
+U32 = NDArray[np.uint32]
+I64 = NDArray[np.int64]
+
+_DIGIT_BITS, _FEW_DIGIT_BITS = 12, 8
+"""Bits that are sorted by at once, and so if there are few numbers: as many counters as digits are looked through."""
+
+
+@compiled
+def pairs(
+    slots: I64,
+    counts: I64,
+    items: U32,
+    times_s: U32,
+    weights: NDArray[np.int8],
+    held_items: U32,
+    held_times_s: U32,
+    held_weights: NDArray[np.int8],
+    forward: I64,
+    backward: I64,
+    unit: int,
+    rows: U32,
+    neighbours: U32,
+    amounts: I64,
+    sources: I64,
+) -> int:
+    """The pairs of a batch (slots and counts (U,), the others (n,)) with the histories before it (C, H) and within it; how many there are.
+    Amounts by distance: `forward` and `backward` (W,), for two weights of `unit`. Written are `rows`, `neighbours`, `amounts` and
+    `sources`, the number of the interaction that made each; they must hold 2 W n."""
+    n_columns, square, first, found = held_items.shape[1], unit * unit, 0, 0
+    for user in range(len(slots)):
+        slot = slots[user]
+        for event in range(first, first + counts[user]):
+            weight, mine = np.int64(weights[event]), items[event]
+            for distance in range(len(forward) if weight > 0 else 0):
+                place = event - 1 - distance
+                if place >= first:
+                    partner, strength, at_s = items[place], np.int64(weights[place]), times_s[place]
+                else:
+                    column = n_columns + place - first
+                    if column < 0:
+                        break
+                    partner, strength, at_s = held_items[slot, column], np.int64(held_weights[slot, column]), held_times_s[slot, column]
+                if strength <= 0 or partner == mine:
+                    continue
+                came_first, came_then = (mine, partner) if at_s > times_s[event] else (partner, mine)
+                amount = (strength * weight * forward[distance] + square // 2) // square
+                if amount > 0:
+                    rows[found], neighbours[found], amounts[found], sources[found] = came_first, came_then, amount, event
+                    found += 1
+                amount = (strength * weight * backward[distance] + square // 2) // square
+                if amount > 0:
+                    rows[found], neighbours[found], amounts[found], sources[found] = came_then, came_first, amount, event
+                    found += 1
+        first += counts[user]
+    return found
+
+
+@compiled
+def keys(
+    epochs: I64,
+    sources: I64,
+    rows: U32,
+    neighbours: U32,
+    amounts: I64,
+    buckets: I64,
+    items: U32,
+    item_amounts: I64,
+    item_groups: int,
+    bits: I64,
+    out: I64,
+) -> None:
+    """Each addition as one number: its item group, span, row within the group, neighbour and amount in so many `bits` (4,) of span, row,
+    neighbour and amount. First those of pairs (p,) to the rows of items, in the span that `epochs` (n,) says of the interaction that made
+    them; then, window after window, those of m choices of `items` (m,) to one row a span and group, in the spans `buckets` (W, m)."""
+    n_pairs = len(rows)
+    for i in range(n_pairs):
+        owner = np.int64(rows[i])
+        key = ((owner % item_groups) << bits[0]) | epochs[sources[i]]
+        key = (key << bits[1]) | (owner // item_groups)
+        out[i] = (((key << bits[2]) | np.int64(neighbours[i])) << bits[3]) | amounts[i]
+    for window in range(len(buckets)):
+        for choice in range(len(items)):
+            item = np.int64(items[choice])
+            key = (((item % item_groups) << bits[0]) | buckets[window, choice]) << bits[1]
+            out[n_pairs + window * len(items) + choice] = (((key << bits[2]) | item) << bits[3]) | item_amounts[choice]
+
+
+@compiled
+def ordered(keys: I64, other: I64, first_bit: int, n_bits: int) -> bool:
+    """Sort numbers (a,) by so many of their bits from `first_bit` on, digit by digit from the lowest (radix sort): a tenth of the time of
+    `np.sort`. `other` (a,) is overwritten; whether the sorted ones are there."""
+    widest = _DIGIT_BITS if len(keys) > 1 << _DIGIT_BITS else _FEW_DIGIT_BITS
+    n_passes = (n_bits + widest - 1) // widest
+    for number in range(n_passes):
+        width = (n_bits - 1) // n_passes + 1
+        shift = first_bit + number * width
+        mask = (np.int64(1) << width) - 1
+        starts = np.zeros(mask + 2, np.int64)
+        for key in keys:
+            starts[((key >> shift) & mask) + 1] += 1
+        for digit in range(mask):
+            starts[digit + 1] += starts[digit]
+        for key in keys:
+            digit = (key >> shift) & mask
+            other[starts[digit]] = key
+            starts[digit] += 1
+        keys, other = other, keys
+    return n_passes % 2 == 1
+
+
+@compiled
+def summed(
+    sorted_keys: I64, n_item_spans: int, item_groups: int, bits: I64, group: I64, span: I64, number: I64, ends: I64, records: U32
+) -> tuple[int, int]:
+    """Additions in order of their `keys`, those to one neighbour of one row summed: how many rows and records there are.
+
+    Of each row its item group, span, item (−1 from the span `n_item_spans` on) and where its records end; `records` (a, 2) are neighbour
+    and sum."""
+    n_rows, n_records, before = 0, 0, np.int64(-1)
+    of_row, neighbour_mask, amount_mask = bits[2] + bits[3], (np.int64(1) << bits[2]) - 1, (np.int64(1) << bits[3]) - 1
+    row_mask, span_mask = (np.int64(1) << bits[1]) - 1, (np.int64(1) << bits[0]) - 1
+    for key in sorted_keys:
+        place, row = key >> bits[3], key >> of_row
+        if place == before:
+            records[n_records - 1, 1] += key & amount_mask
+            continue
+        if n_rows == 0 or row != before >> bits[2]:
+            group[n_rows], span[n_rows] = row >> (bits[1] + bits[0]), (row >> bits[1]) & span_mask
+            number[n_rows] = (row & row_mask) * item_groups + group[n_rows] if span[n_rows] < n_item_spans else -1
+            n_rows += 1
+        before = place
+        records[n_records, 0], records[n_records, 1] = place & neighbour_mask, key & amount_mask
+        n_records += 1
+        ends[n_rows - 1] = n_records
+    return n_rows, n_records

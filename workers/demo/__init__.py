@@ -1,0 +1,1 @@
+"""`recsys demo`: the whole system on this machine, fed with MovieLens 100K."""

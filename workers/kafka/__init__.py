@@ -1,0 +1,1 @@
+"""Kafka: connections, topics, rights, reading within bounds, sending whole batches."""

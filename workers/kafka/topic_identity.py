@@ -1,0 +1,56 @@
+"""Is the events topic still the one that the state follows? One that was deleted and made again counts its offsets anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+from workers.kafka.topics import admin_client, kafka_errors, topic_id_of
+from workers.settings import Settings
+
+REFILL_PER_S = 50_000
+"""A topic made anew takes at most so many records a partition and second: where a partition stood higher at the last look than can have
+come since, offsets cannot have been reached again."""
+
+
+class TopicWatch:
+    """Asks for the id of the events topic over a connection that it keeps: about a millisecond."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._open = ExitStack()
+        self._client: Any = None
+
+    async def topic_id(self) -> str | None:
+        """As `topics.topic_ids`; None when there is no such topic. Raises Transient, Fatal when it may not be asked."""
+        async with self._lock:
+            return await asyncio.to_thread(self._ask)
+
+    def _ask(self) -> str | None:
+        try:
+            if self._client is None:
+                self._client = self._open.enter_context(admin_client(self._settings))
+            with kafka_errors(self._settings):
+                return topic_id_of(self._client, self._settings.topics.events)
+        except BaseException:
+            self._close()
+            raise
+
+    async def close(self) -> None:
+        """Disconnect."""
+        async with self._lock:
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._client = None
+        with contextlib.suppress(Exception):  # of a client that is of no use any more
+            self._open.close()
+
+
+def may_be_refilled(next_offsets: Iterable[int], since_s: float) -> bool:
+    """Whether a topic made anew `since_s` ago, or later, may have records at one of these offsets again."""
+    return any(next_offset <= since_s * REFILL_PER_S for next_offset in next_offsets)

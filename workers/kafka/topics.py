@@ -1,0 +1,390 @@
+"""The topics of the system: names, partitions, retention; creating and checking them, their ids and their ends.
+
+Administration goes through kafka-python, in the calling thread; the `…_async` forms run it in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.errors import Fatal, Transient
+from workers.kafka.connection import check_reachable, kafka_python_arguments, kafka_python_consumer_arguments
+from workers.kafka.rights import Right, denial, explain_denial, lacking, on_topics
+from workers.settings import KafkaSettings, Settings
+
+DAY_MS = 86_400_000
+EVENTS_RETENTION_MS = 365 * DAY_MS  # the log is the source of truth: a replay must find it
+DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+TOMBSTONE_RETENTION_MS = 36_500 * DAY_MS
+"""Compaction keeps tombstones for a hundred years, since nothing else says that an item was removed. Not for longer: the broker adds this
+to the clock in 64 bits."""
+SEGMENT_MS = 7 * DAY_MS  # a compacted topic is cleaned only in closed segments
+EVENTS_CONFIGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(EVENTS_RETENTION_MS),
+    # Event times are judged against the record's timestamp. The broker's clock, since a producer's wrong clock would move both.
+    "message.timestamp.type": "LogAppendTime",
+}
+COORDINATOR_TIMEOUT_S = 15.0  # the first group of a new cluster waits for the topic that its offsets are kept in
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """What one topic has to be. `exact`: the partition count may not differ, because keys of several topics meet in it."""
+
+    role: str
+    name: str
+    partitions: int
+    exact: bool
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What one topic is: `partitions` is None when it does not exist."""
+
+    spec: TopicSpec
+    partitions: int | None
+    topic_id: str | None
+    denied: str = ""
+    """Why nothing is known of it, if this principal may not describe it."""
+
+    @property
+    def problem(self) -> str | None:
+        """One line saying what is wrong and what to do; None if nothing is."""
+        spec = self.spec
+        if self.denied:
+            return self.denied
+        if self.partitions is None:
+            return f"topic {spec.name} ({spec.role}) is missing: run `recsys topics create`"
+        if spec.exact and self.partitions != spec.partitions:
+            return (
+                f"topic {spec.name} ({spec.role}) has {self.partitions} partitions, topics.partitions is {spec.partitions}: "
+                f"set topics.partitions = {self.partitions} in an empty namespace, or name another topic"
+            )
+        return None
+
+
+def _compacted(**more: str) -> dict[str, str]:
+    return {"cleanup.policy": "compact", "segment.ms": str(SEGMENT_MS), **more}
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """The six topics. Events, users and recommendations share keys, so they share partitions; announcements of models are one line."""
+    topics, kept = settings.topics, {"delete.retention.ms": str(TOMBSTONE_RETENTION_MS)}
+    return [
+        TopicSpec("events", topics.events, topics.partitions, True, dict(EVENTS_CONFIGS)),
+        TopicSpec("items", topics.items, topics.partitions, False, _compacted(**kept)),
+        TopicSpec("users", topics.users, topics.partitions, True, _compacted(**kept)),
+        TopicSpec("recommendations", topics.recommendations, topics.partitions, True, _compacted(**{"min.cleanable.dirty.ratio": "0.3"})),
+        TopicSpec("models", topics.models, 1, True, _compacted(**kept)),
+        TopicSpec(
+            "dead_letters", topics.dead_letters, 1, False, {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
+        ),
+    ]
+
+
+@contextmanager
+def kafka_errors(settings: Settings, *needs: Right) -> Iterator[None]:
+    """Turn kafka-python's errors into ours.
+
+    Transient when no broker answers or a right is missing (`needs`, the rights that are asked for, make the line say which); SettingsError
+    when a setting of the connection is wrong.
+    """
+    from kafka import errors
+
+    servers = settings.kafka.bootstrap_servers
+    try:
+        yield
+    except errors.SaslAuthenticationFailedError as error:
+        check_reachable(settings.kafka)  # says which of user, password and mechanism
+        raise Transient(f"Kafka at {servers} refused the credentials ({type(error).__name__}) and takes them now: try again") from None
+    except errors.AuthorizationError as error:
+        raise Transient(explain_denial(error, settings, needs)) from None
+    except (errors.KafkaConnectionError, errors.KafkaTimeoutError, OSError) as error:
+        check_reachable(settings.kafka)  # a clearer line, if it is the connection
+        raise Transient(f"no Kafka broker answers at {servers}: start one or set kafka.bootstrap_servers") from error
+    except errors.KafkaError as error:
+        raise Transient(f"Kafka at {servers} answers with {type(error).__name__}: look into the broker's log") from error
+
+
+@contextmanager
+def admin_client(settings: Settings, *needs: Right) -> Iterator[Any]:
+    """A connected kafka-python admin client, with errors as in `kafka_errors`."""
+    from kafka.admin import KafkaAdminClient
+
+    with kafka_errors(settings, *needs):
+        check_reachable(settings.kafka)
+        client = KafkaAdminClient(**kafka_python_arguments(settings))
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def describe(settings: Settings) -> list[TopicState]:
+    """What is there for each topic of the settings; creates nothing."""
+    with admin_client(settings) as admin:
+        return _describe(admin, topic_specs(settings), settings.kafka)
+
+
+def _describe(admin: Any, specs: Sequence[TopicSpec], kafka: KafkaSettings) -> list[TopicState]:
+    # all topics, not by name: a broker that creates topics on first sight must not create ours with its own partition count
+    existing = set(admin.list_topics())
+    names = [spec.name for spec in specs if spec.name in existing]
+    found = {topic["name"]: topic for topic in (admin.describe_topics(names) if names else []) if topic.get("error_code", 0) == 0}
+    hidden = denied_topics(admin, [spec.name for spec in specs if spec.name not in existing], kafka)
+    states = []
+    for spec in specs:
+        topic = found.get(spec.name)
+        if topic is None:
+            states.append(TopicState(spec, None, None, hidden.get(spec.name, "")))
+        else:
+            states.append(TopicState(spec, len(topic["partitions"]), _topic_id(topic, admin)))
+    return states
+
+
+def denied_topics(admin: Any, names: Sequence[str], kafka: KafkaSettings) -> dict[str, str]:
+    """Topic ▸ the line that says that this principal may not describe it; a broker lists such a topic no more than one that is missing."""
+    if not names or kafka.security_protocol == "PLAINTEXT":  # nobody in particular: nothing was granted
+        return {}
+    return {right.name: denial(kafka, [right]) for right in lacking(admin, on_topics("Describe", *names))}
+
+
+def topic_problem(settings: Settings, topic: str) -> str:
+    """Return why a topic that should be there was not listed: it is missing, or this principal may not describe it."""
+    with admin_client(settings) as admin:
+        if (denied := denied_topics(admin, [topic], settings.kafka).get(topic)) is not None:
+            return denied
+        if topic_id_of(admin, topic) is not None:  # made, or granted, since it was asked for
+            return f"topic {topic} was not listed a moment ago: try again"
+        return f"topic {topic} is missing: run `recsys topics create`"
+
+
+def topic_id_of(admin: Any, name: str) -> str | None:
+    """The id of one topic, asked over a client that is there already; None when there is no such topic."""
+    found = [topic for topic in admin.describe_topics([name]) if topic.get("error_code", 0) == 0]
+    return _topic_id(found[0], admin) if found else None
+
+
+def _topic_id(topic: dict[str, Any], admin: Any) -> str:
+    raw = topic.get("topic_id")
+    hexadecimal = str(raw or "").replace("-", "")
+    if hexadecimal.strip("0"):
+        return hexadecimal
+    # Before Kafka 2.8 a topic has no id. Name and cluster are then all there is: a recreated topic goes unnoticed until its end is below
+    # a watermark.
+    cluster = admin.describe_cluster().get("cluster_id") or "-"
+    return f"{cluster}/{topic['name']}"
+
+
+def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState]:
+    """Create the topics that are missing, wait until every partition has a leader, check the others. Safe to run by several at once.
+
+    Raises: Fatal naming the first difference (partition count, replication factor impossible), Transient when no broker answers.
+    """
+    from kafka import errors
+
+    specs, deadline = topic_specs(settings), time.monotonic() + timeout_s
+    with admin_client(settings) as admin:
+        states = _describe(admin, specs, settings.kafka)
+        missing = [state.spec for state in states if state.partitions is None]
+        for spec in missing:
+            try:
+                admin.create_topics(
+                    {
+                        spec.name: {
+                            "num_partitions": spec.partitions,
+                            "replication_factor": settings.topics.replication_factor,
+                            "configs": dict(spec.configs),
+                        }
+                    }
+                )
+                log.info("created topic %s with %d partitions", spec.name, spec.partitions)
+            except errors.TopicAlreadyExistsError:
+                pass  # somebody else was faster; the check below compares what they made
+            except errors.InvalidReplicationFactorError:
+                raise Fatal(
+                    f"topic {spec.name}: the cluster has fewer brokers than topics.replication_factor "
+                    f"{settings.topics.replication_factor}: lower it or add brokers"
+                ) from None
+            except errors.AuthorizationError:
+                raise Transient(denial(settings.kafka, on_topics("Create", spec.name))) from None
+            except errors.BrokerResponseError as error:
+                raise Fatal(f"topic {spec.name} ({spec.role}) cannot be created: {type(error).__name__}") from None
+        admin.wait_for_topics([spec.name for spec in specs], timeout_ms=int(timeout_s * 1000))
+        states = _describe(admin, specs, settings.kafka)
+        while any(state.partitions is None and not state.denied for state in states) and time.monotonic() < deadline:
+            time.sleep(0.1)  # another broker answers, which has not heard of them yet
+            states = _describe(admin, specs, settings.kafka)
+    for state in states:
+        if state.problem is not None:
+            raise Fatal(state.problem)
+    return states
+
+
+def topic_configs(settings: Settings, topic: str) -> dict[str, str]:
+    """The settings of one topic as the broker tells them, its defaults included; empty where it tells none.
+
+    Raises: Transient when no broker answers, Fatal when this principal may not read them.
+    """
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    with admin_client(settings, *on_topics("DescribeConfigs", topic)) as admin:
+        # all of them: Tansu 0.6 hangs up when it is asked for settings by name
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
+    configs = found.get("topic", {}).get(topic, {})
+    return {name: str(config["value"]) for name, config in configs.items() if config.get("value") is not None}
+
+
+def topic_ids(settings: Settings) -> dict[str, str]:
+    """Topic name ▸ id (32 hex digits of the topic's UUID; cluster and name where the broker has no ids). Only topics that exist."""
+    return {state.spec.name: state.topic_id for state in describe(settings) if state.topic_id is not None}
+
+
+def start_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """(topic, partition) ▸ first offset still there. Raises Fatal when a topic does not exist, Transient when no broker answers."""
+    from kafka.admin import OffsetSpec
+
+    return _listed_offsets(settings, topics, OffsetSpec.EARLIEST)
+
+
+def end_offsets(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], int]:
+    """(topic, partition) ▸ offset up to which consumers can read: the next one to be written, or the first of an open transaction.
+
+    Raises Fatal when a topic does not exist, Transient when no broker answers.
+    """
+    return {place: stable for place, (stable, _) in readable_ends(settings, topics, timeout_s=timeout_s).items()}
+
+
+def readable_ends(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], tuple[int, int]]:
+    """(topic, partition) ▸ offset up to which consumers of committed records can read, and next offset to be written. Raises as
+    `end_offsets`.
+
+    ListOffsets is only the start: Tansu 0.6 answers it with the first offset of the last batch, plus one. The high watermark that comes
+    with a fetch is right everywhere, so each partition is fetched once from where ListOffsets points. A transaction is open where the
+    second answer, of committed records, is before the first.
+    """
+    from kafka.admin import OffsetSpec
+    from kafka.protocol.consumer import IsolationLevel
+
+    listed = _listed_offsets(settings, topics, OffsetSpec.LATEST)
+    if not listed:
+        return {}
+    committed = _listed_offsets(settings, topics, OffsetSpec.LATEST, isolation_level=IsolationLevel.READ_COMMITTED)
+    ends = _high_watermarks(settings, listed, timeout_s)
+    return {place: (committed[place] if committed[place] < listed[place] else end, end) for place, end in ends.items()}
+
+
+def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any, **options: Any) -> dict[tuple[str, int], int]:
+    from kafka import TopicPartition
+
+    with admin_client(settings) as admin:
+        existing = set(admin.list_topics())
+        for topic in topics:
+            if topic not in existing:
+                hidden = denied_topics(admin, [topic], settings.kafka)
+                if topic in hidden:
+                    raise Transient(hidden[topic])
+                raise Fatal(f"topic {topic} is missing: run `recsys topics create`")
+        wanted = {
+            TopicPartition(topic["name"], partition["partition_index"]): spec
+            for topic in admin.describe_topics(list(topics))
+            for partition in topic["partitions"]
+        }
+        found = admin.list_partition_offsets(wanted, **options)
+    return {(at.topic, at.partition): position.offset for at, position in found.items()}
+
+
+def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], timeout_s: float) -> dict[tuple[str, int], int]:
+    from kafka import KafkaConsumer, TopicPartition
+
+    with kafka_errors(settings, *on_topics("Read", *sorted({topic for topic, _ in listed}))):
+        consumer = KafkaConsumer(
+            **kafka_python_consumer_arguments(settings),
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=65_536,  # only the watermark is wanted; one record comes even if it is larger
+            auto_offset_reset="latest",
+        )
+        try:
+            places = [TopicPartition(topic, partition) for topic, partition in listed]
+            consumer.assign(places)
+            for place in places:
+                consumer.seek(place, listed[(place.topic, place.partition)])
+            ends: dict[tuple[str, int], int] = {}
+            deadline = time.monotonic() + timeout_s
+            while len(ends) < len(places):
+                if time.monotonic() > deadline:
+                    silent = len(places) - len(ends)
+                    raise Transient(f"{silent} partitions have not answered within {timeout_s:g} s: look into the broker's log")
+                consumer.poll(timeout_ms=100)
+                for place in places:
+                    seen = consumer.highwater(place)
+                    if seen is not None:
+                        ends[(place.topic, place.partition)] = max(seen, listed[(place.topic, place.partition)])
+                        consumer.pause(place)
+            return ends
+        finally:
+            consumer.close()
+
+
+def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
+    """Partition ▸ records that the group has not committed yet (all of them where it never committed)."""
+    committed = {at.partition: position.offset for at, position in group_offsets(settings, group_id).items() if at.topic == topic}
+    ends = end_offsets(settings, [topic])
+    starts = start_offsets(settings, [topic])
+    return {p: end - max(committed.get(p, 0), starts[(t, p)]) for (t, p), end in ends.items()}
+
+
+def group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
+    """kafka-python's TopicPartition ▸ what a group has committed there; nothing for a group that nobody has heard of."""
+    from kafka import errors
+
+    deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+    with admin_client(settings, Right("group", group_id, "Describe", "")) as admin:
+        while True:
+            try:
+                found: dict[Any, Any] = admin.list_group_offsets([group_id]).get(group_id, {})
+                return found
+            except (errors.CoordinatorNotAvailableError, errors.CoordinatorLoadInProgressError, errors.NotCoordinatorError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+def committed_offsets(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
+    """Return partition ▸ the offset that a group committed; partitions without a commit are left out."""
+    return {at.partition: position.offset for at, position in group_offsets(settings, group_id).items() if at.topic == topic}
+
+
+def commit_offsets(settings: Settings, group_id: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Commit offsets for a group that has no members."""
+    from kafka import TopicPartition
+    from kafka.structs import OffsetAndMetadata
+
+    with admin_client(settings) as admin:
+        places = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        admin.alter_group_offsets(group_id, places)
+
+
+async def topic_ids_async(settings: Settings) -> dict[str, str]:
+    """`topic_ids` in a thread."""
+    return await asyncio.to_thread(topic_ids, settings)
+
+
+async def start_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """`start_offsets` in a thread."""
+    return await asyncio.to_thread(start_offsets, settings, topics)
+
+
+async def end_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """`end_offsets` in a thread."""
+    return await asyncio.to_thread(end_offsets, settings, topics)

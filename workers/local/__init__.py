@@ -1,0 +1,1 @@
+"""Broker, Valkey and workers on this machine."""

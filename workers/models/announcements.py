@@ -1,0 +1,162 @@
+"""The topic of model announcements: what it says last of each kind, and setting it right.
+
+The model store decides what serves; the topic only spreads that. Whatever the topic says otherwise is announced again as the store has it:
+a crash between promoting and announcing leaves it behind, and anybody with the right to write may put a record or a tombstone there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
+from schemas.decoding import decode_key
+from workers.errors import Transient
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, uninterrupted
+from workers.kafka.rights import explain
+from workers.kafka.topics import end_offsets_async
+from workers.models.store import ModelStore, StoreError
+from workers.settings import Settings
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_S = 30.0
+RECONCILE_ATTEMPTS = 5
+"""Looks at the topic after announcing, while others promote at the same moment."""
+
+
+async def last_announcements(settings: Settings) -> dict[str, ModelAnnouncement]:
+    """Kind ▸ the newest announcement on the topic, retired kinds left out. Raises Transient when the broker does not answer in time."""
+    return {kind: announcement for kind, announcement in (await _last_said(settings)).items() if announcement is not None}
+
+
+async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
+    """The same with None for every kind that a tombstone retired last."""
+    topic = settings.topics.models
+    ends = {p: end for (_, p), end in (await end_offsets_async(settings, [topic])).items() if end > 0}
+    found: dict[str, ModelAnnouncement | None] = {}
+    if not ends:
+        return found
+    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    places = [TopicPartition(topic, partition) for partition in ends]
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    try:
+        await uninterrupted(consumer.start())
+        consumer.assign(places)
+        await consumer.seek_to_beginning(*places)
+        while True:
+            positions = [await consumer.position(place) >= ends[place.partition] for place in places]
+            if all(positions):
+                return found
+            if time.monotonic() > deadline:
+                raise Transient(f"the models topic was not read within {READ_TIMEOUT_S:g} s; look into the broker's log")
+            for records in (await consumer.getmany(*places, timeout_ms=500)).values():
+                for record in records:
+                    _take(found, record)
+    except KafkaError as error:
+        raise Transient(f"the models topic cannot be read: {explain(error, settings, 'trainer')}") from error
+    finally:
+        await uninterrupted(consumer.stop())
+
+
+def _take(found: dict[str, ModelAnnouncement | None], record: Any) -> None:
+    try:
+        announcement = decode_announcement(record.value, record.key)
+        found[decode_key(record.key)] = announcement
+    except Poison:
+        return
+
+
+async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement], *, retired: Iterable[str] = ()) -> None:
+    """Send announcements, and tombstones of retired kinds, and wait until the broker has them. Raises Transient."""
+    producer = AIOKafkaProducer(**aiokafka_producer_arguments(settings))
+    try:
+        await uninterrupted(producer.start())
+        for announcement in announcements:
+            await producer.send_and_wait(settings.topics.models, encode(announcement), key=key_of(announcement))
+        for kind in retired:
+            await producer.send_and_wait(settings.topics.models, None, key=kind.encode())
+    except KafkaError as error:
+        raise Transient(f"the models topic cannot be written: {explain(error, settings, 'trainer')}") from error
+    finally:
+        await uninterrupted(producer.stop())
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What the topic has to say of a kind: an announcement, or a tombstone (None). `contradicted` says what was there instead if neither
+    the trainer nor a command put it there; None if it only lagged behind."""
+
+    kind: str
+    announcement: ModelAnnouncement | None
+    contradicted: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} is retired" if self.announcement is None else self.announcement.version
+
+
+async def reconcile(settings: Settings, store: ModelStore, *, contradictions_only: bool = False) -> list[Correction]:
+    """Announce what the store says of every kind of which the topic says something else, until none is left; what was sent.
+
+    This makes a crash between promoting and announcing harmless, and two who announce at once: whoever looks last says what the store
+    says. It also undoes tombstones and announcements that the store contradicts. A kind that the topic does not know is announced if the
+    trainer trains it. A champion without a readable manifest cannot be announced and is left out. `contradictions_only` leaves what only
+    lags behind: somebody is about to announce it. Raises Transient.
+    """
+    sent: list[Correction] = []
+    for _ in range(RECONCILE_ATTEMPTS):
+        said = await _last_said(settings)
+        missing = await asyncio.to_thread(_corrections, store, said, settings.trainer.kinds)
+        if contradictions_only:
+            missing = [correction for correction in missing if correction.contradicted is not None]
+        if not missing:
+            return sent
+        announcements = [correction.announcement for correction in missing if correction.announcement is not None]
+        await announce(settings, announcements, retired=[c.kind for c in missing if c.announcement is None])
+        sent += missing
+    log.warning("models keep changing while they are announced; the next look goes on")
+    return sent
+
+
+def _corrections(store: ModelStore, said: Mapping[str, ModelAnnouncement | None], trained: Iterable[str]) -> list[Correction]:
+    """What the topic lacks, with what it `said` last; other kinds than the `trained` ones only if it said anything of them."""
+    found = []
+    for kind in store.kinds():
+        if kind in said or kind in trained:
+            try:
+                found.append(_correction(store, kind, kind in said, said.get(kind)))
+            except StoreError as error:
+                log.error("model kind %s cannot be announced: %s", kind, error)
+    return [correction for correction in found if correction is not None]
+
+
+def _correction(store: ModelStore, kind: str, is_known: bool, announced: ModelAnnouncement | None) -> Correction | None:
+    """What the topic has to say of a kind, None if it says so: `announced` is what it says last, None a tombstone where it `is_known`."""
+    history, champion = store.history(kind), store.champion(kind)
+    serving = None if announced is None else announced.serving
+    if champion is None:
+        if serving is None or (not history and serving.version not in store.versions(kind)):
+            return None  # nothing serves, or what was announced is of another store
+        overtaken = bool(history) and announced is not None and announced.announced_ts_ms <= history[-1].at_ts_ms
+        return Correction(kind, None, None if overtaken else f"{serving.version} was announced, and the store lets nothing serve")
+    reference = store.reference(kind, champion)
+    contradicted: str | None = None
+    if serving is not None:
+        if (serving.version, serving.manifest_sha256) == (reference.version, reference.manifest_sha256):
+            return None
+        if serving.version == champion:
+            contradicted = f"{serving.version} was announced with another manifest than the store has"
+        elif all(entry.version != serving.version for entry in history):
+            contradicted = f"{serving.version} was announced, and the store never promoted it"
+    elif is_known and announced is None and all(entry.action != "retired" for entry in history[-2:]):
+        contradicted = "a tombstone was written, and nobody ran `recsys models retire`"
+    action = ModelAction.ROLLED_BACK if history[-1].action == "rolled_back" else ModelAction.PROMOTED
+    before = history[-2].version if len(history) > 1 else None
+    return Correction(kind, store.announcement(kind, champion, action, champion=before, reason=history[-1].reason), contradicted)

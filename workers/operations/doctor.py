@@ -1,0 +1,256 @@
+"""What `recsys doctor` looks at: versions, settings, Kafka, topics, Redis, the stored layout. It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workers.errors import Fatal, WorkerError
+from workers.operations.finding import Finding
+from workers.operations.log_findings import examine_codecs, examine_log
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.state.port import StateStore
+
+DISTRIBUTION = "recsys-stream"
+MIN_REDIS = (7, 0)  # functions; Valkey counts from 7.2
+MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
+MIN_TOMBSTONES_MS = 10 * 365 * 86_400_000  # less than this is not for ever
+TOMBSTONES_MS = 36_500 * 86_400_000  # what `recsys topics create` sets
+MAX_AHEAD_MS = 86_400_000  # how far ahead producers may stamp records; Kafka 4 lets them by an hour, older ones for ever
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """All findings, in the order in which to mend them. Never raises for what it looks at."""
+    findings = [*_versions(), *examine_codecs(settings)]
+    topics, topic_findings = _topics(settings)
+    findings += topic_findings
+    findings += asyncio.run(_redis(settings, topics))
+    findings += _folders(settings)
+    return findings
+
+
+def _versions() -> Iterator[Finding]:
+    python_ok = sys.version_info >= (3, 11)
+    yield Finding("python", "ok" if python_ok else "wrong", platform.python_version(), "" if python_ok else "use Python 3.11 or newer")
+    try:
+        requirements = [r for r in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in r]
+    except metadata.PackageNotFoundError:
+        yield Finding("package", "warning", f"{DISTRIBUTION} is not installed", "run `make setup` or `pip install .`")
+        return
+    missing = []
+    for requirement in requirements:
+        name, least = _requirement(requirement)
+        try:
+            if _numbers(metadata.version(name)) < _numbers(least):
+                missing.append(f"{name} {metadata.version(name)} < {least}")
+        except metadata.PackageNotFoundError:
+            missing.append(f"{name} is missing")
+    if missing:
+        yield Finding("packages", "wrong", ", ".join(missing), "run `make setup` or `pip install .` again")
+    else:
+        shown = ", ".join(f"{name} {metadata.version(name)}" for name in ("faust-streaming", "aiokafka", "kafka-python", "redis", "torch"))
+        yield Finding("packages", "ok", shown)
+
+
+def _requirement(text: str) -> tuple[str, str]:
+    found = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?[^0-9]*([0-9][0-9.]*)?", text)
+    assert found is not None
+    return found[1], found[2] or "0"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
+    """Topic name ▸ id, and the findings about Kafka."""
+    from workers.kafka.topics import admin_client, describe, group_lag
+
+    servers = settings.kafka.bootstrap_servers
+    try:
+        with admin_client(settings) as admin:
+            n_brokers = len(admin.describe_cluster()["brokers"])
+        findings = [Finding("kafka", "ok", f"{n_brokers} broker{'s' * (n_brokers != 1)} at {servers}")]
+        states = describe(settings)
+    except WorkerError as error:
+        return {}, [_failed("kafka", error)]
+    if settings.topics.replication_factor > n_brokers:
+        text = f"topics.replication_factor {settings.topics.replication_factor} with {n_brokers} brokers"
+        findings.append(Finding("replication", "wrong", text, "lower it or add brokers"))
+    for state in states:
+        if state.problem is None:
+            findings.append(Finding(f"topic {state.spec.role}", "ok", f"{state.spec.name}, {state.partitions} partitions"))
+        else:
+            what, _, remedy = state.problem.partition(": ")
+            findings.append(Finding(f"topic {state.spec.role}", "wrong", what, remedy))
+    if any(state.spec.role == "events" and state.partitions is not None for state in states):
+        findings += _event_clock(settings)
+    if all(state.partitions is not None for state in states):
+        findings += _removals(settings)
+    if all(state.problem is None for state in states):
+        try:
+            lag = sum(group_lag(settings, settings.stream.group_id, settings.topics.events).values())
+        except WorkerError as error:
+            findings.append(_failed("lag", error))
+        else:
+            text = f"group {settings.stream.group_id} is {lag:,} events behind"
+            late = lag > MAX_LAG
+            findings.append(Finding("lag", "warning" if late else "ok", text, "start more stream workers" if late else ""))
+            findings += _log(settings)
+    return {state.spec.name: state.topic_id for state in states if state.topic_id is not None}, findings
+
+
+def _log(settings: Settings) -> Iterator[Finding]:
+    """What lies in the topics, and what does not move."""
+    try:
+        yield from examine_log(settings)
+    except WorkerError as error:
+        yield _failed("records", error)
+
+
+def _event_clock(settings: Settings) -> Iterator[Finding]:
+    """Whose clock stamps the records of the events topic, which event times are judged against."""
+    from workers.kafka.topics import topic_configs
+
+    try:
+        configs = topic_configs(settings, settings.topics.events)
+    except WorkerError as error:
+        failed = _failed("event clock", error)
+        yield Finding(failed.name, "warning", failed.text, failed.remedy)
+        return
+    yield from event_clock(settings.topics.events, configs)
+
+
+def event_clock(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
+    """What the settings of the events topic say about its clock; nothing where the broker does not tell them."""
+    kind = configs.get("message.timestamp.type")
+    if kind == "LogAppendTime":
+        yield Finding("event clock", "ok", "the broker stamps events")
+    elif kind is not None:
+        ahead_ms = configs.get("message.timestamp.after.max.ms", "")
+        if ahead_ms.isdecimal() and int(ahead_ms) <= MAX_AHEAD_MS:
+            yield Finding("event clock", "ok", f"producers stamp events, at most {int(ahead_ms) / 1000:,.0f} s ahead")
+        else:
+            text = f"producers stamp the records of {topic} ({kind}): one with a wrong clock moves event time for all"
+            remedy = "set message.timestamp.type=LogAppendTime on it, or message.timestamp.after.max.ms to at most a day"
+            yield Finding("event clock", "warning", text, remedy)
+
+
+def _removals(settings: Settings) -> Iterator[Finding]:
+    """Whether what was removed from the compacted topics stays removed."""
+    from workers.kafka.topics import topic_configs
+
+    topics = settings.topics
+    found: list[Finding] = []
+    try:
+        for topic in (topics.items, topics.users, topics.models):
+            found += removals(topic, topic_configs(settings, topic))
+    except WorkerError as error:
+        failed = _failed("removals", error)
+        yield Finding(failed.name, "warning", failed.text, failed.remedy)
+        return
+    yield from found or [Finding("removals", "ok", "tombstones are kept")]
+
+
+def removals(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
+    """Warn where compaction deletes tombstones soon, or records that still count are deleted; nothing where the broker does not tell."""
+    policy, kept_ms = configs.get("cleanup.policy"), configs.get("delete.retention.ms", "")
+    if policy is not None and policy != "compact":
+        text = f"topic {topic} has cleanup.policy={policy}: records that still count are deleted with age"
+        yield Finding("removals", "warning", text, "set cleanup.policy=compact on it")
+    elif kept_ms.isdecimal() and int(kept_ms) < MIN_TOMBSTONES_MS:
+        text = f"topic {topic} keeps tombstones for {int(kept_ms) / 3_600_000:,.0f} h: what one removed may come back after that"
+        yield Finding("removals", "warning", text, f"set delete.retention.ms={TOMBSTONES_MS} on it, or remove with available=false")
+
+
+async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
+    from workers.bootstrap import open_store
+    from workers.redis.connection import Link
+    from workers.redis.functions import load_library
+    from workers.redis.keys import Keys, generation_namespace
+    from workers.state.layout import compare_layouts, layout_of
+
+    store = open_store(settings)
+    library = load_library()
+    link = Link(settings.redis, library)
+    try:
+        findings = []
+        for server in await store.server_identity():
+            recent = _numbers(server.version)[:2] >= MIN_REDIS
+            text = f"{server.server} {server.version} {server.role}, {server.used_memory_bytes / 1e6:,.0f} MB"
+            findings.append(Finding("redis", "ok" if recent else "wrong", text, "" if recent else "use Redis 7 or Valkey"))
+            if server.maxmemory_bytes and server.maxmemory_policy != "noeviction":
+                text = f"maxmemory-policy {server.maxmemory_policy} would drop state silently"
+                findings.append(Finding("redis memory", "wrong", text, "set it to noeviction"))
+            loaded = library.name in server.libraries
+            text = f"library {library.name} is {'' if loaded else 'not '}loaded"
+            findings.append(Finding("functions", "ok", text if loaded else f"{text} yet: the first worker loads it"))
+        generation = await store.active_generation()
+        key = Keys(generation_namespace(settings.redis.namespace, generation)).layout
+        stored = await link.one(key, "GET", key)
+        if stored is None:
+            findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} is empty: the first worker lays it out"))
+        else:
+            compare_layouts(stored, layout_of(settings))
+            if generation:
+                await store.open(layout_of(settings), generation)  # else it reads generation 0, as every store does before
+            findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} fits the settings"))
+            findings += await _watermarks(settings, store, topics)
+    except WorkerError as error:
+        return [*findings, _failed("redis", error)]
+    finally:
+        await link.close()
+        await store.close()
+    return findings
+
+
+async def _watermarks(settings: Settings, store: StateStore, topics: dict[str, str]) -> list[Finding]:
+    from workers.kafka.topics import end_offsets_async
+
+    name = settings.topics.events
+    if name not in topics:
+        return []
+    marks = {p: mark for p, mark in (await store.watermarks(range(settings.topics.partitions))).items() if mark is not None}
+    recreated = sorted(p for p, mark in marks.items() if mark.topic_id != topics[name])
+    if recreated:
+        text = f"topic {name} is another one than the state was made from (partitions {recreated})"
+        return [Finding("watermarks", "wrong", text, "use an empty redis.namespace, or the topic that the state belongs to")]
+    ends = await end_offsets_async(settings, [name])
+    beyond = sorted(p for p, mark in marks.items() if mark.last_applied_offset >= ends.get((name, p), 0))
+    if beyond:
+        text = f"state is ahead of the log in partitions {beyond}: the log lost records"
+        return [Finding("watermarks", "wrong", text, "restore the log, or use an empty redis.namespace")]
+    return [Finding("watermarks", "ok", f"{len(marks)} of {settings.topics.partitions} partitions have state")]
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    for name, url in (("event log", settings.trainer.log_url), ("model store", settings.trainer.model_url)):
+        if "://" in url:
+            yield Finding(name, "ok", "remote; checked by the trainer")
+            continue
+        path = Path(url)
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        yield from _writable(name, path, existing)
+
+
+def _writable(name: str, path: Path, existing: Path) -> Iterator[Finding]:
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        yield Finding(name, "ok", f"{path}{'' if existing == path else ' (made by the trainer)'}")
+    else:
+        yield Finding(name, "warning", f"{existing} cannot be written by this user", "change its owner or the trainer's setting")
+
+
+def _failed(name: str, error: WorkerError) -> Finding:
+    text, separator, remedy = str(error).rpartition(": ")
+    if not separator:
+        text, remedy = str(error), "correct the settings" if isinstance(error, Fatal) else "try again"
+    return Finding(name, "wrong", text, remedy)

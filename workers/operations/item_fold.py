@@ -1,0 +1,204 @@
+"""Rows of items folded from the log in plain Python, and how they differ from stored ones. Shares no arrays with the engine.
+
+What it does share: the weights of pairs by distance, the lengths of popularity buckets, and the layout of a packed row.
+
+Rows of co-occurrence are folded for chosen items only, popularity for all. Pairs of a chosen item come from every user, so the newest
+interactions of every user of a partition are kept while that partition is folded: some 400 bytes a user of one partition.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from recsys.engine import PAIR_WEIGHTS
+from recsys.errors import LayoutError
+from recsys.state.batch_delta import WINDOWS_S, RowId
+from recsys.state.item_row import WEIGHT_ONE, parse_row
+from recsys.state.popularity import LIVE_BUCKETS
+from recsys.state.user_table import WEIGHT_UNITS
+from workers.settings import Settings
+from workers.state.layout import layout_of
+
+Sums = dict[int, int]
+"""Item number ▸ sum in units of 1/64."""
+UNIT_OF_PRODUCTS = WEIGHT_UNITS * WEIGHT_UNITS
+MANY_BUCKETS = 8 * sum(LIVE_BUCKETS.values())
+"""Popularity buckets that are held before those that count no more are looked for."""
+NEVER = -1
+"""The last offset of a partition that was never applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Up to which offset of each partition the stored rows go: those of each chosen item by number, and popularity by item group."""
+
+    of_item: Mapping[int, Mapping[int, int]]
+    of_popularity: Mapping[int, Mapping[int, int]]
+
+
+@dataclass(slots=True)
+class _Windows:
+    """The newest interactions of each user of one partition, oldest first: two numbers each, the item and seconds · 256 + weight + 128."""
+
+    length: int
+    of_user: dict[str, array[int]] = field(default_factory=dict)
+
+    def add(self, user_id: str, number: int, at_s: int, units: int) -> None:
+        window = self.of_user.get(user_id)
+        if window is None:
+            window = self.of_user[user_id] = array("Q")
+        window.extend((number, at_s << 8 | units + 128))
+        if len(window) > 2 * self.length:
+            del window[:2]
+
+
+class ItemFold:
+    """Folds the rows of chosen items and the popularity of all items, one partition of the log after another.
+
+    An event adds to a stored row only up to the offset that the row's group had `applied` when it was read. `numbers` are those of all item
+    ids; the events of `unnumbered` items are left out.
+    """
+
+    def __init__(self, settings: Settings, numbers: Mapping[str, int], applied: Applied) -> None:
+        layout = layout_of(settings)
+        self._numbers, self._applied = numbers, applied
+        self._epoch_s, self._live_epochs, self._groups = layout.epoch_s, settings.state.live_epochs, layout.item_groups
+        self._chunk = settings.state.duplicate_chunk
+        self._windows = _Windows(PAIR_WEIGHTS.window)
+        self._item_last: dict[int, int] = {}
+        self._popularity_last: list[int] = []
+        self._sure_from = 0
+        self.rows: dict[tuple[int, int], Sums] = {}
+        """By epoch and item number."""
+        self.popularity: dict[tuple[str, int], Sums] = {}
+        """By window and bucket."""
+        self.newest_s = 0
+        self.whole = True
+        """The log starts at its beginning in every partition; else all sums are what they are at least."""
+        self.unnumbered: dict[str, None] = {}
+
+    def begin(self, partition: int, first_offset: int) -> None:
+        """Turn to another partition, whose log starts there.
+
+        Where its beginning is gone, an event may repeat one that is gone too: what could be such a duplicate is left out.
+        """
+        self._windows.of_user.clear()
+        self._item_last = {number: lasts.get(partition, NEVER) for number, lasts in self._applied.of_item.items()}
+        self._popularity_last = [self._applied.of_popularity.get(group, {}).get(partition, NEVER) for group in range(self._groups)]
+        self._sure_from = (-(-first_offset // self._chunk) + 1) * self._chunk if first_offset else 0
+        self.whole = self.whole and not first_offset
+        self._forget_past()
+
+    def learn(self, user_id: str, item_id: str, at_s: int, units: int, source_offset: int) -> None:
+        """Add the next event of the partition that counts."""
+        self.newest_s = max(self.newest_s, at_s)
+        if source_offset < self._sure_from:
+            return
+        number = self._numbers.get(item_id)
+        if number is None:
+            if source_offset <= max(self._popularity_last, default=NEVER):
+                self.unnumbered[item_id] = None
+            return
+        if units > 0:
+            if source_offset <= self._popularity_last[number % self._groups]:
+                self._count(number, at_s, 2 * units)
+            self._pair(user_id, number, at_s, units, source_offset)
+        self._windows.add(user_id, number, at_s, units)
+
+    def _count(self, number: int, at_s: int, amount: int) -> None:
+        for window, bucket_s in (("all", 0), *WINDOWS_S.items()):
+            bucket = at_s // bucket_s if bucket_s else 0
+            if self.counts(("pop", window, bucket)):
+                if len(self.popularity) > MANY_BUCKETS:
+                    self._forget_past()
+                _add(self.popularity.setdefault((window, bucket), {}), number, amount)
+
+    def _pair(self, user_id: str, number: int, at_s: int, units: int, source_offset: int) -> None:
+        """Add the pairs with the interactions that arrived before; each pair adds to two rows, forward to that of what happened first."""
+        last, epoch = self._item_last, at_s // self._epoch_s
+        own = number in last and source_offset <= last[number]
+        window = self._windows.of_user.get(user_id, ())
+        for distance, at in enumerate(range(len(window) - 2, -1, -2)):
+            other = window[at]
+            its = other in last and source_offset <= last[other]
+            if not (own or its) or other == number:
+                continue
+            its_s, its_units = window[at + 1] >> 8, (window[at + 1] & 0xFF) - 128
+            if its_units <= 0:
+                continue
+            product, came_first = its_units * units, its_s > at_s
+            forward, backward = _amount(product * PAIR_WEIGHTS.forward[distance]), _amount(product * PAIR_WEIGHTS.backward[distance])
+            if own and (amount := forward if came_first else backward):
+                _add(self.rows.setdefault((epoch, number), {}), other, amount)
+            if its and (amount := backward if came_first else forward):
+                _add(self.rows.setdefault((epoch, other), {}), number, amount)
+
+    def counts(self, row_id: RowId) -> bool:
+        """Whether a row counts at the newest event: older ones may have been deleted."""
+        kind, where, number = row_id
+        if kind == "c":
+            return int(where) > self.newest_s // self._epoch_s - self._live_epochs
+        window = str(where)
+        return window == "all" or number > self.newest_s // WINDOWS_S[window] - LIVE_BUCKETS[window]
+
+    def _forget_past(self) -> None:
+        for epoch, number in [at for at in self.rows if not self.counts(("c", *at))]:
+            del self.rows[epoch, number]
+        for at in [at for at in self.popularity if not self.counts(("pop", *at))]:
+            del self.popularity[at]
+
+    def finish(self) -> None:
+        """Keep only what counts at the newest event of all partitions."""
+        self._windows.of_user.clear()
+        self._forget_past()
+
+
+def _amount(product: int) -> int:
+    """A pair's weight in units of 1/64 from a product that also carries twice 1/32."""
+    return (product + UNIT_OF_PRODUCTS // 2) // UNIT_OF_PRODUCTS
+
+
+def _add(sums: Sums, number: int, amount: int) -> None:
+    sums[number] = sums.get(number, 0) + amount
+
+
+def read_sums(packed: bytes | None) -> Sums:
+    """The sums of a stored row. Raises LayoutError."""
+    sums: Sums = {}
+    if packed is not None:
+        row = parse_row(packed)
+        for number, amount in zip(row.neighbours.tolist(), row.weights.tolist(), strict=True):
+            sums[number] = sums.get(number, 0) + amount
+    return sums
+
+
+def row_difference(packed: bytes | None, expected: Mapping[int, int], names: Collection[str], *, cap: int, whole: bool) -> str | None:
+    """How a stored row differs from the sums that the log says, None if it does not.
+
+    A row of more than `cap` neighbours may have lost its lightest when it was compacted, also those that grew since. Of a log that is not
+    `whole` the sums are the least there can be.
+    """
+    try:
+        found = read_sums(packed)
+    except LayoutError as error:
+        return str(error)
+    if found and max(found) >= len(names):
+        return f"it names item number {max(found)}, and {len(names)} items have a number"
+    capped = len(expected) > cap
+    if capped and not whole:
+        return None
+    places = sorted(
+        number
+        for number in found.keys() | expected.keys()
+        if (has := found.get(number, 0)) != (should := expected.get(number, 0))
+        and (has > should if capped else has < should if not whole else True)
+    )
+    if not places:
+        return None
+    if packed is None:
+        return f"the row is missing, the log says {len(expected)} items"
+    first = places[0]
+    stored, folded = found.get(first, 0) / WEIGHT_ONE, expected.get(first, 0) / WEIGHT_ONE
+    return f"{len(places)} of {len(expected)} items differ, item number {first} has {stored:g} and the log says {folded:g}"

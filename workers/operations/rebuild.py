@@ -1,0 +1,385 @@
+"""Rebuilds the state from the log while workers go on serving the old one.
+
+    claim ▸ catalogue, profiles, models ▸ removals that the topics have lost ▸ fold the events
+    ▸ check ▸ catch up ▸ switch the pointer ▸ workers take over ▸ drop the old
+
+All of it goes into the next generation of the namespace, which nobody else reads or writes. Until the pointer is switched, in one step, a
+crash leaves nothing but keys that the next rebuild drops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from workers.bootstrap import open_store
+from workers.errors import Fatal, Fenced, Transient, WorkerError, describe
+from workers.kafka.topics import end_offsets_async, start_offsets_async, topic_ids_async, topic_problem
+from workers.operations.carry_over import carry_over
+from workers.operations.catalogue_check import Catalogue, read_catalogue
+from workers.operations.verify import Verification, verify_store
+from workers.runtime.rounds import ALARM_FAILURES, PASSING, Rounds, patiently
+from workers.settings import Settings
+from workers.state.layout import layout_of
+from workers.state.port import StateStore
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.micro_batch import SourceRecord
+from workers.stream.pipeline import Pipeline
+from workers.stream.reference_topics import Intake
+from workers.stream.reread import LogReader, Place, reread_compacted, source_record, unapplied
+
+log = logging.getLogger(__name__)
+
+HOLD_S = 30.0
+"""A rebuild that died is forgotten after this; a living one renews its claim three times as often."""
+PATIENCE_S = 60.0
+"""Redis or Kafka may be away for so long; then the rebuild gives up."""
+NOTICE_S = 2.0
+"""Workers look at the pointer twice a second: after this, those that answer have left the old generation."""
+PROGRESS_S = 5.0
+WATCH_S = 0.2
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """`n_events` records in `seconds` until the switch, `n_verified` of `n_users` users compared with the log; `taken_over`: workers have
+    applied everything that the log held at the switch. `n_dropped` keys of the old generation."""
+
+    generation: int
+    n_events: int
+    seconds: float
+    n_users: int
+    n_verified: int
+    taken_over: bool
+    n_dropped: int
+
+    @property
+    def events_per_s(self) -> float:
+        return self.n_events / self.seconds if self.seconds > 0 else 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"seconds": round(self.seconds, 3), "events_per_s": round(self.events_per_s, 1)}
+
+
+async def rebuild(
+    settings: Settings,
+    *,
+    partial: bool = False,
+    keep_old: bool = False,
+    wait_s: float = 60.0,
+    n_users: int = 200,
+    n_items: int = 200,
+    say: Say = lambda line: None,
+) -> Rebuilt:
+    """Rebuild the state of these settings, compare `n_users` and `n_items` of it with the log, and make it the active one.
+
+    `wait_s` is how long workers may take over after the switch. `partial` accepts a log whose first events are gone.
+    Raises: Fatal when the log is not whole and `partial` is off, the check finds a difference, or somebody else rebuilds or switched;
+    Transient when Redis or Kafka stays away. The shadow is dropped then.
+    """
+    control = open_store(settings)
+    try:
+        old = await control.active_generation()
+        async with _claimed(control) as claim:
+            shadow = old + 1
+            starts = await _log_starts(settings, partial, say)
+            if await control.drop_generation(shadow):
+                say(f"generation {shadow}, which an earlier rebuild left behind, is dropped")
+            try:
+                made = await _make(settings, control, old, shadow, starts, (n_users, n_items), claim, say)
+                claim.check()
+                ends = await end_offsets_async(settings, [settings.topics.events])
+                await _switch(control, old, shadow)
+            except BaseException:
+                await _drop_abandoned(control, shadow)
+                raise
+            say(f"switched to generation {shadow}; workers take over")
+            made = await _finish(settings, control, made, ends, wait_s, say)
+            if keep_old:
+                say(f"generation {old} is kept: drop it with `recsys state drop {old}`")
+                return made
+            try:
+                n_dropped = await control.drop_generation(old)
+            except Transient as error:
+                raise Transient(f"generation {shadow} is served, the old one stays until `recsys state drop {old}`: {error}") from None
+            say(f"generation {old} is dropped, {n_dropped:,} keys")
+            return replace(made, n_dropped=n_dropped)
+    finally:
+        await control.close()
+
+
+async def drop(settings: Settings, generation: int) -> int:
+    """Drop a generation that is not active; how many keys it had. Raises Fatal for the active one, and while somebody rebuilds."""
+    control = open_store(settings)
+    try:
+        async with _claimed(control):
+            return await control.drop_generation(generation)
+    finally:
+        await control.close()
+
+
+# -- claim -------------------------------------------------------------------------------------------------------------------------------
+
+
+class _Claim:
+    """Being the only one that rebuilds; `check` before every step that others would suffer from."""
+
+    def __init__(self) -> None:
+        self.owner = secrets.token_hex(8)
+        self.renewed_s = time.monotonic()
+        self.lost = False
+
+    def check(self) -> None:
+        """Raises Fatal when another rebuild may have begun."""
+        if self.lost or time.monotonic() - self.renewed_s > HOLD_S:
+            raise Fatal("the claim on rebuilding could not be renewed, another rebuild may have begun: run `recsys state rebuild` again")
+
+
+@asynccontextmanager
+async def _claimed(store: StateStore) -> AsyncIterator[_Claim]:
+    claim = _Claim()
+    if not await store.claim_rebuild(claim.owner, HOLD_S):
+        raise Fatal(f"another rebuild is at work, or died less than {HOLD_S:.0f} s ago: wait, then try again")
+    renewing = asyncio.create_task(_renew(store, claim))
+    try:
+        yield claim
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewing
+        with contextlib.suppress(WorkerError):  # it expires by itself
+            await store.claim_rebuild(claim.owner, 0)
+
+
+async def _renew(store: StateStore, claim: _Claim) -> None:
+    while not claim.lost:
+        await asyncio.sleep(HOLD_S / 3)
+        asked_s = time.monotonic()
+        try:
+            claim.lost = not await store.claim_rebuild(claim.owner, HOLD_S)
+            claim.renewed_s = asked_s
+        except WorkerError as error:
+            log.debug("claim not renewed: %s", error)
+
+
+# -- the shadow --------------------------------------------------------------------------------------------------------------------------
+
+
+async def _log_starts(settings: Settings, partial: bool, say: Say) -> dict[Place, int]:
+    topic = settings.topics.events
+    starts = await start_offsets_async(settings, [topic])
+    n_partitions = settings.topics.partitions
+    if len(starts) != n_partitions:
+        raise Fatal(f"topic {topic} has {len(starts)} partitions, topics.partitions is {n_partitions}: correct the setting")
+    late = {partition: start for (_, partition), start in sorted(starts.items()) if start > 0}
+    if late:
+        shown = ", ".join(f"{partition} at {start}" for partition, start in list(late.items())[:5])
+        text = f"topic {topic} no longer holds its first events (partition {shown}): what they did will be missing in the rebuilt state"
+        if not partial:
+            raise Fatal(f"{text}; run with --partial to go on without them")
+        say(text)
+    return starts
+
+
+async def _make(
+    settings: Settings,
+    control: StateStore,
+    old: int,
+    shadow: int,
+    starts: Mapping[Place, int],
+    compared: tuple[int, int],
+    claim: _Claim,
+    say: Say,
+) -> Rebuilt:
+    """Fill the shadow generation and check it; less than one batch of the log is left afterwards. `compared`: users and items."""
+    started_s = time.monotonic()
+    store = open_store(settings, pinned=shadow)
+    pipeline = Pipeline(settings, store)
+    try:
+        await pipeline.open()
+        intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
+        items_ends = await _patiently(lambda: end_offsets_async(settings, [settings.topics.items]))
+        catalogue_ends = {partition: end for (_, partition), end in items_ends.items()}
+        counts = await _patiently(lambda: reread_compacted(settings, intake))
+        say("read " + ", ".join(f"{count:,} {role}" for role, count in counts.items()))
+        catalogue = await _patiently(lambda: read_catalogue(settings, catalogue_ends, whole=False))
+        n_carried = await _patiently(lambda: carry_over(settings, control, old, pipeline, catalogue))
+        if n_carried:
+            say(f"{n_carried:,} items are taken over from generation {old}: the topic no longer tells of their removal or description")
+        async with LogReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
+            fold = _Fold(settings, pipeline, reader, starts, claim, say)
+            await fold.catch_up()
+            say(f"{fold.n_events:,} events are folded")
+            seed = secrets.randbits(32)
+            found = await _patiently(lambda: _check(settings, store, compared, seed, catalogue, say))
+            _refuse_differences(found)
+            say(f"{found.n_users:,} users, the rows of {found.n_items:,} items, popularity and catalogue are what the log says")
+            await fold.catch_up()
+        return Rebuilt(shadow, fold.n_events, time.monotonic() - started_s, found.n_users_stored, found.n_users, False, 0)
+    finally:
+        await store.close()
+
+
+async def _check(
+    settings: Settings, store: StateStore, compared: tuple[int, int], seed: int, catalogue: Catalogue, say: Say
+) -> Verification:
+    n_users, n_items = compared
+    return await verify_store(settings, store, n_users=n_users, n_items=n_items, seed=seed, filled_from=catalogue, say=say)
+
+
+def _refuse_differences(found: Verification) -> None:
+    if found.differences:
+        more = f" (and {found.n_differences - 1:,} more)" if found.n_differences > 1 else ""
+        raise Fatal(f"the rebuilt state differs from the log and is not used: {found.differences[0]}{more}; report this as a defect")
+
+
+async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a step until it succeeds.
+
+    Raises: Transient when it has not within a minute of its first failure, Fatal when it fails three times for an unexpected reason.
+    """
+    results: list[T] = []
+    failures: list[tuple[float, Exception]] = []
+
+    async def attempt() -> None:
+        results.append(await step())
+
+    def gives_up(error: Exception) -> bool:
+        failures.append((time.monotonic(), error))
+        n_unexpected = sum(not isinstance(error, PASSING) for _, error in failures)
+        if n_unexpected >= ALARM_FAILURES:
+            raise Fatal(f"rebuild: {n_unexpected} times unexpected {describe(error)}; nothing is switched, report this as a defect")
+        return failures[-1][0] - failures[0][0] > PATIENCE_S
+
+    await patiently(attempt, gives_up=gives_up, rounds=Rounds("rebuild"))
+    return results[0]
+
+
+async def _drop_abandoned(control: StateStore, shadow: int) -> None:
+    try:
+        await control.drop_generation(shadow)
+    except WorkerError as error:  # the active one by now, or Redis is away: the next rebuild drops it
+        log.debug("the shadow stays for now: %s", error)
+
+
+class _Fold:
+    """The events of the log, batch by batch, through a pipeline of its own."""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, reader: LogReader, starts: Mapping[Place, int], claim: _Claim, say: Say
+    ) -> None:
+        self._settings, self._pipeline, self._reader, self._starts = settings, pipeline, reader, starts
+        self._claim, self._say = claim, say
+        self._topic = settings.topics.events
+        self._resets: int | None = None
+        self._failed = False
+        self._started_s = self._said_s = time.monotonic()
+        self.n_events = 0
+
+    async def catch_up(self) -> None:
+        """Fold until less than one batch is left of the log as it is by then. Raises Fatal, Transient."""
+        if self._resets is None:
+            await _patiently(self._assign)
+            self._resets = self._pipeline.resets
+        self._reader.expect()
+        while True:
+            ends = await self._ends()
+            if self._reader.left(ends) == 0:
+                break
+            while left := self._reader.left(ends):
+                await _patiently(self._step)
+                self._reader.check_silence(ends)
+                self._progress(left)
+            if self._reader.left(await self._ends()) < self._settings.stream.batch_max_events:
+                break
+        while await self._pipeline.mirror.compact():
+            self._claim.check()
+            await asyncio.sleep(0)
+
+    async def _ends(self) -> dict[Place, int]:
+        return await end_offsets_async(self._settings, [self._topic])
+
+    async def _step(self) -> None:
+        """One batch; after a failure it begins with the shadow's watermarks."""
+        self._claim.check()
+        if self._failed:
+            await self._assign()
+        self._failed = True
+        found = await self._reader.poll()
+        batch: dict[int, list[SourceRecord]] = {p: [source_record(record) for record in records] for (_, p), records in found.items()}
+        if batch:
+            try:
+                # the new state owes every user a list: the one of the old state may be another
+                outcome = await self._pipeline.process(batch, put_off_lists=True)
+            except Fenced as error:
+                raise Transient(str(error)) from None
+            self.n_events += outcome.n_records
+            await self._pipeline.mirror.compact()
+        self._failed = False
+
+    async def _assign(self) -> None:
+        """Own every partition of the shadow, and read on where it stands; what lies before the log's start is gone."""
+        ids = await topic_ids_async(self._settings)
+        if self._topic not in ids:
+            raise Fatal(await asyncio.to_thread(topic_problem, self._settings, self._topic))
+        for partition, first_new in (await self._pipeline.assign([p for _, p in self._reader.next_offsets], ids[self._topic])).items():
+            place = (self._topic, partition)
+            self._reader.seek(place, max(first_new, self._starts[place]))
+        if self._resets is not None and self._pipeline.resets != self._resets:
+            raise Fatal("Redis was restarted or failed over during the rebuild, the new state may lack something: run it again")
+
+
+    def _progress(self, left: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._said_s >= PROGRESS_S:
+            self._said_s = now_s
+            per_s = self.n_events / (now_s - self._started_s)
+            self._say(f"{self.n_events:,} events, {per_s:,.0f}/s, {left:,} are left")
+
+
+# -- the switch --------------------------------------------------------------------------------------------------------------------------
+
+
+async def _switch(control: StateStore, old: int, shadow: int) -> None:
+    """Make the shadow the active generation. A call whose answer was lost may have switched: nobody else could name the shadow."""
+
+    async def attempt() -> bool:
+        return await control.switch_generation(old, shadow) or await control.active_generation() == shadow
+
+    if not await _patiently(attempt):
+        raise Fatal(f"generation {old} is no longer the active one: somebody else switched meanwhile, and theirs is served")
+
+
+async def _finish(
+    settings: Settings, control: StateStore, made: Rebuilt, ends: Mapping[Place, int], wait_s: float, say: Say
+) -> Rebuilt:
+    """Wait until workers have brought the new generation to where the log ended at the switch, or `wait_s` seconds."""
+    switched_s, behind, was_behind = time.monotonic(), 0, -1
+    await _patiently(lambda: control.open(layout_of(settings), made.generation))
+    while True:
+        marks = await _patiently(lambda: control.watermarks([partition for _, partition in ends]))
+        lasts = {p: -1 if mark is None else mark.last_applied_offset for p, mark in marks.items()}
+        behind = sum(max(0, end - 1 - lasts[partition]) for (_, partition), end in ends.items())
+        waited_s = time.monotonic() - switched_s
+        if behind == was_behind:  # nothing moves: is what is left a record at all?
+            starts = {place: lasts[place[1]] + 1 for place in ends}
+            behind = sum((await _patiently(partial(unapplied, settings, starts, ends))).values())
+        was_behind = behind
+        if waited_s >= NOTICE_S and (behind == 0 or waited_s >= wait_s):
+            break
+        await asyncio.sleep(WATCH_S)
+    if behind:
+        say(f"{behind:,} events are not applied {waited_s:.0f} s after the switch: is a worker running? They are applied when one starts")
+    return replace(made, taken_over=behind == 0)

@@ -1,0 +1,202 @@
+"""Users' histories folded from the log in plain Python, and how they differ from stored rows. Shares no arrays with the engine.
+
+What it does share: the decoding of records, the hash of an event id, and the layout of a packed row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from recsys.errors import LayoutError
+from recsys.state.user_table import WEIGHT_UNITS, unpack_row
+from schemas.decoding import decode_events
+from schemas.events import EVENT_TYPES, EventType
+from workers.kafka.placement import refuse_misplaced
+from workers.settings import Settings
+from workers.stream.duplicates import event_hash
+from workers.stream.micro_batch import SourceRecord
+
+WITHOUT_ROW_AT_MOST = 10_000
+
+
+@dataclass(slots=True)
+class UserHistory:
+    """What the log says of one user. Entries are (item id, seconds, weight in units of 1/32), oldest first."""
+
+    entries: list[tuple[str, int, int]] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
+
+
+class EventSink(Protocol):
+    """Takes every event of a partition that counts, in order of arrival."""
+
+    def learn(self, user_id: str, item_id: str, at_s: int, units: int, source_offset: int) -> None: ...
+
+
+class HistoryFold:
+    """Folds one partition of the log, each event counted once: the histories of chosen users up to offset `last` (None: all of it).
+
+    `stored` (ascending hashes of user ids, `user_hash`) are the users that have a row; others with an event that counts go to
+    `without_row`, 10,000 of them at most. `sink` takes the events of all users, also those after `last`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        user_ids: Collection[str],
+        partition: int,
+        *,
+        last: int | None = None,
+        stored: NDArray[np.uint64] | None = None,
+        sink: EventSink | None = None,
+    ) -> None:
+        self._settings, self._partition, self._sink, self._stored = settings, partition, sink, stored
+        self._last = float("inf") if last is None else last
+        self._keys = {user_id.encode() for user_id in user_ids}
+        self._seen: dict[int, set[int]] = {}
+        self._units: dict[int, int] = {}
+        self.histories = {user_id: UserHistory() for user_id in user_ids}
+        self.without_row: dict[str, None] = {}
+        self.newest_s = 0
+        """Event time of the newest event that counts up to `last`, of the users that were folded."""
+
+    def take(self, records: Sequence[SourceRecord]) -> None:
+        """Fold the next records of the partition, in order; those of other users are passed over unless somebody wants them."""
+        without_row = self._keys_without_row(records)
+        if self._sink is None:
+            records = [record for record in records if record.key in self._keys or record.key in without_row]
+        self._fold(records, without_row)
+
+    def _keys_without_row(self, records: Sequence[SourceRecord]) -> set[bytes]:
+        """The keys of users that have no row."""
+        keys = list({record.key for record in records if record.key and record.source_offset <= self._last})
+        if self._stored is None or not keys:
+            return set()
+        hashes = np.array([user_hash(key) for key in keys], np.uint64)
+        places = np.minimum(np.searchsorted(self._stored, hashes), max(len(self._stored) - 1, 0))
+        has_row = self._stored[places] == hashes if len(self._stored) else np.zeros(len(keys), np.bool_)
+        return {keys[at] for at in np.flatnonzero(~has_row).tolist()}
+
+    def _fold(self, chosen: Sequence[SourceRecord], without_row: set[bytes]) -> None:
+        stream = self._settings.stream
+        decoded = decode_events(
+            [(record.key, record.value) for record in chosen],
+            record_ts_ms=[record.source_timestamp_ms for record in chosen],
+            future_skew_ms=stream.future_skew_s * 1000,
+            max_bytes=stream.max_record_bytes,
+        )
+        refuse_misplaced(decoded, [record.key for record in chosen], self._partition, self._settings.topics)
+        for i, at in enumerate(decoded.index):
+            user_id, record = decoded.user_ids[i], chosen[at]
+            if not self._is_new(record.source_offset, event_hash(user_id, decoded.event_ids[i])):
+                continue
+            units = self._weight_units(decoded.types[i], decoded.values[i])
+            if not units:
+                continue
+            item_id, at_s = decoded.item_ids[i], decoded.event_ts_ms[i] // 1000
+            if self._sink is not None:
+                self._sink.learn(user_id, item_id, at_s, units, record.source_offset)
+            if record.source_offset > self._last:
+                continue
+            self.newest_s = max(self.newest_s, at_s)
+            if user_id in self.histories:
+                self._learn(self.histories[user_id], item_id, at_s, units)
+            elif record.key in without_row and len(self.without_row) < WITHOUT_ROW_AT_MOST:
+                self.without_row[user_id] = None
+
+    def _weight_units(self, code: int, value: float) -> int:
+        kind = EVENT_TYPES[code]
+        if kind is EventType.RATING:
+            return weight_units(kind, value, self._settings)
+        if code not in self._units:
+            self._units[code] = weight_units(kind, value, self._settings)
+        return self._units[code]
+
+    def _is_new(self, source_offset: int, hashed: int) -> bool:
+        chunk = source_offset // self._settings.state.duplicate_chunk
+        if hashed in self._seen.get(chunk, ()) or hashed in self._seen.get(chunk - 1, ()):
+            return False
+        if chunk not in self._seen:
+            self._seen = {held: hashes for held, hashes in self._seen.items() if held == chunk - 1} | {chunk: set()}
+        self._seen[chunk].add(hashed)
+        return True
+
+    def _learn(self, history: UserHistory, item_id: str, at_s: int, units: int) -> None:
+        state = self._settings.state
+        history.entries.append((item_id, at_s, units))
+        while len(history.entries) > state.history_length:
+            left = history.entries.pop(0)[0]
+            if left in history.older:
+                history.older.remove(left)
+            history.older.append(left)
+            del history.older[: max(0, len(history.older) - state.seen_length)]
+
+
+def weight_units(kind: EventType, value: float, settings: Settings) -> int:
+    """An event's weight in units of 1/32; NaN stands for no value."""
+    weights = settings.weights
+    if kind is EventType.RATING:
+        if math.isnan(value):
+            return 0
+        scaled = (value - weights.rating_neutral) / (weights.rating_best - weights.rating_neutral)
+        weight = max(-1.0, min(1.0, scaled)) or -1 / WEIGHT_UNITS
+    else:
+        weight = float(getattr(weights, kind.value))
+    units = round(float(np.float32(weight)) * WEIGHT_UNITS)  # weights are float32 in the engine, which decides ties of rounding
+    if weight > 0:
+        units = max(units, 1)
+    if weight < 0:
+        units = min(units, -1)
+    return max(-127, min(127, units))
+
+
+def difference(expected: UserHistory, packed: bytes | None, names: Sequence[str], *, from_start: bool = True) -> str | None:
+    """How a stored row differs from what the log says, None if it does not.
+
+    Without the log's start (`from_start` off) only what is left of it is compared: the newest entries.
+    """
+    if packed is None:
+        return "the row is missing" if expected.entries else None
+    try:
+        row = unpack_row(packed)
+    except LayoutError as error:
+        return str(error)
+    numbers = row.items.tolist() + row.older.tolist()
+    if numbers and max(numbers) >= len(names):
+        return f"the row names item number {max(numbers)}, and {len(names)} items have a number"
+    found = [(names[n], at_s, units) for n, at_s, units in zip(row.items.tolist(), row.times_s.tolist(), row.weights.tolist(), strict=True)]
+    if not from_start:
+        n = min(len(found), len(expected.entries))
+        return _entries_differ(expected.entries[-n:], found[-n:]) if n else None
+    if len(found) != len(expected.entries):
+        return f"the history has {len(found)} entries, the log says {len(expected.entries)}"
+    if (differs := _entries_differ(expected.entries, found)) is not None:
+        return differs
+    older = [names[number] for number in row.older.tolist()]
+    return None if older == expected.older else f"the {len(older)} older items are not the {len(expected.older)} that the log says"
+
+
+def _entries_differ(expected: Sequence[tuple[str, int, int]], found: Sequence[tuple[str, int, int]]) -> str | None:
+    for place, (theirs, ours) in enumerate(zip(expected, found, strict=True)):
+        parts = [name for name, a, b in zip(("item", "time", "weight"), theirs, ours, strict=True) if a != b]
+        if parts:
+            return f"entry {place + 1} of {len(found)} has another {' and '.join(parts)} than the log"
+    return None
+
+
+def user_hash(key: bytes) -> int:
+    """64 bits that stand for a user id in a sorted array."""
+    return xxhash.xxh3_64_intdigest(key)
+
+
+def user_digest(user_id: str) -> str:
+    """12 hex digits of SHA-256 that stand for a user in output, which may be kept where personal data must not be."""
+    return hashlib.sha256(user_id.encode()).hexdigest()[:12]

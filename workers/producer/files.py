@@ -1,0 +1,244 @@
+"""Open a file, a folder of part files, or standard input as rows, after a look at its start."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote
+
+from workers.errors import SettingsError
+from workers.producer.json_rows import json_rows
+from workers.producer.lines import Lines
+from workers.producer.mapping import REQUIRED, RowMapping, check_columns, nearest
+from workers.producer.parquet_rows import open_parquet, parquet_rows
+from workers.producer.rows import DamagedFile, Format, Row
+from workers.producer.sniff import check_delimiter, check_is_header, check_json
+from workers.producer.source import Source, check_path, format_of, open_text
+from workers.producer.table_rows import Table, header_cells
+from workers.producer.times import TIME_FIELDS
+from workers.producer.units import check_unit
+from workers.producer.values import IDS
+
+SAMPLE_ROWS = 200
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a file, where it does not say so itself. `header`: names of the columns of a table without a header line."""
+
+    form: Format | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file; `label` is its path within the folder, `constants` the columns that a Hive folder keeps in its path."""
+
+    path: str
+    form: Format
+    label: str = ""
+    constants: tuple[tuple[str, str], ...] = ()
+
+
+@contextmanager
+def open_rows(path: str, reading: Reading, mapping: RowMapping) -> Iterator[Iterator[Row]]:
+    """Open the rows of a file or folder, one after the other, in bounded memory.
+
+    The start of every file is looked at first. Raises SettingsError when one cannot be opened, is not what it is taken for, or lacks a
+    column that `mapping` needs; the iterator raises DamagedFile.
+    """
+    parts = parts_of(path, reading)
+    if not parts[0].label:
+        with _open_part(parts[0], reading, mapping) as rows:
+            yield rows
+        return
+    for part in parts:
+        with _open_part(part, reading, mapping):
+            pass
+    yield _rows_of(parts, reading, mapping)
+
+
+def parts_of(path: str, reading: Reading) -> list[Part]:
+    """Return the files that a path stands for. Raises SettingsError for a folder without any."""
+    if path == "-":
+        return [Part(path, reading.form or format_of(path))]
+    found = check_path(path)
+    if not stat.S_ISDIR(found.st_mode):
+        form = reading.form or format_of(path)
+        if found.st_size == 0 and stat.S_ISREG(found.st_mode) and form != "jsonl":
+            raise SettingsError("FILE: is empty")
+        if form == "parquet" and not stat.S_ISREG(found.st_mode):
+            raise SettingsError("FILE: Parquet needs a file, not a pipe")
+        return [Part(path, form)]
+    parts = [_part(Path(path), file, reading) for file in _files_in(path)]
+    if not parts:
+        raise SettingsError("FILE: the folder holds no files with rows (names that begin with _ or . are left out)")
+    forms = sorted({part.form for part in parts})
+    if len(forms) > 1:
+        raise SettingsError(f"FILE: the folder holds files of several formats ({', '.join(forms)}): pass --format, or one file")
+    return parts
+
+
+def _files_in(folder: str) -> list[Path]:
+    """Return the files that are not empty, in order, without marks such as _SUCCESS and hidden files."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")) or "=" in name)
+        for name in sorted(names):
+            file = Path(place, name)
+            if not name.startswith((".", "_")) and file.is_file() and file.stat().st_size:
+                found.append(file)
+    return found
+
+
+def _part(folder: Path, file: Path, reading: Reading) -> Part:
+    label = file.relative_to(folder)
+    pairs = [piece.partition("=") for piece in label.parts[:-1] if "=" in piece]
+    constants = tuple((name, unquote(value)) for name, _, value in pairs if value != HIVE_NULL)
+    try:
+        return Part(str(file), reading.form or format_of(file.name), str(label), constants)
+    except SettingsError as error:
+        raise SettingsError(f"{error}; found in the folder: {label}") from None
+
+
+def _rows_of(parts: list[Part], reading: Reading, mapping: RowMapping) -> Iterator[Row]:
+    for part in parts:
+        constants = {name: value for name, value in part.constants if name in mapping.wanted()}
+        mapping.left_out |= {name for name, _ in part.constants} - constants.keys()
+        with _open_part(part, reading, mapping) as rows:
+            try:
+                for row in rows:
+                    columns = None if row.columns is None else constants | row.columns
+                    yield dataclasses.replace(row, columns=columns, file=part.label)
+            except DamagedFile as error:
+                raise DamagedFile(f"{part.label}: {error}") from None
+
+
+@contextmanager
+def _open_part(part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Iterator[Row]]:
+    with ExitStack() as opened:
+        try:
+            rows = _checked(part, reading, mapping, opened)
+        except DamagedFile as error:
+            rows = _damaged(str(error))
+        except SettingsError as error:
+            raise SettingsError(f"{error} (in {part.label})" if part.label else str(error)) from None
+        yield rows
+
+
+def _damaged(reason: str) -> Iterator[Row]:
+    """Yield nothing: not even the start can be read."""
+    yield from ()
+    raise DamagedFile(reason)
+
+
+def _checked(part: Part, reading: Reading, mapping: RowMapping, opened: ExitStack) -> Iterator[Row]:
+    """Return the rows of a file whose start is what the mapping needs. Raises SettingsError or DamagedFile."""
+    if part.form == "parquet":
+        if part.path == "-":
+            raise SettingsError("FILE: Parquet cannot be read from standard input: name a file")
+        return _checked_parquet(opened.enter_context(open_parquet(part.path)), part, mapping)
+    source = open_text(part.path, part.form, reading.encoding)
+    opened.callback(source.close)
+    try:
+        return _checked_json(source, part, mapping) if part.form == "jsonl" else _checked_table(source, part, reading, mapping)
+    except SettingsError:
+        source.check_whole()
+        raise
+
+
+def _checked_json(source: Source, part: Part, mapping: RowMapping) -> Iterator[Row]:
+    check_json(source.start)
+    sample = _sample(json_rows(Lines(_whole_lines(source.start))))
+    names = {name for row in sample for name in row} | {name for name, _ in part.constants}
+    for name, column in mapping.columns.items():
+        if sample and column not in names and (name in (*REQUIRED[mapping.kind], *TIME_FIELDS) or nearest(column, names)):
+            raise SettingsError(f"--map: no row at the start of the file has a field {column} for {name}{nearest(column, names)}")
+    if any(mapping.column_of("event_ts_ms") in row for row in sample):
+        mapping.needs_time = True
+    check_unit(sample, mapping)
+    return json_rows(source.lines)
+
+
+def _checked_table(source: Source, part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Row]:
+    delimiter = reading.delimiter or ("\t" if part.form == "tsv" else ",")
+    quoted = delimiter != "\t"
+    header = list(reading.header)
+    if not header:
+        line = source.lines.next()
+        while line is not None and line.content is not None and not line.content.strip():
+            line = source.lines.next()
+        if line is None or line.content is None:
+            raise SettingsError("FILE: is empty" if line is None else "FILE: has no header line that names the columns")
+        header = _header(line.content, delimiter, quoted, mapping, part)
+    _check_names(header, part, mapping)
+    table = Table(delimiter, quoted, header, _single_line_columns(mapping))
+    look = Lines(_whole_lines(source.start))
+    if not reading.header:
+        look.next()
+    check_unit(_sample(table.rows(look)), mapping)
+    return table.rows(source.lines)
+
+
+def _single_line_columns(mapping: RowMapping) -> frozenset[str]:
+    """Return the columns in which a line end is a mistake: ids, types, times and numbers."""
+    names = (*IDS, "type", "value", "position", "available", *TIME_FIELDS)
+    return frozenset(mapping.column_of(name) for name in names if name in mapping.fields)
+
+
+def _header(content: bytes, delimiter: str, quoted: bool, mapping: RowMapping, part: Part) -> list[str]:
+    """Return the names of the columns. Raises SettingsError when the line is rather data, JSON, or cut by another delimiter."""
+    text = content.decode(errors="replace").strip("\r\n")
+    if text.lstrip().startswith(("{", "[")):
+        raise SettingsError("FILE: looks like JSON, not a table: pass --format jsonl")
+    if text.lower().startswith("sep="):
+        raise SettingsError("FILE: begins with Excel's line sep=…: remove that line and pass --delimiter with its character")
+    try:
+        cells = header_cells(content, delimiter, quoted=quoted)
+    except ValueError as error:
+        raise SettingsError(f"FILE: the header line cannot be read: {error}") from None
+    names = {*cells, *(name for name, _ in part.constants)}
+    if any(mapping.column_of(name) not in names and name not in mapping.defaults for name in REQUIRED[mapping.kind]):
+        check_delimiter(text, delimiter, len(cells))
+        check_is_header(cells)
+    return cells
+
+
+def _check_names(header: list[str], part: Part, mapping: RowMapping) -> None:
+    twice = [name for name, n in Counter(header).items() if n > 1 and (name in mapping.fields or name in mapping.columns.values())]
+    if twice:
+        raise SettingsError(f"FILE: the header names {twice[0]} twice: rename one of the columns")
+    check_columns(mapping, [*header, *(name for name, _ in part.constants if name not in header)])
+
+
+def _checked_parquet(file: object, part: Part, mapping: RowMapping) -> Iterator[Row]:
+    present: list[str] = list(file.schema_arrow.names)  # type: ignore[attr-defined]
+    _check_names(present, part, mapping)
+    mapping.left_out |= set(present) - mapping.wanted()
+    wanted = [name for name in present if name in mapping.wanted()]
+    check_unit(_sample(parquet_rows(file, wanted)), mapping)
+    return parquet_rows(file, wanted)
+
+
+def _sample(rows: Iterator[Row]) -> list[dict[str, object]]:
+    """Return the columns of the first rows that can be read."""
+    found: list[dict[str, object]] = []
+    with suppress(DamagedFile):
+        found.extend(row.columns for row in islice(rows, SAMPLE_ROWS) if row.columns is not None)
+    return found
+
+
+def _whole_lines(start: bytes) -> io.BytesIO:
+    cut = start.rfind(b"\n")
+    return io.BytesIO(start if cut < 0 else start[: cut + 1])

@@ -1,0 +1,180 @@
+"""Cells to values of fields: the same reading of the same value in CSV, TSV, JSON lines and Parquet. All raise BadRow."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from workers.producer.rows import BadRow, Unreadable
+
+EXACT_FLOAT = 2**53
+NULL_NAMES = frozenset({"null", "none", "nan", "nil", "na", "n/a", "#n/a", "<na>", "undefined", "\\n", "(null)", "<null>", "nat"})
+"""What programs write for a missing value, in lower case."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"([+-]?\d{1,30})(\.0*)?", re.ASCII)
+_FLOAT_ID = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
+EXPONENT_ID = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+", re.ASCII)
+EDGES = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u2060\ufeff"
+"""Characters that are cut off the ends of an id: every white space, and those of no width."""
+FLAGS = {"true": True, "1": True, "yes": True, "t": True, "y": True, "false": False, "0": False, "no": False, "f": False, "n": False}
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: null, blank text, or NaN (pandas' null)."""
+    if value is None or (isinstance(value, str) and not value.strip(EDGES)):
+        return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, float) and math.isnan(value)
+
+
+def identity(value: Any) -> str:
+    """Return an id as text: 17, 17.0, "17" and "17.0" are all "17"; digits are never lost."""
+    if isinstance(value, bytes):
+        value = decoded(value)
+    if isinstance(value, str):
+        text_id = value.strip(EDGES)
+        found = _FLOAT_ID.fullmatch(text_id)
+        return text_id if found is None else _unsigned_zero(found[1])
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise BadRow(f"a {_kind(value)}, not an id; write text or a whole number")
+    if isinstance(value, int):
+        return _digits(value)
+    if not math.isfinite(value) or value != int(value):
+        raise BadRow("a number with a fraction, not an id; write text or a whole number")
+    if isinstance(value, float) and abs(value) > EXACT_FLOAT:
+        raise BadRow("a floating-point number beyond 2^53, which has lost digits; write text or an integer column")
+    return _digits(int(value))
+
+
+def _unsigned_zero(digits: str) -> str:
+    return digits if digits.strip("+-0") else digits.lstrip("+-")
+
+
+def _digits(value: int) -> str:
+    if abs(value) >= 10**128:
+        raise BadRow("a number of more than 128 digits, not an id")
+    return str(value)
+
+
+def decoded(value: bytes) -> str:
+    """Return a binary string's text."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadRow("binary that is not UTF-8 text") from None
+
+
+def number(value: Any) -> Any:
+    """Return a number, also from its text."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value.strip()):
+            raise BadRow("not a number")
+        return float(value)
+    return value
+
+
+def whole(value: Any) -> Any:
+    """Return a whole number, also from 3.0 and from text."""
+    if isinstance(value, str):
+        found = _WHOLE.fullmatch(value.strip())
+        if found is None:
+            raise BadRow("not a whole number")
+        return int(found[1])
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return int(value)
+    return value
+
+
+def flag(value: Any) -> Any:
+    """Return true or false, also from 1, 0, and words."""
+    if isinstance(value, str):
+        known = FLAGS.get(value.strip().lower())
+        if known is None:
+            raise BadRow("neither true nor false")
+        return known
+    return bool(value) if type(value) in (int, float) and value in (0, 1) else value
+
+
+def text(value: Any) -> Any:
+    """Return text, also of a number (a film called 1984)."""
+    if isinstance(value, bytes):
+        return decoded(value)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) in (int, float, Decimal):
+        return str(value)
+    return value
+
+
+def kind_of_event(value: Any) -> Any:
+    """Return the name of an event type without spaces around it."""
+    value = text(value)
+    return value.strip() if isinstance(value, str) else value
+
+
+def strings(value: Any) -> Any:
+    """Return a list of strings, also from `a|b|c` and from a JSON array as text."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                parsed = orjson.loads(value)
+            except orjson.JSONDecodeError:
+                parsed = None
+            if isinstance(parsed, list):
+                return strings(parsed)
+        return [part.strip() for part in value.split("|") if part.strip()]
+    if isinstance(value, list | tuple):
+        return [text(part) for part in value if not is_missing(part)]
+    return value
+
+
+def nested(value: Any) -> Any:
+    """Return an object, also from JSON text and from a Parquet struct or map, whose entries without value are left out."""
+    if isinstance(value, bytes):
+        value = decoded(value)
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise BadRow("not JSON") from None
+    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        value = dict(value)
+    if isinstance(value, dict):
+        return {text(name): _entry(entry) for name, entry in value.items() if not is_missing(entry)}
+    return value
+
+
+def _entry(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return decoded(value)
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Unreadable):
+        return value.reason
+    names = {"bool": "boolean", "dict": "JSON object", "list": "list", "tuple": "list", "datetime": "time", "date": "date"}
+    return names.get(type(value).__name__, type(value).__name__)
+
+
+IDS = ("event_id", "user_id", "item_id", "list_id")
+CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(IDS, identity),
+    "type": kind_of_event, "value": number, "position": whole, "schema_version": whole, "context": nested,
+    "title": text, "text": text, "available": flag, "categories": strings,
+    "numeric_attributes": nested, "categorical_attributes": nested, "embeddings": nested,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""The state store on Redis or Valkey; the `.lua` files are its functions."""

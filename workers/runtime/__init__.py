@@ -1,0 +1,1 @@
+"""What every process needs: the event loop, the Faust application, health, metrics, logs."""

@@ -1,0 +1,113 @@
+"""What both adapters share: reading stored text, and the rules of ranges, chunks and layouts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+
+from workers.errors import Fatal
+from workers.settings import Settings
+from workers.state.port import Layout, Range, StoredItem, UserCommit, Watermark
+
+_REMEDIES = {
+    "layout_version": "run the version of the workers that wrote it, or run `recsys state rebuild`",
+    "partitions": "set topics.partitions back, or run `recsys state rebuild`",
+    "item_groups": "set state.item_groups back, or run `recsys state rebuild`",
+    "epoch_s": "set state.half_life_days back, or run `recsys state rebuild`",
+    "duplicate_chunk": "set state.duplicate_chunk back, or run `recsys state rebuild`",
+}
+
+
+@lru_cache(1_024)  # every group answers with the same few
+def layout_of(settings: Settings) -> Layout:
+    """Return the layout that the settings ask for; an epoch is one half-life, in whole seconds."""
+    state = settings.state
+    return Layout(settings.topics.partitions, state.item_groups, round(state.half_life_days * 86_400), state.duplicate_chunk)
+
+
+def parse_watermark(stored: bytes | None) -> Watermark | None:
+    """Decode `topic id:last applied offset`; None or empty: there is none."""
+    if not stored:
+        return None
+    topic_id, colon, last = stored.decode().rpartition(":")
+    if not colon or not last.lstrip("-").isdigit():
+        raise Fatal("a stored watermark is not `topic id:offset`: the namespace is used by something else, choose another redis.namespace")
+    return Watermark(topic_id, int(last))
+
+
+def parse_group_watermarks(fields: Mapping[bytes, bytes]) -> dict[int, Watermark]:
+    """Decode an item group's hash of watermarks; its field `n` is none of them."""
+    parsed = {int(partition): parse_watermark(stored) for partition, stored in fields.items() if partition != b"n"}
+    return {partition: watermark for partition, watermark in parsed.items() if watermark is not None}
+
+
+def parse_stored_item(stored: bytes | None) -> StoredItem | None:
+    """Decode `partition:offset:` and JSON, or nothing behind it for a removed item; None: there is nothing."""
+    if not stored:
+        return None
+    partition, source_offset, content = stored.split(b":", 2)
+    return StoredItem(int(partition), int(source_offset), content or None)
+
+
+def parse_generation(stored: bytes | None) -> int:
+    """The pointer's number; None: 0."""
+    if stored is None:
+        return 0
+    if not stored.isdigit():
+        raise Fatal("the stored generation is no number: the namespace is used by something else, choose another redis.namespace")
+    return int(stored)
+
+
+def refuse_active(generation: int, active: int) -> None:
+    """Raise Fatal if a generation that is to be dropped is the one that workers serve."""
+    if generation == active:
+        raise Fatal(f"generation {generation} of the state is the active one and is not dropped: rebuild into another one first")
+
+
+def strip_prefix(stored: bytes | None) -> bytes | None:
+    """Content behind `partition:offset:`; None if there is none or it was removed."""
+    return stored.split(b":", 2)[2] or None if stored else None
+
+
+def compare_layouts(stored: bytes | None, wanted: Layout) -> None:
+    """Raise Fatal naming the first field of the stored layout that differs from the wanted one, and the remedy."""
+    try:
+        found = json.loads(stored or b"")
+    except ValueError:
+        raise Fatal("the stored layout is not JSON: the namespace is used by something else, choose another redis.namespace") from None
+    for name, value in asdict(wanted).items():
+        if not isinstance(found, dict) or found.get(name) != value:
+            there = found.get(name) if isinstance(found, dict) else None
+            raise Fatal(f"stored state has {name} {there!r}, the settings say {value!r}: {_REMEDIES[name]}")
+
+
+def parse_item_groups(stored: bytes | None) -> int:
+    """How many item groups a stored layout has; 0 where there is none that can be read."""
+    try:
+        found = json.loads(stored or b"null")
+    except ValueError:
+        return 0
+    groups = found.get("item_groups") if isinstance(found, dict) else None
+    return groups if isinstance(groups, int) and groups > 0 else 0
+
+
+def validate_ranges(ranges: Sequence[Range]) -> None:
+    """Raise ValueError unless there is a range, each partition comes once, and base < first ≤ last in all."""
+    if not ranges:
+        raise ValueError("apply_items needs at least one range")
+    if len({source.partition for source in ranges}) != len(ranges):
+        raise ValueError("apply_items takes one range a partition: apply several one after the other")
+    for source in ranges:
+        if not -1 <= source.base < source.first <= source.last:
+            raise ValueError(f"range of partition {source.partition} needs base < first ≤ last: {source[2:]}")
+
+
+def store_chunks(commit: UserCommit, chunk_offsets: int) -> tuple[dict[int, bytes], list[int]]:
+    """Duplicate chunks of a commit to append, and those to delete so that at most two are left: the newest offset's and the one before."""
+    oldest_kept = max(0, commit.new_last) // chunk_offsets - 1
+    appended = {chunk: hashes for chunk, hashes in commit.duplicate_chunks.items() if hashes and chunk >= oldest_kept}
+    held = commit.expected_last // chunk_offsets  # of the last commit; no older ones than the one before can be there
+    dropped = [chunk for chunk in (held - 1, held) if 0 <= chunk < oldest_kept] if commit.expected_last >= 0 else []
+    return appended, dropped

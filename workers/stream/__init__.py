@@ -1,0 +1,1 @@
+"""The stream worker: from records to state and lists."""

@@ -1,0 +1,356 @@
+"""Keeping the engine's item state in step with Redis.
+
+Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
+of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
+with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times
+that). A worker that owns every partition is alone: nobody else's rows grow, and it looks a sixtieth as often."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.engine import Engine
+from recsys.state import item_row
+from recsys.state.batch_delta import WINDOWS_S, Delta, RowId, Span
+from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES
+from recsys.state.popularity import LIVE_BUCKETS
+from workers.state.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
+from workers.stream.row_positions import MADE_HERE, UNREAD, Held, HeldRows
+
+I64 = NDArray[np.int64]
+
+COMPACT_RATIO = 3
+COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
+"""A row is compacted once it is longer than so many times its compacted length and this."""
+SHORTEST_BUCKET_S = min(WINDOWS_S.values())
+OLD_EPOCHS_STALENESS = 30
+"""Epochs that were past at the last look (all but the newest two then) are looked at this much more seldom: they grow by late events, and
+while partitions of an old log are replayed unevenly."""
+ALONE_STALENESS = 60
+"""How much more seldom a worker that owns all partitions looks."""
+COMPACT_ROWS = 256
+"""Rows compacted in one go, so that a batch never waits long behind it."""
+
+
+class ItemMirror:
+    """The engine's neighbours and popularity, read from and kept in step with the state store."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        engine: Engine,
+        *,
+        live_epochs: int,
+        max_neighbours: int,
+        staleness_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._engine = store, engine
+        self._live_epochs, self._max_neighbours, self._staleness_s = live_epochs, max_neighbours, staleness_s
+        self._clock = clock
+        self._held = HeldRows()
+        self._dirty: set[RowAddress] = set()
+        self._long: set[RowAddress] = set()
+        self._synced_s: NDArray[np.float64] = np.zeros(0)
+        self._all_synced_s: NDArray[np.float64] = np.zeros(0)
+        self._synced_epoch: I64 = np.zeros(0, np.int64)
+        """The newest epoch when a row was looked at last: what was appended since may be in any from the one before it on."""
+        self._popularity_synced_s = float("-inf")
+        self._newest_bucket = -1
+        self._alone = False
+        self.newest_s = 0
+
+    def clear(self) -> None:
+        """Hold nothing: the state in Redis may have changed under us."""
+        self._engine.neighbours.clear()
+        self._engine.popularity.clear()
+        self._engine.newest_epoch = -1
+        self._held.clear()
+        self._dirty.clear()
+        self._long.clear()
+        self._popularity_synced_s = float("-inf")
+        self._newest_bucket = -1
+
+    def look_again(self, *, alone: bool) -> None:
+        """Partitions changed hands: whatever is held may have grown. `alone`: from now on nobody else applies events."""
+        self._alone = alone
+        self._synced_s[:] = self._all_synced_s[:] = self._popularity_synced_s = float("-inf")
+
+    async def advance(self, newest_s: int) -> None:
+        """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
+        self.newest_s = max(self.newest_s, newest_s)
+        if self._engine.newest_epoch < 0:
+            self.clear()  # before event time was known no epoch was: what was loaded then is empty
+        self._engine.advance_time(self.newest_s)
+        bucket = self.newest_s // SHORTEST_BUCKET_S
+        if bucket == self._newest_bucket:
+            return
+        counting = self._popularity_rows()
+        if wanted := [address for address in counting if address not in self._held]:
+            await self._load_popularity(wanted)
+        self._dirty.difference_update(self._held.keep_counts(counting))
+        self._newest_bucket = bucket
+
+    def absorb(self, delta: Delta, results: Sequence[GroupResult]) -> None:
+        """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
+        lengths = np.frombuffer(b"".join(result.row_lengths for result in results), "<u4").astype(np.int64)
+        groups = np.repeat(np.arange(delta.item_groups), np.diff(delta.groups))
+        past: list[I64] = []
+        for span, grown in delta.by_span():
+            if not self._counts(span):
+                past.append(grown)
+                continue
+            if span[0] != "pop":
+                landed = self._landed(delta, span, grown, lengths[grown])
+            else:
+                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
+            self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
+        if past:
+            self._note_past(delta, np.concatenate(past), lengths, groups)
+
+    def _counts(self, span: Span | RowId) -> bool:
+        """Whether the rows of an epoch or bucket count now, or the row."""
+        kind, where, bucket = span
+        if kind == "pop":
+            return self._engine.popularity.holds(str(where), bucket)
+        return int(where) > self._engine.newest_epoch - self._live_epochs
+
+    def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
+        """Rows of epochs and buckets that count no more are not held, whose compacted lengths are not known then: they are due when they
+        are longer than so many times the longest that may be."""
+        n_items = self._engine.n_items
+        most = np.where(delta.numbers[grown] < 0, -(-n_items // delta.item_groups), min(n_items, self._max_neighbours))
+        longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * most) + COMPACT_SLACK_BYTES
+        for row in grown[lengths[grown] > longest].tolist():
+            self._long.add((int(groups[row]), delta.rows[row]))
+
+    def mistrust(self, delta: Delta) -> None:
+        """These rows may have changed in an unknown way, or come into being: read those that count again before use."""
+        loaded = self._engine.neighbours.loaded
+        for group in range(delta.item_groups):
+            for row_id in delta.rows_of(group):
+                address = (group, row_id)
+                known = address in self._held if row_id[0] == "pop" else loaded[row_id[2]] and self._counts(row_id)
+                if known:
+                    self._dirty.add(address)
+
+    async def refresh(self, numbers: I64) -> None:
+        """Have the rows of these items and the popularity counts, none older than the staleness bound."""
+        engine, now_s = self._engine, self._clock()
+        staleness_s = self._staleness_s * (ALONE_STALENESS if self._alone else 1)
+        if len(self._synced_s) < len(engine.neighbours.loaded):
+            more = len(engine.neighbours.loaded) - len(self._synced_s)
+            self._synced_s, self._all_synced_s = np.pad(self._synced_s, (0, more)), np.pad(self._all_synced_s, (0, more))
+            self._synced_epoch = np.pad(self._synced_epoch, (0, more))
+        loaded = engine.neighbours.loaded[numbers]
+        await self._load(numbers[~loaded].tolist())
+        self._synced_s[numbers[~loaded]] = now_s
+        self._all_synced_s[numbers[~loaded]] = now_s
+        stale = loaded & (self._synced_s[numbers] < now_s - staleness_s)
+        addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
+        everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * staleness_s)
+        since = np.where(everything, 0, np.minimum(self._synced_epoch[numbers], engine.newest_epoch) - 1)
+        for number, epoch in zip(numbers[stale].tolist(), since[stale].tolist(), strict=True):
+            addresses.update(dict.fromkeys(self._address(row_id) for row_id in self._row_ids(number, epoch)))
+        self._synced_epoch[numbers[stale | ~loaded]] = engine.newest_epoch
+        self._synced_s[numbers[stale]] = now_s
+        self._all_synced_s[numbers[everything]] = now_s
+        if self._popularity_synced_s < now_s - staleness_s or any(row_id[0] == "pop" for _, row_id in self._dirty):
+            self._popularity_synced_s = now_s
+            addresses.update(dict.fromkeys(self._popularity_rows()))
+        await self._read_tails(list(addresses))
+
+    async def compact(self) -> int:
+        """Replace long rows by their sums, a few hundred at most; how many were. Changes no sum."""
+        found = await self.read_long()
+        return await self.replace(found, self.shortened(found)) if found else 0
+
+    async def read_long(self) -> list[tuple[RowAddress, bytes]]:
+        """Some rows that are due to be compacted, as they are now."""
+        chosen = [self._long.pop() for _ in range(min(COMPACT_ROWS, len(self._long)))]
+        found = await self._store.read_rows(chosen) if chosen else []
+        return [(address, row) for address, row in zip(chosen, found, strict=True) if row is not None]
+
+    def shortened(self, found: Sequence[tuple[RowAddress, bytes]]) -> list[bytes]:
+        """The bodies that say the same. Touches nothing else, so it may run in another thread."""
+        bodies: list[bytes] = [b""] * len(found)
+        for is_popularity, cap in ((False, self._max_neighbours), (True, item_row.MOST_NUMBERS)):  # counts of items are sums, never cut
+            places = [at for at, (address, _) in enumerate(found) if (address[1][0] == "pop") is is_popularity]
+            for at, body in zip(places, item_row.compact_rows([found[at][1] for at in places], cap), strict=True):
+                bodies[at] = body
+        return bodies
+
+    async def replace(self, found: Sequence[tuple[RowAddress, bytes]], bodies: Sequence[bytes]) -> int:
+        """Put the bodies in the place of what was read; what was appended since stays, and a row that was compacted since is left alone.
+        How many were replaced."""
+        by_group: dict[int, list[tuple[RowAddress, Compaction]]] = defaultdict(list)
+        for (address, row), body in zip(found, bodies, strict=True):
+            generation, _ = item_row.parse_header(row)
+            held = self._held.get(address)
+            if held is not None and held.generation == UNREAD:
+                self._held.put(address, held._replace(generation=generation))
+            by_group[address[0]].append((address, Compaction(address[1], generation, len(row), body)))
+        answers = await asyncio.gather(*(self._store.compact_rows(group, [plan for _, plan in plans]) for group, plans in by_group.items()))
+        done = 0
+        for plans, lengths in zip(by_group.values(), answers, strict=True):
+            for (address, plan), length in zip(plans, lengths, strict=True):
+                done += length > 0
+                self._compacted(address, plan, length)
+        return done
+
+    # -- parts ---------------------------------------------------------------------------------------------------------------------------
+
+    def _row_ids(self, number: int, since: int) -> list[RowId]:
+        """The rows of an item of the live epochs from `since` on."""
+        newest = self._engine.newest_epoch
+        return [("c", epoch, number) for epoch in range(max(0, newest - self._live_epochs + 1, since), newest + 1)]
+
+    def _dirty_rows(self, numbers: Iterable[int]) -> list[RowAddress]:
+        if not self._dirty:
+            return []
+        wanted = set(numbers)
+        return [address for address in self._dirty if address[1][0] == "pop" or address[1][2] in wanted]
+
+    def _popularity_rows(self) -> list[RowAddress]:
+        groups = range(self._engine.config.item_groups)
+        row_ids: list[RowId] = [("pop", "all", 0)]
+        for window, bucket_s in WINDOWS_S.items():
+            newest = self.newest_s // bucket_s
+            row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
+        return [(group, row_id) for row_id in row_ids for group in groups]
+
+    def _landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
+        """Which rows of an epoch, so long now (r,), the engine holds up to right before the append. Others that it holds are to be read."""
+        numbers, is_sure = delta.numbers[grown], np.ones(len(grown), np.bool_)
+        if self._dirty:
+            is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in grown.tolist()])
+        may_hold = self._engine.neighbours.loaded[numbers]
+        sizes = delta.sizes_of(grown) * RECORD_BYTES
+        held, landed, base = self._held.grown(int(span[1]), numbers, sizes, lengths, may_hold, is_sure)
+        self._dirty.update(self._address(delta.rows[row]) for row in grown[held & ~landed].tolist())
+        longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
+        self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
+        return landed
+
+    def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64, groups: I64) -> NDArray[np.bool_]:
+        """The same for rows of counts, of which there is one in each of the groups (r,)."""
+        found = zip(groups.tolist(), delta.sizes_of(grown).tolist(), lengths.tolist(), strict=True)
+        return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
+
+    def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:
+        held = self._held.get(address) or MADE_HERE
+        landed = held.length + n_records * RECORD_BYTES == length and address not in self._dirty
+        if not landed:
+            self._dirty.add(address)
+        self._held.put(address, Held(held.generation, length, held.base) if landed else held)
+        if length > COMPACT_RATIO * held.base + COMPACT_SLACK_BYTES:
+            self._long.add(address)
+        return landed
+
+    def _address(self, row_id: RowId) -> RowAddress:
+        """Where a row of co-occurrence is."""
+        return row_id[2] % self._engine.config.item_groups, row_id
+
+    async def _load(self, numbers: list[int]) -> None:
+        if not numbers:
+            return
+        engine = self._engine
+        groups, newest = engine.config.item_groups, engine.newest_epoch
+        epochs = range(max(0, newest - self._live_epochs + 1), newest + 1)
+        addresses: list[RowAddress] = [(number % groups, ("c", epoch, number)) for number in numbers for epoch in epochs]
+        found = await self._store.read_rows(addresses) if addresses else []
+        for i, number in enumerate(numbers):
+            parts = []
+            for address, row in zip(addresses[i * len(epochs) :], found[i * len(epochs) : (i + 1) * len(epochs)], strict=False):
+                self._dirty.discard(address)
+                self._held.drop(address)
+                if row is not None:
+                    neighbours, values = self._parsed(address, row)
+                    parts.append((neighbours, values * np.float32(engine.epoch_factor(int(address[1][1])))))
+            engine.neighbours.set_row(number, *_summed(parts))
+
+    async def _load_popularity(self, addresses: list[RowAddress]) -> None:
+        for address, row in zip(addresses, await self._store.read_rows(addresses), strict=True):
+            self._put_popularity(address, row)
+
+    def _put_popularity(self, address: RowAddress, row: bytes | None) -> None:
+        _, (_, window, bucket) = address
+        if row is None:
+            self._held.put(address, MADE_HERE)
+        elif self._engine.popularity.holds(str(window), bucket):
+            neighbours, values = self._parsed(address, row)
+            self._make_room(neighbours)
+            self._engine.popularity.put(str(window), bucket, neighbours, values)
+
+    def _parsed(self, address: RowAddress, row: bytes) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        parsed = item_row.parse_row(row)
+        self._held.put(address, Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length))
+        neighbours, values = item_row.neighbour_values(parsed.neighbours, parsed.weights)
+        self._make_room(neighbours)
+        return neighbours, values
+
+    def _make_room(self, neighbours: NDArray[np.uint32]) -> None:
+        if len(neighbours):  # another worker may have numbered items that this one has not met
+            self._engine.ensure_items(int(neighbours.max()) + 1)
+
+    async def _read_tails(self, addresses: list[RowAddress]) -> None:
+        if not addresses:
+            return
+        engine = self._engine
+        known = [self._held.get(address) or MADE_HERE for address in addresses]
+        asked = [(address, max(held.generation, 0), held.length) for address, held in zip(addresses, known, strict=True)]
+        for address, held, tail in zip(addresses, known, await self._store.read_row_tails(asked), strict=True):
+            self._dirty.discard(address)
+            kind, _, number = address[1]
+            if tail.kind is TailKind.MISSING or (tail.kind is TailKind.TAIL and not tail.content):
+                continue
+            if tail.kind is TailKind.FULL and kind == "pop":
+                self._put_popularity(address, tail.content)
+            elif tail.kind is TailKind.FULL and held.length > HEADER_BYTES:
+                engine.neighbours.loaded[number] = False  # its older part cannot be told apart any more: load it whole when next needed
+            else:
+                content = tail.content[HEADER_BYTES:] if tail.kind is TailKind.FULL else tail.content
+                self._add_tail(address, held, tail.kind, tail.content, content)
+        reload = [a[1][2] for a in addresses if a[1][0] == "c" and not engine.neighbours.loaded[a[1][2]]]
+        await self._load(list(dict.fromkeys(reload)))
+
+    def _add_tail(self, address: RowAddress, held: Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
+        engine, (kind, where, number) = self._engine, address[1]
+        neighbours, values = item_row.neighbour_values(*item_row.records(body))
+        self._make_room(neighbours)
+        if kind == "pop":
+            engine.popularity.add(str(where), number, neighbours, values)
+        else:
+            engine.neighbours.add_row(number, neighbours, values * np.float32(engine.epoch_factor(int(where))))
+        if tail_kind is TailKind.FULL:
+            parsed = item_row.parse_row(raw)
+            self._held.put(address, Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length))
+        else:
+            self._held.put(address, Held(held.generation, held.length + len(raw), held.base))
+
+    def _compacted(self, address: RowAddress, plan: Compaction, length: int) -> None:
+        held = self._held.get(address)
+        if length == 0 or held is None:
+            return
+        base = HEADER_BYTES + len(plan.new_body)
+        if held.generation == plan.generation and held.length >= plan.bytes_read:
+            self._held.put(address, Held(plan.generation + 1, base + held.length - plan.bytes_read, base))
+        else:
+            self._held.put(address, held._replace(base=base))
+            self._dirty.add(address)
+
+
+def _summed(parts: list[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    """Several rows' values added: distinct neighbours and their sums."""
+    if not parts:
+        return np.zeros(0, np.uint32), np.zeros(0, np.float32)
+    if len(parts) == 1:
+        return parts[0]
+    distinct, place = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
+    return distinct, np.bincount(place, np.concatenate([part[1] for part in parts]), len(distinct)).astype(np.float32)

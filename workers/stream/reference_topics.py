@@ -1,0 +1,195 @@
+"""The low-rate topics: items, users and model announcements, from records to the state store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from schemas.catalogue import Item
+from schemas.dead_letters import DeadLetter, make_dead_letter
+from schemas.decoding import decode_announcement, decode_item, decode_key, decode_profile, encode
+from schemas.errors import Poison
+from schemas.profiles import UserProfile
+from workers.kafka.connection import partition_for
+from workers.kafka.placement import misplaced
+from workers.lists.encoding import ListHead
+from workers.runtime.trimmed import TrimmedFields
+from workers.settings import Settings
+from workers.state.port import ItemRecord, ProfileRecord
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.pipeline import Pipeline
+from workers.stream.readiness import Readiness
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRecord:
+    """One record of a low-rate topic; `value` None is a tombstone."""
+
+    topic: str
+    partition: int
+    source_offset: int
+    key: bytes | None
+    value: bytes | None
+    source_timestamp_ms: int = -1
+
+
+class Intake:
+    """Applies records of the low-rate topics. Every call may be repeated; the newest source offset wins."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        catalogue: CatalogueFollower,
+        readiness: Readiness | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`readiness` says when first lists can be made; without one they always can."""
+        self._settings, self._pipeline, self._catalogue, self._readiness = settings, pipeline, catalogue, readiness
+        self._wall_clock = wall_clock
+        self.trimmed = TrimmedFields()
+
+    async def items(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+        """Store catalogue records; dead letters of those that cannot be read. Raises Transient."""
+        dead: list[DeadLetter] = []
+        good: list[tuple[TopicRecord, str, bytes | None]] = []
+        trimmed: Counter[str] = Counter()
+        for record in records:
+            try:
+                item = decode_item(record.value, record.key, trimmed=trimmed)
+                good.append((record, decode_key(record.key), None if item is None else _stored(item)))
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+        self.trimmed.add("item", trimmed)
+        if good:
+            async with self._pipeline.lock:
+                await self._pipeline.check_current()  # numbers of a state that is gone would put an item's content under another
+                await self._pipeline.index.number(item_id for _, item_id, _ in good)
+                numbers = self._pipeline.index.numbers
+                stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]
+                await self._pipeline.store.upsert_items(stored)  # under the lock: numbers may be other ones after a reset
+        await self._note_read(records)
+        return dead
+
+    async def users(
+        self, records: Sequence[TopicRecord], *, first_lists: bool = True
+    ) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
+        """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient.
+
+        `first_lists` off makes no lists: profiles that are read again, whose users have had theirs.
+        """
+        dead: list[DeadLetter] = []
+        profiles: dict[tuple[int, str], UserProfile | None] = {}
+        stored = []
+        trimmed: Counter[str] = Counter()
+        for record in records:
+            try:
+                profile = decode_profile(record.value, record.key, trimmed=trimmed)
+                user_id = decode_key(record.key)
+                self._check_partition(record)
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+                continue
+            profiles[record.partition, user_id] = profile
+            stored.append(ProfileRecord(record.partition, user_id, record.source_offset, None if profile is None else encode(profile)))
+        self.trimmed.add("profile", trimmed)
+        if stored:
+            await self._pipeline.store.upsert_profiles(stored)
+        await self._note_read(records)
+        given = {at: profile for at, profile in profiles.items() if profile is not None}
+        return await self._first_lists(given) if first_lists else [], dead
+
+    async def announcements(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+        """Make announced models the serving ones; a tombstone leaves its kind without any. Raises Transient."""
+        dead: list[DeadLetter] = []
+        for record in records:
+            try:
+                announcement = decode_announcement(record.value, record.key)
+                kind = decode_key(record.key)
+            except Poison as poison:
+                dead.append(self._dead_letter(record, poison))
+                continue
+            await self._pipeline.store.set_serving(kind, b"" if announcement is None else encode(announcement), record.source_offset)
+        await self._note_read(records)
+        return dead
+
+    async def _note_read(self, records: Sequence[TopicRecord]) -> None:
+        """Note in the state how far these topics are in it, so that a worker that starts later reads on from there."""
+        next_offsets: dict[str, int] = {}
+        for record in records:
+            place = f"{record.topic}/{record.partition}"
+            next_offsets[place] = max(next_offsets.get(place, 0), record.source_offset + 1)
+        await self._pipeline.store.note_catalogue_offsets(next_offsets)
+
+    async def _first_lists(self, profiles: dict[tuple[int, str], UserProfile]) -> list[tuple[int, bytes, bytes]]:
+        pipeline = self._pipeline
+        if not profiles:
+            return []
+        by_partition: dict[int, list[str]] = {}
+        for partition, user_id in profiles:
+            by_partition.setdefault(partition, []).append(user_id)
+        rows = await pipeline.store.read_users_of(by_partition)
+        known = {(p, u) for p, users in by_partition.items() for u, row in zip(users, rows[p], strict=True) if row is not None}
+        newcomers = [at for at in profiles if at not in known]
+        if not newcomers:
+            return []
+        watermarks = await pipeline.store.watermarks(list(by_partition))
+        heads = [
+            ListHead.of_state(user_id, partition, -1 if (w := watermarks[partition]) is None else w.last_applied_offset)
+            for partition, user_id in newcomers
+        ]
+        async with pipeline.lock:
+            if self._readiness is not None:
+                self._readiness.check()
+            await self._catalogue.follow()
+            if not pipeline.engine.n_items:
+                return []
+            users = pipeline.engine.users
+            keys = [f"new:{partition}:{user_id}" for partition, user_id in newcomers]
+            users.load(dict.fromkeys(keys))
+            slots = np.array([users.slot(key) for key in keys], np.int64)
+            preferred = {i: profiles[at].preferred_categories for i, at in enumerate(newcomers) if profiles[at].preferred_categories}
+            try:
+                records = await pipeline.list_records(slots, heads, int(self._wall_clock() * 1000), preferred=preferred)
+            finally:
+                users.forget(keys)
+        return [(head.partition, head.user_id.encode(), record) for head, record in zip(heads, records, strict=True)]
+
+    def _check_partition(self, record: TopicRecord) -> None:
+        """Raise Poison for a profile that lies in another partition than its user's events."""
+        topics, key = self._settings.topics, record.key or b""
+        if topics.wrong_partition != "accept" and (wanted := partition_for(key, topics.partitions)) != record.partition:
+            raise misplaced(record.partition, wanted)
+
+    def _dead_letter(self, record: TopicRecord, poison: Poison) -> DeadLetter:
+        return make_dead_letter(
+            poison,
+            source_topic=record.topic,
+            source_partition=record.partition,
+            source_offset=record.source_offset,
+            source_timestamp_ms=record.source_timestamp_ms,
+            key=record.key,
+            value=record.value,
+            dead_letter_ts_ms=int(self._wall_clock() * 1000),
+            with_payload=self._settings.stream.dead_letter_payload,
+        )
+
+
+def _stored(item: Item) -> bytes:
+    """The item as the state holds it: embeddings in the digits that float32 needs, half as many bytes (39 kB for 3,072 numbers)."""
+    if not item.embeddings:
+        return encode(item)
+    shorter = {
+        name: tuple(orjson.loads(orjson.dumps(np.array(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY)))
+        for name, vector in item.embeddings.items()
+    }
+    return encode(item.model_copy(update={"embeddings": shorter}))

@@ -1,0 +1,137 @@
+"""Tailing the events topic into the columnar log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import xxhash
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from schemas import DecodedEvents, decode_events
+from workers.errors import Fatal, Transient
+from workers.kafka.connection import aiokafka_consumer_arguments, uninterrupted
+from workers.kafka.placement import refuse_misplaced
+from workers.kafka.topics import start_offsets
+from workers.settings import Settings
+from workers.trainer.event_log import EventLog, events_table
+
+POLL_MS = 500
+POLL_MAX_RECORDS = 5_000
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Decoded records of one partition that are not in the log yet; they cover `first` to `next_offset` − 1."""
+
+    first: int
+    next_offset: int
+    events: DecodedEvents = field(default_factory=DecodedEvents)
+    offsets: list[int] = field(default_factory=list)
+
+
+class LogTail:
+    """Reads every partition from where the log ends, without a consumer group: the log itself says what has been read.
+
+    Records that cannot be read leave no row; the stream worker dead-letters them. `n_events` counts offsets covered so far, pending ones
+    included.
+    """
+
+    def __init__(self, settings: Settings, event_log: EventLog) -> None:
+        self._settings, self._log = settings, event_log
+        self._consumer: AIOKafkaConsumer | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._begin: dict[int, int] = {}
+        self._flushed_s = time.monotonic()
+
+    @property
+    def next_offsets(self) -> dict[int, int]:
+        """Partition ▸ first offset that is not in the log."""
+        return {partition: pending.first for partition, pending in self._pending.items() if pending.first > 0}
+
+    @property
+    def n_events(self) -> int:
+        return sum(pending.next_offset for pending in self._pending.values())
+
+    async def start(self) -> None:
+        """Connect, and position every partition where the log ends."""
+        topic = self._settings.topics.events
+        consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
+        self._consumer = consumer
+        await uninterrupted(consumer.start())
+        starts = {partition: offset for (_, partition), offset in (await asyncio.to_thread(start_offsets, self._settings, [topic])).items()}
+        await asyncio.to_thread(self._log.bridge, starts)
+        ends = await asyncio.to_thread(self._log.next_offsets)
+        for partition, start in starts.items():
+            first = ends.get(partition, start)
+            self._pending[partition] = _Pending(first, first)
+        consumer.assign([TopicPartition(topic, partition) for partition in starts])
+        for partition, pending in self._pending.items():
+            consumer.seek(TopicPartition(topic, partition), max(pending.first, starts[partition]))
+
+    async def poll(self) -> int:
+        """Take what has come within half a second; write segments when they are large or old enough. Answers how many records came."""
+        assert self._consumer is not None
+        fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_MAX_RECORDS)
+        n_records = 0
+        for place, records in fetched.items():
+            self._take(self._pending[place.partition], records)
+            n_records += len(records)
+            await asyncio.sleep(0)
+        full = [p for p, pending in self._pending.items() if pending.next_offset - pending.first >= self._settings.trainer.segment_events]
+        if time.monotonic() - self._flushed_s >= self._settings.trainer.flush_s:
+            await self.flush()
+        elif full:
+            await self.flush(full)
+        return n_records
+
+    def _take(self, pending: _Pending, records: list[ConsumerRecord]) -> None:
+        if records[0].offset < pending.next_offset:
+            raise Fatal("the events topic gave offsets below the end of the log; move trainer.log_url away to start a new log")
+        decoded = decode_events(
+            [(record.key, record.value) for record in records],
+            record_ts_ms=[-1 if record.timestamp is None else record.timestamp for record in records],
+            future_skew_ms=self._settings.stream.future_skew_s * 1000,
+            max_bytes=self._settings.stream.max_record_bytes,
+        )
+        refuse_misplaced(decoded, [record.key for record in records], records[0].partition, self._settings.topics)
+        pending.offsets += [records[i].offset for i in decoded.index]
+        for name in ("event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms"):
+            getattr(pending.events, name).extend(getattr(decoded, name))
+        pending.next_offset = records[-1].offset + 1
+
+    async def flush(self, partitions: list[int] | None = None) -> None:
+        """Write what is pending. What could not be written stays pending; raises Transient."""
+        for partition in list(self._pending) if partitions is None else partitions:
+            pending = self._pending[partition]
+            if pending.next_offset == pending.first:
+                continue
+            await asyncio.to_thread(self._write, partition, pending)
+            self._pending[partition] = _Pending(pending.next_offset, pending.next_offset)
+        self._flushed_s = time.monotonic()
+
+    def _write(self, partition: int, pending: _Pending) -> None:
+        events = pending.events
+        table = events_table(
+            pending.offsets,
+            events.user_ids,
+            events.item_ids,
+            events.types,
+            events.values,
+            events.event_ts_ms,
+            [xxhash.xxh64_intdigest(event_id.encode()) for event_id in events.event_ids],
+        )
+        self._log.append(partition, pending.first, pending.next_offset - 1, table)
+
+    async def stop(self) -> None:
+        """Write what is pending if that is possible, and disconnect."""
+        try:
+            if self._consumer is not None:
+                await self.flush()
+        except Transient:
+            pass  # Kafka still has it
+        finally:
+            if self._consumer is not None:
+                await uninterrupted(self._consumer.stop())
+                self._consumer = None
