@@ -7,8 +7,8 @@ and 3,500 items). Split in time: the oldest 80 % of events are trained on, the n
 once, at the end, by models trained on all before them (test).
 
 Protocol, the same for both (`recsys.evaluation.gate.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item
-that its user has not touched before; the user's vector is folded in from the 100 interactions before it, exactly, by each library's own solve; all
-items are ranked but those that the user has touched.
+that its user has not touched before; the user's vector is folded in from the 100 interactions before it, exactly, by each library's
+own solve; all items are ranked but those that the user has touched.
 
 * ials: this project's iALS as it ships (`tolerance` 0.001); with the part exact also `ials_exact` with 0.00001. implicit:
   AlternatingLeastSquares (needs the extra `bench`) with its default, three steps of conjugate gradients, and `implicit_exact` by Cholesky.

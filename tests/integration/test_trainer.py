@@ -17,8 +17,8 @@ import pytest
 from kafka import KafkaProducer
 
 from schemas import ModelAnnouncement
-from tests.unit.model_cases import clustered
-from tests.unit.test_model_store import save
+from tests.unit.recsys.models.model_cases import clustered
+from tests.unit.workers.models.test_model_store import save
 from workers.cli.app import run
 from workers.client import EventPublisher
 from workers.errors import Transient

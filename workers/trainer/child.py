@@ -1,8 +1,8 @@
 """One round of training, in a process of its own: log ▸ train ▸ judge ▸ store ▸ promote or refuse.
 
 `python -m workers.trainer.child [PARENT]` reads a `TrainingJob` as JSON from standard input, reports its progress on standard error,
-and prints one JSON object as the last line of standard output. The process runs at low priority and gives its memory back by ending; SIGTERM ends it
-at once, and what is half written in the store counts as nothing.
+and prints one JSON object as the last line of standard output. The process runs at low priority and gives its memory back
+by ending; SIGTERM ends it at once, and what is half written in the store counts as nothing.
 """
 
 from __future__ import annotations

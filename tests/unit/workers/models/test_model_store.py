@@ -15,7 +15,7 @@ from recsys.models.base import Model
 from recsys.models.ials import model as ials
 from recsys.models.popular import model as popular
 from schemas import ModelAction
-from tests.unit.model_cases import histories_of
+from tests.unit.recsys.models.model_cases import histories_of
 from workers import storage
 from workers.errors import Fatal, Transient
 from workers.models.store import ChampionMoved, Manifest, ModelStore, StoreError, TrainedOn

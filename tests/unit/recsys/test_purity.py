@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORLD = {"aiokafka", "kafka", "faust", "mode", "redis", "hiredis", "os", "time", "socket", "asyncio", "subprocess", "threading", "fsspec"}
 FORBIDDEN = {
     "recsys": WORLD | {"workers", "schemas", "benchmarks", "tests", "pydantic_settings"},

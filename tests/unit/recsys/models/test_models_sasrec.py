@@ -14,7 +14,7 @@ from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.adam import Adam
 from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel, newest_preferences
 from recsys.models.sasrec.training import Sequences, fit, windows
-from tests.unit.model_cases import clustered, histories_of
+from tests.unit.recsys.models.model_cases import clustered, histories_of
 
 
 def untrained(heads: int = 2, blocks: int = 2) -> SASRecModel:

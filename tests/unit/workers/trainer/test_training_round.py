@@ -10,7 +10,7 @@ import pytest
 
 from recsys.models.registry import MODELS
 from schemas import EventType
-from tests.unit.model_cases import clustered
+from tests.unit.recsys.models.model_cases import clustered
 from workers.models.store import ModelStore
 from workers.settings import TrainerSettings, WeightSettings
 from workers.trainer import child as training

@@ -23,8 +23,8 @@ from recsys.models.popular.model import PopularConfig, PopularModel
 from schemas import EventType, ModelAction, encode
 from tests.builders import opened_pipeline, small_settings
 from tests.memory_store import MemoryStore
-from tests.unit.test_followers import followed
-from tests.unit.test_model_store import save, small_model
+from tests.unit.workers.models.test_model_store import save, small_model
+from tests.unit.workers.stream.test_followers import followed
 from workers.cli.app import run
 from workers.errors import Fatal, Transient
 from workers.models.store import ModelStore, StoreError

@@ -15,7 +15,7 @@ import pytest
 from schemas import ModelAction, ModelAnnouncement
 from schemas.examples import ANNOUNCEMENT
 from tests.fault.trainer_entry import leading
-from tests.unit.test_model_store import save
+from tests.unit.workers.models.test_model_store import save
 from workers.errors import Fatal, Transient
 from workers.models.announcements import Correction, _corrections, _take
 from workers.models.store import ModelStore

@@ -14,7 +14,7 @@ from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS, ModelKind, load_model
-from tests.unit.model_cases import N_ITEMS, clustered, histories_of
+from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
 
 QUICK: dict[str, dict[str, Any]] = {
     "ials": {"factors": 16, "epochs": 6},

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_events_service import service as unconnected_service
+from tests.unit.workers.stream.test_events_service import service as unconnected_service
 from workers.errors import Fatal, Transient, describe
 from workers.operations import rebuild
 from workers.runtime.metrics import WorkerMetrics

@@ -12,7 +12,7 @@ from benchmarks import train
 from benchmarks.datasets import Stream, generated_stream
 from recsys.evaluation.gate import evaluate, evaluate_popularity
 from recsys.models.interactions import TrainingSet
-from tests.unit.model_cases import histories_of
+from tests.unit.recsys.models.model_cases import histories_of
 
 
 @pytest.fixture(scope="module")

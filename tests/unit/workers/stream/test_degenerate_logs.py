@@ -14,7 +14,7 @@ from recsys.evaluation.gate import newest_events
 from recsys.models.ials.model import IALSModel
 from recsys.models.registry import MODELS
 from schemas import EventType, ModelAction, limits
-from tests.unit.test_training_round import append, job, stream
+from tests.unit.workers.trainer.test_training_round import append, job, stream
 from workers.models.store import ModelStore
 from workers.trainer.child import KindResult, TrainingJob, run_job
 from workers.trainer.event_log import EventLog, events_table

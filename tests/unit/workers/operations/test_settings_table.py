@@ -10,7 +10,7 @@ import pytest
 from workers.operations.settings_doc import main, stale, table
 from workers.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def test_the_document_is_what_the_settings_say() -> None:

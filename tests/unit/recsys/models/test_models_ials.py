@@ -8,7 +8,7 @@ from recsys.errors import ShapeError
 from recsys.models.base import Histories
 from recsys.models.ials import model as ials
 from recsys.models.interactions import TrainingSet
-from tests.unit.model_cases import clustered
+from tests.unit.recsys.models.model_cases import clustered
 
 
 def random_model(n_items: int = 40, factors: int = 8, **options: float) -> ials.IALSModel:
