@@ -20,13 +20,13 @@ _REMEDIES = {
 }
 
 
-@lru_cache(1_024)  # every group answers with the same few
 def layout_of(settings: Settings) -> Layout:
     """Return the layout that the settings ask for; an epoch is one half-life, in whole seconds."""
     state = settings.state
     return Layout(settings.topics.partitions, state.item_groups, round(state.half_life_days * 86_400), state.duplicate_chunk)
 
 
+@lru_cache(1_024)  # every group answers with the same few
 def parse_watermark(stored: bytes | None) -> Watermark | None:
     """Decode `topic id:last applied offset`; None or empty: there is none."""
     if not stored:

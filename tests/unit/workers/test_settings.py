@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.cli.diagnosis import masked
 from workers.errors import SettingsError
+from workers.runtime.shown_settings import masked
 from workers.settings import Settings, load_settings
 
 
