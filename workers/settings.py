@@ -26,31 +26,37 @@ class Section(BaseModel):
 
 class KafkaSettings(Section):
     bootstrap_servers: str = "127.0.0.1:9092"
-    """Comma-separated host:port list."""
+    """Brokers to connect to first: host:port, separated by commas."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Encryption and login; the SASL protocols need `sasl_username` and `sasl_password`."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
+    """Login mechanism of the SASL protocols."""
     sasl_username: str | None = None
+    """User name for SASL."""
     sasl_password: SecretStr | None = None
+    """Password for SASL."""
     ssl_cafile: Path | None = None
-    """CA certificates that brokers are verified against (PEM); the system's own if not set."""
+    """CA certificates (PEM) to verify brokers with; the system's own if not set."""
     ssl_certfile: Path | None = None
-    """This client's certificate (PEM), for brokers that want one."""
+    """This client's certificate (PEM), for brokers that require one."""
     ssl_keyfile: Path | None = None
     """Its private key (PEM), if `ssl_certfile` does not hold it."""
     ssl_key_password: SecretStr | None = None
     """Pass phrase of an encrypted private key."""
     session_timeout_ms: Positive = 10_000
-    """How long a silent worker keeps its partitions."""
+    """A worker that sends no heartbeat for this long loses its partitions."""
     request_timeout_ms: Positive = 30_000
+    """A request without an answer fails after this."""
     fetch_max_wait_ms: Positive = 100
-    """How long a broker holds an empty fetch; a freshness bound on brokers that answer late (the embedded one waits half of it)."""
+    """How long a broker holds an empty fetch. It bounds freshness on brokers that answer late (the embedded broker waits half of it)."""
     max_batch_bytes: Annotated[int, Field(ge=1_048_576, le=1_073_741_824)] = 33_554_432
-    """Bytes that one batch of records may take when it is unpacked. A larger one is a dead letter: 1 MB may expand to a gigabyte. The same
-    for all workers: it decides which events count."""
+    """Largest size of one batch of records after decompression. A larger batch becomes a dead letter: 1 MB may expand to a gigabyte.
+    Set the same value for all workers: it decides which events count."""
     damaged_batches: Literal["stop", "dead_letter"] = "stop"
-    """A batch of events whose checksum stays wrong: the worker stops, or the batch is a dead letter and its events are lost."""
+    """A batch of events whose checksum stays wrong: `stop` stops the worker; `dead_letter` writes a dead letter and loses the batch's
+    events."""
     idempotence: bool = True
-    """Idempotent producers; switch off only for a broker that lacks them for aiokafka (the embedded one does)."""
+    """Use idempotent producers. Switch off only for a broker that lacks them for aiokafka, as the embedded broker does."""
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> KafkaSettings:
@@ -78,37 +84,50 @@ class KafkaSettings(Section):
 
 class TopicSettings(Section):
     events: str = "recsys.events"
+    """Topic of events."""
     items: str = "recsys.items"
+    """Topic of the catalogue."""
     users: str = "recsys.users"
+    """Topic of user profiles."""
     recommendations: str = "recsys.recommendations"
+    """Topic of lists."""
     models: str = "recsys.models"
+    """Topic of model announcements."""
     dead_letters: str = "recsys.dlq"
+    """Topic of refused records."""
     partitions: Annotated[int, Field(gt=0, le=4096)] = 8
     """Partitions of events, users and recommendations; fixed for the life of the state."""
     replication_factor: Annotated[int, Field(gt=0, le=16)] = 1
+    """Replicas of each topic that `recsys topics create` makes."""
     wrong_partition: Literal["dead_letter", "accept"] = "dead_letter"
-    """An event or a profile in another partition than murmur2, Kafka's own partitioner, gives its key: a dead letter, or accepted where all
-    producers agree on another partitioner (`recsys lists get` looks where murmur2 says)."""
+    """An event or a profile that lies in another partition than murmur2, Kafka's own partitioner, gives its key. `dead_letter` refuses
+    it. `accept` is for producers that all use another partitioner (`recsys lists get` looks where murmur2 says)."""
 
 
 class RedisSettings(Section):
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """redis:// or rediss:// URL; it may carry a user and a password."""
+    """redis:// or rediss:// URL; it may contain a user and a password."""
     cluster: bool = False
+    """The URL is a node of a Redis Cluster."""
     seeds: str = ""
-    """More nodes of a cluster (host:port, separated by commas), asked for its layout when the one of `url` is away."""
+    """More nodes of a cluster (host:port, separated by commas) to read the cluster's layout from when the node of `url` does not
+    answer."""
     username: str | None = None
+    """User name, if the URL has none."""
     password: SecretStr | None = None
+    """Password, if the URL has none."""
     ssl_ca_certs: Path | None = None
-    """CA certificates that the server is verified against (PEM), with a rediss:// URL; the system's own if not set."""
+    """CA certificates (PEM) to verify the server with, for a rediss:// URL; the system's own if not set."""
     ssl_certfile: Path | None = None
-    """This client's certificate (PEM), for servers that want one (`tls-auth-clients yes`)."""
+    """This client's certificate (PEM), for servers that require one (`tls-auth-clients yes`)."""
     ssl_keyfile: Path | None = None
     """Its private key (PEM), if `ssl_certfile` does not hold it."""
     ssl_key_password: SecretStr | None = None
     """Pass phrase of an encrypted private key."""
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "rs"
+    """Prefix of all keys."""
     timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A command without an answer fails after this."""
 
     @model_validator(mode="after")
     def _certificates_are_used(self) -> RedisSettings:
@@ -132,7 +151,7 @@ class RedisSettings(Section):
 
 
 class WeightSettings(Section):
-    """Weight of one event by type; 0 leaves the state alone, below 0 is a dislike (hides the item, makes no pairs)."""
+    """Weight of one event by type. A weight of 0 changes no state. A weight below 0 is a dislike: it hides the item and makes no pairs."""
 
     impression: Annotated[float, Field(ge=-4, le=4)] = 0.0
     view: Annotated[float, Field(ge=-4, le=4)] = 0.5
@@ -145,8 +164,9 @@ class WeightSettings(Section):
     dislike: Annotated[float, Field(ge=-4, le=4)] = -1.0
     hide: Annotated[float, Field(ge=-4, le=4)] = -1.0
     rating_neutral: float = 2.5
-    """A rating of this value has weight 0; the weight grows by 1 up to `rating_best`."""
+    """A rating of this value has weight 0."""
     rating_best: float = 5.0
+    """A rating of this value has weight 1; weights between are linear."""
 
     @model_validator(mode="after")
     def _rating_scale(self) -> WeightSettings:
@@ -159,113 +179,134 @@ class StateSettings(Section):
     item_groups: Annotated[int, Field(gt=0, le=1024)] = 8
     """Hash tags that items are spread over; fixed for the life of the state."""
     history_length: Annotated[int, Field(ge=20, le=1000)] = 100
-    """Newest interactions kept with time and weight."""
+    """Newest interactions of a user that are kept with time and weight."""
     seen_length: Annotated[int, Field(ge=0, le=20_000)] = 1_000
-    """Older items kept by number only, so that they are not recommended again."""
+    """Older items of a user that are kept by number only, so that they are not recommended again."""
     half_life_days: Annotated[float, Field(gt=0)] = 180.0
     """Half-life of co-occurrence; also the length of one event-time epoch."""
     live_epochs: Annotated[int, Field(ge=1, le=32)] = 6
+    """Newest epochs that co-occurrence is read from."""
     max_neighbours: Annotated[int, Field(ge=16)] = 4_096
-    """A row's neighbours beyond this are cut at compaction, lightest first."""
+    """Compaction keeps this many neighbours of an item, the heaviest."""
     similarity: Literal["directed", "cosine", "llr"] = "directed"
     """How co-occurrence counts become scores."""
     sweep_s: Annotated[float, Field(gt=0)] = 600.0
-    """How often a worker asks whether event time has gone on by an hour; rows of items that count no more are deleted then."""
+    """How often a worker checks whether event time has advanced by an hour. If so, it deletes expired rows of items."""
     duplicate_chunk: Annotated[int, Field(ge=1_024, le=1_048_576)] = 32_768
-    """An event id counts once within this many offsets of a partition, at least (two chunks are held)."""
+    """An event id counts once within at least this many offsets of a partition (two chunks are kept)."""
 
 
 class StreamSettings(Section):
     group_id: str = "recsys-stream"
+    """Consumer group of the stream workers."""
     batch_max_events: Positive = 4_000
+    """Events in one batch; a worker that is behind and makes no lists takes up to four times as many."""
     batch_wait_ms: Annotated[int, Field(ge=0, le=10_000)] = 20
     """How long a poll waits for the first record."""
     publish_lists: bool = True
     """Off: keep the state only, for a backfill."""
     future_skew_s: Annotated[int, Field(ge=0)] = 300
-    """An event whose time is further than this after its Kafka record's timestamp is a dead letter; no other clock is asked."""
+    """An event whose time is further than this after its Kafka record's timestamp becomes a dead letter. The check uses no wall clock."""
     max_record_bytes: Positive = 65_536
+    """Largest event record that is decoded; a larger one becomes a dead letter."""
     user_cache: Positive = 50_000
-    """Users whose rows a worker keeps decoded."""
+    """Users whose decoded rows a worker keeps in memory."""
     staleness_ms: Positive = 1_000
-    """Bound on the age of another worker's co-occurrence and popularity in this worker's cache."""
+    """How old another worker's co-occurrence and popularity may be in this worker's cache. For epochs before the newest two it is
+    thirty times this."""
     catch_up_events: Positive = 100_000
-    """Further behind than this, a worker puts lists off (the state never) until less than a tenth of it is left; each user is owed one."""
+    """Further behind than this, a worker defers lists and keeps the state up to date. It makes the deferred lists when less than a
+    tenth of this is left."""
     stop_timeout_s: Annotated[float, Field(gt=0)] = 15.0
-    """After SIGTERM the batch in hand has this long to be finished and committed; what is not is applied again by whoever comes next."""
+    """After SIGTERM the current batch has this long to be finished and committed. An unfinished batch is applied by the next owner of
+    its partitions."""
     dead_letter_payload: bool = False
-    """Put the raw record into its dead letter (it may hold personal data)."""
+    """Put the raw record into its dead letter (it may contain personal data)."""
     web_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Faust's web port on 127.0.0.1; 0 switches the web server off."""
     torch_threads: Positive = 1
     """Threads of torch and of numpy's matrix products."""
     list_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    """Threads that make the lists of a large batch side by side; 1 where every core has a worker of its own."""
+    """Threads that make the lists of a large batch in parallel; set 1 where each core has a worker of its own."""
 
 
 class ListSettings(Section):
     size: Annotated[int, Field(gt=0, le=200)] = 20
+    """Items on a list."""
     recent_items: Annotated[int, Field(gt=0, le=100)] = 10
     """How many of a user's newest interactions co-occurrence and content read."""
     weights: dict[str, float] = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02}
     """Weight of each source; a model's source has the name of its kind."""
     exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
-    """Positions at the end of a list drawn at random from the next best, with their propensity."""
+    """Positions at the end of a list that are drawn at random from the next best items, with their propensity."""
     new_days: Annotated[float, Field(gt=0)] = 30.0
+    """The source `new` prefers items published within this many days."""
     variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
+    """Name of this configuration; each list carries it."""
     seed: int = 0
+    """Seed of the random draws of exploration."""
     exact_items: Positive = 16_000
-    """Up to so many items every item is scored for every list; above, the candidates that each source names (ADR 6)."""
+    """Up to this many items, every item is scored for every list. Above it, only the candidates of each source are scored (ADR 6)."""
 
 
 class TrainerSettings(Section):
     app_id: str = "recsys-trainer"
+    """Faust application id of the trainers: consumer group and leader election."""
     log_url: str = ".recsys/log"
     """fsspec URL of the columnar event log."""
     model_url: str = ".recsys/models"
     """fsspec URL of the model store."""
     kinds: tuple[str, ...] = ("ials", "sasrec")
+    """Kinds of models to train."""
     every_s: Annotated[float, Field(gt=0)] = 900.0
+    """Train after this time, or after `every_events`, whichever comes first."""
     every_events: Positive = 200_000
     """Train after this many new events, or after `every_s`, whichever comes first."""
     min_events: Positive = 1_000
-    """Never train on fewer."""
+    """Do not train on fewer events."""
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    """Share of the newest events that champion and challenger are judged on."""
+    """Share of the newest events that champion and challenger are evaluated on."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A challenger may be worse than the champion by this share and still be promoted."""
+    """A challenger whose score is lower than the champion's by at most this share is still promoted."""
     min_targets: Positive = 20
-    """A slice with fewer cases decides nothing: the challenger is refused."""
+    """With fewer cases in the evaluation slice, the challenger is refused."""
     segment_events: Positive = 50_000
+    """Events in one segment of the event log."""
     flush_s: Annotated[float, Field(gt=0)] = 5.0
+    """How often new events are written to the event log."""
     torch_threads: Positive = 1
+    """Threads of torch in the training process."""
     factors: Annotated[int, Field(ge=4, le=1024)] = 64
+    """Dimensions of a model's vectors."""
     seed: int = 0
+    """Seed of training."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """A training ends after this with what it has learnt so far; its process is ended after twice as long and a minute more."""
+    """A training stops after this and keeps what it has learnt. Its process is killed after twice this time and a minute."""
     options: dict[str, dict[str, int | float]] = {}
-    """Training options of a kind over its defaults, such as {"sasrec": {"max_epochs": 20}}."""
+    """Training options of a kind that override its defaults, such as {"sasrec": {"max_epochs": 20}}."""
     keep_versions: Annotated[int, Field(ge=2)] = 10
-    """Finished versions of a kind that are kept besides those one can roll back to."""
+    """Finished versions of each kind to keep, besides those that rollback can reach."""
 
 
 class MetricsSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Port for GET /live, /ready and /metrics (Prometheus) of a worker; 0: nothing listens."""
+    """Port on which a worker answers GET /live, /ready and /metrics (Prometheus); 0 opens no port."""
     host: str = "127.0.0.1"
+    """Address that the port is bound to."""
 
 
 class AlarmSettings(Section):
-    """Levels at which a worker sets the gauge recsys_alarm and says so in its log."""
+    """Levels at which a worker sets the gauge recsys_alarm and logs the alarm."""
 
     lag_records: Positive = 100_000
+    """Records that wait to be applied."""
     dead_letter_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of refused records within ten seconds."""
 
 
 class HealthSettings(Section):
     heartbeat_file: Path | None = None
-    """A file that a worker touches after each round, for `python -m workers.health`; none if not set."""
+    """File that a worker touches after each round, for `python -m workers.health`; none if not set."""
     max_age_s: Annotated[float, Field(gt=0)] = 30.0
     """A worker whose last round is older is not healthy."""
 
