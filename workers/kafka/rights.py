@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workers.errors import WorkerError
+from workers.kafka.connection import check_reachable, kafka_python_arguments
 from workers.settings import KafkaSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,9 @@ def explain(error: BaseException, settings: Settings, role: Role) -> str:
 
 def explain_denial(error: BaseException, settings: Settings, needs: Sequence[Right]) -> str:
     """Return an authorization error as one line. The broker is asked which of the rights that were needed is lacking."""
-    with contextlib.suppress(WorkerError):
+    from kafka.errors import KafkaError
+
+    with contextlib.suppress(WorkerError, KafkaError, OSError):
         if needs and (found := missing_rights(settings, needs)):
             return denial(settings.kafka, found)
     names = sorted({str(name) for argument in getattr(error, "args", ()) for name in _names(argument)} & _known_names(settings))
@@ -194,11 +197,13 @@ def _names(argument: object) -> Iterable[object]:
 def missing_rights(settings: Settings, needed: Sequence[Right]) -> list[Right]:
     """Return the rights that the broker says this principal lacks.
 
-    Rights on a topic that does not exist, and those that the broker tells nothing about, count as there. Raises: Transient, SettingsError.
+    Rights on a topic that does not exist, and those that the broker says nothing about, count as granted. Raises: Transient, SettingsError,
+    and the client's own errors.
     """
-    from workers.kafka.topics import admin_client
+    from kafka.admin import KafkaAdminClient
 
-    with admin_client(settings) as admin:
+    check_reachable(settings.kafka)
+    with contextlib.closing(KafkaAdminClient(**kafka_python_arguments(settings))) as admin:
         return lacking(admin, needed)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from workers.errors import SettingsError, Transient
 from workers.kafka.probe import probe
 from workers.kafka.rights import Role, denial, kafka_rights, leader_topic, missing_rights, on_topics
-from workers.kafka.topics import admin_client
+from workers.kafka.topics import admin_client, kafka_errors
 from workers.retry import Backoff
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
@@ -55,7 +55,8 @@ def access_problem(settings: Settings, role: Role) -> str | None:
     """
     if settings.kafka.security_protocol == "PLAINTEXT":
         return None
-    lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
+    with kafka_errors(settings):
+        lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
     if lacking:
         return denial(settings.kafka, lacking)
     return _make_leader_topic(settings) if role == "trainer" else None
