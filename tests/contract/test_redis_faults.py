@@ -17,7 +17,7 @@ from workers.errors import Fatal, Transient
 from workers.redis.store import RedisStore
 from workers.settings import RedisSettings
 from workers.state.port import UserCommit, Watermark
-from workers.stream.pipeline import on_its_way
+from workers.state.sending import in_flight
 
 
 @pytest.fixture
@@ -51,14 +51,18 @@ async def test_lost_functions_are_loaded_again_within_the_call(store: RedisStore
 
 async def test_a_write_is_carried_out_while_the_event_loop_is_busy(store: RedisStore, admin: Any) -> None:
     await store.item_numbers(["a"])
-    writing = asyncio.ensure_future(store.commit_users([UserCommit(0, "t", -1, 4, {"u": b"x" * 20_000})]))
-    await on_its_way()
     (key,) = store.keys.users(0, ["u"])
-    deadline = time.monotonic() + 5.0
-    while not admin.exists(key) and time.monotonic() < deadline:
-        pass  # as a worker computes: nothing else gets its turn
-    assert admin.exists(key)
-    assert (await writing)[0].committed
+    committed: list[bool] = []
+
+    async def write() -> None:
+        committed.extend(result.committed for result in await store.commit_users([UserCommit(0, "t", -1, 4, {"u": b"x" * 20_000})]))
+
+    async with in_flight(write()):
+        deadline = time.monotonic() + 5.0
+        while not admin.exists(key) and time.monotonic() < deadline:
+            pass  # as a worker computes: nothing else gets its turn
+        assert admin.exists(key)
+    assert committed == [True]
 
 
 async def test_a_server_that_does_not_say_good_bye_keeps_nobody(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:

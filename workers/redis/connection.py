@@ -24,6 +24,7 @@ from workers.redis.functions import Library
 from workers.runtime.redaction import MaskedStr
 from workers.runtime.tls import tls_context
 from workers.settings import RedisSettings
+from workers.state.sending import note_sent
 
 Argument = str | bytes | int
 TLS_TIMEOUT_S = 3.0
@@ -176,6 +177,8 @@ class _IntroducedMixin:
                 await self.disconnect(nowait=True)
                 raise
         await super().send_packed_command(command, check_health=check_health)  # type: ignore[misc]
+        if self._run_id is not None:  # not a command of the handshake
+            note_sent()
 
     def _meet(self: Any) -> None:
         self.servers.meet(f"{getattr(self, 'host', '')}:{getattr(self, 'port', '')}", self._run_id)

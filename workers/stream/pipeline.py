@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ from workers.state.event_time import derive_event_time
 from workers.state.event_weights import weight_table
 from workers.state.layout import layout_of
 from workers.state.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
+from workers.state.sending import in_flight
 from workers.stream.duplicates import DuplicateWindow, event_hash
 from workers.stream.engine_config import engine_config
 from workers.stream.item_numbering import ItemIndex
@@ -49,8 +51,6 @@ T = TypeVar("T")
 
 LISTED_TOGETHER = 512
 """Users whose lists one thread makes at once, at most."""
-SENDING_TURNS = 4
-"""Turns of the event loop that a client takes at most before what it sends is with the socket."""
 SHARED_FROM = 256
 """So many users are shared between threads; fewer are done sooner by one."""
 
@@ -288,23 +288,17 @@ class Pipeline:
         lists: dict[int, list[tuple[bytes, bytes | None]]] = {}
         owes = put_off_lists and self.ranks and stream.publish_lists
         vectors: dict[str, F32] | None = None
-        committing: asyncio.Future[None] | None = None
+        committing: AbstractAsyncContextManager[None] = contextlib.nullcontext()
         if chosen.newest_s:
             await self.mirror.advance(max(chosen.newest_s.values()))
-        try:
-            if ranges:
-                derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
-                committing = asyncio.ensure_future(self._commit_users(ranges, chosen, derived, embeddings, owes))
-                await on_its_way()  # while the lists are made; nobody gets them before it is acknowledged
-                watch.lap("commit")
+        if ranges:
+            derived, vectors, embeddings = await self._apply(ranges, chosen, watch)
+            committing = in_flight(self._commit_users(ranges, chosen, derived, embeddings, owes))
+        async with committing:  # lists are made while the store commits; nobody gets them before it has acknowledged
+            watch.lap("commit")
             if chosen.users.heads and self.ranks and not put_off_lists:
                 lists = await self._rank(chosen, vectors, now_ms, watch)
-            if committing is not None:
-                await committing
-                watch.lap("commit")
-        except BaseException:
-            await _given_up(committing)
-            raise
+        watch.lap("commit")
         if put_off_lists and owes:
             await self._owe([p for p in batch if p not in {cut.partition for cut in ranges}], chosen)
         self.engine.users.shrink(stream.user_cache)
@@ -374,20 +368,14 @@ class Pipeline:
             delta = derived.delta(engine.config)
             self.index.n_used = max(self.index.n_used, int(batch.items.max()) + 1)
         watch.lap("derive")
-        writing: asyncio.Future[None] = asyncio.ensure_future(self._apply_items(ranges, derived, delta))
-        try:
-            await on_its_way()  # while the users are encoded
-            embeddings: list[list[bytes]] = []
-            vectors: dict[str, F32] | None = None
+        embeddings: list[list[bytes]] = []
+        vectors: dict[str, F32] | None = None
+        async with in_flight(self._apply_items(ranges, derived, delta)):
             if batch is not None:
                 engine.learn_histories(batch)
                 vectors = await self._encode(batch.slots)
                 embeddings = engine.embeddings(vectors, len(batch.slots))
             watch.lap("encode")
-            await writing
-        except BaseException:
-            await _given_up(writing)
-            raise
         watch.lap("apply")
         return derived, vectors, embeddings
 
@@ -634,19 +622,6 @@ async def _in_turn(step: Callable[[slice], T], rows: slice) -> T:
     done = step(rows)
     await asyncio.sleep(0)
     return done
-
-
-async def on_its_way() -> None:
-    """Let the event loop go on until a write to the store that was just started has gone out."""
-    for _ in range(SENDING_TURNS):
-        await asyncio.sleep(0)
-
-
-async def _given_up(write: asyncio.Future[None] | None) -> None:
-    """Wait for the end of a write that is of no use any more: it may have been done or not."""
-    if write is not None:
-        write.cancel()
-        await asyncio.gather(write, return_exceptions=True)
 
 
 def _last(watermark: Watermark | None) -> int:
