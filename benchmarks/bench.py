@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from benchmarks.datasets import Stream
 from benchmarks.figures import cpu_seconds
 from recsys.models.base import Model
-from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS
+from recsys.models.training_set import TrainingSet
 from schemas.announcements import ModelAction
 from schemas.decoding import encode
 from workers.bootstrap import open_store

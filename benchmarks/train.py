@@ -6,7 +6,7 @@ Data: `ml-1m`, the ratings ≥ 4 of MovieLens 1M, each a preference of weight 1 
 and 3,500 items). Split in time: the oldest 80 % of events are trained on, the next 10 % choose (validation), the newest 10 % are looked at
 once, at the end, by models trained on all before them (test).
 
-Protocol, the same for both (`recsys.evaluation.gate.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item
+Protocol, the same for both (`recsys.evaluation.protocol.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item
 that its user has not touched before; the user's vector is folded in from the 100 interactions before it, exactly, by each library's
 own solve; all items are ranked but those that the user has touched.
 
@@ -48,12 +48,12 @@ from scipy import sparse
 from benchmarks.bench import PARTITIONS
 from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m
 from benchmarks.figures import Spread, emit
-from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity
+from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.ials import model as ials
-from recsys.models.interactions import TrainingSet
 from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.model import SASRecConfig
+from recsys.models.training_set import TrainingSet
 from schemas import EventType
 from workers.kafka.connection import partition_for
 from workers.settings import WeightSettings

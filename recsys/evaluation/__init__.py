@@ -1,1 +1,1 @@
-"""Judging models and lists."""
+"""Evaluation of models: metrics, protocol, and the gate between champion and challenger."""

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from recsys.models.base import Model
 from recsys.models.checks import check_model, check_tensors
 from recsys.models.ials import model as ials
-from recsys.models.interactions import TrainingSet
 from recsys.models.popular import model as popular
 from recsys.models.sasrec import model as sasrec
 from recsys.models.sasrec import training as sasrec_training
 from recsys.models.training import Progress
+from recsys.models.training_set import TrainingSet
 
 
 class Fit(Protocol):

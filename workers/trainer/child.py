@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import CoreError, ShapeError, TooFewInteractions
-from recsys.evaluation.gate import GATE_METRIC, GateDecision, Slice, evaluate, evaluate_popularity, gate, newest_events
+from recsys.evaluation.gate import GATE_METRIC, GateDecision, gate
+from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity, newest_events
 from recsys.models.base import Model
 from recsys.models.checks import check_model
-from recsys.models.interactions import TrainingSet
 from recsys.models.popular.model import PopularModel
 from recsys.models.registry import MODELS, ModelKind
+from recsys.models.training_set import TrainingSet
 from recsys.state.event_weights import event_weights
 from workers.errors import Fatal, WorkerError, describe, one_line
 from workers.models.store import ChampionMoved, ModelStore, Refit, StoredModel, TrainedOn

@@ -16,8 +16,8 @@ from recsys.models.base import F32, Histories, Model
 from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
 from recsys.models.ials.fold_in import FoldIn
 from recsys.models.ials.ridge import SparseRows, solve_rows
-from recsys.models.interactions import TrainingSet
 from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training_set import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)

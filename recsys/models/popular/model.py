@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
 from recsys.models.checks import MAX_COUNT, check_options
-from recsys.models.interactions import TrainingSet
 from recsys.models.training import Progress, go_on
+from recsys.models.training_set import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.base import Model
-from recsys.models.interactions import TrainingSet
 from recsys.models.sasrec.adam import Adam
 from recsys.models.sasrec.model import I64, Network, SASRecConfig, SASRecModel
 from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training_set import TrainingSet
 
 _CHUNK_LOGITS = 4_000_000
 """Scores held at once by the loss: 16 MB, and as much for their gradient."""

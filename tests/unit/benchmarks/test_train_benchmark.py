@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import train
 from benchmarks.datasets import Stream, generated_stream
-from recsys.evaluation.gate import evaluate, evaluate_popularity
-from recsys.models.interactions import TrainingSet
+from recsys.evaluation.protocol import evaluate, evaluate_popularity
+from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import histories_of
 
 

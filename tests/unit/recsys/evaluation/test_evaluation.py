@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ShapeError
-from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity, gate, mean_ranks, ndcg_at_k, recall_at_k, temporal_split
+from recsys.evaluation.gate import gate
+from recsys.evaluation.metrics import mean_ranks, ndcg_at_k, recall_at_k
+from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity, temporal_split
 from recsys.models.base import Histories
 from recsys.models.popular.model import PopularConfig, PopularModel
 

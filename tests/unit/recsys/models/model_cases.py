@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.models.base import Histories
-from recsys.models.interactions import TrainingSet
+from recsys.models.training_set import TrainingSet
 
 N_CLUSTERS = 6
 ITEMS_PER_CLUSTER = 15

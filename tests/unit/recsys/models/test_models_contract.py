@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys.evaluation.gate import Slice, evaluate, evaluate_popularity
+from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
-from recsys.models.interactions import TrainingSet
 from recsys.models.registry import MODELS, ModelKind, load_model
+from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
 
 QUICK: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ import torch
 from recsys.errors import ShapeError
 from recsys.models.base import Histories
 from recsys.models.ials import model as ials
-from recsys.models.interactions import TrainingSet
+from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import clustered
 
 

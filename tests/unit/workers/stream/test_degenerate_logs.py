@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.evaluation.gate import newest_events
+from recsys.evaluation.protocol import newest_events
 from recsys.models.ials.model import IALSModel
 from recsys.models.registry import MODELS
 from schemas import EventType, ModelAction, limits

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.models.interactions import TrainingSet, stable_order
+from recsys.models.training_set import TrainingSet, stable_order
 
 ROW = st.tuples(st.integers(-3, 6), st.integers(0, 7), st.sampled_from([-1.0, 0.0, 0.5, 1.0]), st.integers(0, 4))
 
