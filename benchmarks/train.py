@@ -52,7 +52,7 @@ from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.ials import model as ials
 from recsys.models.sasrec import training as sasrec_training
-from recsys.models.sasrec.model import SASRecConfig
+from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.training_set import TrainingSet
 from schemas import EventType
 from workers.kafka.connection import partition_for

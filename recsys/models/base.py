@@ -1,7 +1,7 @@
-"""What every model offers, so that a third one needs no new worker code.
+"""The interface of every model. A new kind of model needs no new worker code.
 
-A model is trained on the whole log, and serves by two things only: a function from histories to user vectors, and a matrix of item vectors.
-The score of an item is the inner product of the two.
+A model is trained on the whole log. It serves through a function from histories to user vectors and a matrix of item vectors; the score of
+an item is their inner product.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ I32 = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """What U users did, newest last.
+    """The newest interactions of U users, oldest first.
 
-    Shapes: every array is (U, L). Rows are right-aligned: column L-1 holds the newest interaction, unused columns on the left hold item -1.
-    `items` are positions on the model's item axis (−1: padding, or an item that the model does not know), `weights` unitless preferences
-    (positive or negative), `ages_s` seconds before the user's newest interaction (≥ 0).
+    Shapes: every array is (U, L). Rows are right-aligned: column L−1 holds the newest interaction, unused columns on the left hold item −1.
+    `items` are positions on the model's item axis (−1: padding, or an item unknown to the model), `weights` unitless preferences (positive
+    or negative), `ages_s` seconds before the user's newest interaction (≥ 0).
+    Raises: ShapeError if the arrays are not of one shape.
     """
 
     items: I32
@@ -42,11 +43,11 @@ class Histories:
 
 @runtime_checkable
 class Model(Protocol):
-    """A trained model: `encode(histories) @ item_vectors.T` are the scores.
+    """A trained model, whose scores are `encode(histories) @ item_vectors.T`.
 
-    `item_vectors` is (I, D) float32, row i belongs to `item_ids[i]`. `history_length` is how many newest interactions `encode` reads.
-    `link` says what the inner products are: preferences as they are, or logits that a softmax over the items turns into probabilities.
-    `tensors` and `from_tensors` are inverse; what they exchange is stored as safetensors, `config` as JSON in the manifest.
+    `item_vectors` is (I, D) float32; row i belongs to `item_ids[i]`. `history_length` is the number of newest interactions that `encode`
+    reads. `link` interprets the inner products: `identity` for preferences, `softmax` for logits that a softmax over the items turns into
+    probabilities. `from_tensors` inverts `tensors`; the tensors are stored as safetensors, `config` as JSON in the manifest.
     """
 
     kind: ClassVar[str]
@@ -56,13 +57,22 @@ class Model(Protocol):
     history_length: int
 
     def encode(self, histories: Histories) -> F32:
-        """User vectors (U, D) float32. An empty history gives a zero vector. Deterministic."""
+        """Return user vectors (U, D) float32. An empty history gives a zero vector. The same input gives the same output."""
         ...
 
     @property
-    def config(self) -> dict[str, Any]: ...
+    def config(self) -> dict[str, Any]:
+        """The options of its training, as JSON can hold them."""
+        ...
 
-    def tensors(self) -> dict[str, NDArray[Any]]: ...
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the trained numbers by name."""
+        ...
 
     @classmethod
-    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self: ...
+    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild a model. Options unknown to this version are ignored.
+
+        Raises: ShapeError for tensors that do not fit, ModelError for an option out of its bounds.
+        """
+        ...

@@ -1,4 +1,4 @@
-"""Checks of models and their options before anything is computed with them: a stored model may have been damaged, or made to do harm."""
+"""Checks of models and their options before use: a stored model may be damaged or malicious."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from recsys.models.base import Histories, Model
 MAX_WEIGHT = 1e6
 """Largest magnitude of a trained number; usual ones stay below 100. The squared length of 4,096 such numbers is finite in float32."""
 MAX_SCORE = 1e30
-"""Bound on the scores of any history that is probed, so that sums over sources stay finite in float32 (3.4e38)."""
+"""Largest score of a probed history, so that sums over sources stay finite in float32 (3.4e38)."""
 MAX_FACTORS = 4_096
 MAX_HISTORY = 10_000
-"""Newest interactions that a model may read; the state keeps 1,000 at most."""
+"""Largest number of newest interactions that a model may read; the state keeps at most 1,000."""
 MAX_COUNT = 2**31 - 1
 _PROBED_ITEMS = 64
 
@@ -26,7 +26,7 @@ Bound = tuple[float, float]
 
 
 def check_options(name: str, options: Any, bounds: Mapping[str, Bound]) -> None:
-    """Check that each field of the dataclass `options` is a number of its kind within its bounds, both included. Raises: ModelError."""
+    """Check that each field of the dataclass `options` is a number of its type within its bounds (inclusive). Raises: ModelError."""
     for field in fields(options):
         value, (lowest, highest) = getattr(options, field.name), bounds[field.name]
         whole = field.type == "int"
@@ -35,8 +35,14 @@ def check_options(name: str, options: Any, bounds: Mapping[str, Bound]) -> None:
             raise ModelError(f"{name} option {field.name}: got {value!r:.20}, needs {kind} from {lowest:g} to {highest:g}")
 
 
+def known_options(kind: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the dataclass `kind` has. A model stored by a newer version may have more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in options.items() if name in names}
+
+
 def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Check that all numbers are finite and of a size that products of them stay so. Raises: ModelError."""
+    """Check that all numbers are finite, and small enough that their products stay finite. Raises: ModelError."""
     for name, array in tensors.items():
         if not np.issubdtype(array.dtype, np.number):
             raise ModelError(f"tensor {name}: it holds no numbers")
@@ -50,7 +56,7 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
 
 
 def check_model(model: Model) -> None:
-    """Check that a model can serve: distinct items, finite numbers that are not all zero, and finite scores. Raises: ModelError."""
+    """Check that a model can serve: distinct items, finite numbers that are not all zero, finite scores. Raises: ModelError."""
     if not model.item_ids:
         raise ModelError("the model knows no items")
     if len(set(model.item_ids)) != len(model.item_ids):
@@ -72,7 +78,7 @@ def check_model(model: Model) -> None:
 
 
 def _probes(n_items: int, history_length: int) -> Histories:
-    """Histories of one item, and of as many as the model reads, preferred and disliked; items from the whole axis."""
+    """Return histories of one item and of as many as the model reads, liked and disliked, with items spread over the whole axis."""
     length = min(history_length, 200)
     spread = np.linspace(0, n_items - 1, _PROBED_ITEMS).astype(np.int32)
     items = np.full((2 * _PROBED_ITEMS, length), -1, np.int32)

@@ -1,4 +1,4 @@
-"""The model kinds there are. A new kind is one entry here: trainer, store and stream worker know models by this table only."""
+"""The table of model kinds. A new kind is one entry: trainer, store and stream worker find models only here."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from recsys.models.ials import model as ials
 from recsys.models.popular import model as popular
 from recsys.models.sasrec import model as sasrec
 from recsys.models.sasrec import training as sasrec_training
+from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.training import Progress
 from recsys.models.training_set import TrainingSet
 
 
 class Fit(Protocol):
-    """Trains one kind. Raises CoreError when the interactions are too few for it."""
+    """Train one kind. Raises: TooFewInteractions when there is too little to learn from; other CoreErrors for options that do not fit."""
 
     def __call__(self, interactions: TrainingSet, config: Any, progress: Progress | None = None, warm_start: Any = None) -> Model: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """How one kind is trained and loaded.
+    """One kind of model: its class, its options, its training.
 
-    `config` is a frozen dataclass with defaults; `refit` turns the configuration of a judged training into that of the short pass over the
-    newest slice which follows a promotion.
+    `config` is a frozen dataclass with defaults. `refit` derives the options of the short training that follows a promotion and includes
+    the newest slice.
     """
 
     model: type[Any]
@@ -45,7 +46,7 @@ MODELS: dict[str, ModelKind] = {
     "ials": ModelKind(ials.IALSModel, ials.IALSConfig, ials.fit),
     "sasrec": ModelKind(
         sasrec.SASRecModel,
-        sasrec.SASRecConfig,
+        SASRecConfig,
         sasrec_training.fit,
         lambda config: replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4),
     ),
@@ -54,12 +55,12 @@ MODELS: dict[str, ModelKind] = {
 
 
 def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, Any]) -> Model:
-    """Return a model of what the store holds, checked as `check_model` does.
+    """Rebuild a stored model and check it with `check_model`.
 
-    Raises: KeyError for a kind nobody registered, ShapeError for tensors that do not fit, ModelError for what cannot serve.
+    Raises: KeyError for an unregistered kind, ShapeError for tensors that do not fit, ModelError for a model that cannot serve.
     """
     found = MODELS[kind]
-    check_tensors(tensors)  # first: solvers do not end well on numbers that are not finite
+    check_tensors(tensors)  # first: a solver may hang or crash on numbers that are not finite
     model: Model = found.model.from_tensors(config, item_ids, tensors)
     check_model(model)
     return model

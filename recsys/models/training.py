@@ -1,4 +1,4 @@
-"""What the training of every model shares: reporting progress, and taking over rows of an earlier model."""
+"""Shared parts of training: progress reports, and warm starts from an earlier model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TypeAlias
 import torch
 
 Progress: TypeAlias = Callable[[float, str], bool]
-"""Called with the share done (0 to 1) and a line for people; answering False ends the training with what it has learnt so far."""
+"""Takes the share done (0 to 1) and a line for people. Returning False stops the training, which keeps what it has learnt so far."""
 
 
 def go_on(progress: Progress | None, done: float, message: str) -> bool:
-    """Report, and say whether the training should go on."""
+    """Report progress; return False if the training should stop."""
     return True if progress is None else progress(done, message)
 
 
 def warm_rows(item_ids: Sequence[str], earlier_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions of the items that both models know, on the new axis and on the earlier one. Shapes (K,), (K,), int64."""
+    """Return the positions of the K items that both models know, on the new item axis and on the earlier one: two (K,) int64."""
     earlier = {item_id: position for position, item_id in enumerate(earlier_ids)}
     matches = [(here, earlier[item_id]) for here, item_id in enumerate(item_ids) if item_id in earlier]
     table = torch.tensor(matches, dtype=torch.int64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""What models are trained on: interactions as columns, sorted by user and then by order."""
+"""Training data: interactions as columns, sorted by user and then by time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ I64 = NDArray[np.int64]
 class TrainingSet:
     """n interactions of U users with I items, sorted by user, oldest first within a user.
 
-    Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,); `users` counts from 0 to U−1, `items` are positions in
-    `item_ids` (I of them). A weight above 0 is a preference, below 0 a dislike.
+    Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,). `users` are numbers from 0 to U−1, `items` positions in
+    `item_ids` (I of them), `weights` unitless: above 0 a preference, below 0 a dislike. `ts_ms` are event times in milliseconds.
+    Raises: ShapeError for columns of different lengths, unsorted users, or numbers outside their axes.
     """
 
     users: I32
@@ -47,16 +48,16 @@ class TrainingSet:
         return len(self.item_ids)
 
     def user_starts(self) -> I64:
-        """Where each user's interactions begin, (U+1,): user u owns rows `starts[u]:starts[u+1]`."""
+        """Return the row at which each user's interactions begin, (U+1,): user u owns rows `starts[u]:starts[u+1]`."""
         return np.concatenate([[0], np.cumsum(np.bincount(self.users, minlength=self.n_users))]).astype(np.int64)
 
     def positive(self) -> TrainingSet:
-        """Only the preferences (weight > 0); users keep their numbers."""
+        """Return only the preferences (weight > 0). Users keep their numbers."""
         chosen = self.weights > 0
         return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
 
     def last_of_pairs(self) -> TrainingSet:
-        """One interaction for each (user, item): the newest."""
+        """Return one interaction for each pair of user and item: the newest."""
         order = stable_order(self.items, self.n_items)  # by item, then by user, then oldest first: repeats are neighbours
         users, items = self.users[order], self.items[order]
         chosen = np.ones(len(order), bool)
@@ -74,10 +75,12 @@ class TrainingSet:
         *,
         min_item_count: int = 1,
     ) -> TrainingSet:
-        """Columns of a log in any order. Shapes: (n,) each; `items` are positions in `item_ids`, `users` any whole numbers.
+        """Build a training set from a log's columns in any order.
 
-        Interactions of weight 0 are dropped, then those with items of fewer than `min_item_count` interactions; items and users that remain
-        are numbered anew. Order within a user: by time, then as given.
+        Interactions of weight 0 are dropped, then those of items with fewer than `min_item_count` interactions. The remaining items and
+        users are renumbered. Order within a user: by time, then as given.
+        Shapes: (n,) each; `items` are positions in `item_ids`, `users` any whole numbers.
+        Raises: ShapeError for columns of different lengths.
         """
         if not (len(users) == len(items) == len(weights) == len(ts_ms)):
             raise ShapeError("users, items, weights and ts_ms must have one length")
@@ -100,14 +103,14 @@ class TrainingSet:
 
 
 def stable_order(keys: NDArray[np.integer], n_keys: int) -> I64:
-    """Positions in ascending order of keys from 0 to `n_keys` − 1, equal ones as given, (n,): a counting sort, O(n + n_keys)."""
+    """Return the positions that sort keys from 0 to `n_keys` − 1, equal ones as given, (n,): a counting sort, O(n + n_keys)."""
     n = len(keys)
     by_key = sparse.csr_array((np.arange(n), keys, np.arange(n + 1)), shape=(n, n_keys)).tocsc()
     return np.asarray(by_key.data, np.int64)
 
 
 def _dense(numbers: NDArray[np.integer]) -> tuple[I32, int]:
-    """Whole numbers numbered anew from 0 in ascending order, (n,), and how many there are."""
+    """Renumber whole numbers from 0 in ascending order; return the new numbers (n,) and the count of distinct ones."""
     low = int(numbers.min()) if len(numbers) else 0
     span = int(numbers.max()) - low + 1 if len(numbers) else 0
     if span > 8 * len(numbers):  # too sparse to count
@@ -119,7 +122,7 @@ def _dense(numbers: NDArray[np.integer]) -> tuple[I32, int]:
 
 
 def _by_user_and_time(users: I32, ts_ms: I64, n_users: int) -> I64:
-    """Positions by user, then by time, then as given, (n,). Only users whose events are not in order of time yet are sorted by it."""
+    """Return the positions that sort by user, then time, then as given, (n,). Only users with events out of order are sorted by time."""
     order = stable_order(users, n_users)
     grouped, times = users[order], ts_ms[order]
     late = np.zeros(n_users, bool)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel
+from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.model import SASRecModel
+from recsys.models.sasrec.network import Network
 
 CONFIG = SASRecConfig(factors=16, blocks=1, window=12)
 

@@ -16,7 +16,9 @@ from recsys.engine import EXACT_ITEMS, Engine, EngineConfig
 from recsys.index.vectors import VectorIndex
 from recsys.models.base import Model
 from recsys.models.ials.model import IALSConfig, IALSModel
-from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel
+from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.model import SASRecModel
+from recsys.models.sasrec.network import Network
 from recsys.state.event_weights import WeightTable, event_weights
 from recsys.state.interactions import Interactions
 from workers.kafka.batch_kernel import most_headers

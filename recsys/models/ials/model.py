@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy import sparse
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
-from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
+from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options, known_options
 from recsys.models.ials.fold_in import FoldIn
 from recsys.models.ials.ridge import SparseRows, solve_rows
 from recsys.models.training import Progress, go_on, warm_rows
@@ -22,25 +22,24 @@ from recsys.models.training_set import TrainingSet
 
 @dataclass(frozen=True, slots=True)
 class IALSConfig:
-    """How the factorisation is trained."""
+    """Options of iALS. Raises: ModelError for an option out of its bounds."""
 
     factors: int = 64
     epochs: int = 12
-    """Sweeps over users and items; a warm start needs a third of it."""
+    """Sweeps over users and items; a warm start runs a third of them."""
     unobserved_weight: float = 0.2
-    """α₀: confidence of every pair nobody touched."""
+    """α₀: confidence in every pair without an interaction."""
     regularisation: float = 0.006
-    """λ, before it is scaled."""
+    """λ, before scaling by frequency."""
     frequency_exponent: float = 1.0
-    """ν: λ is multiplied with (number of interactions + α₀ · size of the other axis)^ν; 0 regularises everyone alike."""
+    """ν: λ is multiplied by (number of interactions + α₀ · size of the other axis)^ν; 0 regularises all rows alike."""
     history_length: int = 100
-    """Newest interactions that serving folds in."""
+    """Number of newest interactions that serving folds in."""
     tolerance: float = 0.001
-    """Residual, relative to the right sides, that ends the solves of a sweep; each starts from the sweep before. Folding in is exact."""
+    """Residual relative to the right sides at which a sweep's solves stop; each starts from the previous sweep. Folding in is exact."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises: ModelError for an option out of its bounds."""
         check_options("ials", self, _BOUNDS)
 
 
@@ -57,7 +56,7 @@ _BOUNDS = {
 
 
 class IALSModel:
-    """Item factors, and the ridge solve that turns histories into user vectors."""
+    """Item factors (I, D), and the ridge solve that turns histories into user vectors."""
 
     kind: ClassVar[str] = "ials"
     link: ClassVar[Literal["identity", "softmax"]] = "identity"
@@ -85,11 +84,11 @@ class IALSModel:
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
-        known = {field.name for field in fields(IALSConfig)}
-        return cls(IALSConfig(**{k: v for k, v in config.items() if k in known}), item_ids, np.asarray(tensors["item_vectors"], np.float32))
+        settings = IALSConfig(**known_options(IALSConfig, config))
+        return cls(settings, item_ids, np.asarray(tensors["item_vectors"], np.float32))
 
     def encode(self, histories: Histories) -> F32:
-        """User vectors (U, D): each user's ridge system solved exactly against the fixed item factors Y.
+        """Solve each user's ridge system exactly against the fixed item factors Y; return user vectors (U, D).
 
         (α₀ YᵀY + Σ |wᵢ| yᵢyᵢᵀ + λ (n + α₀ I)^ν E) x = Σ_{wᵢ>0} wᵢ yᵢ over the n known items of the history, I items in all. A negative
         weight is confidence |w| in preference 0. An empty history gives a zero vector. Source: Hu, Koren & Volinsky 2008, eq. 4;
@@ -103,11 +102,11 @@ def _ridge(config: IALSConfig, counts: torch.Tensor, other_axis: int) -> torch.T
 
 
 def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None = None, warm_start: Model | None = None) -> IALSModel:
-    """Factors by alternating solves; of several interactions of one user with one item the newest counts.
+    """Train factors by alternating solves. Of several interactions of one user with one item the newest counts.
 
-    A warm start takes the earlier model's factors of the items both know, if the dimension is the same. `progress` may end it after any
-    sweep. The same seed gives the same factors on one machine with one number of threads. Source: Hu, Koren & Volinsky 2008; confidences
-    and scaled regularisation as in Rendle et al. 2022, "Revisiting the Performance of iALS".
+    A warm start takes the earlier model's factors of the items that both know, if the dimension is the same. `progress` may stop the
+    training after any sweep. The same seed gives the same factors on one machine with the same number of threads.
+    Source: Hu, Koren & Volinsky 2008; confidences and scaled regularisation as in Rendle, Krichene, Zhang & Koren 2022.
     """
     pairs = interactions.last_of_pairs()
     generator = torch.Generator().manual_seed(config.seed)
@@ -131,7 +130,7 @@ def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None
 
 
 def both_sides(pairs: TrainingSet) -> tuple[SparseRows, SparseRows]:
-    """The interactions as rows of users over items and of items over users; each pair at most once."""
+    """Return the interactions as rows of users over items, and of items over users. Each pair occurs at most once."""
     by_user = sparse.csr_array((pairs.weights, pairs.items, pairs.user_starts()), shape=(pairs.n_users, pairs.n_items))
     by_item = by_user.tocsc()
     by_user = by_item.tocsr()  # there and back: columns ascend within a row
@@ -142,6 +141,6 @@ def both_sides(pairs: TrainingSet) -> tuple[SparseRows, SparseRows]:
 
 
 def _half_sweep(rows: SparseRows, fixed: torch.Tensor, start: torch.Tensor, config: IALSConfig) -> torch.Tensor:
-    """Solve every row of one side against the other side's factors `fixed` (C, D), from `start` (R, D) on. Returns (R, D)."""
+    """Solve every row of one side against the other side's factors `fixed` (C, D), starting from `start` (R, D). Returns (R, D)."""
     ridge = _ridge(config, rows.counts, rows.n_columns)
     return solve_rows(rows, fixed, start, ridge, unobserved_weight=config.unobserved_weight, tolerance=config.tolerance)

@@ -1,13 +1,13 @@
-"""The ridge systems of all rows of a sparse matrix, solved together.
+"""Solve the ridge systems of all rows of a sparse matrix together.
 
 Row i has the system A_i x_i = b_i over the factors y of the columns:
 
     A_i = α₀ YᵀY + Σ_j c_ij y_j y_jᵀ + r_i E,    b_i = Σ_j t_ij y_j,    c = |weight|, t = max(weight, 0), j over the row's entries.
 
-No A_i is formed. Conjugate gradients (Hestenes & Stiefel 1952; for this use Takács, Pilászy & Tikk 2011) go over the compressed rows with
-two operations: inner products at the entries, and sums of weighted columns. Everything happens in the basis in which the mean of all A_i is
-diagonal, so the diagonal of each A_i is a good preconditioner: three steps there do what ten do without. In 32-bit floats ten or so steps
-reach the exact solution.
+No A_i is formed. Conjugate gradients (Hestenes & Stiefel 1952; for this use Takács, Pilászy & Tikk 2011) need two operations on the
+compressed rows: inner products at the entries, and sums of weighted columns. All steps run in the basis in which the mean of all A_i is
+diagonal, so the diagonal of each A_i is a good preconditioner: three steps with it reach what ten reach without. In 32-bit floats about ten
+steps reach the exact solution.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from recsys.errors import ShapeError
 from recsys.models.base import F32
 
 MAX_STEPS = 50
-"""By then rounding has ended every solve that converges."""
+"""Rounding ends every solve that converges well before this."""
 
 
 class SparseRows:
     """R rows over C columns in compressed form.
 
     Shapes: `starts` (R+1,), row r owns entries `starts[r]:starts[r+1]`; `columns` and `weights` (n,), columns ascending within a
-    row, each at most once. Raises: ShapeError.
+    row, each at most once. Raises: ShapeError if the lengths differ.
     """
 
     def __init__(self, starts: NDArray[np.integer], columns: NDArray[np.integer], weights: F32, n_columns: int) -> None:
@@ -52,12 +52,12 @@ class SparseRows:
             )
 
     def products(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Inner products of row and column vectors at the entries, (n,), overwritten by the next call. Shapes: (R, D), (C, D)."""
+        """Return inner products of row (R, D) and column (C, D) vectors at the entries, (n,). The next call overwrites them."""
         torch.sparse.sampled_addmm(self._products, rows, columns.T, beta=0.0, out=self._products)
         return self._products.values()
 
     def sums(self, values: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Each row's sum of column vectors times the entries' values, (R, D). Shapes: (n,), (C, D)."""
+        """Return each row's sum of column vectors (C, D) times the entries' values (n,): (R, D)."""
         summed: torch.Tensor = functional.embedding_bag(
             self._columns, columns, self._starts, mode="sum", per_sample_weights=values, include_last_offset=True
         )
@@ -67,10 +67,11 @@ class SparseRows:
 def solve_rows(
     rows: SparseRows, columns: torch.Tensor, start: torch.Tensor, ridge: torch.Tensor, *, unobserved_weight: float, tolerance: float
 ) -> torch.Tensor:
-    """The rows' solutions from `start` on, until their residuals are `tolerance` of the right sides, but at least one step. Returns (R, D).
+    """Solve all rows from `start` on, until the residual is `tolerance` of the right sides; at least one step. Returns (R, D).
 
-    Shapes: columns Y (C, D), start (R, D), ridge (R,) > 0. A row without entries gives zero. The residual is the root of Σ ‖residual‖² over
-    all rows by that of Σ ‖b‖², both measured by the preconditioner. The same input gives the same output for one number of threads.
+    The residual is √(Σ ‖residual‖² / Σ ‖b‖²) over all rows, in the norm of the preconditioner. A row without entries gives zero. The same
+    input gives the same output for one number of threads.
+    Shapes: columns Y (C, D), start (R, D), ridge (R,) > 0.
     """
     basis = _mean_basis(rows, columns, unobserved_weight)
     y = columns @ basis
@@ -99,7 +100,7 @@ def solve_rows(
 
 
 def _mean_basis(rows: SparseRows, columns: torch.Tensor, unobserved_weight: float) -> torch.Tensor:
-    """Eigenvectors (D, D) of the mean of the rows' systems; the ridge does not turn them."""
+    """Return the eigenvectors (D, D) of the mean of the rows' systems. The ridge does not change them."""
     weights = unobserved_weight + rows.column_confidence / max(rows.n_rows, 1)
     mean = columns.T @ (columns * weights.unsqueeze(1))
     vectors: torch.Tensor = torch.linalg.eigh(mean.double())[1]
@@ -107,11 +108,11 @@ def _mean_basis(rows: SparseRows, columns: torch.Tensor, unobserved_weight: floa
 
 
 def _apply(rows: SparseRows, y: torch.Tensor, gram: torch.Tensor, ridge: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """A_i v_i of all rows, (R, D)."""
+    """Return A_i v_i for all rows, (R, D)."""
     image = rows.sums(rows.confidence * rows.products(vectors, y), y)
     return image.addmm_(vectors, gram).addcmul_(ridge, vectors)
 
 
 def _ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-    """above / below, 0 where a row has nothing left to do."""
+    """Return above / below; 0 where a row has converged (`below` is 0)."""
     return torch.where(below > 0, above / below, 0.0)

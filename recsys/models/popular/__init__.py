@@ -1,1 +1,1 @@
-"""Popularity as a model."""
+"""Popularity as a model: the baseline."""

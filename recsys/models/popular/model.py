@@ -1,9 +1,9 @@
-"""Popularity as a model: every user with a history gets the same list. The baseline that others must beat."""
+"""Popularity as a model: every user with a history gets the same scores. The baseline for every other model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
-from recsys.models.checks import MAX_COUNT, check_options
+from recsys.models.checks import MAX_COUNT, check_options, known_options
 from recsys.models.training import Progress, go_on
 from recsys.models.training_set import TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
 class PopularConfig:
-    """Nothing to choose but the seed, which nothing draws from."""
+    """Options of every kind: the seed, which this kind does not use. Raises: ModelError for an option out of its bounds."""
 
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises: ModelError for an option out of its bounds."""
         check_options("popular", self, {"seed": (-MAX_COUNT, MAX_COUNT)})
 
 
 class PopularModel:
-    """One dimension: the logarithm of an item's number of preferences."""
+    """A model of one dimension: the logarithm of one plus an item's number of preferences."""
 
     kind: ClassVar[str] = "popular"
     link: ClassVar[Literal["identity", "softmax"]] = "identity"
@@ -47,12 +46,11 @@ class PopularModel:
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
-        known = {field.name for field in fields(PopularConfig)}
-        settings = PopularConfig(**{k: v for k, v in config.items() if k in known})
+        settings = PopularConfig(**known_options(PopularConfig, config))
         return cls(settings, item_ids, np.asarray(tensors["item_vectors"], np.float32))
 
     def encode(self, histories: Histories) -> F32:
-        """(U, 1): one where the history has a known item, else zero."""
+        """Return (U, 1): one where the history has a known item, else zero."""
         read: F32 = ((histories.items >= 0) & (histories.weights != 0)).any(axis=1, keepdims=True).astype(np.float32)
         return read
 
@@ -60,7 +58,7 @@ class PopularModel:
 def fit(
     interactions: TrainingSet, config: PopularConfig, progress: Progress | None = None, warm_start: Model | None = None
 ) -> PopularModel:
-    """Count the preferences of each item."""
+    """Count the preferences (weight > 0) of each item. `progress` is called once; `warm_start` is ignored."""
     counts = np.bincount(interactions.positive().items, minlength=interactions.n_items)
     go_on(progress, 1.0, "popular: counted")
     return PopularModel(config, interactions.item_ids, np.log1p(counts).astype(np.float32)[:, None])

@@ -1,6 +1,6 @@
-"""Adam, the plain form.
+"""Adam in its plain form.
 
-torch's own optimisers import torch's compiler when the first of them is made, which costs a short training process a second and 100 MB.
+Constructing the first of torch's own optimisers imports torch's compiler, which costs a short training process a second and 100 MB.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every parameter against its gradient; those without one stay."""
+        """Move every parameter against its gradient. Parameters without a gradient stay."""
         self._steps += 1
         first, second = self._betas
         size = self._learning_rate / (1 - first**self._steps)

@@ -1,6 +1,7 @@
-"""The state of SASRec's network after the newest position of each sequence, without gradients and without what only other positions need.
+"""Inference of SASRec: the network's state after the newest position of each sequence.
 
-What is not a product of matrices is done by compiled loops, a pass for each product: few users cost few calls, and many few passes.
+It needs no gradients, and the last layer is computed for the newest position alone. Matrix products are torch's; everything between them is
+one pass of a compiled loop, so a few users cost few calls and many users cost few passes over memory.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from recsys.models import encoding_kernel
 from recsys.models.base import F32
+from recsys.models.sasrec import attention_kernel
 
 I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A layer norm: scale and shift (D,), and what is added to the variance."""
+    """A layer norm: scale and shift (D,), and `added` to the variance."""
 
     scale: F32
     shift: F32
@@ -45,13 +46,13 @@ class Product:
         return cls(linear.weight.detach().T, linear.bias.detach())
 
     def part(self, outputs: slice) -> Product:
-        """To some of the outputs."""
+        """Return the layer restricted to some of its outputs."""
         return Product(self.weights[:, outputs], self.bias[outputs])
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer's parts, by name as in the network."""
+    """One layer's parts, named as in the network."""
 
     heads: int
     attention_norm: Norm
@@ -63,46 +64,51 @@ class Layer:
 
 
 class NewestStates:
-    """Made of a network; holds its parameters, not copies of them. May be called in several threads."""
+    """Computes newest states of a network. Holds its parameters, not copies of them; may be called in several threads."""
 
     def __init__(self, items: torch.Tensor, positions: torch.Tensor, layers: Sequence[Layer], norm: Norm) -> None:
-        """`items` (I, D), `positions` (window, D)."""
+        """Shapes: items (I, D), positions (window, D)."""
         self._items, self._positions = items.detach().numpy(), positions.detach().numpy()
         self._layers, self._norm = layers, norm
         width, newest = self._items.shape[1], layers[-1]
         self._queries, self._keys_values = newest.qkv.part(slice(width)), newest.qkv.part(slice(width, None))
 
     def __call__(self, sequences: I64, starts: I64) -> F32:
-        """(U, D): item positions `sequences` (T,), one sequence after another, of which sequence u has `starts[u]` to `starts[u + 1]`, one
-        at least."""
+        """Return the state after the newest position of each sequence, (U, D).
+
+        Shapes: sequences (T,), item positions, one sequence after another; starts (U+1,): sequence u has `starts[u]` to `starts[u + 1]`, at
+        least one.
+        """
         width, first = self._items.shape[1], self._layers[0].attention_norm
         x, normed, mixed, free = torch.empty((4, len(sequences), width))
-        encoding_kernel.embedded(
+        attention_kernel.embedded(
             self._items, self._positions, sequences, starts, first.scale, first.shift, first.added, x.numpy(), normed.numpy()
         )
         *before, newest = self._layers
         for layer, following in zip(before, self._layers[1:], strict=True):
             qkv = torch.addmm(layer.qkv.bias, normed, layer.qkv.weights)
-            encoding_kernel.causal(qkv.numpy(), starts, layer.heads, mixed.numpy())
+            attention_kernel.causal(qkv.numpy(), starts, layer.heads, mixed.numpy())
             _finish(layer, x, mixed, following.attention_norm, normed, free)
         last = torch.from_numpy(starts[1:] - 1)
         queries = torch.addmm(self._queries.bias, normed[last], self._queries.weights)
         keys_values = torch.addmm(self._keys_values.bias, normed, self._keys_values.weights)
         x, normed, mixed, free = x[last], normed[: len(last)], mixed[: len(last)], free[: len(last)]
-        encoding_kernel.newest(queries.numpy(), keys_values.numpy(), starts, newest.heads, mixed.numpy())
+        attention_kernel.newest(queries.numpy(), keys_values.numpy(), starts, newest.heads, mixed.numpy())
         _finish(newest, x, mixed, self._norm, normed, free)
         states: F32 = normed.numpy()
         return states
 
 
 def _finish(layer: Layer, x: torch.Tensor, mixed: torch.Tensor, following: Norm, normed: torch.Tensor, free: torch.Tensor) -> None:
-    """What follows attention in a layer, all (T, D): `x` becomes the layer's output, `normed` what the following norm makes of it. `mixed`
-    and `free` are overwritten."""
+    """Apply the rest of a layer after attention: write its output to `x`, and the `following` norm of that to `normed`; all (T, D).
+
+    `mixed` and `free` are overwritten.
+    """
     norm = layer.network_norm
     torch.mm(mixed, layer.project.weights, out=free)
-    encoding_kernel.add_and_norm(x.numpy(), free.numpy(), layer.project.bias.numpy(), norm.scale, norm.shift, norm.added, normed.numpy())
+    attention_kernel.add_and_norm(x.numpy(), free.numpy(), layer.project.bias.numpy(), norm.scale, norm.shift, norm.added, normed.numpy())
     torch.mm(normed, layer.widen.weights, out=free)
-    encoding_kernel.rectify(free.numpy(), layer.widen.bias.numpy())
+    attention_kernel.rectify(free.numpy(), layer.widen.bias.numpy())
     torch.mm(free, layer.narrow.weights, out=mixed)
     bias = layer.narrow.bias.numpy()
-    encoding_kernel.add_and_norm(x.numpy(), mixed.numpy(), bias, following.scale, following.shift, following.added, normed.numpy())
+    attention_kernel.add_and_norm(x.numpy(), mixed.numpy(), bias, following.scale, following.shift, following.added, normed.numpy())

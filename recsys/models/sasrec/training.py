@@ -1,43 +1,32 @@
-"""Training of SASRec: windows cut anew in every epoch, cross-entropy over all items in bounded memory, early stop."""
+"""Training of SASRec: cross-entropy over all items in bounded memory, early stop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.base import Model
 from recsys.models.sasrec.adam import Adam
-from recsys.models.sasrec.model import I64, Network, SASRecConfig, SASRecModel
+from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.model import SASRecModel
+from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.sequences import HeldBack, Sequences, hold_back, windows
 from recsys.models.training import Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
 
 _CHUNK_LOGITS = 4_000_000
-"""Scores held at once by the loss: 16 MB, and as much for their gradient."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sequences:
-    """Preferences of U users end to end: user u owns `items[starts[u]:starts[u+1]]`, oldest first. Shapes: (n,), (U+1,)."""
-
-    items: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-    def lengths(self) -> NDArray[np.int64]:
-        return np.diff(self.starts)
+"""Scores that the loss holds at once: 16 MB, and as much for their gradient."""
 
 
 def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
-    """Train on the preferences (weight > 0), all counted alike, in the order of their times.
+    """Train on the preferences (weight > 0) in order of time; their weights are not used.
 
-    The same seed gives the same loss on one CPU thread count. The last item of some users is kept back, and the weights of the best epoch
-    on them are the result; with `config.fixed_epochs` nothing is kept back and the last epoch is. A warm start takes over the earlier
-    network and the embeddings of the items both know. `progress` may end the training after any epoch. Raises: ShapeError if heads do not
-    divide factors or there is nothing to learn from.
+    The last item of some users is held back, and the weights of the epoch with the best loss on these items are the result. With
+    `config.fixed_epochs` nothing is held back and the last epoch counts. A warm start copies the earlier network and the embeddings of the
+    items that both know. `progress` may stop the training after any epoch. The same seed gives the same loss for one number of threads.
+    Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
@@ -51,7 +40,7 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
         network = Network(positive.n_items, config)
     network.initialise(generator)
     if isinstance(warm_start, SASRecModel):
-        _take_over(network, positive.item_ids, warm_start)
+        _warm_start(network, positive.item_ids, warm_start)
     training, held_back = (sequences, None) if config.fixed_epochs else hold_back(sequences, config, random)
     optimiser = Adam(network.parameters(), config.learning_rate)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
@@ -81,67 +70,6 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     return SASRecModel(config, positive.item_ids, network)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBack:
-    """V users' newest items but the last, user after user (T,), of which user v has `starts[v]` to `starts[v + 1]`; and that last item
-    (V,)."""
-
-    inputs: torch.Tensor
-    starts: I64
-    targets: torch.Tensor
-
-
-def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Generator) -> tuple[Sequences, HeldBack | None]:
-    """Take the last item of some users (at most half of those with three or more) out of the training."""
-    lengths = sequences.lengths()
-    able = np.flatnonzero(lengths >= 3)
-    n_users = min(config.validation_users, len(able) // 2)
-    if n_users < 1:
-        return sequences, None
-    chosen = np.sort(random.choice(able, n_users, replace=False))
-    last = sequences.starts[chosen + 1] - 1
-    kept = np.minimum(lengths[chosen] - 1, config.window)
-    inputs = np.concatenate([sequences.items[end - n : end] for end, n in zip(last.tolist(), kept.tolist(), strict=True)])
-    starts = np.concatenate(([0], np.cumsum(kept)))
-    remaining = np.ones(len(sequences.items), bool)
-    remaining[last] = False
-    shorter = lengths.copy()
-    shorter[chosen] -= 1
-    training = Sequences(sequences.items[remaining], np.concatenate([[0], np.cumsum(shorter)]))
-    return training, HeldBack(torch.from_numpy(inputs), starts, torch.from_numpy(sequences.items[last]))
-
-
-def windows(sequences: Sequences, window: int, batch: int, random: np.random.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch: every sequence cut into runs of `window` steps from a random place on, in batches of runs of like length.
-
-    Each batch is (inputs (B, L), targets (B, L)), left-aligned; −1 marks targets that are padding. Over one epoch nearly every item but a
-    sequence's first is a target once: a cut that leaves fewer than two items makes no run.
-    """
-    starts: list[NDArray[np.int64]] = []
-    sizes: list[NDArray[np.int64]] = []
-    for first, length in zip(sequences.starts[:-1].tolist(), sequences.lengths().tolist(), strict=True):
-        if length < 2:
-            continue
-        steps = length - 1
-        shift = int(random.integers(window)) if steps > window else 0
-        cuts = np.unique(np.concatenate([[0], np.arange(shift, steps, window), [steps]])).astype(np.int64)
-        starts.append(first + cuts[:-1])
-        sizes.append(np.diff(cuts))
-    run_starts, run_sizes = np.concatenate(starts), np.concatenate(sizes)
-    # Like lengths together costs less padding; noise keeps the batches of two epochs apart.
-    order = np.argsort(run_sizes + random.uniform(0, 4, len(run_sizes)), kind="stable")
-    batches = []
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        steps = np.arange(int(run_sizes[chosen].max()))
-        inside = steps < run_sizes[chosen, None]  # (B, L)
-        place = np.where(inside, run_starts[chosen, None] + steps, 0)
-        inputs = np.where(inside, sequences.items[place], 0)
-        targets = np.where(inside, sequences.items[np.where(inside, place + 1, 0)], -1)
-        batches.append((torch.from_numpy(inputs), torch.from_numpy(targets)))
-    return [batches[i] for i in random.permutation(len(batches)).tolist()]
-
-
 def _step(
     network: Network,
     optimiser: Adam,
@@ -167,7 +95,7 @@ def _step(
 
 
 def _full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor) -> float:
-    """Mean cross-entropy over all items; gradients go to `states` and `items` chunk by chunk, so (N, I) is never held whole."""
+    """Return the mean cross-entropy over all items. Gradients are added chunk by chunk, so (N, I) is never in memory at once."""
     step = max(1, _CHUNK_LOGITS // items.shape[0])
     total = 0.0
     for start in range(0, len(states), step):
@@ -181,7 +109,7 @@ def _full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor)
 def _sampled_loss(
     states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, n_negatives: int, counts: torch.Tensor, generator: torch.Generator
 ) -> float:
-    """Cross-entropy against negatives drawn by popularity^0.75, corrected for how often each is drawn.
+    """Return the cross-entropy against negatives drawn by popularity^0.75, corrected for the frequency of each draw.
 
     Source: Bengio & Senécal 2008; Yi et al. 2019 (logQ correction).
     """
@@ -205,7 +133,7 @@ def _sampled_loss(
 
 @torch.no_grad()
 def _validate(network: Network, held_back: HeldBack) -> float:
-    """Mean cross-entropy over all items of the items kept back."""
+    """Return the mean cross-entropy, over all items, of the held-back targets."""
     total, newest_states = 0.0, network.newest_states()
     step = max(1, min(256, _CHUNK_LOGITS // network.items.shape[0]))
     for first in range(0, len(held_back.targets), step):
@@ -215,8 +143,8 @@ def _validate(network: Network, held_back: HeldBack) -> float:
     return total / len(held_back.targets)
 
 
-def _take_over(network: Network, item_ids: list[str], earlier: SASRecModel) -> None:
-    """Copy what fits of an earlier network: every tensor of the same shape, and the embeddings of items both know."""
+def _warm_start(network: Network, item_ids: list[str], earlier: SASRecModel) -> None:
+    """Copy from an earlier network every tensor of the same shape, and the embeddings of the items that both know."""
     theirs = dict(earlier.network.named_parameters())
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.models import encoding_kernel
 from recsys.models.base import F32, Histories
+from recsys.models.ials import ridge_kernel
 from recsys.models.ials.fold_in import FoldIn
 
 N_ITEMS, FACTORS = 60, 16
@@ -65,4 +65,4 @@ def test_who_is_solved_with_whom_changes_nothing() -> None:
     for row, vector in zip(rows, together, strict=True):
         np.testing.assert_allclose(solver().solve(histories([row]))[0], vector, rtol=1e-4, atol=1e-6)
     assert not together[[not row for row in rows]].any(), "an empty history gives a zero vector"
-    assert len(encoding_kernel.ridge.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
+    assert len(ridge_kernel.ridge.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]

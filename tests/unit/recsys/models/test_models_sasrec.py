@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from recsys.errors import ShapeError
-from recsys.models import encoding_kernel
 from recsys.models.base import Histories
+from recsys.models.sasrec import attention_kernel
 from recsys.models.sasrec import model as sasrec
 from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.adam import Adam
-from recsys.models.sasrec.model import Network, SASRecConfig, SASRecModel, newest_preferences
-from recsys.models.sasrec.training import Sequences, fit, windows
+from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.model import SASRecModel, newest_preferences
+from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.sequences import Sequences, windows
+from recsys.models.sasrec.training import fit
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
 
@@ -69,7 +72,7 @@ def test_who_is_encoded_with_whom_changes_nothing(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(sasrec, "_BLOCK_POSITIONS", most)
         np.testing.assert_allclose(model.encode(histories_of(rows, 60)), together, atol=1e-5)
     assert not together[[not row for row in rows]].any(), "an empty history gives a zero vector"
-    for kernel in (encoding_kernel.causal, encoding_kernel.newest):
+    for kernel in (attention_kernel.causal, attention_kernel.newest):
         assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
