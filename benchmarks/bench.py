@@ -26,8 +26,10 @@ from schemas.announcements import ModelAction
 from schemas.decoding import encode
 from workers.bootstrap import open_store
 from workers.kafka.batch_publisher import ListPublisher
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.kafka.topics import end_offsets, provision
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.offsets import end_offsets
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack, environment
 from workers.models.store import ModelStore, TrainedOn, open_model_store
 from workers.settings import Settings

@@ -27,8 +27,9 @@ from tests.fault.lanes import kafka_home
 from tests.kafka_home import KafkaHome
 from tests.raw_batches import MEGABYTE, Records, raw_batch, send_raw
 from workers.client import EventPublisher
-from workers.kafka.connection import partition_for
-from workers.kafka.topics import group_lag, provision
+from workers.kafka.offsets import group_lag
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack
 from workers.settings import Settings, load_settings
 

@@ -44,7 +44,7 @@ from benchmarks.figures import Spread, cpu_seconds, emit
 from benchmarks.ingest import chosen_stream
 from benchmarks.live import LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
-from workers.kafka.topics import end_offsets
+from workers.kafka.offsets import end_offsets
 from workers.settings import Settings
 
 LOADS = (0.1, 0.5, 0.8)

@@ -26,7 +26,7 @@ from benchmarks.open_load import LINGER_MS, Plan
 from tests.kafka_home import KafkaHome
 from workers.kafka.batch_publisher import ListPublisher
 from workers.kafka.connection import aiokafka_producer_arguments
-from workers.kafka.topics import end_offsets
+from workers.kafka.offsets import end_offsets
 from workers.local.embedded import Child, EmbeddedStack
 from workers.redis.keys import Keys
 from workers.settings import Settings

@@ -50,7 +50,7 @@ from recsys.state.item_row import WEIGHT_ONE, pack_header, pack_records
 from recsys.state.user_table import UserTable
 from tests.redis_cluster import RedisCluster
 from workers.bootstrap import open_store
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.local.embedded import Child, EmbeddedStack
 from workers.redis.keys import Keys
 from workers.settings import Settings

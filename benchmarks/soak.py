@@ -38,7 +38,7 @@ from tests.fault.logs import Record
 from tests.fault.servers import OwnValkey
 from tests.fault.zygote import Worker
 from tests.fold import Fact, Folding, State
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 
 N_USERS, N_ITEMS = 2_000, 500
 BACKLOG = 20_000

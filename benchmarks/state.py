@@ -47,7 +47,7 @@ from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import emit, resident_bytes
 from recsys.state.user_table import UserTable, pack_embeddings
 from workers.bootstrap import open_store
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.local.embedded import EmbeddedStack
 from workers.settings import Settings
 from workers.state.layout import layout_of

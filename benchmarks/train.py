@@ -55,7 +55,7 @@ from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.training_set import TrainingSet
 from schemas import EventType
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.settings import WeightSettings
 from workers.trainer.child import TrainingColumns
 from workers.trainer.event_log import SCHEMA, EventLog, events_table

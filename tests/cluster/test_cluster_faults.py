@@ -21,7 +21,7 @@ from tests.fold import Fact
 from tests.integration.test_stream import DEADLINE_S, Topics, short_stream, state_and_fold, topics_of, workers
 from tests.redis_cluster import Node, RedisCluster, until
 from workers.bootstrap import open_store
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.local.embedded import Child
 from workers.redis.keys import Keys, PointerKeys
 from workers.settings import Settings

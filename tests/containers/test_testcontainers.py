@@ -14,7 +14,7 @@ import pytest
 from schemas import Recommendations, decode_recommendations
 from workers.client import EventPublisher
 from workers.kafka.connection import kafka_python_arguments
-from workers.kafka.topics import end_offsets
+from workers.kafka.offsets import end_offsets
 from workers.lists.reader import newer
 from workers.local.embedded import WORKER_GRACE_S, Child
 from workers.settings import Settings

@@ -30,7 +30,8 @@ from tests.fresh import ListedItems, fresh_lists
 from tests.raw_batches import send_raw
 from workers.bootstrap import open_store
 from workers.errors import Transient
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.partitioner import partition_for
 from workers.kafka.topics import provision
 from workers.local.embedded import environment
 from workers.settings import Settings, load_settings

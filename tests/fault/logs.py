@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.builders import ALL_TYPES, DAY_MS, START_MS, value_of
 from tests.fold import Fact
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 
 IDLE_USERS = 3
 FUTURE_MS = 4_000_000_000_000

@@ -16,7 +16,7 @@ from tests.fault.logs import fault_log
 from tests.fault.registry import SCENARIOS, LaneName
 from tests.fault.wishes import POINTS
 from tests.fold import Fact
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 
 EVERYTHING = os.environ.get("RECSYS_TEST_FAULTS") == "all"
 FEW = ("kill_between_groups", "kill_after_users", "zombie", "redis_lost_with_hidden_items", "redis_failover", "proxy_drops_reply")

@@ -21,8 +21,10 @@ from tests.integration.test_cli import recsys
 from tests.integration.test_embedded_publisher import everything
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
 from workers.kafka.batch_publisher import publish_dead_letters
-from workers.kafka.connection import aiokafka_producer_arguments, kafka_python_arguments, partition_for
-from workers.kafka.topics import end_offsets, group_lag, provision
+from workers.kafka.connection import aiokafka_producer_arguments, kafka_python_arguments
+from workers.kafka.offsets import end_offsets, group_lag
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import provision
 from workers.operations.dead_letters import Choice, Place, count_letters, newest_letters
 from workers.operations.redrive import REDRIVEN_FROM, Outcome, Verdict
 from workers.operations.redrive import redrive as redrive_letters

@@ -15,8 +15,10 @@ from schemas import Poison, decode_event
 from tests.kafka_home import HOST
 from workers.client import EventPublisher
 from workers.errors import Transient, WorkerError
-from workers.kafka.connection import kafka_python_arguments, partition_for
-from workers.kafka.topics import end_offsets, provision
+from workers.kafka.connection import kafka_python_arguments
+from workers.kafka.offsets import end_offsets
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import provision
 from workers.local.embedded import free_port
 from workers.settings import Settings, load_settings
 

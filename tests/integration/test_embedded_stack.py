@@ -16,8 +16,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.conftest import TestStack
 from workers.errors import Fatal
-from workers.kafka.connection import aiokafka_arguments, aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
-from workers.kafka.topics import describe, end_offsets, group_lag, provision, start_offsets, topic_ids
+from workers.kafka.connection import aiokafka_arguments, aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.offsets import end_offsets, group_lag, start_offsets
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import describe, provision, topic_ids
 from workers.local.embedded import EmbeddedStack, environment
 from workers.settings import Settings, load_settings
 

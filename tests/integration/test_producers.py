@@ -29,8 +29,9 @@ from tests.integration.test_stream import workers
 from workers.bootstrap import open_store
 from workers.client import EventPublisher
 from workers.errors import Fatal
-from workers.kafka.connection import partition_for
-from workers.kafka.topics import group_lag, provision, readable_ends
+from workers.kafka.offsets import group_lag, readable_ends
+from workers.kafka.partitioner import partition_for
+from workers.kafka.topics import provision
 from workers.local.embedded import Child, environment
 from workers.operations.dead_letters import Choice, newest_letters, scan
 from workers.operations.doctor import examine

@@ -19,7 +19,7 @@ from tests.fresh import fresh_lists
 from tests.integration.test_stream import DEADLINE_S, Topics, topics_of, workers
 from tests.integration.test_stream_outages import own_valkey
 from workers.bootstrap import open_store
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.operations.rebuild import rebuild
 from workers.settings import Settings
 from workers.state.layout import layout_of

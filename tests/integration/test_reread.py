@@ -7,7 +7,7 @@ import gc
 import warnings
 
 from workers.bootstrap import open_store
-from workers.kafka.topics import start_offsets_async
+from workers.kafka.offsets import start_offsets_async
 from workers.settings import Settings
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline

@@ -14,7 +14,7 @@ from tests.integration.test_cli import recsys
 from tests.integration.test_state_rebuild import apply, opened, server  # noqa: F401 (a fixture)
 from tests.integration.test_stream import Topics, topics_of
 from workers.bootstrap import open_store
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.kafka.topics import provision
 from workers.operations.rebuild import rebuild
 from workers.operations.reference_fold import user_digest

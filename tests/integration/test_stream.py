@@ -22,7 +22,8 @@ from tests.builders import START_MS, play, records_of, value_of
 from tests.fold import Fact, State, fold, read_state
 from workers.bootstrap import open_store
 from workers.errors import Fatal
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, partition_for
+from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.partitioner import partition_for
 from workers.local.embedded import Child
 from workers.settings import Settings
 from workers.state.layout import layout_of

@@ -15,7 +15,7 @@ from tests.fold import counted
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
 from tests.integration.test_stream_outages import own_valkey, said
 from workers.bootstrap import open_store
-from workers.kafka.topics import group_lag
+from workers.kafka.offsets import group_lag
 from workers.local.embedded import HOST, free_port
 from workers.settings import Settings
 from workers.state.layout import layout_of

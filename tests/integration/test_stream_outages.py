@@ -16,7 +16,7 @@ from tests.builders import play, records_of
 from tests.conftest import TestStack
 from tests.integration.test_stream import DEADLINE_S, short_stream, state_and_fold, topics_of, workers
 from workers.bootstrap import open_store
-from workers.kafka.topics import group_lag
+from workers.kafka.offsets import group_lag
 from workers.local.embedded import HOST, Child, start_server, valkey_binary
 from workers.settings import Settings
 from workers.stream.pipeline import Pipeline

@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from workers.errors import Fatal
 from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
-from workers.kafka.topics import end_offsets, provision
+from workers.kafka.offsets import end_offsets
+from workers.kafka.topics import provision
 from workers.local.embedded import EmbeddedStack
 from workers.operations.topic_journal import KeptRecord, TopicJournal
 from workers.operations.topic_keeping import TopicKeeper, restore

@@ -22,7 +22,8 @@ from tests.integration.test_cli import recsys
 from tests.integration.test_embedded_publisher import everything
 from workers.client import EventPublisher
 from workers.errors import Fatal
-from workers.kafka.topics import committed_offsets, end_offsets, topic_specs
+from workers.kafka.offsets import committed_offsets, end_offsets
+from workers.kafka.topics import topic_specs
 from workers.lists.reader import newest_list
 from workers.local.embedded import broker_binary, free_port, is_free, valkey_binary
 from workers.operations.kept_state import fit_redis

@@ -30,8 +30,8 @@ from workers.demo.input import DemoInput, Rating
 from workers.demo.report import Freshness, Narrator, homepage
 from workers.demo.tail import Tail
 from workers.errors import Fatal
-from workers.kafka.connection import partition_for
-from workers.kafka.topics import end_offsets
+from workers.kafka.offsets import end_offsets
+from workers.kafka.partitioner import partition_for
 from workers.local.embedded import EmbeddedStack
 from workers.settings import Settings
 from workers.state.layout import layout_of

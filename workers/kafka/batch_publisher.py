@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from schemas.dead_letters import DeadLetter
 from schemas.decoding import encode, key_of
 from workers.errors import Fatal, Transient
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 
 
 class ListPublisher:

@@ -1,4 +1,4 @@
-"""Connection arguments of the three Kafka clients, and the partition of a key.
+"""Connection arguments of the three Kafka clients.
 
 The arguments come from one `KafkaSettings`, so that Faust, aiokafka and kafka-python always connect in the same way. Nothing here imports a
 client before it is asked for its arguments: what users embed (`workers.client`) must start fast.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Coroutine
-from functools import lru_cache
 from typing import Any
 
 from workers.kafka.probe import probe
@@ -19,9 +18,6 @@ from workers.settings import READ_COMMITTED, KafkaSettings, Settings
 
 CLIENT_ID = "recsys"
 """Records of transactions that were aborted, or are still open, are no records."""
-_MASK = 0xFFFFFFFF
-_M = 0x5BD1E995
-_SEED = 0x9747B28C
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
@@ -152,27 +148,3 @@ def _faust_credentials(kafka: KafkaSettings) -> Any:
         ssl_context=context,
         mechanism=kafka.sasl_mechanism,
     )
-
-
-def murmur2(key: bytes) -> int:
-    """32-bit MurmurHash2 with the seed of Kafka's Java client, as an unsigned number.
-
-    Source: Appleby 2008, MurmurHash2; org.apache.kafka.common.utils.Utils.murmur2.
-    """
-    length = len(key)
-    h = _SEED ^ length
-    whole = length & ~3
-    for start in range(0, whole, 4):
-        k = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
-        k = (k ^ k >> 24) * _M & _MASK
-        h = h * _M & _MASK ^ k
-    if whole < length:
-        h = (h ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
-    h = (h ^ h >> 13) * _M & _MASK
-    return h ^ h >> 15
-
-
-@lru_cache(maxsize=65_536)
-def partition_for(key: bytes, n_partitions: int) -> int:
-    """Partition that Kafka's default partitioner gives to a key that is not null."""
-    return (murmur2(key) & 0x7FFFFFFF) % n_partitions

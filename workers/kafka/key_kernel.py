@@ -17,7 +17,7 @@ _POSITIVE = np.uint64(0x7FFFFFFF)
 def partitions(joined: NDArray[np.uint8], lengths: NDArray[np.int64], n_partitions: int, out: NDArray[np.int32]) -> None:
     """Put the partition of each key into `out`, (K,); the keys lie one after another in `joined`, `lengths` (K,) bytes each.
 
-    Source: as `workers.kafka.connection.murmur2`, in numbers of 64 bits that are cut to 32.
+    Source: as `kafka.partitioner.default.murmur2`, in numbers of 64 bits that are cut to 32.
     """
     start = 0
     for row in range(len(lengths)):

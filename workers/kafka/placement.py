@@ -20,7 +20,7 @@ WRONG_PARTITION = "wrong_partition"
 
 
 def partitions_of(keys: Sequence[bytes], n_partitions: int) -> NDArray[np.int32]:
-    """Partition of each key by murmur2, as `workers.kafka.connection.partition_for`. Shape (n_keys,)."""
+    """Partition of each key by murmur2, as `workers.kafka.partitioner.partition_for`. Shape (n_keys,)."""
     lengths = np.fromiter(map(len, keys), np.int64, len(keys))
     found = np.empty(len(keys), np.int32)
     partitions(np.frombuffer(b"".join(keys), np.uint8), lengths, n_partitions, found)

@@ -20,8 +20,8 @@ from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement,
 from schemas.decoding import decode_key
 from workers.errors import Transient
 from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, uninterrupted
+from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
-from workers.kafka.topics import end_offsets_async
 from workers.models.store import ModelStore, StoreError
 from workers.settings import Settings
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from schemas.catalogue import Item
 from schemas.decoding import decode_item, decode_key, encode
 from schemas.errors import Poison
-from workers.kafka.topics import end_offsets_async, start_offsets_async
+from workers.kafka.offsets import end_offsets_async, start_offsets_async
 from workers.settings import Settings
 from workers.state.port import StateStore, StoredItem
 from workers.stream.reread import LogReader, Place

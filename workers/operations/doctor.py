@@ -73,7 +73,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     """Topic name ▸ id, and the findings about Kafka."""
-    from workers.kafka.topics import admin_client, describe, group_lag
+    from workers.kafka.offsets import group_lag
+    from workers.kafka.topics import admin_client, describe
 
     servers = settings.kafka.bootstrap_servers
     try:
@@ -214,7 +215,7 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
 
 
 async def _watermarks(settings: Settings, store: StateStore, topics: dict[str, str]) -> list[Finding]:
-    from workers.kafka.topics import end_offsets_async
+    from workers.kafka.offsets import end_offsets_async
 
     name = settings.topics.events
     if name not in topics:

@@ -24,7 +24,8 @@ from typing import Any, Self
 import redis
 
 from workers.errors import Fatal, WorkerError
-from workers.kafka.topics import commit_offsets, committed_offsets, provision
+from workers.kafka.offsets import commit_offsets, committed_offsets
+from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack
 from workers.operations.kept_state import fit_event_log, fit_redis, move_aside
 from workers.operations.topic_journal import TopicJournal

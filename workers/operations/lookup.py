@@ -16,7 +16,7 @@ from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.catalogue import Item
 from workers.bootstrap import open_store
 from workers.errors import Fatal
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import StateStore

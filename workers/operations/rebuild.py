@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Fenced, Transient, WorkerError, describe
-from workers.kafka.topics import end_offsets_async, start_offsets_async, topic_ids_async, topic_problem
+from workers.kafka.offsets import end_offsets_async, start_offsets_async
+from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, read_catalogue
 from workers.operations.verify import Verification, verify_store

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from schemas import Poison, decode_recommendations
 from workers.errors import Fatal, Transient
 from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments, uninterrupted
-from workers.kafka.topics import end_offsets
+from workers.kafka.offsets import end_offsets
 from workers.lists.reader import newer
 from workers.operations.topic_journal import KeptRecord, Place, TopicJournal
 from workers.settings import Settings

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from recsys.state.batch_delta import WINDOWS_S
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Transient
-from workers.kafka.topics import end_offsets_async, start_offsets_async, topic_ids_async, topic_problem
+from workers.kafka.offsets import end_offsets_async, start_offsets_async
+from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.operations.catalogue_check import Catalogue, applied_offsets, catalogue_differences, read_catalogue
 from workers.operations.item_fold import ItemFold
 from workers.operations.item_sample import ItemSample, read_items

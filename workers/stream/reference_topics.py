@@ -16,7 +16,7 @@ from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import decode_announcement, decode_item, decode_key, decode_profile, encode
 from schemas.errors import Poison
 from schemas.profiles import UserProfile
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import misplaced
 from workers.lists.encoding import ListHead
 from workers.runtime.trimmed import TrimmedFields

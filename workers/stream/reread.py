@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 
 from workers.errors import Transient
 from workers.kafka.connection import aiokafka_consumer_arguments, check_reachable, uninterrupted
+from workers.kafka.offsets import end_offsets_async, start_offsets_async
 from workers.kafka.rights import explain
-from workers.kafka.topics import end_offsets_async, start_offsets_async
 from workers.settings import Settings
 from workers.stream.micro_batch import SourceRecord
 from workers.stream.reference_topics import Intake, TopicRecord

@@ -25,9 +25,10 @@ from workers.errors import Fatal, Transient, one_line
 from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.bounded_reading import GAPS, stable_end
 from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
 from workers.kafka.topic_identity import TopicWatch, may_be_refilled
-from workers.kafka.topics import end_offsets_async, topic_ids_async, topic_problem
+from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.runtime.faust_app import OrderlyService
 from workers.runtime.group_repair import rejoin_if_ended
 from workers.runtime.health import Heartbeat

@@ -24,8 +24,9 @@ from schemas import ModelAction, ModelAnnouncement
 from workers.errors import Fatal, Transient, WorkerError
 from workers.kafka.access_watch import AccessWatch
 from workers.kafka.connection import faust_arguments
+from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
-from workers.kafka.topics import end_offsets_async, topic_ids_async, topic_problem
+from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.models.announcements import announce, reconcile
 from workers.models.store import ModelStore, StoreError
 from workers.runtime.faust_app import OrderlyService, WorkerApp, in_group

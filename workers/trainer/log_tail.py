@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from schemas import DecodedEvents, decode_events
 from workers.errors import Fatal, Transient
 from workers.kafka.connection import aiokafka_consumer_arguments, uninterrupted
+from workers.kafka.offsets import start_offsets
 from workers.kafka.placement import refuse_misplaced
-from workers.kafka.topics import start_offsets
 from workers.settings import Settings
 from workers.trainer.event_log import EventLog, events_table
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from kafka.partitioner.default import murmur2 as reference
 
-from workers.kafka.connection import murmur2, partition_for
+from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import partitions_of
 
 
@@ -20,12 +19,9 @@ def test_known_hashes_of_the_java_client() -> None:
         b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
         b"abc": 479470107,
     }
-    assert {key: (h - (1 << 32) if (h := murmur2(key)) >> 31 else h) for key in known} == known
-
-
-@given(st.binary(max_size=70))
-def test_murmur2_equals_kafka_python(key: bytes) -> None:
-    assert murmur2(key) == reference(key) & 0xFFFFFFFF
+    wanted = [hashed & 0x7FFFFFFF for hashed in known.values()]
+    assert [partition_for(key, 1 << 31) for key in known] == wanted
+    assert partitions_of(list(known), 1 << 31).tolist() == wanted
 
 
 @given(st.lists(st.binary(max_size=70), max_size=40), st.integers(1, 4096))

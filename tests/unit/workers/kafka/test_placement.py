@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings, value_of
 from tests.fold import Fact, fold, read_state
 from tests.memory_store import MemoryStore
-from workers.kafka.connection import partition_for
+from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import WRONG_PARTITION
 from workers.operations.reference_fold import HistoryFold
 from workers.stream.catalogue_sync import CatalogueFollower
