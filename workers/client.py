@@ -27,9 +27,9 @@ from typing import Any, Self, TypeVar
 
 from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields, key_of
 from workers.errors import Transient
+from workers.kafka.admin import explain_denial, kafka_errors
 from workers.kafka.connection import check_reachable, kafka_python_arguments
-from workers.kafka.rights import explain_denial, on_topics
-from workers.kafka.topics import kafka_errors
+from workers.kafka.rights import on_topics
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings, load_settings
 

@@ -12,7 +12,7 @@ from schemas import Event, Recommendations
 from tests.containers.conftest import MIN_EVENTS, System, until
 from tests.containers.engine import run
 from workers.client import EventPublisher
-from workers.kafka.topics import admin_client
+from workers.kafka.admin import admin_client
 from workers.lists.reader import newest_list
 from workers.settings import Settings
 

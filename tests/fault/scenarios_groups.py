@@ -15,7 +15,8 @@ from tests.fault.registry import Lane, Round, scenario
 from tests.fault.wishes import POINTS, Crash
 from tests.fault.zygote import Worker
 from tests.raw_batches import raw_batch
-from workers.kafka.topics import admin_client, provision
+from workers.kafka.admin import admin_client
+from workers.kafka.topics import provision
 from workers.settings import Settings
 from workers.state.layout import layout_of
 

@@ -31,10 +31,11 @@ from tests.fault.trainer_entry import FAULTS, TrainingInside, leading, trainer_p
 from workers import storage
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Transient
+from workers.kafka.admin import admin_client
 from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
 from workers.kafka.offsets import end_offsets_async
 from workers.kafka.partitioner import partition_for
-from workers.kafka.topics import admin_client, provision
+from workers.kafka.topics import provision
 from workers.local.embedded import environment
 from workers.models.announcements import last_announcements
 from workers.models.store import ModelStore

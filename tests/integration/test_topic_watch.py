@@ -7,8 +7,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.kafka.admin import admin_client
 from workers.kafka.topic_identity import REFILL_PER_S, TopicWatch, may_be_refilled
-from workers.kafka.topics import admin_client, provision, topic_ids
+from workers.kafka.topics import provision, topic_ids
 from workers.settings import Settings
 
 

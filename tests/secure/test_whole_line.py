@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.secure.conftest import REDIS_PASSWORD, Run, Secured, password_of
-from workers.kafka.rights import ROLES, Right, Role, kafka_rights, lacking, missing_rights
-from workers.kafka.topics import admin_client, provision
+from workers.kafka.admin import admin_client, missing_rights
+from workers.kafka.rights import ROLES, Right, Role, kafka_rights, lacking
+from workers.kafka.topics import provision
 from workers.local.embedded import Child, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workers.errors import Fatal, Transient
+from workers.kafka.admin import admin_client, kafka_errors
 from workers.kafka.connection import kafka_python_consumer_arguments
 from workers.kafka.rights import Right, on_topics
-from workers.kafka.topics import admin_client, denied_topics, kafka_errors
+from workers.kafka.topics import denied_topics
 from workers.settings import Settings
 
 COORDINATOR_TIMEOUT_S = 15.0  # the first group of a new cluster waits for the topic that its offsets are kept in

@@ -1,20 +1,16 @@
 """The rights that each role needs in Kafka and Redis, and which of them a principal lacks.
 
-This table is the one source: docs/security.md shows it (`python -m workers.operations.rights_doc` writes it), workers check it
-before they start, and
-`make test-secure` grants exactly this, then takes each right away.
+This table is the one source: docs/security.md shows it (`python -m workers.operations.rights_doc` writes it), workers check it before they
+start, and `make test-secure` grants exactly this, then takes each right away.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workers.errors import WorkerError
-from workers.kafka.connection import check_reachable, kafka_python_arguments
 from workers.settings import KafkaSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -169,13 +165,8 @@ def explain(error: BaseException, settings: Settings, role: Role) -> str:
     return denial(settings.kafka, chosen)
 
 
-def explain_denial(error: BaseException, settings: Settings, needs: Sequence[Right]) -> str:
-    """Return an authorization error as one line. The broker is asked which of the rights that were needed is lacking."""
-    from kafka.errors import KafkaError
-
-    with contextlib.suppress(WorkerError, KafkaError, OSError):
-        if needs and (found := missing_rights(settings, needs)):
-            return denial(settings.kafka, found)
+def denial_without_right(error: BaseException, settings: Settings) -> str:
+    """Return an authorization error as one line where the broker does not say which right is lacking."""
     names = sorted({str(name) for argument in getattr(error, "args", ()) for name in _names(argument)} & _known_names(settings))
     where = f"a right on {', '.join(names)}" if names else f"a right ({type(error).__name__})"
     return f"Kafka denies a right: {principal(settings.kafka)} lacks {where}: {REMEDY}"
@@ -194,21 +185,8 @@ def _names(argument: object) -> Iterable[object]:
     return argument if isinstance(argument, set | frozenset | list | tuple) else (argument,)
 
 
-def missing_rights(settings: Settings, needed: Sequence[Right]) -> list[Right]:
-    """Return the rights that the broker says this principal lacks.
-
-    Rights on a topic that does not exist, and those that the broker says nothing about, count as granted. Raises: Transient, SettingsError,
-    and the client's own errors.
-    """
-    from kafka.admin import KafkaAdminClient
-
-    check_reachable(settings.kafka)
-    with contextlib.closing(KafkaAdminClient(**kafka_python_arguments(settings))) as admin:
-        return lacking(admin, needed)
-
-
 def lacking(admin: Any, needed: Sequence[Right]) -> list[Right]:
-    """As `missing_rights`, over a client that is there already."""
+    """Return the rights that the broker says the principal of this client lacks, as `workers.kafka.admin.missing_rights`."""
     topics = sorted({right.name for right in needed if right.resource == "topic"})
     groups = sorted({right.name for right in needed if right.resource == "group"})
     granted = {("topic", name): bits for name, bits in _topic_bits(admin, topics).items()}
@@ -224,8 +202,8 @@ def _topic_bits(admin: Any, names: Sequence[str]) -> dict[str, int]:
     for topic in admin.describe_topics(list(names)) if names else ():
         if topic.get("error_code", 0) == errors.TopicAuthorizationFailedError.errno:
             bits[topic["name"]] = 0
-        elif (told := _bits(topic.get("authorized_operations"))) is not None:
-            bits[topic["name"]] = told
+        elif (known := _bits(topic.get("authorized_operations"))) is not None:
+            bits[topic["name"]] = known
     return bits
 
 
@@ -244,16 +222,16 @@ def _group_bits(admin: Any, names: Sequence[str]) -> dict[str, int]:
             continue
         if errors.GroupAuthorizationFailedError.__name__ in str(described.get("error")):  # where the client knew the coordinator already
             bits[name] = 0
-        elif (told := _bits(described.get("authorized_operations"))) is not None:
-            bits[name] = told
+        elif (known := _bits(described.get("authorized_operations"))) is not None:
+            bits[name] = known
     return bits
 
 
 def _bits(operations: Any) -> int | None:
-    """Return named operations as a bitfield; None where the broker told none, as those without an authorizer of Kafka's do."""
+    """Return named operations as a bitfield; None where the broker names none, as brokers without Kafka's authorizer do."""
     if not isinstance(operations, list) or not operations:
         return None
-    return sum(1 << OPERATIONS[known] for known in map(_camel, operations) if known in OPERATIONS)
+    return sum(1 << OPERATIONS[name] for name in map(_camel, operations) if name in OPERATIONS)
 
 
 def _camel(name: str) -> str:

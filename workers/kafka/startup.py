@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 
 from workers.errors import SettingsError, Transient
+from workers.kafka.admin import admin_client, missing_rights
 from workers.kafka.probe import probe
-from workers.kafka.rights import Role, denial, kafka_rights, leader_topic, missing_rights, on_topics
-from workers.kafka.topics import admin_client, kafka_errors
+from workers.kafka.rights import Role, denial, kafka_rights, leader_topic, on_topics
 from workers.retry import Backoff
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
@@ -55,8 +55,7 @@ def access_problem(settings: Settings, role: Role) -> str | None:
     """
     if settings.kafka.security_protocol == "PLAINTEXT":
         return None
-    with kafka_errors(settings):
-        lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
+    lacking = missing_rights(settings, [right for right in kafka_rights(settings, role) if right.operation != "Create"])
     if lacking:
         return denial(settings.kafka, lacking)
     return _make_leader_topic(settings) if role == "trainer" else None

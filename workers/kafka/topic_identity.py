@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from workers.kafka.topics import admin_client, kafka_errors, topic_id_of
+from workers.kafka.admin import admin_client, kafka_errors
+from workers.kafka.topics import topic_id_of
 from workers.settings import Settings
 
 REFILL_PER_S = 50_000

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from workers.errors import Fatal, Transient
-from workers.kafka.connection import check_reachable, kafka_python_arguments
-from workers.kafka.rights import Right, denial, explain_denial, lacking, on_topics
+from workers.kafka.admin import admin_client
+from workers.kafka.rights import denial, lacking, on_topics
 from workers.settings import KafkaSettings, Settings
 
 DAY_MS = 86_400_000
@@ -89,44 +88,6 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
             "dead_letters", topics.dead_letters, 1, False, {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
         ),
     ]
-
-
-@contextmanager
-def kafka_errors(settings: Settings, *needs: Right) -> Iterator[None]:
-    """Turn kafka-python's errors into ours.
-
-    Transient when no broker answers or a right is missing (`needs`, the rights that are asked for, make the line say which); SettingsError
-    when a setting of the connection is wrong.
-    """
-    from kafka import errors
-
-    servers = settings.kafka.bootstrap_servers
-    try:
-        yield
-    except errors.SaslAuthenticationFailedError as error:
-        check_reachable(settings.kafka)  # says which of user, password and mechanism
-        raise Transient(f"Kafka at {servers} refused the credentials ({type(error).__name__}) and takes them now: try again") from None
-    except errors.AuthorizationError as error:
-        raise Transient(explain_denial(error, settings, needs)) from None
-    except (errors.KafkaConnectionError, errors.KafkaTimeoutError, OSError) as error:
-        check_reachable(settings.kafka)  # a clearer line, if it is the connection
-        raise Transient(f"no Kafka broker answers at {servers}: start one or set kafka.bootstrap_servers") from error
-    except errors.KafkaError as error:
-        raise Transient(f"Kafka at {servers} answers with {type(error).__name__}: look into the broker's log") from error
-
-
-@contextmanager
-def admin_client(settings: Settings, *needs: Right) -> Iterator[Any]:
-    """A connected kafka-python admin client, with errors as in `kafka_errors`."""
-    from kafka.admin import KafkaAdminClient
-
-    with kafka_errors(settings, *needs):
-        check_reachable(settings.kafka)
-        client = KafkaAdminClient(**kafka_python_arguments(settings))
-        try:
-            yield client
-        finally:
-            client.close()
 
 
 def describe(settings: Settings) -> list[TopicState]:

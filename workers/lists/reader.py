@@ -7,11 +7,11 @@ from typing import Any
 
 from schemas import Poison, Recommendations, decode_recommendations
 from workers.errors import Fatal
+from workers.kafka.admin import kafka_errors
 from workers.kafka.connection import check_reachable, kafka_python_consumer_arguments
 from workers.kafka.offsets import end_offsets, start_offsets
 from workers.kafka.partitioner import partition_for
 from workers.kafka.rights import on_topics
-from workers.kafka.topics import kafka_errors
 from workers.settings import Settings
 
 FIRST_LOOK_RECORDS = 2_000  # the newest list is usually near the end; each further look goes eight times as far back

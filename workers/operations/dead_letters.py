@@ -16,10 +16,10 @@ from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_dead_letter
 from workers.errors import SettingsError, Transient
+from workers.kafka.admin import admin_client, kafka_errors
 from workers.kafka.connection import check_reachable, kafka_python_consumer_arguments
 from workers.kafka.offsets import end_offsets, start_offsets
 from workers.kafka.rights import on_topics
-from workers.kafka.topics import admin_client, kafka_errors
 from workers.settings import Settings
 
 POLL_MS = 200

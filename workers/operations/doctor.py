@@ -73,8 +73,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
     """Topic name ▸ id, and the findings about Kafka."""
+    from workers.kafka.admin import admin_client
     from workers.kafka.offsets import group_lag
-    from workers.kafka.topics import admin_client, describe
+    from workers.kafka.topics import describe
 
     servers = settings.kafka.bootstrap_servers
     try:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workers.errors import WorkerError
+from workers.kafka.admin import kafka_errors
 from workers.kafka.compression import CODECS, has_codec
 from workers.kafka.connection import aiokafka_consumer_arguments, kafka_python_arguments
 from workers.kafka.offsets import group_offsets, readable_ends, start_offsets
 from workers.kafka.partitioner import partition_for
-from workers.kafka.topics import kafka_errors
 from workers.operations.dead_letters import connected_consumer, records_between
 from workers.operations.finding import Finding
 from workers.settings import Settings

@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_announcement, decode_event, decode_item, decode_profile
+from workers.kafka.admin import kafka_errors
 from workers.kafka.connection import kafka_python_arguments
 from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import WRONG_PARTITION
 from workers.kafka.rights import on_topics
-from workers.kafka.topics import kafka_errors
 from workers.operations.dead_letters import Place, Sighting, connected_consumer, edges_of, identify, records_at, records_between, sha256_of
 from workers.settings import Settings
 
