@@ -1,4 +1,4 @@
-"""One embedded stack on which benchmarks run: topics, events, workers of their own, and what can be seen of them from outside."""
+"""One embedded stack for benchmarks: topics, events, worker processes, and progress observed from outside."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MODEL_OPTIONS: Mapping[str, Mapping[str, int | float]] = {"ials": {"epochs": 3},
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Progress between the first and the last look at a running worker, and the processor seconds that it took by process."""
+    """A worker's progress between two observations, and the processor seconds used, by process."""
 
     events: int
     lists: int
@@ -62,20 +62,20 @@ class Rate:
         return self.lists / self.seconds
 
     def cpu_ms_per_event(self) -> dict[str, float]:
-        """Processor milliseconds an event, which are processor seconds per thousand events."""
+        """Return processor milliseconds per event by process, which equal processor seconds per thousand events."""
         return {name: round(1000 * seconds / max(self.events, 1), 4) for name, seconds in self.cpu_s.items()}
 
 
 class Bench:
-    """One embedded stack; every run has topics, groups and a namespace of its own."""
+    """An embedded stack on which each run has its own topics, groups and namespace."""
 
     def __init__(self, stack: EmbeddedStack, stream: Stream, folder: Path, *, partitions: int = PARTITIONS) -> None:
-        compile_all()  # not when a worker's time is taken
+        compile_all()  # before any worker is timed
         self.stack, self.stream, self.folder, self.partitions = stack, stream, folder, partitions
         self.redis = redis.from_url(stack.redis_url)
 
     def settings(self, more: Mapping[str, Mapping[str, Any]] | None = None, **stream: Any) -> tuple[Settings, dict[str, Any]]:
-        """Settings and their sections for one run, with topics made; `stream` adds to that section, `more` to any."""
+        """Create the topics of one run and return its settings and their sections. `stream` adds to that section, `more` to any."""
         name = uuid.uuid4().hex[:8]
         sections = self.stack.settings_overrides()
         roles = ("events", "items", "users", "recommendations", "models", "dead_letters")
@@ -90,7 +90,7 @@ class Bench:
         return settings, sections
 
     def event_record(self, i: int, at_ms: int, event_id: str | None = None) -> tuple[int, bytes, bytes]:
-        """Partition, key and value of the stream's i-th event at a time of its own."""
+        """Return partition, key and value of the stream's i-th event, with the event time `at_ms`."""
         user = self.stream.users[i]
         record = {
             "event_id": event_id or str(i), "user_id": user, "item_id": self.stream.items[i], "type": "rating",
@@ -100,7 +100,7 @@ class Bench:
         return partition_for(key, self.partitions), key, json.dumps(record).encode()
 
     async def publish(self, settings: Settings, order: np.ndarray[Any, Any], *, catalogue: bool = True) -> None:
-        """The events in this order (at the stream's own times, ascending), and the catalogue before them."""
+        """Publish the catalogue, then the events in this order, with the stream's own ascending times."""
         events: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for place, i in enumerate(order.tolist()):
             partition, key, value = self.event_record(i, int(self.stream.times_s[place]) * 1000)
@@ -117,7 +117,7 @@ class Bench:
             await producer.stop()
 
     def item_records(self) -> dict[int, list[tuple[bytes, bytes | None]]]:
-        """The catalogue's records by partition."""
+        """Return the catalogue's records by partition."""
         items: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for item_id, content in self.stream.content.items():
             record: dict[str, Any] = {"item_id": item_id, "categories": list(content.categories)}
@@ -126,23 +126,21 @@ class Bench:
             items.setdefault(partition_for(item_id.encode(), self.partitions), []).append((item_id.encode(), json.dumps(record).encode()))
         return items
 
-    # -- looking from outside ------------------------------------------------------------------------------------------------------------
-
     def applied(self, settings: Settings) -> int:
-        """Events below the user watermarks."""
+        """Return the number of applied events, read from the users' watermarks in Redis."""
         keys = [f"{{{settings.redis.namespace}:p{p}}}:wm" for p in range(self.partitions)]
         return sum(int(value.rsplit(b":", 1)[1]) + 1 for value in self.redis.mget(keys) if isinstance(value, bytes))
 
     def lists(self, settings: Settings) -> int:
-        """Lists on the recommendations topic."""
+        """Return the number of lists on the recommendations topic."""
         return sum(end_offsets(settings, [settings.topics.recommendations]).values())
 
     def start_worker(self, sections: Mapping[str, Any]) -> Child:
-        """A stream worker with these sections."""
+        """Start a stream worker with these setting sections."""
         return self.stack.start_worker("stream", {"RECSYS_CONFIG": os.devnull, **environment(sections)})
 
     def run_worker(self, settings: Settings, sections: Mapping[str, Any], n_events: int, *, workers: int = 1) -> Rate:
-        """Workers on a full topic, from their first progress to its last event."""
+        """Run workers on a filled topic and measure from their first progress to its last event."""
         children = [self.start_worker(sections) for _ in range(workers)]
         try:
             return self.watch(lambda: self.applied(settings), n_events, lambda: self.lists(settings), [child.process for child in children])
@@ -152,7 +150,7 @@ class Bench:
     def watch(
         self, applied: Callable[[], int], n_events: int, lists: Callable[[], int], processes: Iterable[subprocess.Popen[bytes]]
     ) -> Rate:
-        """Look until all is applied. Raises RuntimeError when a process ends or time is up."""
+        """Poll until all events are applied. Raises: RuntimeError when a process ends or the time is over."""
         processes = list(processes)
         deadline = time.monotonic() + TIMEOUT_S
         started_at, first, first_lists = 0.0, 0, 0
@@ -177,10 +175,8 @@ class Bench:
                 used[name] = cpu_seconds(child.process.pid)
         return used
 
-    # -- models --------------------------------------------------------------------------------------------------------------------------
-
     async def serve_models(self, settings: Settings, kinds: Iterable[str] = ("ials", "sasrec")) -> None:
-        """Train models of these kinds on the start of the stream, once a stand, and make them the serving ones."""
+        """Train models of these kinds on the start of the stream, unless the folder has them, and make them the serving ones."""
         stream, n = self.stream, min(TRAINED_EVENTS, len(self.stream))
         item_ids = list(dict.fromkeys(stream.items[:n]))
         numbers = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -200,7 +196,7 @@ class Bench:
         await store.close()
 
     def sources_of_newest_list(self, settings: Settings) -> set[str]:
-        """Names of the sources that scored items of one of the newest lists."""
+        """Return the names of the sources that scored items of one of the newest lists."""
         newest = asyncio.run(_newest_list(settings))
         return {source for item in newest["items"] for source in item["sources"]}
 
@@ -210,14 +206,14 @@ def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
         n_events=len(training), first_event_ts_ms=int(training.ts_ms.min()), last_event_ts_ms=int(training.ts_ms.max()), next_offsets={}
     )
     manifest = models.save(
-        fitted, parent=None, metrics={}, decision="not judged: for a benchmark of speed", trained_on=trained_on,
+        fitted, parent=None, metrics={}, decision="not judged: a benchmark of speed", trained_on=trained_on,
         trained_ts_ms=int(time.time() * 1000), train_s=0.0, refit=None, code_version="benchmark",
     )  # fmt: skip
     return str(manifest.version)
 
 
 async def _newest_list(settings: Settings) -> dict[str, Any]:
-    """One of the newest lists on the topic."""
+    """Read one of the newest lists on the topic."""
     consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -232,7 +228,7 @@ async def _newest_list(settings: Settings) -> dict[str, Any]:
 
 
 def interleaved(stream: Stream) -> np.ndarray[Any, Any]:
-    """Positions of the stream's events with users taking turns: everybody's first event, then everybody's second, and so on."""
+    """Return the stream's event positions with users in turns: the first event of each user, then the second of each, and so on."""
     users = np.unique(stream.users, return_inverse=True)[1]
     order = np.argsort(users, kind="stable")
     starts = np.searchsorted(users[order], np.arange(users.max() + 1))

@@ -1,15 +1,16 @@
-"""How much memory a stream worker and a trainer take for the worst batches that a broker with default limits accepts.
+"""Measure the memory that a stream worker and a trainer need for the worst batches that a broker with default limits accepts.
 
-    [KAFKA_HOME=…] python -m benchmarks.bombs [--lane embedded|kafka] [--check] [--json]
+Examples:
+    python -m benchmarks.bombs --check
+    KAFKA_HOME=… python -m benchmarks.bombs --lane kafka --json
 
-Each bomb is one batch, or a few, of at most 1 MB each as they are sent: codecs that expand a thousandfold, records without end, headers
-without end, nesting, large keys. After each one the worker must have read on. Printed is the peak of resident memory of both processes
-while they read it, beside the peak before any bomb. `--check`: exit code 1 if a process took more than `LIMIT_MB`, or did not read on.
+Each decompression bomb is one batch, or a few, of at most 1 MB each as sent: codecs that expand a thousandfold, records without end,
+headers without end, deep nesting, large keys. The worker must read on after each of them. The output is the peak resident memory of both
+processes while they read it, next to the peak before the first bomb.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import orjson
 
+from benchmarks.figures import benchmark_parser
 from tests.fault.lanes import kafka_home
 from tests.kafka_home import KafkaHome
 from tests.raw_batches import MEGABYTE, Records, raw_batch, send_raw
@@ -34,7 +36,7 @@ from workers.local.embedded import Child, EmbeddedStack
 from workers.settings import Settings, load_settings
 
 LIMIT_MB = 1_024
-"""What a worker or a trainer may take whatever is sent, of resident memory; `docs/reliability.md` states it. Compose gives 2 GiB."""
+"""Limit on the resident memory of a worker or trainer for any input; `docs/reliability.md` states it. Compose gives 2 GiB."""
 PACKED_BYTES = 1_000_000
 """A broker's default message.max.bytes is 1,048,588."""
 GIGABYTE = 910_000_000
@@ -43,7 +45,7 @@ READ_WITHIN_S = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Bomb:
-    """`batches` like batches on the topic of a role."""
+    """One compressed batch, sent `batches` times to the topic of a role."""
 
     name: str
     codec: str
@@ -64,7 +66,7 @@ class Measured:
 
 
 def bombs() -> list[Bomb]:
-    """The ten, and two more."""
+    """Return ten batches of events and two of items."""
     large, key = b"A" * 7_000_000, b"bomb"
     event = orjson.dumps({"event_id": "e", "user_id": "bomb", "item_id": "i", "type": "play", "event_ts_ms": 1_763_200_000_000})
     fat = event[:-1] + b',"context":{"a":"' + b"B" * 60_000 + b'"}}'
@@ -75,7 +77,7 @@ def bombs() -> list[Bomb]:
         Bomb("zstd: 130 values of 7 MB", "zstd", lambda: [(key, large, 0)] * 130),
         Bomb("lz4: 33 values of 7 MB", "lz4", lambda: [(key, large, 0)] * 33),
         Bomb("snappy: 20 values of 1 MB", "snappy", lambda: [(key, large[:MEGABYTE], 0)] * 20, batches=10),
-        Bomb("zstd: 20 batches that are just let in", "zstd", lambda: [(key, fat, 0)] * 540, batches=20),
+        Bomb("zstd: 20 batches just below the limits", "zstd", lambda: [(key, fat, 0)] * 540, batches=20),
         Bomb("zstd: 1,000,000 empty records", "zstd", lambda: [(None, None, 0)] * 1_000_000),
         Bomb("zstd: nested 10,000 deep", "zstd", lambda: [(key, nested, 0)] * 500),
         Bomb("zstd: 12 million headers", "zstd", lambda: [(key, event, 12_000_000)]),
@@ -84,9 +86,6 @@ def bombs() -> list[Bomb]:
         Bomb("zstd: items of 900 kB", "zstd", lambda: [(key, item, 0)] * 33, role="items", batches=20),
         Bomb("gzip: 130 items of 7 MB", "gzip", lambda: [(key, large, 0)] * 130, role="items"),
     ]
-
-
-# -- the run -------------------------------------------------------------------------------------------------------------------------------
 
 
 def _reset_peak(child: Child) -> None:
@@ -99,15 +98,15 @@ def _peak_mb(child: Child) -> float:
 
 
 class Run:
-    """One worker and one trainer, and what they took for each bomb."""
+    """One worker and one trainer whose memory is measured for each bomb."""
 
     def __init__(self, settings: Settings, worker: Child, trainer: Child) -> None:
         self.settings, self.worker, self.trainer = settings, worker, trainer
 
-    async def throw(self, bomb: Bomb) -> Measured:
-        """Send a bomb and a good event after it, and wait until both are read."""
+    async def send(self, bomb: Bomb) -> Measured:
+        """Send a bomb and a valid event after it; wait until both are read."""
         raw, n_bytes = await asyncio.to_thread(raw_batch, bomb.codec, bomb.records())
-        assert len(raw) <= PACKED_BYTES + 48_000, f"{bomb.name}: {len(raw)} bytes are not let in by a broker"
+        assert len(raw) <= PACKED_BYTES + 48_000, f"{bomb.name}: {len(raw)} bytes are more than a broker accepts"
         topic: str = getattr(self.settings.topics, bomb.role)
         partition = partition_for(b"bomb", self.settings.topics.partitions)
         for child in (self.worker, self.trainer):
@@ -139,17 +138,17 @@ def _good() -> bytes:
 
 
 async def measure(settings: Settings, worker: Child, trainer: Child, say: Callable[[Measured], None]) -> list[Measured]:
-    """The peaks of a plain event, then of every bomb."""
+    """Return the memory peaks of one plain event, then of every bomb."""
     run = Run(settings, worker, trainer)
     found = []
     for bomb in (Bomb("(one event)", "gzip", lambda: [(b"bomb", _good(), 0)]), *bombs()):
-        found.append(await run.throw(bomb))
+        found.append(await run.send(bomb))
         say(found[-1])
     return found
 
 
 def run_all(lane: str, say: Callable[[Measured], None]) -> list[Measured]:
-    """Start the servers of a lane and both processes, and throw everything."""
+    """Start a lane's servers and both processes, and send every bomb."""
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
         stack = running.enter_context(EmbeddedStack(folder / "stack"))
@@ -167,12 +166,11 @@ def run_all(lane: str, say: Callable[[Measured], None]) -> list[Measured]:
         return asyncio.run(measure(settings, worker, trainer, say))
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bombs")
-    parser.add_argument("--lane", choices=("embedded", "kafka"), default="embedded")
-    parser.add_argument("--check", action="store_true", help="exit code 1 beyond the limit")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(arguments)
+def main() -> int:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--lane", choices=("embedded", "kafka"), default="embedded", help="broker; kafka needs KAFKA_HOME")
+    parser.add_argument("--check", action="store_true", help=f"exit with 1 if a process used more than {LIMIT_MB:,} MB or stopped reading")
+    options = parser.parse_args()
 
     def say(one: Measured) -> None:
         if not options.json:
@@ -192,4 +190,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import lzma
 import os
@@ -16,12 +17,12 @@ from recsys.catalogue.items import ItemContent
 
 
 class DatasetMissing(Exception):
-    """The data is not on this machine; the message says how to provide it."""
+    """The data is not on this machine. The message says how to provide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Ratings in time order; all (n,). `content` maps item ids to what is known of them."""
+    """Ratings in order of time; every column is (n,). `content` maps item ids to their description. `times_s` are seconds."""
 
     users: list[str]
     items: list[str]
@@ -34,7 +35,7 @@ class Stream:
 
 
 def data_folder() -> Path:
-    """The folder that `RECSYS_DATA` names. Raises DatasetMissing."""
+    """Return the folder that `RECSYS_DATA` names. Raises: DatasetMissing."""
     folder = Path(os.environ.get("RECSYS_DATA", ""))
     if not os.environ.get("RECSYS_DATA") or not folder.is_dir():
         raise DatasetMissing("RECSYS_DATA must name a folder with ml-1m/positives.csv.xz and ml-1m/movies.csv.xz")
@@ -42,7 +43,10 @@ def data_folder() -> Path:
 
 
 def movielens_1m(minimum_rating: float) -> Stream:
-    """MovieLens 1M, the ratings of at least `minimum_rating` (4 or more), sorted by time. Source: Harper & Konstan 2015."""
+    """Read the ratings of MovieLens 1M from `minimum_rating` (at least 4) on, by time. Raises: DatasetMissing.
+
+    Source: Harper & Konstan 2015.
+    """
     folder = data_folder() / "ml-1m"
     users, items, ratings, times_s = [], [], [], []
     with lzma.open(folder / "positives.csv.xz", "rt") as lines:
@@ -64,8 +68,10 @@ def _content(title: str, genres: str) -> ItemContent:
 
 
 def generated_stream(n_events: int, seed: int, n_users: int = 6_000, n_items: int = 3_500) -> Stream:
-    """A made-up stream: users with one of 20 tastes each, items by Zipf within the taste, a second between events. Same seed, same
-    stream."""
+    """Generate a stream of users with one of 20 tastes each, and items by Zipf's law within the taste; one second between events.
+
+    The same seed gives the same stream.
+    """
     random = np.random.default_rng(seed)
     tastes = random.integers(0, 20, n_users)
     users = random.integers(0, n_users, n_events)
@@ -83,8 +89,10 @@ def generated_stream(n_events: int, seed: int, n_users: int = 6_000, n_items: in
 
 
 def zipf_stream(n_events: int, seed: int, n_users: int = 200_000, n_items: int = 100_000, exponent: float = 1.05) -> Stream:
-    """A made-up stream over many users and items, both drawn by Zipf's law with this exponent; a tenth of a second between events. Same
-    seed, same stream."""
+    """Generate a stream over many users and items, both drawn by Zipf's law with this exponent; a tenth of a second between events.
+
+    The same seed gives the same stream.
+    """
     random = np.random.default_rng(seed)
     users, items = (random.permutation(n)[_zipf_ranks(random, n_events, n, exponent)] for n in (n_users, n_items))
     content = {f"i{item}": ItemContent(categories=[f"kind{item % 200}"], published_s=1_000_000_000) for item in range(n_items)}
@@ -98,6 +106,16 @@ def zipf_stream(n_events: int, seed: int, n_users: int = 200_000, n_items: int =
 
 
 def _zipf_ranks(random: np.random.Generator, n_draws: int, n_ranks: int, exponent: float) -> NDArray[np.int64]:
-    """Ranks from 0 on, drawn with probability ∝ (rank + 1)^−exponent among `n_ranks`."""
+    """Draw ranks from 0 to `n_ranks` − 1 with probability ∝ (rank + 1)^−exponent."""
     weights = np.arange(1, n_ranks + 1, dtype=np.float64) ** -exponent
     return np.searchsorted(np.cumsum(weights) / weights.sum(), random.random(n_draws)).clip(max=n_ranks - 1)
+
+
+def chosen_stream(name: str, n_events: int) -> tuple[Stream, str]:
+    """Return the stream `ml-1m`, `zipf` or `generated`, and its title. Without RECSYS_DATA `ml-1m` falls back to `generated`."""
+    if name == "zipf":
+        return zipf_stream(n_events, seed=0), "Zipf: 200,000 users, 100,000 items"
+    if name == "ml-1m":
+        with contextlib.suppress(DatasetMissing):
+            return movielens_1m(4.0), "MovieLens 1M, ratings of 4 and 5"
+    return generated_stream(n_events, seed=0), "generated: 6,000 users, 3,500 items"

@@ -1,14 +1,18 @@
-"""Rounds of faults, each followed by a comparison with the plain fold over the log. Exit code 0 only without any difference.
+"""Run rounds of faults and compare the outcome of each with a plain fold over the log.
 
-    [KAFKA_HOME=…] python -m benchmarks.faults --rounds N --seed S --lane embedded|kafka|both [--only NAME,…] [--long] [--json]
+Examples:
+    python -m benchmarks.faults --rounds 40 --seed 7
+    python -m benchmarks.faults --rounds 1 --only redis_lost --seed 7     # repeat one round
+    KAFKA_HOME=… python -m benchmarks.faults --rounds 200 --lane both --json
+    python -m benchmarks.faults --list
 
-A round publishes a log of its own while one fault happens (or a storm of one kind), waits until all of it is applied, and compares state,
-dead letters and lists. Round i takes the next scenario in turn with the seed S + i; `--rounds 1 --only NAME --seed SEED` runs one again.
+A round publishes a log of its own while one fault happens (or a storm of one kind of fault), waits until every event is applied, and
+compares state, dead letters and lists. Round i runs the next scenario in turn with the seed S + i. The exit code is 0 only if there is no
+difference.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -24,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.figures import benchmark_parser
 from tests.fault import scenarios  # noqa: F401  registers them
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.registry import SCENARIOS, Entry, LaneName, Round
@@ -31,12 +36,12 @@ from tests.fault.registry import SCENARIOS, Entry, LaneName, Round
 ROUND_TIMEOUT_S = 300.0
 LONG_ROUND_TIMEOUT_S = 600.0
 JOBS = 4
-"""Rounds at the same time: they mostly wait for sessions to time out."""
+"""Rounds run at the same time: they mostly wait for session timeouts."""
 
 
 @dataclass
 class Tally:
-    """What all rounds together did; `failures` holds a line for each difference."""
+    """Counts over all rounds; `failures` holds one line for each difference."""
 
     rounds: int = 0
     events: int = 0
@@ -52,14 +57,14 @@ class Tally:
 
 
 def runnable(lane: FaultLane, only: Sequence[str] = ()) -> list[Entry]:
-    """The scenarios that this lane can run, by name."""
+    """Return the scenarios that this lane can run, sorted by name."""
     return [SCENARIOS[name] for name in sorted(SCENARIOS) if (not only or name in only) and all(map(lane.can, SCENARIOS[name].needs))]
 
 
 async def run_rounds(
     lane: FaultLane, entries: Sequence[Entry], rounds: int, seed: int, tally: Tally, *, jobs: int = JOBS, keep: Path | None = None
 ) -> None:
-    """Run rounds, a few at a time; those with servers of their own cluster one at a time."""
+    """Run rounds, `jobs` at a time. Rounds that start servers of their own run one at a time."""
     places, heavy, alone = asyncio.Semaphore(jobs), asyncio.Semaphore(1), asyncio.Semaphore(1)
 
     async def one(number: int) -> None:
@@ -84,9 +89,9 @@ async def _one(lane: FaultLane, entry: Entry, seed: int, tally: Tally, keep: Pat
     tally.add(entry.name, done)
     for difference in done.differences:
         tally.failures.append(f"{entry.name} --lane {lane.name} --seed {seed}: {difference}")
-    says = "ok" if not done.differences else "DIFFERS"
+    verdict = "ok" if not done.differences else "DIFFERS"
     print(f"{lane.name:<9}{entry.name:<24} seed {seed:<8} {done.events:5d} events {done.faults:3d} faults "
-          f"{time.monotonic() - started_s:6.1f} s  {says}", file=sys.stderr, flush=True)  # fmt: skip
+          f"{time.monotonic() - started_s:6.1f} s  {verdict}", file=sys.stderr, flush=True)  # fmt: skip
     if not done.differences:
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -100,15 +105,14 @@ async def _one(lane: FaultLane, entry: Entry, seed: int, tally: Tally, keep: Pat
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=0, help="how many on each lane (default: every scenario once)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--lane", choices=("embedded", "kafka", "both"), default="embedded")
-    parser.add_argument("--only", default="", metavar="NAME,…", help="these scenarios; a name may end in *")
-    parser.add_argument("--long", action="store_true", help="storms of a minute, outages of two")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=0, help="rounds on each lane (default: each scenario once)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first round (default: 1)")
+    parser.add_argument("--lane", choices=("embedded", "kafka", "both"), default="embedded", help="the broker (default: embedded)")
+    parser.add_argument("--only", default="", metavar="NAME,…", help="run only these scenarios; a name may end in *")
+    parser.add_argument("--long", action="store_true", help="longer faults: storms of one minute, outages of two")
     parser.add_argument("--jobs", type=int, default=JOBS, help=f"rounds at the same time (default: {JOBS})")
-    parser.add_argument("--list", action="store_true", help="only list the scenarios and what they need")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--list", action="store_true", help="list the scenarios and their requirements, then exit")
     arguments = parser.parse_args()
     if arguments.list:
         for name in sorted(SCENARIOS):
@@ -116,13 +120,13 @@ def main() -> int:
         return 0
     only = chosen_names(arguments.only)
     if only is None:
-        print(f"faults: --only: no scenario is named so; there are {', '.join(sorted(SCENARIOS))}", file=sys.stderr)
+        print(f"faults: --only: no such scenario; the scenarios are {', '.join(sorted(SCENARIOS))}", file=sys.stderr)
         return 2
     lanes: tuple[LaneName, ...] = ("embedded", "kafka") if arguments.lane == "both" else (arguments.lane,)
     if "kafka" in lanes and kafka_home() is None:
         print("faults: --lane kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)", file=sys.stderr)
         return 2
-    for library in ("aiokafka", "kafka"):  # the harness's own clients: of course they miss a broker that was killed
+    for library in ("aiokafka", "kafka"):  # the clients of this process report every broker that a scenario kills
         logging.getLogger(library).setLevel(logging.CRITICAL)
     tally, started_s = Tally(), time.monotonic()
     kept = Path(tempfile.mkdtemp(prefix="recsys-faults-"))
@@ -145,7 +149,7 @@ def main() -> int:
 
 
 def chosen_names(text: str) -> list[str] | None:
-    """The names that `--only` means; None if a part names nothing."""
+    """Return the scenario names that `--only` selects; None if a part matches no scenario."""
     names: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         found = [name for name in SCENARIOS if name == part or (part.endswith("*") and name.startswith(part[:-1]))]

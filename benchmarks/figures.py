@@ -1,7 +1,8 @@
-"""What every benchmark says alike: the machine, repeated runs, processor seconds of other processes, a table and one JSON object."""
+"""Shared by all benchmarks: the command line, the machine, repeated runs, processor seconds of other processes, tables and JSON."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -36,13 +37,13 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A figure from repeated runs."""
+    """One figure from repeated runs: median, lowest and highest value."""
 
     values: tuple[float, ...]
 
     @classmethod
     def of(cls, run: Callable[[], float], repeats: int) -> Spread:
-        """The figures of so many runs, one after the other."""
+        """Run `repeats` times, one after the other."""
         return cls(tuple(run() for _ in range(repeats)))
 
     @property
@@ -63,8 +64,17 @@ class Spread:
         return f"{self.median:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
 
 
+def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that prints `description` as it is written, with the option that all benchmarks share."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{Path(sys.argv[0]).stem}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object in the last line")
+    return parser
+
+
 def machine() -> dict[str, Any]:
-    """Processor, memory, Python and the versions that matter."""
+    """Return processor, memory, load, Python version and versions of the main packages."""
     try:
         memory_gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, OSError):
@@ -94,20 +104,20 @@ def _cpu_model() -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor seconds, user and system, that a process has used (Linux)."""
+    """Return the processor seconds, user and system, that a process has used (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process (Linux)."""
+    """Return the resident memory of a process in bytes (Linux)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def emit(
     name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], figures: Mapping[str, Any], *, as_json: bool
 ) -> None:
-    """Print a table; and as the last line one JSON object with the scenario's name, the figures and the machine, if wanted."""
+    """Print a table and, with `as_json`, a last line with one JSON object: the scenario's name, the figures, the machine."""
     table = Table(title=f"{name} — {title}")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right")

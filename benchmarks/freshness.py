@@ -1,25 +1,29 @@
-"""How long after an event its user's list is there, on the embedded stack, with broker, Redis and worker on this machine.
+"""Measure the time from an event to its user's list, on an embedded stack: broker, Redis and worker on this machine.
 
-    [RECSYS_DATA=…] python -m benchmarks.freshness [--load 0.5 … | --rate N …] [--seconds N] [--repeats N] [--broker kafka] [--json] …
+Examples:
+    python -m benchmarks.freshness --load 0.5
+    KAFKA_HOME=… python -m benchmarks.freshness --load 0.5 --broker kafka --json
+    RECSYS_DATA=… python -m benchmarks.freshness --rate 500 1000 --seconds 30
 
-State is made of the start of the stream. Then a worker (`recsys worker stream`, all sources on, iALS and SASRec serving) works off a
-backlog, which gives `backlog_events_per_s`, with a list for each event. Then the same worker goes on under an open load: a process of its
-own hands events to its producer at random times (Poisson, seeded), one by one, whether or not anything comes back. For some seconds at the
-rate of the backlog, which is more than all of this can bear on one machine: how fast lists come then is the maximum,
-`max_rate_events_per_s`, and `--load` is a share of it. (`--rate` gives loads in events a second, and then no maximum is sought.) Each load
-has a stand of its own, made in the same way; an Apache Kafka goes on from one to the next, and Redis is emptied. The producer lingers
-`--linger-ms`, 5 as `EventPublisher` and, since 4.0, Kafka's own client do; 0 makes a batch of every event. This process consumes the lists.
-Both use librdkafka, so as to take little of the machine.
+1. The state is built from the start of the stream.
+2. A worker (`recsys worker stream`, all sources on, iALS and SASRec serving) processes a backlog, one list per event:
+   `backlog_events_per_s`.
+3. The same worker is overloaded for some seconds; its rate then is the maximum, `max_rate_events_per_s`. `--load` is a share of it. (With
+   `--rate`, loads are events per second and no maximum is measured.)
+4. Each load runs on a state built in the same way. An Apache Kafka keeps running from one load to the next, Redis is emptied.
 
-The latency of an event runs from when it was *due*, not from when it was sent, to when the first list of its user whose trigger is at or
-after the event's offset was consumed; so neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt
-to four users and users interleaved, so that events do not coalesce. The first seconds of each load are left out: five, and of the first
-load on an Apache Kafka thirty (`--warm-up`), because its virtual machine compiles what it does often.
+The load is open: a separate process hands single events to its producer at random times (Poisson, seeded) and never waits for answers.
+The producer lingers for `--linger-ms`: 5 ms, as `EventPublisher` and Kafka's own client since 4.0 do; with 0 every event is a batch. This
+process consumes the lists. Both use librdkafka, which needs little of the machine.
 
-broker: the same events at the same rate and times through a topic that nobody works on, from when they were due to when they were consumed:
-what client, broker and machine take for one hop, and the limit here; an event's list takes two. The embedded broker reads the slower the
-more batches a topic holds, so longer runs show the broker. A real one (`--broker kafka`, where KAFKA_HOME names an Apache Kafka) does not
-age.
+An event's latency runs from the time at which it was due, not from when it was sent, to the first consumed list of its user whose trigger
+is at or after the event's offset. So neither a stalled generator nor a stalled worker hides anything. Each user's events are dealt to four
+users and users are interleaved, so that events do not coalesce. The first seconds of each load do not count (`--warm-up`): five, and thirty
+for the first load on an Apache Kafka, whose JVM is still compiling.
+
+The table's "broker" column is one hop: the same events at the same times through a topic without a worker, from due to consumed. It is the
+limit on this machine; an event's list takes two hops. The embedded broker becomes slower with the number of batches in a topic, so long
+runs measure the broker. Apache Kafka does not.
 """
 
 from __future__ import annotations
@@ -40,8 +44,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures import Spread, cpu_seconds, emit
-from benchmarks.ingest import chosen_stream
+from benchmarks.datasets import chosen_stream
+from benchmarks.figures import Spread, benchmark_parser, cpu_seconds, emit
 from benchmarks.live import LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.kafka.offsets import end_offsets
@@ -49,17 +53,18 @@ from workers.settings import Settings
 
 LOADS = (0.1, 0.5, 0.8)
 STREAM_EVENTS = 400_000
-"""Events of a generated stream; after its end it begins anew."""
+"""Events of a generated stream, which repeats after its end."""
 WARM_EVENTS = 150_000
-"""Events that the state is made of first."""
+"""Events from which the state is built first."""
 BACKLOG_EVENTS = 30_000
 SATURATED_S = 6.0
-"""How long more comes in than can be borne, to see how much can, after the seconds that are left out."""
+"""Duration of the overload that finds the maximum, after the warm-up."""
 WARM_UP_S = {"embedded": 5.0, "kafka": 30.0}
-"""Seconds of the first load that are left out. Of the later ones so many at most, since a broker that does not age is warm then: """
+"""Seconds of the first load that do not count."""
 WARM_S = 5.0
+"""Upper bound on that for later loads: an Apache Kafka that goes on is warm by then."""
 DRAIN_S = 60.0
-"""Lists of the last events have this long."""
+"""Lists of the last events must arrive within this time."""
 CORES = ("worker", "redis", "broker", "reader", "load")
 F64 = NDArray[np.float64]
 PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, "max_ms": 100.0}
@@ -67,7 +72,7 @@ PERCENTILES = {"p50_ms": 50.0, "p90_ms": 90.0, "p99_ms": 99.0, "p999_ms": 99.9, 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Events a second at random times of this seed, for `seconds` that count after `warm_up_s` that do not; their producer lingers."""
+    """Events per second at random times drawn from `seed`: `warm_up_s` seconds that do not count, then `seconds` that do."""
 
     rate: float
     seconds: float
@@ -80,12 +85,12 @@ class Load:
         return f"{self.seed}-{self.rate:.0f}"
 
     def due_s(self) -> F64:
-        """When each event is due, seconds after the start, (n,)."""
+        """Return when each event is due, in seconds after the start, (n,)."""
         return arrivals(int(self.rate * (self.warm_up_s + self.seconds)), self.rate, self.seed)
 
 
 async def latencies(bench: LiveBench, load: Load, pids: Mapping[str, int]) -> dict[str, Any]:
-    """A load beside a running worker; latencies of its events' lists."""
+    """Run a load against a running worker and return the latencies of its events' lists."""
     due_s = load.due_s()
     plan = bench.plan(due_s, linger_ms=load.linger_ms)
     _, offsets = plan.places()
@@ -123,18 +128,18 @@ async def latencies(bench: LiveBench, load: Load, pids: Mapping[str, int]) -> di
     }
 
 
-async def most(bench: LiveBench, load: Load) -> float:
-    """Events a second that are worked off while more than that come in and lists are read. All of them are at the end."""
+async def maximal_rate(bench: LiveBench, load: Load) -> float:
+    """Return the events per second that the worker processes under overload while lists are consumed. It must finish all of them."""
     plan = bench.plan(load.due_s(), linger_ms=load.linger_ms)
     lasts = plan.lasts()
-    sending = OpenLoad(plan, bench.folder, f"most-{load.name}")
+    sending = OpenLoad(plan, bench.folder, f"maximum-{load.name}")
     try:
         async with consuming(bench.live, bench.live.topics.recommendations, triggers=True) as seen:
             started_s = sending.start()
             await sending.finish()
             ended_s = time.monotonic()
             if not await seen.until(lasts, DRAIN_S):
-                raise RuntimeError(f"the worker did not work off {load.rate:.0f} events/s within {DRAIN_S:g} s of their end")
+                raise RuntimeError(f"the worker did not finish {load.rate:.0f} events/s within {DRAIN_S:g} s after the load")
     finally:
         sending.close()
     first_s = started_s + load.warm_up_s
@@ -143,7 +148,7 @@ async def most(bench: LiveBench, load: Load) -> float:
 
 
 async def bare_broker(bench: LiveBench, load: Load) -> dict[str, float]:
-    """The same events through a topic that nobody else reads."""
+    """Send the same events through a topic that no worker reads and return their latencies."""
     settings, _ = bench.settings()
     due_s = load.due_s()
     plan = bench.plan(due_s, settings, linger_ms=load.linger_ms)
@@ -166,12 +171,12 @@ async def bare_broker(bench: LiveBench, load: Load) -> dict[str, float]:
 
 
 def cpu_wait_seconds(pid: int) -> float:
-    """Seconds that the main thread of a process was ready to run and had no processor (Linux): much of it, and others had the machine."""
+    """Return the seconds for which a process's main thread was runnable without a processor (Linux). High values mean a busy machine."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def _check_ends(settings: Settings, topic: str, lasts: Mapping[int, int]) -> None:
-    """Offsets were counted, not asked for: that holds only if every record is in the topic once."""
+    """Check that every record is in the topic exactly once: the offsets were computed, not read from the broker."""
     ends = {partition: end for (_, partition), end in end_offsets(settings, [topic]).items()}
     wrong = [partition for partition, last in lasts.items() if ends[partition] != last + 1]
     if wrong:
@@ -184,19 +189,19 @@ def _percentiles(latency_s: F64) -> dict[str, float]:
 
 
 def maximum(bench: LiveBench, n_warm: int, warm_up_s: float, seed: int, linger_ms: int) -> dict[str, int]:
-    """What a worker works off at most, with nothing else going on and under load."""
+    """Return the maximal rate of a worker on a backlog, and under load."""
     bench.warm_up(n_warm)
     backlog = bench.work_off(bench.serving_worker(), BACKLOG_EVENTS)
-    top = asyncio.run(most(bench, Load(backlog.events_per_s, SATURATED_S, warm_up_s, seed, linger_ms)))
+    top = asyncio.run(maximal_rate(bench, Load(backlog.events_per_s, SATURATED_S, warm_up_s, seed, linger_ms)))
     return {"max_rate_events_per_s": round(top), "backlog_events_per_s": round(backlog.events_per_s)}
 
 
-def stand(bench: LiveBench, n_warm: int, load: Load) -> dict[str, Any]:
-    """One load beside a worker, then the bare broker at the same rate."""
+def measure_load(bench: LiveBench, n_warm: int, load: Load) -> dict[str, Any]:
+    """Measure one load against a worker, then the broker alone at the same rate."""
     bench.warm_up(n_warm)
     worker = bench.serving_worker()
     gc.collect()
-    gc.freeze()  # what this process holds by now is not looked through again while it takes times
+    gc.freeze()  # no collection walks these objects while latencies are measured
     assert bench.stack.valkey is not None
     assert bench.stack.broker is not None
     pids = {"worker": worker.process.pid, "redis": bench.stack.valkey.process.pid, "broker": bench.stack.broker.process.pid}
@@ -209,7 +214,7 @@ def stand(bench: LiveBench, n_warm: int, load: Load) -> dict[str, Any]:
 
 
 def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: argparse.Namespace) -> dict[str, Any]:
-    """The maximum and every load so many times, each on a stand of its own."""
+    """Measure the maximum and every load `repeats` times, each on an emptied Redis and a newly built state."""
     wanted = [f"{rate:g}/s" for rate in arguments.rate] or [f"{share:g}" for share in arguments.load]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     warm_up_s = arguments.warm_up
@@ -223,7 +228,7 @@ def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: ar
         for name, rate in zip(wanted, rates, strict=True):
             with make() as bench:
                 load = Load(rate, arguments.seconds, warm_up_s, seed, arguments.linger_ms)
-                runs[name].append(top | stand(bench, arguments.warm_events, load))
+                runs[name].append(top | measure_load(bench, arguments.warm_events, load))
             warm_up_s = min(warm_up_s, WARM_S)
     found = {name: _together(some) for name, some in runs.items()}
     together = {**(next(iter(found.values())) if len(found) == 1 else {}), "loads": found}
@@ -234,7 +239,7 @@ def measure(make: Callable[[], AbstractContextManager[LiveBench]], arguments: ar
 
 
 def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The median of repeated runs, and where there were several the least and the most of what counts."""
+    """Return the median of repeated runs; of several runs also the lowest and highest percentiles."""
     joined: dict[str, Any] = dict(runs[-1])
     for name, value in runs[-1].items():
         if isinstance(value, int | float):
@@ -246,28 +251,28 @@ def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="shares of the maximum (default 0.1 0.5 0.8)")
-    parser.add_argument("--rate", type=float, nargs="+", default=[], help="loads in events a second instead")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each load, after those that are left out")
-    parser.add_argument("--warm-events", type=int, default=WARM_EVENTS, help=f"that the state is made of (default {WARM_EVENTS:,})")
-    parser.add_argument("--warm-up", type=float, help="seconds of the first load that are left out (default 5, with --broker kafka 30)")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--load", type=float, nargs="+", default=list(LOADS), help="loads as shares of the maximum (default: 0.1 0.5 0.8)")
+    parser.add_argument("--rate", type=float, nargs="+", default=[], help="loads in events per second instead; no maximum is measured")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of each load after its warm-up (default: 15)")
+    parser.add_argument("--warm-events", type=int, default=WARM_EVENTS, help=f"events to build the state from (default: {WARM_EVENTS:,})")
+    parser.add_argument("--warm-up", type=float, help="seconds of the first load that do not count (default: 5, with --broker kafka 30)")
     arguments = live_arguments(parser)
     if arguments.warm_up is None:
         arguments.warm_up = WARM_UP_S[arguments.broker]
     if not all(rate > 0 for rate in arguments.rate):
-        parser.error("--rate: above 0")
+        parser.error("--rate: rates must be above 0")
     if not all(0 < share <= 1 for share in arguments.load):
-        parser.error("--load: above 0, 1 at most")
+        parser.error("--load: shares must be above 0 and at most 1")
     stream, stream_name = chosen_stream(arguments.stream, STREAM_EVENTS)
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
-        ageless = running.enter_context(stack_on(arguments.broker, folder / "stack")) if arguments.broker == "kafka" else None
+        kafka = running.enter_context(stack_on(arguments.broker, folder / "stack")) if arguments.broker == "kafka" else None
 
         @contextmanager
         def make() -> Iterator[LiveBench]:
-            with nullcontext(ageless) if ageless is not None else stack_on(arguments.broker, folder / uuid.uuid4().hex[:8]) as stack:
-                yield (bench := LiveBench(stack, stream, folder, arguments.set))  # models are trained once: they are in the folder
+            with nullcontext(kafka) if kafka is not None else stack_on(arguments.broker, folder / uuid.uuid4().hex[:8]) as stack:
+                yield (bench := LiveBench(stack, stream, folder, arguments.set))  # models are trained once and kept in the folder
                 stack.stop_workers()
                 bench.redis.flushall()
 

@@ -1,15 +1,17 @@
-"""What no producer should send: mutated records of all input topics through the decoders, which may answer with a record or a Poison.
+"""Feed mutated records of all input topics to the decoders, which must return a record or raise Poison.
 
-    python -m benchmarks.fuzz_decoder [--inputs 1000000] [--seed 0] [--json]
+Examples:
+    python -m benchmarks.fuzz_decoder
+    python -m benchmarks.fuzz_decoder --inputs 100000 --seed 3 --json
 
-A mutation takes a valid record and cuts, flips, repeats or splices bytes, or puts a hostile value, member or nesting where a JSON value
-was; one to three of them an input. Events go through `decode_events` in batches, the other topics one by one, every key through
-`decode_key`, and a tenth of the refusals into a dead letter as well. Exit code 1: something other than Poison came out, or memory grew.
+Each input gets one to three mutations. A mutation takes a valid record and cuts, flips, repeats or splices bytes, or replaces a JSON value
+by a hostile value, member or nesting. Events go through `decode_events` in batches, the other topics one by one, every key through
+`decode_key`, and a tenth of the refused records into a dead letter. The exit code is 1 if a decoder raised anything but Poison, or if
+memory grew.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import resource
@@ -25,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import benchmark_parser
 from schemas import limits
 from schemas.dead_letters import make_dead_letter
 from schemas.decoding import (
@@ -47,9 +50,9 @@ from schemas.fields import Wire
 BATCH = 1_000
 FUTURE_SKEW_MS = 300_000
 RSS_LIMIT_MB = 64.0
-WARM_SHARE = 0.1  # memory is compared with that after this share of the inputs: caches are filled then
+WARM_SHARE = 0.1  # memory growth counts from this share of the inputs on, when caches are full
 COMPARED_EVERY = 4
-"""Every so many batches what a batch reads is compared with what the model reads one by one."""
+"""In every fourth batch the decoded columns are compared with the model's reading of each record."""
 DEAD_LETTER_EVERY = 10
 SHOWN_ESCAPES = 5
 SHOWN_CHARS = 200
@@ -64,7 +67,7 @@ ONE_BY_ONE: tuple[Decoder, ...] = (decode_item, decode_profile, decode_announcem
 
 @dataclass(frozen=True, slots=True)
 class Escape:
-    """Something other than Poison came out of a decoder."""
+    """An exception other than Poison that a decoder raised, or a wrong result."""
 
     decoder: str
     error: str
@@ -77,7 +80,7 @@ class Escape:
 
 @dataclass(slots=True)
 class Report:
-    """What came of the inputs; the first `SHOWN_ESCAPES` escapes are kept whole."""
+    """Counts over all inputs. The first `SHOWN_ESCAPES` escapes are kept with their record."""
 
     inputs: int = 0
     refused: int = 0
@@ -97,7 +100,7 @@ class Report:
             self.escapes.append(Escape(decoder, f"{type(error).__name__}: {str(error)[:SHOWN_CHARS]}", *record))
 
     def figures(self) -> dict[str, int | float]:
-        """As `--json` prints them."""
+        """Return the figures that `--json` prints."""
         return {
             "inputs": self.inputs,
             "refused": self.refused,
@@ -107,8 +110,6 @@ class Report:
             "inputs_per_s": round(self.inputs / max(self.seconds, 1e-9)),
         }
 
-
-# -- what is put into records --------------------------------------------------------------------------------------------------------------
 
 LIMITS = (
     *(0, 1, 2**31, 2**32, 2**64, 2**128, limits.MAX_POSITION, limits.MAX_OFFSET, limits.MAX_PARTITION, limits.MAX_SAFE_INTEGER),
@@ -192,7 +193,7 @@ class Seed:
 
 
 def seed_of(key: bytes, fields: dict[str, Any]) -> Seed:
-    """The record of these fields, with its places."""
+    """Encode these fields as a record and note its places."""
     text, values, members = bytearray(), [], []
 
     def write(tree: Any) -> None:
@@ -219,7 +220,7 @@ def seed_of(key: bytes, fields: dict[str, Any]) -> Seed:
 
 
 def seeds_of(example: Wire, chance: random.Random) -> list[Seed]:
-    """Valid records of one topic: the example, and variants without some of its fields or with fields that readers do not know."""
+    """Return valid records of one topic: the example, and variants with some fields left out, unknown or reordered."""
     full: dict[str, Any] = json.loads(encode(example))
     required = {name for name, found in type(example).model_fields.items() if found.is_required()}
     seeds = []
@@ -235,11 +236,8 @@ def seeds_of(example: Wire, chance: random.Random) -> list[Seed]:
     return seeds
 
 
-# -- mutations -----------------------------------------------------------------------------------------------------------------------------
-
-
 class Mutator:
-    """An endless stream of inputs, the same for the same seed."""
+    """Generates inputs without end; the same seed gives the same inputs."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -247,24 +245,24 @@ class Mutator:
         self._random = self.chance.random
 
     def record(self, topic: int) -> Record:
-        """A mutated record that began as one of this topic (0 for events)."""
+        """Return a mutation of a valid record of this topic (0: events)."""
         draw = self._random
         seeds = self.topics[topic]
         seed = seeds[int(draw() * len(seeds))]
         key: bytes | None = seed.key
-        value = self._structured(seed) if draw() < 0.8 else self._cut_up(seed.value)
+        value = self._mutate_json(seed) if draw() < 0.8 else self._mutate_bytes(seed.value)
         again = draw()
         if again < 0.15:
-            value = self._cut_up(value)
+            value = self._mutate_bytes(value)
             if again < 0.05:
-                value = self._cut_up(value)
+                value = self._mutate_bytes(value)
         odd = draw()
         if odd < 0.06:
-            key = KEYS[int(draw() * len(KEYS))] if odd < 0.04 else self._cut_up(seed.key)
+            key = KEYS[int(draw() * len(KEYS))] if odd < 0.04 else self._mutate_bytes(seed.key)
         return key, (None if odd > 0.99 else value)
 
-    def _structured(self, seed: Seed) -> bytes:
-        """A hostile value or member at a place where JSON has one."""
+    def _mutate_json(self, seed: Seed) -> bytes:
+        """Put a hostile value or member where JSON has a value or member."""
         draw, text = self._random, seed.value
         kind = draw()
         start, end = seed.values[int(draw() * len(seed.values))]
@@ -284,8 +282,8 @@ class Mutator:
             return b" \n\t\r" * int(draw() * 8) + text + b" {}[]\x00,"[int(draw() * 7) :]
         return text
 
-    def _cut_up(self, text: bytes) -> bytes:
-        """Bytes flipped, cut, repeated, put in or spliced."""
+    def _mutate_bytes(self, text: bytes) -> bytes:
+        """Flip, cut, repeat, insert or splice bytes."""
         draw, kind = self._random, self._random()
         size = len(text) + 1
         at = int(draw() * size)
@@ -315,11 +313,8 @@ class Mutator:
         return seeds[int(self._random() * len(seeds))]
 
 
-# -- running -------------------------------------------------------------------------------------------------------------------------------
-
-
 def fuzz(n_inputs: int, seed: int) -> Report:
-    """Run `n_inputs` inputs and say what came of them. The same seed gives the same inputs."""
+    """Decode `n_inputs` mutated records and report. The same seed gives the same inputs."""
     mutator, report = Mutator(seed), Report()
     draw = mutator.chance.random
     started_s = time.perf_counter()
@@ -352,7 +347,7 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
         decoded = decode_events(records, record_ts_ms=times_ms, future_skew_ms=FUTURE_SKEW_MS)
     except Exception as error:
         escaped_before = report.escaped
-        for record, ts_ms in zip(records, times_ms, strict=True):  # which one was it?
+        for record, ts_ms in zip(records, times_ms, strict=True):  # find the record
             _one(partial(_event, record_ts_ms=ts_ms), record, report)
         if report.escaped == escaped_before:
             report.add_escape("decode_events", error, (None, None))
@@ -367,7 +362,7 @@ def _batch(records: Sequence[Record], times_ms: Sequence[int], report: Report) -
 
 
 def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: DecodedEvents, report: Report) -> None:
-    """The columns must be what the model reads one by one."""
+    """Check that the columns equal the model's reading of each record."""
     places = {position: at for at, position in enumerate(decoded.index)}
     trimmed: Counter[str] = Counter()
     for position, (record, ts_ms) in enumerate(zip(records, times_ms, strict=True)):
@@ -376,7 +371,7 @@ def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: Decode
             alone = _event(value, key, record_ts_ms=ts_ms, trimmed=trimmed)
         except Poison:
             if position in places:
-                report.add_escape("decode_events", AssertionError("a batch accepts what the model refuses"), record)
+                report.add_escape("decode_events", AssertionError("a batch accepts a record that the model refuses"), record)
             continue
         except Exception as error:
             report.add_escape("decode_event", error, record)
@@ -389,9 +384,9 @@ def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: Decode
             decoded.list_ids[at],
             decoded.positions[at],
         ):
-            report.add_escape("decode_events", AssertionError("a batch reads an event otherwise than the model"), record)
+            report.add_escape("decode_events", AssertionError("a batch reads an event differently from the model"), record)
     if trimmed != decoded.trimmed:
-        report.add_escape("decode_events", AssertionError("a batch counts other trimmed fields than the model"), (None, None))
+        report.add_escape("decode_events", AssertionError("a batch counts trimmed fields differently from the model"), (None, None))
 
 
 def _event(value: bytes | None, key: bytes | None, *, record_ts_ms: int, trimmed: Counter[str] | None = None) -> Event:
@@ -421,7 +416,7 @@ def _key(key: bytes | None, report: Report) -> None:
 
 
 def _refuse(poison: Poison, record: Record, report: Report) -> None:
-    """Count a refusal; of every tenth make the dead letter that the worker would send."""
+    """Count a refusal; build every tenth one's dead letter as the worker would."""
     report.refused += 1
     if report.refused % DEAD_LETTER_EVERY:
         return
@@ -444,7 +439,7 @@ def _refuse(poison: Poison, record: Record, report: Report) -> None:
 
 
 def resident_mb() -> float:
-    """Memory of this process: what it holds now on Linux, elsewhere the most it ever held."""
+    """Return this process's memory in MB: the current value on Linux, elsewhere the peak."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
@@ -458,10 +453,9 @@ def _cut(text: bytes | None) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="how many records (default 1,000,000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations (default 0)")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--inputs", type=int, default=1_000_000, help="number of records (default: 1,000,000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutations (default: 0)")
     arguments = parser.parse_args()
     report = fuzz(arguments.inputs, arguments.seed)
     for escape in report.escapes:

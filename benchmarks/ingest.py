@@ -1,24 +1,28 @@
-"""How fast events become state and lists, on the embedded stack, with broker, Redis and worker on this machine.
+"""Measure how fast events become state and lists, on an embedded stack: broker, Redis and worker on this machine.
 
-    [RECSYS_DATA=…] python -m benchmarks.ingest [--stream ml-1m|zipf|generated] [--events N] [--only state …] [--repeats N] [--json]
+Examples:
+    python -m benchmarks.ingest
+    python -m benchmarks.ingest --stream zipf --only state --repeats 3
+    RECSYS_DATA=… python -m benchmarks.ingest --json
 
-Streams: `ml-1m`, the ratings ≥ 4 of MovieLens 1M (where RECSYS_DATA has them, else `generated`: 6,000 users and 3,500 items); `zipf`, 200
-thousand users and 100 thousand items, both by Zipf. Every figure is that of a worker process of its own (`recsys worker stream`), read from
-outside: watermarks in Redis, ends of topics.
+Streams: `ml-1m`, the ratings of 4 and 5 of MovieLens 1M (RECSYS_DATA names the folder; without it `generated`, 6,000 users and 3,500
+items); `zipf`, 200,000 users and 100,000 items drawn by Zipf's law. Each figure comes from a worker process of its own (`recsys worker
+stream`), observed from outside: watermarks in Redis, ends of topics.
 
-* state: state only (`stream.publish_lists` off), events in time order.
-* full: every touched user gets a list, all sources on, iALS and SASRec trained on the same stream. Users interleaved (everybody's first
-  event, then everybody's second, …) at the original times, because a month of MovieLens replayed in a second is a few users, and their
-  events would coalesce; of one partition, because a batch of a backlog is of one, and a quarter of the users would be in it three times.
-  `lists_per_event` says how far that went. `without_sequence` is the same without SASRec.
+Runs:
+* state: state only (`stream.publish_lists` off), events in order of time.
+* full: a list for every touched user, all sources on, iALS and SASRec trained on the same stream. Users are interleaved (the first event of
+  each user, then the second of each, …) at the original times: a month of MovieLens replayed in a second would be a few users whose events
+  coalesce. There is one partition, because a batch of a backlog comes from one partition and would hold a quarter of the users three times.
+  `lists_per_event` shows how many events still coalesced.
+* without_sequence: the same without SASRec.
 * naive: `benchmarks.naive_faust`, event by event with redis-py, state only: the baseline.
-* decode: a consumer that only polls and validates. redis: the very commands that the state path sends, written to a file and replayed by a
-  C client. The slower of the two is the limit.
+* decode: a consumer that only polls and validates.
+* redis: the commands that the state path sends, replayed from a file by a C client. The slower of decode and redis is the limit.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shutil
@@ -38,8 +42,8 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer
 
 from benchmarks.bench import Bench, Rate, interleaved
-from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m, zipf_stream
-from benchmarks.figures import Spread, emit
+from benchmarks.datasets import chosen_stream
+from benchmarks.figures import Spread, benchmark_parser, emit
 from schemas.decoding import decode_events
 from workers.bootstrap import open_store
 from workers.kafka.connection import aiokafka_consumer_arguments
@@ -53,21 +57,21 @@ from workers.stream.pipeline import Pipeline
 RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
 LEAST_EVENTS = 20_000
 COMPACT_EVERY = 4
-"""Batches between two compactions when commands are recorded; a worker compacts by the clock."""
+"""Batches between two compactions while commands are recorded. A worker compacts by the clock."""
 
 PAIR = ("decode", "state")
-"""What takes seconds and is told as one's share of the other: both are worth repeating where the rest is not."""
+"""Short runs whose ratio is reported, so `--state-repeats` repeats both."""
 
 
 def state(bench: Bench, n_events: int) -> Rate:
-    """State only."""
+    """Measure the state path alone."""
     settings, sections = bench.settings(publish_lists=False)
     asyncio.run(bench.publish(settings, np.arange(n_events)))
     return bench.run_worker(settings, sections, n_events)
 
 
 def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec")) -> Rate:
-    """State and a list for every touched user."""
+    """Measure the state path with a list for every touched user."""
     settings, sections = bench.settings()
     asyncio.run(bench.publish(settings, interleaved(bench.stream)[:n_events]))
     asyncio.run(bench.serve_models(settings, kinds))
@@ -79,7 +83,7 @@ def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec"))
 
 
 def naive(bench: Bench, n_events: int) -> Rate:
-    """The baseline."""
+    """Measure the baseline."""
     settings, sections = bench.settings()
     asyncio.run(bench.publish(settings, np.arange(n_events)))
     bench.redis.delete("naive:applied")
@@ -92,14 +96,14 @@ def naive(bench: Bench, n_events: int) -> Rate:
 
 
 def decode(bench: Bench, n_events: int) -> Rate:
-    """Poll and validate, nothing else."""
+    """Measure a consumer that only polls and validates."""
     settings, _ = bench.settings()
     asyncio.run(bench.publish(settings, np.arange(n_events)))
     return asyncio.run(_only_decode(settings, n_events))
 
 
 def redis_only(bench: Bench, n_events: int) -> Rate:
-    """The commands of the state path, replayed by a C client on an empty namespace."""
+    """Measure the commands of the state path, replayed by a C client on an empty namespace."""
     settings, _ = bench.settings(publish_lists=False)
     commands = bench.folder / f"{settings.redis.namespace}.resp"
     n_commands = asyncio.run(_record_commands(bench, settings, n_events, commands))
@@ -109,7 +113,7 @@ def redis_only(bench: Bench, n_events: int) -> Rate:
 
 
 async def _record_commands(bench: Bench, settings: Settings, n_events: int, path: Path) -> int:
-    """Run a pipeline over the stream in this process and write down what it sends from its first batch on; how many commands."""
+    """Run a pipeline over the stream, write its commands to a file and return their number."""
     store = open_store(settings)
     assert isinstance(store, RedisStore)
     pipeline = Pipeline(settings, store, ranks=False)
@@ -143,7 +147,7 @@ async def _record_commands(bench: Bench, settings: Settings, n_events: int, path
 
 
 def replay(path: Path, n_commands: int, redis_url: str) -> float:
-    """Seconds that the server takes for a file of commands: sent by valkey-cli or redis-cli where there is one, else by a socket here."""
+    """Return the seconds that the server takes for a file of commands, sent by valkey-cli, redis-cli or a socket of this process."""
     port = int(redis_url.rsplit(":", 1)[1].split("/", 1)[0])
     client = shutil.which("valkey-cli") or shutil.which("redis-cli")
     started = time.perf_counter()
@@ -217,31 +221,18 @@ def _process(command: Sequence[str], env: dict[str, str], log: Any) -> Iterator[
         process.wait()
 
 
-def chosen_stream(name: str, n_events: int) -> tuple[Stream, str]:
-    """The stream of that name, and what to call it."""
-    if name == "zipf":
-        return zipf_stream(n_events, seed=0), "Zipf: 200,000 users, 100,000 items"
-    if name == "ml-1m":
-        try:
-            return movielens_1m(4.0), "MovieLens 1M, ratings of 4 and 5"
-        except DatasetMissing:
-            pass
-    return generated_stream(n_events, seed=0), "generated: 6,000 users, 3,500 items"
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
-    parser.add_argument("--events", type=int, default=300_000, help="events of the state run (default 300,000)")
-    parser.add_argument("--full-events", type=int, default=60_000, help="events of the runs with lists (default 60,000)")
-    parser.add_argument("--naive-events", type=int, default=5_000, help="events of the baseline (default 5,000)")
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
-    parser.add_argument("--state-repeats", type=int, default=0, help=f"of {' and '.join(PAIR)}, where that is more; they take turns")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m", help="the events (default: ml-1m)")
+    parser.add_argument("--events", type=int, default=300_000, help="events of the state run (default: 300,000)")
+    parser.add_argument("--full-events", type=int, default=60_000, help="events of the runs with lists (default: 60,000)")
+    parser.add_argument("--naive-events", type=int, default=5_000, help="events of the baseline (default: 5,000)")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"run only these: {', '.join(RUNS)}")
+    parser.add_argument("--repeats", type=int, default=1, help="repeats of each run; the median counts (default: 1)")
+    parser.add_argument("--state-repeats", type=int, default=0, help=f"repeats of {' and '.join(PAIR)}, if higher; they take turns")
     arguments = parser.parse_args()
     if arguments.events < LEAST_EVENTS:
-        parser.error(f"--events: at least {LEAST_EVENTS:,}, or there is nothing between the first look and the last")
+        parser.error(f"--events: at least {LEAST_EVENTS:,}, fewer are processed before the first measurement")
     stream, name = chosen_stream(arguments.stream, arguments.events)
     n_events = min(arguments.events, len(stream))
     n_full, n_naive = min(arguments.full_events, n_events), min(arguments.naive_events, n_events)
@@ -257,7 +248,7 @@ def main() -> int:
             "full": lambda: full(of_one, n_full),
             "without_sequence": lambda: full(of_one, n_full, ("ials",)),
         }
-        for done in range(max(repeats.values())):  # kinds take turns, so that a busy minute of the machine meets all of them
+        for done in range(max(repeats.values())):  # runs take turns, so that a busy minute of the machine affects all of them
             for run in arguments.only:
                 if done < repeats[run]:
                     rates[run].append(runs[run]())
@@ -265,7 +256,7 @@ def main() -> int:
     emit(
         "ingest",
         name,
-        ("run", "events/s", "lists/s", "processor ms an event: worker, redis, broker"),
+        ("run", "events/s", "lists/s", "processor ms per event: worker, redis, broker"),
         rows,
         {"stream": arguments.stream, "stream_name": name, "n_events": n_events, "seed": 0, "repeats": arguments.repeats, **figures},
         as_json=arguments.json,
@@ -274,7 +265,7 @@ def main() -> int:
 
 
 def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-    """Figures by key, and the table's rows."""
+    """Return figures by key, and the table's rows."""
     events = {run: Spread(tuple(rate.events_per_s for rate in found)) for run, found in rates.items()}
     lists = {run: Spread(tuple(rate.lists_per_s for rate in rates[run])) for run in ("full", "without_sequence") if run in rates}
     figures: dict[str, Any] = {}

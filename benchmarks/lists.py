@@ -21,7 +21,6 @@ histories follow the clusters.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -38,7 +37,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from benchmarks.figures import Spread, emit, resident_bytes  # noqa: E402
+from benchmarks.figures import Spread, benchmark_parser, emit, resident_bytes  # noqa: E402
 from recsys.catalogue.items import Catalogue, ItemContent  # noqa: E402
 from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
 from recsys.index.vectors import VectorIndex  # noqa: E402
@@ -384,13 +383,12 @@ def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--items", type=int, nargs="+")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[64])
     parser.add_argument("--users", type=int, default=1_024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="4,000 to a million items in 64, 128 and 256 dimensions: a quarter of an hour")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     compile_all()

@@ -1,4 +1,4 @@
-"""A stand whose state is warm and whose worker goes on: a stream told out in stages, and lists seen as a consumer sees them."""
+"""A bench with a warm state and a running worker: a stream published in stages, and lists as a consumer sees them."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from workers.redis.keys import Keys
 from workers.settings import Settings
 
 COPIES = 4
-"""Every user's events are dealt to so many users: else 4,000 events of one partition are those of some 1,000 users, and coalesce."""
+"""Users into which each user is split: otherwise 4,000 events of one partition belong to about 1,000 users, and coalesce."""
 AFTER_LAST_S = 0.3
-"""Lists that came in the same batch as the last one that was waited for."""
+"""Time for lists of the same batch as the last awaited one to arrive."""
 PROBES = 64
-"""Events that show whether lists are made: enough that each partition has some."""
+"""Events that show whether lists are made: enough for every partition."""
 SERVING_S = 120.0
-"""A worker makes lists from all sources within this of its start."""
+"""A worker must make lists from all sources within this time from its start."""
 SOURCES = ("cooccurrence", "content", "ials", "sasrec")
 POLL_S = 0.2
-"""How long the reader waits at most before it looks whether to stop."""
+"""Longest wait of the reader before it checks whether to stop."""
 LIST_ID = b'"list_id":"'
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 
 
-def dealt(stream: Stream, copies: int = COPIES) -> Stream:
-    """The stream with each user's events dealt to so many users in turns, and users interleaved: no two events of one user are near."""
+def split_users(stream: Stream, copies: int = COPIES) -> Stream:
+    """Split each user into `copies` users, events in turns, and interleave users, so that no two events of one user are close."""
     users = np.unique(stream.users, return_inverse=True)[1]
     turn = np.zeros(len(users), np.int64)
     seen: dict[int, int] = defaultdict(int)
@@ -62,15 +62,15 @@ def dealt(stream: Stream, copies: int = COPIES) -> Stream:
 
 
 def triggered_by(value: bytes) -> int:
-    """Offset of the event that made a list, read off its `list_id` (`partition-offset-time`) at the start of the record."""
+    """Return the offset of the event that triggered a list, from its `list_id` (`partition-offset-time`) at the start of the record."""
     at = value.index(LIST_ID) + len(LIST_ID)
     return int(value[at : at + 48].split(b"-", 2)[1])
 
 
 def until_listed_s(users: Sequence[bytes], offsets: I64, due_s: F64, lists: Iterable[tuple[bytes, int, float]]) -> F64:
-    """Seconds from when each event was due to the first list of its user that is up to date with it; NaN where none came. (n,)
+    """Return the seconds from each event's due time to its user's first list with a trigger at or after it, (n,); NaN without such a list.
 
-    `lists` are (user, trigger's source offset, when it was consumed). A user's events are in one partition, so their offsets compare.
+    `lists` are (user, the trigger's source offset, time consumed in seconds). A user's events share a partition, so offsets compare.
     """
     by_user: dict[bytes, list[tuple[int, float]]] = defaultdict(list)
     for user, source_offset, consumed_s in lists:
@@ -90,12 +90,12 @@ def until_listed_s(users: Sequence[bytes], offsets: I64, due_s: F64, lists: Iter
 
 
 def _sources_of(value: bytes) -> set[str]:
-    """Names of the sources of a list's record."""
+    """Return the names of the sources in a list's record."""
     return {source for item in json.loads(value)["items"] for source in item["sources"]}
 
 
 class Consumed:
-    """What a consumer has seen of a topic since it began: (key, partition, offset or trigger, `time.monotonic()`), oldest first."""
+    """Records that a consumer has read: (key, partition, offset or trigger, `time.monotonic()`), oldest first."""
 
     def __init__(self, triggers: bool) -> None:
         self._triggers = triggers
@@ -109,7 +109,7 @@ class Consumed:
         self.newest[partition] = max(self.newest.get(partition, -1), offset)
 
     async def until(self, lasts: Mapping[int, int], timeout_s: float) -> bool:
-        """Wait until each of these partitions has come this far; whether it did in time."""
+        """Wait until each partition has reached its offset in `lasts`; return False on timeout."""
         deadline = time.monotonic() + timeout_s
         while any(self.newest.get(partition, -1) < last for partition, last in lasts.items()):
             if time.monotonic() > deadline:
@@ -123,7 +123,7 @@ class Consumed:
 async def consuming(
     settings: Settings, topic: str, *, triggers: bool, look: Callable[[bytes], object] | None = None
 ) -> AsyncIterator[Consumed]:
-    """Consume a topic from its end on, in a thread, with librdkafka, which takes little of the machine; `look` is shown every value."""
+    """Consume a topic from its end on, in a thread, with librdkafka, which needs little of the machine. `look` gets every value."""
     from confluent_kafka import Consumer, TopicPartition
 
     ends = await asyncio.to_thread(end_offsets, settings, [topic])
@@ -138,7 +138,7 @@ async def consuming(
     )
     stopped = threading.Event()
 
-    def drink() -> None:
+    def consume() -> None:
         while not stopped.is_set():
             message = consumer.poll(POLL_S)
             if message is None:
@@ -151,17 +151,17 @@ async def consuming(
                 look(value)
 
     consumer.assign([TopicPartition(topic, partition, end) for (_, partition), end in ends.items()])
-    drinking = asyncio.create_task(asyncio.to_thread(drink))
+    consumption = asyncio.create_task(asyncio.to_thread(consume))
     try:
         yield seen
     finally:
         stopped.set()
-        await drinking
+        await consumption
         consumer.close()
 
 
 class KafkaStack(EmbeddedStack):
-    """The embedded stack with an Apache Kafka as its broker (Java 17), and the product's defaults for one."""
+    """The embedded stack with an Apache Kafka (Java 17) as its broker, and the default settings for it."""
 
     def __init__(self, home: Path, folder: Path) -> None:
         super().__init__(folder)
@@ -181,7 +181,7 @@ class KafkaStack(EmbeddedStack):
 
 
 def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`SECTION.NAME=VALUE` as sections of the settings; values are JSON, else text. Raises ValueError."""
+    """Parse `SECTION.NAME=VALUE` into setting sections; a value is JSON or else text. Raises: ValueError."""
     sections: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         name, is_given, text = pair.partition("=")
@@ -197,15 +197,16 @@ def sections_of(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def live_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line, with the options that these benchmarks have in common; `set` as sections of the settings. Ends with exit code 2
-    where one is wrong."""
-    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m")
-    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one that KAFKA_HOME names")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each; the median counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the times at which events are sent")
-    parser.add_argument("--linger-ms", type=int, default=LINGER_MS, help=f"of the load's producer (default {LINGER_MS})")
-    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker, to try them")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    """Add the options common to `freshness` and `recovery` and parse the command line; `set` becomes setting sections.
+
+    A wrong option ends the process with exit code 2.
+    """
+    parser.add_argument("--stream", choices=("ml-1m", "zipf", "generated"), default="ml-1m", help="the events (default: ml-1m)")
+    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded", help="kafka: the one under KAFKA_HOME")
+    parser.add_argument("--repeats", type=int, default=1, help="repeats of each run; the median counts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times at which events are sent")
+    parser.add_argument("--linger-ms", type=int, default=LINGER_MS, help=f"linger of the load's producer (default: {LINGER_MS})")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings of the worker")
     arguments = parser.parse_args()
     try:
         arguments.set = sections_of(arguments.set)
@@ -217,7 +218,7 @@ def live_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def stack_on(broker: str, folder: Path) -> EmbeddedStack:
-    """A stack with this broker, `embedded` or `kafka`. Raises ValueError when KAFKA_HOME does not name one."""
+    """Return a stack with this broker, `embedded` or `kafka`. Raises: ValueError if KAFKA_HOME names no Kafka."""
     if broker == "embedded":
         return EmbeddedStack(folder)
     home = os.environ.get("KAFKA_HOME")
@@ -227,7 +228,7 @@ def stack_on(broker: str, folder: Path) -> EmbeddedStack:
 
 
 class LiveBench(Bench):
-    """A bench on one namespace whose stream is told out stage by stage; the last stage's events happen now."""
+    """A bench with one namespace, whose stream is published stage by stage; events of the last stage happen now."""
 
     def __init__(
         self,
@@ -238,19 +239,19 @@ class LiveBench(Bench):
         *,
         partitions: int = PARTITIONS,
     ) -> None:
-        super().__init__(stack, dealt(stream), folder, partitions=partitions)
+        super().__init__(stack, split_users(stream), folder, partitions=partitions)
         self.live, self.sections = self.settings(more)
-        self._told = 0
+        self._n_published = 0
 
     def records(self, n: int, at_ms: Sequence[int]) -> list[tuple[int, bytes, bytes]]:
-        """The next events as (partition, key, value), at times of their own; after its end the stream begins anew."""
-        first, size = self._told, len(self.stream)
-        self._told += n
+        """Take the next n events as (partition, key, value) with these event times. The stream repeats after its end."""
+        first, size = self._n_published, len(self.stream)
+        self._n_published += n
         return [self.event_record((first + i) % size, at_ms[i], str(first + i)) for i in range(n)]
 
     async def publish_past(self, n: int, ends_s: float, *, catalogue: bool = False) -> int:
-        """Publish the next n events as a backlog at the stream's own pace, the newest of which happened at `ends_s`; how many there are."""
-        places = np.arange(self._told, self._told + n) % len(self.stream)
+        """Publish the next n events with the stream's own gaps, the newest at `ends_s`; return the number published so far."""
+        places = np.arange(self._n_published, self._n_published + n) % len(self.stream)
         times_s = self.stream.times_s[places]
         at_ms = ((times_s - times_s.max() + int(ends_s)) * 1000).tolist()
         events: dict[int, list[tuple[bytes, bytes | None]]] = {}
@@ -266,17 +267,17 @@ class LiveBench(Bench):
             await ListPublisher(producer, self.live.topics.events).publish(events)
         finally:
             await producer.stop()
-        return self._told
+        return self._n_published
 
     def warm_up(self, n: int) -> None:
-        """State of the first n events, made by a worker that makes no lists; models serve."""
-        told = asyncio.run(self.publish_past(n, time.time(), catalogue=True))
+        """Build the state from the first n events, with a worker that makes no lists, and let models serve."""
+        n_published = asyncio.run(self.publish_past(n, time.time(), catalogue=True))
         asyncio.run(self.serve_models(self.live))
         sections = {**self.sections, "stream": {**self.sections["stream"], "publish_lists": False}}
-        self.run_worker(self.live, sections, told)
+        self.run_worker(self.live, sections, n_published)
 
     def serving_worker(self) -> Child:
-        """A worker that makes lists from all sources already. Raises RuntimeError when it does not within `SERVING_S`."""
+        """Start a worker and wait until it makes lists from all sources. Raises: RuntimeError if it does not within `SERVING_S`."""
         worker = self.start_worker(self.sections)
         deadline = time.monotonic() + SERVING_S
         missing = set(SOURCES)
@@ -287,31 +288,31 @@ class LiveBench(Bench):
         return worker
 
     async def _sources_of_probes(self, worker: Child, deadline: float) -> set[str]:
-        """Names of the sources that scored the lists of some events published now."""
+        """Publish some events and return the names of the sources that scored their lists."""
         found: set[str] = set()
         async with consuming(
             self.live, self.live.topics.recommendations, triggers=True, look=lambda list_: found.update(_sources_of(list_))
         ) as seen:
-            told = await self.publish_past(PROBES, time.time())
+            n_published = await self.publish_past(PROBES, time.time())
             while len(seen.records) < PROBES and time.monotonic() < deadline:
                 if not worker.running:
-                    raise RuntimeError(f"the worker ended at {self.applied(self.live)} of {told} events: {worker.last_lines(3)}")
+                    raise RuntimeError(f"the worker ended at {self.applied(self.live)} of {n_published} events: {worker.last_lines(3)}")
                 await asyncio.sleep(0.1)
         return found
 
-    def owed_users(self) -> int:
-        """Users whose list was put off and not made yet."""
+    def pending_users(self) -> int:
+        """Return the number of users whose deferred list is still pending."""
         keys = Keys(self.live.redis.namespace)
         return sum(int(str(self.redis.scard(keys.owed(partition)))) for partition in range(self.partitions))
 
     def work_off(self, worker: Child, n: int) -> Rate:
-        """How fast a running worker works off n events, a list for each."""
-        before = self._told
-        told = asyncio.run(self.publish_past(n, time.time()))
-        return self.watch(lambda: self.applied(self.live) - before, told - before, lambda: self.lists(self.live), [worker.process])
+        """Measure how fast a running worker processes a backlog of n events, one list for each."""
+        before = self._n_published
+        n_published = asyncio.run(self.publish_past(n, time.time()))
+        return self.watch(lambda: self.applied(self.live) - before, n_published - before, lambda: self.lists(self.live), [worker.process])
 
     def plan(self, due_s: F64, settings: Settings | None = None, *, linger_ms: int = LINGER_MS) -> Plan:
-        """The next events, each happening when it is due from about now on, for the events topic of these settings."""
+        """Plan the next events for the events topic of these settings, each with its due time, from now on, as event time."""
         settings = settings or self.live
         now_s = time.time()
         records = self.records(len(due_s), ((due_s + now_s) * 1000).astype(np.int64).tolist())

@@ -1,7 +1,7 @@
-"""The baseline of `ingest`: one Faust agent that does a worker's state work event by event with redis-py.
+"""The baseline of `ingest`: one Faust agent that keeps the same state event by event with redis-py.
 
-What a team writes first: pydantic per event, a list for the history, sorted sets for co-occurrence and popularity, a set for duplicates.
-One pipeline to read, one to write. It has no watermark, so a crash counts events twice; and it makes no lists.
+It is what a team writes first: pydantic per event, a list for the history, sorted sets for co-occurrence and popularity, a set for
+duplicates; one pipeline of reads, one of writes. It has no watermark, so a crash counts events twice, and it makes no lists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from workers.settings import load_settings
 
 
 def build() -> faust.App:
-    """The naive agent on the events topic of the settings."""
+    """Return the naive agent on the events topic of the settings."""
     settings = load_settings()
     app = faust.App(
         os.environ["NAIVE_ID"],

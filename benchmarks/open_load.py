@@ -1,12 +1,12 @@
-"""An open-loop producer in a process of its own: records go out when they are due, whatever becomes of the ones before.
+"""An open-loop producer in a process of its own: each record is sent when it is due, whether or not earlier ones were answered.
 
     python -m benchmarks.open_load PLAN
 
-A plan (`Plan.write`) holds records with the second at which each is due. The process says `ready` once it is connected and reads the start
-(`time.monotonic()`, which all processes of a machine share) from its input. At the end it writes how late each record was handed to the
-client, which is librdkafka: the load shall take little of the machine that it measures. One request is in flight at a time, so a partition
-keeps its order, and the offset of a record is known without asking: the partition's end before, and its place among the plan's records of
-that partition. Whoever relies on that compares the ends afterwards.
+A plan (`Plan.write`) holds records and the second at which each is due. The process prints `ready` once it is connected, then reads the
+start from standard input, as `time.monotonic()`, which all processes of a machine share. At the end it writes each record's delay. The
+client is librdkafka, because the load must use little of the machine that it measures. One request is in flight at a time, so a partition
+keeps its order and a record's offset follows from the partition's end before and the record's place in the plan. A caller that relies on
+this must compare the partitions' ends afterwards.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LINGER_MS = 5
-"""How long the load's producer waits for more records: as Apache Kafka's own client does by default since 4.0."""
+"""Time for which the load's producer waits for more records: the default of Apache Kafka's own client since 4.0."""
 GRACE_S = 30.0
-"""How much longer than its plan a load may take."""
+"""Time that a load may take beyond its plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Records as (partition, key, value), when each is due in seconds after the start, and where the partitions end now."""
+    """Records as (partition, key, value), the second after the start at which each is due, and the current ends of the partitions."""
 
     bootstrap_servers: str
     topic: str
@@ -43,18 +43,18 @@ class Plan:
     linger_ms: int = LINGER_MS
 
     def write(self, path: Path) -> None:
-        """Keep it for the load's process."""
+        """Write the plan to a file for the load's process."""
         with path.open("wb") as out:
             pickle.dump((self.bootstrap_servers, self.topic, self.ends, self.records, self.due_s, self.linger_ms), out)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What this program wrote a moment ago."""
+        """Read a plan that this program wrote."""
         with path.open("rb") as written:
             return cls(*pickle.load(written))  # noqa: S301
 
     def places(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Partition and offset of each record, both (n,)."""
+        """Return partition and offset of each record, both (n,)."""
         partitions = np.array([partition for partition, _, _ in self.records], np.int32)
         offsets = np.zeros(len(partitions), np.int64)
         for partition in np.unique(partitions).tolist():
@@ -63,31 +63,31 @@ class Plan:
         return partitions, offsets
 
     def lasts(self) -> dict[int, int]:
-        """Partition ▸ offset of its last record, where it gets any."""
+        """Return the offset of the last record of each partition that gets any."""
         partitions, offsets = self.places()
         return {partition: int(offsets[partitions == partition].max()) for partition in np.unique(partitions).tolist()}
 
 
 def arrivals(n: int, rate_per_s: float, seed: int) -> NDArray[np.float64]:
-    """When n independent events happen, in seconds: gaps of a Poisson process, so that some come together as users do."""
+    """Draw the times of n independent events in seconds: a Poisson process, so that some come close together."""
     return np.cumsum(np.random.default_rng(seed).exponential(1.0 / rate_per_s, n))
 
 
 class Sent(NamedTuple):
-    """Seconds that each record was handed to the client after it was due, (n,), and the processor seconds of the load's process."""
+    """The delay in seconds from due to handed to the client, (n,), and the processor seconds of the load's process."""
 
     late_s: NDArray[np.float64]
     cpu_s: float
 
     @classmethod
     def read(cls, plan: Path) -> Self:
-        """What the process of this plan wrote at its end."""
+        """Read the result of the process that ran this plan."""
         with plan.with_suffix(".sent").open("rb") as written:
             return cls(*pickle.load(written))  # noqa: S301
 
 
 class OpenLoad:
-    """A plan under way in its own process."""
+    """A plan running in its own process."""
 
     def __init__(self, plan: Plan, folder: Path, name: str) -> None:
         self.plan, self._path = plan, folder / f"{name}.plan"
@@ -104,7 +104,7 @@ class OpenLoad:
             raise RuntimeError(f"the load did not start: {(folder / f'{name}.log').read_text()[-500:]}")
 
     def start(self, in_s: float = 0.2) -> float:
-        """Begin this soon; the second (`time.monotonic()`) from which all is due."""
+        """Start the load in `in_s` seconds; return the start as `time.monotonic()`."""
         started_s = time.monotonic() + in_s
         assert self.process.stdin is not None
         self.process.stdin.write(f"{started_s!r}\n".encode())
@@ -112,7 +112,7 @@ class OpenLoad:
         return started_s
 
     async def finish(self) -> Sent:
-        """Wait until all is sent; how that went. Raises RuntimeError when it did not go to the end."""
+        """Wait until every record is sent. Raises: RuntimeError when the load failed."""
         try:
             code = await asyncio.to_thread(self.process.wait, float(self.plan.due_s[-1]) + GRACE_S)
         finally:
@@ -122,7 +122,7 @@ class OpenLoad:
         return Sent.read(self._path)
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """Stop the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -130,7 +130,7 @@ class OpenLoad:
 
 
 def connected(plan: Plan) -> Any:
-    """A producer that has heard of the plan's topic."""
+    """Return a producer that has the metadata of the plan's topic."""
     from confluent_kafka import Producer
 
     producer = Producer(
@@ -147,12 +147,12 @@ def connected(plan: Plan) -> Any:
 
 
 def run(path: Path) -> None:
-    """The load itself. Raises RuntimeError when a record was not taken."""
+    """Run the load. Raises: RuntimeError when a record was not delivered."""
     plan = Plan.read(path)
     n, late_s, failed = len(plan.records), np.zeros(len(plan.records)), []
     producer = connected(plan)
     gc.collect()
-    gc.disable()  # nothing here makes cycles, and a pause would be the load's own
+    gc.disable()  # this loop makes no cycles, and a pause would delay records
     print("ready", flush=True)
     started_s = float(sys.stdin.readline())
     due_s = (plan.due_s + started_s).tolist()
@@ -173,7 +173,7 @@ def run(path: Path) -> None:
         if at < n:
             time.sleep(max(0.0, due_s[at] - time.monotonic()))
     if producer.flush(GRACE_S) or failed:
-        raise RuntimeError(f"not every record was taken: {failed[:1] or 'no answer'}")
+        raise RuntimeError(f"not every record was delivered: {failed[:1] or 'no answer'}")
     with path.with_suffix(".sent").open("wb") as out:
         pickle.dump((late_s, time.process_time() - cpu_s), out)
 

@@ -1,13 +1,15 @@
-"""The short set of benchmarks, one after the other, and what they measured as tables and plots in docs/performance.md.
+"""Run the short set of benchmarks and print, or write to docs/performance.md, what they measured.
 
-    [RECSYS_DATA=…] python -m benchmarks.performance [--only ingest freshness …] [--full] [--write] [--check]
+Examples:
+    python -m benchmarks.performance --check
+    python -m benchmarks.performance --only ingest lists
+    KAFKA_HOME=… RECSYS_DATA=… python -m benchmarks.performance --full --write
 
-Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). `--write` replaces the part of docs/performance.md between its
-two markers and draws docs/plots/*.svg (needs the extra `bench`); without it the tables are only printed. Freshness is measured on an
-Apache Kafka where KAFKA_HOME names one, and the cost of an event on a Redis where there is a redis-server on the PATH, else on the embedded
-servers. `--full` takes the long forms, `recovery`, which nothing is promised of, and both servers; the real one is judged then, and the
-embedded one told.
-What was not run keeps its old figures nowhere: a table holds what one run measured. That the short set is short is judged like the rest.
+Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). Freshness is measured on an Apache Kafka if KAFKA_HOME names
+one, and the cost of an event on a Redis if a redis-server is on the PATH; otherwise on the embedded servers. `--full` runs the long forms
+on both servers, judges the real one, and adds `recovery`, which has no target. `--write` replaces the part of docs/performance.md between
+its two markers and draws docs/plots/*.svg. A table holds the figures of one run only; figures of benchmarks that did not run are not kept.
+The duration of the short set is itself a target.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "scale-redis": ("--only", "users", "--repeats", "3", "--server", "redis"),
     "train": ("--only", "ials", "log", "--threads", "1", "--repeats", "1", "--chosen"),
 }
-"""What is promised, as short as it can be told."""
+"""The promised figures, in the shortest form that measures them."""
 FULL: Mapping[str, Sequence[str]] = {
     "ingest": ("--repeats", "3"),
     "ingest-zipf": ("--stream", "zipf", "--repeats", "3"),
@@ -52,16 +54,16 @@ FULL: Mapping[str, Sequence[str]] = {
     "recovery": (),
 }
 REAL: Mapping[str, str] = {"freshness": "freshness-kafka", "scale": "scale-redis"}
-"""Which scenario is the same on a real server."""
+"""Scenario ▸ the same scenario on a real server."""
 ITSELF = "performance"
-"""The short set as one of its own figures."""
+"""Scenario name of the duration of the short set."""
 TIMEOUT_S = 1_200
 Figures = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promise: which figure, what it must reach at least and aims at; `more` is whether more is better."""
+    """One promise: a figure, the value that it must reach, and the value to aim at. `more`: higher is better."""
 
     what: str
     scenario: str
@@ -71,23 +73,23 @@ class Target:
     more: bool = True
 
     def ratio(self, measured: float) -> float:
-        """1 where the least is just reached, above it where it is passed."""
+        """Return 1 if the required value is just reached, more if it is exceeded."""
         return measured / self.least if self.more else self.least / measured
 
 
 def _of_size(found: Mapping[str, Any], n_items: int) -> Mapping[str, Any]:
-    """The figures of one size."""
+    """Return the figures of one size."""
     case: Mapping[str, Any] = next(case for case in found["cases"] if case["n_items"] == n_items)
     return case
 
 
 def _case(n_items: int, key: str) -> Callable[[Mapping[str, Any]], float]:
-    """The median of a figure of one size."""
+    """Return a reader of the median of a figure of one size."""
     return lambda found: statistics.median(_of_size(found, n_items)[key])
 
 
 def _least_recall(n_items: int) -> Callable[[Mapping[str, Any]], float]:
-    """The recall of the index that finds least, of one size."""
+    """Return a reader of the lowest recall of any index of one size."""
     return lambda found: min(index["recall_at_100"] for index in _of_size(found, n_items)["index"].values())
 
 
@@ -113,7 +115,7 @@ TARGETS = (
 
 
 def run(name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What a benchmark says in its last line. Raises RuntimeError when it fails."""
+    """Run a benchmark and return its figures. Raises: RuntimeError when it fails."""
     started = time.perf_counter()
     command = [sys.executable, "-m", f"benchmarks.{name.split('-')[0]}", *arguments, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
@@ -126,7 +128,7 @@ def run(name: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def met(figures: Figures) -> list[tuple[Target, float]]:
-    """Targets whose scenario was run, with what was measured."""
+    """Return the targets whose scenario was run, with the measured values."""
     found = []
     for target in TARGETS:
         if target.scenario in figures:
@@ -138,19 +140,19 @@ def met(figures: Figures) -> list[tuple[Target, float]]:
 
 
 def missed(figures: Figures) -> list[Target]:
-    """Targets below what they must reach, but for those that were measured on a real server too, which is what is judged then."""
+    """Return the missed targets. Where the same scenario ran on a real server, only that one counts."""
     return [target for target, measured in met(figures) if REAL.get(target.scenario) not in figures and target.ratio(measured) < 1]
 
 
 def usual(*, full: bool) -> list[str]:
-    """What is measured here: the real server where there is one, and in the full form the embedded one beside it."""
+    """Return the scenarios for this machine: on a real server where there is one; with `full` also on the embedded one."""
     there = {"kafka": os.environ.get("KAFKA_HOME"), "redis": shutil.which("redis-server")}
     can = [name for name in (FULL if full else SHORT) if there.get(name.partition("-")[2], "always")]
     return can if full else [name for name in can if REAL.get(name) not in can]
 
 
 def table(figures: Figures) -> str:
-    """The promises and what was measured, in Markdown."""
+    """Return promises and measured values as a Markdown table."""
     lines = ["| what | measured | at least | aim | |", "| --- | ---: | ---: | ---: | --- |"]
     for target, measured in met(figures):
         verdict = "**short**" if target.ratio(measured) < 1 else ""
@@ -169,7 +171,7 @@ def _short(value: float) -> str:
 
 
 def plots(figures: Figures, folder: Path) -> list[str]:
-    """Draw what was measured; names of the files."""
+    """Draw the measured values and return the names of the files."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -229,7 +231,7 @@ def _saved(figure: Any, path: Path) -> str:
 
 
 def write(figures: Figures, document: Path) -> None:
-    """Put tables and plots between the markers of a document. Raises ValueError where it has none."""
+    """Write tables and plots between the markers of a document. Raises: ValueError if it has no markers."""
     text = document.read_text("utf-8")
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
@@ -241,10 +243,10 @@ def write(figures: Figures, document: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=FULL, metavar="NAME", help=f"of {', '.join(FULL)}")
-    parser.add_argument("--full", action="store_true", help="the long forms")
-    parser.add_argument("--check", action="store_true", help="end with 1 when something is below what it must reach")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots")
+    parser.add_argument("--only", nargs="+", choices=FULL, metavar="NAME", help=f"run only these: {', '.join(FULL)}")
+    parser.add_argument("--full", action="store_true", help="run the long forms")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots (needs the extra `bench`)")
     arguments = parser.parse_args()
     figures, started_s, forms = {}, time.perf_counter(), FULL if arguments.full else SHORT
     for name in arguments.only or usual(full=arguments.full):
@@ -260,7 +262,7 @@ def main() -> int:
         write(figures, DOCS / "performance.md")
     short = [target.what for target in missed(figures)]
     if short:
-        print(f"performance: below what must be reached: {'; '.join(short)}", file=sys.stderr)
+        print(f"performance: missed targets: {'; '.join(short)}", file=sys.stderr)
     return 1 if short and arguments.check else 0
 
 

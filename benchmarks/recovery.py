@@ -1,17 +1,22 @@
-"""How long lists are missing after a worker was killed, and how fast a restarted one works off an hour, on the embedded stack.
+"""Measure how long lists are missing after a worker is killed, and how fast a restarted worker catches up, on an embedded stack.
 
-    [RECSYS_DATA=…] python -m benchmarks.recovery [--only kill catch_up …] [--rate R] [--hour-rate R] [--shrink N] [--broker kafka] [--json]
+Examples:
+    python -m benchmarks.recovery --only standby restart
+    python -m benchmarks.recovery --only catch_up --hour-rate 500 --shrink 6
+    KAFKA_HOME=… python -m benchmarks.recovery --broker kafka --json
 
+Runs:
 * standby: two workers share the partitions under an open load (`benchmarks.open_load`); one is killed (SIGKILL).
 * restart: the only worker is killed and started again at once.
 * catch_up: the only worker is stopped in good order, `--hour-rate` × 3600 / `--shrink` events are published, and it is started again.
-  `stream.catch_up_events`, above which lists are put off, is shrunk alike. Caught up is when the state has every event and no user is owed
-  a list; the clock starts with the process, and `catch_up_start_s` of it, until its first batch is in the state, does not shrink.
+  `stream.catch_up_events`, above which lists are deferred, is divided by `--shrink` too. The worker has caught up when the state has every
+  event and no deferred list is pending. The clock starts with the process; the part until its first batch is in the state,
+  `catch_up_start_s`, does not shrink with the backlog.
 
-`kill_to_first_list_…_s` runs from the kill until the last partition has a list for an event that was due after it, so the partitions of a
-worker that lives on do not count as a recovery. `kill_to_last_late_list_…_s` runs until lists are as fresh as before: from then on no event
-waits longer than the slowest did before the kill. They are compared with the group's session timeout, before which no broker gives the
-partitions of a silent worker away.
+`kill_to_first_list_…_s` runs from the kill until the last partition has a list for an event that was due after it, so partitions of a
+surviving worker do not count as recovered too early. `kill_to_last_late_list_…_s` runs until lists are as fresh as before: after it no
+event waits longer than the slowest one before the kill. Compare both with the group's session timeout, before which no broker reassigns the
+partitions of a silent worker.
 """
 
 from __future__ import annotations
@@ -28,9 +33,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import Spread, emit
+from benchmarks.datasets import chosen_stream
+from benchmarks.figures import Spread, benchmark_parser, emit
 from benchmarks.freshness import STREAM_EVENTS
-from benchmarks.ingest import chosen_stream
 from benchmarks.live import F64, LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.local.embedded import Child
@@ -38,21 +43,21 @@ from workers.local.embedded import Child
 RUNS = ("standby", "restart", "catch_up")
 WARM_EVENTS = 60_000
 BEFORE_S = 5.0
-"""Load before the kill: what is usual."""
+"""Load before the kill, which gives the usual waits."""
 JOIN_S = 60.0
 AFTER_SESSIONS = 3.0
-"""Load after the kill, in session timeouts, and a start's worth more."""
+"""Load after the kill in session timeouts; `START_S` comes on top."""
 START_S = 10.0
 DRAIN_S = 60.0
 TIMEOUT_S = 600.0
 POLL_S = 0.02
 OWNS = re.compile(r"owns partitions \[\d")
 CATCH_UP_EVENTS = 100_000
-"""The default of `stream.catch_up_events`, which is shrunk with the hour."""
+"""Default of `stream.catch_up_events`, divided by `--shrink`."""
 
 
 async def kill(bench: LiveBench, rate: float, victim: Child, then: Callable[[], object], seed: int) -> dict[str, float]:
-    """Kill a worker under load; when each partition had a list again, and when lists were as fresh as before."""
+    """Kill a worker under load; return when each partition had a list again and when lists were as fresh as before."""
     session_s = bench.live.kafka.session_timeout_ms / 1000
     due_s = arrivals(int(rate * (BEFORE_S + AFTER_SESSIONS * session_s + START_S)), rate, seed)
     plan = bench.plan(due_s)
@@ -79,9 +84,9 @@ async def kill(bench: LiveBench, rate: float, victim: Child, then: Callable[[], 
 
 
 def recovery(partitions: np.ndarray[Any, Any], due_s: F64, waited_s: F64) -> dict[str, float]:
-    """Seconds after the kill at 0: until every partition had a list for an event due since, and until lists were as fresh as before.
+    """Return the seconds from the kill until every partition had a list for a later event, and until lists were as fresh as before.
 
-    All arguments (n,): partition of each event, when it was due, and how long it waited for its list.
+    Shapes: (n,) each: partition of each event, its due time in seconds after the kill, and the seconds that it waited for its list.
     """
     listed_s, after = due_s + waited_s, due_s >= 0
     usual_s = waited_s[~after & (listed_s < 0)].max()
@@ -93,7 +98,7 @@ def recovery(partitions: np.ndarray[Any, Any], due_s: F64, waited_s: F64) -> dic
 
 
 def standby(bench: LiveBench, rate: float, seed: int) -> dict[str, float]:
-    """Two workers, one of which is killed."""
+    """Run two workers and kill one."""
     victim = bench.serving_worker()
     other = bench.start_worker(bench.sections)
     try:
@@ -108,7 +113,7 @@ def standby(bench: LiveBench, rate: float, seed: int) -> dict[str, float]:
 
 
 def restart(bench: LiveBench, rate: float, seed: int) -> dict[str, float]:
-    """One worker, killed and started again at once."""
+    """Kill the only worker and start it again at once."""
     victim = bench.serving_worker()
     try:
         return asyncio.run(kill(bench, rate, victim, lambda: bench.start_worker(bench.sections), seed))
@@ -117,20 +122,20 @@ def restart(bench: LiveBench, rate: float, seed: int) -> dict[str, float]:
 
 
 def catch_up(bench: LiveBench, n_events: int) -> dict[str, float]:
-    """A worker that is stopped, and started again when that many events lie there."""
+    """Stop the worker, publish a backlog of `n_events`, start it again and measure until it has caught up."""
     bench.serving_worker()
     bench.stack.stop_workers()
     before, n_lists = bench.applied(bench.live), bench.lists(bench.live)
-    told = asyncio.run(bench.publish_past(n_events, time.time()))
+    n_published = asyncio.run(bench.publish_past(n_events, time.time()))
     started_s = time.monotonic()
     worker = bench.start_worker(bench.sections)
     start_s = state_s = 0.0
     try:
-        while not state_s or bench.owed_users():
+        while not state_s or bench.pending_users():
             applied, now = bench.applied(bench.live), time.monotonic()
             if not start_s and applied > before:
                 start_s = now - started_s
-            if not state_s and applied >= told:
+            if not state_s and applied >= n_published:
                 state_s = now - started_s
             if now > started_s + TIMEOUT_S or not worker.running:
                 raise RuntimeError(f"the worker stopped at {applied - before} of {n_events} events")
@@ -141,7 +146,7 @@ def catch_up(bench: LiveBench, n_events: int) -> dict[str, float]:
 
 
 def measure(arguments: argparse.Namespace, make: Callable[[dict[str, dict[str, Any]]], LiveBench]) -> dict[str, Any]:
-    """All that was asked for, so many times; medians, and least and most of each."""
+    """Measure the chosen runs `repeats` times; return median, lowest and highest value of each."""
     n_hour = int(arguments.hour_rate * 3600 / arguments.shrink)
     catching_up = {"stream": {"catch_up_events": max(1, int(CATCH_UP_EVENTS / arguments.shrink))}}
     found: dict[str, list[dict[str, float]]] = {}
@@ -184,11 +189,11 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
-    parser.add_argument("--rate", type=float, default=200.0, help="events a second while a worker is killed (default 200)")
-    parser.add_argument("--hour-rate", type=float, default=200.0, help="events a second of the hour that is caught up with (default 200)")
-    parser.add_argument("--shrink", type=float, default=12.0, help="the hour is this much shorter, and catch_up_events this much smaller")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help=f"run only these: {', '.join(RUNS)}")
+    parser.add_argument("--rate", type=float, default=200.0, help="events per second while a worker is killed (default: 200)")
+    parser.add_argument("--hour-rate", type=float, default=200.0, help="events per second of the hour of backlog (default: 200)")
+    parser.add_argument("--shrink", type=float, default=12.0, help="divide the hour and catch_up_events by this (default: 12)")
     arguments = live_arguments(parser)
     stream, name = chosen_stream(arguments.stream, STREAM_EVENTS)
     session_s = 0.0

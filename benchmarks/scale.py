@@ -25,7 +25,6 @@ without that.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import re
 import shutil
@@ -45,7 +44,7 @@ import redis
 
 from benchmarks.bench import Bench, Rate
 from benchmarks.datasets import Stream, zipf_stream
-from benchmarks.figures import cpu_seconds, emit
+from benchmarks.figures import benchmark_parser, cpu_seconds, emit
 from recsys.state.item_row import WEIGHT_ONE, pack_header, pack_records
 from recsys.state.user_table import UserTable
 from tests.redis_cluster import RedisCluster
@@ -373,13 +372,12 @@ def middle_of(costs: list[Cost], value: Callable[[Cost], float]) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--events", type=int, default=100_000, help="events of a run with 1, 2, 4 workers or shards (default 100,000)")
     parser.add_argument("--cost-events", type=int, default=40_000, help="events of a run among few or many (default 40,000)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey", help="the embedded one, or redis-server on the PATH")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     redis_server = shutil.which("redis-server") if arguments.server == "redis" else None
     if arguments.server == "redis" and redis_server is None:

@@ -31,6 +31,7 @@ from typing import Any
 
 import redis
 
+from benchmarks.figures import benchmark_parser
 from tests.builders import START_MS, value_of
 from tests.fault.arena import PARTITIONS, Arena
 from tests.fault.lanes import FaultLane, kafka_home
@@ -357,14 +358,13 @@ def say(line: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     usual = "embedded" if kafka_home() is None else "kafka"
     parser.add_argument("--lane", choices=("embedded", "kafka"), default=usual, help="default: kafka where KAFKA_HOME names one")
     parser.add_argument("--rate", type=float, help="events a second (default: half of the maximal rate)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth-mb", type=float, default=40.0, help="memory that the steady worker may gain after the first third")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         found = asyncio.run(run(arguments, Path(folder)))

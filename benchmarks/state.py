@@ -27,7 +27,6 @@ For context, not measured here: Metarank names 0.8 GiB of Redis a million users,
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -44,7 +43,7 @@ import redis
 from numpy.typing import NDArray
 
 from benchmarks.datasets import Stream, zipf_stream
-from benchmarks.figures import emit, resident_bytes
+from benchmarks.figures import benchmark_parser, emit, resident_bytes
 from recsys.state.user_table import UserTable, pack_embeddings
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
@@ -355,13 +354,12 @@ def _in_mib(looks: Sequence[int]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="how many users, one or more sizes")
     parser.add_argument(
         "--items-per-user", type=float, default=0.1, help=f"items for each user (default 0.1), at most {MOST_ITEMS:,} items"
     )
     parser.add_argument("--naive-users", type=int, default=2_000, help="users of the baseline")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     sizes = sorted(set(arguments.users))
     with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder)) as stack:

@@ -1,15 +1,17 @@
-"""How well the list foresees the next item, test-then-learn over every event of a stream.
+"""Measure how well the list predicts the next item: rank, then learn, over every event of a stream.
 
-    RECSYS_DATA=… python -m benchmarks.stream_quality [--events N] [--json]
+Examples:
+    RECSYS_DATA=… python -m benchmarks.stream_quality
+    RECSYS_DATA=… python -m benchmarks.stream_quality --events 20000 --json
 
-Data: the five-star events of MovieLens 1M in time order. Protocol: before an event is learnt, all items seen so far are ranked for its
-user, the user's seen ones out, ties by their mean rank; an unknown user, a seen item or an item never seen before is a miss. The list is
-the worker's: the same engine with the shipped settings, one event a micro-batch, no trained model. Seedless: nothing is drawn at random.
+Data: the five-star events of MovieLens 1M in order of time. Before an event is learnt, all items that occurred so far are ranked for its
+user, without the items that the user has seen; ties share their mean rank. An unknown user, a seen item and an item that never occurred
+before are misses. The list is the worker's: the same engine with the default settings, one event per micro-batch, no trained model. Nothing
+is drawn at random.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -19,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.datasets import DatasetMissing, Stream, movielens_1m
+from benchmarks.figures import benchmark_parser
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
@@ -31,7 +34,7 @@ _PARTITION = np.zeros(1, np.int32)
 
 
 def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean rank of each event's item in the list and by popularity, (n_events,); infinite for a miss."""
+    """Return the mean rank of each event's item in the list and by popularity, (n_events,) each; infinite for a miss."""
     numbers = {item: number for number, item in enumerate(dict.fromkeys(stream.items))}
     engine.ensure_items(len(numbers))
     engine.neighbours.hold_all()
@@ -77,10 +80,9 @@ def _recalls(ranks: NDArray[np.float64]) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=0, help="only the first N events (default: all)")
-    parser.add_argument("--at-least", type=float, nargs=2, metavar=("R10", "R20"), help="exit with 1 if the list's recall is below")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--events", type=int, default=0, help="read only the first N events (default: all)")
+    parser.add_argument("--at-least", type=float, nargs=2, metavar=("R10", "R20"), help="exit with 1 if recall@10 or @20 is lower")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:

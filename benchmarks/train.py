@@ -24,7 +24,6 @@ own solve; all items are ranked but those that the user has touched.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import statistics
@@ -46,8 +45,8 @@ import xxhash
 from scipy import sparse
 
 from benchmarks.bench import PARTITIONS
-from benchmarks.datasets import DatasetMissing, Stream, generated_stream, movielens_1m
-from benchmarks.figures import Spread, emit
+from benchmarks.datasets import Stream, chosen_stream
+from benchmarks.figures import Spread, benchmark_parser, emit
 from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.ials import model as ials
@@ -349,18 +348,8 @@ def sasrec_rates(stream: Stream, repeats: int, threads: Threads, n_tokens: int) 
     return figures, rows
 
 
-def chosen_stream(name: str, n_events: int) -> tuple[Stream, str]:
-    """The data of that name, and what to call it."""
-    if name == "ml-1m":
-        try:
-            return movielens_1m(4.0), "MovieLens 1M, ratings of 4 and 5"
-        except DatasetMissing:
-            pass
-    return generated_stream(n_events, seed=SEED), "generated: 6,000 users, 3,500 items"
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data", choices=("ml-1m", "generated"), default="ml-1m")
     parser.add_argument("--events", type=int, default=500_000, help="events of the generated stream (default 500,000)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
@@ -368,7 +357,6 @@ def main() -> int:
     parser.add_argument("--chosen", action="store_true", help="without the grids: what they chose on MovieLens 1M before")
     parser.add_argument("--sasrec-tokens", type=int, default=40_000, help="tokens of SASRec's epoch (default 40,000)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each kind (implicit's exact solver: one); the median counts")
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     if {"ials", "exact"} & set(arguments.only) and importlib.util.find_spec("implicit") is None:
         print("train: implicit is missing; pip install -e '.[bench]' -c constraints.txt, or --only log sasrec", file=sys.stderr)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks import open_load
 from benchmarks.datasets import generated_stream
-from benchmarks.live import dealt, sections_of, triggered_by, until_listed_s
+from benchmarks.live import sections_of, split_users, triggered_by, until_listed_s
 from benchmarks.open_load import Plan, arrivals
 from benchmarks.recovery import recovery
 from recsys.engine import Lists
@@ -55,7 +55,7 @@ def test_the_trigger_is_read_off_a_real_list(partition: int, source_offset: int)
 
 def test_dealing_keeps_every_event_and_no_user_comes_twice_in_a_turn() -> None:
     stream = generated_stream(2_000, seed=0, n_users=50)
-    found = dealt(stream, copies=4)
+    found = split_users(stream, copies=4)
     as_before = [(user.rsplit(".", 1)[0], item) for user, item in zip(found.users, found.items, strict=True)]
     assert Counter(as_before) == Counter(zip(stream.users, stream.items, strict=True))
     n_users = len(set(found.users))
