@@ -47,11 +47,11 @@ from benchmarks.figures import Spread, benchmark_parser, emit
 from schemas.decoding import decode_events
 from workers.bootstrap import open_store
 from workers.kafka.connection import aiokafka_consumer_arguments
+from workers.kafka.records import Record
 from workers.local.embedded import EmbeddedStack, environment
 from workers.redis.connection import Command, Link
 from workers.redis.store import RedisStore
 from workers.settings import Settings
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Pipeline
 
 RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
@@ -133,11 +133,11 @@ async def _record_commands(bench: Bench, settings: Settings, n_events: int, path
         link._attempt = recording  # type: ignore[method-assign]
         ends = dict.fromkeys(range(bench.partitions), 0)
         for number, start in enumerate(range(0, n_events, settings.stream.batch_max_events)):
-            batch: dict[int, list[SourceRecord]] = {}
+            batch: dict[int, list[Record]] = {}
             for i in range(start, min(n_events, start + settings.stream.batch_max_events)):
                 at_ms = int(bench.stream.times_s[i]) * 1000
                 partition, key, value = bench.event_record(i, at_ms)
-                batch.setdefault(partition, []).append(SourceRecord(ends[partition], key, value, at_ms))
+                batch.setdefault(partition, []).append(Record("events", partition, ends[partition], key, value, at_ms))
                 ends[partition] += 1
             await pipeline.process(batch)
             if number % COMPACT_EVERY == 0:

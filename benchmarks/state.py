@@ -47,11 +47,11 @@ from benchmarks.figures import benchmark_parser, emit, resident_bytes
 from recsys.state.user_table import UserTable, pack_embeddings
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
+from workers.kafka.records import Record
 from workers.local.embedded import EmbeddedStack
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, UserCommit
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Pipeline
 from workers.stream.row_expiry import Sweeper
 
@@ -211,14 +211,15 @@ def naive_bytes(memory: Memory, n_users: int) -> float:
     return found
 
 
-def records_of(stream: Stream, start: int, stop: int, ends: dict[int, int]) -> dict[int, list[SourceRecord]]:
+def records_of(stream: Stream, start: int, stop: int, ends: dict[int, int]) -> dict[int, list[Record]]:
     """The stream's events from `start` to `stop` as records of the events topic; `ends` counts a partition's records."""
-    batch: dict[int, list[SourceRecord]] = {}
+    batch: dict[int, list[Record]] = {}
     for i in range(start, stop):
         user, at_ms = stream.users[i], int(stream.times_s[i]) * 1000
         event = {"event_id": str(i), "user_id": user, "item_id": stream.items[i], "type": "play", "event_ts_ms": at_ms}
         partition = partition_for(user.encode(), len(ends))
-        batch.setdefault(partition, []).append(SourceRecord(ends[partition], user.encode(), json.dumps(event).encode(), at_ms))
+        value = json.dumps(event).encode()
+        batch.setdefault(partition, []).append(Record("events", partition, ends[partition], user.encode(), value, at_ms))
         ends[partition] += 1
     return batch
 

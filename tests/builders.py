@@ -16,9 +16,9 @@ from recsys.state.interactions import Interactions
 from tests.fold import Fact
 from tests.memory_store import MemoryStore
 from workers.errors import Transient
+from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
 from workers.state.port import StateStore
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Pipeline
 
 NOW_S = 1_800_000_000
@@ -52,14 +52,14 @@ def play(user_id: str, item_id: str, number: int, *, at_ms: int | None = None, t
     return Fact(user_id, item_id, f"e{number}", type, value, START_MS + number * 1000 if at_ms is None else at_ms)
 
 
-def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[SourceRecord]:
+def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Record]:
     """Records at successive offsets; None becomes one of several kinds of unreadable record."""
     future = value_of(Fact("u0", "i0", "future", "play", None, NOW_S * 1000 + DAY_MS))
     broken = (b"{", b"", b'{"event_id": 1}', b"\xff\xfe", future)
     return [
-        SourceRecord(at, b"u0", broken[at % len(broken)], NOW_S * 1000)
+        Record("events", 0, at, b"u0", broken[at % len(broken)], NOW_S * 1000)
         if fact is None
-        else SourceRecord(at, fact.user_id.encode(), value_of(fact), NOW_S * 1000)
+        else Record("events", 0, at, fact.user_id.encode(), value_of(fact), NOW_S * 1000)
         for at, fact in enumerate(facts, first_offset)
     ]
 

@@ -16,13 +16,14 @@ from schemas import encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import fold, read_state
+from workers.kafka.records import Record
 from workers.redis.functions import READ_ONLY, WRITING, load_library
 from workers.redis.keys import Keys, PointerKeys, hash_slot
 from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 
 pytestmark = pytest.mark.cluster
 
@@ -69,9 +70,9 @@ def shape(key: str) -> str:
     return f"{parts['tag']}:{kind}:{what}"
 
 
-def topic_records(topic: str, contents: Iterable[tuple[str, Any]]) -> list[TopicRecord]:
+def topic_records(topic: str, contents: Iterable[tuple[str, Any]]) -> list[Record]:
     return [
-        TopicRecord(topic, n % 2, n, key.encode(), content if content is None or isinstance(content, bytes) else orjson.dumps(content))
+        Record(topic, n % 2, n, key.encode(), content if content is None or isinstance(content, bytes) else orjson.dumps(content))
         for n, (key, content) in enumerate(contents)
     ]
 

@@ -35,6 +35,7 @@ from workers.kafka.admin import admin_client
 from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
 from workers.kafka.offsets import end_offsets_async
 from workers.kafka.partitioner import partition_for
+from workers.kafka.records import Record
 from workers.kafka.topics import provision
 from workers.local.embedded import environment
 from workers.models.announcements import last_announcements
@@ -44,7 +45,7 @@ from workers.state.layout import layout_of
 from workers.stream.app import StoredModels
 from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
 from workers.stream.pipeline import Pipeline
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 from workers.trainer.event_log import EventLog
 
 PARTITIONS = 2
@@ -344,7 +345,7 @@ class Worker:
         try:
             while await self._consumer.position(place) < end:
                 for records in (await self._consumer.getmany(place, timeout_ms=200)).values():
-                    await self.intake.announcements([TopicRecord(r.topic, r.partition, r.offset, r.key, r.value) for r in records])
+                    await self.intake.announcements([Record(r.topic, r.partition, r.offset, r.key, r.value) for r in records])
             async with self.pipeline.lock:
                 await self.models.follow()
                 while self.models._loading:

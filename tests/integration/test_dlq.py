@@ -25,7 +25,7 @@ from workers.kafka.connection import aiokafka_producer_arguments, kafka_python_a
 from workers.kafka.offsets import end_offsets, group_lag
 from workers.kafka.partitioner import partition_for
 from workers.kafka.topics import provision
-from workers.operations.dead_letters import Choice, Place, count_letters, newest_letters
+from workers.operations.dead_letters import Choice, SourcePlace, count_letters, newest_letters
 from workers.operations.redrive import REDRIVEN_FROM, Outcome, Verdict
 from workers.operations.redrive import redrive as redrive_letters
 from workers.settings import Settings
@@ -42,13 +42,13 @@ class Refusals:
     def __init__(self, settings: Settings, producer: AIOKafkaProducer) -> None:
         self.settings, self.producer = settings, producer
 
-    async def record(self, topic: str, key: bytes | None, value: bytes | None) -> Place:
+    async def record(self, topic: str, key: bytes | None, value: bytes | None) -> SourcePlace:
         n = 1 if topic == self.settings.topics.models else self.settings.topics.partitions
         sent = await self.producer.send_and_wait(topic, value, key=key, partition=partition_for(key or b"", n))
-        return Place(topic, sent.partition, sent.offset)
+        return SourcePlace(topic, sent.partition, sent.offset)
 
     async def letter(
-        self, place: Place, key: bytes | None, value: bytes | None, *, kind: str = "invalid_field", age_min: float = 0
+        self, place: SourcePlace, key: bytes | None, value: bytes | None, *, kind: str = "invalid_field", age_min: float = 0
     ) -> DeadLetter:
         made = make_dead_letter(
             Poison("item_id", "item_id: an old rule", kind),
@@ -63,7 +63,7 @@ class Refusals:
         await publish_dead_letters(self.producer, self.settings.topics.dead_letters, [made])
         return made
 
-    async def refused(self, topic: str, key: bytes | None, value: bytes | None, **fields: Any) -> Place:
+    async def refused(self, topic: str, key: bytes | None, value: bytes | None, **fields: Any) -> SourcePlace:
         place = await self.record(topic, key, value)
         await self.letter(place, key, value, **fields)
         return place
@@ -93,7 +93,7 @@ async def test_list_and_show_find_letters_by_every_filter_and_quote_no_record(se
         key, good = SECRET.encode(), value_of(play(SECRET, "i-secret", 1))
         changed = await made.record(topics.events, key, good)
         await made.letter(changed, key, b"another", age_min=110)
-        gone = Place(topics.events, 0, 10_000)
+        gone = SourcePlace(topics.events, 0, 10_000)
         await made.letter(gone, key, good, age_min=100)
         old = await made.refused(topics.events, key, good, kind="too_large", age_min=90)
         item = await made.refused(topics.items, b"i-secret", b"{", kind="not_json", age_min=1)
@@ -109,7 +109,7 @@ async def test_list_and_show_find_letters_by_every_filter_and_quote_no_record(se
     table = recsys(worker_env, "dlq", "list")
     assert str(old) in table.stdout.replace("\n", "") and "item_id: an old rule" in table.stdout
     assert "secret" not in listed.stdout + table.stdout
-    assert [Place.of(x) for x in newest_letters(settings, Choice(), 2)] == [new, item]
+    assert [SourcePlace.of(x) for x in newest_letters(settings, Choice(), 2)] == [new, item]
     filtered = recsys(worker_env, "dlq", "list", "--kind", "not_json", "--topic", "events", "--since", "60", "--json")
     assert [letter["place"] for letter in json.loads(filtered.stdout)] == [str(new)]
     assert count_letters(settings, Choice(kind="not_json")) == {("not_json", topics.events): 1, ("not_json", topics.items): 1}
@@ -122,7 +122,7 @@ async def test_list_and_show_find_letters_by_every_filter_and_quote_no_record(se
     text = recsys(worker_env, "dlq", "show", str(old))
     assert text.returncode == 0 and "present" in text.stdout and "secret" not in text.stdout
     assert recsys(worker_env, "dlq", "show", str(old), "--payload").stdout.encode() == good
-    for place, word in ((gone, "is gone"), (Place(topics.events, 0, 10_001), "no dead letter")):
+    for place, word in ((gone, "is gone"), (SourcePlace(topics.events, 0, 10_001), "no dead letter")):
         failed = recsys(worker_env, "dlq", "show", str(place), "--payload")
         assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1) and word in failed.stderr
 
@@ -138,7 +138,7 @@ async def test_only_the_letter_s_own_record_that_is_accepted_now_is_sent_again(s
         second = await made.refused(topics.events, b"u1", good[1])
         changed = await made.record(topics.events, b"u1", good[2])
         await made.letter(changed, b"u1", b"what lay there before")
-        gone, elsewhere = Place(topics.events, 1, 10_000), Place("of.somebody.else", 0, 0)
+        gone, elsewhere = SourcePlace(topics.events, 1, 10_000), SourcePlace("of.somebody.else", 0, 0)
         await made.letter(gone, b"u1", good[2])
         await made.letter(elsewhere, b"u1", good[2])
         outdated = await made.refused(topics.items, b"i1", b'{"item_id": "i1", "title": "old"}')
@@ -170,7 +170,7 @@ async def test_only_the_letter_s_own_record_that_is_accepted_now_is_sent_again(s
     ]
     # the redriven profile is on its topic: another run leaves it there
     assert redrive(worker_env, str(profile)) == (0, {str(profile): ["already_redriven"]})
-    unknown = Place(topics.events, 0, 77)
+    unknown = SourcePlace(topics.events, 0, 77)
     assert redrive(worker_env, str(unknown), str(gone)) == (1, {str(unknown): ["no_letter"], str(gone): ["gone"]})
     text = recsys(worker_env, "dlq", "redrive", "--kind", "invalid_field", "--topic", "events", "--dry-run")
     assert text.returncode == 1 and f"{bad}: still_refused: record: " in text.stderr and "2 redrivable" in text.stdout
@@ -186,7 +186,7 @@ async def test_a_redriven_event_counts_once_however_often_it_is_redriven(
     async with topics_of(settings) as topics:
         for fact in facts:
             await topics.event(fact)
-        place = Place(settings.topics.events, partition, await topics.record(b"u1", value_of(long)))
+        place = SourcePlace(settings.topics.events, partition, await topics.record(b"u1", value_of(long)))
         with workers(stack, strict):
             await topics.until(lambda: len(topics.dead) == 1, "the dead letter")
             await state_and_fold(settings, topics.log)
@@ -226,7 +226,7 @@ async def flood(settings: Settings, log: dict[int, list[Fact | None]], facts: Se
             at = await sent
             assert log[at.partition][at.offset] is fact
             if fact is None:
-                poison[str(Place(at.topic, at.partition, at.offset))] = value
+                poison[str(SourcePlace(at.topic, at.partition, at.offset))] = value
         return poison
     finally:
         await producer.stop()
@@ -259,7 +259,7 @@ async def test_a_flood_of_poison_costs_no_good_event_and_every_poison_has_its_le
     assert all(record.partition == partition_for(record.key, 3) for record in records)
     letters = [decode_dead_letter(record.value, record.key) for record in records]
     # a replay (the group moved on) may repeat a letter, with its own time
-    assert {str(Place.of(letter)): letter.payload_sha256 for letter in letters} == {
+    assert {str(SourcePlace.of(letter)): letter.payload_sha256 for letter in letters} == {
         place: hashlib.sha256(value).hexdigest() for place, value in poison.items()
     }
     assert sum(count_letters(settings, Choice()).values()) == len(poison)

@@ -31,6 +31,7 @@ from workers.client import EventPublisher
 from workers.errors import Fatal
 from workers.kafka.offsets import group_lag, readable_ends
 from workers.kafka.partitioner import partition_for
+from workers.kafka.records import RangeReader
 from workers.kafka.topics import provision
 from workers.local.embedded import Child, environment
 from workers.operations.dead_letters import Choice, newest_letters, scan
@@ -39,7 +40,6 @@ from workers.operations.rebuild import rebuild
 from workers.operations.redrive import Outcome, redrive
 from workers.settings import Settings, load_settings
 from workers.state.layout import layout_of
-from workers.stream.reread import LogReader
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -324,12 +324,12 @@ async def test_damage_on_the_broker_s_disk_stops_events_and_costs_items_one_batc
             producer.flush(30)
         await asyncio.to_thread(flip_in_log, stack, topic, b"flip-me")
     found = []
-    async with LogReader(settings, {(topics.items, 0): 0}, max_records=10) as reader:
+    async with RangeReader(settings, {(topics.items, 0): 0}, max_records=10) as reader:
         async for polled in reader.until({(topics.items, 0): 3}):
             found += polled[topics.items, 0]
-    assert [record.offset for record in found] == [0, 1, 2] and isinstance(found[1].value, Unreadable)
+    assert [record.source_offset for record in found] == [0, 1, 2] and isinstance(found[1].value, Unreadable)
     assert found[1].value.poison.kind == "damaged_batch"
-    async with LogReader(settings, {(topics.events, 0): 0}, max_records=10) as reader:
+    async with RangeReader(settings, {(topics.events, 0): 0}, max_records=10) as reader:
         with pytest.raises(Fatal, match=rf"topic {topics.events}, partition 0, batch at offset 1 .*checksum"):
             async for _ in reader.until({(topics.events, 0): 3}):
                 pass

@@ -8,11 +8,12 @@ import warnings
 
 from workers.bootstrap import open_store
 from workers.kafka.offsets import start_offsets_async
+from workers.kafka.records import RangeReader
 from workers.settings import Settings
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
-from workers.stream.reread import LogReader, reread_compacted
+from workers.stream.reread import reread_compacted
 
 
 async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> None:
@@ -26,7 +27,7 @@ async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> N
 
 
 async def open_and_close(settings: Settings, starts: dict[tuple[str, int], int]) -> None:
-    async with LogReader(settings, starts, max_records=10):
+    async with RangeReader(settings, starts, max_records=10):
         pass
 
 

@@ -17,7 +17,7 @@ from workers.runtime.text import visible
 
 if TYPE_CHECKING:
     from schemas import DeadLetter
-    from workers.operations.dead_letters import Choice, Place
+    from workers.operations.dead_letters import Choice, SourcePlace
     from workers.operations.redrive import Verdict
     from workers.settings import Settings
 
@@ -42,7 +42,7 @@ def list_letters(
     as_json: JsonOption = False,
 ) -> None:
     """The newest dead letters: where the refused record lies, which field, why. They quote no record; a replay may repeat a letter."""
-    from workers.operations.dead_letters import Place, count_letters, newest_letters
+    from workers.operations.dead_letters import SourcePlace, count_letters, newest_letters
 
     chosen = settings()
     choice = _choice(chosen, kind, topic, since)
@@ -51,12 +51,12 @@ def list_letters(
         return
     letters = newest_letters(chosen, choice, limit)
     if as_json:
-        print_json([{"place": str(Place.of(letter)), **_fields(letter)} for letter in letters])
+        print_json([{"place": str(SourcePlace.of(letter)), **_fields(letter)} for letter in letters])
         return
     if not letters:
         warn("no such dead letters")
         return
-    rows = [(str(Place.of(letter)), utc(letter.dead_letter_ts_ms), letter.kind, letter.field, letter.reason) for letter in letters]
+    rows = [(str(SourcePlace.of(letter)), utc(letter.dead_letter_ts_ms), letter.kind, letter.field, letter.reason) for letter in letters]
     tell_rows(("place", "refused", "kind", "field", "reason"), rows, folding=("reason",))
 
 
@@ -73,9 +73,9 @@ def show(
     The record is read and compared by its hash, but printed only with --payload, and then alone: its bytes as they are into a pipe or a
     file, with control characters escaped on a terminal, in base64 with --json. Exit code 1 if there is no such letter, or no record.
     """
-    from workers.operations.dead_letters import Place, look_up
+    from workers.operations.dead_letters import SourcePlace, look_up
 
-    found = look_up(settings(), Place.parse(place))
+    found = look_up(settings(), SourcePlace.parse(place))
     if found is None:
         warn(f"no dead letter of {place}: see `recsys dlq list`")
         raise CommandFailed
@@ -117,25 +117,27 @@ def redrive(
     A redriven event carries the same event_id: redriven twice, it counts once within the duplicate window
     (state.duplicate_chunk records of its partition). Beyond the window it counts again, so choose by PLACE or --since when you repeat.
     """
-    from workers.operations.dead_letters import Place, scan
+    from workers.operations.dead_letters import SourcePlace, scan
     from workers.operations.redrive import ON_THE_TOPIC, Outcome, Verdict
     from workers.operations.redrive import redrive as redrive_letters
 
     filtered = kind is not None or topic is not None or since is not None
     if bool(places) + filtered + everything != 1:
         raise SettingsError("redrive: choose letters by PLACE, or by --kind, --topic and --since, or with --all")
-    named = frozenset(Place.parse(place) for place in places or ())
+    named = frozenset(SourcePlace.parse(place) for place in places or ())
     chosen = settings()
     letters = list(scan(chosen, _choice(chosen, kind, topic, since, named or None)))
     verdicts = redrive_letters(chosen, letters, dry_run=dry_run)
-    without = sorted(named - {Place.of(letter) for letter in letters})
+    without = sorted(named - {SourcePlace.of(letter) for letter in letters})
     verdicts += [Verdict(place, Outcome.NO_LETTER, "no dead letter has this key: see `recsys dlq list`") for place in without]
     _report(verdicts, dry_run, as_json)
     if any(verdict.outcome not in ON_THE_TOPIC for verdict in verdicts):
         raise CommandFailed
 
 
-def _choice(chosen: Settings, kind: str | None, topic: str | None, since: float | None, places: frozenset[Place] | None = None) -> Choice:
+def _choice(
+    chosen: Settings, kind: str | None, topic: str | None, since: float | None, places: frozenset[SourcePlace] | None = None
+) -> Choice:
     from workers.operations.dead_letters import Choice
 
     since_ms = None if since is None else int((time.time() - since * 60) * 1000)

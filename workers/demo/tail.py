@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import orjson
 
 from schemas import ModelAnnouncement, Recommendations, SchemaError, decode_announcement, decode_recommendations
 from workers.demo.figures import TOP, ReadList
 from workers.errors import Fatal
-from workers.kafka.connection import kafka_python_consumer_arguments
+from workers.kafka.records import BlockingRangeReader, Record
 from workers.settings import Settings
 
 POLL_MS = 50
@@ -61,32 +60,22 @@ class Tail:
             self._failure = error
 
     def _read(self) -> None:
-        from kafka import KafkaConsumer, TopicPartition
-
         settings, topics = self._settings, self._settings.topics
-        consumer = KafkaConsumer(
-            **kafka_python_consumer_arguments(settings),
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=settings.kafka.fetch_max_wait_ms,
-        )
         take = {topics.recommendations: self._take_list, topics.models: self._take_announcement, topics.dead_letters: self._take_dead}
-        try:
-            places = [TopicPartition(topics.recommendations, partition) for partition in range(topics.partitions)]
-            consumer.assign([*places, TopicPartition(topics.models, 0), TopicPartition(topics.dead_letters, 0)])
-            consumer.seek_to_beginning()
+        starts = {(topics.recommendations, partition): 0 for partition in range(topics.partitions)}
+        with BlockingRangeReader(settings, max_records=RECORDS_AT_ONCE) as reader:
+            reader.start_at({**starts, (topics.models, 0): 0, (topics.dead_letters, 0): 0})
             while not self._stopping.is_set():
-                for at, records in consumer.poll(timeout_ms=POLL_MS, max_records=RECORDS_AT_ONCE).items():
+                for (topic, _), records in reader.poll(POLL_MS).items():
                     now_s = time.time()
                     for record in records:
-                        take[at.topic](record, now_s)
-        finally:
-            consumer.close()
+                        take[topic](record, now_s)
 
-    def _take_list(self, record: Any, now_s: float) -> None:
+    def _take_list(self, record: Record, now_s: float) -> None:
         if record.value is None:
             return
         found = orjson.loads(record.value)
-        trigger, user_id = found["trigger"], record.key.decode()
+        trigger, user_id = found["trigger"], (record.key or b"").decode()
         if found["user_id"] != user_id:
             raise SchemaError("a list lies under another user's key")
         top = tuple(item["item_id"] for item in found["items"][:TOP])
@@ -97,10 +86,10 @@ class Tail:
             self._records[user_id] = record.value
             self.newest[user_id] = read
 
-    def _take_announcement(self, record: Any, now_s: float) -> None:
+    def _take_announcement(self, record: Record, now_s: float) -> None:
         announcement = decode_announcement(record.value, record.key)
         if announcement is not None:
             self.announcements.append((now_s, announcement))
 
-    def _take_dead(self, record: Any, now_s: float) -> None:
-        self.dead_letters.append(record.value)
+    def _take_dead(self, record: Record, now_s: float) -> None:
+        self.dead_letters.append(record.value or b"")

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from schemas.decoding import decode_key
 from workers.errors import Transient
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments, uninterrupted
+from workers.kafka.connection import aiokafka_producer_arguments, uninterrupted
 from workers.kafka.offsets import end_offsets_async
+from workers.kafka.records import RangeReader, Record
 from workers.kafka.rights import explain
 from workers.models.store import ModelStore, StoreError
 from workers.settings import Settings
@@ -40,33 +40,19 @@ async def last_announcements(settings: Settings) -> dict[str, ModelAnnouncement]
 async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
     """The same with None for every kind that a tombstone retired last."""
     topic = settings.topics.models
-    ends = {p: end for (_, p), end in (await end_offsets_async(settings, [topic])).items() if end > 0}
+    ends = {place: end for place, end in (await end_offsets_async(settings, [topic])).items() if end > 0}
     found: dict[str, ModelAnnouncement | None] = {}
     if not ends:
         return found
-    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), enable_auto_commit=False, auto_offset_reset="earliest")
-    places = [TopicPartition(topic, partition) for partition in ends]
-    deadline = time.monotonic() + READ_TIMEOUT_S
-    try:
-        await uninterrupted(consumer.start())
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        while True:
-            positions = [await consumer.position(place) >= ends[place.partition] for place in places]
-            if all(positions):
-                return found
-            if time.monotonic() > deadline:
-                raise Transient(f"the models topic was not read within {READ_TIMEOUT_S:g} s; look into the broker's log")
-            for records in (await consumer.getmany(*places, timeout_ms=500)).values():
-                for record in records:
-                    _take(found, record)
-    except KafkaError as error:
-        raise Transient(f"the models topic cannot be read: {explain(error, settings, 'trainer')}") from error
-    finally:
-        await uninterrupted(consumer.stop())
+    # a topic of one line a kind: a reader that is silent for this long will not end
+    async with RangeReader(settings, dict.fromkeys(ends, 0), role="trainer", silence_s=READ_TIMEOUT_S) as reader:
+        async for polled in reader.until(ends):
+            for record in chain.from_iterable(polled.values()):
+                _take(found, record)
+    return found
 
 
-def _take(found: dict[str, ModelAnnouncement | None], record: Any) -> None:
+def _take(found: dict[str, ModelAnnouncement | None], record: Record) -> None:
     try:
         announcement = decode_announcement(record.value, record.key)
         found[decode_key(record.key)] = announcement

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import xxhash
-from aiokafka import ConsumerRecord
 from pydantic import ValidationError
 
 from schemas.catalogue import Item
 from schemas.decoding import decode_item, decode_key, encode
 from schemas.errors import Poison
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
+from workers.kafka.records import Place, RangeReader, Record
 from workers.settings import Settings
 from workers.state.port import StateStore, StoredItem
-from workers.stream.reread import LogReader, Place
 
 RECORDS_AT_ONCE = 1_000
 ITEMS_AT_ONCE = 1_000
@@ -44,7 +43,7 @@ class Catalogue:
     unreadable: set[str] = field(default_factory=set)
     """Items with a record that cannot be read: compaction may have deleted the good one before it, which the state still knows."""
 
-    def take(self, record: ConsumerRecord) -> None:
+    def take(self, record: Record) -> None:
         """Fold the next record of a partition; one that cannot be read changes nothing."""
         try:
             item_id = decode_key(record.key)
@@ -55,7 +54,7 @@ class Catalogue:
         except Poison:
             self.unreadable.add(item_id)
             return
-        found = _Newest(record.offset, None if item is None else _digest(encode(item)))
+        found = _Newest(record.source_offset, None if item is None else _digest(encode(item)))
         self.newest.setdefault(item_id, {})[record.partition] = found
 
     def difference(self, item_id: str, stored: StoredItem | None) -> str | None:
@@ -117,11 +116,11 @@ async def read_catalogue(settings: Settings, applied: Mapping[int, int], *, whol
     told = Catalogue({p: at for (_, p), at in starts.items()}, {p: at for (_, p), at in ends.items()}, applied)
     filled: dict[Place, int] = {place: start for place, start in starts.items() if ends.get(place, 0) > start}
     if filled:
-        async with LogReader(settings, filled, max_records=RECORDS_AT_ONCE) as reader:
+        async with RangeReader(settings, filled, max_records=RECORDS_AT_ONCE) as reader:
             async for found in reader.until(ends):
                 for place, records in found.items():
                     for record in records:
-                        if record.offset < ends[place]:
+                        if record.source_offset < ends[place]:
                             told.take(record)
                 await asyncio.sleep(0)
     return told

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 from workers.errors import Fatal
-from workers.operations.topic_journal import Place
+from workers.kafka.records import Place
 from workers.trainer.event_log import EventLog
 
 _WATERMARK_KEY = re.compile(rb"\{[^}]*:([pg])(\d+)\}:wm")

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workers.errors import WorkerError
-from workers.kafka.admin import kafka_errors
 from workers.kafka.compression import CODECS, has_codec
 from workers.kafka.connection import aiokafka_consumer_arguments, kafka_python_arguments
 from workers.kafka.offsets import group_offsets, readable_ends, start_offsets
 from workers.kafka.partitioner import partition_for
-from workers.operations.dead_letters import connected_consumer, records_between
+from workers.kafka.records import BlockingRangeReader, Place
 from workers.operations.finding import Finding
 from workers.settings import Settings
 
@@ -20,8 +19,6 @@ SAMPLED_RECORDS = 200
 """Newest records of each partition whose keys are looked at."""
 MOVES_WITHIN_S = 6.0
 """A group that is behind and commits nothing for so long stands still: workers commit events ten times a second, the rest every 3 s."""
-
-Place = tuple[str, int]
 
 
 def examine_codecs(settings: Settings) -> Iterator[Finding]:
@@ -85,8 +82,6 @@ def open_transactions(ends: Mapping[Place, tuple[int, int]]) -> Iterator[Finding
 
 def _samples(settings: Settings, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> Iterator[Finding]:
     """Read the newest records of every partition: can they be read, and do they lie where their keys belong?"""
-    from kafka import TopicPartition
-
     from workers.kafka.bounded_kafka_python import passed_over
 
     topics = settings.topics
@@ -95,11 +90,11 @@ def _samples(settings: Settings, starts: Mapping[Place, int], ends: Mapping[Plac
     silent: list[str] = []
     unreadable = passed_over()
     n_before = len(unreadable)
-    with kafka_errors(settings), connected_consumer(settings) as consumer:
+    with BlockingRangeReader(settings) as reader:
         for (topic, partition), end in ends.items():
             first = max(starts[topic, partition], end - SAMPLED_RECORDS)
             try:
-                found = list(records_between(settings, consumer, TopicPartition(topic, partition), first, end))
+                found = list(reader.between((topic, partition), first, end))
             except WorkerError:
                 silent.append(f"{topic} partition {partition}")
                 continue
@@ -156,15 +151,13 @@ def _standing_still(settings: Settings, starts: Mapping[Place, int]) -> Iterator
 
 def _with_records(settings: Settings, ranges: Mapping[Place, tuple[int, int]]) -> set[Place]:
     """The partitions in which there is a record, or a batch that cannot be read, from where a group is to the end."""
-    from kafka import TopicPartition
-
     from workers.kafka.bounded_kafka_python import passed_over
 
     found: set[Place] = set()
-    with kafka_errors(settings), connected_consumer(settings) as consumer:
+    with BlockingRangeReader(settings) as reader:
         for place, (first, end) in ranges.items():
             n_before = len(passed_over())
-            records = records_between(settings, consumer, TopicPartition(*place), first, end)
+            records = reader.between(place, first, end)
             if next(records, None) is not None or len(passed_over()) > n_before:
                 found.add(place)
     return found

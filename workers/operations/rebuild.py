@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Fenced, Transient, WorkerError, describe
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
+from workers.kafka.records import Place, RangeReader, Record
 from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, read_catalogue
@@ -32,10 +33,9 @@ from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import StateStore
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
-from workers.stream.reread import LogReader, Place, reread_compacted, source_record, unapplied
+from workers.stream.reread import reread_compacted, unapplied
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ async def _make(
         n_carried = await _patiently(lambda: carry_over(settings, control, old, pipeline, catalogue))
         if n_carried:
             say(f"{n_carried:,} items are taken over from generation {old}: the topic no longer tells of their removal or description")
-        async with LogReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
+        async with RangeReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
             fold = _Fold(settings, pipeline, reader, starts, claim, say)
             await fold.catch_up()
             say(f"{fold.n_events:,} events are folded")
@@ -279,7 +279,7 @@ class _Fold:
     """The events of the log, batch by batch, through a pipeline of its own."""
 
     def __init__(
-        self, settings: Settings, pipeline: Pipeline, reader: LogReader, starts: Mapping[Place, int], claim: _Claim, say: Say
+        self, settings: Settings, pipeline: Pipeline, reader: RangeReader, starts: Mapping[Place, int], claim: _Claim, say: Say
     ) -> None:
         self._settings, self._pipeline, self._reader, self._starts = settings, pipeline, reader, starts
         self._claim, self._say = claim, say
@@ -319,7 +319,7 @@ class _Fold:
             await self._assign()
         self._failed = True
         found = await self._reader.poll()
-        batch: dict[int, list[SourceRecord]] = {p: [source_record(record) for record in records] for (_, p), records in found.items()}
+        batch: dict[int, list[Record]] = {p: records for (_, p), records in found.items()}
         if batch:
             try:
                 # the new state owes every user a list: the one of the old state may be another

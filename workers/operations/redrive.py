@@ -13,12 +13,12 @@ from enum import StrEnum
 from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_announcement, decode_event, decode_item, decode_profile
-from workers.kafka.admin import kafka_errors
 from workers.kafka.connection import kafka_python_arguments
 from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import WRONG_PARTITION
+from workers.kafka.records import BlockingRangeReader, Record
 from workers.kafka.rights import on_topics
-from workers.operations.dead_letters import Place, Sighting, connected_consumer, edges_of, identify, records_at, records_between, sha256_of
+from workers.operations.dead_letters import Sighting, SourcePlace, edges_of, identify, sha256_of
 from workers.settings import Settings
 
 REDRIVEN_FROM = "recsys-redriven-from"
@@ -57,7 +57,7 @@ ON_THE_TOPIC = frozenset({Outcome.REDRIVEN, Outcome.REDRIVABLE, Outcome.ALREADY_
 class Verdict:
     """The outcome of one letter; `reason` is one line, for `still_refused` the field, the kind of value and the remedy."""
 
-    place: Place
+    place: SourcePlace
     outcome: Outcome
     reason: str = ""
 
@@ -97,10 +97,10 @@ def redrive(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool 
     verdicts: list[Verdict] = []
     sources = sorted({topic for topic, _ in by_partition})
     needs = on_topics("Read", *sources) + on_topics("Write", *sources)
-    with kafka_errors(settings, *needs), connected_consumer(settings) as consumer, _Sender(settings, edges, dry_run) as sender:
+    with BlockingRangeReader(settings, needs=needs) as reader, _Sender(settings, edges, dry_run) as sender:
         for (topic, partition), at in sorted(by_partition.items()):
             newest = {offset: max(same, key=lambda letter: letter.dead_letter_ts_ms) for offset, same in sorted(at.items())}
-            sweep = _Sweep(settings, consumer, topic, partition, edges)
+            sweep = _Sweep(settings, reader, topic, partition, edges)
             for verdict in sweep.run(newest, sender):
                 verdicts += _for_each_letter(verdict, len(at[verdict.place.source_offset]))
     return verdicts
@@ -117,13 +117,15 @@ class _Sweep:
     """One partition's letters: read, judge, send."""
 
     def __init__(
-        self, settings: Settings, consumer: Any, topic: str, partition: int, edges: Mapping[tuple[str, int], tuple[int, int]]
+        self,
+        settings: Settings,
+        reader: BlockingRangeReader,
+        topic: str,
+        partition: int,
+        edges: Mapping[tuple[str, int], tuple[int, int]],
     ) -> None:
-        from kafka import TopicPartition
-
-        self._settings, self._consumer = settings, consumer
+        self._reader = reader
         self._topic, self._partition = topic, partition
-        self._at = TopicPartition(topic, partition)
         self._edges = edges
         self._start, self._end = edges.get((topic, partition), (0, 0))
         self._decode = decoders(settings).get(topic)
@@ -142,41 +144,40 @@ class _Sweep:
         there = [offset for offset in letters if self._start <= offset < self._end]
         yield from (Verdict(self._place(offset), Outcome.GONE) for offset in letters if not self._start <= offset < self._end)
         newer, redriven = self._newer_versions([letters[offset] for offset in there]) if self._compacted and there else ({}, frozenset())
-        found = records_at(self._settings, self._consumer, self._at, there)
+        found = self._reader.at((self._topic, self._partition), there)
         elsewhere: dict[bytes, int] = {}
         if self._compacted and any(letters[offset].kind == WRONG_PARTITION for offset in there):
-            held = list(found)  # the consumer is needed for other partitions
+            held = list(found)  # the reader is needed for other partitions
             found = iter(held)
-            elsewhere = self._newest_where_they_belong([record for _, record in held if record is not None and record.key])
+            elsewhere = self._newest_where_they_belong([record.key for _, record in held if record is not None and record.key])
         for offset, record in found:
             place, letter = self._place(offset), letters[offset]
             verdict = judge(letter, record, self._decode)
-            if verdict.outcome is not Outcome.REDRIVABLE:
+            if record is None or verdict.outcome is not Outcome.REDRIVABLE:
                 yield verdict
             elif str(place).encode() in redriven:
                 yield Verdict(place, Outcome.ALREADY_REDRIVEN, "the topic holds the redriven record")
-            elif newer.get(letter.key_sha256, -1) > offset or (record and elsewhere.get(record.key, -1) > record.timestamp):
+            elif newer.get(letter.key_sha256, -1) > offset or elsewhere.get(record.key or b"", -1) > record.source_timestamp_ms:
                 yield Verdict(place, Outcome.SUPERSEDED, "the topic holds a newer record of this key, which would be replaced")
             else:
                 yield from sender.send(place, record)
         yield from sender.settle()
 
-    def _place(self, source_offset: int) -> Place:
-        return Place(self._topic, self._partition, source_offset)
+    def _place(self, source_offset: int) -> SourcePlace:
+        return SourcePlace(self._topic, self._partition, source_offset)
 
-    def _newest_where_they_belong(self, records: Sequence[Any]) -> dict[bytes, int]:
+    def _newest_where_they_belong(self, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Key ▸ timestamp of its newest record in the partition that murmur2 gives it, where that is another one than this."""
         n_partitions = sum(topic == self._topic for topic, _ in self._edges)
         wanted: dict[int, set[bytes]] = {}
-        for record in records:
-            if (target := partition_for(record.key, n_partitions)) != self._partition:
-                wanted.setdefault(target, set()).add(record.key)
+        for key in keys:
+            if (target := partition_for(key, n_partitions)) != self._partition:
+                wanted.setdefault(target, set()).add(key)
         newest: dict[bytes, int] = {}
-        for target, keys in wanted.items():
-            at = type(self._at)(self._topic, target)
-            for record in records_between(self._settings, self._consumer, at, *self._edges[self._topic, target]):
-                if record.key in keys:
-                    newest[record.key] = max(newest.get(record.key, -1), record.timestamp)
+        for target, keys_there in wanted.items():
+            for record in self._reader.between((self._topic, target), *self._edges[self._topic, target]):
+                if record.key in keys_there:
+                    newest[record.key] = max(newest.get(record.key, -1), record.source_timestamp_ms)
         return newest
 
     def _newer_versions(self, letters: Sequence[DeadLetter]) -> tuple[dict[str | None, int], frozenset[bytes]]:
@@ -187,21 +188,21 @@ class _Sweep:
         keys = {letter.key_sha256 for letter in letters}
         newest: dict[str | None, int] = {}
         redriven: set[bytes] = set()
-        for record in records_between(self._settings, self._consumer, self._at, letters[0].source_offset + 1, self._end):
+        for record in self._reader.between((self._topic, self._partition), letters[0].source_offset + 1, self._end):
             if (digest := sha256_of(record.key)) not in keys:
                 continue
             try:
                 self._decode(record.value, record.key)
             except Poison:
                 continue
-            newest[digest] = record.offset
-            redriven |= {value for name, value in record.headers or () if name == REDRIVEN_FROM}
+            newest[digest] = record.source_offset
+            redriven |= {value for name, value in record.headers if name == REDRIVEN_FROM and value is not None}
         return newest, frozenset(redriven)
 
 
-def judge(letter: DeadLetter, record: Any | None, decode: Decoder) -> Verdict:
+def judge(letter: DeadLetter, record: Record | None, decode: Decoder) -> Verdict:
     """Whether the record at a letter's place can be redriven (`redrivable`), is gone, changed, or refused by this decoder."""
-    place = Place.of(letter)
+    place = SourcePlace.of(letter)
     sighting = identify(letter, record)
     if record is None or sighting is not Sighting.PRESENT:
         return Verdict(place, Outcome(sighting.value))
@@ -220,7 +221,7 @@ class _Sender:
         self._dry_run = dry_run
         self._n_partitions = Counter(topic for topic, _ in edges)
         self._producer: Any = None
-        self._sending: list[tuple[Place, Any]] = []
+        self._sending: list[tuple[SourcePlace, Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -229,13 +230,13 @@ class _Sender:
         if self._producer is not None:
             self._producer.close(timeout=1.0)
 
-    def send(self, place: Place, record: Any) -> list[Verdict]:
+    def send(self, place: SourcePlace, record: Record) -> list[Verdict]:
         """Send a record that lies at `place`; the verdicts that this settled, on records sent before."""
         if self._dry_run:
             return [Verdict(place, Outcome.REDRIVABLE)]
         if self._producer is None:
             self._producer = self._connect()
-        kept = [(name, value) for name, value in record.headers or () if name != REDRIVEN_FROM and value is not None]
+        kept = [(name, value) for name, value in record.headers if name != REDRIVEN_FROM and value is not None]
         sending = self._producer.send(
             place.topic,
             key=record.key,

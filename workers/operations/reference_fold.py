@@ -20,9 +20,9 @@ from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
 from workers.kafka.placement import refuse_misplaced
+from workers.kafka.records import Record
 from workers.settings import Settings
 from workers.stream.duplicates import event_hash
-from workers.stream.micro_batch import SourceRecord
 
 WITHOUT_ROW_AT_MOST = 10_000
 
@@ -68,14 +68,14 @@ class HistoryFold:
         self.newest_s = 0
         """Event time of the newest event that counts up to `last`, of the users that were folded."""
 
-    def take(self, records: Sequence[SourceRecord]) -> None:
+    def take(self, records: Sequence[Record]) -> None:
         """Fold the next records of the partition, in order; those of other users are passed over unless somebody wants them."""
         without_row = self._keys_without_row(records)
         if self._sink is None:
             records = [record for record in records if record.key in self._keys or record.key in without_row]
         self._fold(records, without_row)
 
-    def _keys_without_row(self, records: Sequence[SourceRecord]) -> set[bytes]:
+    def _keys_without_row(self, records: Sequence[Record]) -> set[bytes]:
         """The keys of users that have no row."""
         keys = list({record.key for record in records if record.key and record.source_offset <= self._last})
         if self._stored is None or not keys:
@@ -85,7 +85,7 @@ class HistoryFold:
         has_row = self._stored[places] == hashes if len(self._stored) else np.zeros(len(keys), np.bool_)
         return {keys[at] for at in np.flatnonzero(~has_row).tolist()}
 
-    def _fold(self, chosen: Sequence[SourceRecord], without_row: set[bytes]) -> None:
+    def _fold(self, chosen: Sequence[Record], without_row: set[bytes]) -> None:
         stream = self._settings.stream
         decoded = decode_events(
             [(record.key, record.value) for record in chosen],

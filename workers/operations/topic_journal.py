@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workers.errors import Fatal
+from workers.kafka.records import Place
 
 _FRAME = struct.Struct("<II")  # bytes of the body, CRC-32 of the body
 _BODY = struct.Struct("<qqiiH")  # offset, timestamp_ms, bytes of key and of value (-1: null), number of headers
@@ -24,9 +25,6 @@ _HEADER = struct.Struct("<Hi")  # bytes of name and of value (-1: null)
 _NAME = re.compile(r"(.+)-(\d+)\.records")
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """More than any broker accepts in one record: a length beyond it is damage, not a record."""
-
-Place = tuple[str, int]
-"""A topic's name and a partition."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas import Poison, decode_recommendations
 from workers.errors import Fatal, Transient
-from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments, uninterrupted
+from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
 from workers.kafka.offsets import end_offsets
+from workers.kafka.records import Place, RangeReader, Record
 from workers.lists.reader import newer
-from workers.operations.topic_journal import KeptRecord, Place, TopicJournal
+from workers.operations.topic_journal import KeptRecord, TopicJournal
 from workers.settings import Settings
 
 FETCH_WAIT_MS = 50
@@ -66,31 +67,25 @@ class TopicKeeper:
             self.failure = error
 
     async def _follow(self) -> None:
-        arguments = aiokafka_arguments(self._settings) | {"fetch_max_wait_ms": FETCH_WAIT_MS}
-        consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False, auto_offset_reset="none")
-        await uninterrupted(consumer.start())
-        try:
-            consumer.assign([TopicPartition(*place) for place in self._places])
-            ends = self._journal.ends
-            for place in self._places:
-                consumer.seek(TopicPartition(*place), ends.get(place, 0))
+        # whole records, as the broker holds them: without the bounds of workers.kafka.bounded_reading
+        arguments = aiokafka_arguments(self._settings) | {"fetch_max_wait_ms": FETCH_WAIT_MS, "auto_offset_reset": "none"}
+        ends = self._journal.ends
+        starts = {place: ends.get(place, 0) for place in self._places}
+        async with RangeReader(self._settings, starts, arguments=arguments) as reader:
             synced_s = time.monotonic()
             while not self._stop.is_set() and not self._drained():
-                fetched = await consumer.getmany(timeout_ms=POLL_MS)
-                for place, records in fetched.items():
-                    await self._append((place.topic, place.partition), records)
+                for place, records in (await reader.poll(POLL_MS)).items():
+                    await self._append(place, records)
                 if time.monotonic() - synced_s >= SYNC_EVERY_S:
                     await asyncio.to_thread(self._journal.sync)
                     synced_s = time.monotonic()
-        finally:
-            await uninterrupted(consumer.stop())
 
     def _drained(self) -> bool:
         kept = self._journal.ends
         return self._ends is not None and all(kept.get(place, 0) >= end for place, end in self._ends.items())
 
-    async def _append(self, place: Place, records: list[ConsumerRecord]) -> None:
-        kept = [KeptRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
+    async def _append(self, place: Place, records: list[Record]) -> None:
+        kept = [KeptRecord(r.source_offset, r.source_timestamp_ms, r.key, r.value, tuple(r.headers)) for r in records]
         retry_s = RETRY_S
         while True:
             try:

@@ -16,6 +16,7 @@ from recsys.state.batch_delta import WINDOWS_S
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Transient
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
+from workers.kafka.records import Place, RangeReader
 from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.operations.catalogue_check import Catalogue, applied_offsets, catalogue_differences, read_catalogue
 from workers.operations.item_fold import ItemFold
@@ -25,7 +26,6 @@ from workers.operations.user_sample import UserSample, read_users
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import StateStore
-from workers.stream.reread import LogReader, Place, source_record
 
 READ_AT_ONCE = 5_000
 PROGRESS_S = 5.0
@@ -254,10 +254,10 @@ class _Check:
     async def _fold_partition(self, partition: int, end: int, fold: _Folded) -> None:
         place: Place = (self._topic, partition)
         ends, said_s = {place: end}, time.monotonic()
-        async with LogReader(self._settings, {place: fold.starts[partition]}, max_records=READ_AT_ONCE) as reader:
+        async with RangeReader(self._settings, {place: fold.starts[partition]}, max_records=READ_AT_ONCE) as reader:
             async for found in reader.until(ends):
                 # what came beyond the end adds to nothing, but tells the newest event time: rows that are past by then may be deleted
-                records = [source_record(record) for record in found.get(place, ())]
+                records = found.get(place, [])
                 fold.histories[partition].take(records)
                 fold.n_events += sum(record.source_offset < end for record in records)
                 if time.monotonic() - said_s > PROGRESS_S:

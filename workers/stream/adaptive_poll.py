@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import Any
+from collections.abc import Callable
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 
-from workers.kafka.named import rows_of
+from workers.kafka.records import Record, records_of
 from workers.settings import StreamSettings
-from workers.stream.micro_batch import SourceRecord
 
-Batch = dict[int, list[SourceRecord]]
+Batch = dict[int, list[Record]]
 """Records by partition, in the order of their offsets."""
 
 AT_ONCE_S = 0.0005
@@ -23,8 +20,6 @@ SINCE_MS = 5
 BEHIND_FACTOR = 4
 """A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
 than once are written once."""
-
-_FIELDS = attrgetter("offset", "key", "value", "timestamp")
 
 
 class Polling:
@@ -59,10 +54,4 @@ class Polling:
 
 async def _getmany(consumer: AIOKafkaConsumer, timeout_ms: int, most: int) -> Batch:
     found = await consumer.getmany(timeout_ms=timeout_ms, max_records=most)
-    return {at.partition: _source_records(records) for at, records in found.items() if records}
-
-
-def _source_records(records: Sequence[ConsumerRecord[Any, Any]]) -> list[SourceRecord]:
-    """The same records with what a pipeline wants of them; without a timestamp it is −1."""
-    source_offsets, keys, values, stamps = zip(*map(_FIELDS, records), strict=True)
-    return rows_of(SourceRecord, source_offsets, keys, values, [-1 if at is None else at for at in stamps] if None in stamps else stamps)
+    return {at.partition: records_of((at.topic, at.partition), records) for at, records in found.items() if records}

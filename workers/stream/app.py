@@ -21,6 +21,7 @@ from workers.errors import Fatal, Transient
 from workers.kafka.access_watch import AccessWatch
 from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.connection import faust_arguments
+from workers.kafka.records import Record
 from workers.kafka.rights import explain
 from workers.models.store import StoreError, open_model_store
 from workers.runtime.faust_app import WorkerApp
@@ -31,7 +32,7 @@ from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import Readiness
 from workers.stream.reference_loading import CatalogueLoader
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 from workers.stream.service import EventsService
 from workers.stream.warm_up import compile_all
 
@@ -140,10 +141,10 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         await publish_dead_letters(service.producer, settings.topics.dead_letters, letters)
         service.metrics.add_letters(letters)
 
-    async def take_items(records: Sequence[TopicRecord]) -> None:
+    async def take_items(records: Sequence[Record]) -> None:
         await dead(await intake.items(records))
 
-    async def take_users(records: Sequence[TopicRecord]) -> None:
+    async def take_users(records: Sequence[Record]) -> None:
         await service.ready_for_lists()
         lists, letters = await intake.users(records)
         by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
@@ -152,7 +153,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         await ListPublisher(service.producer, settings.topics.recommendations).publish(by_partition)
         await dead(letters)
 
-    async def take_models(records: Sequence[TopicRecord]) -> None:
+    async def take_models(records: Sequence[Record]) -> None:
         await dead(await intake.announcements(records))
 
     for name, topic, take in (
@@ -164,7 +165,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
 
 
 def _agent(
-    app: faust.App, service: EventsService, name: str, topic_name: str, take: Callable[[Sequence[TopicRecord]], Awaitable[None]]
+    app: faust.App, service: EventsService, name: str, topic_name: str, take: Callable[[Sequence[Record]], Awaitable[None]]
 ) -> None:
     topic = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
@@ -174,7 +175,7 @@ def _agent(
         async for events in stream.take_events(RECORDS_AT_ONCE, within=WITHIN_S):
             await service.connected()
             messages = [event.message for event in events]
-            records = [TopicRecord(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages]
+            records = [Record(m.topic, m.partition, m.offset, m.key, m.value, _timestamp_ms(m)) for m in messages]
             try:  # an agent that fails would lose its place
                 await patiently(partial(take, records), rounds=rounds, place=partial(_standing_still, records))
             except Fatal as error:
@@ -186,7 +187,7 @@ def _agent(
     app.agent(topic, name=f"recsys.{name}", concurrency=1)(agent)
 
 
-def _standing_still(records: Sequence[TopicRecord]) -> str:
+def _standing_still(records: Sequence[Record]) -> str:
     """Where a topic stands still while its records cannot be taken."""
     first = records[0]
     return f"not applied: {first.topic}, partition {first.partition}, from offset {first.source_offset} on"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import add
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,13 @@ from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import DecodedEvents, decode_events
 from workers.kafka.named import rows_of
 from workers.kafka.placement import refuse_misplaced
+from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.settings import Settings
 from workers.stream.duplicates import DuplicateWindow, event_hashes
 
 I64 = NDArray[np.int64]
 T = TypeVar("T")
-
-
-class SourceRecord(NamedTuple):
-    """One record of the events topic. `source_timestamp_ms` is Kafka's, −1 if there is none."""
-
-    source_offset: int
-    key: bytes | None
-    value: bytes | None
-    source_timestamp_ms: int = -1
 
 
 @dataclass(slots=True)
@@ -60,9 +52,9 @@ class Records:
     timestamps_ms: Sequence[int]
 
     @classmethod
-    def of(cls, batch: Mapping[int, Sequence[SourceRecord]]) -> Records:
+    def of(cls, batch: Mapping[int, Sequence[Record]]) -> Records:
         columns = zip(*chain.from_iterable(batch.values()), strict=True)
-        source_offsets, keys, values, timestamps_ms = columns if any(batch.values()) else ((), (), (), ())
+        _, _, source_offsets, keys, values, timestamps_ms, _ = columns if any(batch.values()) else repeat((), 7)
         partitions = np.repeat(np.fromiter(batch, np.int32, len(batch)), [len(some) for some in batch.values()])
         return cls(partitions, np.array(source_offsets, np.int64), keys, values, timestamps_ms)
 
@@ -71,13 +63,13 @@ class Records:
 class DecodedBatch:
     """A batch whose records were validated, and how long that took."""
 
-    batch: Mapping[int, Sequence[SourceRecord]]
+    batch: Mapping[int, Sequence[Record]]
     records: Records
     events: DecodedEvents
     seconds: float
 
     @classmethod
-    def of(cls, batch: Mapping[int, Sequence[SourceRecord]], settings: Settings) -> DecodedBatch:
+    def of(cls, batch: Mapping[int, Sequence[Record]], settings: Settings) -> DecodedBatch:
         """Validate records."""
         started = time.perf_counter()
         records = Records.of(batch)

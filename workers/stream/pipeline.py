@@ -29,6 +29,7 @@ from schemas.dead_letters import DeadLetter
 from schemas.decoding import decode_profile
 from schemas.errors import Poison
 from workers.errors import Fatal, Fenced, Transient
+from workers.kafka.records import Record
 from workers.lists.encoding import ItemIds, ListHead, encode_lists
 from workers.settings import Settings
 from workers.state.event_time import derive_event_time
@@ -40,7 +41,7 @@ from workers.stream.duplicates import DuplicateWindow, event_hash
 from workers.stream.engine_config import engine_config
 from workers.stream.item_numbering import ItemIndex
 from workers.stream.item_state_cache import ItemMirror
-from workers.stream.micro_batch import Admitted, BatchUsers, DecodedBatch, OwnedPartition, SourceRecord, admit
+from workers.stream.micro_batch import Admitted, BatchUsers, DecodedBatch, OwnedPartition, admit
 from workers.stream.short_lists import ShortLists
 
 log = logging.getLogger(__name__)
@@ -261,11 +262,11 @@ class Pipeline:
 
     # -- one batch -----------------------------------------------------------------------------------------------------------------------
 
-    def decode(self, batch: Mapping[int, Sequence[SourceRecord]]) -> DecodedBatch:
+    def decode(self, batch: Mapping[int, Sequence[Record]]) -> DecodedBatch:
         """Validate records. Changes nothing and asks nobody, so it may be done while another batch is being applied."""
         return DecodedBatch.of(batch, self.settings)
 
-    async def process(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch, *, put_off_lists: bool = False) -> Outcome:
+    async def process(self, batch: Mapping[int, Sequence[Record]] | DecodedBatch, *, put_off_lists: bool = False) -> Outcome:
         """Apply one micro-batch and make the lists of the users it touched; or note in the same atomic step that they are owed
         (`owed_lists`).
 

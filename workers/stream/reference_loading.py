@@ -13,12 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from workers.errors import Fenced, Transient
+from workers.kafka.records import Place
 from workers.kafka.topics import topic_ids_async
 from workers.settings import Settings
 from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import Readiness
 from workers.stream.reference_topics import Intake
-from workers.stream.reread import Place, read_compacted
+from workers.stream.reread import read_compacted
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -18,6 +17,7 @@ from schemas.errors import Poison
 from schemas.profiles import UserProfile
 from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import misplaced
+from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings
@@ -27,18 +27,6 @@ from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import Readiness
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TopicRecord:
-    """One record of a low-rate topic; `value` None is a tombstone."""
-
-    topic: str
-    partition: int
-    source_offset: int
-    key: bytes | None
-    value: bytes | None
-    source_timestamp_ms: int = -1
 
 
 class Intake:
@@ -58,10 +46,10 @@ class Intake:
         self._wall_clock = wall_clock
         self.trimmed = TrimmedFields()
 
-    async def items(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+    async def items(self, records: Sequence[Record]) -> list[DeadLetter]:
         """Store catalogue records; dead letters of those that cannot be read. Raises Transient."""
         dead: list[DeadLetter] = []
-        good: list[tuple[TopicRecord, str, bytes | None]] = []
+        good: list[tuple[Record, str, bytes | None]] = []
         trimmed: Counter[str] = Counter()
         for record in records:
             try:
@@ -81,7 +69,7 @@ class Intake:
         return dead
 
     async def users(
-        self, records: Sequence[TopicRecord], *, first_lists: bool = True
+        self, records: Sequence[Record], *, first_lists: bool = True
     ) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
         """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient.
 
@@ -108,7 +96,7 @@ class Intake:
         given = {at: profile for at, profile in profiles.items() if profile is not None}
         return await self._first_lists(given) if first_lists else [], dead
 
-    async def announcements(self, records: Sequence[TopicRecord]) -> list[DeadLetter]:
+    async def announcements(self, records: Sequence[Record]) -> list[DeadLetter]:
         """Make announced models the serving ones; a tombstone leaves its kind without any. Raises Transient."""
         dead: list[DeadLetter] = []
         for record in records:
@@ -122,7 +110,7 @@ class Intake:
         await self._note_read(records)
         return dead
 
-    async def _note_read(self, records: Sequence[TopicRecord]) -> None:
+    async def _note_read(self, records: Sequence[Record]) -> None:
         """Note in the state how far these topics are in it, so that a worker that starts later reads on from there."""
         next_offsets: dict[str, int] = {}
         for record in records:
@@ -164,13 +152,13 @@ class Intake:
                 users.forget(keys)
         return [(head.partition, head.user_id.encode(), record) for head, record in zip(heads, records, strict=True)]
 
-    def _check_partition(self, record: TopicRecord) -> None:
+    def _check_partition(self, record: Record) -> None:
         """Raise Poison for a profile that lies in another partition than its user's events."""
         topics, key = self._settings.topics, record.key or b""
         if topics.wrong_partition != "accept" and (wanted := partition_for(key, topics.partitions)) != record.partition:
             raise misplaced(record.partition, wanted)
 
-    def _dead_letter(self, record: TopicRecord, poison: Poison) -> DeadLetter:
+    def _dead_letter(self, record: Record, poison: Poison) -> DeadLetter:
         return make_dead_letter(
             poison,
             source_topic=record.topic,

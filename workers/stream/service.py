@@ -26,6 +26,7 @@ from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.bounded_reading import GAPS, stable_end
 from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.kafka.offsets import end_offsets_async
+from workers.kafka.records import Record
 from workers.kafka.rights import explain
 from workers.kafka.topic_identity import TopicWatch, may_be_refilled
 from workers.kafka.topics import topic_ids_async, topic_problem
@@ -38,7 +39,7 @@ from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
 from workers.stream.adaptive_poll import Batch, Polling
 from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
-from workers.stream.micro_batch import DecodedBatch, SourceRecord
+from workers.stream.micro_batch import DecodedBatch
 from workers.stream.pipeline import Outcome, Pipeline
 from workers.stream.readiness import Readiness, WaitingLog
 from workers.stream.reference_loading import CatalogueLoader
@@ -436,7 +437,7 @@ class EventsService(OrderlyService):
             self._owing |= await self.pipeline.owe_short_lists()
         await self._models.follow()
 
-    async def _apply(self, batch: Mapping[int, Sequence[SourceRecord]] | DecodedBatch) -> None:
+    async def _apply(self, batch: Mapping[int, Sequence[Record]] | DecodedBatch) -> None:
         if not self._defers_lists and self._catalogue.is_small:
             await self._look_for_items()
         defers_lists = self._defers_lists
@@ -499,12 +500,12 @@ class EventsService(OrderlyService):
         await publish_dead_letters(self.producer, topics.dead_letters, outcome.dead_letters)
         await ListPublisher(self.producer, topics.recommendations).publish(outcome.lists)
 
-    def _contiguous(self, polled: Mapping[int, list[SourceRecord]]) -> dict[int, list[SourceRecord]]:
+    def _contiguous(self, polled: Mapping[int, list[Record]]) -> dict[int, list[Record]]:
         """The polled records of owned partitions that continue where the last batch ended.
 
         A poll may still hold records from before a seek. A hole that the fetcher has read over, or that stays after seeking back once, is
         the log's own (transactions, retention, compaction)."""
-        batch: dict[int, list[SourceRecord]] = {}
+        batch: dict[int, list[Record]] = {}
         for partition, records in polled.items():
             expected = self._expected.get(partition)
             if partition not in self._owned or expected is None:

@@ -17,10 +17,11 @@ from tests.fold import Fact, fold, read_state
 from tests.memory_store import MemoryStore
 from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import WRONG_PARTITION
+from workers.kafka.records import Record
 from workers.operations.reference_fold import HistoryFold
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.micro_batch import DecodedBatch, SourceRecord
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.micro_batch import DecodedBatch
+from workers.stream.reference_topics import Intake
 from workers.trainer.event_log import EventLog
 from workers.trainer.log_tail import LogTail, _Pending
 
@@ -59,7 +60,7 @@ async def test_the_state_is_that_of_the_events_that_lie_where_they_belong(seed: 
 def test_a_dead_letter_names_both_partitions_and_the_producer_s_setting() -> None:
     wanted = partition_for(b"u1", PARTITIONS)
     lies_in = (wanted + 1) % PARTITIONS
-    batch = DecodedBatch.of({lies_in: [SourceRecord(0, b"u1", value_of(play("u1", "a", 1)))]}, SETTINGS)
+    batch = DecodedBatch.of({lies_in: [Record("events", lies_in, 0, b"u1", value_of(play("u1", "a", 1)))]}, SETTINGS)
     ((position, poison),) = batch.events.poisons
     assert position == 0 and not batch.events.index
     assert f"partition {lies_in}" in poison.reason and f"partition {wanted}" in poison.reason
@@ -106,7 +107,7 @@ async def test_a_profile_in_another_partition_than_its_user_s_events_is_a_dead_l
     intake = Intake(SETTINGS, pipeline, CatalogueFollower(pipeline))
     profile, right = orjson.dumps({"user_id": "u1"}), partition_for(b"u1", PARTITIONS)
     for value in (profile, None):
-        records = [TopicRecord("users", partition, 0, b"u1", value) for partition in range(PARTITIONS)]
+        records = [Record("users", partition, 0, b"u1", value) for partition in range(PARTITIONS)]
         _, letters = await intake.users(records)
         assert {letter.source_partition for letter in letters} == set(range(PARTITIONS)) - {right}
         assert {letter.kind for letter in letters} == {WRONG_PARTITION}

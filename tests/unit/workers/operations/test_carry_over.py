@@ -21,7 +21,7 @@ SETTINGS = small_settings()
 
 
 def record(item_id: str, source_offset: int, value: bytes | None) -> SimpleNamespace:
-    return SimpleNamespace(partition=0, offset=source_offset, key=item_id.encode(), value=value)
+    return SimpleNamespace(partition=0, source_offset=source_offset, key=item_id.encode(), value=value)
 
 
 def told(*records: SimpleNamespace, start: int = 0) -> Catalogue:

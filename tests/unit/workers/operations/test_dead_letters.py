@@ -16,7 +16,8 @@ from schemas.decoding import key_of
 from tests.builders import START_MS, play, value_of
 from workers.cli.app import run
 from workers.errors import SettingsError
-from workers.operations.dead_letters import FIRST_LOOK_RECORDS, MAX_LOOK_RECORDS, Choice, Place, Sighting, identify, looks, runs
+from workers.kafka.records import runs
+from workers.operations.dead_letters import FIRST_LOOK_RECORDS, MAX_LOOK_RECORDS, Choice, Sighting, SourcePlace, identify, looks
 from workers.operations.redrive import Outcome, decoders, judge
 from workers.settings import load_settings
 
@@ -40,25 +41,25 @@ def letter_of(key: bytes | None = b"u1", value: bytes | None = GOOD, **fields: A
 
 def test_a_place_is_the_key_of_its_letter_and_reads_back() -> None:
     letter = letter_of()
-    assert str(Place.of(letter)).encode() == key_of(letter)
-    assert Place.parse(str(Place.of(letter))) == Place("recsys.events", 3, 17)
+    assert str(SourcePlace.of(letter)).encode() == key_of(letter)
+    assert SourcePlace.parse(str(SourcePlace.of(letter))) == SourcePlace("recsys.events", 3, 17)
 
 
 @pytest.mark.parametrize("text", ["", "recsys.events", "recsys.events:1", ":1:2", "t:1:", "t:-1:2", "t:1:2.0", "t:x:2", "t:1:²"])
 def test_what_is_no_place_is_refused_with_the_remedy(text: str) -> None:
     with pytest.raises(SettingsError, match="PLACE: give topic:partition:offset"):
-        Place.parse(text)
+        SourcePlace.parse(text)
 
 
 @pytest.mark.parametrize(
     ("choice", "taken"),
     [
         (Choice(), True),
-        (Choice(kind="not_json", topic="recsys.events", since_ms=START_MS, places=frozenset({Place("recsys.events", 3, 17)})), True),
+        (Choice(kind="not_json", topic="recsys.events", since_ms=START_MS, places=frozenset({SourcePlace("recsys.events", 3, 17)})), True),
         (Choice(kind="too_large"), False),
         (Choice(topic="recsys.items"), False),
         (Choice(since_ms=START_MS + 1), False),
-        (Choice(places=frozenset({Place("recsys.events", 3, 18)})), False),
+        (Choice(places=frozenset({SourcePlace("recsys.events", 3, 18)})), False),
     ],
 )
 def test_a_letter_is_meant_only_if_every_filter_takes_it(choice: Choice, taken: bool) -> None:

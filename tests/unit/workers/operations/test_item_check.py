@@ -13,12 +13,12 @@ from recsys.state.item_row import pack_header, pack_records
 from tests.builders import TOPIC_ID, opened_pipeline, play, random_log, records_of, run_log, small_settings
 from tests.fold import Fact, counted, fold
 from tests.memory_store import MemoryStore
+from workers.kafka.records import Record
 from workers.operations.item_fold import Applied, ItemFold, row_difference
 from workers.operations.item_sample import ItemSample, read_items
 from workers.operations.reference_fold import HistoryFold
 from workers.settings import Settings
 from workers.state.port import StateStore, Watermark
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
@@ -76,7 +76,7 @@ class BusyStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rest: dict[int, list[SourceRecord]] = {}
+        self.rest: dict[int, list[Record]] = {}
         self.pipeline: Pipeline | None = None
 
     async def read_rows_at(self, group: int, row_ids: Sequence[Any]) -> tuple[dict[int, Watermark], list[bytes | None]]:

@@ -11,11 +11,11 @@ import pytest
 
 from tests.unit.workers.stream.test_events_service import service as unconnected_service
 from workers.errors import Fatal, Transient, describe
+from workers.kafka.records import Record
 from workers.operations import rebuild
 from workers.runtime.metrics import WorkerMetrics
 from workers.runtime.rounds import ALARM_AFTER_S, Rounds, patiently
 from workers.stream import app as stream
-from workers.stream.reference_topics import TopicRecord
 from workers.stream.service import EventsService
 
 
@@ -248,7 +248,7 @@ async def test_an_agent_takes_its_records_again_after_an_unexpected_failure_and_
     with pytest.raises(Fatal):
         await agents[0](Stream())
     assert [str(error) for error in crashed] == ["Redis refuses writes"]
-    assert stream._standing_still([TopicRecord("t", 1, 5, None, None)]).endswith("t, partition 1, from offset 5 on")
+    assert stream._standing_still([Record("t", 1, 5, None, None)]).endswith("t, partition 1, from offset 5 on")
 
 
 async def test_a_rebuild_repeats_a_step_that_failed_once_and_gives_up_in_one_line_on_one_that_always_does() -> None:

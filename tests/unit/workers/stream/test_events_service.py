@@ -13,8 +13,8 @@ from aiokafka import TopicPartition
 from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
 from workers.kafka import bounded_reading
+from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Outcome, Pipeline
 from workers.stream.service import EventsService, _Polled
 
@@ -178,7 +178,7 @@ class Delivering:
         monkeypatch.setattr(self.service.pipeline, "process", self._process)
         monkeypatch.setattr(self.service, "_publish", self._publish)
 
-    async def _process(self, batch: Mapping[int, Sequence[SourceRecord]], *, put_off_lists: bool) -> Outcome:
+    async def _process(self, batch: Mapping[int, Sequence[Record]], *, put_off_lists: bool) -> Outcome:
         self.put_off.append(put_off_lists)
         lists = {p: [(b"u", b"%d" % record.source_offset) for record in records] for p, records in batch.items()}
         return Outcome(lists, [], {p: records[-1].source_offset + 1 for p, records in batch.items()}, 1, 1, 0)
@@ -191,7 +191,7 @@ class Delivering:
             self.log.append(("published", int(record or b"0")))
 
     async def apply(self, partition: int, source_offset: int) -> None:
-        await self.service._apply({partition: [SourceRecord(source_offset, b"u", b"{}")]})
+        await self.service._apply({partition: [Record("events", partition, source_offset, b"u", b"{}")]})
 
 
 async def test_a_batch_is_published_while_the_next_one_is_applied_and_committed_before_that_one_is_published(
@@ -294,7 +294,7 @@ async def test_lists_are_put_off_from_the_first_full_poll_of_a_worker_far_behind
     at.service._consumer = consumer
     at.service._expected = {0: 0, 1: 0}
     at.service._followed_s = at.service._looked_s = at.service._topic_checked_s = time.monotonic()  # all was looked at a moment ago
-    polled = [_Polled({0: [SourceRecord(0, b"u", b"{}")]}, full, None)]
+    polled = [_Polled({0: [Record("events", 0, 0, b"u", b"{}")]}, full, None)]
 
     async def next_polled() -> _Polled:
         return polled.pop()

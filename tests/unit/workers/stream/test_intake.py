@@ -14,11 +14,12 @@ from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from tests.memory_store import MemoryStore
 from workers.errors import Transient
+from workers.kafka.records import Record
 from workers.runtime.metrics import StreamMetrics
 from workers.settings import AlarmSettings
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 
 SETTINGS = small_settings()
 
@@ -29,19 +30,19 @@ async def ready() -> tuple[Pipeline, Intake]:
     return pipeline, Intake(SETTINGS, pipeline, CatalogueFollower(pipeline), wall_clock=lambda: NOW_S)
 
 
-def item(item_id: str, source_offset: int = 0, **fields: Any) -> TopicRecord:
-    return TopicRecord("items", 0, source_offset, item_id.encode(), orjson.dumps({"item_id": item_id, **fields}))
+def item(item_id: str, source_offset: int = 0, **fields: Any) -> Record:
+    return Record("items", 0, source_offset, item_id.encode(), orjson.dumps({"item_id": item_id, **fields}))
 
 
-def removed(item_id: str, source_offset: int) -> TopicRecord:
-    return TopicRecord("items", 0, source_offset, item_id.encode(), None)
+def removed(item_id: str, source_offset: int) -> Record:
+    return Record("items", 0, source_offset, item_id.encode(), None)
 
 
-def profile(user_id: str, source_offset: int = 0, **fields: Any) -> TopicRecord:
-    return TopicRecord("users", 0, source_offset, user_id.encode(), orjson.dumps({"user_id": user_id, **fields}))
+def profile(user_id: str, source_offset: int = 0, **fields: Any) -> Record:
+    return Record("users", 0, source_offset, user_id.encode(), orjson.dumps({"user_id": user_id, **fields}))
 
 
-async def first_lists(intake: Intake, *records: TopicRecord) -> dict[str, Recommendations]:
+async def first_lists(intake: Intake, *records: Record) -> dict[str, Recommendations]:
     lists, dead = await intake.users(records)
     assert not dead
     made = [Recommendations.model_validate_json(record) for _, _, record in lists]
@@ -60,7 +61,7 @@ async def test_the_newest_record_of_an_item_wins_in_whatever_order_they_come() -
 
 async def test_a_bad_item_is_a_dead_letter_and_the_others_are_stored() -> None:
     pipeline, intake = await ready()
-    unreadable = [TopicRecord("items", 0, 2, b"y", b"{"), TopicRecord("items", 0, 3, None, b"{}")]
+    unreadable = [Record("items", 0, 2, b"y", b"{"), Record("items", 0, 3, None, b"{}")]
     bad = [item("x", 1, expires_ts_ms=NOW_S), *unreadable, item("z", 4, available="no")]
     dead = await intake.items([item("a", 0), *bad, item("b", 5)])
     assert [(letter.source_offset, letter.field) for letter in dead] == [(1, "expires_ts_ms"), (2, "record"), (3, "key"), (4, "available")]
@@ -136,7 +137,7 @@ async def test_a_newcomer_waits_for_the_list_until_the_catalogue_is_loaded_and_t
 
 async def test_how_far_the_topics_are_read_is_noted_in_the_state_good_records_or_not() -> None:
     pipeline, intake = await ready()
-    await intake.items([item("a", 5), item("b", 6), TopicRecord("items", 1, 3, b"c", b"{")])
+    await intake.items([item("a", 5), item("b", 6), Record("items", 1, 3, b"c", b"{")])
     await intake.users([profile("u0", 4)], first_lists=False)
     assert await pipeline.store.catalogue_offsets() == {"items/0": 7, "items/1": 4, "users/0": 5}
 
@@ -157,7 +158,7 @@ async def test_somebody_with_a_history_gets_no_first_list() -> None:
 async def test_a_removed_profile_makes_no_list() -> None:
     pipeline, intake = await ready()
     await first_lists(intake, profile("u", 0))
-    assert await first_lists(intake, TopicRecord("users", 0, 1, b"u", None)) == {}
+    assert await first_lists(intake, Record("users", 0, 1, b"u", None)) == {}
     assert await pipeline.store.read_profiles(0, ["u"]) == [None]
     await intake.users([profile("u", 0)])
     assert await pipeline.store.read_profiles(0, ["u"]) == [None], "an older record that comes late does not bring it back"
@@ -166,7 +167,7 @@ async def test_a_removed_profile_makes_no_list() -> None:
 async def test_a_bad_profile_is_a_dead_letter_and_the_others_get_lists() -> None:
     _, intake = await ready()
     await intake.items([item("a")])
-    unreadable = [profile("u", 0, schema_version=2), TopicRecord("users", 0, 2, b"w", b"{}")]
+    unreadable = [profile("u", 0, schema_version=2), Record("users", 0, 2, b"w", b"{}")]
     lists, dead = await intake.users([unreadable[0], profile("v", 1), unreadable[1]])
     assert [letter.field for letter in dead] == ["schema_version", "user_id"] and [key for _, key, _ in lists] == [b"v"]
 
@@ -174,10 +175,10 @@ async def test_a_bad_profile_is_a_dead_letter_and_the_others_get_lists() -> None
 async def test_the_newest_announcement_serves() -> None:
     pipeline, intake = await ready()
 
-    def announcement(version: str, source_offset: int) -> TopicRecord:
-        return TopicRecord("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT.model_copy(update={"version": version})))
+    def announcement(version: str, source_offset: int) -> Record:
+        return Record("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT.model_copy(update={"version": version})))
 
-    dead = await intake.announcements([announcement("v2", 5), TopicRecord("models", 0, 6, b"ials", b"{"), announcement("v1", 4)])
+    dead = await intake.announcements([announcement("v2", 5), Record("models", 0, 6, b"ials", b"{"), announcement("v1", 4)])
     assert [letter.source_offset for letter in dead] == [6]
     assert orjson.loads((await pipeline.store.serving())["ials"])["version"] == "v2"
 
@@ -185,10 +186,10 @@ async def test_the_newest_announcement_serves() -> None:
 async def test_a_tombstone_leaves_its_kind_without_a_model_until_the_next_announcement() -> None:
     pipeline, intake = await ready()
 
-    def announcement(source_offset: int) -> TopicRecord:
-        return TopicRecord("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT))
+    def announcement(source_offset: int) -> Record:
+        return Record("models", 0, source_offset, b"ials", encode(ANNOUNCEMENT))
 
-    tombstone = TopicRecord("models", 0, 5, b"ials", None)
+    tombstone = Record("models", 0, 5, b"ials", None)
     assert await intake.announcements([announcement(4), tombstone, announcement(4)]) == []
     assert await pipeline.store.serving() == {"ials": b""}
     await intake.announcements([announcement(6)])

@@ -26,10 +26,10 @@ from tests.builders import (
 from tests.fold import fold, read_state
 from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Fenced, Transient
+from workers.kafka.records import Record
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.micro_batch import SourceRecord
 from workers.stream.pipeline import Outcome, Pipeline
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 
 SETTINGS = small_settings()
 
@@ -82,7 +82,7 @@ async def test_an_unreadable_record_is_a_dead_letter_and_its_neighbours_are_appl
 async def test_only_unreadable_records_still_move_the_watermark() -> None:
     store = MemoryStore()
     pipeline = await ready(store)
-    outcome = await pipeline.process({0: [SourceRecord(0, b"u0", b"{"), SourceRecord(1, None, None)]})
+    outcome = await pipeline.process({0: [Record("events", 0, 0, b"u0", b"{"), Record("events", 0, 1, None, None)]})
     assert len(outcome.dead_letters) == 2 and outcome.next_offsets == {0: 2}
     assert (await ready(store))._partitions[0].last_applied_offset == 1
 
@@ -270,7 +270,7 @@ async def test_no_value_of_a_user_is_in_a_dead_letter_s_reason() -> None:
     secret = "a-secret-thing"
     fields = orjson.loads(value_of(play("u0", "i1", 1))) | {"type": secret, secret: secret, "item_id": {secret: 1}}
     pipeline = await ready(MemoryStore())
-    outcome = await pipeline.process({0: [SourceRecord(0, b"u0", orjson.dumps(fields))]})
+    outcome = await pipeline.process({0: [Record("events", 0, 0, b"u0", orjson.dumps(fields))]})
     assert len(outcome.dead_letters) == 1 and secret not in outcome.dead_letters[0].model_dump_json()
     assert np.isfinite(outcome.seconds["decode"])
 
@@ -290,11 +290,11 @@ async def test_a_log_that_stands_still_lists_neither_expired_items_nor_hides_pub
     }
     items = [orjson.dumps({"item_id": name, **times}) for name, times in fields.items()]
     assert not await intake.items(
-        [TopicRecord("items", 0, n, name.encode(), value) for n, (name, value) in enumerate(zip(fields, items, strict=True))]
+        [Record("items", 0, n, name.encode(), value) for n, (name, value) in enumerate(zip(fields, items, strict=True))]
     )
     await catalogue.follow()
     lists = lists_of(await pipeline.process({0: records_of([play("u0", "i1", 1), play("u2", "i2", 2)])}))
     assert {item.item_id for item in lists["u0"].items} == {"published", "i2"}
     profile = orjson.dumps({"user_id": "u9", "preferred_categories": ["x"]})
-    ((_, _, first),), _ = await intake.users([TopicRecord("users", 0, 0, b"u9", profile)])
+    ((_, _, first),), _ = await intake.users([Record("users", 0, 0, b"u9", profile)])
     assert {item.item_id for item in Recommendations.model_validate_json(first).items} == {"published", "i1", "i2"}

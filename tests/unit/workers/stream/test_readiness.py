@@ -13,11 +13,12 @@ import workers.stream.reference_loading
 from tests.builders import TOPIC_ID, opened_pipeline, random_log, run_log, small_settings
 from tests.memory_store import MemoryStore
 from workers.errors import Fenced, Transient
+from workers.kafka.records import Place
 from workers.settings import Settings
 from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import FIRST_REMINDER_S, Readiness, WaitingLog
 from workers.stream.reference_loading import CatalogueLoader
-from workers.stream.reread import Place, ReadCompacted
+from workers.stream.reread import ReadCompacted
 
 SETTINGS = small_settings()
 ITEMS = (SETTINGS.topics.items, 0)

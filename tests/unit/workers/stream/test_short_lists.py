@@ -11,12 +11,13 @@ from recsys.engine import Lists
 from schemas import Item, Recommendations, UserProfile, encode
 from tests.builders import TOPIC_ID, Fact, opened_pipeline, records_of, small_settings
 from tests.memory_store import MemoryStore
+from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.state.port import ItemRecord, ProfileRecord
 from workers.stream import short_lists
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline
-from workers.stream.reference_topics import Intake, TopicRecord
+from workers.stream.reference_topics import Intake
 from workers.stream.short_lists import ShortLists
 
 SIZE = 3
@@ -83,7 +84,7 @@ async def test_a_newcomer_s_short_first_list_is_made_again_with_the_profile_s_ca
     await pipeline.assign([0, 1], TOPIC_ID)
     await add_items(pipeline, "i1")
     profiles = [encode(UserProfile(user_id=user_id, preferred_categories=("noir",))) for user_id in ("u0", "u1")]
-    records = [TopicRecord("users", 0, n, f"u{n}".encode(), profile) for n, profile in enumerate(profiles)]
+    records = [Record("users", 0, n, f"u{n}".encode(), profile) for n, profile in enumerate(profiles)]
     first, _ = await intake.users(records)
     assert [items_of(record) for _, _, record in first] == [["i1"]] * 2
     await pipeline.store.upsert_profile(ProfileRecord(0, "u1", 2, b"{"))
