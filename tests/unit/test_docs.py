@@ -1,0 +1,233 @@
+"""README, docs and changelog name only what exists: paths, modules, settings, commands, options, tests, metrics, links; and they are in plain English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from workers.cli import app as cli
+from workers.cli import models
+from workers.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PACKAGES = ("recsys", "schemas", "workers", "benchmarks", "tests")
+FOLDERS = (*PACKAGES, "docs")
+NAMES_WITH_DOTS = {"recsys.toml", "recsys.plugins"}
+"""Names that begin like a module of a package and are none."""
+FORBIDDEN = ("anew", "whoever", "so many", "owed", "owes", "told", "unheard", "meanwhile", "drunk", "mend", "mended", "fell over")
+"""Words that `docs` does without: they say less than the field's own."""
+FENCE = re.compile(r"^```.*?^```\s*$", re.M | re.S)
+CODE = re.compile(r"`([^`\n]+)`")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A Markdown file: its whole text, its code (fenced lines and spans) and its prose."""
+
+    path: Path
+    text: str
+
+    @property
+    def code(self) -> list[str]:
+        fenced = [line for block in FENCE.findall(self.text) for line in re.sub(r"\\\n\s*", " ", block).splitlines()[1:-1]]
+        return [*fenced, *CODE.findall(FENCE.sub("", self.text))]
+
+    @property
+    def prose(self) -> str:
+        return re.sub(r"\]\([^)]*\)", "]", CODE.sub("", FENCE.sub("", self.text)))
+
+
+@cache
+def documents() -> tuple[Document, ...]:
+    return tuple(Document(path, path.read_text("utf-8")) for path in DOCUMENTS)
+
+
+@cache
+def source(*folders: str) -> str:
+    """All Python files of some folders but this one, which names what does not exist."""
+    files = (path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path != Path(__file__))
+    return "\n".join(path.read_text("utf-8") for path in files)
+
+
+def wrong(find: Callable[[Document], Iterator[str]]) -> list[str]:
+    """All findings, each with the document it is in."""
+    return [f"{document.path.relative_to(ROOT)}: {finding}" for document in documents() for finding in find(document)]
+
+
+def heading_anchors(text: str) -> set[str]:
+    """Anchors of the headings of a Markdown text, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.M)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", title).lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(document: Document) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", document.text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (document.path.parent / name).resolve() if name else document.path
+        if not file.exists():
+            yield target
+        elif anchor and anchor not in heading_anchors(file.read_text("utf-8")):
+            yield f"{target}: no such heading"
+
+
+def missing_paths(document: Document) -> Iterator[str]:
+    for code in document.code:
+        for path in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*{{}},-]*", code):
+            name = path.rstrip(".,/")
+            names = [name.replace(group[0], part) for group in [re.search(r"\{[^}]*\}", name)] if group for part in group[0][1:-1].split(",")]
+            for each in names or [name]:
+                if not any(ROOT.glob(each)):
+                    yield each
+        if (bare := re.fullmatch(r"\w+\.(?:py|lua)", code)) and not any(file for folder in PACKAGES for file in (ROOT / folder).rglob(bare[0])):
+            yield code
+
+
+def missing_modules(document: Document) -> Iterator[str]:
+    topics = set(Settings.model_construct().topics.model_dump().values())
+    for code in document.code:
+        for name in re.findall(rf"(?<![\w/.`@-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+", code):
+            if name in topics or name in NAMES_WITH_DOTS or name.rpartition(".")[2] in ("md", "py", "svg"):
+                continue
+            parts = name.split(".")
+            while parts and not ((ROOT / Path(*parts)).with_suffix(".py").exists() or (ROOT / Path(*parts)).is_dir()):
+                parts.pop()
+            found = ROOT / Path(*parts)
+            inside = found / "__init__.py" if found.is_dir() else found.with_suffix(".py")
+            rest = name.split(".")[len(parts) :]
+            if rest and not (inside.exists() and re.search(rf"\b{rest[0]}\b", inside.read_text("utf-8"))):
+                yield name
+
+
+def unknown_settings(document: Document) -> Iterator[str]:
+    fields = {section: set(field.annotation.model_fields) for section, field in Settings.model_fields.items()}  # type: ignore[union-attr]
+    variables = {f"RECSYS_{section}__{name}".upper() for section, names in fields.items() for name in names}
+    others = set(re.findall(r"RECSYS_[A-Z_]+[A-Z]", source("workers", "tests", "benchmarks")))
+    for file in ("Makefile", "docker-compose.yml", "Dockerfile"):
+        others |= set(re.findall(r"RECSYS_[A-Z_]+[A-Z]", (ROOT / file).read_text("utf-8")))
+    for name in re.findall(r"RECSYS_[A-Z0-9_]+(?![A-Z0-9_…])", document.text):
+        if not (name in variables if "__" in name else name in others):
+            yield name
+    for code in CODE.findall(FENCE.sub("", document.text)):
+        if (named := re.fullmatch(r"([a-z]+)\.([a-z_]+)(?: = .*)?", code)) and named[1] in fields and named[2] not in fields[named[1]]:
+            yield code
+
+
+def _options(command: Any) -> set[str]:
+    return {"--help", *(option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts])}
+
+
+def unknown_commands(document: Document) -> Iterator[str]:
+    tree: Any = typer.main.get_command(cli.app)
+    tree.commands["models"] = typer.main.get_command(models.app)  # the command line mounts it when it is asked for
+    for code in document.code:
+        for words in re.findall(r"(?:^|(?<=[\s/]))recsys ((?:[\w<>\[\]./=…·-]+ ?)*)", code.partition("#")[0]):
+            command = tree
+            for word in words.split():
+                if word.startswith("-"):
+                    if word.partition("=")[0] not in _options(command) and not re.fullmatch(r"-\d*|--", word):
+                        yield f"recsys {words}: {word}"
+                elif hasattr(command, "commands"):
+                    if word not in command.commands:
+                        yield f"recsys {words}: {word}"
+                        break
+                    command = command.commands[word]
+        for target in re.findall(r"(?:^|(?<=\s))make ([a-z][a-z-]*)\b", code):
+            if not re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.M):
+                yield f"make {target}"
+
+
+def unknown_options(document: Document) -> Iterator[str]:
+    """Options of `python -m …` that the module does not read."""
+    for code in document.code:
+        for module, rest in re.findall(r"python -m ((?:benchmarks|workers|schemas)\.[\w.]+)([^|#]*)", code):
+            file = ROOT / Path(*module.split("."))
+            text = "".join(f.read_text("utf-8") for f in ([*file.glob("*.py")] if file.is_dir() else [file.with_suffix(".py")]) if f.exists())
+            if not text:
+                yield f"python -m {module}"
+            for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):
+                if f'"{option}"' not in text:
+                    yield f"python -m {module} {option}"
+
+
+def unknown_tests(document: Document) -> Iterator[str]:
+    defined = set(re.findall(r"def (test_\w+)", source("tests"))) | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for code in document.code:
+        yield from (name for name in re.findall(r"(?<![\w/])test_\w+", code) if name not in defined)
+
+
+def unknown_metrics(document: Document) -> Iterator[str]:
+    known = source("workers")
+    for code in document.code:
+        yield from (name for name in re.findall(r"\brecsys_[a-z_]+", code) if name not in known)
+
+
+def odd_words(document: Document) -> Iterator[str]:
+    for number, line in enumerate(document.prose.splitlines(), 1):
+        yield from (f"{word!r} in “{line.strip()[:80]}” ({number})" for word in FORBIDDEN if re.search(rf"\b{word}\b", line, re.I))
+
+
+FINDERS = (
+    broken_links,
+    missing_paths,
+    missing_modules,
+    unknown_settings,
+    unknown_commands,
+    unknown_options,
+    unknown_tests,
+    unknown_metrics,
+    odd_words,
+)
+FAULTS = """# Faults
+
+See [gone](docs/gone.md), [here](#no-such-heading), `recsys/gone.py`, `gone_module.py`, `workers.gone.Thing`, `stream.gone`,
+`RECSYS_STREAM__GONE`, `RECSYS_GONE`, `test_that_nobody_wrote`, `recsys_gone_total`, `recsys state gone`, `make gone`. Whoever reads it is told so.
+
+```sh
+recsys lists get --gone u1
+python -m benchmarks.gone
+python -m benchmarks.soak --gone
+```
+"""
+
+
+@pytest.mark.parametrize("find", FINDERS, ids=lambda find: find.__name__)
+def test_documents_name_nothing_that_does_not_exist_and_use_plain_words(find: Callable[[Document], Iterator[str]]) -> None:
+    assert wrong(find) == []
+
+
+@pytest.mark.parametrize("find", FINDERS, ids=lambda find: find.__name__)
+def test_each_check_finds_the_fault_that_it_is_for(find: Callable[[Document], Iterator[str]]) -> None:
+    found = list(find(Document(ROOT / "FAULTS.md", FAULTS)))
+    expected = {
+        "broken_links": 2,
+        "missing_paths": 2,
+        "missing_modules": 2,
+        "unknown_settings": 3,
+        "unknown_commands": 3,
+        "unknown_options": 2,
+        "unknown_tests": 1,
+        "unknown_metrics": 1,
+        "odd_words": 2,
+    }
+    assert len(found) == expected[find.__name__], found
+
+
+def test_readme_shows_the_figures_that_docs_performance_has() -> None:
+    """Every row of README's table of figures is a row of the block that `make bench` writes."""
+    rows = re.compile(r"^\| ([^|]+?) \| ([^|]+?) \|", re.M)
+    block = (ROOT / "docs" / "performance.md").read_text("utf-8").partition("<!-- figures")[2].partition("<!-- end of figures")[0]
+    measured = {what.strip(): value.strip() for what, value in rows.findall(block)}
+    shown = rows.findall((ROOT / "README.md").read_text("utf-8").partition("| measured |")[2].partition("\n\n")[0])
+    assert len(shown) >= 4
+    for what, value in shown[1:]:
+        assert measured.get(what) == value, what
