@@ -1,4 +1,4 @@
-"""README, docs and changelog name only what exists: paths, modules, settings, commands, options, tests, metrics, links; and they are in plain English."""
+"""README, docs and changelog name only what exists (paths, modules, settings, commands, options, tests, metrics, links), in plain words."""
 
 from __future__ import annotations
 
@@ -84,11 +84,13 @@ def missing_paths(document: Document) -> Iterator[str]:
     for code in document.code:
         for path in re.findall(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*{{}},-]*", code):
             name = path.rstrip(".,/")
-            names = [name.replace(group[0], part) for group in [re.search(r"\{[^}]*\}", name)] if group for part in group[0][1:-1].split(",")]
-            for each in names or [name]:
+            braces = re.search(r"\{([^}]*)\}", name)
+            for each in [name.replace(braces[0], part) for part in braces[1].split(",")] if braces else [name]:
                 if not any(ROOT.glob(each)):
                     yield each
-        if (bare := re.fullmatch(r"\w+\.(?:py|lua)", code)) and not any(file for folder in PACKAGES for file in (ROOT / folder).rglob(bare[0])):
+        if (bare := re.fullmatch(r"\w+\.(?:py|lua)", code)) and not any(
+            file for folder in PACKAGES for file in (ROOT / folder).rglob(bare[0])
+        ):
             yield code
 
 
@@ -130,7 +132,7 @@ def unknown_commands(document: Document) -> Iterator[str]:
     tree: Any = typer.main.get_command(cli.app)
     tree.commands["models"] = typer.main.get_command(models.app)  # the command line mounts it when it is asked for
     for code in document.code:
-        for words in re.findall(r"(?:^|(?<=[\s/]))recsys ((?:[\w<>\[\]./=…·-]+ ?)*)", code.partition("#")[0]):
+        for words in re.findall(r"(?:^|(?<=[\s/]))(?<!SETUSER )recsys ((?:[\w<>\[\]./=…·-]+ ?)*)", code.partition("#")[0]):
             command = tree
             for word in words.split():
                 if word.startswith("-"):
@@ -146,17 +148,23 @@ def unknown_commands(document: Document) -> Iterator[str]:
                 yield f"make {target}"
 
 
+def _module_text(module: str) -> str:
+    """The source of a module that `python -m` runs, and of the modules of its own package that it imports: they may read its options."""
+    found = ROOT / Path(*module.split("."))
+    texts = [file.read_text("utf-8") for file in (found / "__main__.py", found.with_suffix(".py")) if file.exists()]
+    beside = {name for text in texts for name in re.findall(r"^from (benchmarks\.\w+) import", text, re.M)}
+    return "".join([*texts, *((ROOT / Path(*name.split("."))).with_suffix(".py").read_text("utf-8") for name in sorted(beside))])
+
+
 def unknown_options(document: Document) -> Iterator[str]:
     """Options of `python -m …` that the module does not read."""
     for code in document.code:
         for module, rest in re.findall(r"python -m ((?:benchmarks|workers|schemas)\.[\w.]+)([^|#]*)", code):
-            file = ROOT / Path(*module.split("."))
-            text = "".join(f.read_text("utf-8") for f in ([*file.glob("*.py")] if file.is_dir() else [file.with_suffix(".py")]) if f.exists())
-            if not text:
+            if not (text := _module_text(module)):
                 yield f"python -m {module}"
-            for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):
-                if f'"{option}"' not in text:
-                    yield f"python -m {module} {option}"
+            else:
+                known = set(re.findall(r"\"(--[a-z][a-z-]*)\"", text)) | {"--help"}
+                yield from (f"python -m {module} {option}" for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest) if option not in known)
 
 
 def unknown_tests(document: Document) -> Iterator[str]:
@@ -190,7 +198,8 @@ FINDERS = (
 FAULTS = """# Faults
 
 See [gone](docs/gone.md), [here](#no-such-heading), `recsys/gone.py`, `gone_module.py`, `workers.gone.Thing`, `stream.gone`,
-`RECSYS_STREAM__GONE`, `RECSYS_GONE`, `test_that_nobody_wrote`, `recsys_gone_total`, `recsys state gone`, `make gone`. Whoever reads it is told so.
+`RECSYS_STREAM__GONE`, `RECSYS_GONE`, `test_that_nobody_wrote`, `recsys_gone_total`, `recsys state gone`, `make gone`.
+Whoever reads it is told so.
 
 ```sh
 recsys lists get --gone u1
