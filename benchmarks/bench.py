@@ -31,7 +31,8 @@ from workers.kafka.offsets import end_offsets
 from workers.kafka.partitioner import partition_for
 from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack, environment
-from workers.models.store import ModelStore, TrainedOn, open_model_store
+from workers.models.manifest import TrainedOn
+from workers.models.store import ModelStore, open_model_store
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.stream.warm_up import compile_all

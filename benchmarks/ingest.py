@@ -49,7 +49,8 @@ from workers.bootstrap import open_store
 from workers.kafka.connection import aiokafka_consumer_arguments
 from workers.kafka.records import Record
 from workers.local.embedded import EmbeddedStack, environment
-from workers.redis.connection import Command, Link
+from workers.redis.commands import Command
+from workers.redis.connection import Link
 from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.stream.pipeline import Pipeline

@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS as N_SLOTS
+from redis.crc import key_slot
 
 from workers.errors import Fatal
 from workers.local.embedded import HOST, Child, free_port, start_server, valkey_binary
-from workers.redis.keys import N_SLOTS, hash_slot
 
 N_PRIMARIES = 3  # fewer have no majority when one dies
 DEADLINE_S = 40.0
@@ -173,7 +174,7 @@ class RedisCluster:
         return next(node for node in self._running() if node is not primary and node.sees()[node.id][3] == primary.id)
 
     def slot_of(self, key: str) -> int:
-        return hash_slot(key)
+        return key_slot(key.encode())
 
     def owner_of(self, slot: int) -> Node:
         """The primary that serves a slot."""

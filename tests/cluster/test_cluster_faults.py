@@ -20,6 +20,7 @@ from tests.conftest import TestStack, fresh_sections
 from tests.fold import Fact
 from tests.integration.test_stream import DEADLINE_S, Topics, short_stream, state_and_fold, topics_of, workers
 from tests.redis_cluster import Node, RedisCluster, until
+from tests.redis_keys import key_patterns
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
 from workers.local.embedded import Child
@@ -50,7 +51,7 @@ def sections(stack: TestStack, cluster: RedisCluster, tmp_path: Path) -> dict[st
 
 def slots_by_tag(settings: Settings, cluster: RedisCluster) -> dict[str, int]:
     """Every slot that holds state, by the part of the hash tag after the namespace: `meta`, `index`, `active`, `g0`…, `p0`…"""
-    patterns = Keys(settings.redis.namespace).patterns(groups=settings.state.item_groups, partitions=settings.topics.partitions)
+    patterns = key_patterns(Keys(settings.redis.namespace), groups=settings.state.item_groups, partitions=settings.topics.partitions)
     slots = {tag.rpartition(":")[2]: cluster.slot_of(keys[0]) for tag, keys in patterns}
     return slots | {"active": cluster.slot_of(PointerKeys(settings.redis.namespace).generation)}
 

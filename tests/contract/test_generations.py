@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import workers.redis.store
+import workers.redis.catalogue
 from tests.contract.conftest import LAYOUT
 from tests.contract.test_store import TOPIC, A, deltas, source, sums
 from workers.errors import Fatal
@@ -117,7 +117,7 @@ async def stored_items(store: StateStore, generation: int) -> dict[str, StoredIt
 
 
 async def test_items_of_any_generation_are_listed_by_id_removed_ones_too(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.redis.store, "RECORDS_PER_CALL", 8)
+    monkeypatch.setattr(workers.redis.catalogue, "RECORDS_PER_CALL", 8)
     assert await stored_items(store, 5) == {} and await store.catalogue_read_into(5) == ""
     await fill(store, "a")
     await store.item_numbers(["never described"])

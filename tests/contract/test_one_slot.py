@@ -16,9 +16,10 @@ from schemas import encode
 from schemas.examples import ANNOUNCEMENT
 from tests.builders import NOW_S, TOPIC_ID, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import fold, read_state
+from tests.redis_keys import key_patterns, slot_of
 from workers.kafka.records import Record
 from workers.redis.functions import READ_ONLY, WRITING, load_library
-from workers.redis.keys import Keys, PointerKeys, hash_slot
+from workers.redis.keys import Keys, PointerKeys
 from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -140,12 +141,12 @@ async def test_no_command_crosses_slots_and_every_key_is_of_a_known_pattern(clus
         finally:
             await store.close()
 
-    crossing = [(name, keys) for name, keys in recorder.calls if len({hash_slot(key) for key in keys}) != 1]
+    crossing = [(name, keys) for name, keys in recorder.calls if len({slot_of(key) for key in keys}) != 1]
     assert crossing == []
     seen = {shape(key) for _, keys in recorder.calls for key in keys}
-    patterns = Keys(NAMESPACE).patterns(groups=settings.state.item_groups, partitions=settings.topics.partitions)
+    patterns = key_patterns(Keys(NAMESPACE), groups=settings.state.item_groups, partitions=settings.topics.partitions)
     known = {shape(key) for _, keys in patterns for key in keys} | {shape(key) for key in PointerKeys(NAMESPACE)}
-    assert seen - known == set(), "keys without a pattern in Keys.patterns"
+    assert seen - known == set(), "keys without an example in key_patterns"
     assert known - seen == set(), "patterns that nothing uses"
     library = load_library()
     called = {name for name, _ in recorder.calls if name.startswith("recsys_")}

@@ -13,7 +13,8 @@ from workers.cli.arguments import checked_text
 from workers.cli.console import JsonOption, print_document, print_json, settings, tell, tell_rows, utc
 from workers.errors import WorkerError
 from workers.models.announcements import announce
-from workers.models.store import ModelStore, StoreError, open_model_store
+from workers.models.manifest import StoreError
+from workers.models.store import ModelStore, open_model_store
 
 app = typer.Typer(help="List, show, promote, roll back and retire models.", no_args_is_help=True)
 

@@ -22,7 +22,8 @@ from workers.kafka.connection import aiokafka_producer_arguments, uninterrupted
 from workers.kafka.offsets import end_offsets_async
 from workers.kafka.records import RangeReader, Record
 from workers.kafka.rights import explain
-from workers.models.store import ModelStore, StoreError
+from workers.models.manifest import StoreError
+from workers.models.store import ModelStore
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -1,34 +1,20 @@
-"""Names of everything kept in Redis. Each key carries one hash tag, so that what changes together lies in one cluster slot."""
+"""Key names of the state. Each key carries one hash tag, so that keys which change in one step lie in one cluster slot."""
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterator
 
 from recsys.state.batch_delta import RowId
 
-N_SLOTS = 16_384
-
-
-def hash_slot(key: str) -> int:
-    """Redis Cluster slot of a key: CRC-16/XMODEM of its first non-empty `{tag}`, or of all of it, modulo 16384 (cluster specification)."""
-    hashed = key.encode()
-    start = hashed.find(b"{")
-    if start >= 0:
-        stop = hashed.find(b"}", start + 1)
-        if stop > start + 1:
-            hashed = hashed[start + 1 : stop]
-    return binascii.crc_hqx(hashed, 0) % N_SLOTS
-
 
 def generation_namespace(namespace: str, generation: int) -> str:
-    """Namespace of one generation of the state: the plain one for generation 0, so that a store that was never rebuilt needs no move."""
+    """Return the namespace of one generation of the state. Generation 0 has the plain one: a store that was never rebuilt needs no move."""
     return f"{namespace}.g{generation}" if generation else namespace
 
 
 class PointerKeys:
-    """Keys of the namespace itself, whatever its generation; one hash tag. A namespace has no colon, so no generation's tag is `active`."""
+    """Keys of the namespace itself, of no generation; one hash tag. A namespace has no colon, so no generation's tag is `active`."""
 
     def __init__(self, namespace: str) -> None:
         self.generation = f"{{{namespace}:active}}:generation"
@@ -71,12 +57,12 @@ class Keys:
         return self._group(group) + "items"
 
     def rows(self, group: int, row_ids: list[RowId]) -> list[str]:
-        """Keys of rows of one group."""
+        """Return the keys of rows of one group."""
         prefix = self._group(group)
         return [f"{prefix}{kind}:{span}:{number}" for kind, span, number in row_ids]
 
     def row_of(self, key: str) -> tuple[int, RowId] | None:
-        """Group and name of the row that has a key; None for a key of anything else."""
+        """Return the group and id of the row that a key holds; None for any other key."""
         found = self._row.fullmatch(key)
         if found is None:
             return None
@@ -104,15 +90,3 @@ class Keys:
 
     def profile(self, partition: int, user_id: str) -> str:
         return f"{self._partition(partition)}profile:{user_id}"
-
-    def patterns(self, *, groups: int, partitions: int) -> Iterator[tuple[str, list[str]]]:
-        """Hash tag and one example of every key under it; what a function names together must come from one tag."""
-        yield f"{self.namespace}:meta", [self.layout, self.state_id, self.catalogue, self.catalogue_offsets, self.models, self.model_orders]
-        yield f"{self.namespace}:index", [self.ids, self.names, self.changes, self.version]
-        for group in range(groups):
-            rows = self.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "hour", 500_000)])
-            yield f"{self.namespace}:g{group}", [self.group_watermarks(group), self.items(group), *rows]
-        for partition in range(partitions):
-            users = self.users(partition, ["u1", "{other}:u", "}{", "ü b"])
-            others = [self.partition_watermark(partition), self.owed(partition), self.event_time(partition), self.duplicates(partition, 7)]
-            yield f"{self.namespace}:p{partition}", [*users, *others, self.profile(partition, "{x}y")]

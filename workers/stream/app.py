@@ -23,7 +23,8 @@ from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.connection import faust_arguments
 from workers.kafka.records import Record
 from workers.kafka.rights import explain
-from workers.models.store import StoreError, open_model_store
+from workers.models.manifest import StoreError
+from workers.models.store import open_model_store
 from workers.runtime.faust_app import WorkerApp
 from workers.runtime.rounds import Rounds, patiently
 from workers.runtime.status import WorkerStatus

@@ -28,7 +28,8 @@ from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
 from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.models.announcements import announce, reconcile
-from workers.models.store import ModelStore, StoreError
+from workers.models.manifest import StoreError
+from workers.models.store import ModelStore
 from workers.runtime.faust_app import OrderlyService, WorkerApp, in_group
 from workers.runtime.health import Heartbeat
 from workers.runtime.metrics import TrainerMetrics

@@ -34,7 +34,9 @@ from recsys.models.registry import MODELS, ModelKind
 from recsys.models.training_set import TrainingSet
 from recsys.state.event_weights import event_weights
 from workers.errors import Fatal, WorkerError, describe, one_line
-from workers.models.store import ChampionMoved, ModelStore, Refit, StoredModel, TrainedOn
+from workers.models.manifest import ChampionMoved, Refit, TrainedOn
+from workers.models.model_files import StoredModel
+from workers.models.store import ModelStore
 from workers.runtime.text import visible
 from workers.settings import Settings, TrainerSettings, WeightSettings
 from workers.state.event_weights import weight_table_of

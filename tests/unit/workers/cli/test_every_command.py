@@ -171,7 +171,7 @@ class HostileStore:
         return IDS[1]
 
     def manifest(self, kind: str, version: str) -> Any:
-        from workers.models.store import StoreError
+        from workers.models.manifest import StoreError
 
         raise StoreError(TITLES[IDS.index(version)])
 

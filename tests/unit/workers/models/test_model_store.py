@@ -18,7 +18,8 @@ from schemas import ModelAction
 from tests.unit.recsys.models.model_cases import histories_of
 from workers import storage
 from workers.errors import Fatal, Transient
-from workers.models.store import ChampionMoved, Manifest, ModelStore, StoreError, TrainedOn
+from workers.models.manifest import ChampionMoved, Manifest, StoreError, TrainedOn
+from workers.models.store import ModelStore
 
 
 def small_model(seed: int = 0, n_items: int = 12) -> ials.IALSModel:
@@ -94,7 +95,7 @@ def test_a_damaged_file_is_refused_before_it_is_parsed(
         raise AssertionError("parsed before its hash was right")
 
     if name == "model.safetensors":
-        monkeypatch.setattr("workers.models.store.load_tensors", parsed)
+        monkeypatch.setattr("workers.models.model_files.load_tensors", parsed)
     with pytest.raises(StoreError, match=name):
         store.load("ials", version)
 

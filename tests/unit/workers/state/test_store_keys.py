@@ -5,28 +5,23 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis.crc import key_slot
 
 from recsys.state.batch_delta import RowId
+from tests.redis_keys import key_patterns, slot_of
 from workers.bootstrap import open_store
 from workers.redis.functions import READ_ONLY, WRITING, load_library
-from workers.redis.keys import Keys, hash_slot
+from workers.redis.keys import Keys
 from workers.redis.store import RedisStore
 from workers.settings import load_settings
 from workers.state.layout import layout_of
 from workers.state.port import LAYOUT_VERSION, Layout, StateStore
 
 
-@given(st.text(max_size=30))
-def test_hash_slots_are_those_of_the_cluster(key: str) -> None:
-    assert hash_slot(key) == key_slot(key.encode())
-
-
 @pytest.mark.parametrize("namespace", ["rs", "a.b-c_1"])
 def test_keys_of_one_tag_lie_in_one_slot(namespace: str) -> None:
     tags = set()
-    for tag, keys in Keys(namespace).patterns(groups=8, partitions=8):
-        assert {hash_slot(key) for key in keys} == {hash_slot(tag)}
+    for tag, keys in key_patterns(Keys(namespace), groups=8, partitions=8):
+        assert {slot_of(key) for key in keys} == {slot_of(tag)}
         assert all(key.startswith(f"{{{tag}}}:") for key in keys)
         tags.add(tag)
     assert len(tags) == 2 + 8 + 8

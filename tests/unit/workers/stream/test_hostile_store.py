@@ -27,7 +27,8 @@ from tests.unit.workers.models.test_model_store import save, small_model
 from tests.unit.workers.stream.test_followers import followed
 from workers.cli.app import run
 from workers.errors import Fatal, Transient
-from workers.models.store import ModelStore, StoreError
+from workers.models.manifest import StoreError
+from workers.models.store import ModelStore
 from workers.settings import load_settings
 from workers.storage import NotOurFile, Storage
 from workers.stream.app import StoredModels

@@ -1,0 +1,184 @@
+"""Files of stored versions: packing a model, and reading one with every hash checked before its file is parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from recsys.errors import CoreError
+from recsys.models.base import Model
+from recsys.models.checks import check_model
+from recsys.models.registry import load_model
+from schemas.fields import Id
+from workers.errors import Transient, WorkerError, describe, one_line
+from workers.models.manifest import MAX_ITEMS, Manifest, StoredFile, StoreError, TensorShape, first_problem
+from workers.storage import NotOurFile, Storage
+
+MAX_TENSOR_BYTES = 2 * 1024**3
+"""Eight million items at 64 factors. A worker holds a model twice while it is loaded, so a larger one would end it for want of memory."""
+MAX_ITEMS_BYTES = 256 * 1024**2
+MAX_MANIFEST_BYTES = 16 * 1024**2
+HEADER_BYTES = 1024**2
+"""Bytes that a file of tensors may have besides its numbers."""
+_ITEM_IDS = TypeAdapter(Annotated[list[Id], Field(max_length=MAX_ITEMS)])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A loaded version. `manifest_sha256` is the hash that an announcement names."""
+
+    manifest: Manifest
+    manifest_sha256: str
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class PackedModel:
+    """A checked model as the content of its files."""
+
+    kind: str
+    n_items: int
+    config: dict[str, Any]
+    tensors: dict[str, TensorShape]
+    safetensors: bytes
+    items: bytes
+
+
+def pack(model: Model) -> PackedModel:
+    """Check and pack a model. Raises StoreError when it could not be loaded again."""
+    try:
+        check_model(model)
+    except CoreError as error:
+        raise StoreError(f"{error}; if training diverged, lower its learning rate") from None
+    tensors = {name: np.ascontiguousarray(array) for name, array in model.tensors().items()}
+    content, items = save_tensors(tensors), json.dumps(model.item_ids, ensure_ascii=False).encode()
+    if len(content) > MAX_TENSOR_BYTES or len(items) > MAX_ITEMS_BYTES or len(model.item_ids) > MAX_ITEMS:
+        raise StoreError(f"{model.kind}: {len(content):,} bytes for {len(model.item_ids):,} items are more than a model may have")
+    return PackedModel(model.kind, len(model.item_ids), dict(model.config), _shapes(tensors), content, items)
+
+
+class ModelFiles:
+    """Files of the versions of every kind."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def write(self, version: str, packed: PackedModel) -> dict[Literal["model.safetensors", "items.json"], StoredFile]:
+        """Write a version's files except for the manifest; return how the manifest describes them."""
+        folder = f"{packed.kind}/{version}"
+        return {
+            "model.safetensors": self._write_file(f"{folder}/model.safetensors", packed.safetensors),
+            "items.json": self._write_file(f"{folder}/items.json", packed.items),
+        }
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest, which finishes the version. Raises StoreError when it is too large."""
+        content = manifest.model_dump_json(indent=1).encode()
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise StoreError(f"{manifest.version}: its manifest would have {len(content):,} bytes, more than one may have")
+        self._storage.write(f"{manifest.kind}/{manifest.version}/manifest.json", content)
+
+    def _write_file(self, name: str, content: bytes) -> StoredFile:
+        return StoredFile(sha256=self._storage.write(name, content), n_bytes=len(content))
+
+    def read_manifest(self, kind: str, version: str) -> tuple[Manifest, str]:
+        """Return a version's manifest and its SHA-256. Raises StoreError."""
+        try:
+            content = self._storage.read(f"{kind}/{version}/manifest.json", MAX_MANIFEST_BYTES)
+        except FileNotFoundError:
+            raise StoreError(f"{version}: there is no such version of {kind}; `recsys models list` shows what there is") from None
+        except NotOurFile as error:
+            raise StoreError(f"{version}: {error}") from None
+        try:
+            manifest = Manifest.model_validate_json(content)
+        except ValidationError as error:
+            raise StoreError(f"{version}: manifest.json, {first_problem(error)}; restore the file or promote another version") from None
+        if (manifest.kind, manifest.version) != (kind, version):
+            raise StoreError(f"{version}: manifest.json is of another version; restore the folder or promote another version")
+        return manifest, hashlib.sha256(content).hexdigest()
+
+    def load(self, kind: str, version: str, manifest_sha256: str | None) -> StoredModel:
+        """Load and check a version. Every hash is checked before its file is parsed.
+
+        Raises: StoreError if anything is missing, damaged, too large, or not what the manifest (or `manifest_sha256` of an announcement)
+        says.
+        """
+        try:
+            return self._load_checked(kind, version, manifest_sha256)
+        except MemoryError:
+            raise Transient(f"{version}: there is not enough memory to load it; give the process more") from None
+        except (WorkerError, OSError):
+            raise
+        except KeyError as error:
+            raise StoreError(f"{version}: kind or tensor {error!s:.80} is unknown to this version of the program; upgrade it") from None
+        except (CoreError, TypeError, ValueError) as error:
+            raise StoreError(f"{version}: {one_line(error)}; restore it or promote another version") from None
+        except Exception as error:  # files that others may write to: any failure to read them refuses the version
+            raise StoreError(f"{version}: unexpected {describe(error)}; restore it or promote another version") from error
+
+    def _load_checked(self, kind: str, version: str, manifest_sha256: str | None) -> StoredModel:
+        manifest, found_sha256 = self.read_manifest(kind, version)
+        if manifest_sha256 is not None and manifest_sha256 != found_sha256:
+            raise StoreError(f"{version}: manifest.json is not the one that was announced; restore it or promote another version")
+        claimed = sum(prod(tensor.shape) * np.dtype(tensor.dtype).itemsize for tensor in manifest.tensors.values())
+        if claimed > MAX_TENSOR_BYTES:
+            raise StoreError(f"{version}: the manifest claims {claimed:.3g} bytes of numbers, more than a model may have")
+        if (file := manifest.files.get("model.safetensors")) is not None and file.n_bytes > claimed + HEADER_BYTES:
+            raise StoreError(f"{version}: model.safetensors has {file.n_bytes:.3g} bytes, more than its tensors need")
+        item_ids = self._item_ids(manifest)
+        tensors = self._tensors(manifest)
+        return StoredModel(manifest, found_sha256, load_model(kind, manifest.config, item_ids, tensors))
+
+    def _file(self, manifest: Manifest, name: Literal["model.safetensors", "items.json"], max_bytes: int) -> bytes:
+        stored = manifest.files.get(name)
+        if stored is None:
+            raise StoreError(f"{manifest.version}: the manifest does not name {name}")
+        try:
+            content = self._storage.read(f"{manifest.kind}/{manifest.version}/{name}", min(max_bytes, stored.n_bytes))
+        except FileNotFoundError:
+            raise StoreError(f"{manifest.version}: {name} is missing; restore it or promote another version") from None
+        except NotOurFile as error:
+            raise StoreError(f"{manifest.version}: {error}") from None
+        if hashlib.sha256(content).hexdigest() != stored.sha256:
+            raise StoreError(
+                f"{manifest.version}: {name} has another SHA-256 than the manifest says; restore it or promote another version"
+            )
+        return content
+
+    def _item_ids(self, manifest: Manifest) -> list[str]:
+        content = self._file(manifest, "items.json", MAX_ITEMS_BYTES)
+        try:
+            item_ids = _ITEM_IDS.validate_json(content)
+        except ValidationError as error:
+            raise StoreError(f"{manifest.version}: items.json, {first_problem(error)}; restore it or promote another version") from None
+        if len(item_ids) != manifest.n_items:
+            raise StoreError(f"{manifest.version}: items.json is not a list of {manifest.n_items} ids")
+        return item_ids
+
+    def _tensors(self, manifest: Manifest) -> dict[str, NDArray[Any]]:
+        content = self._file(manifest, "model.safetensors", MAX_TENSOR_BYTES)
+        try:
+            tensors: dict[str, NDArray[Any]] = load_tensors(content)
+            found = _shapes(tensors)
+        except MemoryError:
+            raise
+        except Exception as error:  # SafetensorError, and numpy's errors for types that it does not have
+            text = f"{manifest.version}: model.safetensors is not a safetensors file of the types that models use"
+            raise StoreError(f"{text} ({type(error).__name__})") from None
+        if found != manifest.tensors:
+            raise StoreError(f"{manifest.version}: model.safetensors holds other tensors than the manifest says")
+        return tensors
+
+
+def _shapes(tensors: Mapping[str, NDArray[Any]]) -> dict[str, TensorShape]:
+    return {name: TensorShape.model_validate({"shape": array.shape, "dtype": str(array.dtype)}) for name, array in tensors.items()}
