@@ -1,22 +1,23 @@
-"""How fast lists are made over large catalogues, and how near they come to those that score every item.
+"""Measure how fast lists are made over large catalogues, and how close they come to lists that score every item.
 
-    python -m benchmarks.lists [--items 4000 100000 1000000] [--dimensions 64] [--users N] [--full] [--json]
+Examples:
+    python -m benchmarks.lists
+    python -m benchmarks.lists --items 1000000 --users 512 --json
+    python -m benchmarks.lists --full
 
-Without arguments 4,000 and 100,000 items; a million takes minutes. One process and one thread, torch and BLAS held to one;
-`lists_per_s_in_2_threads` shares the users out as a worker does (`stream.list_threads`). For each size a state is made (seeded), and
-measured:
+One process and one thread, with torch and BLAS limited to one; only `lists_per_s_in_2_threads` divides the users among threads as a worker
+does (`stream.list_threads`). A million items take minutes. For each size, on a generated (seeded) state:
 
-* index alone: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model; beside it the matrix product over all
-  items in blocks with a top 100, which is exact: the baseline and, without the top 100, the limit of any exact search on this processor.
-* lists: `Engine.recommend` with every source on, user vectors given (encoding is measured by `benchmarks.ingest`), from candidates
-  (`lists_per_s`) and over all items (`exact_lists_per_s`); the same a second of processor time (`…_per_cpu_s`), which other work on the
-  machine moves less; `overlap_at_20`, the share of the exact list's items that the other list has.
+* index: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model. The baseline is the exact top 100 from the
+  matrix product over all items in blocks; that product without the top 100 is the limit of any exact search on this processor.
+* lists: `Engine.recommend` with every source on and user vectors given (`benchmarks.ingest` measures encoding), from candidates
+  (`lists_per_s`) and over all items (`exact_lists_per_s`); `…_per_cpu_s` counts processor seconds, which other work on the machine affects
+  less. `overlap_at_20` is the share of the exact list's items that the list from candidates has.
 
-The vectors are made so that a model's figures on MovieLens 1M come out again: spectrum, lengths against popularity, cosine of the nearest
-item, where by popularity the best items lie. iALS-like: clusters and noise in a slowly falling spectrum, length ∝ (1 + popularity)^0.64
-up to where MovieLens ends, and level from there on. SASRec-like: the same directions plus one that holds popularity. Real models of a
-million items may be easier or harder. The SASRec-like model pools its history instead of running the network. Contents, neighbours and
-histories follow the clusters.
+The vectors reproduce measurements of the models on MovieLens 1M: spectrum, length against popularity, cosine of the nearest item, and the
+popularity of the best items. iALS-like: clusters and noise in a slowly falling spectrum, length ∝ (1 + popularity)^0.64 up to the highest
+popularity of MovieLens, constant beyond. SASRec-like: the same directions and one dimension for popularity; it pools the history instead of
+running the network. Content, neighbours and histories follow the clusters. Real models of a million items may be easier or harder.
 """
 
 from __future__ import annotations
@@ -57,13 +58,16 @@ SEED = 20
 HISTORY = 15
 K = 100
 EXACT_SCORES = 40_000_000
-"""Scores a source that an exact run makes at most: 40 users at a million items."""
+"""Upper bound on scores per source in an exact run: 40 users at a million items."""
 N_CATEGORIES, N_BRANDS = 40, 60
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Items with a cluster, a popularity and a direction each, and histories of users."""
+    """Generated items, each with a cluster, a popularity and a direction, and histories of users.
+
+    Shapes: of, popularity (N,); directions (N, D); histories (U, HISTORY), item numbers, oldest first.
+    """
 
     of: I64
     popularity: F32
@@ -85,7 +89,7 @@ class World:
         return cls(of, popularity, directions, _histories(of, popularity, n_users, random))
 
     def ials_like(self) -> F32:
-        """Item vectors (N, D) as of an iALS model."""
+        """Return item vectors (N, D) that behave like an iALS model's."""
         random = np.random.default_rng(SEED + 1)
         vectors = self.directions.copy()
         vectors[:, -1] += 0.27
@@ -94,7 +98,7 @@ class World:
         return vectors * lengths.astype(np.float32)[:, None]
 
     def sasrec_like(self) -> F32:
-        """Item vectors (N, D) as of a SASRec model: the last dimension is popularity."""
+        """Return item vectors (N, D) that behave like a SASRec model's: the last dimension is popularity."""
         random = np.random.default_rng(SEED + 2)
         vectors = self.directions * np.exp(0.25 * random.standard_normal((len(self.of), 1))).astype(np.float32)
         logs = np.log1p(self.popularity)
@@ -102,7 +106,7 @@ class World:
         return vectors
 
     def content(self) -> list[ItemContent]:
-        """What each item is described with; items of a cluster are alike."""
+        """Return each item's content. Items of a cluster are similar."""
         random = np.random.default_rng(SEED + 3)
         n = len(self.of)
         own = random.integers(0, N_CATEGORIES, (int(self.of.max()) + 1, 2))
@@ -118,7 +122,7 @@ class World:
         return found
 
     def neighbour_rows(self, numbers: I64) -> dict[int, tuple[NDArray[np.uint32], F32]]:
-        """Rows of these items: mostly of their own cluster, the popular more often, 20 to 1,000 by the item's popularity."""
+        """Return 20 to 1,000 neighbours of each item, more for popular items; mostly from its own cluster, popular ones more often."""
         random = np.random.default_rng(SEED + 4)
         order = np.argsort(self.of, kind="stable")
         ends = np.searchsorted(self.of[order], np.arange(int(self.of.max()) + 2))
@@ -135,7 +139,7 @@ class World:
 
 
 def _histories(of: I64, popularity: F32, n_users: int, random: np.random.Generator) -> I64:
-    """(U, HISTORY): items of three clusters in turn, the popular more often."""
+    """Draw histories (U, HISTORY): items of three clusters in turn, popular ones more often."""
     order = np.argsort(of, kind="stable")
     ends = np.searchsorted(of[order], np.arange(int(of.max()) + 2))
     cumulative = np.cumsum(popularity / popularity.sum())
@@ -150,7 +154,7 @@ def _histories(of: I64, popularity: F32, n_users: int, random: np.random.Generat
 
 
 class PooledSequence:
-    """Stands in for SASRec: logits from the newest preferences' directions, pooled, and a share of popularity."""
+    """A substitute for SASRec: logits from the pooled directions of the newest preferences, and a share of popularity."""
 
     kind: ClassVar[str] = "sasrec"
     link: ClassVar[Literal["identity", "softmax"]] = "softmax"
@@ -181,11 +185,8 @@ class PooledSequence:
         return cls(item_ids, np.asarray(tensors["item_vectors"], np.float32))
 
 
-# -- the index alone ---------------------------------------------------------------------------------------------------------------------
-
-
 def exact_search(queries: F32, vectors: F32, *, top: int) -> I64:
-    """The `top` largest inner products of each query by the matrix product in blocks; without any, only the products."""
+    """Return the items of each query's `top` largest inner products, by matrix products in blocks; `top` 0 computes only the products."""
     asked, held = torch.from_numpy(queries), torch.from_numpy(vectors)
     values, items = torch.full((len(queries), top), -torch.inf), torch.zeros((len(queries), top), dtype=torch.int64)
     for start in range(0, len(vectors), step := 8_192):
@@ -198,7 +199,7 @@ def exact_search(queries: F32, vectors: F32, *, top: int) -> I64:
 
 
 def index_figures(queries: F32, vectors: F32, repeats: int) -> dict[str, Any]:
-    """Of one index over these vectors."""
+    """Measure one index over these vectors."""
     started = time.perf_counter()
     index = VectorIndex(vectors)
     build_s = time.perf_counter() - started
@@ -228,11 +229,8 @@ def _rates(n: int, repeats: int, run: Any, clock: Callable[[], float] = time.per
     return [round(value, 1) for value in Spread.of(once, repeats).values]
 
 
-# -- lists -------------------------------------------------------------------------------------------------------------------------------
-
-
 def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent]) -> tuple[Engine, Engine, dict[str, float]]:
-    """One engine that lists from candidates and one that scores every item, of the same state; and what filling the first took."""
+    """Return two engines with the same state, one listing from candidates, one scoring every item; and the seconds that each step took."""
     n = len(world.of)
     took: dict[str, float] = {}
     candidates, exact = Engine(EngineConfig(exact_items=0)), Engine(EngineConfig(exact_items=NEVER))
@@ -263,7 +261,7 @@ def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent
 
 
 def _fill(engine: Engine, world: World) -> None:
-    """Histories and popularity."""
+    """Add histories and popularity to the engine."""
     n_users = len(world.histories)
     engine.users.load({f"u{user}": None for user in range(n_users)})
     slots = np.array([engine.users.slot(f"u{user}") for user in range(n_users)], np.int64)
@@ -280,7 +278,7 @@ def _fill(engine: Engine, world: World) -> None:
 
 
 def _with_matrix(catalogue: Catalogue) -> Catalogue:
-    """The same catalogue, its features as a matrix over the items."""
+    """Return the same catalogue with its features as a matrix over the items."""
     kinds, n = catalogue.kinds, catalogue.n_items
     assert kinds is not None
     dense = Catalogue(n)
@@ -293,7 +291,7 @@ def _with_matrix(catalogue: Catalogue) -> Catalogue:
 
 
 def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) -> dict[str, Any]:
-    """Speed of both, and how much of the exact lists the others hold."""
+    """Measure the speed of both engines, and the share of the exact lists that the other engine finds."""
     n = candidates.n_items
     slots = np.arange(n_users)
     slots = np.array([candidates.users.slot(f"u{user}") for user in slots.tolist()], np.int64)
@@ -304,7 +302,7 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
         return engine.recommend(slots[:count], {kind: v[:count] for kind, v in vectors.items()}, NOW_S)
 
     def side_by_side() -> None:
-        """As a worker with `stream.list_threads` does it."""
+        """List in threads, as a worker with `stream.list_threads` does."""
         shared = candidates.shared(NOW_S)
         parts = [slice(start, start + LISTED_TOGETHER) for start in range(0, n_users, LISTED_TOGETHER)]
 
@@ -336,7 +334,7 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
 
 
 def _trending_ms(engine: Engine) -> float:
-    """Milliseconds of what trends after a batch of 500 items was counted, median of 20."""
+    """Return the milliseconds to count a batch of 500 items and find the trending ones: median of 20."""
     popularity, n = engine.popularity, engine.n_items
     assert isinstance(popularity, LargePopularity)
     random, took = np.random.default_rng(SEED + 6), []
@@ -355,7 +353,7 @@ def _in_blocks(listed: Any, engine: Engine, size: int) -> list[float]:
 
 
 def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[str, Any]:
-    """All of one size."""
+    """Return all figures of one size."""
     before = resident_bytes(os.getpid())
     world = World.made(n_items, dimensions, n_users)
     item_ids = [f"i{number}" for number in range(n_items)]
@@ -384,11 +382,11 @@ def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[s
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--items", type=int, nargs="+")
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[64])
-    parser.add_argument("--users", type=int, default=1_024)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="4,000 to a million items in 64, 128 and 256 dimensions: a quarter of an hour")
+    parser.add_argument("--items", type=int, nargs="+", help="catalogue sizes (default: 4000 100000)")
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[64], help="dimensions of the model vectors (default: 64)")
+    parser.add_argument("--users", type=int, default=1_024, help="users to make lists for (default: 1,024)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats; the median counts (default: 3)")
+    parser.add_argument("--full", action="store_true", help="4,000 to a million items in 64, 128 and 256 dimensions; 15 minutes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     compile_all()
@@ -401,10 +399,10 @@ def main() -> None:
         for kind, index in case["index"].items():
             speed = (Spread(tuple(index[name])) for name in ("queries_per_s", "exact_queries_per_s"))
             rows.append((f"{size}: index of {kind}", *speed, index["recall_at_100"], index["build_s"]))
-        for label, suffix in (("lists", "s"), ("lists, a processor second", "cpu_s")):
+        for label, suffix in (("lists", "s"), ("lists, per processor second", "cpu_s")):
             speed = (Spread(tuple(case[name])) for name in (f"lists_per_{suffix}", f"exact_lists_per_{suffix}"))
             rows.append((f"{size}: {label}", *speed, case["overlap_at_20"], round(sum(case["build_s"].values()), 1)))
-    columns = ("over", "a second", "exact, a second", "recall@100, overlap@20", "made in s")
+    columns = ("measured", "per s", "exact, per s", "recall@100, overlap@20", "build s")
     emit("lists", "one thread", columns, rows, {"seed": SEED, "threads": torch.get_num_threads(), "cases": cases}, as_json=arguments.json)
 
 

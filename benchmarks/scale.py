@@ -1,26 +1,28 @@
-"""How the state path scales: with workers, with shards of a Redis Cluster, and with the numbers of users and items.
+"""Measure how the state path scales with workers, with shards of a Redis Cluster, and with the numbers of users and items.
 
-    python -m benchmarks.scale [--only workers shards users users_cached …] [--server valkey|redis] [--events N] [--repeats N] [--json]
+Examples:
+    python -m benchmarks.scale --only users --repeats 3
+    python -m benchmarks.scale --only workers shards --events 200000
+    python -m benchmarks.scale --server redis --json
 
+Parts:
 * workers: 1, 2 and 4 workers on a full topic of four partitions. shards: one worker on one Valkey, then on a Redis Cluster of three. All
-  processes share this machine's cores, so `…_cost_ratio`, processor time an event against one of them, says more than the rate.
-* users, items: the cost of an event (processor time of the worker and of Redis, and time) among few and among many. Each has a stack of
-  its own, they take turns, and both are filled before: every user has a history of fifty, every item a number, a row of neighbours (a
-  hundred, or ten where there are a million items) and a count. A first stretch of events is not counted: rows have grown to what they are
-  in use after it. What an event does is held alike, because the population is what is asked about, and a stream over few users or items
-  does other work for other reasons (shorter histories, users that come twice in a batch, pairs that fall on the same rows). So users come
-  one after another in a random order, each as often as the others, and each is read from Redis (`stream.user_cache` is a batch); there is
-  one partition, and a batch is at most 4,000 events; items are drawn evenly from 10,000 (users) or from a pool of a thousand out of all
-  (items), and histories as events are.
-* users_cached: the same with the default user cache, which holds the few and not the many.
-* spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one: the cost
-  that a pool hides. Rows and users an event, as Redis counts its commands, are printed beside each run.
+  processes share this machine's cores, so `…_cost_ratio`, processor time per event against one of them, says more than the rate.
+* users, items: the cost of an event (processor time of the worker and of Redis, and wall time) with few and with many users or items. Each
+  population has its own stack; they take turns. Both are filled first: every user has a history of fifty, every item a number, a row of
+  neighbours (a hundred; ten where there are a million items) and a count. The first stretch of events does not count, because rows grow to
+  their usual size in it. Everything else is held equal: users come one after another in a random order, each as often as the others, and
+  each is read from Redis (`stream.user_cache` is one batch); there is one partition, a batch has at most 4,000 events; items are drawn
+  evenly from 10,000 (users) or from a pool of a thousand out of all (items), in events and histories. A stream over few users or items
+  would differ in other ways: shorter histories, users twice in a batch, pairs on the same rows.
+* users_cached: the same with the default user cache, which holds the few users but not the many.
+* spread: items drawn evenly from all of the many. An event then touches more rows, because fewer of a batch's pairs share one. Rows and
+  users per event, from Redis's command counts, are printed beside each run.
 
-A ratio is the cost among many over the cost among few, of the worker's and Redis's processor time together; `…_wall` is that of time.
-Rows of a million users lie further from the processor than those of ten thousand, for any client. So before each run the same server reads
-and writes back rows of users drawn at random, and appends nothing to three rows of items for each, as an event does (`plain`), and
-`cost_ratio_users` compares the cost among many with the cost among few plus what `plain` costs more among many. `…_raw` is the ratio
-without that.
+A ratio is the cost with many over the cost with few, in processor time of worker and Redis together; `…_wall` compares wall time.
+Rows of a million users are further from the processor than those of ten thousand, for any client. So before each run the same server reads
+and writes back rows of randomly drawn users, and appends nothing to three item rows for each, as an event does (`plain`).
+`cost_ratio_users` compares the cost with many to the cost with few plus the extra cost of `plain` with many; `…_raw` is the plain ratio.
 """
 
 from __future__ import annotations
@@ -61,14 +63,14 @@ PARTS = ("workers", "shards", "users", "users_cached", "items", "spread")
 WORKERS = (1, 2, 4)
 FEW_USERS, MANY_USERS, FEW_ITEMS, MANY_ITEMS = 10_000, 1_000_000, 1_000, 1_000_000
 USERS_ITEMS, ITEMS_USERS = 10_000, 100_000
-"""Items of the runs that compare users, and users of those that compare items."""
+"""Items of the runs that compare users; users of the runs that compare items."""
 POOL = 1_000
 SHARED_S = 60.0
-"""Workers have this long to start and to share the partitions."""
+"""Time for workers to start and to divide the partitions."""
 PRELOADED, BATCH, CHUNK = 50, 4_000, 10_000
 USERS_NEIGHBOURS, ITEMS_NEIGHBOURS = 100, 10
 USER_CACHES = (("users", "", BATCH), ("users_cached", "_cached", 50_000))
-"""`stream.user_cache` by part, and how its runs are called; the default is the last."""
+"""Part, suffix of its runs' names, `stream.user_cache`; the last is the setting's default."""
 PLAIN_USERS, PLAIN_TOGETHER, PLAIN_ROWS = 40_000, 1_000, 3
 START_S = 1_600_000_000
 TOPIC_ID = "preloaded"
@@ -76,8 +78,7 @@ TOPIC_ID = "preloaded"
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How many users and items there are, the pool of item numbers that events and histories draw from, and how many neighbours every
-    item has."""
+    """Numbers of users and items, neighbours of each item, and the pool of item numbers that events and histories draw from."""
 
     n_users: int
     n_items: int
@@ -85,11 +86,11 @@ class Population:
     neighbours: int
 
     def draw(self, random: np.random.Generator, shape: Any) -> np.ndarray[Any, Any]:
-        """Item numbers."""
+        """Draw item numbers from the pool."""
         return random.integers(self.pool.start, self.pool.stop, shape)
 
     def stream(self, n_events: int, seed: int) -> Stream:
-        """Users in a random order, again and again; a tenth of a second between events."""
+        """Return events of all users in a random order, repeated; a tenth of a second between events."""
         random = np.random.default_rng(seed)
         order = random.permutation(self.n_users)
         return Stream(
@@ -103,7 +104,7 @@ class Population:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One stand: its population, and the runs on it by name with the user cache of each."""
+    """A population, and the runs on it: name ▸ user cache."""
 
     population: Population
     user_caches: dict[str, int]
@@ -111,14 +112,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an event took: processor milliseconds by process, milliseconds of time, and rows and users that it touched."""
+    """Cost of an event: processor milliseconds by process, wall milliseconds, and the rows and users that it touched."""
 
     cpu_ms: dict[str, float]
     wall_ms: float
     rows: float
     users: float
     plain_ms: float
-    """Processor milliseconds of Redis to read a user's row, write it back as it is, and append nothing to PLAIN_ROWS rows of items."""
+    """Redis's processor milliseconds to read a user's row, write it back unchanged, and append nothing to PLAIN_ROWS item rows."""
 
     @property
     def state_ms(self) -> float:
@@ -126,7 +127,7 @@ class Cost:
 
 
 async def preload(settings: Settings, population: Population, client: Any) -> None:
-    """Number the items and give them rows and counts; give the users histories."""
+    """Number the items and write their rows and counts; write the users' histories."""
     store = open_store(settings)
     await store.open(layout_of(settings))
     for first in range(0, population.n_items, CHUNK):
@@ -155,14 +156,14 @@ def _histories(population: Population, names: list[str], random: np.random.Gener
 
 
 def _preload_items(settings: Settings, population: Population, client: Any) -> None:
-    """Rows as a worker would have left them, set as they are: the groups' watermarks are not to move."""
+    """Write item rows as a worker would have left them, directly, so that the groups' watermarks stay."""
     keys, groups, n_items = Keys(settings.redis.namespace), settings.state.item_groups, population.n_items
     epoch = START_S // layout_of(settings).epoch_s
     random = np.random.default_rng(1)
     for group in range(groups):
         numbers = np.arange(group, n_items, groups)
-        everybody = pack_records(numbers, np.full(len(numbers), WEIGHT_ONE))
-        client.set(keys.rows(group, [("pop", "all", 0)])[0], pack_header(group, len(everybody)) + everybody)
+        counts = pack_records(numbers, np.full(len(numbers), WEIGHT_ONE))
+        client.set(keys.rows(group, [("pop", "all", 0)])[0], pack_header(group, len(counts)) + counts)
         for first in range(0, len(numbers), CHUNK):
             some = numbers[first : first + CHUNK]
             near = np.cumsum(random.integers(1, n_items // population.neighbours, (len(some), population.neighbours)), axis=1)
@@ -172,8 +173,8 @@ def _preload_items(settings: Settings, population: Population, client: Any) -> N
             client.mset({key: pack_header(1, size) + body[i * size : (i + 1) * size] for i, key in enumerate(row_keys)})
 
 
-class Stand:
-    """A stack of its own, filled with a population, on which the cost of an event is taken stretch by stretch of the stream."""
+class PopulatedStack:
+    """A stack filled with a population, which measures the cost of an event stretch by stretch of the stream."""
 
     def __init__(self, stack: EmbeddedStack, folder: Path, run: Comparison, n_events: int, n_stretches: int) -> None:
         self._run, self._n_events, self._done = run, n_events, 0
@@ -182,7 +183,7 @@ class Stand:
         asyncio.run(preload(self._settings, run.population, self._bench.redis))
 
     def costs(self) -> dict[str, Cost]:
-        """The cost of an event in each of the stand's runs, one after another."""
+        """Measure the cost of an event in each run, one after another."""
         return {name: self._cost(user_cache) for name, user_cache in self._run.user_caches.items()}
 
     def _cost(self, user_cache: int) -> Cost:
@@ -200,7 +201,7 @@ class Stand:
         return Cost(rate.cpu_ms_per_event(), 1000 / rate.events_per_s, calls["append"] / n_events, calls["set"] / n_events, plain_ms)
 
     def _plain_ms(self, seed: int) -> float:
-        """Touch as many rows as events do without changing any: Redis's processor time a user."""
+        """Touch as many rows as events do without changing any; return Redis's processor milliseconds per user."""
         server, client, keys = self._bench.stack.valkey, self._bench.redis, Keys(self._settings.redis.namespace)
         assert server is not None
         random, groups = np.random.default_rng(seed), self._settings.state.item_groups
@@ -220,17 +221,17 @@ class Stand:
 def run_costs(
     folder: Path, runs: Sequence[Comparison], n_events: int, repeats: int, redis_server: Path | None = None
 ) -> dict[str, list[Cost]]:
-    """The cost of an event by name of the run. The stands take turns, so that a busy minute of the machine meets all of them."""
+    """Return the cost of an event by run. The stacks take turns, so that a busy minute of the machine affects all of them."""
     found: dict[str, list[Cost]] = {}
     with ExitStack() as held:
-        stands = []
+        stacks: list[PopulatedStack] = []
         for number, run in enumerate(runs):
-            stack = held.enter_context(EmbeddedStack(folder / f"stand-{number}", redis_server=redis_server))
-            stands.append(Stand(stack, folder, run, n_events, (1 + repeats) * len(run.user_caches)))
-            stands[-1].costs()
+            stack = held.enter_context(EmbeddedStack(folder / f"stack-{number}", redis_server=redis_server))
+            stacks.append(PopulatedStack(stack, folder, run, n_events, (1 + repeats) * len(run.user_caches)))
+            stacks[-1].costs()
         for _ in range(repeats):
-            for stand in stands:
-                for name, cost in stand.costs().items():
+            for populated in stacks:
+                for name, cost in populated.costs().items():
                     found.setdefault(name, []).append(cost)
     return found
 
@@ -253,13 +254,13 @@ def _cut(stream: Stream, first: int, last: int) -> Stream:
 
 
 def _calls(client: Any) -> dict[str, int]:
-    """How often the server carried out a command, those inside functions too."""
+    """Return how often the server ran each command, inside functions too."""
     stats = client.info("commandstats")
     return {name: int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("append", "set")}
 
 
 class ClusterBench(Bench):
-    """The same stand on a Redis Cluster."""
+    """A bench on a Redis Cluster."""
 
     def __init__(self, stack: EmbeddedStack, cluster: RedisCluster, stream: Stream, folder: Path) -> None:
         super().__init__(stack, stream, folder)
@@ -284,14 +285,14 @@ class ClusterBench(Bench):
 
 
 def servers_of(bench: Bench) -> list[Child]:
-    """The Redis servers of a stand."""
+    """Return the Redis servers of a bench."""
     if isinstance(bench, ClusterBench):
         return bench.servers()
     return [bench.stack.valkey] if bench.stack.valkey is not None else []
 
 
 def run_state(bench: Bench, n_events: int, workers: int) -> Rate:
-    """State only: the workers share the partitions and Redis stands still while the topic is filled, then it goes on."""
+    """Measure the state path: Redis is paused while the topic is filled, after the workers have divided the partitions."""
     settings, sections = bench.settings({"redis": {"timeout_s": 2 * SHARED_S}}, publish_lists=False)
     children = [bench.start_worker(sections) for _ in range(workers)]
     try:
@@ -312,7 +313,7 @@ def run_state(bench: Bench, n_events: int, workers: int) -> Rate:
 
 
 def _wait_until_shared(children: list[Child], partitions: int) -> None:
-    """Until each worker says that it owns its share of the partitions."""
+    """Wait until every worker has logged its share of the partitions."""
     deadline = time.monotonic() + SHARED_S
     while True:
         owned = [_owned(child) for child in children]
@@ -329,7 +330,7 @@ def _owned(child: Child) -> list[int]:
 
 
 def run_workers(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int) -> dict[str, list[Rate]]:
-    """1, 2 and 4 workers, in turns."""
+    """Measure 1, 2 and 4 workers in turns."""
     bench = Bench(stack, stream, folder)
     found: dict[str, list[Rate]] = {f"workers_{workers}": [] for workers in WORKERS}
     for _ in range(repeats):
@@ -340,7 +341,7 @@ def run_workers(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int
 
 
 def run_shards(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int) -> dict[str, list[Rate]]:
-    """One Valkey and a cluster of three, in turns."""
+    """Measure one Valkey and a cluster of three in turns."""
     found: dict[str, list[Rate]] = {"shards_1": [], "shards_3": []}
     with RedisCluster(folder / "cluster", node_timeout_ms=60_000) as cluster:
         for _ in range(repeats):
@@ -350,7 +351,7 @@ def run_shards(stack: EmbeddedStack, folder: Path, stream: Stream, repeats: int)
 
 
 def comparisons(only: Sequence[str]) -> list[Comparison]:
-    """The stands of these parts."""
+    """Return the comparisons of these parts."""
     everything, some = range(USERS_ITEMS), range(MANY_ITEMS // 2, MANY_ITEMS // 2 + POOL)
     chosen = []
     user_caches = {suffix: user_cache for part, suffix, user_cache in USER_CACHES if part in only}
@@ -367,17 +368,17 @@ def comparisons(only: Sequence[str]) -> list[Comparison]:
 
 
 def middle_of(costs: list[Cost], value: Callable[[Cost], float]) -> float:
-    """The median of a figure over the repeats."""
+    """Return the median of a figure over the repeats."""
     return statistics.median(value(cost) for cost in costs)
 
 
 def main() -> int:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--events", type=int, default=100_000, help="events of a run with 1, 2, 4 workers or shards (default 100,000)")
-    parser.add_argument("--cost-events", type=int, default=40_000, help="events of a run among few or many (default 40,000)")
-    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the median counts")
-    parser.add_argument("--server", choices=("valkey", "redis"), default="valkey", help="the embedded one, or redis-server on the PATH")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"run only these: {', '.join(PARTS)}")
+    parser.add_argument("--events", type=int, default=100_000, help="events of a run with workers or shards (default: 100,000)")
+    parser.add_argument("--cost-events", type=int, default=40_000, help="events of a run with few or many (default: 40,000)")
+    parser.add_argument("--repeats", type=int, default=1, help="repeats of each run; the median counts (default: 1)")
+    parser.add_argument("--server", choices=("valkey", "redis"), default="valkey", help="the embedded Valkey, or redis-server on the PATH")
     arguments = parser.parse_args()
     redis_server = shutil.which("redis-server") if arguments.server == "redis" else None
     if arguments.server == "redis" and redis_server is None:
@@ -398,7 +399,7 @@ def main() -> int:
     emit(
         "scale",
         f"state path, {arguments.server}",
-        ("run", "events/s", "processor ms an event: worker, redis, broker", "rows an event", "users an event"),
+        ("run", "events/s", "processor ms per event: worker, redis, broker", "rows per event", "users per event"),
         rows,
         {
             "few_users": FEW_USERS,
@@ -417,7 +418,7 @@ def main() -> int:
 
 
 def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-    """Figures by key, and the table's rows."""
+    """Return figures by key, and the table's rows."""
     figures: dict[str, Any] = {}
     rows: list[tuple[str, ...]] = []
     for name, found in rates.items():

@@ -1,13 +1,16 @@
-"""Half of the maximal rate for a long time, and a fault every minute: memory stays flat, lag goes back to zero, nothing differs.
+"""Run workers at half of their maximal rate for a long time with a fault every minute; check memory, lag and state.
 
-    [KAFKA_HOME=…] python -m benchmarks.soak [--minutes 30] [--lane embedded|kafka] [--rate EVENTS_PER_S] [--seed S] [--json]
+Examples:
+    python -m benchmarks.soak --minutes 5
+    KAFKA_HOME=… python -m benchmarks.soak --minutes 30 --json
 
-A broker, a Valkey with an append-only file, two workers with lists on. The broker is Apache Kafka where KAFKA_HOME names one: the embedded
-one keeps everything in memory, and after three million events answers too slowly. The maximal rate is that of these workers on a backlog at
-the start of the same run. One worker, the steady one, is never killed: its memory is what is watched. After the last event the state is
-compared with the plain fold over the log, dead letters with the poison in it, and every user's newest list with their last event. Exit code
-1 if anything differs, a lag did not go back to zero, less than 95 % of the rate was sent, or the steady worker's memory grew by more than
-`--growth-mb`.
+A broker, a Valkey with an append-only file, and two workers that make lists. The broker is Apache Kafka if KAFKA_HOME names one: the
+embedded broker keeps everything in memory and becomes too slow after three million events. The maximal rate is measured on a backlog at the
+start of the same run. One worker, the steady one, is never killed; its memory is observed. After the last event the state is compared with
+a plain fold over the log, dead letters with the poison in the log, and every user's newest list with the user's last event.
+
+The exit code is 1 if anything differs, a lag did not recover, less than 95 % of the rate was sent, or the steady worker's memory grew by
+more than `--growth-mb`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.figures import benchmark_parser
+from benchmarks.figures import benchmark_parser, resident_bytes
 from tests.builders import START_MS, value_of
 from tests.fault.arena import PARTITIONS, Arena
 from tests.fault.lanes import FaultLane, kafka_home
@@ -46,24 +49,24 @@ BACKLOG = 20_000
 EVENT_STEP_MS = 400
 HALF_LIFE_DAYS = 4.0
 LIST_SIZE = 5
-"""Short lists: the embedded broker keeps all of them in memory."""
+"""Short lists, because the embedded broker keeps them all in memory."""
 FACTS_KEPT = 200_000
-"""Events that this process remembers from sending to reading back."""
+"""Events kept in this process between sending and reading back."""
 POISON, DUPLICATES = 0.01, 0.02
 TICK_S = 0.1
 HELD = 0.95
-"""Share of the wanted rate that must have been sent."""
+"""Share of the planned rate that must be sent."""
 RECOVERY_S = 50.0
-"""A lag that is not back to a second's worth by then never came back before the next fault."""
+"""Time after a fault within which the lag must fall to a second's worth of events."""
 SETTLE_S = 5.0
-"""A fault has this long to be felt before the lag is looked at: sessions time out after three seconds."""
+"""Wait after a fault before the lag is checked: sessions time out after three seconds."""
 STALENESS_MS = 1_000
 WARM_UP = 1 / 3
-"""Share of the run after which memory is compared with the end: caches and allocator have filled by then."""
+"""Share of the run from which memory growth counts: caches and allocator are full by then."""
 
 
 def soak_log(chance: random.Random) -> Iterator[Record]:
-    """Events without end: users and items by a skewed choice, half a second of event time each, some poison and duplicates."""
+    """Yield events without end: skewed users and items, on average `EVENT_STEP_MS` apart in event time, with poison and duplicates."""
     newest: list[Record] = []
     number, at_ms = 0, START_MS
     while True:
@@ -84,9 +87,11 @@ def soak_log(chance: random.Random) -> Iterator[Record]:
 
 
 class Soak(Arena):
-    """An arena whose plan never ends: every record is written to a file as it is read back and then forgotten, and of each user the newest
-    list is kept, so that this process stays small however long it runs. The file is folded at the end: the plain fold takes a quarter of a
-    core at 4 thousand events a second, which the workers need."""
+    """A fault round without end, in a process whose memory stays small.
+
+    Every record is written to a file when it is read back, then dropped from memory; only each user's newest list is kept. The file is
+    folded at the end: folding 4,000 events per second takes a quarter of a core, which the workers need.
+    """
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
         stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": STALENESS_MS}
@@ -104,7 +109,7 @@ class Soak(Arena):
         self._due: dict[str, int] = {}
         self._poison: set[tuple[int, int]] = set()
         self._unread: dict[tuple[int, int], bytes] = {}
-        """Acknowledged, and not read back yet."""
+        """Acknowledged, not read back yet."""
         self._unacknowledged: dict[tuple[int, int], bytes] = {}
         """Read back before the acknowledgement came."""
         self._lost: list[str] = []
@@ -140,7 +145,7 @@ class Soak(Arena):
             self._lost.append(f"event {place} was acknowledged and another one is in the topic")
 
     def fold(self) -> None:
-        """Fold what was read back since the last time."""
+        """Fold the events read back since the last call."""
         log = self._log_of_facts
         log.seek(self._folded_bytes)
         with contextlib.suppress(EOFError):
@@ -178,14 +183,14 @@ class Soak(Arena):
         return self._poison
 
     def to_read(self) -> int:
-        """Events that were acknowledged and are not read back."""
+        """Return the number of events acknowledged but not read back."""
         return sum(end - self._read_to[partition] for partition, end in self._ends.items())
 
     def read_back(self) -> bool:
         return all(self._read_to[partition] >= end for partition, end in self._ends.items())
 
     async def send(self, n_events: int) -> None:
-        """The next events of the endless plan, once most of those before have been read back: what is forgotten cannot be folded."""
+        """Send the next events, once most earlier ones have been read back: this process keeps only `FACTS_KEPT` of them."""
         while self.to_read() > FACTS_KEPT // 2:
             await self._read(int(TICK_S * 1000))
         some = [next(self.records) for _ in range(n_events)]
@@ -195,37 +200,36 @@ class Soak(Arena):
         await self._send(some)
 
     async def event(self, user_id: str, item_id: str, event_ts_ms: int, event_id: str) -> tuple[int, int]:
-        """As the arena's, after what one worker may know late of the other's writes."""
+        """Publish an event once the other worker's writes are visible to its worker (`stream.staleness_ms`)."""
         await asyncio.sleep(1.5 * STALENESS_MS / 1000)
         return await super().event(user_id, item_id, event_ts_ms, event_id)
 
     def lag(self) -> int:
-        """Events that were acknowledged and are not applied."""
+        """Return the number of events acknowledged but not applied."""
         keys = [f"{{{self.settings.redis.namespace}:p{p}}}:wm" for p in range(PARTITIONS)]
         marks: Any = self._admin.mget(keys)
         return sum(self._ends.values()) - sum(int(mark.rsplit(b":", 1)[1]) + 1 for mark in marks if mark)
 
     async def until_caught_up(self, at_most: int, timeout_s: float) -> float | None:
-        """Seconds until the lag is small; None if it never was."""
+        """Return the seconds until the lag is at most `at_most`; None on timeout."""
         started_s = time.monotonic()
         while time.monotonic() - started_s < timeout_s:
             try:
                 if self.lag() <= at_most:
                     return time.monotonic() - started_s
             except redis.RedisError:
-                pass  # it is away on purpose
+                pass  # a fault has stopped it
             await asyncio.sleep(TICK_S)
         return None
 
 
 def resident_mb(worker: Worker) -> float:
-    """Resident memory of a process."""
-    pages = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+    """Return the resident memory of a worker in MB."""
+    return resident_bytes(worker.pid) / 1e6
 
 
 async def maximal_rate(soak: Soak) -> float:
-    """Events per second of the running workers on a backlog, lists included."""
+    """Return the events per second of the running workers on a backlog, lists included."""
     await soak.send(BACKLOG)
     first, started_s = soak.lag(), time.monotonic()
     while soak.lag() > 0:
@@ -236,7 +240,7 @@ async def maximal_rate(soak: Soak) -> float:
 
 
 async def faults(soak: Soak, server: OwnValkey, chance: random.Random) -> AsyncIterator[str]:
-    """One fault each time somebody asks, in turn; the name of what was done."""
+    """Cause one fault at a time, in turn; yield its name."""
     while True:
         for name in ("worker_killed", "redis_killed", "worker_stopped", "functions_flushed", "redis_hangs", "zombie", "worker_added"):
             victim = next((w for w in soak.workers[1:] if w.running), None)
@@ -272,7 +276,7 @@ async def faults(soak: Soak, server: OwnValkey, chance: random.Random) -> AsyncI
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """The whole soak; what it saw."""
+    """Run the soak and return its figures."""
     chance = random.Random(arguments.seed)
     with FaultLane(arguments.lane, folder / "lane") as lane, OwnValkey(folder / "valkey", "--appendonly", "yes") as server:
         async with Soak(lane, chance, folder / "soak", server.url) as soak:
@@ -306,7 +310,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     say(f"{done[-1]:<18} lag back {SETTLE_S:.0f} s and {shown:>7} later   {memory[-1]:.0f} MB   {events} events")
             finally:
                 sent, took_s = sum(soak._ends.values()) - before, time.monotonic() - began_s
-                over.set()  # and no step is cut off: what a broker has taken must be known here
+                over.set()  # both tasks finish their step, so that every event that a broker took is known here
                 await asyncio.gather(publishing, reading)
             last_lag_s = await soak.until_caught_up(0, 120.0)
             say("folding the log")
@@ -342,13 +346,13 @@ async def keep_reading(soak: Soak, over: asyncio.Event) -> None:
 
 
 async def keep_publishing(soak: Soak, rate: float, over: asyncio.Event) -> None:
-    """Open loop: what a slow moment left out is made up for."""
+    """Publish at `rate` in an open loop: a slow moment is made up for afterwards."""
     started_s, sent = time.monotonic(), 0
     while not over.is_set():
-        owed = int((time.monotonic() - started_s) * rate) - sent
-        if owed > 0:
-            await soak.send(min(owed, 2_000))
-            sent += min(owed, 2_000)
+        due = int((time.monotonic() - started_s) * rate) - sent
+        if due > 0:
+            await soak.send(min(due, 2_000))
+            sent += min(due, 2_000)
         else:
             await asyncio.sleep(TICK_S)
 
@@ -359,12 +363,12 @@ def say(line: str) -> None:
 
 def main() -> int:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration (default: 30)")
     usual = "embedded" if kafka_home() is None else "kafka"
-    parser.add_argument("--lane", choices=("embedded", "kafka"), default=usual, help="default: kafka where KAFKA_HOME names one")
-    parser.add_argument("--rate", type=float, help="events a second (default: half of the maximal rate)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--growth-mb", type=float, default=40.0, help="memory that the steady worker may gain after the first third")
+    parser.add_argument("--lane", choices=("embedded", "kafka"), default=usual, help="broker (default: kafka if KAFKA_HOME is set)")
+    parser.add_argument("--rate", type=float, help="events per second (default: half of the maximal rate)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of events and faults (default: 0)")
+    parser.add_argument("--growth-mb", type=float, default=40.0, help="limit on memory growth after the first third (default: 40)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="recsys-soak-") as folder:
         found = asyncio.run(run(arguments, Path(folder)))

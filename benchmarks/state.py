@@ -1,28 +1,29 @@
-"""What users and items take in Redis, whether it stays within its caps, and how fast users are read back.
+"""Measure the Redis memory of users and items, that it stays within its caps, and how fast users are read back.
 
-    python -m benchmarks.state [--users 10000 100000] [--items-per-user 0.1] [--naive-users 2000] [--json]
+Examples:
+    python -m benchmarks.state
+    python -m benchmarks.state --users 10000 100000 1000000 --json
 
-Sizes are differences of Valkey's `used_memory` without the buffers of connections, so keys, headers, the hash table and the allocator's
-rounding are in them.
+Sizes are differences of Valkey's `used_memory` without the buffers of connections, so they include keys, headers, the hash table and the
+allocator's rounding.
 
-* users: everybody has a full history (100) and one embedding of 64, committed by the state store, 4,000 users at a time. Events come in
-  sittings: a seventh of the gaps are days (exponential, mean one), the others minutes (mean three). Items are any of 100,000, weights any
+* users: everyone has a full history (100) and one embedding of 64, committed by the state store, 4,000 users at a time. Events come in
+  sessions: a seventh of the gaps are days (exponential, mean one), the others minutes (mean three). Items are any of 100,000, weights any
   of three. `steady` is the same with even gaps (exponential, mean one day).
-* items: `Pipeline` over a Zipf stream of ten events an item, users in proportion; then the rows of users and the windows of event ids are
-  deleted, so that what is left are numbers, catalogue, neighbours and popularity. Neighbours grow with events up to
-  `state.max_neighbours`, so neighbours an item are printed beside it.
-* growth: the same 400 users and 500 items again and again with low caps (history 100, older items 50, neighbours 64), looked at after
-  every 65,000 events, all within an hour of event time, because popularity has a row an hour. `growth_ratio` is the last look over the
-  second, when every cap had been reached: of everything, of users' rows, of items' neighbours. `growth_by_kind` is what each kind of key
-  takes.
-* aging: the same, but 15,000 events are twenty days of event time, an epoch is three, and rows that count no more are deleted after every
-  look. `aging_ratio` is the last of eight looks over the fourth, when the oldest rows that are kept are sixty days old;
-  `aging_ratio_kept` the same where nothing is deleted.
-* load: all users read by the store and put into a table, 4,000 at a time.
-* naive: `benchmarks.naive_faust` keeps a list of the history and a set of event ids (and no embedding): the same users in its layout, event
-  ids as `EventPublisher` makes them.
+* items: `Pipeline` over a Zipf stream of ten events per item, with users in proportion. Then user rows and event ids are deleted; numbers,
+  catalogue, neighbours and popularity remain. Neighbours grow with events up to `state.max_neighbours`, so the table shows neighbours per
+  item as well.
+* growth: the same 400 users and 500 items again and again with low caps (history 100, older items 50, neighbours 64), measured after every
+  65,000 events, all within an hour of event time, because popularity has a row per hour. `growth_ratio` is the last measurement over the
+  second, when every cap had been reached: in total, of users' rows, of items' neighbours. `growth_by_kind` is the memory by kind of key.
+* aging: the same, but 15,000 events span twenty days of event time, an epoch is three days, and expired rows are deleted after each
+  measurement. `aging_ratio` is the last of eight measurements over the fourth, when the oldest kept rows are sixty days old;
+  `aging_ratio_kept` is the same without deletion.
+* load: the store reads all users into a table, 4,000 at a time.
+* naive: the same users in the layout of `benchmarks.naive_faust`: a list for the history and a set of event ids, no embedding; event ids as
+  `EventPublisher` makes them.
 
-For context, not measured here: Metarank names 0.8 GiB of Redis a million users, with four clicks each (its doc/performance.md).
+For context, not measured here: Metarank names 0.8 GiB of Redis for a million users with four clicks each (its doc/performance.md).
 """
 
 from __future__ import annotations
@@ -72,13 +73,13 @@ TOPIC_ID = "benchmark"
 
 
 class Memory:
-    """`used_memory` of the stack's Valkey, once it stands still: a hash table that grew is moved bit by bit."""
+    """Reads `used_memory` of the stack's Valkey once it is stable: a grown hash table is rehashed step by step."""
 
     def __init__(self, stack: EmbeddedStack) -> None:
         self.client = redis.from_url(stack.redis_url)
 
     def used(self) -> int:
-        """Bytes."""
+        """Return used bytes without the buffers of clients."""
         last, since = -1, time.monotonic()
         while time.monotonic() - since < SETTLED_S:
             info = self.client.info("memory")
@@ -89,7 +90,7 @@ class Memory:
         return last
 
     def by_kind(self, pattern: str) -> dict[str, int]:
-        """Bytes by what the keys hold (`u` users, `c` neighbours, `pop` popularity, `dup` event ids, …), as MEMORY USAGE has them."""
+        """Return bytes by kind of key (`u` users, `c` neighbours, `pop` popularity, `dup` event ids, …), from MEMORY USAGE."""
         keys = list(self.client.scan_iter(pattern, count=10_000))
         asking = self.client.pipeline(transaction=False)
         for key in keys:
@@ -101,7 +102,7 @@ class Memory:
         return dict(sorted(found.items()))
 
     def delete(self, pattern: str) -> None:
-        """Delete all keys that fit, and wait until their memory is free."""
+        """Delete all keys that match."""
         keys = list(self.client.scan_iter(pattern, count=10_000))
         for at in range(0, len(keys), 10_000):
             self.client.delete(*keys[at : at + 10_000])
@@ -109,7 +110,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Full histories of some users: items and weights (U, 100), times in seconds (U, 100), embeddings (U, 64)."""
+    """Full histories of U users: items, weights and times in seconds (U, 100), embeddings (U, 64)."""
 
     names: list[str]
     items: NDArray[np.uint32]
@@ -119,7 +120,7 @@ class Users:
 
 
 def users_of(first: int, n_users: int, *, steady: bool = False) -> Users:
-    """Users by number; the same number, the same user."""
+    """Generate users by number. The same arguments give the same users."""
     random = np.random.default_rng([first, n_users, steady])
     shape = (n_users, HISTORY)
     gaps_s = random.exponential(DAY_S, shape)
@@ -135,7 +136,7 @@ def users_of(first: int, n_users: int, *, steady: bool = False) -> Users:
 
 
 def rows_of(users: Users) -> dict[str, bytes]:
-    """Their packed rows, as a worker packs them."""
+    """Pack users' rows as a worker does."""
     table = UserTable(HISTORY, 0, capacity=len(users.names))
     table.load(dict.fromkeys(users.names))
     slots = np.array([table.slot(name) for name in users.names])
@@ -145,7 +146,7 @@ def rows_of(users: Users) -> dict[str, bytes]:
 
 
 class UserStore:
-    """Users committed through the state store, and read back."""
+    """Commits users through the state store and reads them back."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.store = settings, open_store(settings)
@@ -157,7 +158,7 @@ class UserStore:
         await self.store.open(layout_of(self.settings))
 
     async def grow_to(self, n_users: int, *, steady: bool = False) -> None:
-        """Commit users until there are so many."""
+        """Commit users until there are `n_users`."""
         while self.n_users < n_users:
             users = users_of(self.n_users, min(BATCH, n_users - self.n_users), steady=steady)
             by_partition: dict[int, dict[str, bytes]] = {}
@@ -167,12 +168,12 @@ class UserStore:
             commits = [UserCommit(p, TOPIC_ID, self._last[p], self._last[p] + 1, rows) for p, rows in by_partition.items()]
             for result in await self.store.commit_users(commits):
                 if not result.committed:
-                    raise RuntimeError("somebody else writes to the benchmark's namespace")
+                    raise RuntimeError("another process writes to the benchmark's namespace")
                 self._last[result.partition] += 1
             self.n_users += len(users.names)
 
     async def load(self) -> tuple[float, float]:
-        """Seconds that reading all users takes, and of these the seconds that putting them into a table takes."""
+        """Read all users into a table; return the seconds, and the part of them spent on decoding into the table."""
         table = UserTable(HISTORY, 0, capacity=2 * BATCH)
         reading_s = decoding_s = 0.0
         for asked in self._asked():
@@ -195,7 +196,7 @@ class UserStore:
 
 
 def naive_bytes(memory: Memory, n_users: int) -> float:
-    """Bytes a user in the layout of `benchmarks.naive_faust`."""
+    """Return bytes per user in the layout of `benchmarks.naive_faust`."""
     before = memory.used()
     users, random = users_of(0, n_users), np.random.default_rng(0)
     write = memory.client.pipeline(transaction=False)
@@ -212,7 +213,7 @@ def naive_bytes(memory: Memory, n_users: int) -> float:
 
 
 def records_of(stream: Stream, start: int, stop: int, ends: dict[int, int]) -> dict[int, list[Record]]:
-    """The stream's events from `start` to `stop` as records of the events topic; `ends` counts a partition's records."""
+    """Return the stream's events from `start` to `stop` as records of the events topic; `ends` counts each partition's records."""
     batch: dict[int, list[Record]] = {}
     for i in range(start, stop):
         user, at_ms = stream.users[i], int(stream.times_s[i]) * 1000
@@ -225,7 +226,7 @@ def records_of(stream: Stream, start: int, stop: int, ends: dict[int, int]) -> d
 
 
 class Feed:
-    """A pipeline without Kafka and lists: events go in as records, compaction after every fourth batch."""
+    """A pipeline without Kafka and lists. It takes events as records and compacts after every fourth batch."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.store = settings, open_store(settings)
@@ -237,7 +238,7 @@ class Feed:
         await self.pipeline.assign(list(self.ends), TOPIC_ID)
 
     async def take(self, stream: Stream, start: int, stop: int) -> None:
-        """The stream's events from `start` to `stop`."""
+        """Apply the stream's events from `start` to `stop`."""
         for number, at in enumerate(range(start, stop, BATCH)):
             await self.pipeline.process(records_of(stream, at, min(stop, at + BATCH), self.ends))
             if number % 4 == 3:
@@ -252,7 +253,7 @@ class Feed:
 
 
 async def item_bytes(stack: EmbeddedStack, memory: Memory, n_users: int, n_items: int) -> dict[str, float]:
-    """What items take after a stream over so many users and items, and how many neighbours they have by then."""
+    """Return bytes and neighbours per item after a stream over these numbers of users and items."""
     namespace = f"items{n_items}"
     feed = Feed(stack.settings(redis={"namespace": namespace}))
     n_events = n_items * EVENTS_AN_ITEM
@@ -277,7 +278,7 @@ async def item_bytes(stack: EmbeddedStack, memory: Memory, n_users: int, n_items
 
 
 async def catalogue(store: StateStore, stream: Stream) -> None:
-    """Number and describe every item of the stream."""
+    """Number every item of the stream and store its content."""
     names = list(stream.content)
     for at in range(0, len(names), BATCH):
         some = names[at : at + BATCH]
@@ -289,7 +290,7 @@ async def catalogue(store: StateStore, stream: Stream) -> None:
 async def growth(
     stack: EmbeddedStack, memory: Memory, sizes: Mapping[str, int], state: Mapping[str, float], gap_s: float, *, sweeps: bool = False
 ) -> tuple[list[int], list[dict[str, int]]]:
-    """Bytes after each look at a stream of the same users and items, an event every `gap_s` seconds of event time, and by kind of key."""
+    """Apply a stream with an event every `gap_s` seconds of event time; return bytes at each measurement, in total and by kind of key."""
     feed = Feed(stack.settings(redis={"namespace": "growth"}, state=state, topics={"partitions": 2}))
     n_events, sweeper = sizes["events"], Sweeper(feed.settings)
     stream = zipf_stream(n_events * sizes["looks"], seed=1, n_users=sizes["users"], n_items=sizes["items"], exponent=0.5)
@@ -310,7 +311,7 @@ async def growth(
 
 
 async def at_sizes(stack: EmbeddedStack, memory: Memory, sizes: Sequence[int], items_a_user: float) -> list[dict[str, Any]]:
-    """The figures for each number of users, ascending."""
+    """Return the figures for each number of users, ascending."""
     users = UserStore(stack.settings(redis={"namespace": "users"}))
     await users.open()
     before, found = memory.used(), []
@@ -339,7 +340,7 @@ async def at_sizes(stack: EmbeddedStack, memory: Memory, sizes: Sequence[int], i
 
 
 async def steady_bytes(stack: EmbeddedStack, memory: Memory, n_users: int) -> float:
-    """Bytes a user when events come evenly."""
+    """Return bytes per user for events at even gaps."""
     users = UserStore(stack.settings(redis={"namespace": "steady"}))
     await users.open()
     before = memory.used()
@@ -356,11 +357,11 @@ def _in_mib(looks: Sequence[int]) -> str:
 
 def main() -> int:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="how many users, one or more sizes")
     parser.add_argument(
-        "--items-per-user", type=float, default=0.1, help=f"items for each user (default 0.1), at most {MOST_ITEMS:,} items"
+        "--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="users (default: 10000 100000)"
     )
-    parser.add_argument("--naive-users", type=int, default=2_000, help="users of the baseline")
+    parser.add_argument("--items-per-user", type=float, default=0.1, help=f"items per user (default: 0.1); at most {MOST_ITEMS:,} items")
+    parser.add_argument("--naive-users", type=int, default=2_000, help="users of the baseline (default: 2,000)")
     arguments = parser.parse_args()
     sizes = sorted(set(arguments.users))
     with tempfile.TemporaryDirectory() as folder, EmbeddedStack(Path(folder)) as stack:

@@ -1,25 +1,28 @@
-"""How fast models are trained, and how good they are: iALS beside `implicit`, reading the columnar log, SASRec's tokens.
+"""Measure how fast models are trained, and their quality: iALS against `implicit`, the columnar log, SASRec.
 
-    [RECSYS_DATA=…] python -m benchmarks.train [--data ml-1m|generated] [--only ials exact log sasrec] [--repeats N] [--json]
+Examples:
+    python -m benchmarks.train --only log sasrec
+    RECSYS_DATA=… python -m benchmarks.train --only ials --threads 1 --chosen
+    RECSYS_DATA=… python -m benchmarks.train --json
 
-Data: `ml-1m`, the ratings ≥ 4 of MovieLens 1M, each a preference of weight 1 (where RECSYS_DATA has them, else `generated`: 6,000 users
-and 3,500 items). Split in time: the oldest 80 % of events are trained on, the next 10 % choose (validation), the newest 10 % are looked at
-once, at the end, by models trained on all before them (test).
+Data: `ml-1m`, the ratings of 4 and 5 of MovieLens 1M, each a preference of weight 1 (RECSYS_DATA names the folder; without it `generated`,
+6,000 users and 3,500 items). Split by time: the oldest 80 % of events train, the next 10 % choose options (validation), the newest 10 % are
+used once, at the end, by models trained on all earlier events (test).
 
-Protocol, the same for both (`recsys.evaluation.protocol.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item
-that its user has not touched before; the user's vector is folded in from the 100 interactions before it, exactly, by each library's
-own solve; all items are ranked but those that the user has touched.
+Protocol for all models (`recsys.evaluation.protocol.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item new
+to its user. The user's vector is folded in from the 100 interactions before it, exactly, by each library's own solver. All items are ranked
+except those that the user has touched.
 
-* ials: this project's iALS as it ships (`tolerance` 0.001); with the part exact also `ials_exact` with 0.00001. implicit:
-  AlternatingLeastSquares (needs the extra `bench`) with its default, three steps of conjugate gradients, and `implicit_exact` by Cholesky.
-  64 factors, 12 sweeps, seed 0; each library's confidence and regularisation chosen on the validation slice from a grid of nine (with
-  `--chosen` what that chose before). Fits on all events before the test slice are timed, set-up included, from the same interactions in
-  memory; on one thread and on all, BLAS inside `implicit` on one as its manual asks. Then, for each library, the sweeps it needs to come
-  within 0.5 % of its own converged NDCG@10 (mean of the last five of 16 sweeps) on the validation slice, and the time of a fit of just so
-  many: `time_ratio_to_implicit`.
-* log: the same events written by `EventLog.append` to a temporary folder as the trainer does, read into a TrainingSet; limit: pyarrow
-  reading the same columns of the same files and nothing else.
-* sasrec: one epoch over some users' sequences, as shipped.
+* ials: this project's iALS with its default `tolerance` of 0.001; part `exact` adds `ials_exact` with 0.00001. implicit:
+  AlternatingLeastSquares (extra `bench`) with its default, three steps of conjugate gradients; part `exact` adds `implicit_exact` by
+  Cholesky. 64 factors, 12 sweeps, seed 0. Each library's confidence and regularisation come from a grid of nine on the validation slice
+  (with `--chosen` from an earlier grid). Timed: fits on all events before the test slice, set-up included, from the same interactions in
+  memory, on one thread and on all; BLAS inside `implicit` uses one thread, as its manual asks. `time_ratio_to_implicit` compares fits of
+  just enough sweeps for each library to come within 0.5 % of its converged NDCG@10 (mean of the last five of 16 sweeps) on the validation
+  slice.
+* log: the same events, written by `EventLog.append` to a temporary folder as the trainer does, read into a TrainingSet. The limit is
+  pyarrow reading the same columns of the same files.
+* sasrec: one epoch over some users' sequences, with the default options.
 """
 
 from __future__ import annotations
@@ -66,7 +69,7 @@ CONVERGED_SWEEPS = 16
 CLOSE = 0.995
 HISTORY_LENGTH = 100
 APPENDED_EVENTS = 5_000
-"""Events of one write to the log: what the trainer polls at most."""
+"""Events of one write to the log: the most that the trainer polls at once."""
 IALS_GRID = {"unobserved_weight": (0.2, 0.5, 1.0), "regularisation": (0.003, 0.006, 0.012)}
 IMPLICIT_GRID = {"alpha": (1.0, 2.0, 4.0), "regularization": (10.0, 30.0, 100.0)}
 CHOSEN = {"unobserved_weight": 1.0, "regularisation": 0.003}, {"alpha": 2.0, "regularization": 30.0}
@@ -76,7 +79,7 @@ Fit = Callable[[TrainingSet, int], Any]
 
 
 class ImplicitFactors:
-    """`implicit`'s item factors as far as an evaluation needs a model: users are folded in by its own exact solve."""
+    """`implicit`'s item factors as a model to evaluate; users are folded in by its own exact solve."""
 
     history_length = HISTORY_LENGTH
 
@@ -93,14 +96,14 @@ class ImplicitFactors:
 
 
 def fit_ials(training: TrainingSet, sweeps: int, **options: Any) -> Model:
-    """Ours; `torch.set_num_threads` says on how many threads."""
+    """Train this project's iALS on as many threads as torch uses."""
     return ials.fit(training, ials.IALSConfig(epochs=sweeps, seed=SEED, history_length=HISTORY_LENGTH, **options))
 
 
 def fit_implicit(
     training: TrainingSet, sweeps: int, after_sweep: Callable[[ImplicitFactors], None] | None = None, **options: Any
 ) -> ImplicitFactors:
-    """Theirs, on as many threads as torch is told to use."""
+    """Train `implicit`'s ALS on as many threads as torch uses."""
     from implicit.als import AlternatingLeastSquares
 
     factors = ials.IALSConfig().factors
@@ -110,19 +113,19 @@ def fit_implicit(
     pairs = training.last_of_pairs()
     touched = sparse.csr_matrix((pairs.weights, pairs.items, pairs.user_starts()), shape=(pairs.n_users, pairs.n_items))
 
-    def heard(*_: Any) -> None:
+    def report(*_: Any) -> None:
         if after_sweep is not None:
-            # What folds in is cached, and each sweep changes it.
+            # implicit caches this for folding in, and each sweep changes it
             model._YtY = None
             after_sweep(ImplicitFactors(model, training.item_ids))
 
-    model.fit(touched, show_progress=False, callback=heard)
+    model.fit(touched, show_progress=False, callback=report)
     return ImplicitFactors(model, training.item_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Events before the validation slice and that slice; events before the test slice and that slice."""
+    """Training data and slice for validation, and for the test."""
 
     training: TrainingSet
     validation: Slice
@@ -131,7 +134,7 @@ class Split:
 
     @classmethod
     def of(cls, stream: Stream) -> Split:
-        """80, 10 and 10 % of the events by time; those of one second stay together, on the newer side."""
+        """Split 80, 10 and 10 % of the events by time; events of one second stay together, in the newer part."""
         _, users = np.unique(np.array(stream.users), return_inverse=True)
         ids, items = np.unique(np.array(stream.items), return_inverse=True)
         item_ids, weights, ts_ms = ids.tolist(), np.ones(len(users), np.float32), stream.times_s * 1000
@@ -146,21 +149,21 @@ class Split:
 
 
 def chosen_options(fit: Callable[..., Any], grid: Mapping[str, Sequence[float]], split: Split) -> dict[str, float]:
-    """The options of a grid of two with the highest NDCG@10 on the validation slice."""
+    """Return the options, from a grid over two, with the highest NDCG@10 on the validation slice."""
     (first, firsts), (second, seconds) = grid.items()
     tried = [{first: a, second: b} for a in firsts for b in seconds]
     return max(tried, key=lambda options: evaluate(fit(split.training, SWEEPS, **options), split.validation)["ndcg@10"])
 
 
 def sweeps_needed(ndcg: Sequence[float]) -> int:
-    """First sweep within 0.5 % of the mean of the last five."""
+    """Return the first sweep within 0.5 % of the mean of the last five."""
     enough = CLOSE * statistics.fmean(ndcg[-5:])
     return next(sweep for sweep, value in enumerate(ndcg, start=1) if value >= enough)
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of repeated runs, and processor seconds of the same."""
+    """Wall and processor seconds of repeated runs."""
 
     wall: Spread
     cpu: Spread
@@ -180,7 +183,7 @@ class Times:
 
 
 def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
-    """Time each run so often; runs take turns, so that a busy minute of the machine meets all of them."""
+    """Time each run `repeats` times; runs take turns, so that a busy minute of the machine affects all of them."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
@@ -194,13 +197,13 @@ def timed(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, T
 
 Rows = list[tuple[str, ...]]
 Threads = dict[str, int]
-"""What the keys of a measurement end with ▸ on how many threads it runs."""
+"""Suffix of a measurement's keys ▸ its number of threads."""
 
 
 def compare(stream: Stream, repeats: int, threads: Threads, *, exact: bool, chosen: bool) -> tuple[dict[str, Any], Rows]:
-    """iALS beside `implicit`, and both solved exactly if asked for: figures and the table's rows."""
+    """Compare iALS with `implicit`, with `exact` also both solved exactly; return figures and the table's rows."""
     split = Split.of(stream)
-    torch.set_num_threads(os.cpu_count() or 1)  # nothing is timed yet
+    torch.set_num_threads(os.cpu_count() or 1)  # not timed
     if chosen:
         ours, theirs = CHOSEN
     else:
@@ -277,7 +280,7 @@ def _ratio(ours: Times, theirs: Times) -> float:
 
 
 def write_log(stream: Stream, folder: Path) -> EventLog:
-    """The stream in the columnar log, partition after partition, in as many writes as the trainer makes."""
+    """Write the stream to the columnar log, partition after partition, in as many writes as the trainer makes."""
     log = EventLog(str(folder), "0" * 32)
     partitions = np.array([partition_for(user.encode(), PARTITIONS) for user in stream.users])
     for partition in range(PARTITIONS):
@@ -298,12 +301,12 @@ def write_log(stream: Stream, folder: Path) -> EventLog:
 
 
 def read_log(log: EventLog) -> TrainingSet:
-    """What a round of training does before it trains."""
+    """Read the log as a training round does before it trains."""
     return TrainingColumns.of(log.read(), WeightSettings()).training_set()
 
 
 def read_log_rates(stream: Stream, repeats: int, threads: Threads) -> tuple[dict[str, Any], Rows]:
-    """Rows of the log a second, beside those of pyarrow alone: figures and the table's rows."""
+    """Measure rows of the log per second, and those of pyarrow alone; return figures and the table's rows."""
     figures: dict[str, Any] = {}
     rows: Rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -326,7 +329,7 @@ def read_log_rates(stream: Stream, repeats: int, threads: Threads) -> tuple[dict
 
 
 def sasrec_rates(stream: Stream, repeats: int, threads: Threads, n_tokens: int) -> tuple[dict[str, Any], Rows]:
-    """Tokens of SASRec's training a second over the first users that have so many tokens: figures and the table's rows."""
+    """Measure SASRec's training in tokens per second over the first users with `n_tokens` together; return figures and the table's rows."""
     training = Split.of(stream).training
     tokens = np.cumsum(np.maximum(np.diff(training.user_starts()) - 1, 0))
     n_users = min(int(np.searchsorted(tokens, n_tokens)) + 1, training.n_users)
@@ -350,18 +353,18 @@ def sasrec_rates(stream: Stream, repeats: int, threads: Threads, n_tokens: int) 
 
 def main() -> int:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--data", choices=("ml-1m", "generated"), default="ml-1m")
-    parser.add_argument("--events", type=int, default=500_000, help="events of the generated stream (default 500,000)")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--threads", nargs="+", choices=("1", "all"), default=["1", "all"], help="threads to measure on (default: 1 all)")
-    parser.add_argument("--chosen", action="store_true", help="without the grids: what they chose on MovieLens 1M before")
-    parser.add_argument("--sasrec-tokens", type=int, default=40_000, help="tokens of SASRec's epoch (default 40,000)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each kind (implicit's exact solver: one); the median counts")
+    parser.add_argument("--data", choices=("ml-1m", "generated"), default="ml-1m", help="the events (default: ml-1m)")
+    parser.add_argument("--events", type=int, default=500_000, help="events of the generated stream (default: 500,000)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"run only these: {', '.join(PARTS)}")
+    parser.add_argument("--threads", nargs="+", choices=("1", "all"), default=["1", "all"], help="numbers of threads (default: 1 all)")
+    parser.add_argument("--chosen", action="store_true", help="skip the grids; use the options that they chose on MovieLens 1M")
+    parser.add_argument("--sasrec-tokens", type=int, default=40_000, help="tokens of SASRec's epoch (default: 40,000)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each kind, 1 of implicit_exact; the median counts")
     arguments = parser.parse_args()
     if {"ials", "exact"} & set(arguments.only) and importlib.util.find_spec("implicit") is None:
         print("train: implicit is missing; pip install -e '.[bench]' -c constraints.txt, or --only log sasrec", file=sys.stderr)
         return 2
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":  # read once, when numpy loads; without it implicit runs threads within threads
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":  # read when numpy loads; without it implicit nests threads
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.train", *sys.argv[1:]], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = {suffix: count for name, suffix, count in (("1", "", 1), ("all", "_all_threads", n_threads)) if name in arguments.threads}
