@@ -357,9 +357,7 @@ def _in_mib(looks: Sequence[int]) -> str:
 
 def main() -> int:
     parser = benchmark_parser(__doc__)
-    parser.add_argument(
-        "--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="users (default: 10000 100000)"
-    )
+    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 100_000], metavar="N", help="users (default: 10000 100000)")
     parser.add_argument("--items-per-user", type=float, default=0.1, help=f"items per user (default: 0.1); at most {MOST_ITEMS:,} items")
     parser.add_argument("--naive-users", type=int, default=2_000, help="users of the baseline (default: 2,000)")
     arguments = parser.parse_args()

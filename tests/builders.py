@@ -1,4 +1,4 @@
-"""What many tests of the core and the pipeline start from: settings in small, events, logs, and a store that fails on demand."""
+"""Builders for tests of the core and the pipeline: small settings, events, logs, and a store that fails on demand."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ ALL_TYPES = ("impression", "view", "play", "click", "like", "rating", "add_to_ca
 
 
 def small_settings(**sections: Mapping[str, Any]) -> Settings:
-    """Two partitions, three item groups, epochs of a day, and limits so low that a short log reaches them (a few below what settings
-    allow)."""
+    """Return settings with two partitions, three item groups, epochs of a day, and limits that a short log reaches.
+
+    `duplicate_chunk` is below what settings allow.
+    """
     state = {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "duplicate_chunk": 16, "live_epochs": 32}
     state |= dict(sections.get("state", {}))
     chunk = state.pop("duplicate_chunk")
@@ -41,19 +43,19 @@ def small_settings(**sections: Mapping[str, Any]) -> Settings:
 
 
 def value_of(fact: Fact) -> bytes:
-    """The record of an event."""
+    """Return the record of an event."""
     fields: dict[str, Any] = {"event_id": fact.event_id, "user_id": fact.user_id, "item_id": fact.item_id}
     fields |= {"type": fact.type, "event_ts_ms": fact.event_ts_ms}
     return orjson.dumps(fields if fact.value is None else fields | {"value": fact.value})
 
 
 def play(user_id: str, item_id: str, number: int, *, at_ms: int | None = None, type: str = "play", value: float | None = None) -> Fact:
-    """An event with an id and, unless given, a time of its own: `number` seconds after the start."""
+    """Return an event with the id `e<number>`, by default `number` seconds after the start."""
     return Fact(user_id, item_id, f"e{number}", type, value, START_MS + number * 1000 if at_ms is None else at_ms)
 
 
 def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Record]:
-    """Records at successive offsets; None becomes one of several kinds of unreadable record."""
+    """Return records at successive offsets. None becomes one of several kinds of unreadable record."""
     future = value_of(Fact("u0", "i0", "future", "play", None, NOW_S * 1000 + DAY_MS))
     broken = (b"{", b"", b'{"event_id": 1}', b"\xff\xfe", future)
     return [
@@ -65,7 +67,7 @@ def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Reco
 
 
 def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, partitions: int = 2) -> dict[int, list[Fact | None]]:
-    """Events of every type in two partitions: ratings, duplicates, unreadable records, late ones, and several epochs."""
+    """Return a log with events of every type: ratings, duplicates, unreadable records, late events, several epochs."""
     chance = random.Random(seed)
     log: dict[int, list[Fact | None]] = {partition: [] for partition in range(partitions)}
     at_ms = START_MS
@@ -90,7 +92,7 @@ def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, 
 def batch_of(
     slots: Sequence[int], counts: Sequence[int], items: Sequence[int], times_s: Sequence[int], weights: Sequence[int]
 ) -> Interactions:
-    """Interactions from plain lists; partition 0, offsets in order."""
+    """Return interactions from plain lists, in partition 0 with offsets in order."""
     n = len(items)
     return Interactions(
         np.array(slots, np.int64),
@@ -104,14 +106,14 @@ def batch_of(
 
 
 async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool = True, now_s: float = NOW_S) -> Pipeline:
-    """A pipeline that has opened the store, with a clock that stands still."""
+    """Return a pipeline with an opened store and a clock that stands still."""
     pipeline = Pipeline(settings, store, ranks=ranks, wall_clock=lambda: now_s)
     await pipeline.open()
     return pipeline
 
 
 async def run_log(log: Mapping[int, Sequence[Fact | None]], settings: Settings, store: StateStore | None = None) -> Pipeline:
-    """One pipeline that has applied a log in one batch."""
+    """Apply a log in one batch and return the pipeline."""
     pipeline = await opened_pipeline(store or MemoryStore(), settings)
     await pipeline.assign(list(log), TOPIC_ID)
     await pipeline.process({partition: records_of(facts) for partition, facts in log.items()})
@@ -119,18 +121,18 @@ async def run_log(log: Mapping[int, Sequence[Fact | None]], settings: Settings, 
 
 
 class Fault(Enum):
-    """What happens to one call of the store."""
+    """A failure of one call of the store."""
 
     BEFORE = "before"
-    """It never arrives."""
+    """The call never arrives."""
     AFTER = "after"
-    """It is done, the answer is lost."""
+    """The call is done, the answer is lost."""
     HALF = "half"
-    """Of the groups or partitions that it names the first half is done, the answer is lost."""
+    """The call is done for the first half of its groups or partitions; the answer is lost."""
 
 
 class FailingStore:
-    """A store whose next calls fail as `faults` says: one entry a call, None for a good one, all good after the last."""
+    """A store whose next calls fail as in `faults`: one entry per call, None for success; later calls succeed."""
 
     def __init__(self, inner: StateStore, faults: Iterable[Fault | None] = ()) -> None:
         self._inner = inner

@@ -32,14 +32,14 @@ hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppr
 hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-os.environ.pop("COLUMNS", None)  # parallel test processes are given 80, and tables would be folded
+os.environ.pop("COLUMNS", None)  # parallel test processes get 80 columns, which would wrap tables
 
 TEST_PARTITIONS = 4
 KEPT_VARIABLES = ("RECSYS_TEST_KAFKA", "RECSYS_TEST_REDIS", "RECSYS_DATA")
 
 
 class TestStack:
-    """Where the broker and Redis of this test run are, and what settings reach them."""
+    """The broker and Redis of this test run, and the settings that reach them."""
 
     __test__ = False
 
@@ -68,7 +68,7 @@ class TestStack:
 
 
 def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
-    """Setting sections with names that no other test uses: topics, groups, Redis namespace, log and model folders."""
+    """Return setting sections with names that no other test uses: topics, groups, Redis namespace, log and model folders."""
     name = uuid.uuid4().hex[:10]
     sections = stack.settings_overrides()
     sections["topics"] |= {
@@ -83,7 +83,7 @@ def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own RECSYS_… variables and recsys.toml change no test."""
+    """Remove the developer's own RECSYS_… variables and recsys.toml."""
     for variable in [v for v in os.environ if v.startswith("RECSYS_") and v not in KEPT_VARIABLES]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("RECSYS_CONFIG", os.devnull)
@@ -91,7 +91,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_socket_is_forgotten() -> Iterator[None]:
-    """kafka-python 3.0 drops the sockets of connections that are refused, or that a client's end overtakes; warnings are errors here."""
+    """Close sockets that kafka-python 3.0 leaves open when a connection is refused or its client closes: warnings are errors here."""
     connect = KafkaNetSocket.sock_connect
 
     async def closing(self: KafkaNetSocket, net: Any, sock: socket.socket, *rest: Any, **options: Any) -> socket.socket:
@@ -107,7 +107,7 @@ def _no_socket_is_forgotten() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
-    """Broker and Redis for the whole run."""
+    """Start broker and Redis for the whole run."""
     try:
         broker_binary(), valkey_binary()
     except Fatal as error:
@@ -129,13 +129,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
 
 @pytest.fixture
 def sections(stack: TestStack, tmp_path: Path) -> dict[str, Any]:
-    """The sections behind `settings`, for a test that has to change some: `load_settings(**sections)`; nothing is provisioned."""
+    """Return the sections behind `settings`, for a test that changes some: `load_settings(**sections)`. No topics are created."""
     return fresh_sections(stack, tmp_path)
 
 
 @pytest.fixture
 def settings(sections: dict[str, Any]) -> Settings:
-    """Settings with names of this test alone; its topics exist."""
+    """Return settings with names of this test alone, whose topics exist."""
     made = load_settings(**sections)
     provision(made)
     return made
@@ -143,7 +143,7 @@ def settings(sections: dict[str, Any]) -> Settings:
 
 @pytest.fixture
 def worker_env(sections: dict[str, Any], settings: Settings) -> dict[str, str]:
-    """The environment in which a child process sees exactly `settings`."""
+    """Return the environment in which a child process sees exactly `settings`."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")}
     return {**outside, "RECSYS_CONFIG": os.devnull, **environment(sections)}
 
@@ -154,5 +154,5 @@ def redis_url(stack: TestStack) -> str:
 
 
 def has_module(name: str) -> bool:
-    """Whether a module can be imported, without importing it."""
+    """Return True if a module can be imported, without importing it."""
     return importlib.util.find_spec(name) is not None

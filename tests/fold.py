@@ -1,7 +1,7 @@
-"""The oracle: a plain Python fold over the log. Slow, without arrays, and so short that reading it says what the state must be.
+"""The oracle: a plain Python fold over the log. It is slow, uses no arrays, and is short enough to read as the definition of the state.
 
-Nothing here is shared with the code under test but its constants and the hash of an event id. Items go by their own ids, since numbers
-depend on who came first. Offsets are positions in a partition's list; a position that holds None is a record that could not be read.
+It shares only constants and the hash of an event id with the code under test. Items have their own ids, because numbers depend on the order
+of arrival. Offsets are positions in a partition's list; a position that holds None is a record that could not be read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Log = Mapping[int, Sequence[Fact | None]]
 
 @dataclass
 class State:
-    """What the log leaves behind. Weights of histories are in units of 1/32, all sums in units of 1/64."""
+    """The state after a log. Weights of histories are in units of 1/32, all sums in units of 1/64."""
 
     watermarks: dict[int, int] = field(default_factory=dict)
     histories: dict[Owner, list[tuple[str, int, int]]] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class State:
     duplicates: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     """By partition and chunk, the two newest chunks of each partition."""
     event_times: dict[int, int] = field(default_factory=dict)
-    """Seconds of the newest event that counts, by partition; 0 where none does."""
+    """Time in seconds of each partition's newest counted event; 0 without one."""
 
 
 class Folding:
-    """The fold, one record after another, each partition's in order."""
+    """The fold, one record at a time, each partition's in order."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -67,11 +67,11 @@ class Folding:
         self._chunks: dict[int, dict[int, list[int]]] = {}
 
     def add(self, partition: int, fact: Fact | None) -> bool:
-        """The next record of a partition; whether it counts and has a weight."""
+        """Add the next record of a partition; return True if it counts and has a weight."""
         source_offset = self._state.watermarks.get(partition, -1) + 1
         self._state.watermarks[partition] = source_offset
         self._state.event_times.setdefault(partition, 0)
-        if fact is None or not _lies_right(partition, fact, self._settings):
+        if fact is None or not _is_in_its_partition(partition, fact, self._settings):
             return False
         chunks = self._chunks.setdefault(partition, {})
         chunk, hashed = source_offset // self._settings.state.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
@@ -90,7 +90,7 @@ class Folding:
         return units != 0
 
     def state(self) -> State:
-        """The state after what was added."""
+        """Return the state after all added records."""
         state, duplicate_chunk = self._state, self._settings.state.duplicate_chunk
         state.duplicates = {
             (partition, chunk): hashes
@@ -101,13 +101,13 @@ class Folding:
         return state
 
 
-def _lies_right(partition: int, fact: Fact, settings: Settings) -> bool:
+def _is_in_its_partition(partition: int, fact: Fact, settings: Settings) -> bool:
     topics = settings.topics
     return topics.wrong_partition == "accept" or (murmur2(fact.user_id.encode()) & 0x7FFFFFFF) % topics.partitions == partition
 
 
 def fold(log: Log, settings: Settings) -> State:
-    """The state after every event of the log, each counted once."""
+    """Return the state after every event of the log, each counted once."""
     folding = Folding(settings)
     for partition, records in log.items():
         for fact in records:
@@ -116,7 +116,7 @@ def fold(log: Log, settings: Settings) -> State:
 
 
 def weight_units(fact: Fact, settings: Settings) -> int:
-    """An event's weight in units of 1/32."""
+    """Return an event's weight in units of 1/32."""
     weights = settings.weights
     if fact.type == "rating":
         assert fact.value is not None
@@ -163,7 +163,7 @@ def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> N
 
 
 def counted(state: State, settings: Settings, log: Log) -> State:
-    """The state without the rows of items that count no more: workers delete those some time."""
+    """Return the state without expired item rows, which workers delete at some time."""
     newest_s = max((fact.event_ts_ms // 1000 for facts in log.values() for fact in facts if fact is not None), default=0)
     oldest_epoch = newest_s // int(settings.state.half_life_days * 86_400) - settings.state.live_epochs + 1
     oldest = {"hour": newest_s // 3_600 - 23, "day": newest_s // 86_400 - 29, "all": 0}
@@ -175,10 +175,9 @@ def counted(state: State, settings: Settings, log: Log) -> State:
 
 
 async def read_state(store: StateStore, settings: Settings, expected: State) -> State:
-    """The same from a store. Rows can only be asked for by name: those of `expected`, and of every item in the epochs and buckets around
-    them.
+    """Read the state from a store. Rows are read by name: those of `expected`, and of every item in the epochs and buckets around them.
 
-    Every item group's watermarks must equal the users'; otherwise the answer holds the odd ones as negative partitions.
+    Every item group's watermarks must equal the users'. The result holds those that differ as negative partitions.
     """
     found, rules = State(), settings.state
     partitions = range(settings.topics.partitions)

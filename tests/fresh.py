@@ -1,4 +1,4 @@
-"""The lists that a process makes which has just started and read nothing but the state: what every worker's lists are compared with."""
+"""Lists of a fresh process that has read nothing but the state: the reference for every worker's lists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ListedItems = dict[str, float]
 
 
 async def fresh_lists(settings: Settings, store: StateStore, users: Sequence[tuple[int, str]]) -> dict[str, ListedItems]:
-    """User ▸ listed items and their scores, of users given as (partition, user id). The store is opened."""
+    """Return each user's listed items with their scores, of users given as (partition, user id). `store` is open."""
     pipeline = Pipeline(settings, store)
     await pipeline.open()
     await CatalogueFollower(pipeline).follow()

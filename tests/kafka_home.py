@@ -18,11 +18,25 @@ from workers.local.embedded import HOST, Child, free_port
 START_TIMEOUT_S = 60.0
 
 
-class KafkaHome:
-    """Formats and starts one node in `folder`; `kill` and `start` again keep its log.
+def wait_until_listening(server: Child, port: int) -> None:
+    """Wait until a server accepts connections. Raises: RuntimeError with the end of its log, after killing it, when it does not."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and server.running:
+        try:
+            with socket.create_connection((HOST, port), 0.5):
+                return
+        except OSError:
+            time.sleep(0.05)
+    tail = server.last_lines(10)
+    server.kill()
+    raise RuntimeError(f"{server.name} did not come up: {tail}")
 
-    `quorum`: controller port of every node of a cluster, by node id; a node alone is its own. Stops by SIGKILL: a graceful stop waits for
-    the quorum.
+
+class KafkaHome:
+    """One node in `folder`, formatted and started; its log survives `kill` and `start`.
+
+    `quorum`: controller port of every node of a cluster, by node id; a single node is its own quorum. A node stops by SIGKILL, because
+    a graceful stop waits for the quorum.
     """
 
     def __init__(
@@ -36,7 +50,7 @@ class KafkaHome:
         listeners: Sequence[str] = (),
         more: Mapping[str, object] | None = None,
     ) -> None:
-        """`listeners`: more of them, such as `SASL_SSL://localhost:9093`, named by their protocol; `more`: lines over the usual ones."""
+        """`listeners`: additional ones, such as `SASL_SSL://localhost:9093`; `more`: properties that replace the usual ones."""
         self.home, self.folder, self.node = home, folder, node
         self.folder.mkdir(parents=True, exist_ok=True)
         self._quorum = dict(quorum or {node: free_port()})
@@ -77,7 +91,7 @@ class KafkaHome:
             "group.initial.rebalance.delay.ms": 0,
             "group.min.session.timeout.ms": 1_000,
             "auto.create.topics.enable": "false",
-            "broker.session.timeout.ms": 4000,  # how long a killed node waits for its own old session
+            "broker.session.timeout.ms": 4000,  # a killed node waits this long for its own old session
             "log.retention.ms": -1,
             **self._more,
         }
@@ -91,23 +105,15 @@ class KafkaHome:
         return self.wait_until_up()
 
     def launch(self) -> None:
-        """Start the node; a node of several is up only once a majority is."""
+        """Start the node without waiting: a node of several is up only when a majority is."""
         script = self.home / "bin" / "kafka-server-start.sh"
         self.child = Child.start("kafka", [script, self.folder / "server.properties"], self.folder / "kafka.log", self._env())
 
     def wait_until_up(self) -> Self:
-        """Until it accepts connections. Raises RuntimeError with the end of its log when it never does."""
+        """Wait until the node accepts connections. Raises: RuntimeError with the end of its log when it does not."""
         assert self.child is not None, "launched"
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self.child.running:
-            try:
-                with socket.create_connection((HOST, self.port), 0.5):
-                    return self
-            except OSError:
-                time.sleep(0.05)
-        tail = self.child.last_lines(10)
-        self.child.kill()
-        raise RuntimeError(f"Kafka under KAFKA_HOME did not come up: {tail}")
+        wait_until_listening(self.child, self.port)
+        return self
 
     def kill(self) -> None:
         """SIGKILL the node and everything its script started."""
@@ -124,7 +130,7 @@ class KafkaHome:
 
 
 class KafkaNodes:
-    """A cluster of several nodes, each broker and controller; topics that want it have three replicas, two of them in step."""
+    """A cluster of several nodes, each broker and controller; topics may have three replicas with two in sync."""
 
     def __init__(self, home: Path, folder: Path, count: int = 3) -> None:
         cluster_id = new_cluster_id(home)
@@ -146,8 +152,8 @@ class KafkaNodes:
         for node in self.nodes.values():
             node.kill()
 
-    def wait_in_step(self, topic: str) -> None:
-        """Until every partition of a topic has all its replicas in step. Raises RuntimeError when that never comes."""
+    def wait_in_sync(self, topic: str) -> None:
+        """Wait until every partition of a topic has all its replicas in sync. Raises: RuntimeError on timeout."""
         from kafka.admin import KafkaAdminClient
         from kafka.errors import KafkaError
 
@@ -164,10 +170,10 @@ class KafkaNodes:
             except KafkaError:
                 pass
             time.sleep(0.2)
-        raise RuntimeError(f"the replicas of {topic} are not in step again")
+        raise RuntimeError(f"the replicas of {topic} are not in sync again")
 
 
 def new_cluster_id(home: Path) -> str:
-    """An id for `kafka-storage.sh format`."""
+    """Return an id for `kafka-storage.sh format`."""
     script = home / "bin" / "kafka-storage.sh"
     return subprocess.run([script, "random-uuid"], check=True, capture_output=True, text=True).stdout.split()[-1]

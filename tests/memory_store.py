@@ -1,4 +1,4 @@
-"""The state store in a dictionary, for tests: the same semantics as the functions in Redis, held to them by the contract tests."""
+"""The state store in dictionaries, for tests. The contract tests hold it to the semantics of the functions in Redis."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _is_of_another_item(stored: bytes | None, content: bytes | None) -> bool:
 
 
 class MemoryStore:
-    """`StateStore` of one process; see there for what each method promises."""
+    """A `StateStore` of one process; the protocol documents each method."""
 
     def __init__(self) -> None:
         self._layout: Layout | None = None
@@ -61,7 +61,7 @@ class MemoryStore:
         self._start_empty()
 
     def _start_empty(self) -> None:
-        """What one generation holds: every attribute that is not of all generations."""
+        """Create the attributes of one generation: all but those in `_OF_ALL_GENERATIONS`."""
         self._stored_layout: bytes | None = None
         self._owed: dict[int, dict[str, None]] = {}
         self._catalogue_read = ""
@@ -355,7 +355,7 @@ def _n_entries(held: Mapping[str, Any]) -> int:
 
 
 def _status(ranges: Sequence[Range], found: Mapping[int, Watermark | None]) -> ApplyStatus:
-    """What a group answers, given its watermarks of the ranges' partitions."""
+    """Return a group's answer, given its watermarks of the ranges' partitions."""
     if any((watermark := found[source.partition]) is not None and watermark.topic_id != source.topic_id for source in ranges):
         return ApplyStatus.TOPIC_CHANGED
     lasts = [-1 if (watermark := found[source.partition]) is None else watermark.last_applied_offset for source in ranges]

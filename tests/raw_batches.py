@@ -1,4 +1,4 @@
-"""Record batches made byte by byte: as large, as deep and as odd as no client makes them, and sent as they are."""
+"""Record batches built byte by byte, larger and stranger than any client builds them, and sent unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.settings import Settings
 
 MEGABYTE = 1_000_000
 Records = Iterable[tuple[bytes | None, bytes | None, int]]
-"""Key, value, and how many empty headers."""
+"""Key, value, number of empty headers."""
 
 
 def _varint(number: int) -> bytes:
@@ -29,7 +29,7 @@ def _varint(number: int) -> bytes:
 
 
 def _encoded(records: Records) -> Iterator[bytes]:
-    """Records of Kafka's format 2."""
+    """Encode records in Kafka's format 2."""
     for number, (key, value, n_headers) in enumerate(records):
         body = b"\0" + _varint(0) + _varint(number)
         body += _varint(-1) if key is None else _varint(len(key)) + key
@@ -39,7 +39,7 @@ def _encoded(records: Records) -> Iterator[bytes]:
 
 
 def _packed(codec: str, parts: Iterable[bytes]) -> bytes:
-    """Compressed as a stream, so that this process stays small."""
+    """Compress as a stream, so that this process stays small."""
     if codec == "gzip":
         squeeze = zlib.compressobj(9, wbits=31)
         return b"".join(map(squeeze.compress, parts)) + squeeze.flush()
@@ -57,7 +57,7 @@ def _packed(codec: str, parts: Iterable[bytes]) -> bytes:
 
 
 def raw_batch(codec: str, records: Records) -> tuple[bytes, int]:
-    """A batch, and the bytes of its records unpacked."""
+    """Return a batch and the number of bytes of its unpacked records."""
     n_records = n_bytes = 0
 
     def counted() -> Iterator[bytes]:
@@ -89,7 +89,7 @@ def _chunks(parts: Iterator[bytes], n: int = 10_000) -> Iterator[list[bytes]]:
 
 
 class RawBatch(BatchBuilder):  # type: ignore[misc]
-    """A batch that is sent as it is."""
+    """A batch whose bytes are sent unchanged."""
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(len(raw), 0)
@@ -107,7 +107,7 @@ class RawBatch(BatchBuilder):  # type: ignore[misc]
 
 
 async def send_raw(settings: Settings, topic: str, partition: int, raw: bytes, times: int = 1) -> int:
-    """Send a batch, and wait for the broker; the first offset of the last one."""
+    """Send a batch `times` times and wait for the broker; return the first offset of the last one."""
     arguments = aiokafka_producer_arguments(settings) | {"enable_idempotence": False}
     producer = AIOKafkaProducer(**arguments, max_request_size=2 * MEGABYTE)
     await producer.start()

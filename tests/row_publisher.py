@@ -1,4 +1,4 @@
-"""A publisher that records what it is given, and the publish commands run on it: no broker is needed to see what a file becomes."""
+"""A publisher that records its input, and the publish commands run on it: no broker is needed to see how a file is read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = typer.main.get_command(app)
 
 
 class RecordingPublisher:
-    """Validate as `EventPublisher` does, and keep what would be sent."""
+    """Validates as `EventPublisher` does and keeps the records."""
 
     def __init__(self, *_: Any) -> None:
         self.records: list[Any] = []
@@ -55,7 +55,7 @@ class RecordingPublisher:
 
 @dataclass
 class Outcome:
-    """What one command did: its exit code, its output, and the records it sent."""
+    """The result of one command: exit code, output, sent records."""
 
     code: int
     out: str
@@ -71,7 +71,7 @@ class Outcome:
         return [(record.user_id, record.item_id) for record in self.records]
 
     def check(self) -> Outcome:
-        """Assert what holds of every outcome: no traceback, counts that add up, and nothing sent where the exit code is 2."""
+        """Check what holds for every outcome: no traceback, consistent counts, nothing sent if the exit code is 2."""
         assert "Traceback" not in self.err and "unexpected" not in self.err, self.err
         if self.code == 2:
             assert not self.records and not self.out and self.err.startswith("recsys: ") and self.err.count("\n") == 1, self.err

@@ -1,7 +1,6 @@
-"""Stream workers on a Redis Cluster whose slots move and whose primaries die: the state equals the fold, or a worker stops and says what
-to do.
+"""Stream workers on a Redis Cluster with moving slots and dying primaries: the state equals the fold, or a worker stops with a remedy.
 
-What may be lost with a primary is what its replica had not got yet, slot by slot: one part of the state goes back, and the others do not.
+A primary's death loses the writes that its replica had not received, slot by slot: one part of the state goes back and the others do not.
 """
 
 from __future__ import annotations
@@ -43,26 +42,26 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def sections(stack: TestStack, cluster: RedisCluster, tmp_path: Path) -> dict[str, Any]:
-    """As for all tests, with the state in this test's own cluster."""
+    """Return the usual sections, with the state in this test's own cluster."""
     made = fresh_sections(stack, tmp_path)
     made["redis"] |= {"url": cluster.url, "cluster": True, "timeout_s": 2.0}
     return made
 
 
 def slots_by_tag(settings: Settings, cluster: RedisCluster) -> dict[str, int]:
-    """Every slot that holds state, by the part of the hash tag after the namespace: `meta`, `index`, `active`, `g0`…, `p0`…"""
+    """Return every slot that holds state by the hash tag after the namespace: `meta`, `index`, `active`, `g0`…, `p0`…"""
     patterns = key_patterns(Keys(settings.redis.namespace), groups=settings.state.item_groups, partitions=settings.topics.partitions)
     slots = {tag.rpartition(":")[2]: cluster.slot_of(keys[0]) for tag, keys in patterns}
     return slots | {"active": cluster.slot_of(PointerKeys(settings.redis.namespace).generation)}
 
 
 def reached(settings: Settings, cluster: RedisCluster) -> Settings:
-    """The settings with a node that still runs: the one they name may have been killed."""
+    """Return the settings with the URL of a running node: the named one may have been killed."""
     return settings.model_copy(update={"redis": settings.redis.model_copy(update={"url": SecretStr(cluster.url)})})
 
 
 def isolate(settings: Settings, cluster: RedisCluster, chosen: Callable[[str], bool]) -> Node:
-    """Move slots so that one primary holds the chosen tags and nothing else of the state; that primary."""
+    """Move slots so that one primary holds the chosen tags and nothing else of the state; return that primary."""
     victim, *others = cluster.primaries
     slots = slots_by_tag(settings, cluster)
     for place, (tag, slot) in enumerate(slots.items()):
@@ -72,7 +71,7 @@ def isolate(settings: Settings, cluster: RedisCluster, chosen: Callable[[str], b
 
 
 async def publish(topics: Topics, facts: Iterable[Fact]) -> dict[str, int]:
-    """The newest offset of each user."""
+    """Publish events; return the newest offset of each user."""
     return {fact.user_id: await topics.event(fact) for fact in facts}
 
 
@@ -82,7 +81,7 @@ async def answered(topics: Topics, last: dict[str, int]) -> None:
 
 
 async def lose(cluster: RedisCluster, victim: Node, acknowledge: Callable[[], Any]) -> Node:
-    """Kill a primary with everything that it acknowledges during `acknowledge`; the replica that took over without it."""
+    """Kill a primary and lose what it acknowledges during `acknowledge`; return the replica that takes over."""
     with cluster.replica_held_back(victim) as replica:
         await acknowledge()
         cluster.kill(victim)
@@ -130,7 +129,7 @@ async def test_each_primary_killed_with_a_replica_in_step_loses_nothing(
         async with topics_of(settings) as topics:
             for primary in list(cluster.primaries):
                 await answered(topics, await publish(topics, [next(facts) for _ in range(60)]))
-                await asyncio.to_thread(until, lambda node=primary: cluster.in_step(node), "the replica is in step")
+                await asyncio.to_thread(until, lambda node=primary: cluster.in_sync(node), "the replica is in sync")
                 failing_over = asyncio.ensure_future(asyncio.to_thread(cluster.failover, primary))
                 last = await publish(topics, [next(facts) for _ in range(60)])
                 await failing_over
@@ -254,7 +253,7 @@ async def test_profiles_and_catalogue_records_that_went_back_alone_are_read_agai
 
 
 async def stored(settings: Settings) -> dict[str, bool]:
-    """Whether the state has the profile of `newcomer` and the catalogue record of `lost`."""
+    """Return which of these the state has: the profile of `newcomer`, the catalogue record of `lost`."""
     store = open_store(settings)
     try:
         await store.open(layout_of(settings))

@@ -1,4 +1,4 @@
-"""Fixtures of the lane that needs a Docker engine: broker and Redis by testcontainers, and the compose file as it stands."""
+"""Fixtures of the lane that needs a Docker engine: broker and Redis by testcontainers, and the compose file unchanged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _engine() -> None:
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = START_TIMEOUT_S) -> Any:
-    """The first true answer of `condition`, asked again and again."""
+    """Poll `condition` and return its first true result."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
@@ -42,13 +42,13 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = START_TIME
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a broker is, as `TestStack` asks for it."""
+    """The address of a broker, as `TestStack` needs it."""
 
     bootstrap_servers: str
 
 
 def kafka_variables(port: int) -> dict[str, str]:
-    """One KRaft node that tells its clients `port` of this machine."""
+    """Return the variables of one KRaft node that advertises `port` of this machine."""
     return {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -69,7 +69,7 @@ def kafka_variables(port: int) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def stack(_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
-    """Apache Kafka and Redis from their public images; workers run on this machine. Takes the place of the embedded stack."""
+    """Start Apache Kafka and Redis from their public images instead of the embedded stack; workers run on this machine."""
     pytest.importorskip("testcontainers", reason="testcontainers is not installed: `make test-containers` brings it")
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the fixture ends what it starts; no image beyond the two is pulled
     import redis
@@ -102,7 +102,7 @@ def stack(_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 
 
 def broker_answers(settings: Settings) -> bool:
-    """Whether the broker lists its topics."""
+    """Return True if the broker lists its topics."""
     from workers.kafka.topics import describe
 
     try:
@@ -115,7 +115,7 @@ def broker_answers(settings: Settings) -> bool:
 
 @dataclass(frozen=True)
 class System:
-    """The compose file brought up, and settings that reach it from this machine."""
+    """The running compose file, and settings that reach it from this machine."""
 
     compose: Compose
     settings: Settings
@@ -123,7 +123,7 @@ class System:
 
 @pytest.fixture(scope="module")
 def system(_engine: None) -> Iterator[System]:
-    """`docker compose up` with two stream workers; nothing of it is left behind but the image."""
+    """Run `docker compose up` with two stream workers, and remove everything but the image afterwards."""
     port = free_port()
     variables = {
         "RECSYS_KAFKA_PORT": str(port),
@@ -151,7 +151,7 @@ def system(_engine: None) -> Iterator[System]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Function, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test of the compose file shows the logs of its containers."""
+    """Add the containers' logs to a failed test of the compose file."""
     report = yield
     running = getattr(item, "funcargs", {}).get("system")
     if report.failed and running is not None:

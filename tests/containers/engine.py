@@ -1,4 +1,4 @@
-"""The Docker engine and Compose, as their own command lines: the tests ask for what a user would type."""
+"""The Docker engine and Compose through their command lines: the tests run what a user would type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND_TIMEOUT_S = 120.0
 
 
 def run(*command: str, env: Mapping[str, str] | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-    """Standard output of a command. Raises AssertionError with the end of its standard error when it fails."""
+    """Run a command and return its standard output. Raises: AssertionError with the end of its standard error when it fails."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
     done = subprocess.run(command, cwd=ROOT, env={**outside, **(env or {})}, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}: {done.stderr[-2_000:]}"
@@ -23,7 +23,7 @@ def run(*command: str, env: Mapping[str, str] | None = None, timeout_s: float = 
 
 
 def why_no_engine() -> str | None:
-    """Why the tests cannot run here; None if they can."""
+    """Return why the tests cannot run here; None if they can."""
     for command, what in ((("docker", "info"), "no Docker engine answers"), (("docker", "compose", "version"), "no Compose v2 plugin")):
         try:
             done = subprocess.run(command, capture_output=True, timeout=30)
@@ -44,7 +44,7 @@ class Compose:
         return run("docker", "compose", "-p", self.project, *arguments, env=self._env, timeout_s=timeout_s)
 
     def containers(self, service: str | None = None) -> list[dict[str, Any]]:
-        """What `docker inspect` says of the containers of a service, or of all of them; stopped ones too."""
+        """Return `docker inspect` of a service's containers, or of all; includes stopped ones."""
         ids = self("ps", "--all", "--quiet", *([] if service is None else [service])).split()
         return list(json.loads(run("docker", "inspect", *ids))) if ids else []
 
@@ -52,6 +52,6 @@ class Compose:
         return [container for container in self.containers(service) if container["State"]["Running"]]
 
     def logs(self) -> str:
-        """The end of every service's log; of the broker, which says much, only the last lines."""
+        """Return the end of every service's log; of the verbose broker only the last lines."""
         others = ("redis", "provision", "stream", "trainer")
         return self("logs", "--no-color", "--tail", "150", *others) + self("logs", "--no-color", "--tail", "20", "kafka")

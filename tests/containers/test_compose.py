@@ -1,4 +1,4 @@
-"""`docker compose up` alone is a system: events go in on a port of this machine, lists come out there, whatever happens to one worker."""
+"""`docker compose up` alone is a working system: events go in and lists come out on ports of this machine, also if a worker dies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def publisher(system: System) -> Iterator[EventPublisher]:
 
 
 def answered(settings: Settings, event: Event) -> Recommendations | None:
-    """The user's newest list if it answers that event: it names it, or it names none because it had to wait and was made since."""
+    """Return the user's newest list if it answers that event: it names the event, or names none because it was deferred and made since."""
     made = newest_list(settings, event.user_id)
     if made is None:
         return None
@@ -39,14 +39,14 @@ def answered(settings: Settings, event: Event) -> Recommendations | None:
 
 
 def publish_one_each(publisher: EventPublisher, users: list[str]) -> dict[str, Event]:
-    """One event of every user, by user id. All are acknowledged."""
+    """Publish one event of every user and wait for acknowledgements; return the events by user id."""
     sent = {user: publisher.publish(user_id=user, item_id=f"i{n % CATALOGUE}", type="play") for n, user in enumerate(users)}
     publisher.flush()
     return sent
 
 
 def owners(settings: Settings) -> int:
-    """How many members of the stream workers' group own partitions of the events."""
+    """Return the number of members of the stream workers' group that own partitions of the events topic."""
     with admin_client(settings) as admin:
         group = admin.describe_groups([settings.stream.group_id])[settings.stream.group_id]
     return sum(bool(member["member_assignment"]) for member in group["members"])
@@ -64,7 +64,7 @@ def test_events_from_the_host_are_answered_with_lists(system: System, publisher:
 
 
 def until_listed(settings: Settings, publisher: EventPublisher) -> Recommendations:
-    """A list that is not empty: the catalogue has reached the workers."""
+    """Wait until a list is not empty: then the workers have the catalogue."""
 
     def look() -> Recommendations | None:
         sent = publish_one_each(publisher, ["reader"])

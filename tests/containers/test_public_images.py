@@ -1,4 +1,4 @@
-"""The stream worker on Apache Kafka and Redis from their public images, by testcontainers: the very tests of the embedded stack."""
+"""The tests of the embedded stack, with the stream worker on Apache Kafka and Redis from their public images (testcontainers)."""
 
 from __future__ import annotations
 

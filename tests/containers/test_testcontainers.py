@@ -1,4 +1,4 @@
-"""A stream worker on Apache Kafka and Redis by testcontainers: every user's last list is up to date with the user's last event."""
+"""A stream worker on Apache Kafka and Redis by testcontainers: every user's last list reflects the user's last event."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CATALOGUE = 13
 
 
 def records(settings: Settings, topic: str, more: Callable[[], bool]) -> Iterator[Any]:
-    """Every record of a topic from its start, for as long as `more` says so; asked between two polls."""
+    """Yield every record of a topic from its start while `more` is true; it is checked between two polls."""
     from kafka import KafkaConsumer, TopicPartition
 
     places = [TopicPartition(topic, partition) for _, partition in end_offsets(settings, [topic])]
@@ -44,7 +44,7 @@ def records(settings: Settings, topic: str, more: Callable[[], bool]) -> Iterato
 
 
 def last_events(settings: Settings, n_events: int) -> dict[str, tuple[int, int]]:
-    """User id ▸ partition and offset of the user's last event, once all events have been read."""
+    """Read all events; return partition and offset of each user's last event by user id."""
     deadline = time.monotonic() + ANSWER_S
     read = list(islice(records(settings, settings.topics.events, lambda: time.monotonic() < deadline), n_events))
     assert len(read) == n_events
@@ -52,7 +52,7 @@ def last_events(settings: Settings, n_events: int) -> dict[str, tuple[int, int]]
 
 
 def last_lists(settings: Settings, expected: dict[str, tuple[int, int]], worker: Child) -> dict[str, Recommendations]:
-    """User id ▸ newest list, read until each is up to date or the time is over. A record that is no list raises Poison."""
+    """Read lists until each user's is up to date or the time is over; return the newest by user id. Raises: Poison for any other record."""
     newest: dict[str, Recommendations] = {}
     deadline = time.monotonic() + ANSWER_S
 

@@ -56,7 +56,7 @@ async def brokers_one_by_one(lane: Lane, chance: random.Random, folder: Path) ->
                     node.kill()
                     await asyncio.sleep(chance.uniform(1.0, 5.0))
                     await asyncio.to_thread(node.start)
-                    await asyncio.to_thread(cluster.wait_in_step, arena.settings.topics.events)
+                    await asyncio.to_thread(cluster.wait_in_sync, arena.settings.topics.events)
             return await arena.finish(len(cluster.nodes), alive=workers)
     finally:
         await asyncio.to_thread(cluster.__exit__, None, None, None)

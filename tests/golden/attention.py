@@ -1,4 +1,4 @@
-"""A sequence model with made-up weights."""
+"""A sequence model with random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds 300 lists from made-up behaviour: in a small catalogue and in a large one, with every source, similarity and kind of user.
+"""Build 300 lists from generated behaviour: in a small catalogue and in a large one, with every source, similarity and kind of user.
 
     python -m tests.golden.lists
 

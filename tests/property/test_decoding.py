@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, reading ends in a record or a Poison, and what is written reads back."""
+"""For any bytes, decoding returns a record or raises Poison; encoded records decode to themselves."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ anything = st.recursive(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """An event with one field replaced, or with bytes changed, cut or added."""
+    """Generate an event with one field replaced, or with bytes changed, cut or added."""
     fields: dict[str, Any] = json.loads(encode(EVENT))
     if draw(st.booleans()):
         fields[draw(st.sampled_from(sorted(fields)))] = draw(anything)
@@ -121,7 +121,7 @@ def test_a_batch_accepts_exactly_what_is_accepted_one_by_one(records: list[Recor
 
 @st.composite
 def nearly_plain(draw: st.DrawFn) -> Record:
-    """A flat event as most producers write it, with at most two fields odd, missing or more; its key mostly fits."""
+    """Generate a flat event as most producers write it, with up to two fields odd, missing or added; its key mostly matches."""
     fields: dict[str, Any] = {
         "event_id": "e1", "user_id": draw(st.sampled_from(["u", "user 2", "~" * 128])), "item_id": "i", "type": "rating", "value": 4,
         "event_ts_ms": 1_700_000_000_000,
@@ -198,7 +198,7 @@ nearly = st.lists(anything | labels, max_size=40) | st.dictionaries(names | st.t
     junk=st.lists(anything | nearly | st.sampled_from(ODD_VALUES), min_size=6, max_size=6),
 )
 def test_junk_in_optional_fields_never_costs_the_record(model: Any, junk: list[Any]) -> None:
-    """C05, C06: what is essential is read as it was written, and what is kept of the rest is valid."""
+    """C05, C06: required fields decode as written, and the kept optional fields are valid."""
     fields = {**dict(zip(OPTIONAL[model], junk, strict=False)), **ESSENTIAL[model]}
     trimmed: Counter[str] = Counter()
     record = DECODERS[model](

@@ -1,5 +1,4 @@
-"""Whatever the batch cuts, crashes, replays and zombies, the state equals the plain fold over the log, and the memory of a worker the
-state."""
+"""For any batch sizes, crashes, replays and zombies, the state equals the fold over the log, and a worker's memory equals the state."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ LATER_S = NOW_S + 400 * 86_400
 
 @dataclass
 class Step:
-    """One batch of one of two workers, both of which believe that they own every partition."""
+    """One batch of one of two workers that both believe that they own every partition."""
 
     worker: int = 0
     sizes: tuple[int, int] = (8, 8)
@@ -70,7 +69,7 @@ STEPS = st.lists(
 
 @dataclass
 class Worker:
-    """A pipeline and its place in the log; after any error it asks for its partitions again, as the service does."""
+    """A pipeline and its position in the log. After any error it takes its partitions again, as the service does."""
 
     store: FailingStore
     settings: Settings
@@ -113,7 +112,7 @@ class Worker:
             self.owns = False
 
     async def drain(self, log: Log) -> Pipeline:
-        """Apply what is left, undisturbed."""
+        """Apply the rest of the log without faults."""
         self.store.faults.clear()
         self.owns = False
         pipeline = await self.own()
@@ -124,7 +123,7 @@ class Worker:
 
 
 async def run(store: StateStore, config: Settings, log: Log, steps: Sequence[Step]) -> tuple[list[Worker], State, State]:
-    """The workers after all steps, what the store then holds, and what it should."""
+    """Run all steps; return the workers, the stored state and the expected state."""
     workers = [Worker(FailingStore(store), config), Worker(FailingStore(store), config, LATER_S)]
     for step in steps:
         await workers[step.worker].batch(step, log)
@@ -135,7 +134,7 @@ async def run(store: StateStore, config: Settings, log: Log, steps: Sequence[Ste
 
 
 def assert_equal(found: State, expected: State, config: Settings, log: Log, steps: Sequence[Step]) -> None:
-    """Equal, or where it counts if a worker has deleted the rest."""
+    """Check that both states are equal, or equal without expired rows."""
     if any(step.sweeps for step in steps):
         found, expected = counted(found, config, log), counted(expected, config, log)
     assert found == expected
@@ -151,7 +150,7 @@ async def check(store: StateStore, config: Settings, log: Log, steps: Sequence[S
 
 
 async def check_mirror(pipeline: Pipeline, expected: State) -> None:
-    """What the engine scores with is what the fold says, decayed to the newest epoch, exactly: all sums are whole 64ths and halved."""
+    """Check that the engine's sums equal the fold's, decayed to the newest epoch, exactly: all are whole 64ths, halved."""
     newest_s = max((at_s for history in expected.histories.values() for _, at_s, _ in history), default=0)
     mirror, engine, names = pipeline.mirror, pipeline.engine, pipeline.index.names
     await pipeline.index.catch_up()
@@ -232,7 +231,7 @@ async def test_a_zombie_changes_nothing_that_its_successor_has_applied() -> None
     assert await read_state(store, SETTINGS, fold(log, SETTINGS)) == after == fold(log, SETTINGS)
 
 
-# -- mutations: each of these bugs must be seen by the comparison above --------------------------------------------------------------------
+# Mutations: the comparison above must detect each of these bugs.
 
 FIXED_LOG = random_log(11, 300)
 CRASHES = [
@@ -244,7 +243,7 @@ CRASHES = [
 
 
 def differs(store: StateStore) -> bool:
-    """Whether a run over the fixed log with crashes ends at another state than the fold, or fails on the way."""
+    """Return True if a run over the fixed log with crashes fails, or ends with a state other than the fold's."""
     with contextlib.suppress(AssertionError, ValueError):
         _, found, expected = asyncio.run(run(store, SETTINGS, FIXED_LOG, CRASHES))
         return found != expected
@@ -292,7 +291,7 @@ def test_a_worker_that_commits_before_it_applies_is_found_out(monkeypatch: pytes
             await super()._apply_items(*self.held_back)
 
     class Gapless(MemoryStore):
-        """Takes a range whatever the group has missed before it."""
+        """A store that accepts a range after a gap."""
 
         def _apply(self, ranges: Sequence[Range], delta: GroupDeltas) -> GroupResult:
             return super()._apply([source._replace(base=-1) for source in ranges], delta)
@@ -306,7 +305,7 @@ def test_a_worker_that_commits_before_it_applies_is_found_out(monkeypatch: pytes
 
 def test_a_presummed_range_replayed_with_another_cut_is_found_out_unless_it_is_cut_again() -> None:
     class Lenient(MemoryStore):
-        """Takes a range that starts below the watermark, as long as the worker does not cut it."""
+        """A store that accepts a range that starts below the watermark."""
 
         def _apply(self, ranges: Sequence[Range], delta: GroupDeltas) -> GroupResult:
             result = super()._apply(ranges, delta)

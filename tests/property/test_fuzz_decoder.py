@@ -1,4 +1,4 @@
-"""The fuzzer finds nothing, and would have."""
+"""The fuzzer finds no escape, and finds the bugs that these tests plant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What any writer writes is read back the same, and whatever happens to a file, its counts add up (build item 4)."""
+"""Rows of any writer read back unchanged, and the counts of a damaged file add up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ characters = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
 
 
 def is_plain_id(text: str) -> bool:
-    """Whether an id is read as it is: no spaces at its ends, no name of nothing, no 17.0."""
+    """Return True if an id reads back unchanged: no spaces at its ends, no word for a missing value, no 17.0."""
     return text == text.strip(EDGES) != "" and len(text.encode()) <= 128 and text.lower() not in NULL_NAMES and not text.endswith(".0")
 
 
@@ -160,7 +160,6 @@ several = hypothesis_settings(max_examples=N_EXAMPLES, suppress_health_check=[He
 @several
 @given(given_rows=rows)
 def test_what_any_writer_writes_is_read_back_the_same(shell: Shell, tmp_path: Path, writer: str, given_rows: Rows) -> None:
-    """Build item 4"""
     name, write = WRITERS[writer]
     found = published(shell, tmp_path, name, write(given_rows))
     assert found.code == 0 and found.report["rows"] == len(given_rows), found.err
@@ -200,7 +199,7 @@ CHECKED = {
 @several
 @given(damage=st.data())
 def test_a_file_damaged_anywhere_ends_in_one_line_with_counts_that_add_up(shell: Shell, tmp_path: Path, writer: str, damage: Any) -> None:
-    """Build item 4, C09: `Outcome.check` holds counts, exit code and lines of every run."""
+    """C09: `Outcome.check` checks counts, exit code and lines of every run."""
     name, content = {**FILES, **CHECKED}[writer]
     at = damage.draw(st.integers(0, len(content) - 1), "at")
     n = damage.draw(st.integers(1, 40), "n")

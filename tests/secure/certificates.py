@@ -1,4 +1,4 @@
-"""Certificates of one test run: an authority, servers, a client with an encrypted key, and the ones that must be refused."""
+"""Certificates of one test run: an authority, servers, a client with an encrypted key, and certificates that must be refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOST_NAME = "localhost"
 
 
 class Certificates:
-    """Files under `folder`, each named by what it is."""
+    """Paths of the certificates and keys under `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Certificates:
 
     @staticmethod
     def _pkcs8(key: bytes, password: str | None = None) -> bytes:
-        """A PEM key as PKCS#8, the form that Kafka's key store and OpenSSL's encrypted keys take."""
+        """Return a PEM key as PKCS#8, the form that Kafka's key store and OpenSSL's encrypted keys take."""
         from cryptography.hazmat.primitives.serialization import NoEncryption
 
         encryption = NoEncryption() if password is None else BestAvailableEncryption(password.encode())

@@ -1,4 +1,4 @@
-"""Secured servers for the whole run, with one principal a role and exactly the rights of docs/security.md."""
+"""Secured servers for the whole run, with one principal per role and exactly the rights of docs/security.md."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PARTITIONS = 2
 
 
 def password_of(role: str) -> str:
-    """Return a password with the characters that URLs, JSON and shells care about."""
+    """Return a password with characters that are special in URLs, JSON and shells."""
     return f"{role}-p@ss:w/rd 7%"
 
 
 class Secured:
-    """Both servers, and how each role reaches them."""
+    """Both servers, and the settings with which each role reaches them."""
 
     def __init__(self, kafka: SecureKafka, redis: SecureRedis, certificates: Certificates, folder: Path) -> None:
         self.kafka, self.redis, self.certificates, self.folder = kafka, redis, certificates, folder
@@ -75,21 +75,21 @@ class Secured:
         return {**outside, "RECSYS_CONFIG": os.devnull, **environment(self.sections(role, **more))}
 
     def take(self, role: Role, right: Right) -> None:
-        """Take one right away."""
+        """Revoke one right."""
         self.kafka.remove(allowed(role, right.operation, right.resource, right.name))
 
     def grant(self, role: Role, *rights: Right) -> None:
-        """Give rights."""
+        """Grant rights."""
         self.kafka.allow([allowed(role, right.operation, right.resource, right.name) for right in rights])
 
     def set_redis_user(self, *more: str) -> None:
-        """Make the Redis user of docs/security.md; `more` are rules after its own."""
+        """Create the Redis user of docs/security.md; `more` rules follow its own."""
         self.redis.command("ACL", "SETUSER", "recsys", "reset", "on", f">{REDIS_PASSWORD}", *redis_acl(self.settings("stream")), *more)
 
 
 @dataclass(frozen=True)
 class Ran:
-    """One command line that ended."""
+    """The result of one command line."""
 
     code: int
     out: str
@@ -102,7 +102,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def run(secured: Secured, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process as a role; settings by section come on top, and None removes one."""
+    """Run a command in this process as a role. `more` settings by section come on top; None removes one."""
 
     def running(role: Role, *arguments: str, **more: Any) -> Ran:
         for name, value in secured.env(role, **more).items():
@@ -124,7 +124,7 @@ def run(secured: Secured, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """The servers with users and rights; the topics are not made yet."""
+    """Start the servers with users and rights; topics do not exist yet."""
     home, program = os.environ.get("KAFKA_HOME"), redis_server()
     if not home or not (Path(home) / "bin" / "kafka-server-start.sh").exists():
         pytest.skip("KAFKA_HOME names no Apache Kafka")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +23,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from tests.kafka_home import KafkaHome
+from tests.kafka_home import KafkaHome, wait_until_listening
 from tests.secure.certificates import HOST_NAME, Certificates
 from workers.local.embedded import HOST, Child, free_port
 
@@ -70,20 +68,20 @@ class SecureKafka:
         return self._admin
 
     def set_password(self, user: str, password: str) -> None:
-        """Create a SCRAM user, or change the password of one."""
+        """Create a SCRAM user or change its password."""
         self.admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_256, password)])
 
     def allow(self, acls: Iterable[ACL]) -> None:
-        """Add rights. Raises AssertionError when the broker refuses one."""
+        """Grant rights. Raises: AssertionError when the broker refuses one."""
         answer = self.admin.create_acls(list(acls))
         assert not answer["failed"], answer
 
     def deny_all(self, principal: str | None = None) -> None:
-        """Remove all rights, of one principal or of everybody."""
+        """Remove all rights of one principal, or of everyone."""
         self.admin.delete_acls([acl_filter(principal)])
 
     def remove(self, acl: ACL) -> None:
-        """Take one right away."""
+        """Revoke one right."""
         pattern = acl.resource_pattern
         self.admin.delete_acls([ACLFilter(acl.principal, acl.host, acl.operation, acl.permission_type, pattern)])
 
@@ -103,7 +101,7 @@ def acl_filter(principal: str | None) -> ACLFilter:
 
 
 def allowed(user: str, operation: str, resource: str, name: str) -> ACL:
-    """An ACL entry that allows one operation."""
+    """Return an ACL entry that allows one operation."""
     return ACL(
         f"User:{user}",
         "*",
@@ -114,7 +112,7 @@ def allowed(user: str, operation: str, resource: str, name: str) -> ACL:
 
 
 def redis_server() -> Path | None:
-    """A Redis server with TLS: RECSYS_TEST_REDIS_SERVER, `redis-server`, or Debian's redis-tools (one program for all)."""
+    """Return a Redis server with TLS: RECSYS_TEST_REDIS_SERVER, `redis-server`, or Debian's redis-tools (one program for all)."""
     for name in (os.environ.get("RECSYS_TEST_REDIS_SERVER"), "redis-server", "redis-check-rdb"):
         if name and (found := shutil.which(name)):
             return Path(found)
@@ -135,7 +133,7 @@ class SecureRedis:
         self.child: Child | None = None
 
     def start(self) -> Self:
-        """Start, and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         files = self._certificates
         command: list[str | Path] = [
             self._program,
@@ -145,24 +143,18 @@ class SecureRedis:
             *("--tls-ca-cert-file", str(files.ca), "--tls-auth-clients", "optional", "--save", "", "--appendonly", "no"),
         ]
         self.child = Child.start("redis", command, self._folder / "redis.log", dict(os.environ))
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self.child.running:
-            try:
-                with socket.create_connection((HOST, self.plain_port), 0.5):
-                    return self
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError(f"Redis did not come up: {self.child.last_lines(5)}")
+        wait_until_listening(self.child, self.plain_port)
+        return self
 
     def _users(self) -> Path:
-        """A file with the two users that are there from the start: arguments may hold no spaces."""
+        """Write a file with the two initial users: arguments must not contain spaces."""
         name, password = self.ADMIN
         file = self._folder / "redis.conf"
         file.write_text(f"user default off\nuser {name} on >{password} ~* &* +@all\n")
         return file
 
     def command(self, *words: str) -> Any:
-        """One command as the administrator."""
+        """Run one command as the administrator."""
         import redis
 
         with redis.Redis(host=HOST, port=self.plain_port, username=self.ADMIN[0], password=self.ADMIN[1], decode_responses=True) as client:

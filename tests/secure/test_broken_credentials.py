@@ -1,4 +1,4 @@
-"""S8, S9, S11, S12: each credential that is broken gives the one line that names it, within ten seconds, in every command and worker."""
+"""S8, S9, S11, S12: each broken credential gives one line that names it, within ten seconds, in every command and worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHIN_S = 10.0
 
 
 def breakages(secured: Secured) -> dict[str, tuple[dict[str, Any], str]]:
-    """Name ▸ Kafka settings over the right ones (None removes), and the setting that the line must name."""
+    """Return by name: Kafka settings that replace the right ones (None removes), and the setting that the line must name."""
     port = secured.kafka.secure.rpartition(":")[2]
     files = secured.certificates
     tls = {"security_protocol": "SSL", "sasl_username": None, "sasl_password": None, "bootstrap_servers": secured.kafka.tls}
@@ -99,7 +99,7 @@ SECRETS = (*(password_of(role) for role in ("admin", "operator", "reader", "publ
 
 
 def test_no_command_logs_a_secret_at_any_level(secured: Secured, run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """S3: kafka-python's admin client logs its whole configuration; every library's records of all levels pass here."""
+    """S3: kafka-python's admin client logs its whole configuration, so records of all libraries and levels are checked."""
     with caplog.at_level(logging.DEBUG):
         for role, command in (
             ("admin", ("topics", "list")),
@@ -158,7 +158,7 @@ def test_redis_breakages_are_named_in_one_line(secured: Secured, run: Run) -> No
 
 
 def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, run: Run) -> None:
-    """S11: what `users show` and `doctor` meet of the documented commands; what functions call is read from their source."""
+    """S11: `users show` and `doctor` run the documented commands; the commands of functions are read from their source."""
     named = []
     try:
         for command in REDIS_COMMANDS:
@@ -177,7 +177,7 @@ def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, r
 
 
 def test_rights_that_commands_lack_are_named(secured: Secured, run: Run, tmp_path: Any) -> None:
-    """S9: as somebody without any right, never "the topic is missing"."""
+    """S9: for a principal without any right, never "the topic is missing"."""
     secured.kafka.set_password("nothing", password_of("nothing"))
     file = tmp_path / "rows.jsonl"
     file.write_text('{"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1795000000000}\n')

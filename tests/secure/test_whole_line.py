@@ -1,4 +1,4 @@
-"""Build item 7: the whole line runs with exactly the rights of docs/security.md; a right taken away is named, and its return heals."""
+"""The whole line runs with exactly the rights of docs/security.md; a revoked right is named, and granting it again heals."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def running(secured: Secured, role: Role, level: str = "info", **more: Any) -> I
 
 @pytest.fixture(scope="module")
 def topics(secured: Secured) -> None:
-    """The topics, made by the administrator."""
+    """Create the topics as the administrator."""
     for state in provision(secured.settings("admin")):
         assert state.problem is None, state
 
 
 @pytest.fixture(scope="module")
 def workers(secured: Secured, topics: None) -> Iterator[tuple[Worker, Worker]]:
-    """A stream worker and a trainer that are ready."""
+    """Start a stream worker and a trainer and wait until they are ready."""
     with running(secured, "stream") as stream, running(secured, "trainer") as trainer:
         stream.wait_ready()
         trainer.wait_ready()
@@ -93,7 +93,7 @@ def workers(secured: Secured, topics: None) -> Iterator[tuple[Worker, Worker]]:
 
 
 def test_each_right_taken_away_is_the_one_that_is_named(secured: Secured, topics: None) -> None:
-    """S7, S9, S10: none of the rights is superfluous to the check, and each is named with its principal."""
+    """S7, S9, S10: the check needs each of the rights and names it with its principal."""
     for role in ROLES:
         settings = secured.settings(role)
         needed = kafka_rights(settings, role)
@@ -159,7 +159,7 @@ def test_the_whole_line_runs_with_exactly_the_documented_rights(
 def test_running_workers_name_the_rights_they_lost_and_go_on_by_themselves_when_they_are_back(
     resource: str, secured: Secured, workers: tuple[Worker, Worker]
 ) -> None:
-    """S7, S9: what is read and what is written, and the groups; no restart. Both workers lose theirs at once."""
+    """S7, S9: rights to read, to write and on groups, without a restart. Both workers lose theirs at once."""
     pids = [worker.child.process.pid for worker in workers]
     lost = [(worker, right) for worker in workers for right in rights_to_lose(secured, worker.role, resource)]
     for worker, right in lost:
@@ -184,7 +184,7 @@ def rights_to_lose(secured: Secured, role: Role, resource: str) -> list[Right]:
 
 
 def test_a_worker_without_rights_waits_for_them_and_starts_when_they_come(secured: Secured, topics: None, tmp_path: Path) -> None:
-    """S3, S7: no Read right on the catalogue's group, before the worker has ever run; and no secret in its log at debug."""
+    """S3, S7: no Read right on the catalogue's group before the worker's first start, and no secret in its debug log."""
     more: dict[str, Any] = {"stream": {"group_id": "late"}, "redis": {"namespace": "rs"}}
     rights = [right for right in kafka_rights(secured.settings("stream", **more), "stream") if right.resource == "group"]
     catalogue = Right("group", "late-catalogue", "Read", "")

@@ -1,4 +1,4 @@
-"""What the benchmarks of size and scale feed in is what their heads say."""
+"""The generated data of the state and scale benchmarks is as their help describes it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,12 @@
-"""The benchmarks run, say what they measured, and the list beats popularity where tastes are clustered."""
+"""Benchmarks parse their own examples, streams are reproducible, and the list beats popularity on clustered tastes."""
 
 from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,3 +51,38 @@ def test_missing_data_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatc
         data_folder()
     assert stream_quality.main() == 2
     assert "RECSYS_DATA" in capsys.readouterr().err
+
+
+class Parsed(Exception):
+    """Ends a benchmark once its command line is read."""
+
+
+BENCHMARKS = sorted(path.stem for path in Path(stream_quality.__file__).parent.glob("*.py") if "\nExamples:\n" in path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_help_of_a_benchmark_begins_with_examples_that_it_accepts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    summary, examples, *_ = str(module.__doc__).split("\n\n")
+    assert summary.endswith((".", ":")) and "\n" not in summary
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_end(*arguments: Any) -> None:
+        parse(*arguments)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
+    for line in examples.splitlines()[1:]:
+        words = shlex.split(line, comments=True)
+        start = words.index("-m")
+        assert words[start - 1 : start + 2] == ["python", "-m", f"benchmarks.{name}"]
+        monkeypatch.setattr("sys.argv", [name, *words[start + 2 :]])
+        with pytest.raises(Parsed):
+            module.main()
+
+
+def test_every_benchmark_that_people_start_has_examples() -> None:
+    assert set(BENCHMARKS) == {
+        *("bombs", "faults", "freshness", "fuzz_decoder", "ingest", "lists", "performance"),
+        *("recovery", "scale", "soak", "state", "stream_quality", "train"),
+    }

@@ -1,4 +1,4 @@
-"""What `make bench` writes says where a promise is not kept, and touches nothing outside its markers."""
+"""`make bench` marks missed targets and writes only between its markers."""
 
 from __future__ import annotations
 

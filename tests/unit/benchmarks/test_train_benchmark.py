@@ -1,4 +1,4 @@
-"""The training benchmark: its split looks into no future, its log gives back what was written, its rival is read right."""
+"""The training benchmark: no training on the future, a log that reads back unchanged, a correct reading of `implicit`."""
 
 from __future__ import annotations
 

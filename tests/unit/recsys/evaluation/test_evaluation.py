@@ -71,7 +71,7 @@ def test_the_slice_never_reaches_into_what_the_champion_has_seen() -> None:
 
 
 class Recorder(PopularModel):
-    """Scores items by number, and keeps what it was asked to encode."""
+    """A model that scores items by number and records the histories that it encodes."""
 
     def __init__(self, item_ids: list[str], length: int = 3) -> None:
         super().__init__(PopularConfig(), item_ids, np.arange(len(item_ids), 0, -1, dtype=np.float32)[:, None])

@@ -1,4 +1,4 @@
-"""Made-up interactions with a structure that a model should find, and histories to encode."""
+"""Generated interactions with a structure that a model must find, and histories to encode."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ N_ITEMS = N_CLUSTERS * ITEMS_PER_CLUSTER
 
 
 def clustered(n_users: int = 240, length: int = 14, seed: int = 3) -> TrainingSet:
-    """Users who stay in one cluster of items nine times in ten; within it they walk from one item to the next. All clusters equally
-    popular."""
+    """Generate users who stay in one cluster of items nine times in ten and walk from item to item in it; clusters are equally popular."""
     random = np.random.default_rng(seed)
     users, items, ts_ms = [], [], []
     for user in range(n_users):
@@ -30,7 +29,7 @@ def clustered(n_users: int = 240, length: int = 14, seed: int = 3) -> TrainingSe
 
 
 def histories_of(rows: list[list[int]], length: int) -> Histories:
-    """Right-aligned histories of weight 1, a minute apart, from lists of item positions."""
+    """Return right-aligned histories of weight 1, a minute apart, from lists of item positions."""
     items = np.full((len(rows), length), -1, np.int32)
     weights = np.zeros((len(rows), length), np.float32)
     ages = np.zeros((len(rows), length), np.float32)

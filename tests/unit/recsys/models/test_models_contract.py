@@ -1,4 +1,4 @@
-"""What every model kind promises, the kinds of the registry and one that is registered here."""
+"""The contract of every model kind: those of the registry and one registered here."""
 
 from __future__ import annotations
 

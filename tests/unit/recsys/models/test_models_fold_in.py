@@ -1,4 +1,4 @@
-"""Both forms of the ridge system, and the system of the paper solved plainly, give the same user vectors."""
+"""Both forms of the ridge system give the same user vectors as the paper's system solved directly."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_a_dislike_lowers_the_score_of_its_item() -> None:
 
 
 def plain_fit(interactions: TrainingSet, config: ials.IALSConfig) -> np.ndarray:
-    """The same factorisation, each row's system formed and solved on its own in 64 bits."""
+    """Train the same factorisation with each row's system formed and solved on its own in 64 bits."""
     weights = np.zeros((interactions.n_users, interactions.n_items))
     weights[interactions.users, interactions.items] = interactions.weights
     generator = torch.Generator().manual_seed(config.seed)

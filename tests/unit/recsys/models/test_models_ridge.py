@@ -1,4 +1,4 @@
-"""The solver of all rows against systems that are formed and solved one by one."""
+"""The solver of all rows agrees with systems formed and solved one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recsys.models.ials.ridge import SparseRows, solve_rows
 
 
 def random_rows(random: np.random.Generator, n_rows: int, n_columns: int, density: float) -> np.ndarray:
-    """Weights (R, C) with dislikes among them, 0 for no entry, and columns that some rows fill wholly or not at all."""
+    """Return weights (R, C) with dislikes, 0 for no entry, and rows that are full or empty."""
     weights = random.choice([0.5, 1.0, 3.0, -1.0], (n_rows, n_columns)).astype(np.float32)
     return np.where(random.random((n_rows, n_columns)) < density * random.choice([0, 1, 4], (n_rows, 1)), weights, np.float32(0))
 
