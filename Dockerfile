@@ -17,7 +17,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && /opt/venv/bin/pip install -c constraints.txt -r requirements.txt
 
 FROM dependencies AS build
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY schemas schemas
 COPY recsys recsys
 COPY workers workers

@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PACKAGES = (
     "numpy",
     "torch",
@@ -104,14 +104,14 @@ def _cpu_model() -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor seconds, user and system, that a process has used (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    """Return the processor seconds, user and system, that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process in bytes (Linux)."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    """Return the resident memory of a process in bytes."""
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def emit(

@@ -13,21 +13,20 @@ memory grew.
 from __future__ import annotations
 
 import json
+import os
 import random
-import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import benchmark_parser
+from benchmarks.figures import benchmark_parser, resident_bytes
 from schemas import limits
 from schemas.dead_letters import make_dead_letter
 from schemas.decoding import (
@@ -439,12 +438,8 @@ def _refuse(poison: Poison, record: Record, report: Report) -> None:
 
 
 def resident_mb() -> float:
-    """Return this process's memory in MB: the current value on Linux, elsewhere the peak."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize() / 1e6
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    """Return this process's resident memory in MB."""
+    return resident_bytes(os.getpid()) / 1e6
 
 
 def _cut(text: bytes | None) -> str:

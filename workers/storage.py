@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -14,21 +13,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import fsspec
+from filelock import FileLock, Timeout
 
 from workers.errors import Fatal, Transient
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]{0,127}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 STALE_S = 3_600.0
-"""Nobody writes one file for longer: a temporary file of that age was left by a process that was killed."""
+"""No process writes one file for longer: a temporary file of this age was left by a process that was killed."""
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.02
 _NEVER = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
-"""Errors that waiting does not end: something else lies where a file or a folder should be."""
+"""Errors that no wait ends: something else lies where a file or a folder should be."""
 
 
 class NotOurFile(Fatal):
-    """What lies under a name cannot be a file of this project: a device, a pipe or a folder, or it is too large. It was not read."""
+    """A name leads to what cannot be a file of this project: a device, a pipe or a folder, or it is too large. It was not read."""
 
 
 class Storage:
@@ -43,14 +43,14 @@ class Storage:
         self._local = "file" in (self._files.protocol if isinstance(self._files.protocol, tuple) else (self._files.protocol,))
 
     def url_of(self, name: str) -> str:
-        """URL of one file, for people and announcements."""
+        """Return the URL of one file, for people and announcements."""
         self._path(name)
         return f"{self.url}/{name}"
 
     def write(self, name: str, content: bytes) -> str:
         """Write a whole file so that readers see the old one or the new one.
 
-        Returns its SHA-256. Raises Transient when the disk is full or away.
+        Return its SHA-256. Raises Transient when the disk is full or not reachable.
         """
         path = self._path(name)
         with _io(f"write {name}"):
@@ -80,7 +80,7 @@ class Storage:
         return content
 
     def claim(self, name: str) -> bool:
-        """Make a folder that nobody has made yet; False if it is there already, whoever was first.
+        """Make a folder that no process has made yet; return False if it exists.
 
         On an object store a small file `claim` takes the folder's place; where the store ignores exclusive creation, two at the same
         instant may both get True.
@@ -100,7 +100,7 @@ class Storage:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Keep other processes that lock the same folder out; the end of a process gives its lock back. No lock on an object store.
+        """Exclude other processes that lock the same folder; a process that ends releases its lock. No lock on an object store.
 
         Raises Transient when another process holds it for ten seconds.
         """
@@ -110,16 +110,15 @@ class Storage:
             return
         with _io(f"lock {name}"):
             os.makedirs(path, exist_ok=True)
-            descriptor = os.open(os.path.join(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = FileLock(os.path.join(path, ".lock"))
+            try:
+                lock.acquire(LOCK_TIMEOUT_S, LOCK_POLL_S)
+            except Timeout:
+                raise Transient(f"cannot lock {name}: another process has held it for {LOCK_TIMEOUT_S:g} s") from None
         try:
-            deadline = time.monotonic() + LOCK_TIMEOUT_S
-            while not _flock(name, descriptor):
-                if time.monotonic() > deadline:
-                    raise Transient(f"cannot lock {name}: another process has held it for {LOCK_TIMEOUT_S:g} s")
-                time.sleep(LOCK_POLL_S)
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def sweep(self, name: str = "") -> None:
         """Remove temporary files that killed processes left in a folder."""
@@ -133,7 +132,7 @@ class Storage:
                         os.unlink(entry.path)
 
     def set_aside(self, name: str, aside: str) -> None:
-        """Move a file that cannot be used, or an empty file in its place where it is none that can be kept."""
+        """Move a file that cannot be used; where it is no file that can be kept, put an empty file aside instead."""
         path, target = self._path(name), self._path(aside)
         with _io(f"set {name} aside"):
             if self._local and os.path.isfile(path) and not os.path.islink(path):
@@ -152,7 +151,7 @@ class Storage:
             return bool(self._files.exists(self._path(name)))
 
     def remove(self, name: str) -> None:
-        """Remove a file or folder; one that is gone already is fine."""
+        """Remove a file or folder, if it exists."""
         path = self._path(name)
         with _io(f"remove {name}"), suppress(FileNotFoundError):
             if self._local and (os.path.islink(path) or not os.path.isdir(path)):
@@ -161,7 +160,7 @@ class Storage:
                 self._files.rm(path, recursive=True)
 
     def names(self, name: str = "") -> list[str]:
-        """Names of what a folder holds, sorted, without the folder; empty if it is not there."""
+        """Return the names in a folder, sorted and without the folder; empty if there is no such folder."""
         path = self._path(name) if name else self._root
         with _io(f"list {name or 'the folder'}"):
             self._files.invalidate_cache(path)
@@ -178,7 +177,7 @@ class Storage:
 
 
 def _read_regular(name: str, path: str, max_bytes: int) -> bytes:
-    """Read a local file after looking at what it is: a pipe would be waited for, and a device may have no end."""
+    """Read a local file if it is a regular one: reading a pipe would block, and a device may have no end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -187,22 +186,13 @@ def _read_regular(name: str, path: str, max_bytes: int) -> bytes:
         if found.st_size > max_bytes:
             raise _too_large(name, found.st_size, max_bytes)
         content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:  # it has grown since, or lies about its size
+    if len(content) > max_bytes:  # it has grown since, or its size was wrong
         raise _too_large(name, len(content), max_bytes)
     return content
 
 
 def _too_large(name: str, n_bytes: int, max_bytes: int) -> NotOurFile:
     return NotOurFile(f"{name}: {n_bytes} bytes are more than the {max_bytes} allowed; it is not a file of this project")
-
-
-def _flock(name: str, descriptor: int) -> bool:
-    with _io(f"lock {name}"):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 def replace_file(path: str, content: bytes) -> None:

@@ -9,6 +9,8 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from tests.fault.arena import PARTITIONS, Arena
 from tests.fault.lanes import FaultLane
 from tests.fault.registry import Lane, Round, scenario
@@ -76,10 +78,10 @@ async def zombie(lane: Lane, chance: random.Random, folder: Path) -> Round:
 
 
 def stands_still(worker: Worker) -> bool:
-    """Whether a process is stopped by a signal."""
+    """Return whether a process is stopped by a signal."""
     try:
-        return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    except OSError:
+        return psutil.Process(worker.pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.NoSuchProcess:
         return False
 
 

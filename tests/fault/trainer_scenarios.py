@@ -22,6 +22,7 @@ from typing import Any
 from unittest import mock
 
 import orjson
+import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 import workers.trainer.app
@@ -521,10 +522,9 @@ async def trainer_killed(lane: Lane, chance: random.Random, folder: Path) -> Rou
 
 def _alive(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    return state not in "ZX"
 
 
 @scenario("two_trainers", alone=True)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -28,10 +29,9 @@ def _gone(pid: int, timeout_s: float = 5.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.02)
     return False
@@ -109,9 +109,9 @@ async def test_the_end_of_a_topic_is_right_whatever_the_batches(settings: Settin
 
 def test_only_the_loopback_interface_is_listened_on(stack: TestStack) -> None:
     ports = {int(address.rsplit(":", 1)[1].split("/")[0]) for address in (stack.embedded.bootstrap_servers, stack.redis_url)}
-    listening = [line.split() for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]]
-    addresses = {local for _, local, _, state, *_ in listening if state == "0A" and int(local.split(":")[1], 16) in ports}
-    assert len(addresses) == 2 and all(address.startswith("0100007F:") for address in addresses)
+    listening = [found.laddr for found in psutil.net_connections("inet") if found.status == psutil.CONN_LISTEN]
+    addresses = [address.ip for address in listening if address.port in ports]
+    assert len(addresses) == 2 and set(addresses) == {"127.0.0.1"}
 
 
 def test_the_environment_of_a_child_gives_the_settings_of_its_parent(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from filelock import FileLock, Timeout
 
 from workers.errors import Fatal, WorkerError
 from workers.kafka.offsets import commit_offsets, committed_offsets
@@ -90,7 +90,7 @@ class LocalStack:
         self._journal = TopicJournal(self.folder / "topics")
         self._keeper: TopicKeeper | None = None
         self._restarts: dict[str, Restarts] = {}
-        self._lock: Any = None
+        self._lock = FileLock(self.folder / "lock", thread_local=False)
 
     def __enter__(self) -> Self:
         try:
@@ -123,12 +123,9 @@ class LocalStack:
             self._restarts[child.name] = Restarts()
 
     def _take_folder(self) -> None:
-        lock = (self.folder / "lock").open("w")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._lock = lock
-        except OSError:
-            lock.close()
+            self._lock.acquire(blocking=False)
+        except Timeout:
             raise Fatal(f"another `recsys up` uses {self.folder}: stop it, or choose another --folder") from None
 
     def _start_servers(self) -> None:
@@ -283,8 +280,7 @@ class LocalStack:
         if self.servers.valkey is not None:
             self.servers.valkey.stop(VALKEY_GRACE_S)
         self.servers.stop()
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
 
 def _ending(child: Child) -> str:
