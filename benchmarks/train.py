@@ -60,7 +60,8 @@ from schemas import EventType
 from workers.kafka.partitioner import partition_for
 from workers.settings import WeightSettings
 from workers.trainer.child import TrainingColumns
-from workers.trainer.event_log import SCHEMA, EventLog, events_table
+from workers.trainer.event_columns import SCHEMA, events_table
+from workers.trainer.event_log import EventLog
 
 PARTS = ("ials", "exact", "log", "sasrec")
 SEED = 0

@@ -14,11 +14,11 @@ from kafka.partitioner.default import murmur2
 
 from recsys.engine import PAIR_WEIGHTS
 from recsys.state.batch_delta import WINDOWS_S
+from recsys.state.duplicates import event_hash
 from recsys.state.item_row import parse_row
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from workers.settings import Settings
 from workers.state.port import RowAddress, RowId, StateStore
-from workers.stream.duplicates import event_hash
 
 Owner = tuple[int, str]
 """Partition and user id."""

@@ -16,13 +16,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from recsys.errors import LayoutError
+from recsys.state.duplicates import event_hash
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
 from workers.kafka.placement import refuse_misplaced
 from workers.kafka.records import Record
 from workers.settings import Settings
-from workers.stream.duplicates import event_hash
 
 WITHOUT_ROW_AT_MOST = 10_000
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.state.duplicates import DuplicateWindow, event_hashes
 from recsys.state.event_weights import WeightTable, event_weights
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import run_ends
@@ -26,7 +27,6 @@ from workers.kafka.placement import refuse_misplaced
 from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.settings import Settings
-from workers.stream.duplicates import DuplicateWindow, event_hashes
 
 I64 = NDArray[np.int64]
 T = TypeVar("T")

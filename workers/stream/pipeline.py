@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from recsys.engine import Derived, Engine
 from recsys.state.batch_delta import Delta
+from recsys.state.duplicates import DuplicateWindow, event_hash
 from recsys.state.event_weights import WeightTable
 from recsys.state.interactions import Interactions
 from schemas.dead_letters import DeadLetter
@@ -37,7 +38,6 @@ from workers.state.event_weights import weight_table
 from workers.state.layout import layout_of
 from workers.state.port import ApplyStatus, GroupDeltas, GroupResult, Range, StateStore, UserCommit, Watermark
 from workers.state.sending import in_flight
-from workers.stream.duplicates import DuplicateWindow, event_hash
 from workers.stream.engine_config import engine_config
 from workers.stream.item_numbering import ItemIndex
 from workers.stream.item_state_cache import ItemMirror

@@ -38,9 +38,10 @@ from workers.models.manifest import ChampionMoved, Refit, TrainedOn
 from workers.models.model_files import StoredModel
 from workers.models.store import ModelStore
 from workers.runtime.text import visible
-from workers.settings import Settings, TrainerSettings, WeightSettings
+from workers.settings import Settings, StateSettings, TrainerSettings, WeightSettings
 from workers.state.event_weights import weight_table_of
-from workers.trainer.event_log import EventColumns, EventLog
+from workers.trainer.event_columns import EventColumns
+from workers.trainer.event_log import EventLog
 
 _PR_SET_PDEATHSIG = 1
 NICENESS = 10
@@ -54,12 +55,19 @@ class TrainingJob(BaseModel):
 
     trainer: TrainerSettings
     weights: WeightSettings
+    duplicate_chunk: int = StateSettings.model_fields["duplicate_chunk"].default
     next_offsets: dict[int, int] | None = None
     """Partition ▸ first offset to leave out; None reads the whole log."""
 
     @classmethod
     def of(cls, settings: Settings, next_offsets: Mapping[int, int] | None = None) -> TrainingJob:
-        return cls(trainer=settings.trainer, weights=settings.weights, next_offsets=None if next_offsets is None else dict(next_offsets))
+        """Return the job of these settings."""
+        return cls(
+            trainer=settings.trainer,
+            weights=settings.weights,
+            duplicate_chunk=settings.state.duplicate_chunk,
+            next_offsets=None if next_offsets is None else dict(next_offsets),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +147,7 @@ class TrainingColumns:
 
 def run_job(job: TrainingJob) -> list[KindResult]:
     """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained."""
-    log, store = EventLog(job.trainer.log_url), ModelStore(job.trainer.model_url)
+    log, store = EventLog(job.trainer.log_url, duplicate_chunk=job.duplicate_chunk), ModelStore(job.trainer.model_url)
     next_offsets = log.next_offsets() if job.next_offsets is None else job.next_offsets
     columns = TrainingColumns.of(log.read(next_offsets), job.weights)
     results = []

@@ -18,15 +18,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from schemas import EventType, limits
 from workers.errors import Fatal, Transient
+from workers.settings import StateSettings
 from workers.storage import NotOurFile, Storage
+from workers.trainer.event_columns import SCHEMA, EventColumns, check_columns, columns_of, within
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +36,8 @@ _BROKEN = re.compile(r"(\d{1,6})-(\d{20})-(\d{20})")
 _UNREADABLE = (pa.ArrowException, KeyError, OSError, ValueError, TypeError, NotOurFile)
 """What reading raises for what is no segment: KeyError for a missing column, OSError for a torn page or one with another checksum,
 NotOurFile for a pipe, a device, a folder or a file that is too large."""
-_MIXING = np.uint64(0x9E3779B97F4A7C15)
-"""2⁶⁴ by the golden ratio, odd: spreads user codes over 64 bits."""
 _READ_ATTEMPTS = 5
 """Listings tried again when a segment is merged away between listing and reading."""
-
-SCHEMA = pa.schema(
-    [
-        ("source_offset", pa.int64()),
-        ("user_id", pa.dictionary(pa.int32(), pa.string())),
-        ("item_id", pa.dictionary(pa.int32(), pa.string())),
-        ("type", pa.int8()),
-        ("value", pa.float64()),
-        ("event_ts_ms", pa.int64()),
-        ("event_hash", pa.uint64()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +53,22 @@ class Segment:
         return f"partition={self.partition}/{self.first:020d}-{self.last:020d}.parquet"
 
 
-@dataclass(frozen=True, slots=True)
-class EventColumns:
-    """n events, partition after partition, by offset within one. Shapes: all arrays (n,); codes index `user_ids` and `item_ids`.
-
-    `types` are EventType codes, `values` NaN where an event has none.
-    """
-
-    partitions: NDArray[np.int32]
-    source_offsets: NDArray[np.int64]
-    user_codes: NDArray[np.int32]
-    item_codes: NDArray[np.int32]
-    types: NDArray[np.int8]
-    values: NDArray[np.float64]
-    event_ts_ms: NDArray[np.int64]
-    user_ids: list[str]
-    item_ids: list[str]
-
-    def __len__(self) -> int:
-        return len(self.user_codes)
-
-
 class EventLog:
     """The log of one topic. One writer at a time; a second one can only write what is already there.
 
     Raises Fatal when the folder is the log of another topic (one that was deleted and made again has another id).
     """
 
-    def __init__(self, url: str, topic_id: str | None = None, *, segment_events: int = 50_000) -> None:
+    def __init__(
+        self,
+        url: str,
+        topic_id: str | None = None,
+        *,
+        segment_events: int = 50_000,
+        duplicate_chunk: int = StateSettings.model_fields["duplicate_chunk"].default,
+    ) -> None:
         self.storage = Storage(url)
+        self._duplicate_chunk = duplicate_chunk
         self.segment_events = segment_events
         self._check_topic(topic_id)
 
@@ -182,7 +153,7 @@ class EventLog:
                     f"event log: partition {partition} is covered up to {covered - 1}, a segment from {first} on would leave a hole"
                 )
             first = covered
-        events = _within(events.select(SCHEMA.names).cast(SCHEMA), first, last)
+        events = within(events.select(SCHEMA.names).cast(SCHEMA), first, last)
         merged = [s for s in existing if s.last + 1 == first]
         parts: list[Segment] = []
         if merged and merged[-1].last - merged[-1].first + 1 + len(events) <= self.segment_events:
@@ -246,13 +217,13 @@ class EventLog:
         return sum(pq.read_metadata(io.BytesIO(self._bytes(segment))).num_rows for segment in self.segments())
 
     def read(self, until: Mapping[int, int] | None = None) -> EventColumns:
-        """All events below the offset that `until` names for their partition (partitions it leaves out are left out), or all.
+        """Return the events below the offset that `until` names for their partition (partitions it leaves out are left out), or all.
 
-        An event that a producer sent twice counts once: of the same user and event id hash the first stays.
+        An event that a producer sent twice counts as often as it does in the state: `recsys.state.duplicates` defines that.
         """
         for _ in range(_READ_ATTEMPTS):
             try:
-                return _columns(*self._read_tables(until))
+                return columns_of(*self._read_tables(until), self._duplicate_chunk)
             except FileNotFoundError:  # merged away since it was listed
                 continue
         raise Transient("event log: segments keep disappearing while it is read; is more than one trainer writing?")
@@ -275,7 +246,7 @@ class EventLog:
                 logger.warning("event log: segment %s cannot be read and is left out until it is repaired", segment.name)
                 continue
             partitions.append(segment.partition)
-            tables.append(_within(table, end, last))
+            tables.append(within(table, end, last))
             ends[segment.partition] = segment.last + 1
         return partitions, tables
 
@@ -288,7 +259,7 @@ class EventLog:
         table = pq.read_table(content, page_checksum_verification=True).select(SCHEMA.names)
         table.validate(full=True)
         table = table.cast(SCHEMA)
-        _check_columns(table)
+        check_columns(table)
         return table
 
     def _bytes(self, segment: Segment) -> bytes:
@@ -304,92 +275,3 @@ class EventLog:
         if len(offsets) and not (segment.first <= int(offsets.min()) and int(offsets.max()) <= segment.last):
             return "offsets outside its name"
         return None
-
-
-def events_table(
-    source_offsets: list[int],
-    user_ids: list[str],
-    item_ids: list[str],
-    types: list[int],
-    values: list[float],
-    event_ts_ms: list[int],
-    event_hashes: list[int],
-) -> pa.Table:
-    """Columns of decoded events as a table with SCHEMA."""
-    plain: list[pa.Array] = [
-        pa.array(source_offsets, pa.int64()),
-        pa.array(user_ids, pa.string()).dictionary_encode(),
-        pa.array(item_ids, pa.string()).dictionary_encode(),
-        pa.array(types, pa.int8()),
-        pa.array(values, pa.float64()),
-        pa.array(event_ts_ms, pa.int64()),
-        pa.array(event_hashes, pa.uint64()),
-    ]
-    return pa.Table.from_arrays(plain, schema=SCHEMA)
-
-
-def _check_columns(table: pa.Table) -> None:
-    """Raise ArrowInvalid for what the decoder admits in no event."""
-    for name in SCHEMA.names:
-        if table.column(name).null_count:
-            raise pa.ArrowInvalid(f"column {name} has nulls")
-    for name, lowest, highest in (
-        ("type", 0, max(event_type.code for event_type in EventType)),
-        ("event_ts_ms", limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS),
-    ):
-        found = pc.min_max(table.column(name)).as_py()
-        if len(table) and not lowest <= found["min"] <= found["max"] <= highest:
-            raise pa.ArrowInvalid(f"column {name} has values that no event may have")
-
-
-def _within(table: pa.Table, first: int, last: int) -> pa.Table:
-    offsets = table.column("source_offset")
-    ends = pc.min_max(offsets).as_py()
-    if not len(table) or (first <= ends["min"] and ends["max"] <= last):
-        return table
-    return table.filter(pc.and_(pc.greater_equal(offsets, first), pc.less_equal(offsets, last)))
-
-
-def _columns(partitions: list[int], tables: list[pa.Table]) -> EventColumns:
-    by_event = np.repeat(np.array(partitions, np.int32), [len(table) for table in tables])
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    table = table.unify_dictionaries().combine_chunks()
-    user_codes, user_ids = _codes(table, "user_id")
-    item_codes, item_ids = _codes(table, "item_id")
-    again = _repeats(user_codes, table.column("event_hash").to_numpy())
-    kept: slice | NDArray[np.bool_] = ~again if again.any() else slice(None)
-    return EventColumns(
-        by_event[kept],
-        table.column("source_offset").to_numpy()[kept],
-        user_codes[kept],
-        item_codes[kept],
-        table.column("type").to_numpy()[kept],
-        table.column("value").to_numpy()[kept],
-        table.column("event_ts_ms").to_numpy()[kept],
-        user_ids,
-        item_ids,
-    )
-
-
-def _repeats(user_codes: NDArray[np.int32], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which events repeat an earlier one of the same user and event id hash, (n,).
-
-    Sorting one mixed number for each event finds nearly all that repeat nothing; only the others are compared by user and hash.
-    """
-    mixed = hashes + user_codes.astype(np.uint64) * _MIXING
-    ordered = np.sort(mixed)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    again = np.zeros(len(hashes), bool)
-    if len(twice):
-        places = np.flatnonzero(twice[np.searchsorted(twice, mixed).clip(max=len(twice) - 1)] == mixed)
-        order = places[np.lexsort((hashes[places], user_codes[places]))]  # stable: the first of equal ones stays in front
-        again[order[1:][(np.diff(user_codes[order]) == 0) & (hashes[order][1:] == hashes[order][:-1])]] = True
-    return again
-
-
-def _codes(table: pa.Table, name: str) -> tuple[NDArray[np.int32], list[str]]:
-    if not len(table):
-        return np.zeros(0, np.int32), []
-    column = table.column(name).combine_chunks()
-    encoded = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32), encoded.dictionary.to_pylist()

@@ -1,4 +1,4 @@
-"""Tailing the events topic into the columnar log."""
+"""Copy the events topic into the columnar log as it grows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from dataclasses import dataclass, field
 
 import xxhash
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas import DecodedEvents, decode_events
 from workers.errors import Fatal, Transient
-from workers.kafka.connection import aiokafka_consumer_arguments, uninterrupted
-from workers.kafka.offsets import start_offsets
+from workers.kafka.offsets import start_offsets_async
 from workers.kafka.placement import refuse_misplaced
+from workers.kafka.records import RangeReader, Record
 from workers.settings import Settings
-from workers.trainer.event_log import EventLog, events_table
+from workers.trainer.event_columns import events_table
+from workers.trainer.event_log import EventLog
 
 POLL_MS = 500
 POLL_MAX_RECORDS = 5_000
@@ -23,7 +23,7 @@ POLL_MAX_RECORDS = 5_000
 
 @dataclass(slots=True)
 class _Pending:
-    """Decoded records of one partition that are not in the log yet; they cover `first` to `next_offset` − 1."""
+    """Holds decoded records of one partition that are not in the log yet; they cover `first` to `next_offset` − 1."""
 
     first: int
     next_offset: int
@@ -40,14 +40,14 @@ class LogTail:
 
     def __init__(self, settings: Settings, event_log: EventLog) -> None:
         self._settings, self._log = settings, event_log
-        self._consumer: AIOKafkaConsumer | None = None
+        self._reader: RangeReader | None = None
         self._pending: dict[int, _Pending] = {}
         self._begin: dict[int, int] = {}
         self._flushed_s = time.monotonic()
 
     @property
     def next_offsets(self) -> dict[int, int]:
-        """Partition ▸ first offset that is not in the log."""
+        """Return partition ▸ first offset that is not in the log."""
         return {partition: pending.first for partition, pending in self._pending.items() if pending.first > 0}
 
     @property
@@ -57,26 +57,21 @@ class LogTail:
     async def start(self) -> None:
         """Connect, and position every partition where the log ends."""
         topic = self._settings.topics.events
-        consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(self._settings), enable_auto_commit=False, auto_offset_reset="earliest")
-        self._consumer = consumer
-        await uninterrupted(consumer.start())
-        starts = {partition: offset for (_, partition), offset in (await asyncio.to_thread(start_offsets, self._settings, [topic])).items()}
-        await asyncio.to_thread(self._log.bridge, starts)
+        starts = await start_offsets_async(self._settings, [topic])
+        await asyncio.to_thread(self._log.bridge, {partition: start for (_, partition), start in starts.items()})
         ends = await asyncio.to_thread(self._log.next_offsets)
-        for partition, start in starts.items():
+        for (_, partition), start in starts.items():
             first = ends.get(partition, start)
             self._pending[partition] = _Pending(first, first)
-        consumer.assign([TopicPartition(topic, partition) for partition in starts])
-        for partition, pending in self._pending.items():
-            consumer.seek(TopicPartition(topic, partition), max(pending.first, starts[partition]))
+        begins = {place: max(self._pending[place[1]].first, start) for place, start in starts.items()}
+        self._reader = await RangeReader(self._settings, begins, max_records=POLL_MAX_RECORDS, role="trainer").__aenter__()
 
     async def poll(self) -> int:
-        """Take what has come within half a second; write segments when they are large or old enough. Answers how many records came."""
-        assert self._consumer is not None
-        fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_MAX_RECORDS)
+        """Take the records that come within half a second, and return their number; write segments when they are large or old enough."""
+        assert self._reader is not None
         n_records = 0
-        for place, records in fetched.items():
-            self._take(self._pending[place.partition], records)
+        for (_, partition), records in (await self._reader.poll(POLL_MS)).items():
+            self._take(self._pending[partition], records)
             n_records += len(records)
             await asyncio.sleep(0)
         full = [p for p, pending in self._pending.items() if pending.next_offset - pending.first >= self._settings.trainer.segment_events]
@@ -86,23 +81,23 @@ class LogTail:
             await self.flush(full)
         return n_records
 
-    def _take(self, pending: _Pending, records: list[ConsumerRecord]) -> None:
-        if records[0].offset < pending.next_offset:
+    def _take(self, pending: _Pending, records: list[Record]) -> None:
+        if records[0].source_offset < pending.next_offset:
             raise Fatal("the events topic gave offsets below the end of the log; move trainer.log_url away to start a new log")
         decoded = decode_events(
             [(record.key, record.value) for record in records],
-            record_ts_ms=[-1 if record.timestamp is None else record.timestamp for record in records],
+            record_ts_ms=[record.source_timestamp_ms for record in records],
             future_skew_ms=self._settings.stream.future_skew_s * 1000,
             max_bytes=self._settings.stream.max_record_bytes,
         )
         refuse_misplaced(decoded, [record.key for record in records], records[0].partition, self._settings.topics)
-        pending.offsets += [records[i].offset for i in decoded.index]
+        pending.offsets += [records[i].source_offset for i in decoded.index]
         for name in ("event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms"):
             getattr(pending.events, name).extend(getattr(decoded, name))
-        pending.next_offset = records[-1].offset + 1
+        pending.next_offset = records[-1].source_offset + 1
 
     async def flush(self, partitions: list[int] | None = None) -> None:
-        """Write what is pending. What could not be written stays pending; raises Transient."""
+        """Write pending records. Those that could not be written stay pending; raises Transient."""
         for partition in list(self._pending) if partitions is None else partitions:
             pending = self._pending[partition]
             if pending.next_offset == pending.first:
@@ -125,13 +120,13 @@ class LogTail:
         self._log.append(partition, pending.first, pending.next_offset - 1, table)
 
     async def stop(self) -> None:
-        """Write what is pending if that is possible, and disconnect."""
+        """Write pending records if that is possible, and disconnect."""
         try:
-            if self._consumer is not None:
+            if self._reader is not None:
                 await self.flush()
         except Transient:
             pass  # Kafka still has it
         finally:
-            if self._consumer is not None:
-                await uninterrupted(self._consumer.stop())
-                self._consumer = None
+            if self._reader is not None:
+                await self._reader.__aexit__()
+                self._reader = None

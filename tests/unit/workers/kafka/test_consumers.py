@@ -18,6 +18,7 @@ import workers
 from workers.kafka.bounded_kafka_python import BoundedPartitionRecords as BoundedForCommands
 from workers.kafka.bounded_reading import BoundedFetcher, BoundedFetchResult, BoundedPartitionRecords
 from workers.kafka.connection import aiokafka_consumer_arguments, kafka_python_consumer_arguments
+from workers.kafka.records import RangeReader
 from workers.runtime.faust_app import WorkerApp, _Consumer, _ConsumerThread, _Transport
 from workers.settings import load_settings
 
@@ -26,11 +27,26 @@ def test_no_consumer_is_made_with_other_arguments() -> None:
     found = [
         match[1]
         for path in sorted(Path(workers.__file__).parent.rglob("*.py"))
-        if path.name != "topic_keeping.py"  # copies the embedded broker's topics, which know no transactions, as they are
         for match in re.finditer(r"\b(?:AIO)?KafkaConsumer\(\s*([^\n]*)", path.read_text("utf-8"))
     ]
-    assert len(found) >= 7
-    assert [line for line in found if not re.match(r"\*\*(aiokafka|kafka_python)_consumer_arguments\(", line)] == []
+    ours = {line for line in found if not re.match(r"\*\*(aiokafka|kafka_python)_consumer_arguments\(", line)}
+    assert len(found) >= 3 and ours == {"**given, group_id=None, enable_auto_commit=False)"}
+
+
+async def test_a_range_reader_reads_committed_records_unless_it_gets_other_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the journal gives others: it copies the embedded broker's topics, which know no transactions, as they are."""
+    made: list[dict[str, Any]] = []
+
+    def refuse(**arguments: Any) -> None:
+        made.append(arguments)
+        raise RuntimeError
+
+    monkeypatch.setattr("aiokafka.AIOKafkaConsumer", refuse)
+    with pytest.raises(RuntimeError):
+        await RangeReader(load_settings(), {("t", 0): 0}).__aenter__()
+    assert (made[0]["isolation_level"], made[0]["auto_offset_reset"]) == ("read_committed", "earliest")
+    callers = [path for path in Path(workers.__file__).parent.rglob("*.py") if "arguments=arguments" in path.read_text("utf-8")]
+    assert [path.name for path in callers] == ["topic_keeping.py"]
 
 
 def test_consumers_arguments_ask_for_committed_records_and_bound_what_is_read() -> None:

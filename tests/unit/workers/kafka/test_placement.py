@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import orjson
 from hypothesis import given
@@ -89,11 +87,7 @@ def test_trainer_and_verify_refuse_the_same_events(tmp_path: Path) -> None:
         good = [at for at in range(len(facts)) if (partition, at) not in wrong]
         tail = LogTail(SETTINGS, EventLog(str(tmp_path)))
         pending = _Pending(0, 0)
-        records: list[Any] = [
-            SimpleNamespace(key=r.key, value=r.value, offset=r.source_offset, timestamp=r.source_timestamp_ms, partition=partition)
-            for r in records_of(facts)
-        ]
-        tail._take(pending, records)
+        tail._take(pending, [record._replace(partition=partition) for record in records_of(facts)])
         assert pending.offsets == good and pending.next_offset == len(facts)
         users = sorted({fact.user_id for fact in facts if fact})
         histories = HistoryFold(SETTINGS, users, partition)

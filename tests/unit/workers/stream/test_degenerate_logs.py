@@ -17,7 +17,8 @@ from schemas import EventType, ModelAction, limits
 from tests.unit.workers.trainer.test_training_round import append, job, stream
 from workers.models.store import ModelStore
 from workers.trainer.child import KindResult, TrainingJob, run_job
-from workers.trainer.event_log import EventLog, events_table
+from workers.trainer.event_columns import events_table
+from workers.trainer.event_log import EventLog
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1

@@ -33,7 +33,8 @@ from workers.settings import load_settings
 from workers.storage import NotOurFile, Storage
 from workers.stream.app import StoredModels
 from workers.stream.catalogue_sync import ModelFollower
-from workers.trainer.event_log import EventLog, events_table
+from workers.trainer.event_columns import events_table
+from workers.trainer.event_log import EventLog
 
 VERSION = "ials-000002"
 VECTORS = small_model().item_vectors

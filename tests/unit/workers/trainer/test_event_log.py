@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from workers import storage
 from workers.errors import Fatal, Transient
 from workers.storage import Storage
-from workers.trainer import event_log
-from workers.trainer.event_log import EventLog, events_table
+from workers.trainer.event_columns import columns_of, events_table
+from workers.trainer.event_log import EventLog
 
 TOPIC = "0123456789abcdef0123456789abcdef"
 
@@ -235,10 +235,19 @@ def test_an_event_sent_twice_counts_once(tmp_path: Path) -> None:
     assert values(log) == [0, 1]
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2**63, 2**64 - 1, int(event_log._MIXING)])), max_size=40))
-def test_of_repeated_events_the_first_stays(sent: list[tuple[int, int]]) -> None:
-    users, hashes = np.array([user for user, _ in sent], np.int32), np.array([event_hash for _, event_hash in sent], np.uint64)
-    assert event_log._repeats(users, hashes).tolist() == [sent.index(event) < place for place, event in enumerate(sent)]
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2**63, 2**64 - 1])), max_size=40))
+def test_of_events_repeated_within_a_window_the_first_stays(sent: list[tuple[int, int]]) -> None:
+    table = events_table(
+        list(range(len(sent))),
+        [f"u{user}" for user, _ in sent],
+        ["i"] * len(sent),
+        [0] * len(sent),
+        [float(place) for place in range(len(sent))],
+        [1_700_000_000_000] * len(sent),
+        [event_hash for _, event_hash in sent],
+    )
+    kept = columns_of([0], [table], duplicate_chunk=1_024).values.tolist()
+    assert kept == [place for place, event in enumerate(sent) if sent.index(event) == place]
 
 
 def test_a_topic_made_anew_is_refused(tmp_path: Path) -> None:

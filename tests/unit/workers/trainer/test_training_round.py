@@ -15,7 +15,8 @@ from workers.models.store import ModelStore
 from workers.settings import TrainerSettings, WeightSettings
 from workers.trainer import child as training
 from workers.trainer.child import TrainingJob, run_job
-from workers.trainer.event_log import EventLog, events_table
+from workers.trainer.event_columns import events_table
+from workers.trainer.event_log import EventLog
 
 QUICK = {"ials": {"factors": 8, "epochs": 4}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 4, "learning_rate": 1e-2}}
 FIRST = 1_600
@@ -174,4 +175,4 @@ def test_every_registered_kind_can_be_trained_by_name(folder: Path) -> None:
 
 
 def test_the_job_carries_no_secret_and_no_address(folder: Path) -> None:
-    assert set(job(folder).model_dump()) == {"trainer", "weights", "next_offsets"}
+    assert set(job(folder).model_dump()) == {"trainer", "weights", "duplicate_chunk", "next_offsets"}

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.stream.duplicates import DuplicateWindow, event_hash
+from recsys.state.duplicates import DuplicateWindow, event_hash
 
 CHUNK = 8
 
