@@ -26,7 +26,7 @@ def _kafka(settings: Settings) -> str:
     lines = ["### Kafka", "", "| role | who | rights |", "| --- | --- | --- |"]
     for role, who in ROLES.items():
         lines.append(f"| `{role}` | {who} | {_listed(kafka_rights(settings, role))} |")
-    lines += ["", "As commands, one principal a role, each behind `kafka-acls.sh --bootstrap-server … --command-config …`:", "", "```sh"]
+    lines += ["", "As commands, with one principal per role. Put `kafka-acls.sh --bootstrap-server … --command-config …` in front of each line:", "", "```sh"]
     for role in ROLES:
         lines += _commands(role, kafka_rights(settings, role))
     return "\n".join([*lines, "```", ""])
@@ -62,14 +62,14 @@ def _redis(settings: Settings) -> str:
         [
             "### Redis",
             "",
-            "One user for stream workers and the command line; the trainer, publishers and readers need none. With another",
-            "`redis.namespace` its name stands for `rs`.",
+            "One user for stream workers and the command line; the trainer, publishers and readers need none. If `redis.namespace` is",
+            "not `rs`, replace `rs` by it.",
             "",
             "```",
             f"ACL SETUSER recsys on >PASSWORD resetkeys -@all {rules}",
             "```",
             "",
-            f"A Redis Cluster needs besides `{more}`.",
+            f"A Redis Cluster also needs `{more}`.",
             "",
         ]
     )
