@@ -26,7 +26,8 @@ def _kafka(settings: Settings) -> str:
     lines = ["### Kafka", "", "| role | who | rights |", "| --- | --- | --- |"]
     for role, who in ROLES.items():
         lines.append(f"| `{role}` | {who} | {_listed(kafka_rights(settings, role))} |")
-    lines += ["", "As commands, with one principal per role. Put `kafka-acls.sh --bootstrap-server … --command-config …` in front of each line:", "", "```sh"]
+    command = "kafka-acls.sh --bootstrap-server … --command-config …"
+    lines += ["", f"As commands, with one principal per role. Put `{command}` in front of each line:", "", "```sh"]
     for role in ROLES:
         lines += _commands(role, kafka_rights(settings, role))
     return "\n".join([*lines, "```", ""])
