@@ -24,6 +24,23 @@ NAMES_WITH_DOTS = {"recsys.toml", "recsys.plugins"}
 """Names that begin like a module of a package and are none."""
 FORBIDDEN = ("anew", "whoever", "so many", "owed", "owes", "told", "unheard", "meanwhile", "drunk", "mend", "mended", "fell over")
 """Words that `docs` does without: they say less than the field's own."""
+STATED = (
+    ("docs/architecture.md", r"From (\S+) users\s+on", "SHARED_FROM"),
+    ("docs/adr/0002-packed-rows.md", r"longer than (\S+) times its compacted\s+length", "COMPACT_RATIO"),
+    ("docs/adr/0002-packed-rows.md", r"(\S+) rows at a\s+time", "COMPACT_ROWS"),
+    ("docs/adr/0002-packed-rows.md", r"visible after (\S+) times", "OLD_EPOCHS_STALENESS"),
+    ("docs/adr/0006-large-catalogues.md", r"exact_items` \((\S+)\)", "EXACT_ITEMS"),
+    ("docs/adr/0006-large-catalogues.md", r"lists of (\S+) on\s+average", "_LIST_SIZE"),
+    ("docs/adr/0006-large-catalogues.md", r"positive squares in a sample of (\S+)", "SAMPLE"),
+    ("docs/adr/0006-large-catalogues.md", r"keeps its (\S+) most chosen", "HEADS"),
+    ("docs/guide.md", r"among the (\S+) interactions of the user", "PAIR_WEIGHTS"),
+    ("docs/reliability.md", r"newest (\S+) such users", "MAX_USERS"),
+    ("docs/reliability.md", r"more than (\S+) headers", "MAX_HEADERS"),
+    ("docs/reliability.md", r"more than (\S+) records a\s+second", "REFILL_PER_S"),
+    ("docs/security.md", r"checks every (\S+) seconds", "ACCESS_S"),
+)
+"""Figures that documents state, each with the constant of the code that it is."""
+WORDS = {"three": 3.0, "thirty": 30.0}
 FENCE = re.compile(r"^```.*?^```\s*$", re.M | re.S)
 CODE = re.compile(r"`([^`\n]+)`")
 
@@ -240,3 +257,42 @@ def test_readme_shows_the_figures_that_docs_performance_has() -> None:
     assert len(shown) >= 4
     for what, value in shown[1:]:
         assert measured.get(what) == value, what
+
+
+def number(text: str) -> float:
+    """Return a number as documents write it."""
+    return WORDS[text] if text in WORDS else float(text.replace(",", "").replace("−", "-").rstrip("."))
+
+
+def constants(name: str) -> set[float]:
+    """Return the values that the code gives to a constant; of a call the first number in it."""
+    values = re.findall(rf"^{name}(?:: [^=\n]+)? = (.+)$", source("recsys", "workers"), re.M)
+    return {float(found[0].replace("_", "")) for value in values if (found := re.search(r"\d[\d_]*(?:\.\d+)?", value))}
+
+
+@pytest.mark.parametrize(("document", "pattern", "name"), STATED, ids=lambda value: value if str(value).isidentifier() else "")
+def test_figures_of_the_documents_are_those_of_the_code(document: str, pattern: str, name: str) -> None:
+    stated = re.findall(pattern, (ROOT / document).read_text("utf-8"))
+    assert stated, f"{document} says no longer: {pattern}"
+    assert {number(figure) for figure in stated} == constants(name), name
+
+
+def test_defaults_that_documents_give_in_brackets_are_those_of_the_settings() -> None:
+    defaults = Settings.model_construct()
+    units = {"": 1, " s": 1, " MiB": 1024 * 1024}
+    checked = 0
+    for document in documents():
+        for section, name, figure, unit in re.findall(r"`([a-z]+)\.([a-z_]+)` \((\d[\d,]*(?:\.\d+)?)( s| MiB|)\)", document.text):
+            if section in Settings.model_fields:
+                assert getattr(getattr(defaults, section), name) == number(figure) * units[unit], f"{document.path.name}: {section}.{name}"
+                checked += 1
+    assert checked >= 4
+
+
+def test_the_guides_tables_give_the_default_weights() -> None:
+    text = (ROOT / "docs" / "guide.md").read_text("utf-8")
+    defaults = Settings.model_construct()
+    of_types = {name: number(weight) for name, weight in re.findall(r"`(\w+)` \| (−?[\d.]+) \|", text.partition("## What a list holds")[0])}
+    assert of_types == {name: weight for name, weight in defaults.weights.model_dump().items() if not name.startswith("rating")}
+    of_sources = {name: number(weight) for name, weight in re.findall(r"`(\w+)` \| ([\d.]+) \|", text.partition("## What a list holds")[2])}
+    assert of_sources == defaults.lists.weights
