@@ -142,7 +142,7 @@ async def _record_commands(bench: Bench, settings: Settings, n_events: int, path
                 ends[partition] += 1
             await pipeline.process(batch)
             if number % COMPACT_EVERY == 0:
-                await pipeline.mirror.compact()
+                await pipeline.state.compact_rows()
     await store.close()
     return n_commands
 

@@ -46,7 +46,7 @@ from recsys.models.base import F32, Histories, Model  # noqa: E402
 from recsys.models.ials.model import IALSConfig, IALSModel  # noqa: E402
 from recsys.state.large_popularity import LargePopularity  # noqa: E402
 from recsys.state.neighbours import SparseNeighbours  # noqa: E402
-from workers.stream.pipeline import LISTED_TOGETHER  # noqa: E402
+from workers.stream.list_maker import LISTED_TOGETHER  # noqa: E402
 from workers.stream.warm_up import compile_all  # noqa: E402
 
 I64 = NDArray[np.int64]

@@ -54,7 +54,7 @@ from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, UserCommit
 from workers.stream.pipeline import Pipeline
-from workers.stream.row_expiry import Sweeper
+from workers.stream.row_expiry import RowExpiry
 
 HISTORY, DIMENSION, N_ITEMS, EXPONENT = 100, 64, 100_000, 1.05
 BATCH = 4_000
@@ -245,7 +245,7 @@ class Feed:
                 await self.compact()
 
     async def compact(self) -> None:
-        while await self.pipeline.mirror.compact():
+        while await self.pipeline.state.compact_rows():
             pass
 
     async def close(self) -> None:
@@ -292,7 +292,7 @@ async def growth(
 ) -> tuple[list[int], list[dict[str, int]]]:
     """Apply a stream with an event every `gap_s` seconds of event time; return bytes at each measurement, in total and by kind of key."""
     feed = Feed(stack.settings(redis={"namespace": "growth"}, state=state, topics={"partitions": 2}))
-    n_events, sweeper = sizes["events"], Sweeper(feed.settings)
+    n_events, sweeper = sizes["events"], RowExpiry(feed.settings)
     stream = zipf_stream(n_events * sizes["looks"], seed=1, n_users=sizes["users"], n_items=sizes["items"], exponent=0.5)
     stream = replace(stream, times_s=stream.times_s[0] + (np.arange(len(stream)) * gap_s).astype(np.int64))
     await feed.open()
@@ -302,7 +302,7 @@ async def growth(
         await feed.take(stream, number * n_events, (number + 1) * n_events)
         await feed.compact()
         if sweeps:
-            await sweeper.look(feed.store, feed.pipeline.mirror.newest_s)
+            await sweeper.look(feed.store, feed.pipeline.state.item_cache.newest_s)
         looks.append(memory.used() - before)
         kinds.append(memory.by_kind("{growth:*"))
     await feed.close()

@@ -21,13 +21,13 @@ async def fresh_lists(settings: Settings, store: StateStore, users: Sequence[tup
     """Return each user's listed items with their scores, of users given as (partition, user id). `store` is open."""
     pipeline = Pipeline(settings, store)
     await pipeline.open()
-    await CatalogueFollower(pipeline).follow()
+    await CatalogueFollower(pipeline.state).follow()
     by_partition: dict[int, list[str]] = {}
     for partition, user_id in users:
         by_partition.setdefault(partition, []).append(user_id)
     rows = await store.read_users_of(by_partition)
-    pipeline.engine.users.load({f"{p}:{u}": row for p, ids in by_partition.items() for u, row in zip(ids, rows[p], strict=True)})
+    pipeline.state.engine.users.load({f"{p}:{u}": row for p, ids in by_partition.items() for u, row in zip(ids, rows[p], strict=True)})
     heads = [ListHead(user_id, partition, 0, None) for partition, user_id in users]
-    slots = np.array([pipeline.engine.users.slot(f"{partition}:{user_id}") for partition, user_id in users], np.int64)
-    records = [orjson.loads(record) for record in await pipeline.list_records(slots, heads, int(time.time() * 1000))]
+    slots = np.array([pipeline.state.engine.users.slot(f"{partition}:{user_id}") for partition, user_id in users], np.int64)
+    records = [orjson.loads(record) for record in await pipeline.lists.records(slots, heads, int(time.time() * 1000))]
     return {record["user_id"]: {item["item_id"]: item["score"] for item in record["items"]} for record in records}

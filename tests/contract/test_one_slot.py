@@ -23,7 +23,8 @@ from workers.redis.keys import Keys, PointerKeys
 from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.state.layout import layout_of
-from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.model_sync import ModelFollower
 from workers.stream.reference_topics import Intake
 
 pytestmark = pytest.mark.cluster
@@ -82,8 +83,8 @@ async def drive(settings: Settings, store: RedisStore) -> None:
     """One of everything that workers and commands do with the state."""
     pipeline = await opened_pipeline(store, settings)
     log = random_log(11, N_EVENTS)
-    catalogue, models = CatalogueFollower(pipeline), ModelFollower(pipeline, lambda _: pytest.fail("no model is loaded here"))
-    intake = Intake(settings, pipeline, catalogue, wall_clock=lambda: NOW_S)
+    catalogue, models = CatalogueFollower(pipeline.state), ModelFollower(pipeline.state, lambda _: pytest.fail("no model is loaded here"))
+    intake = Intake(settings, pipeline.state, pipeline.lists, catalogue, wall_clock=lambda: NOW_S)
 
     items = [(f"i{n}", {"item_id": f"i{n}", "title": "T", "categories": ["drama"]}) for n in range(6)]
     await intake.items(topic_records("items", [*items, ("i0", None)]))
@@ -95,18 +96,18 @@ async def drive(settings: Settings, store: RedisStore) -> None:
     await pipeline.assign(list(log), TOPIC_ID)
     records = {p: records_of(facts) for p, facts in log.items()}
     for at in range(0, N_EVENTS, BATCH):
-        await pipeline.process({p: part[at : at + BATCH] for p, part in records.items()}, put_off_lists=at > N_EVENTS // 4)
+        await pipeline.process({p: part[at : at + BATCH] for p, part in records.items()}, defer_lists=at > N_EVENTS // 4)
     for partition in log:
-        while (owed := await pipeline.owed_lists(partition, 100)) is not None:
+        while (owed := await pipeline.deferred_lists(partition, 100)) is not None:
             assert await store.settle_lists(partition, owed.made_from, owed.user_ids)
-    assert await pipeline.mirror.compact(), "no row was long enough"
+    assert await pipeline.state.compact_rows(), "no row was long enough"
     await pipeline.assign(list(log), TOPIC_ID)
     await pipeline.process({p: part[-BATCH:] for p, part in records.items()})  # a replay
 
     expected = fold(log, settings)
     assert await read_state(store, settings, expected) == expected
-    assert await store.known_item_numbers(["i0", "never seen"]) == [pipeline.index.numbers["i0"], None]
-    assert await store.restore_names(len(pipeline.index.names), ["put back"])
+    assert await store.known_item_numbers(["i0", "never seen"]) == [pipeline.state.numbering.numbers["i0"], None]
+    assert await store.restore_names(len(pipeline.state.numbering.names), ["put back"])
     await store.read_profiles(0, ["u0"])
     await store.note_catalogue("read")
     assert await store.catalogue_read() == "read"

@@ -44,7 +44,8 @@ from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.state.layout import layout_of
 from workers.stream.app import StoredModels
-from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.model_sync import ModelFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
 from workers.trainer.event_log import EventLog
@@ -306,7 +307,7 @@ class World:
     async def worker(self) -> AsyncIterator[Worker]:
         """The part of a stream worker that follows models, with everything around it real."""
         pipeline = Pipeline(self.settings, open_store(self.settings), ranks=False)
-        await pipeline.store.open(layout_of(self.settings))
+        await pipeline.state.store.open(layout_of(self.settings))
         await pipeline.open()
         consumer = AIOKafkaConsumer(**aiokafka_arguments(self.settings), enable_auto_commit=False, auto_offset_reset="earliest")
         await consumer.start()
@@ -319,7 +320,7 @@ class World:
         finally:
             worker.models.close()
             await consumer.stop()
-            await pipeline.store.close()
+            await pipeline.state.store.close()
 
 
 class Worker:
@@ -327,27 +328,27 @@ class Worker:
 
     def __init__(self, settings: Settings, pipeline: Pipeline, consumer: AIOKafkaConsumer) -> None:
         self.settings, self.pipeline, self._consumer = settings, pipeline, consumer
-        self.intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
+        self.intake = Intake(settings, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state))
         models = StoredModels(settings)
-        self.models = ModelFollower(pipeline, models.load, models.serving)
+        self.models = ModelFollower(pipeline.state, models.load, models.serving)
 
     @property
     def serving(self) -> str | None:
         """The version of `ials` in the engine."""
-        model = self.pipeline.engine.models.get("ials")
+        model = self.pipeline.state.engine.models.get("ials")
         return None if model is None else model.version
 
     async def follow(self) -> list[str]:
         """Take everything announced so far, and load what it says; the errors logged meanwhile."""
         place = TopicPartition(self.settings.topics.models, 0)
         end = (await end_offsets_async(self.settings, [place.topic]))[place.topic, 0]
-        said, logger = Said(), logging.getLogger("workers.stream.catalogue_sync")
+        said, logger = Said(), logging.getLogger("workers.stream.model_sync")
         logger.addHandler(said)
         try:
             while await self._consumer.position(place) < end:
                 for records in (await self._consumer.getmany(place, timeout_ms=200)).values():
                     await self.intake.announcements([Record(r.topic, r.partition, r.offset, r.key, r.value) for r in records])
-            async with self.pipeline.lock:
+            async with self.pipeline.state.turn():
                 await self.models.follow()
                 while self.models._loading:
                     await asyncio.wait([task for _, task in self.models._loading.values()])

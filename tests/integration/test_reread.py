@@ -20,9 +20,9 @@ async def test_topics_without_a_record_are_read_at_once(settings: Settings) -> N
     pipeline = Pipeline(settings, open_store(settings))
     await pipeline.open()
     try:
-        counts = await reread_compacted(settings, Intake(settings, pipeline, CatalogueFollower(pipeline)))
+        counts = await reread_compacted(settings, Intake(settings, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state)))
     finally:
-        await pipeline.store.close()
+        await pipeline.state.store.close()
     assert counts == {"items": 0, "users": 0, "models": 0}
 
 

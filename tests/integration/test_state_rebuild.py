@@ -70,7 +70,7 @@ async def apply(settings: Settings, topics: Topics) -> None:
         nexts = await pipeline.assign(list(topics.log), ids[settings.topics.events])
         await pipeline.process({p: records_of(facts[nexts[p] :], nexts[p]) for p, facts in topics.log.items() if facts[nexts[p] :]})
     finally:
-        await pipeline.store.close()
+        await pipeline.state.store.close()
 
 
 @asynccontextmanager

@@ -40,10 +40,10 @@ async def take_catalogue_in(settings: Settings) -> None:
     pipeline = Pipeline(settings, open_store(settings), ranks=False)
     await pipeline.open()
     try:
-        await reread_compacted(settings, Intake(settings, pipeline, CatalogueFollower(pipeline)))
-        await pipeline.store.note_catalogue("read")
+        await reread_compacted(settings, Intake(settings, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state)))
+        await pipeline.state.store.note_catalogue("read")
     finally:
-        await pipeline.store.close()
+        await pipeline.state.store.close()
 
 
 @asynccontextmanager
@@ -168,11 +168,11 @@ async def listable(settings: Settings) -> set[str]:
     pipeline = Pipeline(settings, open_store(settings))
     try:
         await pipeline.open()
-        await CatalogueFollower(pipeline).follow()
-        allowed = pipeline.engine.catalogue.recommendable(START_MS // 1000)
-        return {name for name, is_allowed in zip(pipeline.index.names, allowed.tolist(), strict=True) if is_allowed}
+        await CatalogueFollower(pipeline.state).follow()
+        allowed = pipeline.state.engine.catalogue.recommendable(START_MS // 1000)
+        return {name for name, is_allowed in zip(pipeline.state.numbering.names, allowed.tolist(), strict=True) if is_allowed}
     finally:
-        await pipeline.store.close()
+        await pipeline.state.store.close()
 
 
 async def test_a_removed_item_stays_removed_after_a_rebuild_from_a_compacted_topic(settings: Settings) -> None:

@@ -298,4 +298,4 @@ async def test_state_of_another_topic_is_refused_with_the_remedy(settings: Setti
         with pytest.raises(Fatal, match=r"redis\.namespace"):
             await pipeline.assign([0], "another")
     finally:
-        await pipeline.store.close()
+        await pipeline.state.store.close()

@@ -138,7 +138,7 @@ async def test_a_worker_refuses_the_state_of_a_topic_that_was_made_again(
     await pipeline.open()
     await pipeline.assign([0], "the topic that was deleted")
     await pipeline.process({0: records_of([play("u0", "i0", 1)])})
-    await pipeline.store.close()
+    await pipeline.state.store.close()
     with workers(stack, worker_env) as (worker,):
         assert await asyncio.to_thread(worker.process.wait, DEADLINE_S) == 1
         assert "redis.namespace" in worker.last_lines(3) and "Traceback" not in worker.log.read_text()

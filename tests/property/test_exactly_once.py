@@ -26,7 +26,7 @@ from workers.settings import RedisSettings, Settings
 from workers.state import port as store_port
 from workers.state.port import GroupDeltas, GroupResult, Range, StateStore, UserCommit
 from workers.stream.pipeline import Pipeline
-from workers.stream.row_expiry import Sweeper
+from workers.stream.row_expiry import RowExpiry
 
 SETTINGS = small_settings()
 EXAMPLES = max(200, settings().max_examples)
@@ -105,9 +105,9 @@ class Worker:
             if batch:
                 self.places |= (await pipeline.process(batch)).next_offsets
             if step.compacts:
-                await pipeline.mirror.compact()
+                await pipeline.state.compact_rows()
             if step.sweeps:
-                await Sweeper(self.settings, clock=lambda: self.now_s, pause_s=0.0).look(self.store, pipeline.mirror.newest_s)
+                await RowExpiry(self.settings, clock=lambda: self.now_s, pause_s=0.0).look(self.store, pipeline.state.item_cache.newest_s)
         except (Transient, Fenced):
             self.owns = False
 
@@ -152,8 +152,8 @@ async def check(store: StateStore, config: Settings, log: Log, steps: Sequence[S
 async def check_mirror(pipeline: Pipeline, expected: State) -> None:
     """Check that the engine's sums equal the fold's, decayed to the newest epoch, exactly: all are whole 64ths, halved."""
     newest_s = max((at_s for history in expected.histories.values() for _, at_s, _ in history), default=0)
-    mirror, engine, names = pipeline.mirror, pipeline.engine, pipeline.index.names
-    await pipeline.index.catch_up()
+    mirror, engine, names = pipeline.state.item_cache, pipeline.state.engine, pipeline.state.numbering.names
+    await pipeline.state.numbering.catch_up()
     engine.ensure_items(len(names))
     mirror._clock = lambda: float("inf")  # everything held is too old: look at the store again
     await mirror.advance(max(mirror.newest_s, newest_s))
@@ -211,7 +211,7 @@ def test_rows_that_count_are_the_fold_of_the_log_however_often_others_are_delete
         _, found, expected = await run(store, short, log, [*steps, Step(sweeps=True)])
         assert_equal(found, expected, short, log, [Step(sweeps=True)])
         newest_s = max((at_s for history in fold(log, short).histories.values() for _, at_s, _ in history), default=0)
-        await Sweeper(short, pause_s=0.0).look(store, newest_s)
+        await RowExpiry(short, pause_s=0.0).look(store, newest_s)
         oldest = {"c": newest_s // 86_400 - 1, "hour": newest_s // 3_600 - 47, "day": newest_s // 86_400 - 59, "all": 0}
         for _, (kind, where, number) in [address async for page in store.scan_rows() for address in page]:
             assert (int(where) >= oldest["c"]) if kind == "c" else (number >= oldest[str(where)])

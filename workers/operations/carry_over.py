@@ -16,7 +16,7 @@ from schemas.catalogue import Item
 from workers.kafka.topics import topic_ids_async
 from workers.operations.catalogue_check import Catalogue
 from workers.settings import Settings
-from workers.state.port import ItemRecord, StateStore, StoredItem
+from workers.state.port import StateStore, StoredItem
 from workers.stream.pipeline import Pipeline
 
 
@@ -60,10 +60,8 @@ def _is_of(item_id: str, content: bytes) -> bool:
 
 
 async def _store(pipeline: Pipeline, found: Mapping[str, StoredItem]) -> None:
-    async with pipeline.lock:
-        await pipeline.index.number(found)
-        numbers = pipeline.index.numbers
-        await pipeline.store.upsert_items([ItemRecord(numbers[item_id], *stored) for item_id, stored in found.items()])
+    async with pipeline.state.turn():
+        await pipeline.state.store_items(list(found.items()))
 
 
 async def _is_same_topic(settings: Settings, control: StateStore, old: int) -> bool:

@@ -210,7 +210,7 @@ async def _make(
     pipeline = Pipeline(settings, store)
     try:
         await pipeline.open()
-        intake = Intake(settings, pipeline, CatalogueFollower(pipeline))
+        intake = Intake(settings, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state))
         items_ends = await _patiently(lambda: end_offsets_async(settings, [settings.topics.items]))
         catalogue_ends = {partition: end for (_, partition), end in items_ends.items()}
         counts = await _patiently(lambda: reread_compacted(settings, intake))
@@ -293,7 +293,7 @@ class _Fold:
         """Fold until less than one batch is left of the log as it is by then. Raises Fatal, Transient."""
         if self._resets is None:
             await _patiently(self._assign)
-            self._resets = self._pipeline.resets
+            self._resets = self._pipeline.state.resets
         self._reader.expect()
         while True:
             ends = await self._ends()
@@ -305,7 +305,7 @@ class _Fold:
                 self._progress(left)
             if self._reader.left(await self._ends()) < self._settings.stream.batch_max_events:
                 break
-        while await self._pipeline.mirror.compact():
+        while await self._pipeline.state.compact_rows():
             self._claim.check()
             await asyncio.sleep(0)
 
@@ -323,11 +323,11 @@ class _Fold:
         if batch:
             try:
                 # the new state owes every user a list: the one of the old state may be another
-                outcome = await self._pipeline.process(batch, put_off_lists=True)
+                outcome = await self._pipeline.process(batch, defer_lists=True)
             except Fenced as error:
                 raise Transient(str(error)) from None
             self.n_events += outcome.n_records
-            await self._pipeline.mirror.compact()
+            await self._pipeline.state.compact_rows()
         self._failed = False
 
     async def _assign(self) -> None:
@@ -338,7 +338,7 @@ class _Fold:
         for partition, first_new in (await self._pipeline.assign([p for _, p in self._reader.next_offsets], ids[self._topic])).items():
             place = (self._topic, partition)
             self._reader.seek(place, max(first_new, self._starts[place]))
-        if self._resets is not None and self._pipeline.resets != self._resets:
+        if self._resets is not None and self._pipeline.state.resets != self._resets:
             raise Fatal("Redis was restarted or failed over during the rebuild, the new state may lack something: run it again")
 
 

@@ -1,4 +1,4 @@
-"""The stream worker: a Faust application. Its agents take items, users and models; a service beside them drinks the events in
+"""The stream worker: a Faust application. Its agents apply items, users and models; a service beside them consumes the events in
 micro-batches."""
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from workers.runtime.faust_app import WorkerApp
 from workers.runtime.rounds import Rounds, patiently
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
-from workers.stream.catalogue_sync import CatalogueFollower, ModelFollower
+from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.model_sync import ModelFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import Readiness
 from workers.stream.reference_loading import CatalogueLoader
@@ -59,7 +60,7 @@ class StreamApp(WorkerApp):
 
 
 class StoredModels:
-    """The model store as a follower sees it: where announced models are loaded from, and what confirms announcements."""
+    """Loads announced models from the model store, and confirms announcements with it."""
 
     def __init__(self, settings: Settings) -> None:
         self._store = open_model_store(settings)
@@ -71,7 +72,7 @@ class StoredModels:
         return stored.model
 
     def serving(self, kind: str) -> ModelAnnouncement | None:
-        """Return what the store lets serve of a kind; None for nothing. Raises Fatal, and Transient while the store cannot say."""
+        """Return the announcement of the version of a kind that serves; None for none. Raises Fatal, Transient."""
         try:
             champion = self._store.champion(kind)
         except StoreError as error:  # of a file that is restored one day: nothing changes until then
@@ -82,7 +83,7 @@ class StoredModels:
 
 
 def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
-    """The stream worker of these settings, ready to run. Nothing is connected yet. `status` hears what it waits for."""
+    """Return the stream worker of these settings, ready to run. Nothing is connected yet. `status` shows why it is not ready."""
     status = WorkerStatus() if status is None else status
     torch.set_num_threads(settings.stream.torch_threads)
     threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
@@ -103,17 +104,18 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
         stream_buffer_maxsize=BUFFERED_RECORDS,
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
-    catalogue = CatalogueFollower(pipeline)
+    state = pipeline.state
+    catalogue = CatalogueFollower(state)
     stored = StoredModels(settings)
-    models = ModelFollower(pipeline, stored.load, stored.serving)
-    readiness = Readiness(pipeline, models)
-    intake = Intake(settings, pipeline, catalogue, readiness)
+    models = ModelFollower(state, stored.load, stored.serving)
+    readiness = Readiness(state, models)
+    intake = Intake(settings, state, pipeline.lists, catalogue, readiness)
     service = EventsService(
         settings,
         pipeline,
         catalogue,
         models,
-        CatalogueLoader(settings, pipeline, intake, readiness),
+        CatalogueLoader(settings, state, intake, readiness),
         readiness,
         status,
         beacon=app.beacon,
@@ -127,14 +129,15 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
 
 
 def _calm_garbage_collector() -> None:
-    """Batches make many short-lived lists and no cycles: with the default thresholds, looking for cycles takes half of the time."""
+    """Raise the collector's thresholds: batches make many short-lived lists and no cycles, and with the default ones half of the time goes
+    into looking for cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)
 
 
 def _add_agents(app: faust.App, settings: Settings, service: EventsService, intake: Intake) -> None:
-    """One agent a topic, at concurrency 1 (Faust 0.15 loses acknowledgements that come out of order above that)."""
+    """Add one agent a topic, at concurrency 1 (Faust 0.15 loses acknowledgements that come out of order above that)."""
 
     async def dead(letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
@@ -165,9 +168,7 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
         _agent(app, service, name, topic, take)
 
 
-def _agent(
-    app: faust.App, service: EventsService, name: str, topic_name: str, take: Callable[[Sequence[Record]], Awaitable[None]]
-) -> None:
+def _agent(app: faust.App, service: EventsService, name: str, topic_name: str, take: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
     topic = app.topic(topic_name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True)
 
     rounds = Rounds(name, service.metrics, describe=lambda error: explain(error, service.settings, "stream"))
@@ -189,7 +190,7 @@ def _agent(
 
 
 def _standing_still(records: Sequence[Record]) -> str:
-    """Where a topic stands still while its records cannot be taken."""
+    """Return where a topic stands still while its records cannot be applied."""
     first = records[0]
     return f"not applied: {first.topic}, partition {first.partition}, from offset {first.source_offset} on"
 

@@ -8,7 +8,7 @@ from workers.errors import Fatal, Fenced
 from workers.state.port import StateStore
 
 
-class ItemIndex:
+class ItemNumbering:
     """Both directions of the numbering. `names[number]` is the id; numbers are dense and never change.
 
     `n_used` is how many of them may be in rows that this worker has written.
@@ -20,7 +20,7 @@ class ItemIndex:
         self.names: list[str] = []
         self.n_used = 0
         self.lost = False
-        """The store did not have numbers that are known here: whoever owns partitions has to look."""
+        """The store did not have numbers that are known here: the owner of partitions has to reconcile."""
 
     def clear(self) -> None:
         """Forget everything: the numbering in Redis may have been lost."""
@@ -50,11 +50,12 @@ class ItemIndex:
                 self.names.append(item_id)
 
     async def reconcile(self) -> bool:
-        """After a failover: see that the store still has every number that is known here, and put back what it lost; False when nothing
-        that this worker wrote depends on the difference, and the store's numbering should be learnt anew.
+        """Check after a failover that the store has every number that is known here, and restore the numbers that it lost.
 
-        Raises: Fenced when another worker puts them back at the same time, Fatal when numbers are lost that rows use and nobody knows, or
-        when they were given to other ids meanwhile.
+        Return False when nothing that this worker wrote depends on the difference: drop the numbering and read the store's.
+
+        Raises: Fenced when another worker restores them at the same time, Fatal when numbers are lost that rows use and no worker knows,
+        or when other ids have got them.
         """
         used = await self._store.numbers_used()  # before the names: what is used was named before
         stored = await self._store.item_names()
@@ -79,15 +80,15 @@ class ItemIndex:
         return True
 
     async def put_back_used(self) -> None:
-        """After the state became another one: what was written since may use numbers that are known here and went with the old one. Put
-        those back. Raises as `reconcile`."""
+        """Restore numbers after the state became another one: what was written since may use numbers that are known here and went with the
+        old state. Raises as `reconcile`."""
         used = await self._store.numbers_used()
         if used > len(await self._store.item_names()):
             self.n_used = 0  # what this worker wrote before is gone
             await self.reconcile()
 
     async def name(self, numbers: Sequence[int]) -> list[str]:
-        """Ids of these numbers."""
+        """Return the ids of these numbers."""
         if numbers and max(numbers) >= len(self.names):
             await self.catch_up()
         return [self.names[number] for number in numbers]

@@ -1,9 +1,9 @@
-"""Keeping the engine's item state in step with Redis.
+"""Keeps the engine's item state in step with Redis.
 
-Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is in: an append
-of this worker that lands right there is added from memory; anything else is read as a tail. With one worker nothing is ever read twice;
-with several, what the others wrote is in after `staleness_s` at the latest (what they wrote to long past epochs, after thirty times
-that). A worker that owns every partition is alone: nobody else's rows grow, and it looks a sixtieth as often."""
+Rows in Redis only grow, between compactions. So for every row that the engine holds, this remembers up to which byte it is read. An append
+of this worker that lands at that byte is added from memory; anything else is read as a tail. One worker alone never reads a row twice.
+With several workers, what the others wrote is read after `staleness_s` at the latest (after thirty times that for rows of old epochs).
+A worker that owns every partition is alone, so it looks a sixtieth as often."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from recsys.state.batch_delta import WINDOWS_S, Delta, RowId, Span
 from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES
 from recsys.state.popularity import LIVE_BUCKETS
 from workers.state.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
-from workers.stream.row_positions import MADE_HERE, UNREAD, Held, HeldRows
+from workers.stream.row_positions import MADE_HERE, UNREAD, Held, RowPositions
 
 I64 = NDArray[np.int64]
 
 COMPACT_RATIO = 3
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
-"""A row is compacted once it is longer than so many times its compacted length and this."""
+"""A row is compacted once it is longer than COMPACT_RATIO times its compacted length and this."""
 SHORTEST_BUCKET_S = min(WINDOWS_S.values())
 OLD_EPOCHS_STALENESS = 30
-"""Epochs that were past at the last look (all but the newest two then) are looked at this much more seldom: they grow by late events, and
-while partitions of an old log are replayed unevenly."""
+"""Factor by which rows of old epochs (all but the newest two at the last look) are read less often: they grow by late events, and while
+partitions of an old log are replayed unevenly."""
 ALONE_STALENESS = 60
-"""How much more seldom a worker that owns all partitions looks."""
+"""Factor by which a worker that owns all partitions looks less often."""
 COMPACT_ROWS = 256
-"""Rows compacted in one go, so that a batch never waits long behind it."""
+"""Rows compacted at once, so that a batch never waits long for it."""
 
 
-class ItemMirror:
-    """The engine's neighbours and popularity, read from and kept in step with the state store."""
+class ItemStateCache:
+    """Holds the engine's neighbours and popularity, and keeps them in step with the state store."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class ItemMirror:
         self._store, self._engine = store, engine
         self._live_epochs, self._max_neighbours, self._staleness_s = live_epochs, max_neighbours, staleness_s
         self._clock = clock
-        self._held = HeldRows()
+        self._held = RowPositions()
         self._dirty: set[RowAddress] = set()
         self._long: set[RowAddress] = set()
         self._synced_s: NDArray[np.float64] = np.zeros(0)
         self._all_synced_s: NDArray[np.float64] = np.zeros(0)
         self._synced_epoch: I64 = np.zeros(0, np.int64)
-        """The newest epoch when a row was looked at last: what was appended since may be in any from the one before it on."""
+        """The newest epoch when a row was looked at last: later appends may be in any epoch from the one before it on."""
         self._popularity_synced_s = float("-inf")
         self._newest_bucket = -1
         self._alone = False
         self.newest_s = 0
 
     def clear(self) -> None:
-        """Hold nothing: the state in Redis may have changed under us."""
+        """Hold nothing: the state in Redis may have changed."""
         self._engine.neighbours.clear()
         self._engine.popularity.clear()
         self._engine.newest_epoch = -1
@@ -78,12 +78,13 @@ class ItemMirror:
         self._newest_bucket = -1
 
     def look_again(self, *, alone: bool) -> None:
-        """Partitions changed hands: whatever is held may have grown. `alone`: from now on nobody else applies events."""
+        """Read every row again before its next use: partitions changed hands, so rows may have grown. `alone`: from now on no other worker
+        applies events."""
         self._alone = alone
         self._synced_s[:] = self._all_synced_s[:] = self._popularity_synced_s = float("-inf")
 
     async def advance(self, newest_s: int) -> None:
-        """Event time reached `newest_s`: hold the popularity buckets that count from now on."""
+        """Move event time on to `newest_s`, and hold the popularity buckets that count from then on."""
         self.newest_s = max(self.newest_s, newest_s)
         if self._engine.newest_epoch < 0:
             self.clear()  # before event time was known no epoch was: what was loaded then is empty
@@ -115,23 +116,23 @@ class ItemMirror:
             self._note_past(delta, np.concatenate(past), lengths, groups)
 
     def _counts(self, span: Span | RowId) -> bool:
-        """Whether the rows of an epoch or bucket count now, or the row."""
+        """Return whether the rows of an epoch or bucket, or one row, count now."""
         kind, where, bucket = span
         if kind == "pop":
             return self._engine.popularity.holds(str(where), bucket)
         return int(where) > self._engine.newest_epoch - self._live_epochs
 
     def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
-        """Rows of epochs and buckets that count no more are not held, whose compacted lengths are not known then: they are due when they
-        are longer than so many times the longest that may be."""
+        """Note expired rows that are due to be compacted. They are not held, so their compacted lengths are not known: they are due when
+        longer than COMPACT_RATIO times the longest that a compacted row can be."""
         n_items = self._engine.n_items
         most = np.where(delta.numbers[grown] < 0, -(-n_items // delta.item_groups), min(n_items, self._max_neighbours))
         longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * most) + COMPACT_SLACK_BYTES
         for row in grown[lengths[grown] > longest].tolist():
             self._long.add((int(groups[row]), delta.rows[row]))
 
-    def mistrust(self, delta: Delta) -> None:
-        """These rows may have changed in an unknown way, or come into being: read those that count again before use."""
+    def invalidate(self, delta: Delta) -> None:
+        """Read rows of a delta again before their next use: they may have changed in an unknown way. Rows that do not count are left."""
         loaded = self._engine.neighbours.loaded
         for group in range(delta.item_groups):
             for row_id in delta.rows_of(group):
@@ -141,7 +142,7 @@ class ItemMirror:
                     self._dirty.add(address)
 
     async def refresh(self, numbers: I64) -> None:
-        """Have the rows of these items and the popularity counts, none older than the staleness bound."""
+        """Hold the rows of these items and the popularity counts, none older than the staleness bound."""
         engine, now_s = self._engine, self._clock()
         staleness_s = self._staleness_s * (ALONE_STALENESS if self._alone else 1)
         if len(self._synced_s) < len(engine.neighbours.loaded):
@@ -167,18 +168,18 @@ class ItemMirror:
         await self._read_tails(list(addresses))
 
     async def compact(self) -> int:
-        """Replace long rows by their sums, a few hundred at most; how many were. Changes no sum."""
+        """Replace long rows by their sums, COMPACT_ROWS at most, and return how many were replaced. Changes no sum."""
         found = await self.read_long()
         return await self.replace(found, self.shortened(found)) if found else 0
 
     async def read_long(self) -> list[tuple[RowAddress, bytes]]:
-        """Some rows that are due to be compacted, as they are now."""
+        """Return some rows that are due to be compacted, as they are now."""
         chosen = [self._long.pop() for _ in range(min(COMPACT_ROWS, len(self._long)))]
         found = await self._store.read_rows(chosen) if chosen else []
         return [(address, row) for address, row in zip(chosen, found, strict=True) if row is not None]
 
     def shortened(self, found: Sequence[tuple[RowAddress, bytes]]) -> list[bytes]:
-        """The bodies that say the same. Touches nothing else, so it may run in another thread."""
+        """Return shorter bodies with the same sums. Touches nothing else, so it may run in another thread."""
         bodies: list[bytes] = [b""] * len(found)
         for is_popularity, cap in ((False, self._max_neighbours), (True, item_row.MOST_NUMBERS)):  # counts of items are sums, never cut
             places = [at for at, (address, _) in enumerate(found) if (address[1][0] == "pop") is is_popularity]
@@ -187,8 +188,8 @@ class ItemMirror:
         return bodies
 
     async def replace(self, found: Sequence[tuple[RowAddress, bytes]], bodies: Sequence[bytes]) -> int:
-        """Put the bodies in the place of what was read; what was appended since stays, and a row that was compacted since is left alone.
-        How many were replaced."""
+        """Replace what was read by these bodies and return how many rows were replaced. What was appended since stays, and a row that was
+        compacted since is left alone."""
         by_group: dict[int, list[tuple[RowAddress, Compaction]]] = defaultdict(list)
         for (address, row), body in zip(found, bodies, strict=True):
             generation, _ = item_row.parse_header(row)
@@ -204,10 +205,8 @@ class ItemMirror:
                 self._compacted(address, plan, length)
         return done
 
-    # -- parts ---------------------------------------------------------------------------------------------------------------------------
-
     def _row_ids(self, number: int, since: int) -> list[RowId]:
-        """The rows of an item of the live epochs from `since` on."""
+        """Return the row ids of an item in the live epochs from `since` on."""
         newest = self._engine.newest_epoch
         return [("c", epoch, number) for epoch in range(max(0, newest - self._live_epochs + 1, since), newest + 1)]
 
@@ -226,7 +225,8 @@ class ItemMirror:
         return [(group, row_id) for row_id in row_ids for group in groups]
 
     def _landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
-        """Which rows of an epoch, so long now (r,), the engine holds up to right before the append. Others that it holds are to be read."""
+        """Return which rows of an epoch (r,) the engine holds up to where the append begins; `lengths` are those after it. Other held rows
+        are read before their next use."""
         numbers, is_sure = delta.numbers[grown], np.ones(len(grown), np.bool_)
         if self._dirty:
             is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in grown.tolist()])
@@ -239,7 +239,7 @@ class ItemMirror:
         return landed
 
     def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64, groups: I64) -> NDArray[np.bool_]:
-        """The same for rows of counts, of which there is one in each of the groups (r,)."""
+        """Return the same for rows of popularity counts, of which each group has one (r,)."""
         found = zip(groups.tolist(), delta.sizes_of(grown).tolist(), lengths.tolist(), strict=True)
         return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
 
@@ -254,7 +254,7 @@ class ItemMirror:
         return landed
 
     def _address(self, row_id: RowId) -> RowAddress:
-        """Where a row of co-occurrence is."""
+        """Return the address of a row of co-occurrence."""
         return row_id[2] % self._engine.config.item_groups, row_id
 
     async def _load(self, numbers: list[int]) -> None:
@@ -313,7 +313,7 @@ class ItemMirror:
             if tail.kind is TailKind.FULL and kind == "pop":
                 self._put_popularity(address, tail.content)
             elif tail.kind is TailKind.FULL and held.length > HEADER_BYTES:
-                engine.neighbours.loaded[number] = False  # its older part cannot be told apart any more: load it whole when next needed
+                engine.neighbours.loaded[number] = False  # its older part cannot be separated any more: load it whole when next needed
             else:
                 content = tail.content[HEADER_BYTES:] if tail.kind is TailKind.FULL else tail.content
                 self._add_tail(address, held, tail.kind, tail.content, content)
@@ -347,7 +347,7 @@ class ItemMirror:
 
 
 def _summed(parts: list[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-    """Several rows' values added: distinct neighbours and their sums."""
+    """Return the distinct neighbours of several rows and the sums of their values."""
     if not parts:
         return np.zeros(0, np.uint32), np.zeros(0, np.float32)
     if len(parts) == 1:

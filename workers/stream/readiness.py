@@ -1,13 +1,13 @@
-"""What a list depends on, and which of it a worker has not loaded yet. Lists made without one of these are deferred, never published.
+"""Knows what a list depends on, and which of it a worker has not loaded yet. Until all of it is loaded, lists are deferred.
 
 | name | loaded when |
 | --- | --- |
 | `event time` | the newest event that the state has applied is known, so that its epochs and popularity are the ones that are read |
 | `item numbers` | the store has every item number that this worker knows |
 | `items`, `profiles` | their topics were read to their ends into the state that is served, and the engine followed |
-| `models` | each announced model serves, is refused, or could not be had for `MODELS_WAIT_S` |
+| `models` | each announced model serves, is refused, or could not be loaded for `MODELS_WAIT_S` |
 
-All of it is about one state: another generation, an emptied or restored Redis, or a failover (`Pipeline.resets`) makes it unloaded again.
+All of it is about one state: another generation, an emptied or restored Redis, or a failover (`ServingState.resets`) unloads it again.
 Co-occurrence rows and popularity are read for each list, by event time (`workers/stream/item_state_cache.py`).
 """
 
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from workers.errors import Transient
-from workers.stream.catalogue_sync import ModelFollower
-from workers.stream.pipeline import Pipeline
+from workers.stream.model_sync import ModelFollower
+from workers.stream.serving_state import ServingState
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +29,20 @@ CATALOGUE = ("items", "profiles")
 
 
 class Readiness:
-    """Says which dependencies of a list are missing. The caller holds the pipeline's lock, or accepts an answer that is about to change."""
+    """Says which dependencies of a list are missing. The caller holds a turn of the state, or accepts an answer that is about to change."""
 
-    def __init__(self, pipeline: Pipeline, models: ModelFollower) -> None:
-        self._pipeline, self._models = pipeline, models
+    def __init__(self, state: ServingState, models: ModelFollower) -> None:
+        self._state, self._models = state, models
         self._loaded_for: int | None = None
         self.failure = ""
-        """Why the low-rate topics could not be read when it was tried last."""
+        """Why the low-rate topics could not be read at the last attempt."""
 
     def note_failure(self, failure: str) -> None:
         """Note why the low-rate topics cannot be read now; empty when they can."""
         self.failure = failure
 
     def note_catalogue_loaded(self, resets: int) -> None:
-        """Note that the low-rate topics are read, and followed, into the state that the caches are of after so many resets."""
+        """Note that the low-rate topics are read into the state that the caches mirror since reset number `resets`, and into the engine."""
         self._loaded_for = resets
 
     def note_catalogue_incomplete(self) -> None:
@@ -51,13 +51,12 @@ class Readiness:
 
     def waiting_for(self) -> list[str]:
         """Return the names of what is missing; empty when lists can be made."""
-        pipeline = self._pipeline
         missing = []
-        if pipeline.event_time_of != pipeline.resets:
+        if not self._state.has_event_time:
             missing.append("event time")
-        if pipeline.index.lost:
+        if self._state.numbering.lost:
             missing.append("item numbers")
-        if self._loaded_for != pipeline.resets:
+        if self._loaded_for != self._state.resets:
             missing += CATALOGUE
         if self._models.missing():
             missing.append("models")
@@ -79,7 +78,7 @@ class WaitingLog:
         self._interval_s = FIRST_REMINDER_S
 
     def look(self, missing: Sequence[str], failure: str = "") -> None:
-        """Say what changed, or what still is missing when it is time to, and why if that is known."""
+        """Log what changed; when a reminder is due, log what is still missing and why."""
         now_s = self._clock()
         if list(missing) != self._said:
             if not self._said:

@@ -1,4 +1,4 @@
-"""The low-rate topics: items, users and model announcements, from records to the state store."""
+"""Applies the low-rate topics (items, users and model announcements) to the state store."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings
-from workers.state.port import ItemRecord, ProfileRecord
+from workers.state.port import ProfileRecord, StoredItem
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.pipeline import Pipeline
+from workers.stream.list_maker import ListMaker
 from workers.stream.readiness import Readiness
+from workers.stream.serving_state import ServingState
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +36,20 @@ class Intake:
     def __init__(
         self,
         settings: Settings,
-        pipeline: Pipeline,
+        state: ServingState,
+        lists: ListMaker,
         catalogue: CatalogueFollower,
         readiness: Readiness | None = None,
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`readiness` says when first lists can be made; without one they always can."""
-        self._settings, self._pipeline, self._catalogue, self._readiness = settings, pipeline, catalogue, readiness
+        self._settings, self._state, self._lists, self._catalogue, self._readiness = settings, state, lists, catalogue, readiness
         self._wall_clock = wall_clock
         self.trimmed = TrimmedFields()
 
     async def items(self, records: Sequence[Record]) -> list[DeadLetter]:
-        """Store catalogue records; dead letters of those that cannot be read. Raises Transient."""
+        """Store catalogue records and return dead letters of those that cannot be read. Raises Transient."""
         dead: list[DeadLetter] = []
         good: list[tuple[Record, str, bytes | None]] = []
         trimmed: Counter[str] = Counter()
@@ -59,21 +61,19 @@ class Intake:
                 dead.append(self._dead_letter(record, poison))
         self.trimmed.add("item", trimmed)
         if good:
-            async with self._pipeline.lock:
-                await self._pipeline.check_current()  # numbers of a state that is gone would put an item's content under another
-                await self._pipeline.index.number(item_id for _, item_id, _ in good)
-                numbers = self._pipeline.index.numbers
-                stored = [ItemRecord(numbers[item_id], r.partition, r.source_offset, content) for r, item_id, content in good]
-                await self._pipeline.store.upsert_items(stored)  # under the lock: numbers may be other ones after a reset
+            async with self._state.turn():  # numbers may be other ones after a reset
+                await self._state.check_current()  # numbers of a state that is gone would put an item's content under another
+                items = [(item_id, StoredItem(r.partition, r.source_offset, content)) for r, item_id, content in good]
+                await self._state.store_items(items)
         await self._note_read(records)
         return dead
 
     async def users(
         self, records: Sequence[Record], *, first_lists: bool = True
     ) -> tuple[list[tuple[int, bytes, bytes]], list[DeadLetter]]:
-        """Store profiles; the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient.
+        """Store profiles; return the first lists (partition, key, record) of users without any history, and dead letters. Raises Transient.
 
-        `first_lists` off makes no lists: profiles that are read again, whose users have had theirs.
+        `first_lists` off makes no lists: for profiles that are read again, whose users have had their first list.
         """
         dead: list[DeadLetter] = []
         profiles: dict[tuple[int, str], UserProfile | None] = {}
@@ -91,7 +91,7 @@ class Intake:
             stored.append(ProfileRecord(record.partition, user_id, record.source_offset, None if profile is None else encode(profile)))
         self.trimmed.add("profile", trimmed)
         if stored:
-            await self._pipeline.store.upsert_profiles(stored)
+            await self._state.store.upsert_profiles(stored)
         await self._note_read(records)
         given = {at: profile for at, profile in profiles.items() if profile is not None}
         return await self._first_lists(given) if first_lists else [], dead
@@ -106,50 +106,42 @@ class Intake:
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
                 continue
-            await self._pipeline.store.set_serving(kind, b"" if announcement is None else encode(announcement), record.source_offset)
+            await self._state.store.set_serving(kind, b"" if announcement is None else encode(announcement), record.source_offset)
         await self._note_read(records)
         return dead
 
     async def _note_read(self, records: Sequence[Record]) -> None:
-        """Note in the state how far these topics are in it, so that a worker that starts later reads on from there."""
+        """Note in the state up to which offset it holds these topics, so that a worker that starts later reads on from there."""
         next_offsets: dict[str, int] = {}
         for record in records:
             place = f"{record.topic}/{record.partition}"
             next_offsets[place] = max(next_offsets.get(place, 0), record.source_offset + 1)
-        await self._pipeline.store.note_catalogue_offsets(next_offsets)
+        await self._state.store.note_catalogue_offsets(next_offsets)
 
     async def _first_lists(self, profiles: dict[tuple[int, str], UserProfile]) -> list[tuple[int, bytes, bytes]]:
-        pipeline = self._pipeline
         if not profiles:
             return []
         by_partition: dict[int, list[str]] = {}
         for partition, user_id in profiles:
             by_partition.setdefault(partition, []).append(user_id)
-        rows = await pipeline.store.read_users_of(by_partition)
+        rows = await self._state.store.read_users_of(by_partition)
         known = {(p, u) for p, users in by_partition.items() for u, row in zip(users, rows[p], strict=True) if row is not None}
         newcomers = [at for at in profiles if at not in known]
         if not newcomers:
             return []
-        watermarks = await pipeline.store.watermarks(list(by_partition))
+        watermarks = await self._state.store.watermarks(list(by_partition))
         heads = [
             ListHead.of_state(user_id, partition, -1 if (w := watermarks[partition]) is None else w.last_applied_offset)
             for partition, user_id in newcomers
         ]
-        async with pipeline.lock:
+        async with self._state.turn():
             if self._readiness is not None:
                 self._readiness.check()
             await self._catalogue.follow()
-            if not pipeline.engine.n_items:
+            if not self._state.engine.n_items:
                 return []
-            users = pipeline.engine.users
-            keys = [f"new:{partition}:{user_id}" for partition, user_id in newcomers]
-            users.load(dict.fromkeys(keys))
-            slots = np.array([users.slot(key) for key in keys], np.int64)
             preferred = {i: profiles[at].preferred_categories for i, at in enumerate(newcomers) if profiles[at].preferred_categories}
-            try:
-                records = await pipeline.list_records(slots, heads, int(self._wall_clock() * 1000), preferred=preferred)
-            finally:
-                users.forget(keys)
+            records = await self._lists.first_lists(heads, preferred, int(self._wall_clock() * 1000))
         return [(head.partition, head.user_id.encode(), record) for head, record in zip(heads, records, strict=True)]
 
     def _check_partition(self, record: Record) -> None:
@@ -173,7 +165,7 @@ class Intake:
 
 
 def _stored(item: Item) -> bytes:
-    """The item as the state holds it: embeddings in the digits that float32 needs, half as many bytes (39 kB for 3,072 numbers)."""
+    """Return the item as the state holds it: embeddings in the digits that float32 needs, half the bytes (39 kB for 3,072 numbers)."""
     if not item.embeddings:
         return encode(item)
     shorter = {

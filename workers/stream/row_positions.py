@@ -1,4 +1,4 @@
-"""Up to which byte each row of the item state is in a worker's memory."""
+"""Tracks up to which byte each row of the item state is in a worker's memory."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class _Epoch:
             self.length, self.base = np.pad(self.length, (0, more)), np.pad(self.base, (0, more))
 
 
-class HeldRows:
-    """What is held of each row, by address. Rows of co-occurrence are kept in arrays, because thousands grow with a batch."""
+class RowPositions:
+    """Positions by row address. Those of co-occurrence rows are kept in arrays, because thousands of rows grow with a batch."""
 
     def __init__(self) -> None:
         self._epochs: dict[int, _Epoch] = {}
@@ -56,7 +56,7 @@ class HeldRows:
         return self.get(address) is not None
 
     def get(self, address: RowAddress) -> Held | None:
-        """What is held of a row, None where it is not held."""
+        """Return what is held of a row; None when it is not held."""
         _, (kind, where, number) = address
         if kind != "c":
             return self._others.get(address)
@@ -83,7 +83,7 @@ class HeldRows:
             self._epochs[int(address[1][1])].generation[address[1][2]] = _NOT_HELD
 
     def keep_counts(self, addresses: Iterable[RowAddress]) -> set[RowAddress]:
-        """Of the rows of counts hold none but these; which were held besides."""
+        """Drop all rows of popularity counts but these, and return those that were dropped."""
         gone = self._others.keys() - set(addresses)
         for address in gone:
             del self._others[address]
@@ -97,11 +97,10 @@ class HeldRows:
     def grown(
         self, epoch: int, numbers: I64, sizes: I64, lengths: I64, may_hold: NDArray[np.bool_], is_sure: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], I64]:
-        """Rows of an epoch, each once, got appends of `sizes` bytes and are `lengths` long now; those that `may_hold` are held from now on
-        if they were not. All arrays, here and in the answer, (R,).
+        """Note appends of `sizes` bytes to rows of an epoch, each once, that are `lengths` long now; hold the rows that `may_hold`.
 
-        Which rows are held; which of them, if they are `is_sure`, were held up to where the append begins, and so are held up to its end
-        now; and their compacted lengths, the least there is for those that are not held.
+        Return which rows are held; which of those that are `is_sure` were held up to where the append begins, so that they are held up to
+        its end now; and the rows' compacted lengths, the least possible for those that are not held. All arrays are (R,).
         """
         rows = self._epochs.setdefault(epoch, _Epoch())
         rows.grow(int(numbers.max()) + 1)

@@ -1,6 +1,6 @@
 """Has everything that is compiled made before a worker joins its group: the first time takes seconds in which nobody sends heartbeats.
 
-    python -m workers.stream.warm_up
+python -m workers.stream.warm_up
 """
 
 from __future__ import annotations

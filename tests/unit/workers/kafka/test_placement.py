@@ -98,7 +98,7 @@ def test_trainer_and_verify_refuse_the_same_events(tmp_path: Path) -> None:
 async def test_a_profile_in_another_partition_than_its_user_s_events_is_a_dead_letter() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
     await pipeline.assign(range(PARTITIONS), TOPIC_ID)
-    intake = Intake(SETTINGS, pipeline, CatalogueFollower(pipeline))
+    intake = Intake(SETTINGS, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state))
     profile, right = orjson.dumps({"user_id": "u1"}), partition_for(b"u1", PARTITIONS)
     for value in (profile, None):
         records = [Record("users", partition, 0, b"u1", value) for partition in range(PARTITIONS)]

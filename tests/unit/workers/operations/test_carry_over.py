@@ -49,7 +49,7 @@ async def carried(
     await store.open(layout_of(SETTINGS), 1)
     await store.switch_generation(0, 1)
     pipeline = await opened_pipeline(store, SETTINGS)
-    await pipeline.index.number(["hidden"])  # another numbering than before
+    await pipeline.state.numbering.number(["hidden"])  # another numbering than before
     n_carried = await carry_over(SETTINGS, store, 0, pipeline, catalogue)
     assert await carry_over(SETTINGS, store, 0, pipeline, catalogue) == n_carried, "may be repeated"
     found = zip(names := await store.item_names(), await store.read_stored_items(range(len(names))), strict=True)
@@ -63,13 +63,13 @@ async def carried(
 async def test_removed_items_stay_removed_and_a_later_record_brings_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, pipeline = await carried(told(), monkeypatch, same_topic=False)
     assert kept == {"removed": StoredItem(0, 0, None)}, "of another topic nothing says that the others were removed"
-    number = pipeline.index.numbers["removed"]
-    follower = CatalogueFollower(pipeline)
+    number = pipeline.state.numbering.numbers["removed"]
+    follower = CatalogueFollower(pipeline.state)
     await follower.follow()
-    assert not pipeline.engine.catalogue.recommendable(0)[number]
-    await pipeline.store.upsert_items([ItemRecord(number, 0, 0, encode(Item(item_id="removed")))])
+    assert not pipeline.state.engine.catalogue.recommendable(0)[number]
+    await pipeline.state.store.upsert_items([ItemRecord(number, 0, 0, encode(Item(item_id="removed")))])
     await follower.follow()
-    assert pipeline.engine.catalogue.recommendable(0)[number], "described again, even as the first record of a new topic"
+    assert pipeline.state.engine.catalogue.recommendable(0)[number], "described again, even as the first record of a new topic"
 
 
 async def test_a_described_item_whose_record_was_compacted_away_had_a_tombstone(

@@ -50,6 +50,8 @@ def test_topics_are_made_to_keep_tombstones() -> None:
     assert TOMBSTONES_MS == TOMBSTONE_RETENTION_MS
     specs = {spec.role: spec.configs for spec in topic_specs(load_settings())}
     assert all(list(removals(role, specs[role])) == [] and "delete.retention.ms" in specs[role] for role in ("items", "users", "models"))
+
+
 def test_doctor_packs_and_unpacks_with_every_codec_and_names_one_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """C02."""
     (finding,) = examine_codecs(load_settings())

@@ -70,8 +70,6 @@ def events(**columns: list[Any] | pa.Array) -> pa.Table:
     return pa.table({**usual, **columns})
 
 
-
-
 def test_bad_json_lines_are_reported_by_number_and_the_good_ones_all_go_out(publish: Publish) -> None:
     good = JSON_ROW.strip()
     lines = [good % 1, "{", "[1]", "", good % 2, '{"user_id": "u"}', "x" * (MAX_LINE_BYTES + 5), good % 3, good % 4 + "}"]
@@ -87,8 +85,6 @@ def test_a_misspelt_json_field_is_refused_unless_unknown_ones_are_ignored(publis
     assert publish("a.jsonl", content).report["bad"] == 1
     found = publish("a.jsonl", content, "--ignore-unknown")
     assert (found.report["bad"], len(found.records), found.report["ignored_columns"]) == (0, 1, ["postion"])
-
-
 
 
 def test_a_quote_in_tsv_is_data(publish: Publish) -> None:
@@ -160,8 +156,6 @@ def test_csv_columns_are_mapped_and_converted_and_other_columns_left_out(publish
     assert found.report["ignored_columns"] == ["note"]
 
 
-
-
 def test_a_file_without_times_has_the_same_ids_whenever_it_is_published(publish: Publish) -> None:
     """C04"""
     content = "user,item_id,type\nu,i,play\nu,i,play\nv,i,play\n"
@@ -218,8 +212,6 @@ def test_an_id_depends_on_every_field_and_not_on_their_order(name: str) -> None:
     row = {"user_id": "u", "item_id": "i", "type": "view", "event_ts_ms": 1}
     assert event_ids.content_of(row) == event_ids.content_of(dict(reversed(row.items())))
     assert event_ids.content_of(row) != event_ids.content_of({**row, name: {"a": 1}})
-
-
 
 
 def rows_gz(n: int = 4_000) -> bytes:
@@ -317,8 +309,6 @@ def test_ctrl_c_and_a_broker_that_is_away_leave_counts() -> None:
 
         report = publish_rows(rows, RowMapping("events", {}, True), Failing())
         assert (report.rows, report.published, report.bad) == (3, 3, 0) and report.error
-
-
 
 
 def test_parquet_times_of_every_kind_become_milliseconds(publish: Publish) -> None:
@@ -426,8 +416,6 @@ def test_a_folder_of_tables_names_the_part_of_a_bad_row_and_checks_all_before_se
     assert "several formats" in shell.publish(folder).err
     (tmp_path / "empty").mkdir()
     assert "no files" in shell.publish(tmp_path / "empty").err
-
-
 
 
 @pytest.mark.parametrize("blank", ["", " ", "NULL", "NaN", "\\N", "NaT"])
@@ -618,8 +606,6 @@ def test_large_whole_numbers_are_exact_or_refused(publish: Publish) -> None:
 def test_booleans_lists_and_objects_are_no_ids(publish: Publish, value: str) -> None:
     """C15"""
     assert publish("a.jsonl", (JSON_ROW % 1).replace('"u1"', value)).report["bad"] == 1
-
-
 
 
 def in_csv(text: str) -> str:

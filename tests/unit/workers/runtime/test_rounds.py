@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
+from tests.unit.workers.stream.test_events_service import own
 from tests.unit.workers.stream.test_events_service import service as unconnected_service
 from workers.errors import Fatal, Transient, describe
 from workers.kafka.records import Record
@@ -129,10 +131,10 @@ def test_an_exception_is_described_in_one_short_line() -> None:
 
 # Each service of the stream worker, with the step of it that is made to fail.
 SERVICES = {
-    "events": ("_drink", "_round"),
-    "compaction": ("_compact", "_compact_once"),
-    "sweeping": ("_sweep", "_sweeper.look"),
-    "topic_watch": ("_watch_topic", "_check_topic"),
+    "events": ("_consume", "_round"),
+    "compaction": ("_compact", "pipeline.state.compact_once"),
+    "sweeping": ("_expire_rows", "_row_expiry.look"),
+    "topic_watch": ("_watch_topic", "topic.check"),
     "rereading": ("_keep_catalogue", "_loader.look"),
 }
 
@@ -141,14 +143,14 @@ def prepared(monkeypatch: pytest.MonkeyPatch, step: str, error: Exception, n_fai
     """A service whose step fails so often, never sleeps, and stops after so many rounds."""
     at = unconnected_service()
     at._connected.set()
-    at._owned.add(0)
+    own(at, 0)
     consumer: Any = type("NoConsumer", (), {"assignment": lambda self: set()})()
     at._consumer = consumer
     done: list[int] = []
 
     async def fails(*_: Any) -> None:
         done.append(1)
-        at._owned.add(0)
+        own(at, 0)
         if len(done) == n_rounds:
             at._stopped.set()
         if len(done) <= n_failures:
@@ -156,10 +158,10 @@ def prepared(monkeypatch: pytest.MonkeyPatch, step: str, error: Exception, n_fai
 
     async def no_sleep(*_: Any) -> None:
         await asyncio.sleep(0)
-        at._owned.add(0)
+        own(at, 0)
 
     owner, _, name = step.rpartition(".")
-    monkeypatch.setattr(getattr(at, owner) if owner else at, name, fails, raising=False)
+    monkeypatch.setattr(attrgetter(owner)(at) if owner else at, name, fails, raising=False)
     monkeypatch.setattr(at._loader, "wait", no_sleep, raising=False)
     monkeypatch.setattr(at._readiness, "note_failure", lambda why: None, raising=False)
     monkeypatch.setattr(at, "sleep", no_sleep)
@@ -185,11 +187,12 @@ async def test_a_batch_that_cannot_be_applied_names_where_the_events_stand_still
     fails = at._round
 
     async def round_of_a_batch() -> None:
-        at._applying = {3: (10, 40)}
+        own(at, 3)
+        at.partitions[3].applying = 10, 40
         await fails()
 
     monkeypatch.setattr(at, "_round", round_of_a_batch)
-    await at._drink.fun(at)  # type: ignore[attr-defined]
+    await at._consume.fun(at)  # type: ignore[attr-defined]
     assert "partition 3, offsets 10 to 40" in at.metrics.failing["events"]
     assert "partition 3, offsets 10 to 40" in caplog.text and "Traceback" not in caplog.text
 
@@ -202,15 +205,15 @@ async def test_followers_and_deferred_lists_that_fail_do_not_keep_events_from_be
 
     async def current() -> None: ...
 
-    monkeypatch.setattr(at.pipeline, "check_current", current)
+    monkeypatch.setattr(at.pipeline.state, "check_current", current)
     monkeypatch.setattr(at, "_follow_all", fails)
     await at._follow()
     assert counted(at.metrics, "catalogue", "unexpected") == 1
     with pytest.raises(RuntimeError):  # before anything is served it is waited for instead
         await at._follow_strictly()
-    assert not await at._paying.attempt(fails)
+    assert not await at._deferred_rounds.attempt(fails)
     with pytest.raises(Transient):
-        await at._paying.attempt(failing(Transient("owned anew")))
+        await at._deferred_rounds.attempt(failing(Transient("owned again")))
 
 
 async def test_an_agent_takes_its_records_again_after_an_unexpected_failure_and_ends_the_worker_for_what_is_fatal(

@@ -19,7 +19,7 @@ NEWEST_S = max(fold(LOG, SETTINGS).event_times.values())
 
 
 async def held(pipeline: Pipeline) -> tuple[int, int]:
-    return pipeline.mirror.newest_s, pipeline.engine.newest_epoch
+    return pipeline.state.item_cache.newest_s, pipeline.state.engine.newest_epoch
 
 
 async def test_a_process_that_has_seen_no_event_knows_the_log_s_event_time_when_it_has_opened_the_state() -> None:
@@ -27,9 +27,9 @@ async def test_a_process_that_has_seen_no_event_knows_the_log_s_event_time_when_
     await run_log(LOG, SETTINGS, store)
     pipeline = await opened_pipeline(store, SETTINGS)
     assert await held(pipeline) == (NEWEST_S, NEWEST_S // 86_400)
-    numbers = np.arange(pipeline.engine.n_items)
-    await pipeline.mirror.refresh(numbers)
-    assert pipeline.engine.neighbours.rows(numbers, len(numbers)).any(), "the epochs of that time are read"
+    numbers = np.arange(pipeline.state.engine.n_items)
+    await pipeline.state.item_cache.refresh(numbers)
+    assert pipeline.state.engine.neighbours.rows(numbers, len(numbers)).any(), "the epochs of that time are read"
 
 
 async def test_a_worker_whose_partition_stands_still_follows_the_event_time_of_the_others() -> None:
@@ -39,7 +39,7 @@ async def test_a_worker_whose_partition_stands_still_follows_the_event_time_of_t
     await busy.assign([1], TOPIC_ID)
     await busy.process({1: records_of([play("u1", "i1", 1), play("u1", "i2", 2)])})
     assert await held(idle) == (0, -1)
-    await idle.follow_event_time()
+    await idle.state.follow_event_time()
     assert await held(idle) == await held(busy)
 
 
@@ -52,7 +52,7 @@ async def test_a_worker_knows_event_time_after_its_caches_were_dropped_and_befor
     else:
         store._run_id = "restarted"
     await pipeline.assign([0, 1], TOPIC_ID)
-    assert pipeline.resets == 1 and pipeline.event_time_of == 1
+    assert pipeline.state.resets == 1 and pipeline.state._event_time_of == 1
     assert await held(pipeline) == (NEWEST_S, NEWEST_S // 86_400)
 
 
@@ -60,11 +60,11 @@ async def test_lists_that_were_deferred_are_those_of_a_fresh_process_whichever_p
     store, log = MemoryStore(), random_log(3, 200, n_users=8, n_items=40)
     first = await opened_pipeline(store, SETTINGS)
     await first.assign([0, 1], TOPIC_ID)
-    await first.process({p: records_of(log[p]) for p in log}, put_off_lists=True)
+    await first.process({p: records_of(log[p]) for p in log}, defer_lists=True)
     later = await opened_pipeline(store, SETTINGS)
     await later.assign([0, 1], TOPIC_ID)
     for partition in log:
-        deferred = await later.owed_lists(partition, 100)
+        deferred = await later.deferred_lists(partition, 100)
         assert deferred is not None and deferred.records
         fresh = await fresh_lists(SETTINGS, store, [(partition, user_id) for user_id in deferred.user_ids])
         for made in (orjson.loads(record or b"") for _, record in deferred.records):
@@ -80,7 +80,7 @@ async def test_event_time_of_an_older_state_is_derived_and_noted_before_a_late_e
     derived_s = await derive_event_time(store, 3, NOW_S)
     assert derived_s == newest_bucket * 3_600
     pipeline = await opened_pipeline(store, SETTINGS)
-    assert pipeline.mirror.newest_s == derived_s and pipeline.engine.newest_epoch == NEWEST_S // 86_400
+    assert pipeline.state.item_cache.newest_s == derived_s and pipeline.state.engine.newest_epoch == NEWEST_S // 86_400
     await pipeline.assign([0, 1], TOPIC_ID)
     late = play("u0", "i1", 1_000, at_ms=START_MS)
     await pipeline.process({0: records_of([late], len(LOG[0]))})

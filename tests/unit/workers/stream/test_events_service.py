@@ -69,6 +69,13 @@ def service() -> EventsService:
     return EventsService(settings, Pipeline(settings, ClosedStore()), Catalogue(), nothing, Loader(), Ready())  # type: ignore[arg-type]
 
 
+def own(at: EventsService, *partitions: int) -> None:
+    """Own these partitions from their start."""
+    at.partitions.take(partitions)
+    for partition in partitions:
+        at.partitions.own(partition, 0, has_deferred_lists=False)
+
+
 async def test_a_worker_that_is_asked_to_end_while_it_waits_for_redis_ends_without_an_error() -> None:
     waiting = service()
     waiting._stopped.set()
@@ -76,17 +83,17 @@ async def test_a_worker_that_is_asked_to_end_while_it_waits_for_redis_ends_witho
     assert waiting._consumer is None
 
 
-async def test_a_worker_that_stops_does_not_sweep_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_stops_deletes_no_more_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     swept: list[int] = []
     stopping = service()
-    stopping._owned.add(0)
+    own(stopping, 0)
 
     async def look(*_: Any) -> int:
         swept.append(1)
         return 0
 
-    monkeypatch.setattr(stopping._sweeper, "look", look)
-    sweeping = asyncio.create_task(stopping._sweep.fun(stopping))
+    monkeypatch.setattr(stopping._row_expiry, "look", look)
+    sweeping = asyncio.create_task(stopping._expire_rows.fun(stopping))
     await asyncio.sleep(0)
     stopping._stopped.set()
     await sweeping
@@ -112,8 +119,8 @@ async def test_lists_are_deferred_while_they_wait_for_something_and_their_partit
     for missing in (["items"], []):
         ready.missing = missing
         await at.apply(1 if missing else 0, 0)
-    assert at.put_off == [True, False] and at.service._owing == {1}
-    await at.service._delivered()
+    assert at.deferred == [True, False] and at.service.partitions.with_deferred_lists == [1]
+    await at.service.checkpoint.delivered()
 
 
 def test_what_lists_wait_for_is_why_a_worker_is_not_ready() -> None:
@@ -144,8 +151,8 @@ async def test_a_worker_whose_state_has_no_item_defers_lists_while_the_topic_has
     await at.apply(0, 0)
     loader.read_to, at.service._items_looked_s = 0, float("-inf")
     await at.apply(0, 1)
-    assert at.put_off == [False, True] and at.service.waiting_for == ["items"]
-    await at.service._delivered()
+    assert at.deferred == [False, True] and at.service.waiting_for == ["items"]
+    await at.service.checkpoint.delivered()
 
 
 class Consumer:
@@ -171,15 +178,15 @@ class Delivering:
         self.service, self.gate = service(), asyncio.Event()
         self.log: list[tuple[str, int]] = []
         self.fails_at = -1
-        self.put_off: list[bool] = []
+        self.deferred: list[bool] = []
         consumer: Any = Consumer(self.log)
         self.service._consumer = consumer
-        self.service._owned = {0, 1}
+        own(self.service, 0, 1)
         monkeypatch.setattr(self.service.pipeline, "process", self._process)
-        monkeypatch.setattr(self.service, "_publish", self._publish)
+        monkeypatch.setattr(self.service.checkpoint, "publish", self._publish)
 
-    async def _process(self, batch: Mapping[int, Sequence[Record]], *, put_off_lists: bool) -> Outcome:
-        self.put_off.append(put_off_lists)
+    async def _process(self, batch: Mapping[int, Sequence[Record]], *, defer_lists: bool) -> Outcome:
+        self.deferred.append(defer_lists)
         lists = {p: [(b"u", b"%d" % record.source_offset) for record in records] for p, records in batch.items()}
         return Outcome(lists, [], {p: records[-1].source_offset + 1 for p, records in batch.items()}, 1, 1, 0)
 
@@ -204,7 +211,7 @@ async def test_a_batch_is_published_while_the_next_one_is_applied_and_committed_
     assert not at.log and not second.done()
     at.gate.set()
     await second
-    await at.service._settle()
+    await at.service.checkpoint.settle()
     assert at.log == [("published", 0), ("committed", 1), ("published", 1), ("committed", 2)]
 
 
@@ -213,13 +220,13 @@ async def test_batches_that_follow_each_other_fast_are_committed_together(monkey
     at.gate.set()
     for partition, source_offset in ((0, 0), (0, 1), (1, 5), (0, 2)):
         await at.apply(partition, source_offset)
-    await at.service._settle()
+    await at.service.checkpoint.settle()
     assert [what for what in at.log if what[0] == "committed"] == [("committed", 1), ("committed", 3), ("committed", 6)]
     await at.apply(0, 3)
-    await at.service._delivered()
-    at.service._look_again()
-    await at.service._commit()
-    assert at.log[-1] == ("published", 3), "after a failed round everything is owned anew from the last commit"
+    await at.service.checkpoint.delivered()
+    at.service.checkpoint.start_over()
+    await at.service.checkpoint.commit()
+    assert at.log[-1] == ("published", 3), "after a failed round everything is owned again from the last commit"
 
 
 async def test_a_batch_that_could_not_be_published_is_not_committed_nor_is_any_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +236,7 @@ async def test_a_batch_that_could_not_be_published_is_not_committed_nor_is_any_a
     await at.apply(0, 0)
     with pytest.raises(Transient, match="did not take"):
         await at.apply(0, 1)
-    await at.service._settle()
+    await at.service.checkpoint.settle()
     assert not at.log
 
 
@@ -240,8 +247,9 @@ async def test_what_could_not_be_published_when_a_partition_is_lost_is_read_agai
     at.gate.set()
     at.fails_at = 0
     await at.apply(0, 0)
-    await at.service.disown([1])
-    assert at.service._assigned == {0} and not at.service._owned and not at.service._expected, "owned anew from its last commit"
+    await at.service.ownership.disown([1])
+    partitions = at.service.partitions
+    assert partitions.assigned == [0] and not partitions.owned and not partitions.next_offsets, "owned again from its last commit"
     assert not at.log
 
 
@@ -269,8 +277,8 @@ async def test_a_log_that_ends_in_markers_is_committed_to_its_end_after_what_cam
     """C24: two offsets of markers follow the only record; offsets that may hold records are not passed over."""
     at = Delivering(monkeypatch)
     consumer: Any = Behind(at.log, 3)
-    at.service._consumer, at.service._expected = consumer, {0: 0}
-    at.service._followed_s = at.service._looked_s = time.monotonic()
+    at.service._consumer = consumer
+    at.service._followed_s = at.service._catch_up._looked_s = time.monotonic()
     monkeypatch.setattr(bounded_reading.GAPS, "_starts", {(at.service.settings.topics.events, 0): {3: 1 if is_gap else 2}})
     await at.apply(0, 0)
     polled = [_Polled({}, False, None)]
@@ -284,16 +292,15 @@ async def test_a_log_that_ends_in_markers_is_committed_to_its_end_after_what_cam
     assert at.log == [("published", 0), ("committed", 1), *([("committed", 3)] if is_gap else [])]
 
 
-@pytest.mark.parametrize(("end", "full", "puts_off"), [(100_001, True, True), (100_000, True, False), (100_001, False, False)])
-async def test_lists_are_put_off_from_the_first_full_poll_of_a_worker_far_behind(
-    monkeypatch: pytest.MonkeyPatch, end: int, full: bool, puts_off: bool
+@pytest.mark.parametrize(("end", "full", "defers"), [(100_001, True, True), (100_000, True, False), (100_001, False, False)])
+async def test_lists_are_deferred_from_the_first_full_poll_of_a_worker_far_behind(
+    monkeypatch: pytest.MonkeyPatch, end: int, full: bool, defers: bool
 ) -> None:
     at = Delivering(monkeypatch)
     at.gate.set()
     consumer: Any = Behind(at.log, end)
     at.service._consumer = consumer
-    at.service._expected = {0: 0, 1: 0}
-    at.service._followed_s = at.service._looked_s = at.service._topic_checked_s = time.monotonic()  # all was looked at a moment ago
+    at.service._followed_s = at.service._catch_up._looked_s = time.monotonic()  # all was looked at a moment ago
     polled = [_Polled({0: [Record("events", 0, 0, b"u", b"{}")]}, full, None)]
 
     async def next_polled() -> _Polled:
@@ -304,10 +311,10 @@ async def test_lists_are_put_off_from_the_first_full_poll_of_a_worker_far_behind
 
     monkeypatch.setattr(at.service, "_next_polled", next_polled)
     monkeypatch.setattr(at.service, "_poll", nothing)
-    monkeypatch.setattr(at.service, "_check_topic", nothing)
+    monkeypatch.setattr(at.service.topic, "check", nothing)
     await at.service._round()
-    await at.service._settle()
-    assert at.put_off == [puts_off]
+    await at.service.checkpoint.settle()
+    assert at.deferred == [defers]
 
 
 class Regrouping(Consumer):
@@ -325,9 +332,9 @@ class Regrouping(Consumer):
 
     async def committed(self, at: TopicPartition) -> int:
         if at.partition == 0:
-            self._service._assigned.clear()
+            self._service.partitions.withdraw([0, 1])
         else:
-            self._service.take([0, 1])
+            self._service.ownership.take([0, 1])
         return 0
 
     def seek(self, *_: Any) -> None:
@@ -347,16 +354,19 @@ def owning(monkeypatch: pytest.MonkeyPatch) -> EventsService:
     async def nothing(partitions: Any, *_: Any) -> dict[int, int]:
         return dict.fromkeys(partitions, 0)
 
-    monkeypatch.setattr("workers.stream.service.topic_ids_async", ids)
+    async def no_ends(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr("workers.stream.events_topic.topic_ids_async", ids)
     monkeypatch.setattr(at.pipeline, "assign", nothing)
-    monkeypatch.setattr(at, "_check_ends", nothing)
+    monkeypatch.setattr(at.topic, "check_ends", no_ends)
     return at
 
 
 async def test_a_partition_that_the_group_gives_back_while_others_are_owned_is_owned_next(owning: EventsService) -> None:
-    owning.take([0, 1])
-    await owning._own([0, 1])
-    assert (owning._owned, owning._assigned) == ({1}, {0})
+    owning.ownership.take([0, 1])
+    await owning.ownership.own([0, 1])
+    assert (owning.partitions.owned, owning.partitions.assigned) == ([1], [0])
 
 
 @pytest.mark.parametrize(("committed_offset", "asked"), [(0, ["look"]), (7, ["look", "from the start"])])
@@ -370,16 +380,17 @@ async def test_a_worker_that_starts_on_a_state_older_than_the_group_s_commit_rea
 
     monkeypatch.setattr(owning.consumer, "committed", committed)
     loader: Any = owning._loader
-    owning.take([1])
-    await owning._own([1])
+    owning.ownership.take([1])
+    await owning.ownership.own([1])
     assert loader.asked == asked
-    await owning._own([1])
+    owning.ownership.take([1])
+    await owning.ownership.own([1])
     assert loader.asked == [*asked, "look"], "while a worker runs, the state itself shows that it went back"
 
 
 async def test_a_partition_that_only_the_groups_leader_knows_of_is_refused_before_it_is_owned(owning: EventsService) -> None:
     beyond = owning.settings.topics.partitions
-    owning.take([1, beyond])
+    owning.ownership.take([1, beyond])
     with pytest.raises(Fatal, match=f"has {beyond + 1} partitions, topics.partitions is {beyond}: .* copy the log into a new topic"):
-        await owning._own([1, beyond])
-    assert not owning._owned
+        await owning.ownership.own([1, beyond])
+    assert not owning.partitions.owned

@@ -18,7 +18,8 @@ from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
 from workers.runtime.metrics import StreamMetrics
 from workers.state.port import ItemRecord
-from workers.stream.catalogue_sync import MODELS_WAIT_S, CatalogueFollower, ModelFollower, content_of
+from workers.stream.catalogue_sync import CatalogueFollower, content_of
+from workers.stream.model_sync import MODELS_WAIT_S, ModelFollower
 from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
@@ -35,42 +36,42 @@ async def stored(store: MemoryStore, *items: Item | str, source_offset: int = 0)
 async def test_the_catalogue_follows_the_store_and_takes_each_change_once() -> None:
     store = MemoryStore()
     pipeline = await opened_pipeline(store, SETTINGS)
-    follower = CatalogueFollower(pipeline)
+    follower = CatalogueFollower(pipeline.state)
     assert await follower.follow() == 0
     await stored(store, Item(item_id="a", categories=("x",)), Item(item_id="b", available=False))
     assert await follower.follow() == 2 and await follower.follow() == 0
-    assert pipeline.index.names == ["a", "b"] and pipeline.engine.n_items == 2
-    assert pipeline.engine.catalogue.recommendable(0).tolist() == [True, False]
+    assert pipeline.state.numbering.names == ["a", "b"] and pipeline.state.engine.n_items == 2
+    assert pipeline.state.engine.catalogue.recommendable(0).tolist() == [True, False]
     await stored(store, "a", Item(item_id="b"), source_offset=1)
     assert await follower.follow() == 2
-    assert pipeline.engine.catalogue.recommendable(0).tolist() == [False, True]
+    assert pipeline.state.engine.catalogue.recommendable(0).tolist() == [False, True]
 
 
 async def test_a_store_that_lost_its_catalogue_is_read_from_the_start() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
+    follower = CatalogueFollower(pipeline.state)
     follower._version = 9
-    await stored(pipeline.store, Item(item_id="a", available=False))  # type: ignore[arg-type]
+    await stored(pipeline.state.store, Item(item_id="a", available=False))  # type: ignore[arg-type]
     assert await follower.follow() == 1
-    assert not pipeline.engine.catalogue.recommendable(0)[0]
+    assert not pipeline.state.engine.catalogue.recommendable(0)[0]
 
 
 async def test_an_item_that_cannot_be_read_stays_as_it_was_and_the_others_are_learnt(caplog: pytest.LogCaptureFixture) -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
-    await stored(pipeline.store, Item(item_id="a", available=False), Item(item_id="b", available=False))  # type: ignore[arg-type]
+    follower = CatalogueFollower(pipeline.state)
+    await stored(pipeline.state.store, Item(item_id="a", available=False), Item(item_id="b", available=False))  # type: ignore[arg-type]
     await follower.follow()
-    await pipeline.store.upsert_items([ItemRecord(0, 0, 10, b'{"item_id":7}')])
-    await stored(pipeline.store, Item(item_id="b"), Item(item_id="c"), source_offset=1)  # type: ignore[arg-type]
+    await pipeline.state.store.upsert_items([ItemRecord(0, 0, 10, b'{"item_id":7}')])
+    await stored(pipeline.state.store, Item(item_id="b"), Item(item_id="c"), source_offset=1)  # type: ignore[arg-type]
     await follower.follow()
-    assert pipeline.engine.catalogue.recommendable(0)[:3].tolist() == [False, True, True]
+    assert pipeline.state.engine.catalogue.recommendable(0)[:3].tolist() == [False, True, True]
     assert ["cannot be read" in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_embeddings_that_take_no_part_are_said(caplog: pytest.LogCaptureFixture) -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
-    await stored(pipeline.store, *(Item(item_id=f"i{n}", embeddings={f"e{n}": (1.0,) * 1_000}) for n in range(6)))  # type: ignore[arg-type]
+    follower = CatalogueFollower(pipeline.state)
+    await stored(pipeline.state.store, *(Item(item_id=f"i{n}", embeddings={f"e{n}": (1.0,) * 1_000}) for n in range(6)))  # type: ignore[arg-type]
     await follower.follow()
     await follower.follow()
     assert [record.getMessage().split(" take")[0] for record in caplog.records] == ["2 embeddings"]
@@ -119,7 +120,7 @@ def model(*item_ids: str) -> PopularModel:
 
 async def announce(pipeline: Pipeline, version: str, order: int, **changes: object) -> None:
     announcement = ANNOUNCEMENT.model_copy(update={"kind": "popular", "version": version, "champion": None, **changes})
-    await pipeline.store.set_serving("popular", encode(announcement), order)
+    await pipeline.state.store.set_serving("popular", encode(announcement), order)
 
 
 async def followed(follower: ModelFollower) -> list[str]:
@@ -133,20 +134,20 @@ async def followed(follower: ModelFollower) -> list[str]:
 
 async def ready(**versions: Model | Exception) -> tuple[Pipeline, ModelFollower, Source]:
     pipeline, source = await opened_pipeline(MemoryStore(), SETTINGS), Source(**versions)
-    return pipeline, ModelFollower(pipeline, source, first_wait_s=0.0), source
+    return pipeline, ModelFollower(pipeline.state, source, first_wait_s=0.0), source
 
 
 async def test_an_announced_model_is_loaded_once_and_swapped_in() -> None:
     pipeline, follower, source = await ready(v1=model("a", "b"), v2=model("b", "c"))
-    await pipeline.store.item_numbers(["z", "b"])
+    await pipeline.state.store.item_numbers(["z", "b"])
     assert await followed(follower) == []
     await announce(pipeline, "v1", 1)
     assert await followed(follower) == ["popular/v1"] and await followed(follower) == []
-    assert pipeline.index.names == ["z", "b", "a"], "items of the model that nobody has met get numbers"
-    assert pipeline.engine.models["popular"].vectors[:3].tolist() == [[0.0], [2.0], [1.0]]
+    assert pipeline.state.numbering.names == ["z", "b", "a"], "items of the model that nobody has met get numbers"
+    assert pipeline.state.engine.models["popular"].vectors[:3].tolist() == [[0.0], [2.0], [1.0]]
     await announce(pipeline, "v2", 2)
     assert await followed(follower) == ["popular/v2"]
-    assert pipeline.engine.models["popular"].vectors[:4].tolist() == [[0.0], [1.0], [0.0], [2.0]]
+    assert pipeline.state.engine.models["popular"].vectors[:4].tolist() == [[0.0], [1.0], [0.0], [2.0]]
     assert source.asked == ["v1", "v2"]
 
 
@@ -157,7 +158,7 @@ async def test_the_old_model_serves_while_the_new_one_loads() -> None:
     source.gate.clear()
     await announce(pipeline, "v2", 2)
     assert await follower.follow() == [] and await follower.follow() == []
-    assert pipeline.engine.models["popular"].version == "v1"
+    assert pipeline.state.engine.models["popular"].version == "v1"
     source.gate.set()
     assert await followed(follower) == ["popular/v2"]
 
@@ -168,7 +169,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_and_is_not_tried
     await followed(follower)
     await announce(pipeline, "v2", 2)
     assert await followed(follower) == [] and await followed(follower) == []
-    assert pipeline.engine.models["popular"].version == "v1" and source.asked == ["v1", "v2"]
+    assert pipeline.state.engine.models["popular"].version == "v1" and source.asked == ["v1", "v2"]
 
 
 async def test_a_refused_version_is_tried_again_when_it_is_announced_anew() -> None:
@@ -188,11 +189,11 @@ async def test_a_retired_kind_serves_no_longer_not_even_what_was_being_loaded() 
     source.gate.clear()
     await announce(pipeline, "v2", 2)
     await follower.follow()
-    await pipeline.store.set_serving("popular", b"", 3)
+    await pipeline.state.store.set_serving("popular", b"", 3)
     await follower.follow()
-    assert "popular" not in pipeline.engine.models
+    assert "popular" not in pipeline.state.engine.models
     source.gate.set()
-    assert await followed(follower) == [] and "popular" not in pipeline.engine.models
+    assert await followed(follower) == [] and "popular" not in pipeline.state.engine.models
     await announce(pipeline, "v3", 4)
     assert await followed(follower) == ["popular/v3"]
 
@@ -247,7 +248,7 @@ async def test_lists_wait_for_an_announced_model_until_it_serves() -> None:
 async def test_lists_do_not_wait_for_a_model_that_is_refused_or_retired_or_stays_away_too_long() -> None:
     now_s = 0.0
     pipeline, source = await opened_pipeline(MemoryStore(), SETTINGS), Source(v1=Fatal("damaged"), v2=Transient("the store is away"))
-    follower = ModelFollower(pipeline, source, clock=lambda: now_s)
+    follower = ModelFollower(pipeline.state, source, clock=lambda: now_s)
     await announce(pipeline, "v1", 1)
     await followed(follower)
     assert follower.missing() == [], "refused"
@@ -257,7 +258,7 @@ async def test_lists_do_not_wait_for_a_model_that_is_refused_or_retired_or_stays
     now_s = MODELS_WAIT_S
     await follower.follow()
     assert follower.missing() == [], "given up, and still tried"
-    await pipeline.store.set_serving("popular", b"", 3)
+    await pipeline.state.store.set_serving("popular", b"", 3)
     await followed(follower)
     assert follower.missing() == []
 
@@ -290,13 +291,13 @@ class Truth:
 
 async def confirmed(truth: Truth, **versions: Model | Exception) -> tuple[Pipeline, ModelFollower]:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = ModelFollower(pipeline, Source(**versions), truth, first_wait_s=0.0)
+    follower = ModelFollower(pipeline.state, Source(**versions), truth, first_wait_s=0.0)
     follower.metrics = StreamMetrics(SETTINGS.alarms)
     return pipeline, follower
 
 
 def serving(pipeline: Pipeline) -> str | None:
-    held = pipeline.engine.models.get("popular")
+    held = pipeline.state.engine.models.get("popular")
     return None if held is None else held.version
 
 
@@ -310,11 +311,11 @@ async def test_a_tombstone_that_the_store_contradicts_retires_nothing_not_even_a
     pipeline, follower = await confirmed(truth, v1=model("a"))
     await announce(pipeline, "v1", 1)
     assert await followed(follower) == ["popular/v1"]
-    await pipeline.store.set_serving("popular", b"", 2)
+    await pipeline.state.store.set_serving("popular", b"", 2)
     assert await followed(follower) == [] and serving(pipeline) == "v1" and unconfirmed(follower) == 1
     assert [r.levelname for r in caplog.records if "says that the kind is retired" in r.getMessage()] == ["WARNING"]
-    restarted = ModelFollower(pipeline, Source(v1=model("a")), truth, first_wait_s=0.0)
-    pipeline.engine.models.clear()
+    restarted = ModelFollower(pipeline.state, Source(v1=model("a")), truth, first_wait_s=0.0)
+    pipeline.state.engine.models.clear()
     assert await followed(restarted) == ["popular/v1"] and restarted.missing() == []
     await announce(pipeline, "v1", 3)  # the trainer has restored it
     n_before = unconfirmed(follower)
@@ -327,7 +328,7 @@ async def test_a_kind_that_the_store_has_retired_serves_no_longer() -> None:
     await announce(pipeline, "v1", 1)
     await followed(follower)
     truth.version = None
-    await pipeline.store.set_serving("popular", b"", 2)
+    await pipeline.state.store.set_serving("popular", b"", 2)
     await followed(follower)
     assert serving(pipeline) is None and unconfirmed(follower) == 0
 
@@ -338,7 +339,7 @@ async def test_a_store_that_cannot_be_asked_retires_nothing() -> None:
     await announce(pipeline, "v1", 1)
     await followed(follower)
     truth.version = Transient("the disk is away")
-    await pipeline.store.set_serving("popular", b"", 2)
+    await pipeline.state.store.set_serving("popular", b"", 2)
     await followed(follower)
     assert serving(pipeline) == "v1"
     truth.version = None
@@ -363,7 +364,7 @@ async def test_a_version_that_the_store_does_not_let_serve_is_not_loaded() -> No
 
 async def test_an_announcement_that_cannot_be_read_is_refused_and_the_other_kinds_are_followed() -> None:
     pipeline, follower, _ = await ready(v1=model("a"))
-    await pipeline.store.set_serving("ials", b"{", 1)
+    await pipeline.state.store.set_serving("ials", b"{", 1)
     await announce(pipeline, "v1", 1)
     assert await followed(follower) == ["popular/v1"] and await followed(follower) == [] and follower.missing() == []
 

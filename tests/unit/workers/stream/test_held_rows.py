@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.state.item_row import HEADER_BYTES
 from workers.state.port import RowAddress
-from workers.stream.row_positions import MADE_HERE, Held, HeldRows
+from workers.stream.row_positions import MADE_HERE, Held, RowPositions
 
 NUMBERS = st.integers(0, 9)
 PUT = st.tuples(st.just("put"), NUMBERS, st.integers(-1, 3), st.integers(8, 40))
@@ -27,7 +27,7 @@ def address(number: int, epoch: int = 3) -> RowAddress:
 
 @given(st.lists(PUT | DROP | GROWN, max_size=20))
 def test_rows_grow_as_one_by_one(steps: list[tuple[str, int]]) -> None:
-    rows, plain = HeldRows(), dict[int, Held]()
+    rows, plain = RowPositions(), dict[int, Held]()
     for what, *given_ in steps:
         if what == "put":
             number, generation, length = given_  # type: ignore[misc]
@@ -56,7 +56,7 @@ def grown_plainly(plain: dict[int, Held], number: int, size: int, length: int, m
 
 
 def test_other_rows_are_held_by_address() -> None:
-    rows, counts = HeldRows(), (1, ("pop", "day", 7))
+    rows, counts = RowPositions(), (1, ("pop", "day", 7))
     assert counts not in rows
     rows.put(counts, MADE_HERE)
     assert rows.get(counts) == MADE_HERE

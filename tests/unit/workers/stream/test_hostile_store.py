@@ -32,7 +32,7 @@ from workers.models.store import ModelStore
 from workers.settings import load_settings
 from workers.storage import NotOurFile, Storage
 from workers.stream.app import StoredModels
-from workers.stream.catalogue_sync import ModelFollower
+from workers.stream.model_sync import ModelFollower
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
 
@@ -184,19 +184,19 @@ async def test_a_worker_refuses_a_hostile_version_and_the_one_before_goes_on_ser
 ) -> None:
     settings = load_settings(trainer={"model_url": str(tmp_path / "models")})
     pipeline, models = await opened_pipeline(MemoryStore(), small_settings()), StoredModels(settings)
-    follower = ModelFollower(pipeline, models.load, models.serving, first_wait_s=0.0)
+    follower = ModelFollower(pipeline.state, models.load, models.serving, first_wait_s=0.0)
     first = store.announcement("ials", "ials-000001", ModelAction.PROMOTED, champion=None, reason="")
     second = store.announcement("ials", VERSION, ModelAction.PROMOTED, champion=None, reason="")
-    await pipeline.store.set_serving("ials", encode(first), 1)
+    await pipeline.state.store.set_serving("ials", encode(first), 1)
     assert await followed(follower) == ["ials/ials-000001"]
     store.promote("ials", VERSION)
     HOSTILE[name](tmp_path)
-    await pipeline.store.set_serving("ials", encode(second), 2)
+    await pipeline.state.store.set_serving("ials", encode(second), 2)
     assert await followed(follower) == [] and await followed(follower) == []
-    assert pipeline.engine.models["ials"].version == "ials-000001"
+    assert pipeline.state.engine.models["ials"].version == "ials-000001"
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1 and "the one before goes on serving" in errors[0] and errors[0].isprintable()
-    restarted = ModelFollower(await opened_pipeline(pipeline.store, small_settings()), models.load, models.serving)  # type: ignore[arg-type]
+    restarted = ModelFollower((await opened_pipeline(pipeline.state.store, small_settings())).state, models.load, models.serving)  # type: ignore[arg-type]
     assert await followed(restarted) == [] and restarted.missing() == [], "a restarted worker makes lists without it"
 
 

@@ -27,7 +27,7 @@ SETTINGS = small_settings()
 async def ready() -> tuple[Pipeline, Intake]:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
     await pipeline.assign([0, 1], TOPIC_ID)
-    return pipeline, Intake(SETTINGS, pipeline, CatalogueFollower(pipeline), wall_clock=lambda: NOW_S)
+    return pipeline, Intake(SETTINGS, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state), wall_clock=lambda: NOW_S)
 
 
 def item(item_id: str, source_offset: int = 0, **fields: Any) -> Record:
@@ -54,9 +54,9 @@ async def test_the_newest_record_of_an_item_wins_in_whatever_order_they_come() -
     pipeline, intake = await ready()
     assert await intake.items([item("a", 5, title="new"), item("b", 6)]) == []
     assert await intake.items([item("a", 3, title="old"), removed("b", 7), item("b", 6)]) == []
-    a, b = await pipeline.store.read_items([0, 1])
+    a, b = await pipeline.state.store.read_items([0, 1])
     assert a is not None and orjson.loads(a)["title"] == "new" and b is None
-    assert pipeline.index.names == ["a", "b"]
+    assert pipeline.state.numbering.names == ["a", "b"]
 
 
 async def test_a_bad_item_is_a_dead_letter_and_the_others_are_stored() -> None:
@@ -66,7 +66,7 @@ async def test_a_bad_item_is_a_dead_letter_and_the_others_are_stored() -> None:
     dead = await intake.items([item("a", 0), *bad, item("b", 5)])
     assert [(letter.source_offset, letter.field) for letter in dead] == [(1, "expires_ts_ms"), (2, "record"), (3, "key"), (4, "available")]
     assert {letter.source_topic for letter in dead} == {"items"} and {letter.dead_letter_ts_ms for letter in dead} == {NOW_S * 1000}
-    assert pipeline.index.names == ["a", "b"]
+    assert pipeline.state.numbering.names == ["a", "b"]
 
 
 async def test_a_fault_in_an_optional_field_does_not_keep_an_item_from_being_hidden(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +90,7 @@ async def test_a_long_embedding_is_stored_in_the_digits_that_the_engine_reads() 
     pipeline, intake = await ready()
     given = np.random.default_rng(0).normal(size=3_072)
     assert await intake.items([item("a", embeddings={"text": given.tolist(), "audio": [1, 1e-30, -1e6, 0]})]) == []
-    (stored,) = await pipeline.store.read_items([0])
+    (stored,) = await pipeline.state.store.read_items([0])
     assert stored is not None and len(stored) < 41_000
     embeddings = orjson.loads(stored)["embeddings"]
     assert np.array_equal(np.array(embeddings["text"], np.float32), given.astype(np.float32))
@@ -104,8 +104,8 @@ async def test_a_newcomer_gets_a_list_by_their_categories() -> None:
     assert {place.item_id for place in lists["new"].items[:3]} == {"i1", "i3", "i5"}
     assert len(lists["new"].items) == len(lists["plain"].items) == 6
     assert lists["new"].trigger.event_id is None and lists["new"].trigger.source_offset == 0
-    assert list(pipeline.engine.users) == [], "a newcomer takes no place in the table of users"
-    assert await pipeline.store.read_profiles(0, ["new"]) != [None]
+    assert list(pipeline.state.engine.users) == [], "a newcomer takes no place in the table of users"
+    assert await pipeline.state.store.read_profiles(0, ["new"]) != [None]
 
 
 async def test_a_newcomer_gets_published_items_before_any_event_has_come() -> None:
@@ -128,10 +128,10 @@ async def test_a_newcomer_waits_for_the_list_until_the_catalogue_is_loaded_and_t
     """X2: a first list made of half a catalogue would stay the newest."""
     pipeline, ready_intake = await ready()
     await ready_intake.items([item("i1", 0, title="Blue", categories=["jazz"])])
-    intake = Intake(SETTINGS, pipeline, CatalogueFollower(pipeline), Waiting())  # type: ignore[arg-type]
+    intake = Intake(SETTINGS, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state), Waiting())  # type: ignore[arg-type]
     with pytest.raises(Transient, match="lists wait for items"):
         await intake.users([profile("u0", 0, preferred_categories=["jazz"])])
-    assert (await pipeline.store.read_profiles(0, ["u0"]))[0] is not None
+    assert (await pipeline.state.store.read_profiles(0, ["u0"]))[0] is not None
     assert set(await first_lists(ready_intake, profile("u0", 0, preferred_categories=["jazz"]))) == {"u0"}
 
 
@@ -139,7 +139,7 @@ async def test_how_far_the_topics_are_read_is_noted_in_the_state_good_records_or
     pipeline, intake = await ready()
     await intake.items([item("a", 5), item("b", 6), Record("items", 1, 3, b"c", b"{")])
     await intake.users([profile("u0", 4)], first_lists=False)
-    assert await pipeline.store.catalogue_offsets() == {"items/0": 7, "items/1": 4, "users/0": 5}
+    assert await pipeline.state.store.catalogue_offsets() == {"items/0": 7, "items/1": 4, "users/0": 5}
 
 
 async def test_a_newcomer_to_an_empty_catalogue_gets_no_list() -> None:
@@ -159,9 +159,9 @@ async def test_a_removed_profile_makes_no_list() -> None:
     pipeline, intake = await ready()
     await first_lists(intake, profile("u", 0))
     assert await first_lists(intake, Record("users", 0, 1, b"u", None)) == {}
-    assert await pipeline.store.read_profiles(0, ["u"]) == [None]
+    assert await pipeline.state.store.read_profiles(0, ["u"]) == [None]
     await intake.users([profile("u", 0)])
-    assert await pipeline.store.read_profiles(0, ["u"]) == [None], "an older record that comes late does not bring it back"
+    assert await pipeline.state.store.read_profiles(0, ["u"]) == [None], "an older record that comes late does not bring it back"
 
 
 async def test_a_bad_profile_is_a_dead_letter_and_the_others_get_lists() -> None:
@@ -180,7 +180,7 @@ async def test_the_newest_announcement_serves() -> None:
 
     dead = await intake.announcements([announcement("v2", 5), Record("models", 0, 6, b"ials", b"{"), announcement("v1", 4)])
     assert [letter.source_offset for letter in dead] == [6]
-    assert orjson.loads((await pipeline.store.serving())["ials"])["version"] == "v2"
+    assert orjson.loads((await pipeline.state.store.serving())["ials"])["version"] == "v2"
 
 
 async def test_a_tombstone_leaves_its_kind_without_a_model_until_the_next_announcement() -> None:
@@ -191,6 +191,6 @@ async def test_a_tombstone_leaves_its_kind_without_a_model_until_the_next_announ
 
     tombstone = Record("models", 0, 5, b"ials", None)
     assert await intake.announcements([announcement(4), tombstone, announcement(4)]) == []
-    assert await pipeline.store.serving() == {"ials": b""}
+    assert await pipeline.state.store.serving() == {"ials": b""}
     await intake.announcements([announcement(6)])
-    assert (await pipeline.store.serving())["ials"] == encode(ANNOUNCEMENT)
+    assert (await pipeline.state.store.serving())["ials"] == encode(ANNOUNCEMENT)

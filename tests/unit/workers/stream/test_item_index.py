@@ -9,7 +9,7 @@ import pytest
 from tests.builders import small_settings
 from tests.memory_store import MemoryStore
 from workers.state.layout import layout_of
-from workers.stream.item_numbering import ItemIndex
+from workers.stream.item_numbering import ItemNumbering
 
 
 class SlowStore(MemoryStore):
@@ -27,21 +27,21 @@ async def opened() -> SlowStore:
     return store
 
 
-def check(index: ItemIndex, store: MemoryStore) -> None:
+def check(index: ItemNumbering, store: MemoryStore) -> None:
     assert index.names == list(store._numbers) and index.numbers == store._numbers
 
 
 async def test_tasks_that_catch_up_at_once_learn_each_name_once() -> None:
     store = await opened()
     await store.item_numbers([f"i{n}" for n in range(5)])
-    index = ItemIndex(store)
+    index = ItemNumbering(store)
     await asyncio.gather(*(index.catch_up() for _ in range(3)), index.number(["new", "i2"]), index.number(["newer"]))
     check(index, store)
 
 
 async def test_clearing_while_another_task_waits_leaves_no_hole() -> None:
     store = await opened()
-    index = ItemIndex(store)
+    index = ItemNumbering(store)
     await index.number(["a", "b"])
     await store.item_numbers(["c"])
     waiting = asyncio.create_task(index.catch_up())
@@ -54,7 +54,7 @@ async def test_clearing_while_another_task_waits_leaves_no_hole() -> None:
 
 async def test_numbers_that_another_worker_gave_are_taken_over() -> None:
     store = await opened()
-    one, other = ItemIndex(store), ItemIndex(store)
+    one, other = ItemNumbering(store), ItemNumbering(store)
     await one.number(["a", "b"])
     await other.number(["c", "a"])
     assert await one.name([2, 0]) == ["c", "a"] and await other.name([1]) == ["b"]
@@ -65,6 +65,6 @@ async def test_numbers_that_another_worker_gave_are_taken_over() -> None:
 @pytest.mark.parametrize("ids", [[], ["a", "a"]])
 async def test_an_id_that_comes_twice_is_numbered_once(ids: list[str]) -> None:
     store = await opened()
-    index = ItemIndex(store)
+    index = ItemNumbering(store)
     await index.number(ids)
     assert index.names == list(dict.fromkeys(ids))

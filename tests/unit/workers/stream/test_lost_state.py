@@ -44,15 +44,15 @@ async def test_an_emptied_store_is_noticed_and_replay_gives_the_fold() -> None:
     pipeline = await halfway(store)
     store.__init__()  # type: ignore[misc]  # everything is gone, the server is the same
     with pytest.raises(Fenced):
-        await pipeline.check_current()
+        await pipeline.state.check_current()
     with pytest.raises(Fenced):
         await pipeline.process({p: records_of(LOG[p])[60:] for p in LOG})
     await follow_to_the_end(pipeline)
     expected = fold(LOG, SETTINGS)
     assert await read_state(store, SETTINGS, expected) == expected
     await check_mirror(pipeline, expected)
-    assert pipeline.resets == 1
-    await pipeline.check_current()
+    assert pipeline.state.resets == 1
+    await pipeline.state.check_current()
 
 
 async def test_a_worker_that_notices_late_takes_over_the_numbering_of_the_one_that_noticed_first() -> None:
@@ -67,7 +67,7 @@ async def test_a_worker_that_notices_late_takes_over_the_numbering_of_the_one_th
     await first.process({0: records_of(LOG[0])})
     assert (await store.item_names())[: len(before)] != before
     with pytest.raises(Fenced):
-        await second.check_current()
+        await second.state.check_current()
     await second.assign([1], TOPIC_ID)
     await second.process({1: records_of(LOG[1])})
     expected = fold(LOG, SETTINGS)
@@ -105,7 +105,7 @@ async def test_a_state_that_is_lost_between_the_writes_of_the_first_batch_is_mad
     with contextlib.suppress(Fenced):
         await pipeline.process({p: records_of(LOG[p])[:60] for p in LOG})
     with pytest.raises(Fenced):
-        await pipeline.check_current()
+        await pipeline.state.check_current()
     await follow_to_the_end(pipeline)
     expected = fold(LOG, SETTINGS)
     assert await read_state(store, SETTINGS, expected) == expected
@@ -132,9 +132,9 @@ async def test_numbers_that_the_store_lost_are_put_back_by_a_worker_that_knows_t
     before = await store.item_names()
     store._numbers = dict(list(store._numbers.items())[:3])
     with pytest.raises(Fenced):
-        await pipeline.index.number(["new"])
+        await pipeline.state.numbering.number(["new"])
     with pytest.raises(Fenced):
-        await pipeline.check_current()
+        await pipeline.state.check_current()
     await follow_to_the_end(pipeline)
     assert (await store.item_names())[: len(before)] == before
     expected = fold(LOG, SETTINGS)
@@ -162,7 +162,7 @@ async def test_a_switched_generation_is_noticed_and_followed() -> None:
     pipeline = await halfway(store)
     assert await store.switch_generation(0, 1)
     with pytest.raises(Fenced):
-        await pipeline.check_current()
+        await pipeline.state.check_current()
     await follow_to_the_end(pipeline)
     assert store.generation == 1
     expected = fold(LOG, SETTINGS)
@@ -175,14 +175,14 @@ async def test_lists_that_were_put_off_are_owed_and_made_from_the_state_as_it_is
     for pipeline in (off, on):
         await pipeline.assign([0], TOPIC_ID)
     made = await on.process({0: records_of(facts)})
-    outcome = await off.process({0: records_of(facts)}, put_off_lists=True)
+    outcome = await off.process({0: records_of(facts)}, defer_lists=True)
     assert outcome.lists == {} and outcome.n_new == 30 and outcome.next_offsets == {0: 30}
-    owed = await off.owed_lists(0, 100)
+    owed = await off.deferred_lists(0, 100)
     assert owed is not None and owed.made_from == Watermark(TOPIC_ID, 29) and sorted(owed.user_ids) == ["u0", "u1", "u2"]
     wanted = {key: Recommendations.model_validate_json(value or b"").items for key, value in made.lists[0]}
     assert {key: Recommendations.model_validate_json(value or b"").items for key, value in owed.records} == wanted
-    assert await off.store.settle_lists(0, owed.made_from, owed.user_ids)
-    assert await off.owed_lists(0, 100) is None
+    await off.settle_deferred(0, owed)
+    assert await off.deferred_lists(0, 100) is None
 
 
 async def test_lists_of_replayed_users_are_owed_too_since_nobody_knows_whether_they_came_out() -> None:
@@ -190,9 +190,9 @@ async def test_lists_of_replayed_users_are_owed_too_since_nobody_knows_whether_t
     await pipeline.assign([0, 1], TOPIC_ID)
     facts, others = [play("u0", "i1", 1), play("u2", "i2", 2)], [play("u1", "i1", 4)]
     await pipeline.process({0: records_of(facts), 1: records_of(others)})  # a crash before its lists were published
-    again = await pipeline.process({0: records_of([*facts, play("u2", "i3", 3)]), 1: records_of(others)}, put_off_lists=True)
+    again = await pipeline.process({0: records_of([*facts, play("u2", "i3", 3)]), 1: records_of(others)}, defer_lists=True)
     assert again.lists == {}
-    assert sorted(await pipeline.store.owed_lists(0, 10)) == ["u0", "u2"] and await pipeline.store.owed_lists(1, 10) == ["u1"]
+    assert sorted(await pipeline.state.store.owed_lists(0, 10)) == ["u0", "u2"] and await pipeline.state.store.owed_lists(1, 10) == ["u1"]
 
 
 def _copy(value: object) -> object:

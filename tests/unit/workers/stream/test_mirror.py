@@ -15,7 +15,7 @@ from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, s
 from tests.fold import fold, read_state
 from tests.memory_store import MemoryStore
 from workers.state.port import GroupDeltas, GroupResult, Layout, Range
-from workers.stream.item_state_cache import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemMirror
+from workers.stream.item_state_cache import COMPACT_SLACK_BYTES, OLD_EPOCHS_STALENESS, ItemStateCache
 
 LAYOUT = Layout(partitions=2, item_groups=2, epoch_s=1_000, duplicate_chunk=1_024)
 STALENESS_S = 5.0
@@ -35,7 +35,7 @@ class Side:
 
     def __init__(self, store: MemoryStore, clock: Clock, *, live_epochs: int = 4) -> None:
         self.store, self.engine = store, Engine(EngineConfig(item_groups=2, epoch_s=1_000))
-        self.mirror = ItemMirror(
+        self.mirror = ItemStateCache(
             store, self.engine, live_epochs=live_epochs, max_neighbours=1_000, staleness_s=STALENESS_S, clock=clock
         )
         self.engine.ensure_items(8)
@@ -57,7 +57,7 @@ class Side:
     async def apply_unheard(self, items: list[int], at_s: int, base: int) -> None:
         """The same, when it is not known what was applied before."""
         delta, _ = await self.apply(items, at_s, base)
-        self.mirror.mistrust(delta)
+        self.mirror.invalidate(delta)
 
     async def row(self, number: int) -> list[float]:
         await self.mirror.refresh(np.array([number]))
@@ -350,13 +350,13 @@ async def test_dense_and_sparse_workers_hold_the_same(dense_items: int) -> None:
     assert await read_state(store, settings, expected) == expected
     pipeline = await opened_pipeline(store, settings)
     await pipeline.assign([0], TOPIC_ID)
-    pipeline.engine.config = replace(pipeline.engine.config, dense_items=dense_items)
-    pipeline.engine.ensure_items(300)
-    await pipeline.mirror.advance(log[0][-1].event_ts_ms // 1000)  # type: ignore[union-attr]
-    await pipeline.mirror.refresh(np.arange(11))
+    pipeline.state.engine.config = replace(pipeline.state.engine.config, dense_items=dense_items)
+    pipeline.state.engine.ensure_items(300)
+    await pipeline.state.item_cache.advance(log[0][-1].event_ts_ms // 1000)  # type: ignore[union-attr]
+    await pipeline.state.item_cache.refresh(np.arange(11))
     for (epoch, item), sums in expected.cooccurrence.items():
-        assert epoch == pipeline.engine.newest_epoch
-        number = pipeline.index.numbers[item]
-        others = np.array([pipeline.index.numbers[other] for other in sums])
-        found = pipeline.engine.neighbours.pairs(np.array([number]), others)
+        assert epoch == pipeline.state.engine.newest_epoch
+        number = pipeline.state.numbering.numbers[item]
+        others = np.array([pipeline.state.numbering.numbers[other] for other in sums])
+        found = pipeline.state.engine.neighbours.pairs(np.array([number]), others)
         assert (found * 64).tolist() == list(sums.values())

@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
-import workers.stream.pipeline
+import workers.stream.list_maker
 from schemas import Recommendations
 from tests.builders import (
     DAY_MS,
@@ -84,7 +84,7 @@ async def test_only_unreadable_records_still_move_the_watermark() -> None:
     pipeline = await ready(store)
     outcome = await pipeline.process({0: [Record("events", 0, 0, b"u0", b"{"), Record("events", 0, 1, None, None)]})
     assert len(outcome.dead_letters) == 2 and outcome.next_offsets == {0: 2}
-    assert (await ready(store))._partitions[0].last_applied_offset == 1
+    assert (await ready(store))._owned[0].last_applied_offset == 1
 
 
 async def test_a_producer_s_duplicate_counts_once() -> None:
@@ -124,8 +124,8 @@ async def test_a_list_made_again_after_a_replay_is_the_same() -> None:
 
 
 async def test_lists_made_in_two_threads_are_those_made_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.stream.pipeline, "LISTED_TOGETHER", 1)
-    monkeypatch.setattr(workers.stream.pipeline, "SHARED_FROM", 1)
+    monkeypatch.setattr(workers.stream.list_maker, "LISTED_TOGETHER", 1)
+    monkeypatch.setattr(workers.stream.list_maker, "SHARED_FROM", 1)
     log = random_log(9, 80)
     made = []
     for n_threads in (1, 2):
@@ -209,8 +209,8 @@ async def test_item_groups_that_lost_state_are_refused_with_the_remedy() -> None
 async def test_after_a_failover_that_lost_everything_the_log_is_applied_again() -> None:
     log = random_log(8, 60)
     pipeline = await run_log(log, SETTINGS)
-    pipeline.store = store = MemoryStore()  # the promoted replica had nothing
-    pipeline.index._store = pipeline.mirror._store = store
+    pipeline.state.store = store = MemoryStore()  # the promoted replica had nothing
+    pipeline.state.numbering._store = pipeline.state.item_cache._store = store
     await pipeline.open()
     assert await pipeline.assign([0, 1], TOPIC_ID) == {0: 0, 1: 0}
     await pipeline.process({p: records_of(log[p]) for p in log})
@@ -226,7 +226,7 @@ async def test_users_beyond_the_cache_are_read_again() -> None:
         batch = {p: records for p in log if (records := records_of(log[p])[start : start + 7])}
         if batch:
             await pipeline.process(batch)
-            assert len(pipeline.engine.users) <= 1
+            assert len(pipeline.state.engine.users) <= 1
     assert await read_state(store, settings, fold(log, settings)) == fold(log, settings)
 
 
@@ -260,10 +260,10 @@ async def test_without_ranking_the_state_is_the_same_and_no_list_is_made() -> No
 async def test_a_late_event_does_not_turn_time_back() -> None:
     pipeline = await ready(MemoryStore())
     await pipeline.process({0: records_of([play("u0", "i1", 1, at_ms=1_700_000_000_000)])})
-    newest_s = pipeline.mirror.newest_s
+    newest_s = pipeline.state.item_cache.newest_s
     await pipeline.process({0: records_of([play("u0", "i2", 2, at_ms=1_600_000_000_000)], 1)})
-    assert pipeline.mirror.newest_s == newest_s == 1_700_000_000
-    assert pipeline.engine.newest_epoch == newest_s // pipeline.engine.config.epoch_s
+    assert pipeline.state.item_cache.newest_s == newest_s == 1_700_000_000
+    assert pipeline.state.engine.newest_epoch == newest_s // pipeline.state.engine.config.epoch_s
 
 
 async def test_no_value_of_a_user_is_in_a_dead_letter_s_reason() -> None:
@@ -281,8 +281,8 @@ async def test_a_log_that_stands_still_lists_neither_expired_items_nor_hides_pub
     pipeline = await opened_pipeline(store, SETTINGS, now_s=START_MS / 1000 + 3 * 86_400)
     await pipeline.assign((0, 1), TOPIC_ID)
     now_ms = START_MS + 3 * DAY_MS
-    catalogue = CatalogueFollower(pipeline)
-    intake = Intake(SETTINGS, pipeline, catalogue, wall_clock=lambda: now_ms / 1000)
+    catalogue = CatalogueFollower(pipeline.state)
+    intake = Intake(SETTINGS, pipeline.state, pipeline.lists, catalogue, wall_clock=lambda: now_ms / 1000)
     fields: dict[str, dict[str, int]] = {
         "expired": {"expires_ts_ms": now_ms - DAY_MS},
         "published": {"published_ts_ms": now_ms - 3_600_000},

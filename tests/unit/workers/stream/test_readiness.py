@@ -37,9 +37,9 @@ class World:
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pipeline, self.models = pipeline, Models()
-        self.readiness = Readiness(pipeline, self.models)  # type: ignore[arg-type]
+        self.readiness = Readiness(pipeline.state, self.models)  # type: ignore[arg-type]
         intake: Any = None
-        self.loader = CatalogueLoader(SETTINGS, pipeline, intake, self.readiness)
+        self.loader = CatalogueLoader(SETTINGS, pipeline.state, intake, self.readiness)
         self.ends = {ITEMS: 7}
         self.reads: list[dict[Place, int]] = []
         self.while_reading: Any = None
@@ -64,7 +64,7 @@ class World:
         await self.loader.look(self.follow)
 
     async def restart_redis(self) -> None:
-        store: Any = self.pipeline.store
+        store: Any = self.pipeline.state.store
         store._run_id += "'"
         await self.pipeline.assign([0, 1], TOPIC_ID)
 
@@ -101,7 +101,7 @@ async def test_another_state_has_to_be_loaded_from_the_start(monkeypatch: pytest
     assert at.readiness.waiting_for() == ["items", "profiles"]
     await at.look()
     assert at.readiness.waiting_for() == [] and at.reads == [{}, {}]
-    at.pipeline.store.__init__()  # type: ignore[misc]  # FLUSHALL
+    at.pipeline.state.store.__init__()  # type: ignore[misc]  # FLUSHALL
     await at.pipeline.assign([0, 1], TOPIC_ID)
     assert at.readiness.waiting_for() == ["items", "profiles"]
     await at.look()
@@ -151,10 +151,10 @@ async def test_lists_wait_for_models_numbers_and_event_time(monkeypatch: pytest.
     at.models.kinds = ["ials"]
     assert at.readiness.waiting_for() == ["models"]
     at.models.kinds = []
-    at.pipeline.index.lost = True
+    at.pipeline.state.numbering.lost = True
     assert at.readiness.waiting_for() == ["item numbers"]
-    at.pipeline.index.lost = False
-    at.pipeline.resets += 1
+    at.pipeline.state.numbering.lost = False
+    at.pipeline.state.resets += 1
     assert at.readiness.waiting_for() == ["event time", "items", "profiles"]
 
 

@@ -26,9 +26,9 @@ START_MS = 1_764_000_000_000
 
 
 async def add_items(pipeline: Pipeline, *item_ids: str) -> None:
-    numbers = await pipeline.store.item_numbers(list(item_ids))
+    numbers = await pipeline.state.store.item_numbers(list(item_ids))
     contents = [encode(Item(item_id=item_id, categories=("jazz",))) for item_id in item_ids]
-    await pipeline.store.upsert_items([ItemRecord(n, 0, n, content) for n, content in zip(numbers, contents, strict=True)])
+    await pipeline.state.store.upsert_items([ItemRecord(n, 0, n, content) for n, content in zip(numbers, contents, strict=True)])
 
 
 def items_of(record: bytes | None) -> list[str]:
@@ -38,63 +38,65 @@ def items_of(record: bytes | None) -> list[str]:
 
 async def test_a_list_that_the_catalogue_left_short_is_owed_again_once_when_items_come() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
+    follower = CatalogueFollower(pipeline.state)
     await pipeline.assign([0, 1], TOPIC_ID)
     outcome = await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
     assert [items_of(record) for _, record in outcome.lists[0]] == [[]]
-    assert await follower.follow() == 0 and await pipeline.owed_lists(0, 10) is None
+    assert await follower.follow() == 0 and await pipeline.deferred_lists(0, 10) is None
 
     await add_items(pipeline, "i1", "i2", "i3")
     assert await follower.follow() == 3
-    assert await pipeline.owe_short_lists() == {0}
-    owed = await pipeline.owed_lists(0, 10)
+    assert await pipeline.defer_short_lists() == {0}
+    owed = await pipeline.deferred_lists(0, 10)
     assert owed is not None and [user for user, _ in owed.records] == [b"u0"]
     assert sorted(items_of(owed.records[0][1])) == ["i1", "i2", "i3"]
-    await pipeline.store.settle_lists(0, owed.made_from, owed.user_ids)
+    await pipeline.settle_deferred(0, owed)
 
     await add_items(pipeline, "i4")
-    assert await follower.follow() == 1 and await pipeline.owe_short_lists() == set(), "a full list is left alone"
+    assert await follower.follow() == 1 and await pipeline.defer_short_lists() == set(), "a full list is left alone"
 
 
 async def test_a_short_list_is_not_made_again_for_items_that_only_change() -> None:
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
+    follower = CatalogueFollower(pipeline.state)
     await pipeline.assign([0, 1], TOPIC_ID)
     await add_items(pipeline, "i1")
     await follower.follow()
     await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
-    assert await pipeline.owe_short_lists() == {0}, "once: i1 may have come after the list and before this look"
-    owed = await pipeline.owed_lists(0, 10)
+    assert await pipeline.defer_short_lists() == {0}, "once: i1 may have come after the list and before this look"
+    owed = await pipeline.deferred_lists(0, 10)
     assert owed is not None and items_of(owed.records[0][1]) == ["i1"]
-    await pipeline.store.settle_lists(0, owed.made_from, owed.user_ids)
+    await pipeline.settle_deferred(0, owed)
     for source_offset in (10, 11):
-        number = (await pipeline.store.item_numbers(["i1"]))[0]
-        await pipeline.store.upsert_items([ItemRecord(number, 0, source_offset, encode(Item(item_id="i1", title=str(source_offset))))])
-        assert await follower.follow() == 1 and await pipeline.owe_short_lists() == set()
+        number = (await pipeline.state.store.item_numbers(["i1"]))[0]
+        await pipeline.state.store.upsert_items(
+            [ItemRecord(number, 0, source_offset, encode(Item(item_id="i1", title=str(source_offset))))]
+        )
+        assert await follower.follow() == 1 and await pipeline.defer_short_lists() == set()
     await add_items(pipeline, "i2")
     await follower.follow()
-    assert await pipeline.owe_short_lists() == {0}
+    assert await pipeline.defer_short_lists() == {0}
 
 
 async def test_a_newcomer_s_short_first_list_is_made_again_with_the_profile_s_categories_and_is_valid() -> None:
     """Nothing has been applied yet, so that the list is up to date with no event; an unreadable profile costs nobody a list."""
     pipeline = await opened_pipeline(MemoryStore(), SETTINGS)
-    follower = CatalogueFollower(pipeline)
-    intake = Intake(SETTINGS, pipeline, follower, wall_clock=lambda: START_MS / 1000)
+    follower = CatalogueFollower(pipeline.state)
+    intake = Intake(SETTINGS, pipeline.state, pipeline.lists, follower, wall_clock=lambda: START_MS / 1000)
     await pipeline.assign([0, 1], TOPIC_ID)
     await add_items(pipeline, "i1")
     profiles = [encode(UserProfile(user_id=user_id, preferred_categories=("noir",))) for user_id in ("u0", "u1")]
     records = [Record("users", 0, n, f"u{n}".encode(), profile) for n, profile in enumerate(profiles)]
     first, _ = await intake.users(records)
     assert [items_of(record) for _, _, record in first] == [["i1"]] * 2
-    await pipeline.store.upsert_profile(ProfileRecord(0, "u1", 2, b"{"))
+    await pipeline.state.store.upsert_profile(ProfileRecord(0, "u1", 2, b"{"))
 
-    numbers = await pipeline.store.item_numbers(["n1", "n2", "n3"])
+    numbers = await pipeline.state.store.item_numbers(["n1", "n2", "n3"])
     noir = [encode(Item(item_id=f"n{n + 1}", categories=("noir",))) for n in range(3)]
-    await pipeline.store.upsert_items([ItemRecord(number, 0, number, content) for number, content in zip(numbers, noir, strict=True)])
+    await pipeline.state.store.upsert_items([ItemRecord(number, 0, number, content) for number, content in zip(numbers, noir, strict=True)])
     await follower.follow()
-    assert await pipeline.owe_short_lists() == {0}
-    owed = await pipeline.owed_lists(0, 10)
+    assert await pipeline.defer_short_lists() == {0}
+    owed = await pipeline.deferred_lists(0, 10)
     assert owed is not None
     made = {one.user_id: one for _, record in owed.records if (one := Recommendations.model_validate_json(record or b""))}
     assert {item.item_id for item in made["u0"].items} == {"n1", "n2", "n3"} and len(made["u1"].items) == SIZE
@@ -106,7 +108,7 @@ async def test_users_of_partitions_that_moved_away_are_left_to_their_new_owner()
     await pipeline.assign([0], TOPIC_ID)
     await pipeline.process({0: records_of([Fact("u0", "i0", "e0", "play", None, START_MS)])})
     pipeline.release([0])
-    assert await pipeline.owe_short_lists() == set()
+    assert await pipeline.defer_short_lists() == set()
 
 
 def lists(*filled: int) -> Lists:

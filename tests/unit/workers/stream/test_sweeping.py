@@ -13,7 +13,7 @@ from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
 from workers.state.port import RowAddress
 from workers.stream.pipeline import Pipeline
-from workers.stream.row_expiry import Sweeper
+from workers.stream.row_expiry import RowExpiry
 
 SETTINGS = small_settings(state={"live_epochs": 2})
 HOUR_MS = 3_600_000
@@ -44,8 +44,8 @@ async def filled() -> CountedScans:
     return store
 
 
-def sweeper(now_s: float = NOW_S) -> Sweeper:
-    return Sweeper(SETTINGS, clock=lambda: now_s, pause_s=0.0)
+def sweeper(now_s: float = NOW_S) -> RowExpiry:
+    return RowExpiry(SETTINGS, clock=lambda: now_s, pause_s=0.0)
 
 
 async def buckets(store: MemoryStore, kind: str, where: str = "") -> set[int]:

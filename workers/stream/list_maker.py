@@ -1,0 +1,136 @@
+"""Makes lists as records: refresh the item state ▸ encode users ▸ recommend ▸ encode records.
+
+Shapes: U users, V vectors a user, D factors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.state.duplicates import event_hash
+from schemas.decoding import decode_profile
+from schemas.errors import Poison
+from workers.lists.encoding import ListHead, encode_lists
+from workers.stream.serving_state import ServingState
+from workers.stream.short_lists import ShortLists
+from workers.stream.stopwatch import Stopwatch
+
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+T = TypeVar("T")
+
+LISTED_TOGETHER = 512
+"""Users whose lists one thread makes at once, at most."""
+SHARED_FROM = 256
+"""Users from which on threads share the work; fewer are done sooner by one."""
+
+Preferred = Mapping[int, Sequence[str]]
+"""Row ▸ categories that a user without a history prefers."""
+
+
+class ListMaker:
+    """Makes the lists of users whose rows the engine holds. The caller holds a turn of the state."""
+
+    def __init__(self, state: ServingState) -> None:
+        self._state = state
+        settings = state.settings
+        self._lists, self._n_threads = settings.lists, settings.stream.list_threads
+        self._threads = ThreadPoolExecutor(self._n_threads, "lists") if self._n_threads > 1 else None
+        self.short_lists = ShortLists(settings.lists.size)
+
+    async def records(
+        self,
+        slots: I64,
+        heads: Sequence[ListHead],
+        now_ms: int,
+        *,
+        vectors: dict[str, F32] | None = None,
+        preferred: Preferred | None = None,
+        watch: Stopwatch | None = None,
+    ) -> list[bytes]:
+        """Return the lists of users held in `slots` as records, in their order. `vectors` spares encoding the users. Raises Transient."""
+        watch, state = watch or Stopwatch(), self._state
+        recent, _, units = state.engine.users.newest(slots, state.engine.config.recent_items)
+        await state.item_cache.refresh(np.unique(recent[units > 0]).astype(np.int64))
+        if len(state.numbering.names) < state.engine.n_items:
+            await state.numbering.catch_up()
+        watch.lap("refresh")
+        # event time, so that a list can be made again; the clock where no event has come
+        now_s = state.item_cache.newest_s or now_ms // 1000
+        valid_s = max(now_s, now_ms // 1000)  # the reader's time: the newest event may be days old, and offers expire all the same
+        engine, settings = state.engine, self._lists
+        shared, seeds, ids = engine.shared(now_s, valid_s), self._seeds(heads), state.item_ids.texts()
+        encoded = await self.encode(slots) if vectors is None else vectors
+        versions = {kind: serving.version for kind, serving in engine.models.items()}
+
+        def listed(rows: slice) -> list[bytes]:
+            lists = engine.recommend(
+                slots[rows], {kind: v[rows] for kind, v in encoded.items()}, shared, None if seeds is None else seeds[rows], preferred
+            )
+            self.short_lists.note(heads[rows], lists)
+            return encode_lists(heads[rows], lists, ids, generated_ts_ms=now_ms, model_versions=versions, variant=settings.variant)
+
+        parts = [listed(slice(0, len(slots)))] if preferred else await self._side_by_side(listed, len(slots), LISTED_TOGETHER)
+        watch.lap("lists")
+        return [record for part in parts for record in part]
+
+    async def encode(self, slots: I64) -> dict[str, F32]:
+        """Return user vectors (U, V, D) by model kind."""
+        engine = self._state.engine
+        parts = await self._side_by_side(lambda rows: engine.encode(slots[rows]), len(slots), len(slots))
+        return {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]} if len(parts) > 1 else parts[0]
+
+    async def _side_by_side(self, step: Callable[[slice], T], n_users: int, at_most: int) -> list[T]:
+        """Return the results of `step` for all users, `at_most` at once, shared between the threads if there are many users.
+
+        `step` must change nothing in the engine. Most of its time needs no interpreter, so the event loop goes on.
+        """
+        if self._threads is None or n_users < SHARED_FROM:
+            return [await _in_turn(step, slice(at, min(at + at_most, n_users))) for at in range(0, max(n_users, 1), max(at_most, 1))]
+        loop = asyncio.get_running_loop()
+        size = min(at_most, -(-n_users // self._n_threads))
+        parts = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
+        return await asyncio.gather(*(loop.run_in_executor(self._threads, step, rows) for rows in parts))
+
+    def _seeds(self, heads: Sequence[ListHead]) -> I64 | None:
+        """Return a seed for each list's exploration, from the settings' seed, the user and the offset, so that a list can be made again."""
+        if not self._lists.exploration_slots:
+            return None
+        return np.array([event_hash(head.user_id, f"{self._lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
+
+    async def first_lists(self, heads: Sequence[ListHead], preferred: Preferred, now_ms: int) -> list[bytes]:
+        """Return the lists of users who have no history, and keep nothing of them. Raises Transient."""
+        users = self._state.engine.users
+        keys = [f"new:{head.partition}:{head.user_id}" for head in heads]
+        users.load(dict.fromkeys(keys))
+        slots = np.array([users.slot(key) for key in keys], np.int64)
+        try:
+            return await self.records(slots, heads, now_ms, preferred=preferred)
+        finally:
+            users.forget(keys)
+
+    async def stored_preferences(self, partition: int, user_ids: Sequence[str], slots: I64) -> Preferred:
+        """Return the categories that users without a history named in their profiles, by row, as their first lists used them."""
+        rows = np.flatnonzero(self._state.engine.users.lengths[slots] == 0).tolist()
+        found = await self._state.store.read_profiles(partition, [user_ids[row] for row in rows]) if rows else []
+        preferred: dict[int, Sequence[str]] = {}
+        for row, value in zip(rows, found, strict=True):
+            with contextlib.suppress(Poison):  # a profile that something else wrote into Redis costs nobody a list
+                profile = None if value is None else decode_profile(value, user_ids[row].encode())
+                if profile is not None and profile.preferred_categories:
+                    preferred[row] = profile.preferred_categories
+        return preferred
+
+
+async def _in_turn(step: Callable[[slice], T], rows: slice) -> T:
+    """Run a step and let other tasks run, so that an answer that has come is noticed."""
+    done = step(rows)
+    await asyncio.sleep(0)
+    return done
