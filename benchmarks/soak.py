@@ -36,11 +36,11 @@ import redis
 
 from benchmarks.figures import benchmark_parser, resident_bytes
 from tests.builders import START_MS, value_of
-from tests.fault.arena import PARTITIONS, Arena
+from tests.fault.harness import PARTITIONS, Harness
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.logs import Record
 from tests.fault.servers import OwnValkey
-from tests.fault.zygote import Worker
+from tests.fault.worker_spawner import Worker
 from tests.fold import Fact, Folding, State
 from workers.kafka.partitioner import partition_for
 
@@ -86,7 +86,7 @@ def soak_log(chance: random.Random) -> Iterator[Record]:
             yield newest[-1]
 
 
-class Soak(Arena):
+class Soak(Harness):
     """A fault round without end, in a process whose memory stays small.
 
     Every record is written to a file when it is read back, then dropped from memory; only each user's newest list is kept. The file is

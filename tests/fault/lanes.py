@@ -1,4 +1,4 @@
-"""The shared broker, Valkey and zygote of all rounds of one lane."""
+"""The shared broker, Valkey and spawner of all rounds of one lane."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.fault.registry import LaneName, Need
-from tests.fault.zygote import Zygote
+from tests.fault.worker_spawner import WorkerSpawner
 from tests.kafka_home import KafkaHome
 from workers.local.embedded import EmbeddedStack
 
@@ -31,7 +31,7 @@ class FaultLane:
     def __init__(self, name: LaneName, folder: Path, *, long: bool = False) -> None:
         self.name: LaneName = name
         self.folder, self.long = folder, long
-        self.zygote = Zygote(folder)
+        self.spawner = WorkerSpawner(folder)
         self._stack = EmbeddedStack(folder / "stack")
         self.kafka: KafkaHome | None = None
 
@@ -59,7 +59,7 @@ class FaultLane:
 
     def __enter__(self) -> Self:
         try:
-            self.zygote.__enter__()
+            self.spawner.__enter__()
             self._stack.start()
             if self.name == "kafka":
                 home = kafka_home()
@@ -76,7 +76,7 @@ class FaultLane:
         self._stop()
 
     def _stop(self) -> None:
-        self.zygote.__exit__(None, None, None)
+        self.spawner.__exit__(None, None, None)
         if self.kafka is not None:
             self.kafka.kill()
         self._stack.stop()

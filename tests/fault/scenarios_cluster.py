@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.fault.arena import PARTITIONS, Arena
+from tests.fault.harness import PARTITIONS, Harness
 from tests.fault.registry import Lane, Round, scenario
 from tests.redis_cluster import RedisCluster
 from workers.redis.store import RedisStore
@@ -34,17 +34,17 @@ async def cluster_migration(lane: Lane, chance: random.Random, folder: Path) -> 
     """The slots of the state move between primaries, key by key."""
     cluster = await asyncio.to_thread(RedisCluster(folder / "redis").start)
     try:
-        async with Arena(lane, chance, folder, redis_url=cluster.url, sections=SECTIONS) as arena:
-            workers = [arena.start_worker() for _ in range(chance.choice((1, 2)))]
-            await arena.publish(len(arena.plan) // 4)
-            await arena.wait_for(lambda: bool(arena.seen.lists), "a first list")
-            slots = await slots_in_use(arena.settings, cluster)
-            async with arena.publishing(6.0):
+        async with Harness(lane, chance, folder, redis_url=cluster.url, sections=SECTIONS) as harness:
+            workers = [harness.start_worker() for _ in range(chance.choice((1, 2)))]
+            await harness.publish(len(harness.plan) // 4)
+            await harness.wait_for(lambda: bool(harness.seen.lists), "a first list")
+            slots = await slots_in_use(harness.settings, cluster)
+            async with harness.publishing(6.0):
                 for slot in slots:
                     owner = cluster.owner_of(slot)
                     target = chance.choice([node for node in cluster.primaries if node is not owner])
                     await asyncio.to_thread(cluster.migrate_slots, [slot], target, pause_s=chance.choice((0.0, 0.01, 0.05)))
-            return await arena.finish(len(slots), alive=workers)
+            return await harness.finish(len(slots), alive=workers)
     finally:
         await asyncio.to_thread(cluster.stop)
 
@@ -54,23 +54,23 @@ async def cluster_failover(lane: Lane, chance: random.Random, folder: Path) -> R
     """A primary hands over to its replica, or dies: then a shard may lose writes, and workers mend that or refuse with the remedy."""
     cluster = await asyncio.to_thread(RedisCluster(folder / "redis", replicas=1, node_timeout_ms=2_000).start)
     try:
-        async with Arena(lane, chance, folder, redis_url=cluster.url, sections=SECTIONS) as arena:
-            workers = [arena.start_worker() for _ in range(chance.choice((1, 2)))]
-            await arena.publish(len(arena.plan) // 4)
-            await arena.wait_for(lambda: bool(arena.seen.lists), "a first list")
-            owners = [cluster.owner_of(slot) for slot in await slots_in_use(arena.settings, cluster)]
+        async with Harness(lane, chance, folder, redis_url=cluster.url, sections=SECTIONS) as harness:
+            workers = [harness.start_worker() for _ in range(chance.choice((1, 2)))]
+            await harness.publish(len(harness.plan) // 4)
+            await harness.wait_for(lambda: bool(harness.seen.lists), "a first list")
+            owners = [cluster.owner_of(slot) for slot in await slots_in_use(harness.settings, cluster)]
             named = cluster.url  # the settings name one node, which a process that starts later has to find
             primary = chance.choice([node for node in owners if not named.endswith(f":{node.port}")])
             dies = chance.random() < 0.6
-            async with arena.publishing(6.0):
+            async with harness.publishing(6.0):
                 await asyncio.sleep(chance.uniform(0.0, 2.0))
                 await asyncio.to_thread(cluster.failover if dies else cluster.graceful_failover, primary)
             if dies:
-                await arena.wait_for(lambda: arena.answered() or not any(w.running for w in workers), "lists or refusals", 90.0)
+                await harness.wait_for(lambda: harness.answered() or not any(w.running for w in workers), "lists or refusals", 90.0)
                 gone = [worker for worker in workers if not worker.running]
                 if gone:
                     silent = [f"{w.name} ended without the remedy: {w.last_lines(3)}" for w in gone if REMEDY not in w.last_lines(3)]
-                    return Round(arena.published, 1, silent + arena.tracebacks())
-            return await arena.finish(1, alive=workers)
+                    return Round(harness.published, 1, silent + harness.tracebacks())
+            return await harness.finish(1, alive=workers)
     finally:
         await asyncio.to_thread(cluster.stop)

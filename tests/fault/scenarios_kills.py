@@ -5,24 +5,24 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from tests.fault.arena import Arena
+from tests.fault.fault_plan import POINTS, Crash
+from tests.fault.harness import Harness
 from tests.fault.registry import Lane, Round, scenario
-from tests.fault.wishes import POINTS, Crash
 
 
 async def killed_at(point: str, lane: Lane, chance: random.Random, folder: Path) -> Round:
     """One worker or two; one dies at the point, and so may its successor; the last one lives."""
-    async with Arena(lane, chance, folder) as arena:
+    async with Harness(lane, chance, folder) as harness:
         kills = chance.choice((1, 1, 2))
         crashes: list[Crash | None] = [Crash(point, chance.randint(1, 3)) for _ in range(kills)] + [None]
-        await arena.publish(chance.randint(0, len(arena.plan) // 2))
-        others = [arena.start_worker() for _ in range(chance.choice((0, 0, 1)))]
-        async with arena.publishing(chance.uniform(1.0, 6.0)):
+        await harness.publish(chance.randint(0, len(harness.plan) // 2))
+        others = [harness.start_worker() for _ in range(chance.choice((0, 0, 1)))]
+        async with harness.publishing(chance.uniform(1.0, 6.0)):
             for crash in crashes:
-                worker = arena.start_worker(crash)
+                worker = harness.start_worker(crash)
                 if crash is not None:
-                    await arena.died(worker)
-        return await arena.finish(kills, alive=[*others, worker])
+                    await harness.died(worker)
+        return await harness.finish(kills, alive=[*others, worker])
 
 
 def _register(point: str) -> None:

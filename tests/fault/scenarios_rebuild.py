@@ -6,7 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.fault.arena import Arena
+from tests.fault.harness import Harness
 from tests.fault.registry import Lane, Round, scenario
 from workers.operations.rebuild import rebuild
 
@@ -14,24 +14,24 @@ from workers.operations.rebuild import rebuild
 @scenario("rebuild_under_load")
 async def rebuild_under_load(lane: Lane, chance: random.Random, folder: Path) -> Round:
     """A rebuild while events flow and a worker is killed; then one while everybody is idle, after which no event brings anything in."""
-    async with Arena(lane, chance, folder) as arena:
-        await arena.publish(len(arena.plan) // 4)
-        running = [arena.start_worker() for _ in range(chance.choice((1, 2)))]
-        await arena.wait_for(lambda: bool(arena.seen.lists), "a first list")
-        async with arena.publishing(4.0):
-            rebuilding = asyncio.create_task(_rebuild(arena))
+    async with Harness(lane, chance, folder) as harness:
+        await harness.publish(len(harness.plan) // 4)
+        running = [harness.start_worker() for _ in range(chance.choice((1, 2)))]
+        await harness.wait_for(lambda: bool(harness.seen.lists), "a first list")
+        async with harness.publishing(4.0):
+            rebuilding = asyncio.create_task(_rebuild(harness))
             await asyncio.sleep(chance.uniform(0.0, 3.0))
             running.pop(chance.randrange(len(running))).kill()
-            running.append(arena.start_worker())
+            running.append(harness.start_worker())
             await rebuilding
-        await arena.wait_for(arena.answered, "every user's newest list")
-        before, users = arena.n_lists(), arena.due()
-        await _rebuild(arena)
-        await arena.listed_since(before, users)
-        differences = await arena.lists_differ(users)
-        done = await arena.finish(3, alive=running)
+        await harness.wait_for(harness.answered, "every user's newest list")
+        before, users = harness.n_lists(), harness.due()
+        await _rebuild(harness)
+        await harness.listed_since(before, users)
+        differences = await harness.lists_differ(users)
+        done = await harness.finish(3, alive=running)
         return Round(done.events, done.faults, differences + done.differences)
 
 
-async def _rebuild(arena: Arena) -> None:
-    await rebuild(arena.patient_settings(), wait_s=arena.drain_s)
+async def _rebuild(harness: Harness) -> None:
+    await rebuild(harness.patient_settings(), wait_s=harness.drain_s)

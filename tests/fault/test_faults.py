@@ -11,10 +11,10 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.faults import Tally, run_rounds, runnable
+from tests.fault.fault_plan import POINTS
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.logs import fault_log
 from tests.fault.registry import SCENARIOS, LaneName
-from tests.fault.wishes import POINTS
 from tests.fold import Fact
 from workers.kafka.partitioner import partition_for
 

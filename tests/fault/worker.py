@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import faust.transport.drivers.aiokafka  # noqa: F401  Faust loads it when it connects; the zygote has it before
+import faust.transport.drivers.aiokafka  # noqa: F401  Faust loads it when it connects; the spawner has it before
 import uvloop  # noqa: F401  as above
 
 import workers.cli.worker
 import workers.stream.app
-from tests.fault.wishes import Crash, Wishes
+from tests.fault.fault_plan import Crash, FaultPlan
 from workers.cli.app import run as run_command
 from workers.kafka.batch_publisher import ListPublisher
 from workers.settings import Settings
@@ -28,18 +28,18 @@ WATCH_S = 3.0
 """How often a worker looks at the topic; half a minute in life."""
 
 
-def run(name: str, wishes: Wishes, data_folder: Path) -> int:
+def run(name: str, fault_plan: FaultPlan, data_folder: Path) -> int:
     """Run the command until it ends; its exit code."""
     os.environ["RECSYS_DEBUG"] = "1"  # an error that nobody foresaw shows its traceback, which the harness looks for
     signal.signal(signal.SIGRTMIN, lambda *_: _say_where())
     _replace(events_service, "WATCH_S", WATCH_S)
     _replace(events_service, "METADATA_MAX_AGE_MS", int(WATCH_S * 1000))
-    if wishes.jumps:
-        _jump(wishes.jumps)
-    if wishes.duplicate_chunk is not None:
-        _shorten_chunks(wishes.duplicate_chunk)
-    if wishes.crash is not None:
-        _crash(Fuse(wishes.crash))
+    if fault_plan.jumps:
+        _jump(fault_plan.jumps)
+    if fault_plan.duplicate_chunk is not None:
+        _shorten_chunks(fault_plan.duplicate_chunk)
+    if fault_plan.crash is not None:
+        _crash(Fuse(fault_plan.crash))
     return run_command(["worker", "stream", "--data-folder", str(data_folder)])
 
 

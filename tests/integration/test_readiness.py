@@ -13,7 +13,7 @@ import pytest
 from schemas import Recommendations
 from tests.builders import play
 from tests.conftest import TestStack
-from tests.fault.arena import list_difference
+from tests.fault.harness import list_difference
 from tests.fold import Fact
 from tests.fresh import fresh_lists
 from tests.integration.test_stream import DEADLINE_S, Topics, topics_of, workers

@@ -43,7 +43,7 @@ async def test_a_worker_far_behind_puts_lists_off_and_pays_every_one_of_them(
             for user_id, source_offset in last.items():
                 await topics.until_answered(user_id, source_offset)
             await said(worker, "lists are made again")
-            assert "lists are put off" in worker.log.read_text() and "alarm lag starts" in worker.log.read_text()
+            assert "lists are deferred" in worker.log.read_text() and "alarm lag starts" in worker.log.read_text()
             found, expected = await state_and_fold(settings, topics.log)
             assert found == expected
             store = open_store(settings)

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+import workers.stream.pipeline
 from recsys.state.item_row import WEIGHT_ONE
-from tests import builders
 from tests.builders import NOW_S, TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import Log, State, counted, fold, read_state
 from tests.memory_store import MemoryStore
@@ -27,6 +27,7 @@ from workers.state import port as store_port
 from workers.state.port import GroupDeltas, GroupResult, Range, StateStore, UserCommit
 from workers.stream.pipeline import Pipeline
 from workers.stream.row_expiry import RowExpiry
+from workers.stream.state_writer import StateWriter
 
 SETTINGS = small_settings()
 EXAMPLES = max(200, settings().max_examples)
@@ -282,13 +283,13 @@ def test_a_store_that_ignores_the_users_watermark_is_found_out() -> None:
 
 
 def test_a_worker_that_commits_before_it_applies_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hasty(Pipeline):
-        async def _apply_items(self, *deltas: Any) -> None:
+    class Hasty(StateWriter):
+        async def apply_items(self, *deltas: Any) -> None:
             self.held_back = deltas
 
-        async def _commit_users(self, *rows: Any) -> None:
-            await super()._commit_users(*rows)
-            await super()._apply_items(*self.held_back)
+        async def commit_users(self, *rows: Any) -> None:
+            await super().commit_users(*rows)
+            await super().apply_items(*self.held_back)
 
     class Gapless(MemoryStore):
         """A store that accepts a range after a gap."""
@@ -297,7 +298,7 @@ def test_a_worker_that_commits_before_it_applies_is_found_out(monkeypatch: pytes
             return super()._apply([source._replace(base=-1) for source in ranges], delta)
 
     assert not differs(Gapless())
-    monkeypatch.setattr(builders, "Pipeline", Hasty)
+    monkeypatch.setattr(workers.stream.pipeline, "StateWriter", Hasty)
     assert differs(Gapless())
     with pytest.raises(WorkerError, match=r"lost state|went back"):  # a real store does not even let it go on
         differs(MemoryStore())

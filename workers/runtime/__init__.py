@@ -1,1 +1,1 @@
-"""What every process needs: the event loop, the Faust application, health, metrics, logs."""
+"""Parts that every process needs: the event loop, the Faust application, health, metrics, logs."""

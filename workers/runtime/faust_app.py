@@ -1,4 +1,4 @@
-"""The Faust application that stream worker and trainer are, and services whose failure ends the worker in order."""
+"""The Faust application of stream worker and trainer, and services whose failure stops the worker part after part."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ log = logging.getLogger(__name__)
 
 DENIALS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 DENIED_S = 1.0
-"""How long the consumer rests after a right was denied."""
+"""Seconds that the consumer waits after a right was denied."""
 ANSWER_S = 5.0
-"""How long the consumer's thread may take to answer."""
+"""Seconds that the consumer's thread may take to answer."""
 
 
 class OrderlyService(Service):
     """After its failure the worker stops as it does after a signal, part after part, and raises the failure at its end.
 
-    Mode would tell all services at once that they have crashed: the thread of Faust's consumer ends by itself then, and whoever asks it
-    for a last commit gets an error, or no answer.
+    Mode would mark all services as crashed at once. The thread of Faust's consumer ends by itself then, and a last commit that is asked of
+    it gets an error, or no answer.
     """
 
     abstract = True
 
     async def attempt(self, rounds: Rounds, step: Step, *, place: Callable[[], str] | None = None) -> bool:
-        """Run one round of this service; whether it went well. Fatal ends the worker with one line, and is raised."""
+        """Run one round of this service and return whether it succeeded. Fatal ends the worker with one line, and is raised."""
         try:
             return await rounds.attempt(step, place=place)
         except Fatal as error:
@@ -115,8 +115,8 @@ async def _started(client: Any) -> None:
 
 
 class _Consumer(driver.Consumer):
-    """Commits on its way out, as long as there is somebody to do it: its thread may have ended with a failure of its own. What is not
-    committed then is read once more by whoever comes next, as after a kill."""
+    """Commits before it stops, if its thread still runs: that may have ended with a failure of its own. What is not committed then is read
+    again by the next worker, as after a kill."""
 
     logger = logging.getLogger("faust.workers")
 
@@ -138,7 +138,7 @@ class _Transport(driver.Transport):
 
 
 class WorkerApp(OrderlyService, faust.App):
-    """A Faust application on aiokafka. It speaks as Faust does: what stopping it meets with is shown without tracebacks."""
+    """A Faust application on aiokafka. It logs under Faust's name, so errors during its stop are shown without tracebacks."""
 
     logger = logging.getLogger("faust.workers")
 
@@ -157,7 +157,7 @@ def _coordinator(app: faust.App) -> Any:
 
 
 def in_group(app: faust.App) -> bool:
-    """Whether an app's consumer is a member of its group."""
+    """Return whether an app's consumer is a member of its group."""
     return int(getattr(_coordinator(app), "generation", -1)) >= 0
 
 

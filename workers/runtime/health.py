@@ -1,4 +1,4 @@
-"""Is this worker alive? It touches a file each round; `python -m workers.health [FILE]` exits 1 when the file is missing or old.
+"""Says whether a worker is alive: it touches a file each round, and `python -m workers.health [FILE]` exits 1 when that is missing or old.
 
 For container health checks and liveness probes: nothing listens, and neither Kafka nor Redis is asked. A round that fails does not beat, so
 a worker that waits for Redis turns unhealthy and recovers by itself. With FILE no settings are read: a check is then five times cheaper.
@@ -33,7 +33,7 @@ class Heartbeat:
         self._complained = False
 
     def beat(self) -> None:
-        """Say that a round has ended well. A file that cannot be written is logged once; the worker works on and counts as unhealthy."""
+        """Note that a round has succeeded. A file that cannot be written is logged once; the worker goes on and counts as unhealthy."""
         if self._status is not None:
             self._status.round_ended()
         now_s = time.monotonic()
@@ -49,7 +49,7 @@ class Heartbeat:
 
 
 def check(file: Path, max_age_s: float = MAX_AGE_S) -> tuple[bool, str]:
-    """Whether the worker with this heartbeat file is alive, and one line about it."""
+    """Return whether the worker with this heartbeat file is alive, and one line about it."""
     try:
         age_s = time.time() - file.stat().st_mtime
     except OSError as error:
@@ -79,7 +79,7 @@ def _check_settings() -> tuple[bool, str]:
         print(visible(error), file=sys.stderr)
         sys.exit(2)
     if health.heartbeat_file is None:
-        return False, "health.heartbeat_file is not set, so workers leave no sign of life"
+        return False, "health.heartbeat_file is not set, so workers write no heartbeat"
     return check(health.heartbeat_file, health.max_age_s)
 
 

@@ -43,15 +43,15 @@ class CountedBatch(Protocol):
 
 
 SHARE_OVER_S = 10.0
-"""The share of dead letters is that of the last so many seconds."""
+"""Seconds over which the share of dead letters is taken."""
 UNREADABLE_FOR_S = 600.0
 """The alarm about a batch that could not be unpacked ends this long after the last one."""
 SHARE_LEAST = 20
-"""Of fewer records than this no share is taken."""
+"""Records from which on a share is taken."""
 
 
 class WorkerMetrics:
-    """What workers of every kind count, in a registry of the process's own that `status` shows, and their alarms."""
+    """Counters of workers of every kind, in a registry of the process's own that `status` shows, and their alarms."""
 
     def __init__(self, status: WorkerStatus | None = None) -> None:
         self._status = WorkerStatus() if status is None else status
@@ -72,8 +72,8 @@ class WorkerMetrics:
         self.failing[service] = why
         self.ring(f"failing_{service}", True, why)
 
-    def works_again(self, service: str) -> None:
-        """A round of this service went well."""
+    def note_success(self, service: str) -> None:
+        """Note that a round of this service succeeded, and end its alarm."""
         if self.failing.pop(service, None) is not None:
             self.ring(f"failing_{service}", False, "it works again")
 
@@ -104,7 +104,7 @@ class StreamMetrics(WorkerMetrics):
     """Counters and gauges of one stream worker."""
 
     def __init__(self, alarms: AlarmSettings, status: WorkerStatus | None = None) -> None:
-        """`status` shows these numbers, and hears when lists are deferred."""
+        """`status` shows these numbers, and says when lists are deferred."""
         super().__init__(status)
         self._alarms = alarms
         r = self.registry
@@ -121,8 +121,8 @@ class StreamMetrics(WorkerMetrics):
         self._unreadable_s, self._unreadable_text = float("-inf"), ""
         self._expired = Counter("recsys_expired_records_total", "Records that the log had deleted before they were applied.", registry=r)
         self._lag = Gauge("recsys_lag_records", "Records of a partition that are not applied yet.", ["partition"], registry=r)
-        self._catching_up = Gauge("recsys_catching_up", "1 while lists are put off because the worker is far behind.", registry=r)
-        self._owed = Gauge("recsys_owing_partitions", "Partitions in which lists may be owed.", registry=r)
+        self._catching_up = Gauge("recsys_catching_up", "1 while lists are deferred because the worker is far behind.", registry=r)
+        self._deferring = Gauge("recsys_owing_partitions", "Partitions in which deferred lists may wait.", registry=r)
         self._waiting = Gauge("recsys_lists_waiting", "1 while lists wait for this to be loaded.", ["dependency"], registry=r)
         self._models = Counter("recsys_models_total", "Announced models, by what became of them.", ["outcome"], registry=r)
         self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
@@ -151,19 +151,19 @@ class StreamMetrics(WorkerMetrics):
                 self._unreadable_s, self._unreadable_text = time.monotonic(), letter.reason
 
     def add_lists(self, n_lists: int) -> None:
-        """Count lists that had been put off."""
+        """Count lists that had been deferred."""
         self._lists.inc(n_lists)
 
     def add_expired(self, n_records: int) -> None:
         self._expired.inc(n_records)
 
-    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_owing: int, waiting_for: Sequence[str] = ()) -> None:
+    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_deferring: int, waiting_for: Sequence[str] = ()) -> None:
         """Set the gauges, and let alarms start and end."""
         self._lag.clear()
         for partition, behind in lag.items():
             self._lag.labels(str(partition)).set(behind)
         self._catching_up.set(catching_up)
-        self._owed.set(n_owing)
+        self._deferring.set(n_deferring)
         self._waiting.clear()
         for dependency in waiting_for:
             self._waiting.labels(dependency).set(1)

@@ -1,7 +1,7 @@
-"""Rounds of a service: no failure of one round ends the service.
+"""Supervises the rounds of a service: no failure of one round ends the service.
 
-A failed round is logged in one line with its remedy, counted, and tried again after a wait that grows. Only Fatal, which no retry can mend,
-leaves here. When rounds keep failing an alarm rings, so that a permanent error does not look like a passing one.
+A failed round is logged in one line with its remedy, counted, and tried again after a wait that grows. Only Fatal, which no retry can repair,
+is raised. When rounds keep failing an alarm rings, so that a permanent error does not look like a passing one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from workers.runtime.status import WorkerStatus
 log = logging.getLogger(__name__)
 
 PASSING = (Transient, Fenced, KafkaError, OSError)
-"""Something else is away or busy; all other exceptions are unexpected."""
+"""Failures that pass: something else is away or busy. All other exceptions are unexpected."""
 ALARM_FAILURES = 3
 """Unexpected failures in a row after which the alarm rings."""
 ALARM_AFTER_S = 60.0
@@ -66,22 +66,22 @@ class Rounds:
         self._failing_since_s: float | None = None
         self._next_s = float("-inf")
         self.why = ""
-        """What the last failed round met, in one line."""
+        """Why the last failed round failed, in one line."""
 
     @property
     def wait_s(self) -> float:
-        """Seconds until the next try; 0 after a round that went well."""
+        """Return the seconds until the next try; 0 after a round that succeeded."""
         return max(0.0, self._next_s - self._clock())
 
     @property
     def due(self) -> bool:
-        """Whether the next round may be tried now."""
+        """Return whether the next round may be tried now."""
         return self.wait_s <= 0
 
     async def attempt(
         self, step: Step, *, place: Callable[[], str] | None = None, gives_up: Callable[[Exception], bool] | None = None
     ) -> bool:
-        """Run one round; whether it went well. It never sleeps: wait `wait_s` or ask `due` before the next.
+        """Run one round and return whether it succeeded. It never sleeps: wait `wait_s` or check `due` before the next.
 
         `place` names what stands still when the round fails. Raises Fatal, and every failure for which `gives_up` says so.
         """
@@ -103,13 +103,13 @@ class Rounds:
         return True
 
     def succeeded(self) -> None:
-        """A round went well: the next wait is short again, and the alarm ends."""
+        """Note that a round succeeded: the next wait is short again, and the alarm ends."""
         if self._failing_since_s is None:
             return
         self._backoff.reset()
         self._n_unexpected, self._failing_since_s, self._next_s = 0, None, float("-inf")
         if self._metrics is not None:
-            self._metrics.works_again(self.service)
+            self._metrics.note_success(self.service)
         if self._status is not None:
             self._status.clear(self.service)
 

@@ -1,4 +1,4 @@
-"""Is this worker alive, and is it ready? Each part of a worker says here what keeps it from being ready; `status_server` publishes it."""
+"""Collects why a worker is not ready: each part of it notes its reasons here, and `status_server` publishes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from prometheus_client import CollectorRegistry
 
 ROUND_S = 5.0
-"""A worker whose rounds take longer than this is waiting for something, and not ready."""
+"""Seconds after which a worker whose round has not ended counts as waiting, and not ready."""
 STARTING = "it has not started yet"
 
 
@@ -24,26 +24,26 @@ class WorkerStatus:
         """What /metrics shows."""
 
     def block(self, name: str, reason: str) -> None:
-        """Not ready, for this reason, until the same name is cleared."""
+        """Count as not ready, for this reason, until the same name is cleared."""
         with self._lock:
             self._reasons[name] = reason
 
     def clear(self, name: str) -> None:
-        """This reason is gone."""
+        """Remove this reason."""
         with self._lock:
             self._reasons.pop(name, None)
 
     def has(self, name: str) -> bool:
-        """Whether this reason is there."""
+        """Return whether there is a reason of this name."""
         with self._lock:
             return name in self._reasons
 
     def beat(self) -> None:
-        """The event loop turns."""
+        """Note that the event loop turns."""
         self._beaten_s = time.monotonic()
 
     def round_ended(self) -> None:
-        """A round ended well: whatever a failed round gave as a reason is over."""
+        """Note that a round succeeded, and remove the reason of a failed one."""
         self._round_s = time.monotonic()
         if "round" in self._reasons or "start" in self._reasons:
             self.clear("round")

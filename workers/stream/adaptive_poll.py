@@ -1,4 +1,4 @@
-"""Polls of the events topic: how many records a batch takes, and what it waits for."""
+"""Polls the events topic: decides how many records a batch takes, and how long it waits."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Batch = dict[int, list[Record]]
 AT_ONCE_S = 0.0005
 """Records that a poll answers within this were fetched before it."""
 SINCE_MS = 5
-"""How long a poll that found such records waits at most for what has come since they were fetched."""
+"""Milliseconds that a poll that found such records waits at most for what has come since they were fetched."""
 BEHIND_FACTOR = 4
-"""A worker that is behind and makes no lists takes up to so many times `stream.batch_max_events` at once: rows that a batch touches more
-than once are written once."""
+"""Factor on `stream.batch_max_events` up to which a worker polls that is behind and makes no lists: rows that a batch touches more than
+once are written once."""
 
 
 class Polling:
-    """The next records of a consumer. While polls come back full the worker is behind: they grow, as long as no lists are made of them."""
+    """Polls a consumer. While polls return as many records as asked for the worker is behind: they grow, as long as it makes no lists."""
 
     def __init__(self, settings: StreamSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
         self._wanted = settings.batch_max_events
 
     async def poll(self, consumer: AIOKafkaConsumer, *, makes_lists: bool) -> tuple[Batch, bool]:
-        """The next records, and whether there were as many as asked for."""
+        """Return the next records, and whether there were as many as asked for."""
         usual = self._settings.batch_max_events
         most = usual * (1 if makes_lists else BEHIND_FACTOR)
         wanted = min(self._wanted, most)
@@ -41,8 +41,8 @@ class Polling:
         return batch, is_full
 
     async def _fetched(self, consumer: AIOKafkaConsumer, wanted: int) -> Batch:
-        """Up to so many records. The consumer fetches ahead, but only once: what lay there was fetched when the last batch was polled. So
-        what has come since is waited for; it is there after a round trip."""
+        """Return up to `wanted` records. The consumer fetches ahead, but only once: prefetched records are from when the last batch was
+        polled. So newer records are waited for; they come after a round trip."""
         asked_s = self._clock()
         found = await _getmany(consumer, self._settings.batch_wait_ms, wanted)
         lay_there = found and self._clock() - asked_s < AT_ONCE_S

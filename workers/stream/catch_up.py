@@ -33,4 +33,4 @@ class CatchUp:
         is_behind = behind > self._most_events or (self.is_behind and behind * HYSTERESIS > self._most_events)
         if is_behind != self.is_behind:
             self.is_behind = is_behind
-            log.warning("%d events behind: %s", behind, "lists are put off, the state goes on" if is_behind else "lists are made again")
+            log.warning("%d events behind: %s", behind, "lists are deferred, the state goes on" if is_behind else "lists are made again")

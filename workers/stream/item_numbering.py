@@ -63,7 +63,7 @@ class ItemNumbering:
         if used > max(len(stored), len(self.names)):
             raise Fatal(
                 "Redis lost item numbers that rows still use (a failover of one shard): "
-                "run `recsys state rebuild`, which makes the state anew from the log"
+                "run `recsys state rebuild`, which builds the state from the log"
             )
         if stored[: len(self.names)] == self.names:
             return True
@@ -73,7 +73,7 @@ class ItemNumbering:
         if same < len(stored):
             raise Fatal(
                 "Redis lost item numbers that rows still use, and gave them to other items (a failover of one shard): "
-                "run `recsys state rebuild`, which makes the state anew from the log"
+                "run `recsys state rebuild`, which builds the state from the log"
             )
         if not await self._store.restore_names(same, self.names[same:]):
             raise Fenced("the numbering of items is being put back by another worker")

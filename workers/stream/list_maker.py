@@ -122,7 +122,7 @@ class ListMaker:
         found = await self._state.store.read_profiles(partition, [user_ids[row] for row in rows]) if rows else []
         preferred: dict[int, Sequence[str]] = {}
         for row, value in zip(rows, found, strict=True):
-            with contextlib.suppress(Poison):  # a profile that something else wrote into Redis costs nobody a list
+            with contextlib.suppress(Poison):  # a profile that something else wrote into Redis leaves the list without preferences
                 profile = None if value is None else decode_profile(value, user_ids[row].encode())
                 if profile is not None and profile.preferred_categories:
                     preferred[row] = profile.preferred_categories

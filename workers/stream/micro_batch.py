@@ -1,4 +1,4 @@
-"""What is in a micro-batch: records as columns, the events among them that count, and whose they are.
+"""A micro-batch: its records as columns, the events among them that count, and their users.
 
 Shapes: N records, n events that could be read, h of them that count, u users of those.
 """
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class OwnedPartition:
-    """What a worker knows of a partition it owns."""
+    """How far an owned partition is applied, and the events that count as duplicates from there on."""
 
     topic_id: str
     last_applied_offset: int
@@ -43,7 +43,7 @@ class OwnedPartition:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A batch's records, partition after partition: where each came from, (N,), and what was in it."""
+    """A batch's records, partition after partition: the place, (N,), and the content of each."""
 
     partitions: NDArray[np.int32]
     source_offsets: I64
@@ -83,7 +83,7 @@ class DecodedBatch:
         return cls(batch, records, events, time.perf_counter() - started)
 
     def dead_letters(self, settings: Settings, now_ms: int) -> list[DeadLetter]:
-        """One for each record that was refused."""
+        """Return one dead letter for each record that was refused."""
         records = self.records
         return [
             make_dead_letter(
@@ -104,14 +104,14 @@ class DecodedBatch:
 @dataclass(frozen=True, slots=True)
 class BatchUsers:
     """The users of the events that count, in the order in which they come first: their keys in the engine, their newest event, (u,), and
-    whose each event is, (h,)."""
+    the user of each event, (h,)."""
 
     keys: list[str]
     heads: list[ListHead]
     of_events: I64
 
     def of_partition(self, partition: int) -> list[str]:
-        """Ids of the users of a partition."""
+        """Return the ids of a partition's users."""
         return [head.user_id for head in self.heads if head.partition == partition]
 
 
@@ -132,7 +132,7 @@ class Admitted:
 
     @property
     def newest_s(self) -> dict[int, int]:
-        """Event time of the newest that counts, in seconds, of each partition where one does."""
+        """Return the newest event time in seconds of each partition with an event that counts."""
         if not len(self.here):
             return {}
         partitions, times_ms = self.partitions[self.here], np.asarray(self.events.event_ts_ms, np.int64)[self.here]
@@ -142,11 +142,11 @@ class Admitted:
 
     @property
     def new_item_ids(self) -> list[str]:
-        """The items of the new ones."""
+        """Return the items of the new events."""
         return _at(self.events.item_ids, self.here[self.is_new])
 
     def users(self) -> BatchUsers:
-        """Whose events these are."""
+        """Return the users of these events."""
         events, here = self.events, self.here
         keys = _user_keys(self.partitions[here], _at(events.user_ids, here))
         newest = dict(zip(keys, here.tolist(), strict=True))
@@ -157,7 +157,7 @@ class Admitted:
         return BatchUsers(list(newest), heads, np.fromiter(map(places.__getitem__, keys), np.int64, len(keys)))
 
     def by_user(self, users: BatchUsers, numbers: Mapping[str, int], slot_of: Callable[[str], int]) -> tuple[Interactions, list[ListHead]]:
-        """The new events as interactions, user after user, and the newest events of those users; all their items have numbers."""
+        """Return the new events as interactions, user after user, and the newest events of those users; all their items have numbers."""
         kept, user_of, item_ids = self.here[self.is_new], users.of_events[self.is_new], self.new_item_ids
         order = np.argsort(user_of, kind="stable")
         kept, user_of = kept[order], user_of[order]
@@ -177,7 +177,7 @@ class Admitted:
 
 
 def admit(given: DecodedBatch, owned: Mapping[int, OwnedPartition], weights: WeightTable) -> Admitted:
-    """Which events of a batch count. Those that are new are remembered in their partition's window of duplicates."""
+    """Choose the events of a batch that count. New ones are remembered in their partition's window of duplicates."""
     events = given.events
     index = np.asarray(events.index, np.int64)
     partitions, source_offsets = given.records.partitions[index], given.records.source_offsets[index]
@@ -199,12 +199,12 @@ def admit(given: DecodedBatch, owned: Mapping[int, OwnedPartition], weights: Wei
 
 
 def _at(column: Sequence[T], places: I64) -> list[T]:
-    """The entries at these places, which are distinct, and ascending if they are as many as there are."""
+    """Return the entries at these places. Places are distinct; if there are as many as entries, they ascend."""
     return list(column) if len(places) == len(column) else [column[place] for place in places.tolist()]
 
 
 def _user_keys(partitions: NDArray[np.int32], user_ids: Sequence[str]) -> list[str]:
-    """What users are known by in the engine: their partition and id."""
+    """Return the users' keys in the engine: partition and id."""
     keys: list[str] = []
     start = 0
     for end in run_ends(partitions).tolist():

@@ -152,7 +152,7 @@ class ModelFollower:
         if wanted.version == held:
             return _Found(held, None, agrees)
         model = self._source(truth)
-        self._state.engine.prepare(model)  # an index of a million items takes seconds, and lists go out meanwhile
+        self._state.engine.prepare(model)  # an index of a million items takes seconds, and lists go out during that time
         return _Found(wanted.version, model, agrees)
 
     async def _take(self, kind: str, stored: bytes, task: asyncio.Task[_Found], is_dropped: bool, swapped: list[str]) -> None:

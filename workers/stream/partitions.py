@@ -1,4 +1,4 @@
-"""How far this worker is in each partition that its consumer group gave to it."""
+"""Tracks how far this worker is in each partition that its consumer group gave to it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ Records = list[tuple[bytes, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a batch leaves to publish, by partition, and to commit. `n_new` interactions changed the state."""
+    """Lists and dead letters to publish, and offsets to commit, of one batch. `n_new` interactions changed the state."""
 
     lists: dict[int, Records]
     dead_letters: list[DeadLetter]
@@ -160,13 +160,13 @@ class Pipeline:
             await self.state.item_cache.advance(max(chosen.newest_s.values()))
         if ranges:
             committing, vectors = await self._apply(ranges, chosen, watch, notes_deferred)
-        async with committing:  # lists are made while the store commits; nobody gets them before it has acknowledged
+        async with committing:  # lists are made while the store commits; none is published before it has acknowledged
             watch.lap("commit")
             if chosen.users.heads and self.ranks and not defer_lists:
                 lists = await self._list(chosen, vectors, now_ms, watch)
         watch.lap("commit")
         if notes_deferred:
-            # of replayed users, in partitions where nothing was committed: nobody knows whether their lists came out
+            # of replayed users, in partitions where nothing was committed: their lists may or may not be published
             replayed = given.batch.keys() - {cut.partition for cut in ranges}
             await self._writer.note_deferred({p: chosen.users.of_partition(p) for p in given.batch if p in replayed})
         self.state.engine.users.shrink(self.settings.stream.user_cache)

@@ -1,4 +1,4 @@
-"""Reading topics again from their start, without a consumer group: to rebuild the state, to check it, and for a Redis that lost it all."""
+"""Reads topics again from their start, without a consumer group: to rebuild the state, to check it, and for a Redis that lost it all."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ async def unapplied(settings: Settings, starts: Mapping[Place, int], ends: Mappi
 
 @dataclass(frozen=True, slots=True)
 class ReadCompacted:
-    """How many records of each role were applied, and the offsets at which reading stopped."""
+    """Counts of applied records by role, and the offsets at which reading stopped."""
 
     counts: dict[str, int]
     next_offsets: dict[Place, int]
 
 
 async def reread_compacted(settings: Settings, intake: Intake) -> dict[str, int]:
-    """Apply items, users and models from the start of their topics; how many records of each. As `read_compacted`."""
+    """Apply items, users and models from the start of their topics and return how many records of each. As `read_compacted`."""
     return (await read_compacted(settings, intake)).counts
 
 
 async def read_compacted(settings: Settings, intake: Intake, since: Mapping[Place, int] = MappingProxyType({})) -> ReadCompacted:
     """Apply items, users and models from these offsets on, or from the start of their topics, to where they end now.
 
-    First lists and dead letters are not published: whoever read the records for the first time did that. May be repeated.
+    First lists and dead letters are not published: the worker that read the records first has done that. May be repeated.
     Raises: Transient, Fatal when a topic is missing.
     """
     topics = settings.topics

@@ -174,7 +174,7 @@ class EventsService(OrderlyService):
         except TimeoutError:
             log.warning("the batch in hand is not finished within stream.stop_timeout_s: it will be applied again")
         except Exception as error:
-            log.warning("the last batch is not published, whoever owns its partitions next does it: %s", one_line(error))
+            log.warning("the last batch is not published, the next owner of its partitions publishes it: %s", one_line(error))
         if self._polled_ahead is not None:
             self._polled_ahead.cancel()
             await asyncio.gather(self._polled_ahead, return_exceptions=True)
@@ -234,7 +234,7 @@ class EventsService(OrderlyService):
                 await self.ownership.own(self.partitions.assigned)
             await self._round()
         except IllegalStateError:
-            log.info("the group took partitions away meanwhile")
+            log.info("the group took partitions away during a round")
             self.checkpoint.start_over()
 
     async def _slept(self, for_s: float) -> bool:
@@ -327,8 +327,8 @@ class EventsService(OrderlyService):
         """Defer lists far behind; make them again, and the deferred ones, once nearly all is applied."""
         lag = self.partitions.lag(self.consumer)
         self._catch_up.look(lag)
-        n_owing = len(self.partitions.with_deferred_lists)
-        self.metrics.look(lag, catching_up=self._catch_up.is_behind, n_owing=n_owing, waiting_for=self.waiting_for)
+        n_deferring = len(self.partitions.with_deferred_lists)
+        self.metrics.look(lag, catching_up=self._catch_up.is_behind, n_deferring=n_deferring, waiting_for=self.waiting_for)
 
     @Service.task
     async def _watch_topic(self) -> None:

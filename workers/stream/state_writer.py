@@ -108,7 +108,7 @@ class StateWriter:
                 raise Fenced(f"partition {cut.partition}: the state in Redis went back; replaying from its watermark")
         raise Fatal(
             f"item group {group} in Redis lost state that its users still have (a failover of one shard): "
-            "run `recsys state rebuild`, which makes the state anew from the log"
+            "run `recsys state rebuild`, which builds the state from the log"
         )
 
     async def commit_users(

@@ -1,4 +1,4 @@
-"""Has everything that is compiled made before a worker joins its group: the first time takes seconds in which nobody sends heartbeats.
+"""Compiles all kernels before a worker joins its group: the first time takes seconds in which no heartbeats are sent.
 
 python -m workers.stream.warm_up
 """
@@ -31,8 +31,10 @@ SLOW_S = 1.0
 
 
 def compile_all() -> float:
-    """Learn interactions and make a list from all sources, in a small catalogue and in a large one; seconds that it took. What is compiled
-    is kept where that is possible, and then takes a tenth of a second."""
+    """Learn interactions and make a list from all sources, in a small catalogue and in a large one; return the seconds that it took.
+
+    Kernels are cached where that is possible; then it takes a tenth of a second.
+    """
     started = time.perf_counter()
     for exact_items in (EXACT_ITEMS, 0):
         _learn_and_list(Engine(EngineConfig(exact_items=exact_items)))
@@ -47,7 +49,7 @@ def compile_all() -> float:
 
 
 def _learn_and_list(engine: Engine) -> None:
-    """Two items, chosen by one user."""
+    """Learn two items chosen by one user, and make that user's list."""
     for number in range(2):
         engine.describe_item(number, ItemContent(["c"]))
     engine.neighbours.hold_all()
@@ -65,7 +67,7 @@ def _learn_and_list(engine: Engine) -> None:
 
 
 def _models(names: list[str]) -> tuple[Model, ...]:
-    """One of each kind, of the least size."""
+    """Return a model of each kind, of the least size."""
     network = Network(len(names), least := SASRecConfig(factors=1, window=1))
     network.initialise(torch.Generator().manual_seed(0))
     return IALSModel(IALSConfig(factors=1), names, np.ones((len(names), 1), np.float32)), SASRecModel(least, names, network)

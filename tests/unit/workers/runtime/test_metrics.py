@@ -53,7 +53,7 @@ async def test_trimmed_fields_of_events_are_counted_and_said_once_in_ten_seconds
             assert (outcome.n_new, outcome.dead_letters, outcome.trimmed) == (1, [], {"position": 1, "context": 1})
             metrics.add(outcome)
             now_s[0] += 4
-        metrics.look({}, catching_up=False, n_owing=0)
+        metrics.look({}, catching_up=False, n_deferring=0)
     said = [record.getMessage() for record in caplog.records]
     assert [line.split(": ")[1] for line in said] == [f"context of {n}, position of {n} (limits" for n in ("1 event", "3 events")]
     assert "u0" not in "".join(said)
@@ -63,7 +63,7 @@ def test_the_lag_alarm_rings_above_its_level_and_speaks_twice(caplog: pytest.Log
     metrics = StreamMetrics(AlarmSettings(lag_records=100))
     with caplog.at_level(logging.WARNING):
         for lag in ({0: 60, 1: 40}, {0: 60, 1: 41}, {0: 900, 1: 0}, {0: 3}):
-            metrics.look(lag, catching_up=False, n_owing=0)
+            metrics.look(lag, catching_up=False, n_deferring=0)
     assert value(metrics, "recsys_alarm", name="lag") == 0
     assert [record.message.split(":")[0] for record in caplog.records] == ["alarm lag starts", "alarm lag ends"]
     assert value(metrics, "recsys_lag_records", partition="0") == 3 and value(metrics, "recsys_lag_records", partition="1") is None
@@ -78,14 +78,14 @@ async def test_the_dead_letter_alarm_follows_the_share_of_refused_records(monkey
     for facts, rings in (([*good[:18], None, None, None], 1), (good[18:], 0), ([None] * 5, 0)):
         first = 100 * len(facts) if rings else 10_000 * len(facts)
         metrics.add(await pipeline.process({0: records_of(facts, first)}))
-        metrics.look({0: 0}, catching_up=True, n_owing=2)
+        metrics.look({0: 0}, catching_up=True, n_deferring=2)
         assert value(metrics, "recsys_alarm", name="dead_letters") == rings
     assert value(metrics, "recsys_catching_up") == 1 and value(metrics, "recsys_owing_partitions") == 2
 
 
 def test_what_lists_wait_for_is_shown_until_it_is_there() -> None:
     metrics = StreamMetrics(AlarmSettings())
-    metrics.look({0: 0}, catching_up=False, n_owing=1, waiting_for=["items", "profiles"])
+    metrics.look({0: 0}, catching_up=False, n_deferring=1, waiting_for=["items", "profiles"])
     assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) == 1
-    metrics.look({0: 0}, catching_up=False, n_owing=0)
+    metrics.look({0: 0}, catching_up=False, n_deferring=0)
     assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) is None

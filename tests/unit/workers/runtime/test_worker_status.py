@@ -82,9 +82,9 @@ def test_deferred_lists_make_a_worker_unready_until_it_has_caught_up() -> None:
     status = WorkerStatus()
     metrics = StreamMetrics(AlarmSettings(), status)
     status.round_ended()
-    metrics.look({0: 500}, catching_up=True, n_owing=0)
+    metrics.look({0: 500}, catching_up=True, n_deferring=0)
     assert status.reasons() == ["lists are deferred: 500 events behind"]
-    metrics.look({0: 0}, catching_up=False, n_owing=0)
+    metrics.look({0: 0}, catching_up=False, n_deferring=0)
     assert status.reasons() == []
 
 

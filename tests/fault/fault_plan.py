@@ -1,4 +1,4 @@
-"""What a scenario wants of one worker: where it dies, and what its clock says."""
+"""The faults of one worker: where it dies, and how its clock jumps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POINTS = (
 
 @dataclass(frozen=True)
 class Crash:
-    """SIGKILL at the `nth` time (from 1) that the worker comes by this point; `stops`: SIGSTOP, and it goes on when somebody says so."""
+    """SIGKILL at the `nth` time (from 1) that the worker passes this point; `stops`: SIGSTOP, until the harness sends SIGCONT."""
 
     point: str
     nth: int
@@ -28,20 +28,20 @@ class Crash:
 
     def __post_init__(self) -> None:
         if self.point not in POINTS:
-            raise ValueError(f"{self.point} is no point of a batch")
+            raise ValueError(f"{self.point} is not a point of a batch")
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """`jumps`: at so many seconds of life the wall clock is moved by so many seconds (from the true time). `duplicate_chunk` is a number of
-    offsets below what settings allow, so that a short log has several chunks."""
+class FaultPlan:
+    """`jumps`: (seconds of life, seconds by which the wall clock is wrong from then on). `duplicate_chunk` is a number of offsets below
+    what settings allow, so that a short log has several chunks."""
 
     crash: Crash | None = None
     jumps: tuple[tuple[float, float], ...] = ()
     duplicate_chunk: int | None = None
 
     @classmethod
-    def of(cls, fields: dict[str, Any]) -> Wishes:
+    def of(cls, fields: dict[str, Any]) -> FaultPlan:
         """From its JSON."""
         crash = fields["crash"]
         jumps = tuple((after_s, by_s) for after_s, by_s in fields["jumps"])

@@ -1,15 +1,14 @@
-"""Workers that start in a tenth of a second: a process that has imported everything, runs no thread, and forks a child a request.
+"""Starts workers in a tenth of a second: a process that has imported everything, runs no thread, and forks a child for each request.
 
-    with Zygote(folder) as zygote:
-        worker = zygote.start("stream-0", env, Wishes(crash=Crash("before_apply", 3)))
+    with WorkerSpawner(folder) as spawner:
+        worker = spawner.start("stream-0", env, FaultPlan(crash=Crash("before_apply", 3)))
 
-The zygote speaks JSON lines over a socket that it inherits: a request forks, or asks for the exit code of a child. Only an answer to the
-second reaps a child, so that a process id stays its child's own for as long as the harness may signal it.
+The spawning process (`spawner_process.py`) speaks JSON lines over a socket that it inherits: a request forks, or asks for the exit code of
+a child. Only an answer to the second reaps a child, so that a process id stays its child's own for as long as the harness may signal it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tests.fault.wishes import Wishes
+from tests.fault.fault_plan import FaultPlan
 from workers.local.embedded import Child
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,8 +34,8 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THRE
 _PR_SET_PDEATHSIG = 1
 
 
-class Zygote:
-    """The parent of all workers of a harness. Start it from the main thread: it ends with the thread that started it."""
+class WorkerSpawner:
+    """The parent of all workers of a lane. Start it from the main thread: it ends with the thread that started it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,13 +47,13 @@ class Zygote:
         mine, theirs = socket.socketpair()
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
-            log = self._folder / "zygote.log"
+            log = self._folder / "spawner.log"
             self._folder.mkdir(parents=True, exist_ok=True)
             outside = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
             env = {**outside, **ONE_THREAD, "RECSYS_CONFIG": os.devnull, "PYTHONPATH": str(ROOT)}
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.fault.zygote", str(theirs.fileno())],
+                    [sys.executable, "-m", "tests.fault.spawner_process", str(theirs.fileno())],
                     cwd=ROOT,
                     env=env,
                     stdin=subprocess.DEVNULL,
@@ -63,7 +62,7 @@ class Zygote:
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                 )
-        self._process = Child("zygote", process, log)
+        self._process = Child("spawner", process, log)
         mine.settimeout(START_TIMEOUT_S)
         self._lines = mine.makefile("rw", encoding="utf-8")
         mine.close()
@@ -77,7 +76,7 @@ class Zygote:
             self._process.stop(1.0)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One request, one answer. Raises RuntimeError with the end of the zygote's log when it is gone."""
+        """Send one request and return its answer. Raises RuntimeError with the end of the spawner's log when it is gone."""
         assert self._lines is not None and self._process is not None, "entered"
         with self._lock:
             try:
@@ -87,29 +86,29 @@ class Zygote:
             except OSError as error:
                 answer = type(error).__name__
         if not answer.startswith("{"):
-            raise RuntimeError(f"the zygote does not answer ({answer}): {self._process.last_lines()}")
+            raise RuntimeError(f"the spawner does not answer ({answer}): {self._process.last_lines()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
-    def start(self, name: str, env: Mapping[str, str], log: Path, wishes: Wishes | None = None) -> Worker:
+    def start(self, name: str, env: Mapping[str, str], log: Path, fault_plan: FaultPlan | None = None) -> Worker:
         """Fork a stream worker that sees exactly these settings (RECSYS_… variables); its output goes to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        answer = self.ask({"fork": {"name": name, "env": dict(env), "log": str(log), "wishes": asdict(wishes or Wishes())}})
+        answer = self.ask({"fork": {"name": name, "env": dict(env), "log": str(log), "fault_plan": asdict(fault_plan or FaultPlan())}})
         return Worker(self, name, int(answer["pid"]), log)
 
 
 class Worker:
     """One forked worker."""
 
-    def __init__(self, zygote: Zygote, name: str, pid: int, log: Path) -> None:
-        self._zygote, self.name, self.pid, self.log = zygote, name, pid, log
+    def __init__(self, spawner: WorkerSpawner, name: str, pid: int, log: Path) -> None:
+        self._spawner, self.name, self.pid, self.log = spawner, name, pid, log
         self._exit_code: int | None = None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal where one ended it."""
+        """Return None while it runs; minus the signal where one ended it."""
         if self._exit_code is None:
-            self._exit_code = self._zygote.ask({"exit_code": self.pid})["exit_code"]
+            self._exit_code = self._spawner.ask({"exit_code": self.pid})["exit_code"]
         return self._exit_code
 
     @property
@@ -122,12 +121,12 @@ class Worker:
             os.kill(self.pid, number)
 
     def kill(self) -> int:
-        """End it at once, also one that is stopped; its exit code."""
+        """End it at once, also one that is stopped, and return its exit code."""
         self.signal(signal.SIGKILL)
         return self.wait(10.0)
 
     def wait(self, timeout_s: float) -> int:
-        """Its exit code. Raises TimeoutError."""
+        """Return its exit code once it has ended. Raises TimeoutError."""
         deadline = time.monotonic() + timeout_s
         while True:
             code = self.exit_code
@@ -139,73 +138,12 @@ class Worker:
 
     @property
     def started(self) -> bool:
-        """Whether it has come so far as to know what a signal means."""
+        """Return whether it handles signals already."""
         return "Starting..." in self.said()
 
     def said(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def last_lines(self, n: int = 5) -> str:
         return "\n".join(self.said().splitlines()[-n:])
-
-
-# -- in the zygote -------------------------------------------------------------------------------------------------------------------------
-
-
-def serve(connection: socket.socket) -> None:
-    """Answer requests until the harness goes away."""
-    import tests.fault.worker  # noqa: F401  everything a worker needs, once
-    from workers.stream.warm_up import compile_all
-
-    compile_all()
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    if threads > 1:
-        raise SystemExit(f"the zygote runs {threads} threads: what it imported starts some")
-    lines = connection.makefile("rw", encoding="utf-8")
-    for line in lines:
-        request = json.loads(line)
-        answer: dict[str, Any] = {}
-        if "fork" in request:
-            answer["pid"] = _fork(request["fork"], connection)
-        elif "exit_code" in request:
-            pid, status = os.waitpid(request["exit_code"], os.WNOHANG)
-            answer["exit_code"] = os.waitstatus_to_exitcode(status) if pid else None
-        lines.write(json.dumps(answer) + "\n")
-        lines.flush()
-
-
-def _fork(request: dict[str, Any], connection: socket.socket) -> int:
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 70
-    try:
-        os.setsid()
-        die_with(parent)
-        os.close(connection.fileno())
-        with open(os.devnull, "rb") as nothing, open(request["log"], "ab") as log:
-            for source, target in ((nothing, 0), (log, 1), (log, 2)):
-                os.dup2(source.fileno(), target)
-        os.environ.update(request["env"])
-        from tests.fault.worker import run
-
-        code = run(request["name"], Wishes.of(request["wishes"]), Path(request["log"]).parent / request["name"])
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def die_with(parent: int) -> None:
-    """End this process when its parent ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    die_with(os.getppid())
-    serve(socket.socket(fileno=int(sys.argv[1])))
