@@ -1,7 +1,7 @@
 """Supervises the rounds of a service: no failure of one round ends the service.
 
-A failed round is logged in one line with its remedy, counted, and tried again after a wait that grows. Only Fatal, which no retry can repair,
-is raised. When rounds keep failing an alarm rings, so that a permanent error does not look like a passing one.
+A failed round is logged in one line with its remedy, counted, and tried again after a wait that grows. Only Fatal, which no retry can
+repair, is raised. When rounds keep failing an alarm rings, so that a permanent error does not look like a passing one.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class OwnedPartition:
-    """How far an owned partition is applied, and the events that count as duplicates from there on."""
+    """Last applied offset of an owned partition, and its window of duplicates."""
 
     topic_id: str
     last_applied_offset: int
