@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from recsys.errors import ModelError
 from recsys.models.base import Model
-from recsys.models.checks import check_model, check_tensors
+from recsys.models.checks import check_model, check_tensors, known_options
 from recsys.models.ials import model as ials
 from recsys.models.popular import model as popular
 from recsys.models.sasrec import model as sasrec
@@ -36,10 +39,25 @@ class ModelKind:
     fit: Fit
     refit: Callable[[Any], Any] = lambda config: config
 
-    def configure(self, options: Mapping[str, Any]) -> Any:
-        """The kind's configuration; options that it does not have (`factors` of a model without any) are left out."""
-        known = {field.name for field in fields(self.config)}
-        return self.config(**{name: option for name, option in options.items() if name in known})
+    @property
+    def option_names(self) -> list[str]:
+        """Names of the kind's training options."""
+        return [field.name for field in fields(self.config)]
+
+    def configure(self, options: Mapping[str, Any], shared: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        """Return the kind's configuration: `options` over `shared` over its defaults.
+
+        `shared` holds options of several kinds: those that this kind lacks (`factors` of a model without any) are left out.
+        Raises: ModelError for an unknown name in `options`, and for a value out of its bounds.
+        """
+        self.check_names(options)
+        return self.config(**{**known_options(self.config, shared), **options})
+
+    def check_names(self, options: Iterable[str]) -> None:
+        """Raises: ModelError naming the first option that this kind does not have, and the nearest one that it has."""
+        for name in options:
+            if name not in self.option_names:
+                raise ModelError(f"{self.model.kind} has no option {name:.40}; {nearest(name, self.option_names)}")
 
 
 MODELS: dict[str, ModelKind] = {
@@ -52,6 +70,26 @@ MODELS: dict[str, ModelKind] = {
     ),
     "popular": ModelKind(popular.PopularModel, popular.PopularConfig, popular.fit),
 }
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return a remedy for an unknown name: the nearest of the known ones, or all of them."""
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+
+
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Raises: ModelError naming the first kind that is not registered, and the nearest one that is."""
+    for kind in kinds:
+        if kind not in MODELS:
+            raise ModelError(f"there is no model kind {kind:.40}; {nearest(kind, MODELS)}")
+
+
+def check_training_options(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises: ModelError naming the first unknown kind or option, by kind, and the nearest known one."""
+    check_kinds(options)
+    for kind, named in options.items():
+        MODELS[kind].check_names(named)
 
 
 def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, Any]) -> Model:

@@ -8,6 +8,8 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -30,6 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"recsys {metadata.version('recsys-stream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    # no docstring: it would replace the help text of the application
+    del version
+
+
 app.command("demo")(stack.demo)
 app.command("up")(stack.up)
 app.add_typer(worker.app, name="worker")

@@ -190,8 +190,7 @@ def _train_kind(
     newest = _newest_slice(columns, settings, champion, champion_version)
     part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, newest)
 
-    options: dict[str, Any] = {"factors": settings.factors, "seed": settings.seed, **settings.options.get(kind, {})}
-    config = recipe.configure(options)
+    config = recipe.configure(settings.options.get(kind, {}), {"factors": settings.factors, "seed": settings.seed})
     started = time.monotonic()
     warm_start = None if champion is None else champion.model
     try:
