@@ -80,10 +80,15 @@ async def answered(topics: Topics, last: dict[str, int]) -> None:
         await topics.until_answered(user_id, source_offset)
 
 
-async def lose(cluster: RedisCluster, victim: Node, acknowledge: Callable[[], Any]) -> Node:
-    """Kill a primary and lose what it acknowledges during `acknowledge`; return the replica that takes over."""
+async def publish_and_wait(topics: Topics, facts: Iterable[Fact]) -> None:
+    """Publish events and wait until each user's newest list answers them."""
+    await answered(topics, await publish(topics, facts))
+
+
+async def lose(cluster: RedisCluster, victim: Node, acknowledged: Awaitable[None]) -> Node:
+    """Kill a primary and lose the writes that it acknowledges while `acknowledged` runs; return the replica that takes over."""
     with cluster.replica_held_back(victim) as replica:
-        await acknowledge()
+        await acknowledged
         cluster.kill(victim)
     await asyncio.to_thread(cluster.until_primary, replica)
     return replica
@@ -128,7 +133,7 @@ async def test_each_primary_killed_with_a_replica_in_step_loses_nothing(
     with workers(stack, worker_env, 2) as pair:
         async with topics_of(settings) as topics:
             for primary in list(cluster.primaries):
-                await answered(topics, await publish(topics, [next(facts) for _ in range(60)]))
+                await publish_and_wait(topics, [next(facts) for _ in range(60)])
                 await asyncio.to_thread(until, lambda node=primary: cluster.in_sync(node), "the replica is in sync")
                 failing_over = asyncio.ensure_future(asyncio.to_thread(cluster.failover, primary))
                 last = await publish(topics, [next(facts) for _ in range(60)])
@@ -148,13 +153,10 @@ async def test_users_that_went_back_alone_are_replayed(
     victim = isolate(settings, cluster, lambda tag: tag in ("p0", "p1"))
     with workers(stack, worker_env) as (worker,):
         async with topics_of(settings) as topics:
-            await answered(topics, await publish(topics, facts[:60]))
+            await publish_and_wait(topics, facts[:60])
 
-            async def acknowledge() -> None:
-                await answered(topics, await publish(topics, facts[60:120]))
-
-            await lose(cluster, victim, acknowledge)
-            await answered(topics, await publish(topics, facts[120:]))
+            await lose(cluster, victim, publish_and_wait(topics, facts[60:120]))
+            await publish_and_wait(topics, facts[120:])
             found, expected = await state_and_fold(reached(settings, cluster), topics.log)
             assert found == expected and not topics.dead
             assert "went back" in worker.log.read_text(), "nothing was lost"
@@ -168,12 +170,9 @@ async def test_an_item_group_that_went_back_alone_stops_the_worker_with_the_reme
     victim = isolate(settings, cluster, lambda tag: tag == "g1")
     with workers(stack, worker_env) as (worker,):
         async with topics_of(settings) as topics:
-            await answered(topics, await publish(topics, facts[:60]))
+            await publish_and_wait(topics, facts[:60])
 
-            async def acknowledge() -> None:
-                await answered(topics, await publish(topics, facts[60:120]))
-
-            await lose(cluster, victim, acknowledge)
+            await lose(cluster, victim, publish_and_wait(topics, facts[60:120]))
             await publish(topics, facts[120:])
             await stopped_with_the_remedy(worker)
 
@@ -200,13 +199,10 @@ async def test_item_numbers_that_went_back_alone_are_put_back_by_the_worker_that
     victim = isolate(settings, cluster, lambda tag: tag == "index")
     with workers(stack, worker_env) as (worker,):
         async with topics_of(settings) as topics:
-            await answered(topics, await publish(topics, facts[:60]))
+            await publish_and_wait(topics, facts[:60])
 
-            async def acknowledge() -> None:
-                await answered(topics, await publish(topics, with_new_items(facts[:40], "lost")))
-
-            await lose(cluster, victim, acknowledge)
-            await answered(topics, await publish(topics, with_new_items(facts[60:], "later")))
+            await lose(cluster, victim, publish_and_wait(topics, with_new_items(facts[:40], "lost")))
+            await publish_and_wait(topics, with_new_items(facts[60:], "later"))
             found, expected = await state_and_fold(reached(settings, cluster), topics.log)
             assert found == expected and not topics.dead
         assert_sound([worker])
@@ -220,12 +216,12 @@ async def test_item_numbers_that_went_back_while_no_worker_ran_are_not_given_to_
     async with topics_of(settings) as topics:
 
         async def acknowledge() -> None:
-            await answered(topics, await publish(topics, with_new_items(facts[:40], "lost")))
+            await publish_and_wait(topics, with_new_items(facts[:40], "lost"))
             stack.embedded.stop_workers()
 
         with workers(stack, worker_env):
-            await answered(topics, await publish(topics, facts[:60]))
-            await lose(cluster, victim, acknowledge)
+            await publish_and_wait(topics, facts[:60])
+            await lose(cluster, victim, acknowledge())
         with workers(stack, {**worker_env, "RECSYS_REDIS__URL": cluster.url}) as (worker,):
             await publish(topics, with_new_items(facts[60:], "later"))
             await stopped_with_the_remedy(worker)
@@ -239,15 +235,15 @@ async def test_profiles_and_catalogue_records_that_went_back_alone_are_read_agai
     with workers(stack, worker_env) as (worker,):
         async with topics_of(settings) as topics:
             await topics.item("i0", title="film", categories=["drama"])
-            await answered(topics, await publish(topics, facts[:30]))
+            await publish_and_wait(topics, facts[:30])
 
             async def acknowledge() -> None:
                 await topics.item("lost", title="lost", categories=["drama"])
                 await topics.profile("newcomer", preferred_categories=["drama"])
                 await eventually(lambda: stored(reached(settings, cluster)), {"profile": True, "item": True})
 
-            await lose(cluster, victim, acknowledge)
-            await answered(topics, await publish(topics, facts[30:]))
+            await lose(cluster, victim, acknowledge())
+            await publish_and_wait(topics, facts[30:])
             await eventually(lambda: stored(reached(settings, cluster)), {"profile": True, "item": True})
         assert_sound([worker])
 

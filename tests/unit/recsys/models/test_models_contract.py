@@ -165,12 +165,12 @@ def test_warm_start_takes_a_model_with_other_items(kind: str, trained: dict[str,
 
 @pytest.mark.parametrize("kind", list(QUICK))
 def test_progress_reaches_one_or_ends_the_training(kind: str, interactions: TrainingSet) -> None:
-    told: list[float] = []
+    reported: list[float] = []
 
     def stop_at_once(done: float, message: str) -> bool:
-        told.append(done)
+        reported.append(done)
         return False
 
     model = MODELS[kind].fit(interactions, MODELS[kind].configure(QUICK[kind]), stop_at_once)
-    assert len(told) <= 1
+    assert len(reported) <= 1
     assert np.isfinite(model.item_vectors).all()

@@ -77,12 +77,12 @@ def test_who_is_encoded_with_whom_changes_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_one_others() -> None:
-    told: dict[int, list[str]] = {}
+    reported: dict[int, list[str]] = {}
     for run, seed in enumerate((5, 5, 6)):
         lines: list[str] = []
         fit(clustered(60), SASRecConfig(factors=8, window=8, max_epochs=3, seed=seed), lambda _, line, to=lines: to.append(line) or True)  # type: ignore[misc]
-        told[run] = lines
-    assert told[0] == told[1] != told[2]
+        reported[run] = lines
+    assert reported[0] == reported[1] != reported[2]
 
 
 def test_training_leaves_the_global_generator_alone() -> None:
