@@ -28,7 +28,8 @@ from typing import Any, Self, TypeVar
 from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields, key_of
 from workers.errors import Transient
 from workers.kafka.admin import explain_denial, kafka_errors
-from workers.kafka.connection import check_reachable, kafka_python_arguments
+from workers.kafka.clients import blocking_producer
+from workers.kafka.connection import check_reachable
 from workers.kafka.rights import on_topics
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings, load_settings
@@ -123,23 +124,14 @@ class EventPublisher:
         return self._producer
 
     def _connect(self) -> Any:
-        from kafka import KafkaProducer
-
-        arguments = kafka_python_arguments(self.settings)
-        timeout_ms = int(self.delivery_timeout_s * 1000)
         check_reachable(self.settings.kafka)
-        arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], max(timeout_ms - LINGER_MS, 1))
         with kafka_errors(self.settings, *on_topics("Write", self.topic)):
-            return KafkaProducer(
-                **arguments,
-                acks="all",
-                enable_idempotence=True,
-                delivery_timeout_ms=timeout_ms,
-                max_block_ms=timeout_ms,
+            return blocking_producer(
+                self.settings,
+                delivery_timeout_ms=int(self.delivery_timeout_s * 1000),
                 linger_ms=LINGER_MS,
                 batch_size=BATCH_BYTES,
                 max_request_size=MAX_RECORD_BYTES,
-                allow_auto_create_topics=False,
             )
 
     @property

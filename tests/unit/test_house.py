@@ -37,6 +37,18 @@ RECSYS = (
 )
 WITHIN_ONE_ROOM = {("recsys", "state", "cooccurrence"), ("recsys", "cooccurrence", "state"), ("workers", "producer", "client")}
 """Pairs of one rank that may import each other."""
+CONSTRUCTORS = {
+    "KafkaConsumer": {"kafka/clients.py"},
+    "AIOKafkaConsumer": {"kafka/clients.py"},
+    "KafkaProducer": {"kafka/clients.py"},
+    "AIOKafkaProducer": {"kafka/clients.py"},
+    "KafkaAdminClient": {"kafka/clients.py"},
+    "Redis": {"redis/connection.py", "bootstrap.py"},
+    "RedisCluster": {"redis/connection.py"},
+    "Link": {"redis/opened_store.py", "bootstrap.py"},
+    "RedisStore": {"bootstrap.py"},
+}
+"""Clients and stores ▸ the modules of `workers` that may make one; all others call these."""
 MAX_LINES, MAX_FUNCTION_LINES = 400, 60
 FORBIDDEN_STARTS = ("What ", "Whether ", "How ")
 
@@ -85,6 +97,17 @@ def test_the_core_and_the_wire_import_nothing_of_the_shell_and_the_shell_no_test
     for package, may in allowed.items():
         for path in modules(package):
             assert {name.split(".")[0] for name in imported(path)} & own <= may, path
+
+
+def test_clients_and_stores_are_made_in_one_place() -> None:
+    """A call of the class, or of one of its class methods (`Redis.from_url`)."""
+    made: dict[str, set[str]] = {name: set() for name in CONSTRUCTORS}
+    for path in modules("workers"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                for name in made.keys() & set(ast.unparse(node.func).split(".")):
+                    made[name].add(str(path.relative_to(ROOT / "workers")))
+    assert made == CONSTRUCTORS
 
 
 def test_no_module_imports_itself_round_a_corner() -> None:

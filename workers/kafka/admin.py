@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from workers.errors import Transient, WorkerError
-from workers.kafka.connection import check_reachable, kafka_python_arguments
+from workers.kafka.clients import blocking_admin
+from workers.kafka.connection import check_reachable
 from workers.kafka.rights import Right, denial, denial_without_right, lacking
 from workers.settings import Settings
 
@@ -43,11 +44,9 @@ def kafka_errors(settings: Settings, *needs: Right) -> Iterator[None]:
 @contextmanager
 def admin_client(settings: Settings, *needs: Right) -> Iterator[Any]:
     """Open a connected kafka-python admin client, with errors as in `kafka_errors`."""
-    from kafka.admin import KafkaAdminClient
-
     with kafka_errors(settings, *needs):
         check_reachable(settings.kafka)
-        client = KafkaAdminClient(**kafka_python_arguments(settings))
+        client = blocking_admin(settings)
         try:
             yield client
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 
 from workers.errors import Fatal, Transient
 from workers.kafka.admin import admin_client, kafka_errors
-from workers.kafka.connection import kafka_python_consumer_arguments
+from workers.kafka.clients import blocking_consumer
 from workers.kafka.rights import Right, on_topics
 from workers.kafka.topics import denied_topics
 from workers.settings import Settings
@@ -75,11 +75,11 @@ def _listed_offsets(settings: Settings, topics: Sequence[str], spec: Any, **opti
 
 
 def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], timeout_s: float) -> dict[tuple[str, int], int]:
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
     with kafka_errors(settings, *on_topics("Read", *sorted({topic for topic, _ in listed}))):
-        consumer = KafkaConsumer(
-            **kafka_python_consumer_arguments(settings),
+        consumer = blocking_consumer(
+            settings,
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=65_536,  # only the watermark is wanted; one record comes even if it is larger
             auto_offset_reset="latest",

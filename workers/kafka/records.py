@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from workers.errors import Transient
 from workers.kafka.admin import kafka_errors
-from workers.kafka.connection import aiokafka_consumer_arguments, check_reachable, kafka_python_consumer_arguments, uninterrupted
+from workers.kafka.clients import async_consumer, bare_consumer, blocking_consumer
+from workers.kafka.connection import check_reachable, uninterrupted
 from workers.kafka.named import rows_of
 from workers.kafka.rights import Right, Role, explain
 from workers.settings import Settings
@@ -109,12 +110,13 @@ class RangeReader(_Progress):
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
-        from aiokafka import AIOKafkaConsumer, TopicPartition
+        from aiokafka import TopicPartition
         from aiokafka.errors import KafkaError
 
-        usual = {"auto_offset_reset": "earliest", "max_partition_fetch_bytes": PARTITION_FETCH_BYTES}
-        given = usual | aiokafka_consumer_arguments(self._settings) if self._arguments is None else dict(self._arguments)
-        consumer = AIOKafkaConsumer(**given, group_id=None, enable_auto_commit=False)
+        if self._arguments is None:
+            consumer = async_consumer(self._settings, auto_offset_reset="earliest", max_partition_fetch_bytes=PARTITION_FETCH_BYTES)
+        else:
+            consumer = bare_consumer(**self._arguments)
         try:
             await uninterrupted(consumer.start())
         except KafkaError as error:
@@ -193,13 +195,11 @@ class BlockingRangeReader(_Progress):
         self._consumer: Any = None
 
     def __enter__(self) -> Self:
-        from kafka import KafkaConsumer
-
         with ExitStack() as opening:
             opening.enter_context(kafka_errors(self._settings, *self._needs))
             check_reachable(self._settings.kafka)
-            self._consumer = KafkaConsumer(
-                **kafka_python_consumer_arguments(self._settings),
+            self._consumer = blocking_consumer(
+                self._settings,
                 auto_offset_reset="earliest",  # an offset that retention takes away while we read: the next record says that it is gone
                 fetch_max_wait_ms=self._settings.kafka.fetch_max_wait_ms,
                 max_poll_records=self._max_records,

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from schemas.decoding import decode_key
 from workers.errors import Transient
-from workers.kafka.connection import aiokafka_producer_arguments, uninterrupted
+from workers.kafka.clients import async_producer
+from workers.kafka.connection import uninterrupted
 from workers.kafka.offsets import end_offsets_async
 from workers.kafka.records import RangeReader, Record
 from workers.kafka.rights import explain
@@ -63,7 +63,7 @@ def _take(found: dict[str, ModelAnnouncement | None], record: Record) -> None:
 
 async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement], *, retired: Iterable[str] = ()) -> None:
     """Send announcements, and tombstones of retired kinds, and wait until the broker has them. Raises Transient."""
-    producer = AIOKafkaProducer(**aiokafka_producer_arguments(settings))
+    producer = async_producer(settings)
     try:
         await uninterrupted(producer.start())
         for announcement in announcements:

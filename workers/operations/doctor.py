@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 from workers.errors import Fatal, WorkerError
 from workers.operations.finding import Finding
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from workers.state.port import StateStore
 
 DISTRIBUTION = "recsys-stream"
-MIN_REDIS = (7, 0)  # functions; Valkey counts from 7.2
+MIN_REDIS = Version("7")  # functions; Valkey counts from 7.2
 MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
 MIN_TOMBSTONES_MS = 10 * 365 * 86_400_000  # less than this is not for ever
 TOMBSTONES_MS = 36_500 * 86_400_000  # what `recsys topics create` sets
@@ -42,18 +44,21 @@ def _versions() -> Iterator[Finding]:
     python_ok = sys.version_info >= (3, 11)
     yield Finding("python", "ok" if python_ok else "wrong", platform.python_version(), "" if python_ok else "use Python 3.11 or newer")
     try:
-        requirements = [r for r in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in r]
+        requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
     except metadata.PackageNotFoundError:
         yield Finding("package", "warning", f"{DISTRIBUTION} is not installed", "run `make setup` or `pip install .`")
         return
     missing = []
     for requirement in requirements:
-        name, least = _requirement(requirement)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue  # of an extra, or of another system
         try:
-            if _numbers(metadata.version(name)) < _numbers(least):
-                missing.append(f"{name} {metadata.version(name)} < {least}")
+            installed = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            missing.append(f"{name} is missing")
+            missing.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            missing.append(f"{requirement.name} {installed} is not {requirement.specifier}")
     if missing:
         yield Finding("packages", "wrong", ", ".join(missing), "run `make setup` or `pip install .` again")
     else:
@@ -61,14 +66,12 @@ def _versions() -> Iterator[Finding]:
         yield Finding("packages", "ok", shown)
 
 
-def _requirement(text: str) -> tuple[str, str]:
-    found = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?[^0-9]*([0-9][0-9.]*)?", text)
-    assert found is not None
-    return found[1], found[2] or "0"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+def _parsed(version: str) -> Version:
+    """Return a server's version; 0 for one that is no version."""
+    try:
+        return Version(version)
+    except InvalidVersion:
+        return Version("0")
 
 
 def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
@@ -175,26 +178,23 @@ def removals(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
 
 
 async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
-    from workers.bootstrap import open_store
-    from workers.redis.connection import Link
-    from workers.redis.functions import load_library
+    from workers.bootstrap import open_link, open_store
     from workers.redis.keys import Keys, generation_namespace
     from workers.state.layout import compare_layouts, layout_of
 
     store = open_store(settings)
-    library = load_library()
-    link = Link(settings.redis, library)
+    link = open_link(settings)
     try:
         findings = []
         for server in await store.server_identity():
-            recent = _numbers(server.version)[:2] >= MIN_REDIS
+            recent = _parsed(server.version) >= MIN_REDIS
             text = f"{server.server} {server.version} {server.role}, {server.used_memory_bytes / 1e6:,.0f} MB"
             findings.append(Finding("redis", "ok" if recent else "wrong", text, "" if recent else "use Redis 7 or Valkey"))
             if server.maxmemory_bytes and server.maxmemory_policy != "noeviction":
                 text = f"maxmemory-policy {server.maxmemory_policy} would drop state silently"
                 findings.append(Finding("redis memory", "wrong", text, "set it to noeviction"))
-            loaded = library.name in server.libraries
-            text = f"library {library.name} is {'' if loaded else 'not '}loaded"
+            loaded = link.library.name in server.libraries
+            text = f"library {link.library.name} is {'' if loaded else 'not '}loaded"
             findings.append(Finding("functions", "ok", text if loaded else f"{text} yet: the first worker loads it"))
         generation = await store.active_generation()
         key = Keys(generation_namespace(settings.redis.namespace, generation)).layout

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import redis
-
+from workers.bootstrap import local_redis
 from workers.errors import Fatal
 from workers.kafka.records import Place
 from workers.trainer.event_log import EventLog
@@ -25,7 +24,7 @@ _SCAN_COUNT = 1_000
 
 def fit_redis(url: str, topic: str, topic_id: str, ends: Mapping[Place, int]) -> bool:
     """Let all watermarks name the topic by its new id; with one that is ahead of the topic, empty Redis and return False."""
-    with redis.Redis.from_url(url) as client:
+    with local_redis(url) as client:
         marks = list(_watermarks(client))
         if any(last >= ends.get((topic, partition), 0) for _, partition, last in marks):
             client.flushdb()

@@ -23,6 +23,7 @@ from typing import Any, Self
 import redis
 from filelock import FileLock, Timeout
 
+from workers.bootstrap import local_redis
 from workers.errors import Fatal, WorkerError
 from workers.kafka.offsets import commit_offsets, committed_offsets
 from workers.kafka.topics import provision
@@ -144,7 +145,7 @@ class LocalStack:
 
     def _wait_until_loaded(self) -> None:
         deadline = time.monotonic() + LOADING_TIMEOUT_S
-        with redis.Redis.from_url(self.servers.redis_url) as client:
+        with local_redis(self.servers.redis_url) as client:
             while True:
                 try:
                     client.ping()

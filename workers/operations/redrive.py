@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_announcement, decode_event, decode_item, decode_profile
-from workers.kafka.connection import kafka_python_arguments
+from workers.kafka.clients import blocking_producer
 from workers.kafka.partitioner import partition_for
 from workers.kafka.placement import WRONG_PARTITION
 from workers.kafka.records import BlockingRangeReader, Record
@@ -264,17 +264,9 @@ class _Sender:
         return verdicts
 
     def _connect(self) -> Any:
-        from kafka import KafkaProducer
-
-        arguments = kafka_python_arguments(self._settings)
-        arguments["request_timeout_ms"] = min(arguments["request_timeout_ms"], int(DELIVERY_TIMEOUT_S * 1000) - LINGER_MS)
-        return KafkaProducer(
-            **arguments,
-            acks="all",
-            enable_idempotence=True,
+        return blocking_producer(
+            self._settings,
             delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
-            max_block_ms=int(DELIVERY_TIMEOUT_S * 1000),
             linger_ms=LINGER_MS,
             max_request_size=MAX_REQUEST_BYTES,
-            allow_auto_create_topics=False,
         )

@@ -13,7 +13,8 @@ from aiokafka.errors import KafkaError
 
 from schemas import Poison, decode_recommendations
 from workers.errors import Fatal, Transient
-from workers.kafka.connection import aiokafka_arguments, aiokafka_producer_arguments
+from workers.kafka.clients import async_producer
+from workers.kafka.connection import aiokafka_arguments
 from workers.kafka.offsets import end_offsets
 from workers.kafka.records import Place, RangeReader, Record
 from workers.lists.reader import newer
@@ -112,7 +113,7 @@ async def restore(settings: Settings, journal: TopicJournal, partitions: Mapping
                 f"the folder keeps topic {topic} with {count} partitions, the settings give it {partitions.get(topic, 0)}: "
                 "set topics.partitions and the topics' names as they were, or use another folder"
             )
-    producer = AIOKafkaProducer(**aiokafka_producer_arguments(settings), max_batch_size=BATCH_BYTES)
+    producer = async_producer(settings, max_batch_size=BATCH_BYTES)
     try:
         await producer.start()
         try:

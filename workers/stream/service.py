@@ -20,7 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from mode import Service
 
 from workers.errors import one_line
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
+from workers.kafka.clients import async_consumer, async_producer
 from workers.kafka.records import Record
 from workers.kafka.rights import explain
 from workers.runtime.faust_app import OrderlyService
@@ -134,18 +134,17 @@ class EventsService(OrderlyService):
         await self._patiently(self.pipeline.open)
         async with self.pipeline.state.turn():  # the agents are at work already
             await self._patiently(self._follow_strictly)
-        self._producer = AIOKafkaProducer(
-            **aiokafka_producer_arguments(self.settings),
+        self._producer = async_producer(
+            self.settings,
             max_batch_size=PRODUCER_BATCH_BYTES,
             linger_ms=LINGER_MS,
             max_request_size=PRODUCER_BATCH_BYTES + 100_000,
         )
         await self._patiently(self._producer.start)
         self._connected.set()
-        self._consumer = AIOKafkaConsumer(
-            **aiokafka_consumer_arguments(self.settings),
+        self._consumer = async_consumer(
+            self.settings,
             group_id=self.settings.stream.group_id,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,

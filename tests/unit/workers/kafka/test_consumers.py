@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,20 +16,20 @@ from kafka.consumer.fetcher import Fetcher
 import workers
 from workers.kafka.bounded_kafka_python import BoundedPartitionRecords as BoundedForCommands
 from workers.kafka.bounded_reading import BoundedFetcher, BoundedFetchResult, BoundedPartitionRecords
+from workers.kafka.clients import async_consumer
 from workers.kafka.connection import aiokafka_consumer_arguments, kafka_python_consumer_arguments
 from workers.kafka.records import RangeReader
 from workers.runtime.faust_app import WorkerApp, _Consumer, _ConsumerThread, _Transport
 from workers.settings import load_settings
 
 
-def test_no_consumer_is_made_with_other_arguments() -> None:
-    found = [
-        match[1]
-        for path in sorted(Path(workers.__file__).parent.rglob("*.py"))
-        for match in re.finditer(r"\b(?:AIO)?KafkaConsumer\(\s*([^\n]*)", path.read_text("utf-8"))
-    ]
-    ours = {line for line in found if not re.match(r"\*\*(aiokafka|kafka_python)_consumer_arguments\(", line)}
-    assert len(found) >= 3 and ours == {"**given, group_id=None, enable_auto_commit=False)"}
+async def test_only_one_module_makes_consumers_that_may_read_other_records() -> None:
+    """`tests/unit/test_house.py` holds that nobody else constructs a client."""
+    callers = [path.name for path in Path(workers.__file__).parent.rglob("*.py") if "bare_consumer(" in path.read_text("utf-8")]
+    assert sorted(callers) == ["clients.py", "records.py"]
+    made = async_consumer(load_settings())
+    made._closed = True
+    assert made._isolation_level == "read_committed"
 
 
 async def test_a_range_reader_reads_committed_records_unless_it_gets_other_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
