@@ -21,8 +21,9 @@ from tests.integration.test_stream import Topics, short_stream, state_and_fold, 
 from tests.integration.test_stream import workers as stream_workers
 from workers.bootstrap import open_store
 from workers.errors import Fatal
+from workers.kafka.offsets import start_offsets_async
 from workers.kafka.records import Place
-from workers.kafka.topics import start_offsets_async, topic_ids_async
+from workers.kafka.topics import topic_ids_async
 from workers.operations.rebuild import drop, rebuild
 from workers.operations.reference_fold import user_digest
 from workers.operations.verify import Verification, verify
