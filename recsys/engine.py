@@ -6,7 +6,6 @@ A worker feeds it from Kafka and keeps it in step with Redis; a benchmark feeds 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -43,6 +42,7 @@ from recsys.state.item_row import WEIGHT_ONE
 from recsys.state.large_popularity import LargePopularity
 from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
+from recsys.state.user_row import model_tag
 from recsys.state.user_table import WEIGHT_UNITS, UserTable, pack_embeddings, used_columns
 
 F32 = NDArray[np.float32]
@@ -111,7 +111,7 @@ class ServingModel:
     @property
     def tag(self) -> int:
         """The stamp of embeddings made with this version."""
-        return zlib.crc32(f"{self.kind}/{self.version}".encode())
+        return model_tag(self.kind, self.version)
 
 
 @dataclass(frozen=True, slots=True)

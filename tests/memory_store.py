@@ -12,7 +12,7 @@ from typing import Any
 from recsys.state.batch_delta import RowId
 from recsys.state.item_row import HEADER_BYTES, pack_header
 from workers.errors import Fatal, Fenced
-from workers.state.layout import compare_layouts, refuse_active, store_chunks, validate_ranges
+from workers.state.layout import compare_layouts, refuse_active, store_chunks, stored_layout, validate_ranges
 from workers.state.port import (
     ApplyStatus,
     CommitResult,
@@ -99,6 +99,9 @@ class MemoryStore:
         compare_layouts(self._stored_layout, layout)
         self._layout = layout
         self._state_id = self._state_id or secrets.token_hex(8)
+
+    async def open_read_only(self) -> Layout:
+        return stored_layout(self._stored_layout, "memory")
 
     @property
     def generation(self) -> int:

@@ -18,6 +18,7 @@ weights i8 × n, older u32 × m, embeddings. Weights are in units of 1/32.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +53,11 @@ class Embedding:
     def vector(self) -> NDArray[np.float32]:
         """The vector, (D,) float32; each coordinate is off by at most half of `scale`."""
         return self.values.astype(np.float32) * np.float32(self.scale)
+
+
+def model_tag(kind: str, version: str) -> int:
+    """Return the stamp of embeddings that a version of a model kind made."""
+    return zlib.crc32(f"{kind}/{version}".encode())
 
 
 def pack_embeddings(tag: int, vectors: NDArray[np.float32]) -> list[bytes]:

@@ -1,17 +1,12 @@
-"""What a person may want to see of the state: one user, one item's neighbours. Reads Redis; changes nothing."""
+"""Show the state to a person: one user, or the neighbours of one item. Reads Redis; changes nothing."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.cooccurrence import log_likelihood_ratio
-from recsys.lists.ranking import CooccurrenceReading
-from recsys.state import item_row
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.catalogue import Item
 from workers.bootstrap import open_store
@@ -20,13 +15,11 @@ from workers.kafka.partitioner import partition_for
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import StateStore
-
-Counts = NDArray[np.float32]
-SIMILARITIES = ("directed", "cosine", "llr")
+from workers.state.reading import SIMILARITIES, all_time_popularity, best, neighbour_counts, similarities
 
 
 async def show_user(settings: Settings, user_id: str) -> dict[str, Any]:
-    """A user's history (newest first), older seen items, embeddings and profile. Raises Fatal when there is nothing."""
+    """Return a user's history (newest first), older seen items, embeddings and profile. Raises Fatal when there is nothing."""
     store = open_store(settings)
     try:
         await store.open(layout_of(settings))
@@ -80,9 +73,9 @@ async def titles_of(settings: Settings, item_ids: Sequence[str]) -> dict[str, st
 
 
 async def similar_items(settings: Settings, item_id: str, k: int = 10, similarity: str = "cosine") -> list[dict[str, Any]]:
-    """The `k` items that co-occur most with an item: co-occurrence and score. Raises Fatal for an unknown item.
+    """Return the `k` items that co-occur most with an item, with co-occurrence and score. Raises Fatal for an unknown item.
 
-    "directed" scores as the lists do: what came after the item, over a power of the candidate's popularity.
+    "directed" scores as the lists do: items that came after this one, over a power of the candidate's popularity.
     """
     if similarity not in SIMILARITIES:
         raise Fatal(f"similarity must be one of {', '.join(SIMILARITIES)}")
@@ -93,11 +86,18 @@ async def similar_items(settings: Settings, item_id: str, k: int = 10, similarit
         if number is None:
             raise Fatal("this item has no number yet: publish it to the items topic, or an event with it")
         names = await store.item_names()
-        counts = await _row(store, settings, number, len(names))
-        popularity = await _popularity(store, settings, len(names))
-        scores = _scores(counts, popularity, number, similarity)
-        best = [n for n in np.argsort(-scores, kind="stable")[:k].tolist() if scores[n] > 0]
-        titles = await _titles(store, best)
+        layout = layout_of(settings)
+        counts = await neighbour_counts(
+            store,
+            number,
+            len(names),
+            item_groups=layout.item_groups,
+            epoch_s=layout.epoch_s,
+            live_epochs=settings.state.live_epochs,
+        )
+        scores = similarities(counts, await all_time_popularity(store, len(names), layout.item_groups), number, similarity)
+        nearest = best(scores, k)
+        titles = await _titles(store, nearest)
         return [
             {
                 "item_id": names[n],
@@ -105,49 +105,10 @@ async def similar_items(settings: Settings, item_id: str, k: int = 10, similarit
                 "score": round(float(scores[n]), 6),
                 "cooccurrence": round(float(counts[n]), 4),
             }
-            for n in best
+            for n in nearest
         ]
     finally:
         await store.close()
-
-
-def _scores(counts: Counts, popularity: Counts, number: int, similarity: str) -> Counts:
-    counts[number] = 0
-    if similarity == "llr":
-        return log_likelihood_ratio(counts, popularity[number : number + 1], popularity, float(popularity.sum()))
-    chosen = np.maximum(popularity, 1e-6)
-    reading = CooccurrenceReading()
-    if similarity == "directed":
-        scale = (chosen + reading.candidate_offset) ** reading.candidate_power
-    else:
-        scale = np.sqrt(chosen * chosen[number])
-    return np.where(counts > 0, counts / scale, 0.0).astype(np.float32)
-
-
-async def _row(store: StateStore, settings: Settings, number: int, n_items: int) -> Counts:
-    """Counts of an item's neighbours over its live epochs, halved for each epoch before the item's newest one."""
-    group, today = number % settings.state.item_groups, int(time.time()) // layout_of(settings).epoch_s
-    epochs = range(today + 2)  # an event may lie a little in the future
-    found = await store.read_rows([(group, ("c", epoch, number)) for epoch in epochs])
-    held = {epoch: row for epoch, row in zip(epochs, found, strict=True) if row is not None}
-    counts = np.zeros(n_items, np.float32)
-    for epoch, row in held.items():
-        age = max(held) - epoch
-        if age < settings.state.live_epochs:
-            parsed = item_row.parse_row(row)
-            neighbours, values = item_row.neighbour_values(parsed.neighbours, parsed.weights)
-            counts[neighbours] += values * np.float32(0.5**age)
-    return counts
-
-
-async def _popularity(store: StateStore, settings: Settings, n_items: int) -> Counts:
-    counts = np.zeros(n_items, np.float32)
-    for row in await store.read_rows([(group, ("pop", "all", 0)) for group in range(settings.state.item_groups)]):
-        if row is not None:
-            parsed = item_row.parse_row(row)
-            items, values = item_row.neighbour_values(parsed.neighbours, parsed.weights)
-            counts[items] = values
-    return counts
 
 
 async def _titles(store: StateStore, numbers: list[int]) -> dict[int, str]:

@@ -14,7 +14,7 @@ from workers.redis.item_groups import ItemGroups
 from workers.redis.keys import Keys, generation_namespace
 from workers.redis.opened_store import SCAN_COUNT
 from workers.redis.users import Users
-from workers.state.layout import compare_layouts, parse_generation, refuse_active
+from workers.state.layout import compare_layouts, parse_generation, refuse_active, stored_layout
 from workers.state.port import Layout, ServerIdentity
 
 
@@ -34,6 +34,13 @@ class RedisStore(ItemGroups, Users, Catalogue):
         compare_layouts(await self._link.one(key, "GET", key), layout)
         await self._link.one(self.keys.state_id, "SET", self.keys.state_id, secrets.token_hex(8), "NX")
         self._layout = layout
+
+    async def open_read_only(self) -> Layout:
+        self._link.servers.forget()
+        self._generation = await self.wanted_generation()
+        self.keys = Keys(generation_namespace(self._namespace, self._generation))
+        self._layout = stored_layout(await self._link.one(self.keys.layout, "GET", self.keys.layout), self._namespace)
+        return self._layout
 
     @property
     def generation(self) -> int:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from workers.errors import Fatal
 from workers.settings import Settings
-from workers.state.port import Layout, Range, StoredItem, UserCommit, Watermark
+from workers.state.port import LAYOUT_VERSION, Layout, Range, StoredItem, UserCommit, Watermark
 
 _REMEDIES = {
     "layout_version": "run the version of the workers that wrote it, or run `recsys state rebuild`",
@@ -81,6 +81,19 @@ def compare_layouts(stored: bytes | None, wanted: Layout) -> None:
         if not isinstance(found, dict) or found.get(name) != value:
             there = found.get(name) if isinstance(found, dict) else None
             raise Fatal(f"stored state has {name} {there!r}, the settings say {value!r}: {_REMEDIES[name]}")
+
+
+def stored_layout(stored: bytes | None, namespace: str) -> Layout:
+    """Return the layout that a namespace is stored in. Raises Fatal when it holds none, or one of another version."""
+    if stored is None:
+        raise Fatal(f"namespace {namespace} holds no state: correct redis.url and redis.namespace, or start a stream worker first")
+    try:
+        found = Layout(**json.loads(stored))
+    except (ValueError, TypeError):
+        raise Fatal("the stored layout cannot be read: the namespace is used by something else, choose another redis.namespace") from None
+    if found.layout_version != LAYOUT_VERSION:
+        raise Fatal(f"stored state has layout_version {found.layout_version!r}, this version reads {LAYOUT_VERSION}: update this program")
+    return found
 
 
 def parse_item_groups(stored: bytes | None) -> int:

@@ -201,6 +201,12 @@ class StateStore(Protocol):
         turns to the generation that is active by then. Raises Fatal naming what differs and the remedy."""
         ...
 
+    async def open_read_only(self) -> Layout:
+        """Turn to the active generation without writing anything or loading functions, and return its layout. Only reads are allowed then.
+
+        Raises: Fatal when it holds no state, or one of another layout version."""
+        ...
+
     @property
     def generation(self) -> int:
         """The generation that every method reads and writes: the one that `open` turned to."""

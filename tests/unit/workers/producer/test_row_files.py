@@ -9,7 +9,6 @@ import io
 import json
 import lzma
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -815,8 +814,3 @@ def test_an_unknown_option_is_one_line(publish: Publish) -> None:
     """C28"""
     found = publish("a.csv", HEADER, "--wrong")
     assert found.code == 2 and "No such option" in found.err
-
-
-def test_the_producer_helper_starts_without_torch_and_faust() -> None:
-    program = "import sys, workers.client\nprint([m for m in ('torch', 'faust', 'aiokafka', 'redis', 'scipy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"

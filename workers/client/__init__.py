@@ -1,0 +1,20 @@
+"""The public import for other programs: `EventPublisher` sends events, items and profiles; `StateReader` reads users and similar items.
+
+Neither torch, numba, Faust nor aiokafka is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from workers.client.publisher import EventPublisher, PublishError, check_not_ahead
+from workers.client.state_reader import Interaction, Neighbour, StateReader, UserEmbedding, UserState
+
+__all__ = [
+    "EventPublisher",
+    "Interaction",
+    "Neighbour",
+    "PublishError",
+    "StateReader",
+    "UserEmbedding",
+    "UserState",
+    "check_not_ahead",
+]
