@@ -57,3 +57,12 @@ def test_the_check_of_a_file_imports_no_settings(tmp_path: Path) -> None:
     (tmp_path / "beat").touch()
     program = "import sys; from workers.runtime.health import main; code = main(sys.argv[1:]); sys.exit(code or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "beat")]).returncode == 0
+
+
+def test_containers_ask_by_the_module_s_public_name(tmp_path: Path) -> None:
+    """`python -m workers.health FILE` is written in users' compose files."""
+    beat = tmp_path / "beat"
+    beat.touch()
+    for path, code in ((beat, 0), (tmp_path / "none", 1)):
+        done = subprocess.run([sys.executable, "-m", "workers.health", str(path)], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code and "Traceback" not in done.stderr
