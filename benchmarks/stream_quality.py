@@ -6,8 +6,8 @@ Examples:
 
 Data: the five-star events of MovieLens 1M in order of time. Before an event is learnt, all items that occurred so far are ranked for its
 user, without the items that the user has seen; ties share their mean rank. An unknown user, a seen item and an item that never occurred
-before are misses. The list is the worker's: the same engine with the default settings, one event per micro-batch, no trained model. Nothing
-is drawn at random.
+before are misses. The list is the worker's: the same engine with the default settings, one event per micro-batch, no trained model; items
+have the scores of the specification, which tests hold equal to the engine's. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.figures import benchmark_parser
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
+from tests.specification import lists as specification
 from workers.settings import load_settings
 from workers.stream.engine_config import engine_config
 
@@ -53,7 +54,7 @@ def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[ND
         elif popularity[number] > 0 and not _has_seen(engine, slot, number):
             slots = np.array([slot])
             allowed = popularity > 0
-            scores = engine.blended(slots, engine.source_scores(slots, {}, at_s), allowed)[0]
+            scores = specification.blended(engine, slots, specification.source_scores(engine, slots, {}, at_s), allowed)[0]
             by_list[event] = _mean_rank(scores, number)
             by_popularity[event] = _mean_rank(np.where(np.isfinite(scores), popularity, -np.inf), number)
         batch = Interactions(

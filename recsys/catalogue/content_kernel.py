@@ -53,3 +53,26 @@ def heads_of(heads: I32, kinds: I64, found: I64) -> None:
                 if count < found.shape[1] and heads[kind, h] >= 0:
                     found[user, count] = heads[kind, h]
                     count += 1
+
+
+@compiled
+def explain(features: F32, width: int, recent: I64, likings: F32, items: I64, added: F32) -> None:
+    """Add to `added` (U, K, R) the inner products, at least 0, of the listed `items` (U, K), −1 for none, and the `recent` items (U, R)
+    times `likings` (U, R); the first `width` columns of `features` (at least N, F) count."""
+    n_recent = recent.shape[1]
+    turned, own = np.empty((width, n_recent), np.float32), np.empty(n_recent, np.float32)
+    for user in range(len(items)):
+        for r in range(n_recent):
+            for f in range(width):
+                turned[f, r] = features[recent[user, r], f] * likings[user, r]
+        for k in range(items.shape[1]):
+            item = items[user, k]
+            if item < 0:
+                continue
+            own[:] = 0
+            for f in range(width):
+                if features[item, f] != 0:
+                    for r in range(n_recent):
+                        own[r] += features[item, f] * turned[f, r]
+            for r in range(n_recent):
+                added[user, k, r] += max(own[r], np.float32(0))

@@ -1,144 +1,133 @@
-"""Lists of a small catalogue, user by user: scale and blend the sources' scores, leave out what was seen, choose the top and explain it,
-while a user's scores are in the processor's cache.
+"""Candidates of a small catalogue, user by user: scale and add up the sources' scores of all items, leave out what was seen and choose the
+best, while a user's scores are in the processor's cache.
 
-The same numbers as `ranking` has for whole blocks of users, but for rounding; tests hold both equal. Shapes as there: U users, R recent
-interactions, N items; S sources with scores of their own for every user, P places.
+Shapes: U users, of which B are scored at once; N items; S sources with raw scores of their own for every user, P places.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arithmetic_kernel import add
+from recsys.arithmetic_kernel import add, exp_of_negative
 from recsys.jit import compiled, compiled_sums
+from recsys.lists.context import Seen
+from recsys.lists.sources.base import CountRows
+from recsys.lists.sources.cooccurrence_kernel import sum_rows
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-U32 = NDArray[np.uint32]
 
-_TOGETHER = 5
-"""Rows that are added at once."""
+CLAMPED, SOFTENED, PLAIN = 0, 1, 2
+"""What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
 _RUN = 16
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
 
-@compiled
-def choose(
-    rows: F32,
-    factor: F32,
-    recent: I64,
-    reading: F32,
-    reading_weight: np.float32,
-    likings: F32,
-    features: F32,
-    n_features: int,
-    content: int,
-    raw: F32,
-    first: int,
-    known: NDArray[np.bool_],
-    softened: NDArray[np.bool_],
-    weights: F32,
-    shared: F32,
-    histories: U32,
-    slots: I64,
-    lengths: NDArray[np.int32],
-    older: U32,
-    older_ends: I64,
-    items: I64,
-    scores: F32,
-    parts: F32,
-    because: I64,
-) -> None:
-    """Fill `items` (U, P), `scores` (U, P), `parts` (1 + S, U, P) and `because` (U, P, 2), −1 for none, for B users from the `first` on.
+class RawScores(NamedTuple):
+    """`scores` (S, B, N) of users from the `first` on, which are changed: `links` (S,) says what they are. Logits count over the `known`
+    items (S, N); a user whose logits are all 0 has no scores. They are scaled to root mean square `weights` (S,)."""
 
-    Co-occurrence: `rows` (M, M) of counts, a candidate's `factor` (N,), the `recent` items (U, R) with the weight of each in `reading`
-    (U, R); all of it scaled to root mean square `reading_weight`. The other sources: `raw` (S, B, N), which is changed: where `softened`
-    (S,) logits, whose softmax over the `known` items (S, N) counts, or none of a user who knows nothing, all zeros; else scores, negative
-    ones counting as 0; scaled to `weights` (S,). Source number `content` (−1: none) is explained by `likings` (U, R) of recent items and
-    the first `n_features` columns of `features` (at least N, F). What all users have in common is in `shared` (N,), −∞ for items that must
-    not be listed; nor are those in `histories` (C, H), of which the last `lengths` (C,) columns of `slots` (U,) count, or in `older`, where
-    user u's end at `older_ends[u]`.
-    """
-    n_places, n_items = items.shape[1], len(shared)
-    root = np.float32(np.sqrt(n_items))
-    together, total, bests = np.empty(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
-    scale, turned = np.empty(len(raw), np.float32), np.empty((n_features, recent.shape[1]), np.float32)
-    counted, liked = np.empty(recent.shape[1], np.float32), np.empty(recent.shape[1], np.float32)
-    start = older_ends[first - 1] if first else 0
-    for row in range(raw.shape[1]):
-        user = first + row
-        total[:] = shared
-        read = _scale(_summed_rows(rows, recent[user], reading[user], factor, together), root * reading_weight)
-        add(total, together, read)
-        for source in range(len(raw)):
-            own = raw[source, row]
-            squares = _softened_squares(own, known[source]) if softened[source] else _clamped_squares(own)
-            scale[source] = _scale(squares, root * weights[source])
-            add(total, own, scale[source])
-        slot = slots[user]
-        for column in range(histories.shape[1] - lengths[slot], histories.shape[1]):
-            total[histories[slot, column]] = -np.inf
-        for place in range(start, older_ends[user]):
-            total[older[place]] = -np.inf
-        start = older_ends[user]
-        _top(total, bests, items[user], scores[user])
-        for r in range(recent.shape[1]):
-            counted[r] = reading[user, r] * read
-            liked[r] = likings[user, r] * scale[content] if content >= 0 else np.float32(0)
-            for f in range(n_features):
-                turned[f, r] = features[recent[user, r], f] * liked[r]
-        for place in range(n_places):
-            item = items[user, place]
-            parts[0, user, place] = together[item] * read
-            for source in range(len(raw)):
-                parts[1 + source, user, place] = raw[source, row, item] * scale[source]
-            _explain(rows, factor[item], recent[user], counted, turned, features[item], item, liked, because[user, place])
+    scores: F32
+    first: int
+    known: NDArray[np.bool_]
+    links: NDArray[np.int8]
+    weights: F32
+
+
+class Best(NamedTuple):
+    """The best items of each user: numbers and scores (U, P); the raw scores of the rows and of each source (1 + S, U, P), and what they
+    are multiplied with (1 + S, U)."""
+
+    items: I64
+    scores: F32
+    raw: F32
+    scales: F32
 
 
 @compiled
-def shared_by_all(trending: F32, fresh: F32, allowed: NDArray[np.bool_], factors: F32, total: F32) -> None:
-    """What all users have in common, into `total` (N,): what trends and how new it is (N,), scaled to the root mean squares `factors` (2,),
-    −∞ where not `allowed` (N,). `factors` become what the two are multiplied with."""
-    trending_squares, fresh_squares = np.float64(0), np.float64(0)
-    for i in range(len(total)):
-        trending_squares += np.float64(trending[i]) * trending[i]
-        fresh_squares += np.float64(fresh[i]) * fresh[i]
+def choose(rows: CountRows, rows_weight: np.float32, others: RawScores, everybody: F32, seen: Seen, best: Best) -> None:
+    """Fill `best` for B users: the items with the largest sum of `rows`, scaled to root mean square `rows_weight`, the `others`, and what
+    all users have in common in `everybody` (N,), −∞ for items that must not be listed."""
+    n_items = len(everybody)
+    root, has_rows = np.float32(np.sqrt(n_items)), rows.places.shape[1] > 0
+    together, total, bests = np.zeros(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
+    start = seen.older_ends[others.first - 1] if others.first else 0
+    for row in range(others.scores.shape[1]):
+        user = others.first + row
+        total[:] = everybody
+        best.scales[0, user] = 0
+        if has_rows:
+            scale = _scale(sum_rows(rows, user, together), root * rows_weight)
+            add(total, together, scale)
+            best.scales[0, user] = scale
+        for source in range(len(others.scores)):
+            own = others.scores[source, row]
+            scale = _scale(_squares(own, others.links[source], others.known[source]), root * others.weights[source])
+            add(total, own, scale)
+            best.scales[1 + source, user] = scale
+        start = _leave_out(seen, user, start, total)
+        items = best.items[user]
+        _top(total, bests, items, best.scores[user])
+        for place in range(len(items)):
+            best.raw[0, user, place] = together[items[place]]
+            for source in range(len(others.scores)):
+                best.raw[1 + source, user, place] = others.scores[source, row, items[place]]
+
+
+@compiled
+def _leave_out(seen: Seen, user: int, start: int, total: F32) -> int:
+    """Replace the scores `total` (N,) of what the user has seen by −∞; the user's older items begin at `start`, the next one's where
+    this returns."""
+    histories, slot = seen.histories, seen.slots[user]
+    for column in range(histories.shape[1] - seen.lengths[slot], histories.shape[1]):
+        total[histories[slot, column]] = -np.inf
+    for place in range(start, seen.older_ends[user]):
+        total[seen.older[place]] = -np.inf
+    end: int = seen.older_ends[user]
+    return end
+
+
+@compiled
+def shared_by_all(rows: F32, allowed: NDArray[np.bool_], scales: F32, total: F32) -> None:
+    """Write the sum of `rows` (E, N), each scaled to the root mean square in `scales` (E,), into `total` (N,), −∞ where not `allowed` (N,).
+    `scales` become what the rows are multiplied with."""
     root = np.sqrt(np.float32(len(total)))
-    factors[0] = _scale(np.float32(trending_squares), factors[0] * root)
-    factors[1] = _scale(np.float32(fresh_squares), factors[1] * root)
+    total[:] = 0
+    for row in range(len(rows)):
+        squares = np.float64(0)
+        for i in range(len(total)):
+            squares += np.float64(rows[row, i]) * rows[row, i]
+        scales[row] = _scale(np.float32(squares), scales[row] * root)
+        for i in range(len(total)):
+            total[i] += rows[row, i] * scales[row]
     for i in range(len(total)):
-        total[i] = trending[i] * factors[0] + fresh[i] * factors[1] if allowed[i] else np.float32(-np.inf)
+        if not allowed[i]:
+            total[i] = -np.inf
+
+
+@compiled
+def _squares(row: F32, link: int, known: NDArray[np.bool_]) -> np.float32:
+    """Replace a row of raw scores by what they count; return its sum of squares."""
+    if link == SOFTENED:
+        return _softened_squares(row, known)
+    return _clamped_squares(row) if link == CLAMPED else _plain_squares(row)
 
 
 @compiled_sums
-def _summed_rows(rows: F32, numbers: I64, weights: F32, factor: F32, out: F32) -> np.float32:
-    """`out` (N,) becomes Σ_r weights[r] · rows[numbers[r]] · factor; its sum of squares."""
-    out[:] = 0
-    for r in range(0, len(numbers) - _TOGETHER + 1, _TOGETHER):
-        a, b, c, d, e = numbers[r], numbers[r + 1], numbers[r + 2], numbers[r + 3], numbers[r + 4]
-        _add_five(out, rows[a], rows[b], rows[c], rows[d], rows[e], weights[r : r + _TOGETHER])
-    for r in range(len(numbers) - len(numbers) % _TOGETHER, len(numbers)):
-        add(out, rows[numbers[r]], weights[r])
+def _plain_squares(row: F32) -> np.float32:
     squares = np.float32(0)
-    for i in range(len(out)):
-        value = out[i] * factor[i]
-        out[i] = value
-        squares += value * value
+    for i in range(len(row)):
+        squares += row[i] * row[i]
     return squares
 
 
 @compiled_sums
-def _add_five(total: F32, a: F32, b: F32, c: F32, d: F32, e: F32, scales: F32) -> None:
-    """Five rows at once: their values come from further away than the sums."""
-    of_a, of_b, of_c, of_d, of_e = scales[0], scales[1], scales[2], scales[3], scales[4]
-    for i in range(len(total)):
-        total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d + e[i] * of_e
-
-
-@compiled_sums
 def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
-    """A row of logits becomes their exponentials up to a factor, 0 where not known; their sum of squares. A row of zeros stays one."""
+    """Replace a row of logits by their exponentials up to a factor, 0 where not known; return the sum of squares. A row of zeros stays
+    one."""
     highest, lowest = np.float32(-np.inf), np.float32(np.inf)
     for i in range(len(row)):
         logit = row[i]
@@ -156,22 +145,6 @@ def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
 
 
 @compiled_sums
-def exp_of_negative(x: np.float32) -> np.float32:
-    """e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form that is
-    vectorised."""
-    y = max(x * np.float32(1.442695040888963), np.float32(-126))
-    n = np.int32(y - np.float32(0.5))
-    f = (y - np.float32(n)) * np.float32(0.6931471805599453)
-    power = np.float32(1 / 720)
-    power = power * f + np.float32(1 / 120)
-    power = power * f + np.float32(1 / 24)
-    power = power * f + np.float32(1 / 6)
-    power = power * f + np.float32(1 / 2)
-    power = (power * f + np.float32(1)) * f + np.float32(1)
-    return power * np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
-
-
-@compiled_sums
 def _clamped_squares(row: F32) -> np.float32:
     squares = np.float32(0)
     for i in range(len(row)):
@@ -183,13 +156,14 @@ def _clamped_squares(row: F32) -> np.float32:
 
 @compiled
 def _scale(squares: np.float32, wanted: np.float32) -> np.float32:
-    """What a row of this sum of squares is multiplied with, so that the sum's root is `wanted`; 0 for a row of zeros."""
+    """Return the factor of a row with this sum of squares that makes the sum's root `wanted`; 0 for a row of zeros."""
     return np.float32(wanted / np.sqrt(squares)) if squares > 0 else np.float32(0)
 
 
 @compiled
 def _top(total: F32, bests: F32, items: I64, scores: F32) -> None:
-    """The best of `total` (N,), best first, equal ones by number, into `items` and `scores` (P,). `bests` (N // _RUN,) is overwritten."""
+    """Write the best of `total` (N,), best first, equal ones by number, into `items` and `scores` (P,). `bests` (N // _RUN,) is
+    overwritten."""
     n_places, n_runs = len(items), len(bests)
     _run_bests(total, bests)
     least = np.float32(-np.inf)  # nothing below it can be among the first
@@ -223,35 +197,3 @@ def _insert(items: I64, scores: F32, place: int, item: int, score: np.float32) -
         items[place], scores[place] = items[place - 1], scores[place - 1]
         place -= 1
     items[place], scores[place] = item, score
-
-
-@compiled
-def _explain(
-    rows: F32, factor: np.float32, recent: I64, counted: F32, turned: F32, features: F32, item: int, added: F32, because: I64
-) -> None:
-    """The two recent items that added most to an item, into `because` (2,). `added` (R,) is overwritten."""
-    added[:] = 0
-    for f in range(len(turned)):
-        if features[f] != 0:
-            for r in range(len(recent)):
-                added[r] += features[f] * turned[f, r]
-    for r in range(len(recent)):
-        added[r] = max(added[r], np.float32(0))
-        if counted[r] != 0:
-            added[r] += rows[recent[r], item] * counted[r] * factor
-    two_strongest(added, recent, because)
-
-
-@compiled
-def two_strongest(added: F32, recent: I64, because: I64) -> None:
-    """The two of the `recent` items (R,) that added most, if it is more than 0, into `because` (2,), −1 for none. `added` (R,) is
-    overwritten."""
-    because[0], because[1] = -1, -1
-    for place in range(2):
-        best = 0
-        for r in range(1, len(recent)):
-            if added[r] > added[best]:
-                best = r
-        if added[best] > 0 and recent[best] != because[0]:
-            because[place] = recent[best]
-        added[best] = -np.inf

@@ -1,135 +1,125 @@
-"""Lists of a small catalogue from every item's score: products of matrices for all users at once, then `list_kernel` user by user.
+"""Candidates of a small catalogue: every item is scored for every user, by products of matrices for all users at once, then user by user.
 
-Shapes: U users, R recent interactions, N items, P places.
+Shapes: U users, N items, P places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recsys.lists import exact_kernel
-from recsys.lists.ranking import Recent
-from recsys.state.neighbours import DenseNeighbours
-from recsys.state.user_table import UserTable
+from recsys.lists.candidates import Candidates
+from recsys.lists.context import ListContext, Users
+from recsys.lists.exact_kernel import CLAMPED, PLAIN, SOFTENED, Best, RawScores
+from recsys.lists.filters import Filter, allowed_by
+from recsys.lists.sources.base import CountRows, Product, Source
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-CONTENT = "content"
 _BLOCK_SCORES = 500_000
 """Users are scored in blocks of about this many scores, so that they are not far when they are read again: 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """A source whose scores are inner products of `users` (U, D) and `items` (N, D), at least 0; or with "softmax" their exponentials,
-    over the `known` items (N,). A user whose vector is zero has no scores."""
+class Everybody:
+    """Scores of N items that are the same for all users: `rows` by source name, their `scales`, and their sum `total` (N,), −∞ where an
+    item must not be listed."""
 
-    name: str
-    weight: float
-    users: F32
-    items: F32
-    link: Literal["identity", "softmax"] = "identity"
-    known: NDArray[np.bool_] | None = None
+    rows: Mapping[str, F32]
+    scales: Mapping[str, np.float32]
+    total: F32
 
-    def write(self, rows: slice, raw: F32) -> None:
-        """The inner products of some users (B,) into `raw` (B, N)."""
-        users, items = torch.from_numpy(self.users[rows]), torch.from_numpy(self.items).T
-        torch.mm(users, items, out=torch.from_numpy(raw))
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The best items of each user: numbers, scores, each source's part of the score, all (U, P), and up to two reasons (U, P, 2)."""
-
-    items: I64
-    scores: F32
-    parts: dict[str, F32]
-    because: I64
+    @classmethod
+    def of(cls, sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> Everybody:
+        """Add up what sources say of all users alike."""
+        rows = {source.name: row for source in sources if (row := source.everybody(context)) is not None}
+        table = np.empty((len(rows), context.n_items), np.float32)
+        for held, row in zip(table, rows.values(), strict=True):
+            held[:] = row
+        scales = np.array([context.options.weights[name] for name in rows], np.float32)
+        total = np.empty(context.n_items, np.float32)
+        exact_kernel.shared_by_all(table, allowed_by(filters, context), scales, total)
+        return cls(rows, dict(zip(rows, scales, strict=True)), total)
 
 
-@dataclass(frozen=True, slots=True)
-class Cooccurrence:
-    """Counts by row, the weights of the recent items (U, R), each candidate's factor (N,), and how much all of it counts."""
-
-    neighbours: DenseNeighbours
-    reading: F32
-    factor: F32
-    weight: float
+def prepare(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> None:
+    """Compute what all users share, before lists are made in threads."""
+    _everybody(sources, filters, context)
 
 
-@dataclass(frozen=True, slots=True)
-class Likings:
-    """Why content counts: the weights of the recent items (U, R), and a table (at least N, F) whose first `n_features` columns count."""
-
-    weights: F32
-    features: F32
-    n_features: int
+def _everybody(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> Everybody:
+    return context.once("everybody", lambda: Everybody.of(sources, filters, context))
 
 
-def choose(
-    table: UserTable,
-    slots: I64,
-    recent: Recent,
-    cooccurrence: Cooccurrence,
-    likings: Likings,
-    products: Sequence[Product],
-    shared: F32,
-    size: int,
-) -> Chosen:
-    """The `size` best items for the users in `slots` (U,), who have not seen them; `shared` (N,) is the part of the score that is
-    everybody's, −∞ for what must not be listed."""
-    n_users, n_places = len(slots), min(size, len(shared))
-    known = np.ones((len(products), len(shared)), np.bool_)
-    for product, of_product in zip(products, known, strict=True):
-        if product.known is not None:
-            of_product[:] = product.known
-    older = [table.older[slot] for slot in slots.tolist()]
-    items, because = np.empty((n_users, n_places), np.int64), np.empty((n_users, n_places, 2), np.int64)
-    best, parts = np.empty((n_users, n_places), np.float32), np.empty((1 + len(products), n_users, n_places), np.float32)
-    names = [product.name for product in products]
-    softened = np.array([product.link == "softmax" for product in products], np.bool_)
-    weights = np.array([product.weight for product in products], np.float32)
-    seen, seen_ends = np.concatenate(older), np.cumsum([len(some) for some in older], dtype=np.int64)
-    content = names.index(CONTENT) if CONTENT in names else -1
-    n_blocks = max(1, -(-n_users * len(products) * len(shared) // _BLOCK_SCORES))
+def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, size: int) -> Candidates:
+    """Return each user's `size` best items by the weighted sum of the sources' scores."""
+    everybody = _everybody(sources, filters, context)
+    rows_source, rows = _rows(sources, users, context)
+    own = [source for source in sources if source is not rows_source and source.name not in everybody.rows]
+    products = [source.product(users, context) for source in own]
+    n_users, n_places = len(users), min(size, context.n_items)
+    best = Best(
+        np.empty((n_users, n_places), np.int64),
+        np.empty((n_users, n_places), np.float32),
+        np.empty((1 + len(own), n_users, n_places), np.float32),
+        np.empty((1 + len(own), n_users), np.float32),
+    )
+    _scan(rows, rows_source, own, products, everybody, users, context, best)
+    best.items[~np.isfinite(best.scores)] = -1
+    raw, scales = dict.fromkeys(source.name for source in sources), dict[str, F32]()
+    found = [rows_source, *own]
+    for source, of_source, scale in zip(found, best.raw, best.scales, strict=True):
+        if source is not None:
+            raw[source.name], scales[source.name] = of_source, scale
+    for name, row in everybody.rows.items():
+        raw[name], scales[name] = row[best.items], np.full(n_users, everybody.scales[name], np.float32)
+    return Candidates.unranked(best.items, {name: held for name, held in raw.items() if held is not None}, scales)
+
+
+def _rows(sources: Sequence[Source], users: Users, context: ListContext) -> tuple[Source | None, CountRows]:
+    """Return the first source that sums rows of neighbours, and the rows."""
+    for source in sources:
+        rows = source.rows(users, context)
+        if rows is not None:
+            return source, rows
+    return None, CountRows.none(len(users))
+
+
+def _scan(
+    rows: CountRows,
+    rows_source: Source | None,
+    own: Sequence[Source],
+    products: Sequence[Product | None],
+    everybody: Everybody,
+    users: Users,
+    context: ListContext,
+    best: Best,
+) -> None:
+    """Fill `best`, block after block of users."""
+    weights, n_users, n_items = context.options.weights, len(users), context.n_items
+    known = np.ones((len(own), n_items), np.bool_)
+    links = np.full(len(own), PLAIN, np.int8)
+    for at, product in enumerate(products):
+        if product is not None:
+            links[at] = SOFTENED if product.link == "softmax" else CLAMPED
+            if product.known is not None:
+                known[at] = product.known
+    of_rows = np.float32(weights[rows_source.name] if rows_source is not None else 0)
+    of_own = np.array([weights[source.name] for source in own], np.float32)
+    seen, numbers = users.seen(context.table), np.arange(n_items)
+    n_blocks = max(1, -(-n_users * len(own) * n_items // _BLOCK_SCORES))
     most = max(1, -(-n_users // n_blocks))
     for start in range(0, n_users, most):
-        rows = slice(start, min(start + most, n_users))
-        raw = np.empty((len(products), rows.stop - start, len(shared)), np.float32)
-        for product, scores in zip(products, raw, strict=True):
-            product.write(rows, scores)
-        exact_kernel.choose(
-            cooccurrence.neighbours.matrix,
-            cooccurrence.factor,
-            recent.items,
-            cooccurrence.reading,
-            np.float32(cooccurrence.weight),
-            likings.weights,
-            likings.features,
-            likings.n_features,
-            content,
-            raw,
-            start,
-            known,
-            softened,
-            weights,
-            shared,
-            table.items,
-            slots,
-            table.lengths,
-            seen,
-            seen_ends,
-            items,
-            best,
-            parts,
-            because,
-        )
-    found = dict(zip(names, parts[1:], strict=True))
-    return Chosen(items, best, {"cooccurrence": parts[0], **found} if cooccurrence.weight else found, because)
+        block = slice(start, min(start + most, n_users))
+        raw = np.empty((len(own), block.stop - start, n_items), np.float32)
+        for source, made_of, scores in zip(own, products, raw, strict=True):
+            if made_of is not None:
+                made_of.write(block, scores)
+            else:
+                scores[:] = source.score(users.part(block), np.broadcast_to(numbers, scores.shape), context)
+        exact_kernel.choose(rows, of_rows, RawScores(raw, start, known, links, of_own), everybody.total, seen, best)

@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
-from recsys.lists.ranking import CooccurrenceReading
+from recsys.lists.reading import CooccurrenceReading
 from recsys.models.ials.model import IALSConfig, IALSModel
 from tests.builders import batch_of
 from tests.golden.attention import attention_model

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
-from recsys.lists.ranking import CooccurrenceReading
+from recsys.lists.reading import CooccurrenceReading
 from recsys.state import item_row
 from workers.state.port import StateStore
 

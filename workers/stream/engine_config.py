@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.engine import EngineConfig
-from recsys.lists.ranking import CooccurrenceReading
+from recsys.lists.reading import CooccurrenceReading
 from workers.settings import Settings
 from workers.state.layout import layout_of
 

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
-from recsys.lists import exact_kernel, exact_scan
-from recsys.lists.candidates import SharedByAll
-from recsys.lists.ranking import Part, blend
-from recsys.models.base import F32, Histories
 from recsys.state.user_table import unpack_row
 from tests.builders import batch_of
+from tests.toy_model import ToyModel
 
 NOW_S = 1_700_000_000
-
-
-class ToyModel:
-    """Likes what shares a parity with the newest item that it knows."""
-
-    kind: ClassVar[str] = "toy"
-
-    def __init__(self, item_ids: list[str], link: Literal["identity", "softmax"]) -> None:
-        self.item_ids, self.link, self.history_length = item_ids, link, 3
-        self.item_vectors: F32 = np.eye(2, dtype=np.float32)[np.arange(len(item_ids)) % 2]
-        self.asked: Histories | None = None
-
-    def encode(self, histories: Histories) -> F32:
-        self.asked = histories
-        newest = histories.items[:, -1]
-        return np.where(newest[:, None] >= 0, self.item_vectors[np.maximum(newest, 0)], 0).astype(np.float32)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    @classmethod
-    def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
-        raise NotImplementedError
 
 
 def engine_with(n_items: int, events: Mapping[str, list[tuple[int, int]]], **config: Any) -> Engine:
@@ -231,75 +200,6 @@ def test_a_model_goes_on_serving_when_items_are_added() -> None:
     engine.ensure_items(5_000)
     lists = lists_of(engine, ["u"])
     assert len(listed(lists)) == 10 and engine.models["toy"].vectors.shape == (5_000, 2)
-
-
-@pytest.mark.parametrize("exploration_slots", [0, 3])
-@pytest.mark.parametrize("n_items", [7, 40, 900])
-@pytest.mark.parametrize("without", [set(), {"cooccurrence"}, {"content", "toy", "softened"}])
-def test_compiled_lists_are_those_of_whole_arrays(
-    n_items: int, exploration_slots: int, without: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exact_scan, "_BLOCK_SCORES", 7_000)  # one block, or several of a few users
-    random = np.random.default_rng(n_items + exploration_slots)
-    weights = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02}
-    users = [f"u{i}" for i in range(9)]
-    events = {
-        user: [(int(item), int(random.choice([-32, 16, 32]))) for item in random.integers(0, n_items, random.integers(0, 45))]
-        for user in users
-    }
-    engine = engine_with(
-        n_items, events, source_weights={name: w for name, w in weights.items() if name not in without}, exploration_slots=exploration_slots
-    )
-    for number in range(n_items):
-        if random.random() < 0.9:
-            content = ItemContent([f"c{c}" for c in random.integers(0, 9, 3)], published_s=NOW_S - int(random.integers(0, 10**6)))
-            engine.describe_item(number, None if random.random() < 0.1 else content)
-    for kind, link, known in (("toy", "identity", 1.0), ("softened", "softmax", 0.8)):
-        names = [f"i{number}" for number in range(n_items) if random.random() < known]
-        model = ToyModel(names, link)  # type: ignore[arg-type]
-        model.item_vectors = random.normal(size=(len(names), 2)).astype(np.float32)
-        engine.serve(kind, "v1", model, {name: int(name[1:]) for name in names})
-    seeds = np.arange(len(users))
-    found = lists_of(engine, users, seeds=seeds)
-    expected = lists_of(engine, users, seeds=seeds, preferred={0: ["no such category"]})  # preferences are not compiled
-    np.testing.assert_allclose(found.scores, expected.scores, atol=2e-5)
-    np.testing.assert_array_equal(found.propensities, expected.propensities)
-    is_sure = np.isfinite(found.scores) & (found.items == expected.items)
-    assert is_sure.sum() >= 0.98 * np.isfinite(found.scores).sum(), "but for equal scores, which rounding puts in any order"
-    assert list(found.contributions) == list(expected.contributions)
-    for name, part in found.contributions.items():
-        np.testing.assert_allclose(part[is_sure], expected.contributions[name][is_sure], atol=2e-5)
-    assert (found.because == expected.because).all(axis=2)[is_sure].sum() >= 0.98 * is_sure.sum()
-    assert len(exact_kernel.choose.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
-
-
-DESCRIBED = st.tuples(st.none() | st.integers(-40, 3), st.none() | st.integers(-1, 2), st.booleans(), st.integers(0, 5))
-
-
-@given(st.lists(DESCRIBED, min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
-def test_what_all_lists_share_is_told_from_catalogue_and_popularity(items: list[tuple[int | None, int | None, bool, int]]) -> None:
-    engine = Engine(EngineConfig(source_weights={"trending": 0.3, "new": 0.2}))
-    for number, (published, expires, available, chosen) in enumerate(items):
-        day_s = 86_400
-        engine.describe_item(
-            number,
-            ItemContent(
-                published_s=None if published is None else NOW_S + published * day_s,
-                expires_s=None if expires is None else NOW_S + expires * day_s,
-                available=available,
-            ),
-        )
-        engine.popularity.add("all", 0, np.array([number], np.uint32), np.array([chosen], np.float32))
-    shared = engine.shared(NOW_S)
-    assert not isinstance(shared, SharedByAll)
-    rows = {"trending": engine.popularity.trending()[: len(items)], "new": engine.catalogue.freshness(NOW_S, engine.config.new_s)}
-    parts = {name: Part.scaled(row[None, :], engine.config.source_weights[name]) for name, row in rows.items()}
-    allowed = engine.catalogue.recommendable(NOW_S)
-    np.testing.assert_array_equal(shared.allowed, allowed)
-    np.testing.assert_allclose(shared.total, blend(parts.values(), allowed, 1)[0], rtol=1e-5, atol=1e-6)
-    for name, part in parts.items():
-        np.testing.assert_allclose(shared.parts[name].raw * shared.parts[name].factors, part.raw * part.factors, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("exact_items", [10_000, 0])

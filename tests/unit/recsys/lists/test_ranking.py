@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.lists.ranking import (
-    CooccurrenceReading,
-    Part,
-    Recency,
-    Recent,
-    blend,
-    content_scores,
-    cooccurrence_scores,
-    explore,
-    model_scores,
-    softmax,
-    top_items,
-    unit_rms,
-)
+from recsys.lists.candidates import best
+from recsys.lists.policy import explore
+from recsys.lists.reading import CooccurrenceReading, Recency, Recent
 from recsys.state.neighbours import DenseNeighbours
+from tests.specification.lists import Part, blend, content_scores, cooccurrence_scores, model_scores, unit_rms
 
 
 def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = None) -> Recent:
@@ -33,26 +23,23 @@ def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = 
     )
 
 
-@given(st.lists(st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.5]), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 9))
-def test_top_items_are_the_best_first_and_equal_ones_by_number(scores: list[list[float]], size: int) -> None:
-    items, values = top_items(np.array(scores, np.float32), size)
-    for row, found, of in zip(scores, items.tolist(), values.tolist(), strict=True):
-        assert of == sorted(row, reverse=True)[:size]
-        assert of == [row[item] for item in found]
-        assert all(a < b for (a, s), (b, t) in pairwise(zip(found, of, strict=True)) if s == t)
+CANDIDATES = st.lists(st.tuples(st.sampled_from([-2.0, 0.0, 1.0, 2.5]), st.booleans()), min_size=1, max_size=12)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 900), st.integers(1, 25), st.sampled_from([2, 9, 10**6]))
-@settings(max_examples=60)
-def test_the_top_of_a_long_row_is_that_of_a_full_sort(seed: int, n_items: int, size: int, n_levels: int) -> None:
-    random = np.random.default_rng(seed)
-    scores = (random.integers(-n_levels, n_levels, (5, n_items)) / 7).astype(np.float32)
-    scores[random.random(scores.shape) < 0.1] = -np.inf
-    scores[0], scores[1, ::2] = -np.inf, -0.0
-    order = np.lexsort((np.broadcast_to(np.arange(n_items), scores.shape), -scores), axis=1)[:, :size]
-    items, values = top_items(scores, size)
-    np.testing.assert_array_equal(items, order)
-    np.testing.assert_array_equal(values, np.take_along_axis(scores, order, 1))
+@given(CANDIDATES, st.integers(1, 9), st.randoms())
+def test_the_best_candidates_come_first_and_equal_ones_by_number(candidates: list[tuple[float, bool]], size: int, random: Random) -> None:
+    numbers = [number if there else -1 for number, (_, there) in enumerate(candidates)]
+    scores = [score for score, _ in candidates]
+    order = list(range(len(numbers)))
+    random.shuffle(order)
+    columns, items, values = best(
+        np.array([[scores[at] for at in order]], np.float32), np.array([[numbers[at] for at in order]], np.int64), size
+    )
+    expected = sorted((-scores[number], number) for number in numbers if number >= 0)[:size]
+    n = len(expected)
+    assert items[0, :n].tolist() == [number for _, number in expected] and values[0, :n].tolist() == [-score for score, _ in expected]
+    assert [numbers[order[column]] for column in columns[0, :n]] == items[0, :n].tolist()
+    assert (items[0, n:] == -1).all() and np.isneginf(values[0, n:]).all()
 
 
 def test_a_blend_is_the_sum_of_its_scaled_parts() -> None:
@@ -79,18 +66,18 @@ def test_a_blend_is_the_sum_of_its_scaled_parts() -> None:
 
 
 @given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
+@settings(max_examples=60)
 def test_explored_places_are_drawn_from_behind_the_fixed_ones_and_again_by_the_same_seed(
     size: int, slots: int, pool: int, seed: int
 ) -> None:
-    items = np.tile(np.arange(pool), (3, 1))
-    scores = -items.astype(np.float32)
+    scores = -np.tile(np.arange(pool), (3, 1)).astype(np.float32)
     seeds = np.array([seed, seed, seed // 2])
-    drawn, values, propensities = explore(items, scores, size, slots, seeds)
+    drawn, propensities = explore(scores, size, slots, seeds)
     k = min(size, pool)
     assert drawn.shape == propensities.shape == (3, k)
-    assert (values == -drawn).all() and all(len(set(row)) == k for row in drawn.tolist())
+    assert all(len(set(row)) == k for row in drawn.tolist())
     assert (drawn[0] == drawn[1]).all()
-    assert (explore(items, scores, size, slots, seeds)[0] == drawn).all()
+    assert (explore(scores, size, slots, seeds)[0] == drawn).all()
     fixed = propensities[0] == 1
     assert drawn[0][fixed].tolist() == list(range(int(fixed.sum())))
     if not fixed.all():
@@ -101,21 +88,16 @@ def test_explored_places_are_drawn_from_behind_the_fixed_ones_and_again_by_the_s
 
 def test_what_may_not_be_listed_is_never_drawn() -> None:
     scores = np.where(np.arange(9) < 6, 1.0, -np.inf).astype(np.float32)
-    drawn, values, propensities = explore(np.tile(np.arange(9), (99, 1)), np.tile(scores, (99, 1)), 4, 1, np.arange(99))
-    assert np.isfinite(values).all() and set(drawn[:, 3].tolist()) == {3, 4, 5}
+    drawn, propensities = explore(np.tile(scores, (99, 1)), 4, 1, np.arange(99))
+    assert set(drawn[:, 3].tolist()) == {3, 4, 5}
     assert propensities[0, 3] == pytest.approx(1 / 3)
 
 
 def test_every_candidate_of_the_pool_is_drawn_as_often_as_its_propensity_says() -> None:
     n = 4_000
-    drawn, _, propensities = explore(np.tile(np.arange(12), (n, 1)), np.zeros((n, 12), np.float32), 6, 2, np.arange(n))
+    drawn, propensities = explore(np.zeros((n, 12), np.float32), 6, 2, np.arange(n))
     shares = np.bincount(drawn[:, 4:].ravel(), minlength=12)[4:] / n
     np.testing.assert_allclose(shares, propensities[0, 5], atol=0.03)
-
-
-def test_what_was_left_over_is_listed_with_nothing_behind_it() -> None:
-    items, values = top_items(np.array([[-np.inf, 1.0, -np.inf]], np.float32), 3)
-    assert items[0, 0] == 1 and np.isneginf(values[0, 1:]).all()
 
 
 def test_the_age_of_an_interaction_counts_from_the_newest_that_was_liked() -> None:
@@ -139,10 +121,10 @@ def test_cosine_divides_by_the_roots_of_both_popularities() -> None:
     neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([3.0, 4.0], np.float32))
     popularity = np.array([9.0, 4.0, 16.0, 0.0], np.float32)
     reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="cosine")
-    scores, weights, factor = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
+    scores, weights = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
     np.testing.assert_allclose(scores, [[0.0, 3 / (3 * 2), 4 / (3 * 4), 0.0]], rtol=1e-6)
     np.testing.assert_allclose(weights, [[1 / 3]], rtol=1e-6)
-    np.testing.assert_allclose(factor, [1 / 3, 1 / 2, 1 / 4, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(reading.candidate_factor(popularity), [1 / 3, 1 / 2, 1 / 4, 0.0], rtol=1e-6)
 
 
 def test_llr_prefers_the_neighbour_that_is_there_more_often_than_chance() -> None:
@@ -150,7 +132,7 @@ def test_llr_prefers_the_neighbour_that_is_there_more_often_than_chance() -> Non
     neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([10.0, 10.0], np.float32))
     popularity = np.array([20.0, 15.0, 900.0, 65.0], np.float32)
     reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="llr")
-    scores, _, _ = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
+    scores, _ = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
     assert scores[0, 1] > scores[0, 2] == scores[0, 3] == 0
 
 
@@ -164,8 +146,3 @@ def test_scaling_gives_each_row_the_same_root_mean_square() -> None:
     scores = np.array([[3.0, 4.0], [0.0, 0.0], [1e-6, 0.0]], np.float32)
     scaled = scores * unit_rms(scores)[:, None]
     np.testing.assert_allclose((scaled**2).mean(axis=1), [1.0, 0.0, 1.0], rtol=1e-5)
-
-
-def test_softmax_rows_are_probabilities() -> None:
-    rows = softmax(np.array([[1e4, 0.0, -1e9], [0.0, 0.0, 0.0]], np.float32))
-    np.testing.assert_allclose(rows, [[1.0, 0.0, 0.0], [1 / 3] * 3], atol=1e-6)

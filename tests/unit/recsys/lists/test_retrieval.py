@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recsys.catalogue import content_kernel
 from recsys.catalogue.items import Catalogue, ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.index import scan_kernel
 from recsys.index.vectors import VectorIndex
-from recsys.lists import candidates as module
-from recsys.lists import candidates_kernel
-from recsys.lists.candidates import index_of
+from recsys.lists import candidates_kernel, exact_kernel, reasons
+from recsys.lists.reading import CooccurrenceReading
+from recsys.lists.serving import IndexedModel, index_of
+from recsys.lists.sources import cooccurrence_kernel, models_kernel
+from recsys.lists.sources.models import Searched
 from recsys.models.base import F32, Histories
 from recsys.state.large_popularity import LargePopularity
 from recsys.state.popularity import Popularity
@@ -104,7 +107,7 @@ EVENTS = st.lists(st.lists(st.tuples(st.integers(0, N_ITEMS - 1), st.sampled_fro
 def test_candidates_that_are_all_items_make_the_exact_lists(
     events: list[list[tuple[int, int]]], embedded: bool, gone: set[int], exploration_slots: int, similarity: Any
 ) -> None:
-    config = {"exploration_slots": exploration_slots, "reading": module.CooccurrenceReading(similarity=similarity)}
+    config = {"exploration_slots": exploration_slots, "reading": CooccurrenceReading(similarity=similarity)}
     exact, large = (engine_of(limit, events, embedded=embedded, **config) for limit in (10_000, 10))
     made = []
     for engine in (exact, large):
@@ -179,8 +182,8 @@ def test_the_scale_over_all_items_is_told_from_gram_matrix_and_sample(link: Lite
     vectors, queries = clustered(50_000, 16, 5), clustered(40, 16, 6)
     model = Factors("m", link, vectors)
     numbers = np.arange(50_000)
-    indexed = module.indexed_model(model, numbers.astype(np.int32), np.ones(50_000, np.bool_))  # type: ignore[arg-type]
-    block = module._ModelBlock.of(indexed, queries, 100, 50_000)
+    indexed = IndexedModel.of(model, numbers.astype(np.int32), np.ones(50_000, np.bool_))  # type: ignore[arg-type]
+    block = Searched.of(indexed, queries, 100, 50_000)
     logits = queries @ vectors.T
     if link == "softmax":
         raw = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -354,14 +357,18 @@ def test_everything_is_compiled_before_a_worker_joins_its_group() -> None:
     compile_all()
     kernels = {
         f"{module.__name__}.{name}": kernel
-        for module in (candidates_kernel, scan_kernel)
+        for module in (candidates_kernel, cooccurrence_kernel, models_kernel, content_kernel, exact_kernel, reasons, scan_kernel)
         for name, kernel in vars(module).items()
         if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
     }
     before = {name: list(kernel.signatures) for name, kernel in kernels.items()}
-    assert len(before["recsys.lists.candidates_kernel.name"]) == len(before["recsys.index.scan_kernel.scan"]) == 1
-    engine = engine_of(10, [[(1, 32), (5, 32)], []])
-    slots = np.array([slot_of(engine, i) for i in range(2)])
-    engine.recommend(slots, engine.encode(slots), NOW_S + 100)
+    for name in ("lists.candidates_kernel.distinct", "lists.exact_kernel.choose", "lists.reasons._strongest", "index.scan_kernel.scan"):
+        assert len(before[f"recsys.{name}"]) == 1
+    for exact_items, dense_items in ((10, 10_000), (10_000, 10_000), (10_000, 10)):
+        for similarity in ("directed", "cosine", "llr"):
+            reading = CooccurrenceReading(similarity=similarity)  # type: ignore[arg-type]
+            engine = engine_of(exact_items, [[(1, 32), (5, 32)], []], dense_items=dense_items, reading=reading, exploration_slots=2)
+            slots = np.array([slot_of(engine, i) for i in range(2)])
+            engine.recommend(slots, engine.encode(slots), NOW_S + 100, preferred={1: ["c1"]})
     VectorIndex(clustered(9_000, 4, 1)).search(clustered(2, 4, 2), 5)
     assert {name: list(kernel.signatures) for name, kernel in kernels.items()} == before

@@ -1,0 +1,131 @@
+"""What lists are made from: the state at one moment, and the users they are for.
+
+Shapes: U users, R recent interactions, N items, H columns of histories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue.items import Catalogue
+from recsys.lists.reading import CooccurrenceReading, Recency, Recent
+from recsys.lists.serving import ServingModel
+from recsys.state.neighbours import Neighbours
+from recsys.state.popularity import Popularity
+from recsys.state.user_table import UserTable
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+T = TypeVar("T")
+
+
+class Seen(NamedTuple):
+    """Items that users have seen: the last `lengths[slot]` columns of `histories[slot]` (C, H) for the `slots` (U,), and in `older` those
+    that left the history, of which user u's end at `older_ends[u]`."""
+
+    histories: U32
+    slots: I64
+    lengths: I32
+    older: U32
+    older_ends: I64
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What lists depend on; as in `EngineConfig`. `weights` by source name."""
+
+    weights: Mapping[str, float]
+    reading: CooccurrenceReading
+    content_recency: Recency
+    recent_items: int
+    new_s: float
+    size: int
+    exploration_slots: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListContext:
+    """The state that all lists made at one moment share. `now_s` is event time: trends and ages are measured from it. `valid_s` is the
+    reader's time: only items that are published and not expired by then are listed. `is_large`: candidates come from indexes."""
+
+    options: ListOptions
+    now_s: int
+    valid_s: int
+    table: UserTable
+    neighbours: Neighbours
+    popularity: Popularity
+    catalogue: Catalogue
+    models: Mapping[str, ServingModel]
+    is_large: bool
+    _made: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def n_items(self) -> int:
+        return self.catalogue.n_items
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Return what `make` returned when the key was first used with this context."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+    def users(
+        self, slots: I64, vectors: Mapping[str, F32], preferred: Mapping[int, Sequence[str]] | None = None, seeds: I64 | None = None
+    ) -> Users:
+        """Return the users in `slots` (U,) with their newest interactions."""
+        recent = Recent.of(*self.table.newest(slots, self.options.recent_items), self.table.lengths[slots])
+        if seeds is None:
+            seeds = np.full(len(slots), self.options.seed, np.int64)
+        return Users(slots, recent, vectors, preferred or {}, seeds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Users:
+    """Users listed together: `slots` (U,) of the user table, newest interactions, vectors (U, D) by model kind, the categories that user u
+    `preferred` (used where there is no history), and `seeds` (U,) that repeat a draw."""
+
+    slots: I64
+    recent: Recent
+    vectors: Mapping[str, F32]
+    preferred: Mapping[int, Sequence[str]]
+    seeds: I64
+    _made: dict[str, object] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def once(self, key: str, make: Callable[[], T]) -> T:
+        """Return what `make` returned when the key was first used with these users."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
+
+    def part(self, rows: slice) -> Users:
+        """Return some of the users; `rows` has a start and an end."""
+        if rows.start == 0 and rows.stop >= len(self):
+            return self
+        return Users(
+            self.slots[rows],
+            self.recent.part(rows),
+            {kind: vectors[rows] for kind, vectors in self.vectors.items()},
+            {row - rows.start: named for row, named in self.preferred.items() if rows.start <= row < rows.stop},
+            self.seeds[rows],
+        )
+
+    def seen(self, table: UserTable) -> Seen:
+        """Return the items that the users have seen."""
+
+        def gathered() -> Seen:
+            older = [table.older[slot] for slot in self.slots.tolist()]
+            ends = np.cumsum([len(some) for some in older], dtype=np.int64)
+            return Seen(table.items, self.slots, table.lengths, np.concatenate(older), ends)
+
+        return self.once("seen", gathered)

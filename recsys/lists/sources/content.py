@@ -1,0 +1,84 @@
+"""Items whose content is like that of the items a user chose lately, or of the categories a new user named."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue import content_kernel
+from recsys.catalogue.content_kinds import ContentKinds
+from recsys.lists.context import ListContext, Users
+from recsys.lists.sources.base import Product, Source, over_root
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+
+class ContentSource(Source):
+    """Scores an item by the inner product of its features and the user's profile, at least 0."""
+
+    name = "content"
+    size = 96
+
+    def prepare(self, context: ListContext) -> None:
+        if context.is_large:
+            _kinds(context)
+        else:
+            _ = context.catalogue.features  # weighed now if it has to be, not in several threads
+
+    def nominate(self, users: Users, context: ListContext, size: int) -> I64:
+        return _kinds(context).candidates(_profiles(users, context), size)
+
+    def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
+        if context.is_large:
+            kinds = _kinds(context)
+            return kinds.scores(_profiles(users, context), kinds.of[numbers].astype(np.int64))
+        return self.product(users, context).scores(numbers)
+
+    def scale(self, users: Users, context: ListContext) -> F32:
+        return over_root(_kinds(context).mean_squares(_profiles(users, context), context.n_items))
+
+    def product(self, users: Users, context: ListContext) -> Product:
+        return Product(_profiles(users, context), context.catalogue.features[: context.n_items])
+
+    def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
+        recent, likings = users.recent, _likings(users, context) * scale[:, None]
+        if context.is_large:
+            kinds = _kinds(context)
+            listed, read = kinds.of[np.maximum(items, 0)].astype(np.int64), kinds.of[recent.items].astype(np.int64)
+            alike = kinds.alike(listed, read, context.catalogue.width)  # (U, K, R)
+            alike *= likings[:, None, :]
+            added += alike
+        else:
+            features, width = context.catalogue.feature_table, context.catalogue.width
+            content_kernel.explain(features, width, recent.items, likings, items, added)
+
+
+def _kinds(context: ListContext) -> ContentKinds:
+    trending = context.popularity.trending()[: context.n_items]
+    return context.once("content.kinds", lambda: context.catalogue.refresh_kinds(trending, context.valid_s))
+
+
+def _likings(users: Users, context: ListContext) -> F32:
+    """Return the weights of the recent items, (U, R)."""
+    return users.once("content.likings", lambda: context.options.content_recency.weights(users.recent))
+
+
+def _profiles(users: Users, context: ListContext) -> F32:
+    """Return the weighted sum of the recent items' features, or what a user without any named: (U, F)."""
+
+    def made() -> F32:
+        catalogue, items = context.catalogue, users.recent.items
+        if context.is_large:
+            kinds = _kinds(context)
+            features = kinds.features(kinds.of[items].astype(np.int64), catalogue.width)  # (U, R, F)
+        else:
+            features = catalogue.features[items]
+        profiles: F32 = np.matmul(_likings(users, context)[:, None, :], features)[:, 0]
+        for row, categories in users.preferred.items():
+            vector = catalogue.category_vector(categories)
+            if vector is not None and not profiles[row].any():
+                profiles[row, : len(vector)] = vector[: profiles.shape[1]]
+        return profiles
+
+    return users.once("content.profiles", made)

@@ -1,0 +1,116 @@
+"""What others chose after the items that a user chose lately."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.cooccurrence import log_likelihood_ratio
+from recsys.lists.context import ListContext, Users
+from recsys.lists.scratch import Scratch
+from recsys.lists.sources import cooccurrence_kernel
+from recsys.lists.sources.base import CountRows, Source, over_root
+from recsys.state.neighbours import DenseNeighbours, SparseNeighbours
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+
+class CooccurrenceSource(Source):
+    """Scores an item by Σ_r weight · row · factor over the recent items' rows of co-occurrence counts, or of their log-likelihood ratios.
+
+    A reason is exact, but for ratios in a small catalogue: there the counts explain, which orders a recent item's neighbours alike.
+    """
+
+    name = "cooccurrence"
+    size = 128
+
+    def __init__(self) -> None:
+        self._sums = Scratch(np.float32)
+
+    def prepare(self, context: ListContext) -> None:
+        if not context.is_large:
+            _candidate_factor(context)
+
+    def rows(self, users: Users, context: ListContext) -> CountRows:
+        return users.once("cooccurrence.rows", lambda: _rows(users, context))
+
+    def nominate(self, users: Users, context: ListContext, size: int) -> I64:
+        return self._nominated(users, context, size)[0]
+
+    def _nominated(self, users: Users, context: ListContext, size: int) -> tuple[I64, F64]:
+        def made() -> tuple[I64, F64]:
+            numbers, squares = np.empty((len(users), size), np.int64), np.empty(len(users), np.float64)
+            with self._sums.borrowed(context.n_items) as sums:
+                cooccurrence_kernel.nominate(self.rows(users, context), sums, numbers, squares)
+            return numbers, squares
+
+        return users.once("cooccurrence.nominated", made)
+
+    def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
+        rows, raw = self.rows(users, context), np.empty(numbers.shape, np.float32)
+        if isinstance(context.neighbours, DenseNeighbours):
+            cooccurrence_kernel.score_dense(rows, numbers, raw)
+        else:
+            with self._sums.borrowed(context.n_items) as sums:
+                cooccurrence_kernel.score_sparse(rows, numbers, sums, raw)
+        return raw
+
+    def scale(self, users: Users, context: ListContext) -> F32:
+        squares = self._nominated(users, context, self.size)[1]
+        return over_root((squares / max(context.n_items, 1)).astype(np.float32))
+
+    def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
+        cooccurrence_kernel.explain(_explaining_rows(users, context), scale, items, added)
+
+
+def _candidate_factor(context: ListContext) -> F32:
+    reading, popularity = context.options.reading, context.popularity.all_time[: context.n_items]
+    return context.once("cooccurrence.factor", lambda: reading.candidate_factor(popularity))
+
+
+def _rows(users: Users, context: ListContext) -> CountRows:
+    reading, neighbours, popularity = context.options.reading, context.neighbours, context.popularity.all_time[: context.n_items]
+    if isinstance(neighbours, SparseNeighbours):
+        return _sparse_rows(users, context, neighbours, ratios=reading.similarity == "llr")
+    weights, factor = reading.weights(users.recent, popularity), _candidate_factor(context)
+    if reading.similarity != "llr":
+        return CountRows.dense(neighbours.matrix, factor, users.recent.items, weights)
+    read = weights > 0
+    numbers, place = np.unique(users.recent.items[read], return_inverse=True)
+    matrix = np.zeros((max(len(numbers), 1), context.n_items), np.float32)
+    if len(numbers):
+        own, total = popularity[numbers][:, None], float(popularity.sum())
+        matrix[:] = log_likelihood_ratio(neighbours.rows(numbers, context.n_items), own, popularity[None, :], total)
+    places = np.zeros(read.shape, np.int64)
+    places[read] = place
+    return CountRows.dense(matrix, factor, places, weights)
+
+
+def _sparse_rows(users: Users, context: ListContext, neighbours: SparseNeighbours, *, ratios: bool) -> CountRows:
+    """Gather the rows of the recent items, with the factor of each neighbour, or as log-likelihood `ratios`."""
+    reading, popularity, recent = context.options.reading, context.popularity.all_time[: context.n_items], users.recent
+    weights = reading.weights(recent, popularity)
+    read = weights > 0
+    numbers, place = np.unique(recent.items[read], return_inverse=True)
+    rows = neighbours.gathered(numbers)
+    places = np.full(recent.items.shape, -1, np.int64)
+    places[read] = place
+    if ratios:
+        own = np.repeat(popularity[rows.numbers], np.diff(rows.starts))
+        values = log_likelihood_ratio(rows.values, own, popularity[rows.neighbours], float(popularity.sum())).astype(np.float32)
+    else:
+        values = rows.values * reading.candidate_factor(popularity[rows.neighbours])
+    return CountRows.sparse(rows.starts, rows.neighbours, values, places, weights)
+
+
+def _explaining_rows(users: Users, context: ListContext) -> CountRows:
+    if context.is_large or context.options.reading.similarity != "llr":
+        return users.once("cooccurrence.rows", lambda: _rows(users, context))
+    neighbours = context.neighbours
+    if isinstance(neighbours, SparseNeighbours):
+        return _sparse_rows(users, context, neighbours, ratios=False)
+    popularity = context.popularity.all_time[: context.n_items]
+    weights = context.options.reading.weights(users.recent, popularity)
+    return CountRows.dense(neighbours.matrix, _candidate_factor(context), users.recent.items, weights)

@@ -1,0 +1,176 @@
+"""Weighted sums of rows of neighbours, compiled.
+
+Shapes: U users, R recent interactions, N items, C candidates, K places, M rows of neighbours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.arithmetic_kernel import add
+from recsys.index.scan_kernel import replace_least
+from recsys.jit import compiled, compiled_sums
+from recsys.lists.sources.base import CountRows
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+_TOGETHER = 5
+"""Rows that are added at once."""
+
+
+@compiled
+def nominate(rows: CountRows, sums: F32, numbers: I64, squares: F64) -> None:
+    """Write the items with the largest sums above 0 into `numbers` (U, n), in any order, and the sum of squares of all sums into `squares`
+    (U,). `rows` are sparse, with values ≥ 0; `sums` (N,) are zero before and after."""
+    best, touched = np.empty(numbers.shape[1], np.float32), np.empty(_most_neighbours(rows.starts, rows.places), np.int64)
+    for user in range(len(numbers)):
+        n_touched = _sum_sparse(rows, user, sums, touched)
+        best[:], numbers[user] = -np.inf, -1
+        total = np.float64(0)
+        for at in range(n_touched):
+            value = sums[touched[at]]
+            sums[touched[at]] = 0
+            total += np.float64(value) * value
+            if value > best[0]:
+                replace_least(best, numbers[user], value, touched[at])
+        squares[user] = total
+
+
+@compiled
+def score_sparse(rows: CountRows, numbers: I64, sums: F32, raw: F32) -> None:
+    """Write the sums of sparse rows at `numbers` (U, C) into `raw` (U, C). `sums` (N,) are zero before and after."""
+    touched = np.empty(_most_neighbours(rows.starts, rows.places), np.int64)
+    for user in range(len(numbers)):
+        n_touched = _sum_sparse(rows, user, sums, touched)
+        for column in range(numbers.shape[1]):
+            raw[user, column] = sums[numbers[user, column]]
+        for at in range(n_touched):
+            sums[touched[at]] = 0
+
+
+@compiled
+def score_dense(rows: CountRows, numbers: I64, raw: F32) -> None:
+    """Write the sums of rows of the matrix at `numbers` (U, C) into `raw` (U, C)."""
+    for user in range(len(numbers)):
+        for column in range(numbers.shape[1]):
+            item, total = numbers[user, column], np.float32(0)
+            for r in range(rows.places.shape[1]):
+                if rows.weights[user, r] != 0:
+                    total += rows.matrix[rows.places[user, r], item] * rows.weights[user, r]
+            raw[user, column] = total * rows.factor[item]
+
+
+@compiled
+def _most_neighbours(starts: I64, places: I64) -> int:
+    most = 0
+    for user in range(len(places)):
+        own = 0
+        for r in range(places.shape[1]):
+            if places[user, r] >= 0:
+                own += starts[places[user, r] + 1] - starts[places[user, r]]
+        most = max(most, own)
+    return most
+
+
+@compiled
+def _sum_sparse(rows: CountRows, user: int, sums: F32, touched: I64) -> int:
+    """Add a user's weighted rows to `sums` (N,); write the items that are no longer 0 into `touched` and return how many there are."""
+    starts, neighbours, values, places, weights = rows.starts, rows.neighbours, rows.values, rows.places[user], rows.weights[user]
+    n_touched = 0
+    for r in range(len(places)):
+        if places[r] < 0 or weights[r] == 0:
+            continue
+        for at in range(starts[places[r]], starts[places[r] + 1]):
+            added, item = weights[r] * values[at], neighbours[at]
+            if added > 0:
+                if sums[item] == 0:
+                    touched[n_touched] = item
+                    n_touched += 1
+                sums[item] += added
+    return n_touched
+
+
+@compiled
+def sum_rows(rows: CountRows, user: int, out: F32) -> np.float32:
+    """Write a user's weighted sum of rows into `out` (N,); return its sum of squares."""
+    if len(rows.matrix):
+        return _sum_dense(rows.matrix, rows.places[user], rows.weights[user], rows.factor, out)
+    out[:] = 0
+    places, weights = rows.places[user], rows.weights[user]
+    for r in range(len(places)):
+        if places[r] >= 0 and weights[r] != 0:
+            for at in range(rows.starts[places[r]], rows.starts[places[r] + 1]):
+                out[rows.neighbours[at]] += weights[r] * rows.values[at]
+    return _squares(out)
+
+
+@compiled_sums
+def _sum_dense(matrix: F32, places: I64, weights: F32, factor: F32, out: F32) -> np.float32:
+    out[:] = 0
+    for r in range(0, len(places) - _TOGETHER + 1, _TOGETHER):
+        a, b, c, d, e = places[r], places[r + 1], places[r + 2], places[r + 3], places[r + 4]
+        _add_five(out, matrix[a], matrix[b], matrix[c], matrix[d], matrix[e], weights[r : r + _TOGETHER])
+    for r in range(len(places) - len(places) % _TOGETHER, len(places)):
+        add(out, matrix[places[r]], weights[r])
+    squares = np.float32(0)
+    for i in range(len(out)):
+        value = out[i] * factor[i]
+        out[i] = value
+        squares += value * value
+    return squares
+
+
+@compiled_sums
+def _add_five(total: F32, a: F32, b: F32, c: F32, d: F32, e: F32, scales: F32) -> None:
+    """Add five rows at once: their values come from further away than the sums."""
+    of_a, of_b, of_c, of_d, of_e = scales[0], scales[1], scales[2], scales[3], scales[4]
+    for i in range(len(total)):
+        total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d + e[i] * of_e
+
+
+@compiled_sums
+def _squares(row: F32) -> np.float32:
+    squares = np.float32(0)
+    for i in range(len(row)):
+        squares += row[i] * row[i]
+    return squares
+
+
+@compiled
+def explain(rows: CountRows, scale: F32, items: I64, added: F32) -> None:
+    """Add to `added` (U, K, R) what each recent item's row gives to the listed `items` (U, K), −1 for none, times `scale` (U,)."""
+    n_recent = rows.places.shape[1]
+    counted = np.empty(n_recent, np.float32)
+    for user in range(len(items)):
+        for r in range(n_recent):
+            counted[r] = rows.weights[user, r] * scale[user]
+        for k in range(items.shape[1]):
+            item = items[user, k]
+            if item < 0:
+                continue
+            for r in range(n_recent):
+                place = rows.places[user, r]
+                if place < 0 or counted[r] == 0:
+                    continue
+                if len(rows.matrix):
+                    added[user, k, r] += rows.matrix[place, item] * counted[r] * rows.factor[item]
+                else:
+                    at = _search(rows.neighbours, rows.starts[place], rows.starts[place + 1], item)
+                    if at >= 0:
+                        added[user, k, r] += counted[r] * rows.values[at]
+
+
+@compiled
+def _search(neighbours: I64, start: int, end: int, item: int) -> int:
+    """Return where `item` is among the neighbours from `start` to `end`, ascending; −1 if it is not."""
+    stop = end
+    while start < end:
+        middle = (start + end) // 2
+        if neighbours[middle] < item:
+            start = middle + 1
+        else:
+            end = middle
+    return start if start < stop and neighbours[start] == item else -1
