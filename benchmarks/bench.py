@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import redis
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
 from benchmarks.datasets import Stream
 from benchmarks.figures import cpu_seconds
@@ -26,9 +26,10 @@ from schemas.announcements import ModelAction
 from schemas.decoding import encode
 from workers.bootstrap import open_store
 from workers.kafka.batch_publisher import ListPublisher
-from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
-from workers.kafka.offsets import end_offsets
+from workers.kafka.connection import aiokafka_producer_arguments
+from workers.kafka.offsets import end_offsets, end_offsets_async
 from workers.kafka.partitioner import partition_for
+from workers.kafka.records import RangeReader
 from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack, environment
 from workers.models.manifest import TrainedOn
@@ -38,6 +39,8 @@ from workers.state.layout import layout_of
 from workers.stream.warm_up import compile_all
 
 PARTITIONS = 4
+NEWEST_LISTS = 500
+"""Lists that a benchmark looks at for the sources that it was to use."""
 PRODUCE_BATCH_BYTES = 500_000
 TIMEOUT_S = 600.0
 POLL_S = 0.02
@@ -196,10 +199,9 @@ class Bench:
             await store.set_serving(kind, encode(announcement), order)
         await store.close()
 
-    def sources_of_newest_list(self, settings: Settings) -> set[str]:
-        """Return the names of the sources that scored items of one of the newest lists."""
-        newest = asyncio.run(_newest_list(settings))
-        return {source for item in newest["items"] for source in item["sources"]}
+    def sources_of_newest_lists(self, settings: Settings) -> set[str]:
+        """Return the names of the sources that scored items of the newest lists. A list alone may lack one: of a user with one event."""
+        return {source for found in asyncio.run(_newest_lists(settings)) for item in found["items"] for source in item["sources"]}
 
 
 def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
@@ -213,19 +215,22 @@ def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
     return str(manifest.version)
 
 
-async def _newest_list(settings: Settings) -> dict[str, Any]:
-    """Read one of the newest lists on the topic."""
-    consumer = AIOKafkaConsumer(**aiokafka_consumer_arguments(settings), group_id=None, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        at = TopicPartition(settings.topics.recommendations, 0)
-        consumer.assign([at])
-        end = (await consumer.end_offsets([at]))[at]
-        consumer.seek(at, end - 1)
-        found: dict[str, Any] = json.loads((await consumer.getone()).value)
-        return found
-    finally:
-        await consumer.stop()
+async def _newest_lists(settings: Settings) -> list[dict[str, Any]]:
+    """Read the newest lists of the first partition of the topic."""
+    topic = settings.topics.recommendations
+    end = (await end_offsets_async(settings, [topic]))[topic, 0]
+    found: list[dict[str, Any]] = []
+    async with RangeReader(settings, {(topic, 0): max(0, end - NEWEST_LISTS)}, max_records=NEWEST_LISTS) as reader:
+        async for polled in reader.until({(topic, 0): end}):
+            found += [json.loads(record.value) for record in polled[topic, 0] if record.value is not None]
+    return found
+
+
+def in_turns(stream: Stream, n_events: int) -> np.ndarray[Any, Any]:
+    """Return places of the stream's first `n_events` with users in turns; in its own order where no user would have a second turn."""
+    order = interleaved(stream)[:n_events]
+    has_second_turn = len({stream.users[place] for place in order.tolist()}) < len(order)
+    return order if has_second_turn else np.arange(n_events)
 
 
 def interleaved(stream: Stream) -> np.ndarray[Any, Any]:

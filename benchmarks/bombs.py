@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 import time
 import uuid
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks.figures import benchmark_parser
+from benchmarks.figures import benchmark_parser, run_benchmark
 from tests.fault.lanes import kafka_home
 from tests.kafka_home import KafkaHome
 from tests.raw_batches import MEGABYTE, Records, raw_batch, send_raw
@@ -190,4 +189,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

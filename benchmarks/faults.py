@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.figures import benchmark_parser
+from benchmarks.figures import benchmark_parser, run_benchmark
 from tests.fault import scenarios  # noqa: F401  registers them
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.registry import SCENARIOS, Entry, LaneName, Round
@@ -160,4 +160,4 @@ def chosen_names(text: str) -> list[str] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

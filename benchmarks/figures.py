@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+from workers.errors import Fatal, SettingsError
 
 _PACKAGES = (
     "numpy",
@@ -64,6 +66,10 @@ class Spread:
         return f"{self.median:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
 
 
+EXTRAS = {"confluent_kafka": "bench", "implicit": "bench", "matplotlib": "bench"}
+"""Packages that only some benchmarks need, and the extra of `pyproject.toml` that installs each."""
+
+
 def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser that prints `description` as it is written, with the option that all benchmarks share."""
     parser = argparse.ArgumentParser(
@@ -71,6 +77,26 @@ def benchmark_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object in the last line")
     return parser
+
+
+def run_benchmark(main: Callable[[], int]) -> NoReturn:
+    """Run a benchmark and exit with its code; 2 and one line where a package is not installed or a person must act."""
+    try:
+        sys.exit(main())
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        sys.exit(missing_extra(package))
+    except (Fatal, SettingsError) as error:  # such as an embedded server that is not installed
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def missing_extra(package: str) -> int:
+    """Say which extra brings a package, and return the exit code 2."""
+    print(f"{package} is not installed, which this benchmark needs: pip install 'recsys-stream[{EXTRAS[package]}]'", file=sys.stderr)
+    return 2
 
 
 def machine() -> dict[str, Any]:

@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import sys
 import tempfile
 import time
 import uuid
@@ -45,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.datasets import chosen_stream
-from benchmarks.figures import Spread, benchmark_parser, cpu_seconds, emit
+from benchmarks.figures import Spread, benchmark_parser, cpu_seconds, emit, run_benchmark
 from benchmarks.live import LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.kafka.offsets import end_offsets
@@ -327,4 +326,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import benchmark_parser, resident_bytes
+from benchmarks.figures import benchmark_parser, resident_bytes, run_benchmark
 from schemas import limits
 from schemas.dead_letters import make_dead_letter
 from schemas.decoding import (
@@ -470,4 +470,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

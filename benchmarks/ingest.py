@@ -41,9 +41,9 @@ import hiredis
 import numpy as np
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.bench import Bench, Rate, interleaved
+from benchmarks.bench import Bench, Rate, in_turns
 from benchmarks.datasets import chosen_stream
-from benchmarks.figures import Spread, benchmark_parser, emit
+from benchmarks.figures import Spread, benchmark_parser, emit, run_benchmark
 from schemas.decoding import decode_events
 from workers.bootstrap import open_store
 from workers.kafka.connection import aiokafka_consumer_arguments
@@ -74,10 +74,10 @@ def state(bench: Bench, n_events: int) -> Rate:
 def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec")) -> Rate:
     """Measure the state path with a list for every touched user."""
     settings, sections = bench.settings()
-    asyncio.run(bench.publish(settings, interleaved(bench.stream)[:n_events]))
+    asyncio.run(bench.publish(settings, in_turns(bench.stream, n_events)))
     asyncio.run(bench.serve_models(settings, kinds))
     rate = bench.run_worker(settings, sections, n_events)
-    missing = {"cooccurrence", "content", *kinds} - bench.sources_of_newest_list(settings)
+    missing = {"cooccurrence", "content", *kinds} - bench.sources_of_newest_lists(settings)
     if missing:
         raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
     return rate
@@ -300,4 +300,4 @@ def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[s
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

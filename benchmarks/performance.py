@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import run_benchmark
+
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
 SHORT: Mapping[str, Sequence[str]] = {
@@ -267,4 +269,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

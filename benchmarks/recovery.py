@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.datasets import chosen_stream
-from benchmarks.figures import Spread, benchmark_parser, emit
+from benchmarks.figures import Spread, benchmark_parser, emit, run_benchmark
 from benchmarks.freshness import STREAM_EVENTS
 from benchmarks.live import F64, LiveBench, consuming, live_arguments, stack_on, until_listed_s
 from benchmarks.open_load import OpenLoad, arrivals
@@ -227,4 +226,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

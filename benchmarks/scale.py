@@ -32,7 +32,6 @@ import re
 import shutil
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +45,7 @@ import redis
 
 from benchmarks.bench import Bench, Rate
 from benchmarks.datasets import Stream, zipf_stream
-from benchmarks.figures import benchmark_parser, cpu_seconds, emit
+from benchmarks.figures import benchmark_parser, cpu_seconds, emit, run_benchmark
 from recsys.state.item_row import WEIGHT_ONE, pack_header, pack_records
 from recsys.state.user_table import UserTable
 from tests.redis_cluster import RedisCluster
@@ -467,4 +466,4 @@ def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tupl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -34,7 +34,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.figures import benchmark_parser, resident_bytes
+from benchmarks.figures import benchmark_parser, resident_bytes, run_benchmark
 from tests.builders import START_MS, value_of
 from tests.fault.harness import PARTITIONS, Harness
 from tests.fault.lanes import FaultLane, kafka_home
@@ -385,4 +385,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 import time
 import uuid
@@ -44,7 +43,7 @@ import redis
 from numpy.typing import NDArray
 
 from benchmarks.datasets import Stream, zipf_stream
-from benchmarks.figures import benchmark_parser, emit, resident_bytes
+from benchmarks.figures import benchmark_parser, emit, resident_bytes, run_benchmark
 from recsys.state.user_table import UserTable, pack_embeddings
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
@@ -413,4 +412,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.datasets import DatasetMissing, Stream, movielens_1m
-from benchmarks.figures import benchmark_parser
+from benchmarks.figures import benchmark_parser, run_benchmark
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
@@ -110,4 +110,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -49,7 +49,7 @@ from scipy import sparse
 
 from benchmarks.bench import PARTITIONS
 from benchmarks.datasets import Stream, chosen_stream
-from benchmarks.figures import Spread, benchmark_parser, emit
+from benchmarks.figures import Spread, benchmark_parser, emit, run_benchmark
 from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.ials import model as ials
@@ -401,4 +401,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 
 from benchmarks import stream_quality
-from benchmarks.bench import interleaved
-from benchmarks.datasets import DatasetMissing, data_folder, generated_stream
+from benchmarks.bench import in_turns, interleaved
+from benchmarks.datasets import DatasetMissing, data_folder, generated_stream, zipf_stream
+from benchmarks.figures import EXTRAS, run_benchmark
 from recsys.engine import Engine
 
 
@@ -51,6 +54,43 @@ def test_missing_data_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatc
         data_folder()
     assert stream_quality.main() == 2
     assert "RECSYS_DATA" in capsys.readouterr().err
+
+
+def test_turns_leave_users_with_a_second_event_in_every_stream() -> None:
+    """Else no two events of a user go together, and no list has a score by co-occurrence."""
+    many_users, few_users = zipf_stream(3_000, seed=0), generated_stream(3_000, seed=0, n_users=50)
+    assert in_turns(few_users, 2_000).tolist() == interleaved(few_users)[:2_000].tolist()
+    users = [many_users.users[place] for place in interleaved(many_users)[:1_000]]
+    assert len(set(users)) == 1_000, "interleaved, no user of the Zipf stream comes twice"
+    in_order = in_turns(many_users, 1_000).tolist()
+    assert in_order == list(range(1_000)) and len({many_users.users[place] for place in in_order}) < 1_000
+
+
+def test_a_package_that_is_not_installed_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        importlib.import_module(package)
+        return 0
+
+    for package in EXTRAS:
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(SystemExit) as ended:
+            run_benchmark(main)
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and package in told and f"recsys-stream[{EXTRAS[package]}]" in told
+    package = "benchmarks.no_such_module"  # a fault of ours stays a traceback
+    with pytest.raises(ModuleNotFoundError):
+        run_benchmark(main)
+
+
+def test_every_benchmark_that_needs_an_extra_says_so_when_it_lacks_it() -> None:
+    folder = Path(stream_quality.__file__).parent
+    entries = {path.stem for path in folder.glob("*.py") if "run_benchmark(main)" in path.read_text("utf-8")}
+    importing = {path.stem for path in folder.glob("*.py") if re.search(rf"^ +from ({'|'.join(EXTRAS)})\b", path.read_text("utf-8"), re.M)}
+    assert importing - entries <= {"open_load", "live"}, "parts of freshness"
+    assert {"train", "performance", "ingest", "freshness"} <= entries
 
 
 class Parsed(Exception):
