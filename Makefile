@@ -3,17 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 # Where torch comes from; empty means the package index pip is set to. The CPU build is at https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints.txt)
 STAMP := $(VENV)/.setup-stamp
+LOWEST_STAMP := $(LOWEST)/.setup-stamp
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
 SHARED_OUT := --dist load --maxschedchunk 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
+.PHONY: help setup demo test test-lowest test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -24,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup: $(PYTHON) is older than 3.11; name another with PYTHON=…" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test,lint]'
 	$(BIN)/python -m workers.stream.warm_up
 	@touch $@
 
@@ -33,6 +36,16 @@ demo: setup ## ml-100k through broker, state, trainer and lists, with figures at
 
 test: setup ## unit, property, contract and integration tests on the embedded stack
 	$(PYTEST) -n $(JOBS) $(SHARED_OUT) tests/fault tests/integration tests/contract tests/property tests/unit
+
+test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions that pyproject.toml allows, in .venv-lowest
+	$(LOWEST)/bin/python -m pytest -n $(JOBS) $(SHARED_OUT) tests/contract tests/unit
+
+$(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(if $(TORCH_INDEX),$(LOWEST)/bin/$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints-lowest.txt))
+	$(LOWEST)/bin/$(PIP_INSTALL) -c constraints-lowest.txt -e '.[embedded,test]'
+	$(LOWEST)/bin/python -m workers.stream.warm_up
+	@touch $@
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
@@ -66,5 +79,5 @@ bench: setup ## the short set of benchmarks; writes docs/performance.md and its 
 	$(BIN)/python -m benchmarks.performance --write
 
 clean: ## remove the environment and what the tools left behind
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .recsys
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .recsys
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,7 +10,7 @@ WorkerError
 from __future__ import annotations
 
 MESSAGE_CHARS = 300
-"""An exception's text may quote what it met with; more of it helps nobody."""
+"""Longest text of an exception in a message: it may quote the input that caused it."""
 
 
 class WorkerError(Exception):
@@ -18,11 +18,11 @@ class WorkerError(Exception):
 
 
 class Transient(WorkerError):
-    """The other side is away or busy; the same call may succeed later."""
+    """The other side is down or busy; the same call may succeed later."""
 
 
 class Fenced(WorkerError):
-    """Another worker moved the watermark; what this one holds is stale."""
+    """Another worker moved the watermark; this worker's copy is stale."""
 
 
 class Fatal(WorkerError):
@@ -34,18 +34,18 @@ class SettingsError(Fatal):
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an exception and its text, in one line."""
+    """Return the kind of an exception and its text, in one line."""
     text = one_line(error)
     name = type(error).__name__
     return name if text == name else f"{name}: {text}"
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text in one printable line; its kind if it has none."""
+    """Return an exception's text in one printable line; its kind if it has none."""
     text = printable(str(error))
     return (text if len(text) <= MESSAGE_CHARS else text[:MESSAGE_CHARS] + "…") or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """A text in one line, with a replacement for what a terminal would obey."""
+    """Return a text in one line; control characters, which a terminal would obey, are replaced."""
     return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))

@@ -27,6 +27,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 import workers.trainer.app
 from schemas import EventType
+from tests.announced import last_announcements
 from tests.fault.registry import Lane, Round, scenario
 from tests.fault.trainer_entry import FAULTS, TrainingInside, leading, trainer_process
 from workers import storage
@@ -39,7 +40,6 @@ from workers.kafka.partitioner import partition_for
 from workers.kafka.records import Record
 from workers.kafka.topics import provision
 from workers.local.embedded import environment
-from workers.models.announcements import last_announcements
 from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.state.layout import layout_of

@@ -17,6 +17,7 @@ import pytest
 from kafka import KafkaProducer
 
 from schemas import ModelAnnouncement
+from tests.announced import last_announcements
 from tests.unit.recsys.models.model_cases import clustered
 from tests.unit.workers.models.test_model_store import save
 from workers.cli.app import run
@@ -25,7 +26,7 @@ from workers.errors import Transient
 from workers.kafka.connection import kafka_python_arguments
 from workers.kafka.topics import provision
 from workers.local.embedded import Child
-from workers.models.announcements import announce, last_announcements, reconcile
+from workers.models.announcements import announce, reconcile
 from workers.models.store import open_model_store
 from workers.settings import Settings, load_settings
 from workers.trainer.event_log import EventLog

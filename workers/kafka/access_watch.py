@@ -1,7 +1,7 @@
-"""Watches, while a worker runs, whether Kafka still takes its credentials and grants its rights, and whether its event loop turns.
+"""Watches, while a worker runs, that Kafka accepts its credentials and grants its rights, and that its event loop turns.
 
-Faust never asks its consumer for errors of its group, so a missing right on it would leave no trace. aiokafka tries again once an error
-has been taken from it. So errors are taken here and logged with the right to grant; the consumer joins when the right is there.
+Faust never reads its consumer's group errors, so a missing right would leave no trace. aiokafka tries again once its error has been
+read. So errors are read here and logged with the right to grant; the consumer joins when the right is granted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 ERRORS_S = 1.0
-"""How often an error is taken from Faust's consumer."""
+"""Interval at which an error is read from Faust's consumer."""
 FORGET_S = 10.0
 """A consumer that has had no error for this long works again."""
 ACCESS_S = 15.0
-"""How often credentials and rights are asked for while all is well; a tenth of it while something is missing."""
+"""Interval at which credentials and rights are checked while all is well; a tenth of it while something is missing."""
 
 
 class AccessWatch(OrderlyService):
@@ -74,7 +74,7 @@ class AccessWatch(OrderlyService):
             except Transient as error:
                 log.debug("rights are looked at later: %s", error)
                 continue
-            except SettingsError as error:  # it was right when the worker started: somebody changed it on the server
+            except SettingsError as error:  # it was right when the worker started: it was changed on the server
                 problem = f"{error}; this worker goes on trying"
             except WorkerError as error:
                 problem = str(error)

@@ -17,11 +17,10 @@ from workers.runtime.tls import tls_context
 from workers.settings import READ_COMMITTED, KafkaSettings, Settings
 
 CLIENT_ID = "recsys"
-"""Records of transactions that were aborted, or are still open, are no records."""
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
-    """TLS context of the settings, or None for a plain connection. Raises SettingsError naming the certificate setting that is wrong."""
+    """Return the TLS context of the settings; None without TLS. Raises SettingsError naming the certificate setting that is wrong."""
     return tls_context("kafka", kafka) if kafka.security_protocol.endswith("SSL") else None
 
 
@@ -36,10 +35,10 @@ def check_reachable(kafka: KafkaSettings) -> None:
 
 
 async def uninterrupted(step: Coroutine[Any, Any, None]) -> None:
-    """Starting or stopping an aiokafka client, to its end even when the caller is cancelled meanwhile; then the cancellation goes on.
+    """Start or stop an aiokafka client to the end, even when the caller is cancelled; then pass the cancellation on.
 
-    Cancelled halfway, aiokafka 0.14 leaves connections open: a `stop` does not go on where it was, and a connection that is still asking
-    for metadata is nobody's. Both end within the request timeout.
+    Cancelled halfway, aiokafka 0.14 leaves connections open: a second `stop` does not continue the first, and a connection that still waits
+    for metadata has no owner. Both end within the request timeout.
     """
     task = asyncio.ensure_future(step)
     try:
@@ -68,13 +67,15 @@ def _common(kafka: KafkaSettings) -> dict[str, Any]:
 
 
 def aiokafka_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments that both `AIOKafkaConsumer` and `AIOKafkaProducer` take: where to connect and how."""
+    """Return the arguments that both `AIOKafkaConsumer` and `AIOKafkaProducer` take: where to connect and how."""
     return _common(settings.kafka)
 
 
 def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
-    """As `aiokafka_arguments`, for consumers of committed records, with the group timeouts; a heartbeat goes out six times a session. From
-    then on aiokafka reads within the bounds of `workers.kafka.bounded_reading`."""
+    """Return `aiokafka_arguments` for consumers of committed records, with the group timeouts; six heartbeats a session.
+
+    From then on aiokafka reads within the bounds of `workers.kafka.bounded_reading`.
+    """
     from workers.kafka.bounded_reading import install
 
     install(settings)
@@ -90,13 +91,15 @@ def aiokafka_consumer_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def aiokafka_producer_arguments(settings: Settings) -> dict[str, Any]:
-    """As `aiokafka_arguments`, with acks from all replicas, and idempotence where the broker has it (`kafka.idempotence`)."""
+    """Return `aiokafka_arguments` with acks from all replicas, and idempotence where the broker has it (`kafka.idempotence`)."""
     return {**_common(settings.kafka), "acks": "all", "enable_idempotence": settings.kafka.idempotence}
 
 
 def kafka_python_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments that kafka-python's admin client, consumer and producer all take. Bootstrap is given up after the request timeout. From
-    then on kafka-python reads and writes within the bounds of `workers.kafka.bounded_kafka_python`."""
+    """Return the arguments that kafka-python's admin client, consumer and producer all take. Bootstrap ends after the request timeout.
+
+    From then on kafka-python reads and writes within the bounds of `workers.kafka.bounded_kafka_python`.
+    """
     from workers.kafka.bounded_kafka_python import install
 
     install(settings.kafka)
@@ -104,13 +107,15 @@ def kafka_python_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def kafka_python_consumer_arguments(settings: Settings) -> dict[str, Any]:
-    """As `kafka_python_arguments`, for consumers of committed records without a group."""
+    """Return `kafka_python_arguments` for consumers of committed records without a group."""
     return {**kafka_python_arguments(settings), "isolation_level": READ_COMMITTED, "group_id": None, "enable_auto_commit": False}
 
 
 def faust_arguments(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of `faust.App` that say where the brokers are, who connects, and for how long silence is tolerated. From then on
-    its consumers read within the bounds of `workers.kafka.bounded_reading`."""
+    """Return the keyword arguments of `faust.App` for brokers, credentials and timeouts.
+
+    From then on its consumers read within the bounds of `workers.kafka.bounded_reading`.
+    """
     from workers.kafka.bounded_reading import install
 
     kafka = settings.kafka

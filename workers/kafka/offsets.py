@@ -21,14 +21,14 @@ COORDINATOR_TIMEOUT_S = 15.0  # the first group of a new cluster waits for the t
 
 
 def start_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """(topic, partition) ▸ first offset still there. Raises Fatal when a topic does not exist, Transient when no broker answers."""
+    """Return (topic, partition) ▸ first kept offset. Raises Fatal when a topic does not exist, Transient when no broker answers."""
     from kafka.admin import OffsetSpec
 
     return _listed_offsets(settings, topics, OffsetSpec.EARLIEST)
 
 
 def end_offsets(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], int]:
-    """(topic, partition) ▸ offset up to which consumers can read: the next one to be written, or the first of an open transaction.
+    """Return (topic, partition) ▸ offset up to which consumers can read: the next one to be written, or the first of an open transaction.
 
     Raises Fatal when a topic does not exist, Transient when no broker answers.
     """
@@ -36,8 +36,9 @@ def end_offsets(settings: Settings, topics: Sequence[str], *, timeout_s: float =
 
 
 def readable_ends(settings: Settings, topics: Sequence[str], *, timeout_s: float = 10.0) -> dict[tuple[str, int], tuple[int, int]]:
-    """(topic, partition) ▸ offset up to which consumers of committed records can read, and next offset to be written. Raises as
-    `end_offsets`.
+    """Return (topic, partition) ▸ offset up to which consumers of committed records can read, and next offset to be written.
+
+    Raises as `end_offsets`.
 
     ListOffsets is only the start: Tansu 0.6 answers it with the first offset of the last batch, plus one. The high watermark that comes
     with a fetch is right everywhere, so each partition is fetched once from where ListOffsets points. A transaction is open where the
@@ -107,7 +108,7 @@ def _high_watermarks(settings: Settings, listed: dict[tuple[str, int], int], tim
 
 
 def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
-    """Partition ▸ records that the group has not committed yet (all of them where it never committed)."""
+    """Return partition ▸ records that the group has not committed yet (all of them where it never committed)."""
     committed = committed_offsets(settings, group_id, topic)
     ends = end_offsets(settings, [topic])
     starts = start_offsets(settings, [topic])
@@ -115,7 +116,7 @@ def group_lag(settings: Settings, group_id: str, topic: str) -> dict[int, int]:
 
 
 def group_offsets(settings: Settings, group_id: str) -> dict[Any, Any]:
-    """kafka-python's TopicPartition ▸ what a group has committed there; nothing for a group that nobody has heard of."""
+    """Return kafka-python's TopicPartition ▸ the group's commit there; nothing for an unknown group."""
     from kafka import errors
 
     deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
@@ -146,10 +147,10 @@ def commit_offsets(settings: Settings, group_id: str, topic: str, offsets: Mappi
 
 
 async def start_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """`start_offsets` in a thread."""
+    """Run `start_offsets` in a thread."""
     return await asyncio.to_thread(start_offsets, settings, topics)
 
 
 async def end_offsets_async(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """`end_offsets` in a thread."""
+    """Run `end_offsets` in a thread."""
     return await asyncio.to_thread(end_offsets, settings, topics)

@@ -164,7 +164,7 @@ def _client_certificate(place: _Place, kafka: KafkaSettings) -> SettingsError:
 
 
 def _after_handshake(error: ssl.SSLError, place: _Place, kafka: KafkaSettings) -> WorkerError:
-    """In TLS 1.3 the server judges the client's certificate after the client has finished its handshake."""
+    """Return what is wrong when TLS breaks after the handshake: in TLS 1.3 the server checks the client's certificate only then."""
     if _is_about_client_certificate(error):
         return _client_certificate(place, kafka)
     return Transient(f"the TLS connection to {place} broke ({error.reason}): look into the broker's log")
@@ -175,7 +175,7 @@ def _silent(place: _Place) -> Transient:
 
 
 def _unexpected_end(place: _Place, kafka: KafkaSettings) -> WorkerError:
-    """The connection ended before the first answer. Raises nothing."""
+    """Return what is wrong when the connection ends before the first answer."""
     if not kafka.security_protocol.endswith("SSL") and speaks_tls(place.host, place.port):
         wanted = "SASL_SSL" if kafka.security_protocol.startswith("SASL") else "SSL or SASL_SSL"
         return SettingsError(f"setting kafka.security_protocol: {place} uses TLS: choose {wanted}, or the port without TLS")
@@ -190,7 +190,7 @@ def _speaks_plain(place: _Place) -> bool:
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server answers a TLS greeting; its certificate is not looked at, and nothing is sent to it."""
+    """Return whether a server answers a TLS greeting. Its certificate is not checked, and nothing is sent to it."""
     place = _Place(host, port)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

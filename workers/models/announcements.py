@@ -1,7 +1,7 @@
-"""The topic of model announcements: what it says last of each kind, and setting it right.
+"""The topic of model announcements: its newest record of each kind, and correcting it.
 
-The model store decides what serves; the topic only spreads that. Whatever the topic says otherwise is announced again as the store has it:
-a crash between promoting and announcing leaves it behind, and anybody with the right to write may put a record or a tombstone there.
+The model store decides which version serves; the topic only spreads that. Where the topic differs, the store's version is announced
+again: a crash between promoting and announcing leaves the topic behind, and others may write to it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,11 @@ log = logging.getLogger(__name__)
 
 READ_TIMEOUT_S = 30.0
 RECONCILE_ATTEMPTS = 5
-"""Looks at the topic after announcing, while others promote at the same moment."""
+"""Checks of the topic after announcing, while others promote at the same moment."""
 
 
-async def last_announcements(settings: Settings) -> dict[str, ModelAnnouncement]:
-    """Kind ▸ the newest announcement on the topic, retired kinds left out. Raises Transient when the broker does not answer in time."""
-    return {kind: announcement for kind, announcement in (await _last_said(settings)).items() if announcement is not None}
-
-
-async def _last_said(settings: Settings) -> dict[str, ModelAnnouncement | None]:
-    """The same with None for every kind that a tombstone retired last."""
+async def newest_announcements(settings: Settings) -> dict[str, ModelAnnouncement | None]:
+    """Return kind ▸ its newest announcement on the topic; None where that is a tombstone. Raises Transient."""
     topic = settings.topics.models
     ends = {place: end for place, end in (await end_offsets_async(settings, [topic])).items() if end > 0}
     found: dict[str, ModelAnnouncement | None] = {}
@@ -78,8 +73,10 @@ async def announce(settings: Settings, announcements: Iterable[ModelAnnouncement
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What the topic has to say of a kind: an announcement, or a tombstone (None). `contradicted` says what was there instead if neither
-    the trainer nor a command put it there; None if it only lagged behind."""
+    """An announcement, or a tombstone (None), that the topic lacks for a kind.
+
+    `contradicted` says what the topic had instead, if neither the trainer nor a command wrote it; None if the topic only lagged behind.
+    """
 
     kind: str
     announcement: ModelAnnouncement | None
@@ -90,16 +87,16 @@ class Correction:
 
 
 async def reconcile(settings: Settings, store: ModelStore, *, contradictions_only: bool = False) -> list[Correction]:
-    """Announce what the store says of every kind of which the topic says something else, until none is left; what was sent.
+    """Announce the store's version of every kind for which the topic differs, until none is left; return what was sent.
 
-    This makes a crash between promoting and announcing harmless, and two who announce at once: whoever looks last says what the store
-    says. It also undoes tombstones and announcements that the store contradicts. A kind that the topic does not know is announced if the
-    trainer trains it. A champion without a readable manifest cannot be announced and is left out. `contradictions_only` leaves what only
-    lags behind: somebody is about to announce it. Raises Transient.
+    This makes a crash between promoting and announcing harmless, and two processes that announce at once: the last one to check
+    announces what the store has. It also undoes tombstones and announcements that the store contradicts. A kind that the topic does not
+    know is announced if the trainer trains it. A champion without a readable manifest cannot be announced and is left out.
+    `contradictions_only` leaves what only lags behind: another process is about to announce it. Raises Transient.
     """
     sent: list[Correction] = []
     for _ in range(RECONCILE_ATTEMPTS):
-        said = await _last_said(settings)
+        said = await newest_announcements(settings)
         missing = await asyncio.to_thread(_corrections, store, said, settings.trainer.kinds)
         if contradictions_only:
             missing = [correction for correction in missing if correction.contradicted is not None]
@@ -113,7 +110,7 @@ async def reconcile(settings: Settings, store: ModelStore, *, contradictions_onl
 
 
 def _corrections(store: ModelStore, said: Mapping[str, ModelAnnouncement | None], trained: Iterable[str]) -> list[Correction]:
-    """What the topic lacks, with what it `said` last; other kinds than the `trained` ones only if it said anything of them."""
+    """Return what the topic lacks, given its newest records (`said`). A kind that is not `trained` counts only if it has one."""
     found = []
     for kind in store.kinds():
         if kind in said or kind in trained:
@@ -125,7 +122,7 @@ def _corrections(store: ModelStore, said: Mapping[str, ModelAnnouncement | None]
 
 
 def _correction(store: ModelStore, kind: str, is_known: bool, announced: ModelAnnouncement | None) -> Correction | None:
-    """What the topic has to say of a kind, None if it says so: `announced` is what it says last, None a tombstone where it `is_known`."""
+    """Return the correction for a kind, if the topic is wrong. `announced` is its newest record, None a tombstone if `is_known`."""
     history, champion = store.history(kind), store.champion(kind)
     serving = None if announced is None else announced.serving
     if champion is None:

@@ -83,7 +83,7 @@ def _diagnose_tls(host: str, port: int, settings: RedisSettings) -> WorkerError 
 
 
 def _answers(host: str, port: int) -> bool:
-    """Whether a server without TLS answers a PING, be it with a refusal."""
+    """Return whether a server without TLS answers a PING, even if it refuses it."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), STEP_S) as raw:
         raw.sendall(b"PING\r\n")
         return raw.recv(1) in (b"+", b"-")

@@ -1,4 +1,4 @@
-"""What both adapters share: reading stored text, and the rules of ranges, chunks and layouts."""
+"""Rules that every adapter of the state store shares: stored text, ranges, duplicate chunks and layouts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def parse_stored_item(stored: bytes | None) -> StoredItem | None:
 
 
 def parse_generation(stored: bytes | None) -> int:
-    """The pointer's number; None: 0."""
+    """Return the number of the active generation; 0 if none is stored."""
     if stored is None:
         return 0
     if not stored.isdigit():
@@ -67,7 +67,7 @@ def refuse_active(generation: int, active: int) -> None:
 
 
 def strip_prefix(stored: bytes | None) -> bytes | None:
-    """Content behind `partition:offset:`; None if there is none or it was removed."""
+    """Return the content after `partition:offset:`; None if there is none or it was removed."""
     return stored.split(b":", 2)[2] or None if stored else None
 
 
@@ -97,7 +97,7 @@ def stored_layout(stored: bytes | None, namespace: str) -> Layout:
 
 
 def parse_item_groups(stored: bytes | None) -> int:
-    """How many item groups a stored layout has; 0 where there is none that can be read."""
+    """Return the number of item groups of a stored layout; 0 if there is none that can be read."""
     try:
         found = json.loads(stored or b"null")
     except ValueError:
@@ -118,7 +118,7 @@ def validate_ranges(ranges: Sequence[Range]) -> None:
 
 
 def store_chunks(commit: UserCommit, chunk_offsets: int) -> tuple[dict[int, bytes], list[int]]:
-    """Duplicate chunks of a commit to append, and those to delete so that at most two are left: the newest offset's and the one before."""
+    """Return the duplicate chunks of a commit to append, and those to delete: the newest offset's and the one before are kept."""
     oldest_kept = max(0, commit.new_last) // chunk_offsets - 1
     appended = {chunk: hashes for chunk, hashes in commit.duplicate_chunks.items() if hashes and chunk >= oldest_kept}
     held = commit.expected_last // chunk_offsets  # of the last commit; no older ones than the one before can be there

@@ -1,4 +1,4 @@
-"""The state store as workers see it: what is stored, and what each step may assume. Adapters: `redis_store`, and `memory` for tests.
+"""The state store as workers see it: its values, and what each step may assume. Adapters: `workers.redis`, and one in memory for tests.
 
 Order of a batch: `apply_items` on every item group, again with recut ranges where a group answers `straddled`, then `commit_users`.
 A crash anywhere leaves a state from which a replay with any other batch cuts ends at the same sums.
@@ -21,7 +21,7 @@ RowAddress = tuple[int, RowId]
 
 
 class Watermark(NamedTuple):
-    """How far a partition of the events topic has been applied: everything up to `last_applied_offset`."""
+    """Progress of a partition of the events topic: everything up to `last_applied_offset` is applied."""
 
     topic_id: str
     last_applied_offset: int
@@ -29,7 +29,7 @@ class Watermark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is fixed for the life of the state. `duplicate_chunk` is in offsets, `epoch_s` in seconds of event time."""
+    """Parameters that are fixed for the life of the state. `duplicate_chunk` is in offsets, `epoch_s` in seconds of event time."""
 
     partitions: int
     item_groups: int
@@ -78,7 +78,7 @@ class ApplyStatus(StrEnum):
     GAP = "gap"
     """The group's watermark is below `base`, nothing changed: state was lost (failover), replay from the lowest watermark."""
     TOPIC_CHANGED = "topic_changed"
-    """A watermark is of another topic id, nothing changed: the topic was made anew, the state must be dropped by a person."""
+    """A watermark is of another topic id, nothing changed: the topic was created again, a person must drop the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class UserCommit:
 
     `duplicate_chunks` maps chunk (offset // `Layout.duplicate_chunk`) to packed u64 hashes to append; chunks older than the one before
     that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark. `owed` are users whose new list
-    is put off: they are noted in the same step, until `settle_lists` takes them off. `newest_s` is the event time of the newest event among
+    is deferred: they are noted in the same step, until `settle_lists` removes them. `newest_s` is the event time of the newest event among
     those that move the watermark (0: none counts): the partition's event time never goes back.
     """
 
@@ -250,7 +250,7 @@ class StateStore(Protocol):
         ...
 
     async def state_id(self) -> str:
-        """Which state this is: drawn when an empty namespace is laid out, so that one that lost everything is told from before."""
+        """Return the id of this state, drawn when an empty namespace is laid out: a state that lost everything has another one."""
         ...
 
     async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
@@ -283,7 +283,7 @@ class StateStore(Protocol):
         ...
 
     async def numbers_used(self) -> int:
-        """How many item numbers may be in use in rows of any group: more than there are names means that the numbering lost some."""
+        """Return how many item numbers rows of any group may use: more than there are names means that the numbering lost some."""
         ...
 
     async def apply_items(self, ranges: Sequence[Range], deltas: Sequence[GroupDeltas], n_numbers: int = 0) -> list[GroupResult]:
@@ -299,7 +299,7 @@ class StateStore(Protocol):
         ...
 
     async def owed_lists(self, partition: int, at_most: int) -> list[str]:
-        """Some users of a partition whose list was put off."""
+        """Return some users of a partition whose list is deferred."""
         ...
 
     async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
@@ -317,7 +317,7 @@ class StateStore(Protocol):
         ...
 
     async def read_row_tails(self, rows: Sequence[tuple[RowAddress, int, int]]) -> list[RowTail]:
-        """What was appended since: rows as (address, known generation, known length in bytes with header)."""
+        """Return what was appended since: rows as (address, known generation, known length in bytes with header)."""
         ...
 
     async def compact_rows(self, group: int, compactions: Sequence[Compaction]) -> list[int]:
@@ -325,7 +325,7 @@ class StateStore(Protocol):
         ...
 
     def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
-        """Pages of rows, in no order; a row may come twice, or not at all if written meanwhile."""
+        """Yield pages of rows, in no order. A row that is written during the scan may come twice or not at all."""
         ...
 
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
@@ -361,7 +361,7 @@ class StateStore(Protocol):
     async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]: ...
 
     async def catalogue_read(self) -> str:
-        """What `note_catalogue` wrote last; empty if nothing."""
+        """Return the last value that `note_catalogue` wrote; empty if there is none."""
         ...
 
     async def catalogue_read_into(self, generation: int) -> str:
@@ -389,7 +389,7 @@ class StateStore(Protocol):
         ...
 
     def scan_users(self, partition: int) -> AsyncIterator[str]:
-        """User ids of a partition, in no order; an id may come twice, or not at all if written meanwhile."""
+        """Yield user ids of a partition, in no order. A user that is written during the scan may come twice or not at all."""
         ...
 
     async def ping(self) -> None: ...
