@@ -47,7 +47,15 @@ class Candidates:
 
     def only(self, kept: Bools) -> Candidates:
         """Return the candidates that are `kept` (U, C)."""
-        return replace(self, numbers=np.where(kept, self.numbers, -1))
+        scores = np.where(kept, self.scores, np.float32(-np.inf)) if self.scores.size else self.scores
+        return replace(self, numbers=np.where(kept, self.numbers, -1), scores=scores)
+
+    def closed_up(self) -> Candidates:
+        """Return the ranked candidates in the same order without gaps: those that are none come last."""
+        if self.valid.all():
+            return self
+        closed = self.at(np.argsort(~self.valid, axis=1, kind="stable"))
+        return closed.only(closed.valid)
 
     def at(self, columns: I64) -> Candidates:
         """Return the ranked candidates at `columns` (U, K), in that order."""

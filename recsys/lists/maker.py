@@ -72,6 +72,8 @@ class ListMaker:
         chosen = self._ranked(found, users, context, wanted)
         for stage in self._policy:
             chosen = stage(chosen, size, users, context)
+            if self._spare:  # a plugin's stage may leave gaps
+                chosen = chosen.closed_up()
         chosen = chosen.first(size)
         return Lists(chosen.numbers, chosen.scores, chosen.propensities, dict(chosen.parts), because(sources, chosen, users, context))
 

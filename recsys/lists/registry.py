@@ -45,6 +45,10 @@ class Parts(Generic[Part]):
             raise NameTaken(f"there is already a {self._what} named {name!r}")
         self._factories[name] = factory
 
+    def make_one(self, name: str) -> Part:
+        """Return a new part of this name."""
+        return self._factories[name]()
+
     def make(self) -> dict[str, Part]:
         """Return a new part of each name."""
         return {name: factory() for name, factory in self._factories.items()}
@@ -52,7 +56,7 @@ class Parts(Generic[Part]):
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Parts that lists are made with. `rankers` has at most one: without any, the weighted sum ranks."""
+    """Parts that lists are made with. Of the `rankers` the one added last ranks, and among the `policies` exploration comes last."""
 
     sources: Parts[Source] = field(default_factory=lambda: Parts("source"))
     filters: Parts[Filter] = field(default_factory=lambda: Parts("filter"))

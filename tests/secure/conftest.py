@@ -53,6 +53,7 @@ class Secured:
                 "password": REDIS_PASSWORD,
             },
             "state": {"item_groups": 2},
+            "lists": {"weights": {"cooccurrence": 1.0, "content": 1.4, "popular": 0.0, "trending": 0.02, "new": 0.02}},
             "trainer": {
                 "log_url": str(self.folder / "log"),
                 "model_url": str(self.folder / "models"),

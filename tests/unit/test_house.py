@@ -15,7 +15,7 @@ WORKERS = (
     {"operations"},
     {"stream", "trainer"},
     {"lists", "models", "producer", "local", "client"},
-    {"bootstrap"},
+    {"bootstrap", "plugins"},
     {"redis"},
     {"state"},
     {"kafka"},

@@ -22,7 +22,7 @@ HEAD = """# Configuration
 
 Each setting comes from the environment variable named here, else from a TOML file (`RECSYS_CONFIG`, or `./recsys.toml` if that is not
 set), else it has its default. In the file a section below is a table: `RECSYS_LISTS__SIZE=30` is `size = 30` under `[lists]`. A variable
-that holds a map or a list is JSON: `RECSYS_LISTS__WEIGHTS='{"cooccurrence": 1.0, "content": 1.4}'` (it replaces the default map).
+that holds a map or a list is JSON: `RECSYS_TRAINER__OPTIONS='{"sasrec": {"max_epochs": 20}}'` (it replaces the default map).
 
 A value that breaks its constraint is refused at start, in one line that names the setting. `recsys settings` prints what is in force,
 with secrets masked.

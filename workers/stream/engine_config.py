@@ -1,9 +1,12 @@
-"""From settings to what the engine is built from."""
+"""From settings to the configuration of the engine."""
 
 from __future__ import annotations
 
 from recsys.engine import EngineConfig
 from recsys.lists.reading import CooccurrenceReading
+from recsys.lists.registry import Registry, built_in
+from workers.errors import SettingsError
+from workers.plugins import load_plugins
 from workers.settings import Settings
 from workers.state.layout import layout_of
 
@@ -11,7 +14,10 @@ DAY_S = 86_400
 
 
 def engine_config(settings: Settings) -> EngineConfig:
-    """The engine's configuration behind these settings."""
+    """Return the engine's configuration behind these settings, with the parts of installed plugins. Raises Fatal for a plugin that does not
+    load, SettingsError for a source without a weight."""
+    registry = load_plugins()
+    check_weights(settings, registry)
     state, lists = settings.state, settings.lists
     return EngineConfig(
         history_length=state.history_length,
@@ -26,4 +32,19 @@ def engine_config(settings: Settings) -> EngineConfig:
         new_s=lists.new_days * DAY_S,
         seed=lists.seed,
         exact_items=lists.exact_items,
+        registry=registry,
     )
+
+
+def check_weights(settings: Settings, registry: Registry) -> None:
+    """Raise SettingsError for a kind of model that is trained, or a plugin's source, of which no list would hold anything because
+    `lists.weights` does not name it. A weight of 0 says that this is meant."""
+    weights = settings.lists.weights
+    for kind in settings.trainer.kinds:
+        if kind not in weights:
+            remedy = f"add a weight for it (0 to train it and not list it) or take {kind} out of trainer.kinds"
+            raise SettingsError(f"setting lists.weights: trainer.kinds names {kind}, which has no weight: {remedy}")
+    for name in registry.sources:
+        if name not in weights and name not in built_in().sources:
+            remedy = "add one (0 to switch it off) or uninstall the plugin"
+            raise SettingsError(f"setting lists.weights: {name}, a plugin's source, has no weight: {remedy}")

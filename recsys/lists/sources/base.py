@@ -20,7 +20,7 @@ from recsys.lists.context import ListContext, Users
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-SAMPLE = 2_048
+SCALE_SAMPLE = 2_048
 """Items whose scores estimate a source's scale in a large catalogue."""
 
 
@@ -148,7 +148,7 @@ def over_root(mean_squares: F32) -> F32:
 def estimated_scale(source: Source, users: Users, context: ListContext) -> F32:
     """Return 1 / root mean square of a source's scores over all items, (U,), from nominated items and a sample."""
     n_items = context.n_items
-    sample = context.once("sample", lambda: np.sort(np.random.default_rng(0).permutation(n_items)[:SAMPLE]))
+    sample = context.once("sample", lambda: np.sort(np.random.default_rng(0).permutation(n_items)[:SCALE_SAMPLE]))
     nominated = source.nominate(users, context, source.size)
     held = np.where(nominated >= 0, source.score(users, nominated, context), np.float32(0))
     scores = source.score(users, np.broadcast_to(sample, (len(users), len(sample))), context)
