@@ -59,9 +59,9 @@ from recsys.models.training_set import TrainingSet
 from schemas import EventType
 from workers.kafka.partitioner import partition_for
 from workers.settings import WeightSettings
-from workers.trainer.child import TrainingColumns
 from workers.trainer.event_columns import SCHEMA, events_table
 from workers.trainer.event_log import EventLog
+from workers.trainer.training_columns import TrainingColumns
 
 PARTS = ("ials", "exact", "log", "sasrec")
 SEED = 0

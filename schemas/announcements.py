@@ -16,7 +16,7 @@ Url = Annotated[str, Field(strict=True, min_length=1, max_length=limits.URL_MAX_
 
 
 class ModelAction(StrEnum):
-    """What happened to the version that an announcement names."""
+    """Decision about the version that an announcement names."""
 
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
@@ -35,7 +35,7 @@ class ModelReference(Wire):
 
 
 class DataRange(Wire):
-    """What a model was trained on."""
+    """Range of events that a model was trained on."""
 
     first_event_ts_ms: TimestampMs
     """the event time of the oldest event, Unix time in whole milliseconds"""
@@ -86,7 +86,7 @@ class ModelAnnouncement(Wire):
 
     @property
     def serving(self) -> ModelReference | None:
-        """What serves after this announcement: the named version, or, when that was refused, the champion (None if there is none)."""
+        """Return the version that serves after this announcement: the named one, or, when that was refused, the champion (None if none)."""
         if self.action is ModelAction.REFUSED:
             return self.champion
         return ModelReference(version=self.version, manifest_url=self.manifest_url, manifest_sha256=self.manifest_sha256)

@@ -1,4 +1,4 @@
-"""What there is to recommend: the compacted topic `recsys.items`, keyed by item id. A null value (tombstone) removes the item."""
+"""Items that can be recommended: the compacted topic `recsys.items`, keyed by item id. A null value (tombstone) removes the item."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _STRUCTURE: Final = frozenset(
 
 
 def incompatibilities(old: Schema, new: Schema, direction: Direction) -> list[str]:
-    """What a change from `old` to `new` breaks, one line a problem, empty if nothing. Both are whole JSON Schema documents."""
+    """List what a change from `old` to `new` breaks, one line a problem. Both are whole JSON Schema documents."""
     problems = _vanished(old, new, old, new, "record")
     if direction == "input":
         problems += _changed_defaults(old, new, old, new, "record")

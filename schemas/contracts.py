@@ -19,7 +19,7 @@ W = TypeVar("W", bound=Wire)
 
 @dataclass(frozen=True, slots=True)
 class Contract(Generic[W]):
-    """What travels on one topic.
+    """Describes the records of one topic.
 
     `direction`: `input` is written by users' systems and read here, `output` is written here and read by others (and here again).
     `key_fields` joined by `:` are the Kafka key. `tombstone` says what a null value means, None where it is refused. `max_bytes` caps

@@ -1,4 +1,4 @@
-"""What could not be read: the topic `recsys.dlq`, keyed by source coordinates (`topic:partition:offset`), so a replay repeats a key."""
+"""Refused records: the topic `recsys.dlq`, keyed by source coordinates (`topic:partition:offset`), so a replay repeats a key."""
 
 from __future__ import annotations
 

@@ -349,7 +349,7 @@ def _check_bytes(value: bytes, max_bytes: int) -> None:
 
 
 def _too_deep(value: bytes) -> bool:
-    """Whether brackets outside strings nest deeper than MAX_DEPTH; unbalanced ones are left to the parser.
+    """Return whether brackets outside strings nest deeper than MAX_DEPTH; unbalanced ones are left to the parser.
 
     Each pass removes the innermost pairs of all, in C: MAX_DEPTH passes over at most the record's bytes.
     """

@@ -1,4 +1,4 @@
-"""What users do: the topic `recsys.events`, keyed by user id."""
+"""Interactions of users: the topic `recsys.events`, keyed by user id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.fields import NULL_IS_NOT_GIVEN, Id, Name, Position, Scalar, Schema
 
 
 class EventType(StrEnum):
-    """What a user did with an item. `code` numbers the types densely, in this order; new types go to the end."""
+    """Kind of interaction of a user with an item. `code` numbers the types densely, in this order; new types go to the end."""
 
     code: int
 

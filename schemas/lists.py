@@ -1,4 +1,4 @@
-"""What the system answers: the compacted topic `recsys.recommendations`, keyed by user id.
+"""Recommended lists: the compacted topic `recsys.recommendations`, keyed by user id.
 
 A null value (tombstone) removes a user's list.
 """
@@ -15,7 +15,7 @@ from schemas.fields import NULL_IS_NOT_GIVEN, Id, Kind, Name, Number, Offset, Pa
 
 
 class Trigger(Wire):
-    """What the list is up to date with: everything up to `source_offset` of one events partition.
+    """Position in the log that a list is up to date with: everything up to `source_offset` of one events partition.
 
     Of two lists of one user the one with the larger `source_offset` is the newer; with equal ones the later `generated_ts_ms`.
     """

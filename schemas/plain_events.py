@@ -30,7 +30,7 @@ _REQUIRED: Final = ("event_id", "user_id", "item_id", "type", "event_ts_ms")
 
 
 def is_plain(value: bytes | None, max_bytes: int) -> bool:
-    """Whether a record may be read here: a small flat ASCII object without escapes, brackets or deletions."""
+    """Return whether a record may be read here: a small flat ASCII object without escapes, brackets or deletions."""
     return (
         value is not None
         and len(value) <= max_bytes
@@ -146,8 +146,9 @@ def _is_value(value: Any) -> bool:
 
 
 def _are_ids(texts: list[Any]) -> bool:
-    """Whether all are strings of 1 to 128 characters. Those are printable ASCII: so is the record, and JSON has no control characters in
-    strings."""
+    """Return whether all are strings of 1 to 128 characters.
+
+    Those are printable ASCII: so is the record, and JSON has no control characters in strings."""
     if set(map(type, texts)) != {str}:
         return False
     lengths = set(map(len, texts))
@@ -155,12 +156,12 @@ def _are_ids(texts: list[Any]) -> bool:
 
 
 def _are_keys(keys: Sequence[bytes | None], user_ids: list[str]) -> bool:
-    """Whether each key is its record's user id, in which there is no zero."""
+    """Return whether each key is its record's user id, in which there is no zero."""
     return None not in keys and b"\0".join(keys) == "\0".join(user_ids).encode()  # type: ignore[arg-type]
 
 
 def _are_whole(numbers: list[Any], least: int, most: int) -> bool:
-    """Whether all are integers (no booleans) within bounds."""
+    """Return whether all are integers (no booleans) within bounds."""
     return not numbers or (set(map(type, numbers)) == {int} and min(numbers) >= least and max(numbers) <= most)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a user beside events: the compacted topic `recsys.users`, keyed by user id.
+"""Profiles of users: the compacted topic `recsys.users`, keyed by user id.
 
 A null value (tombstone) removes the profile.
 """

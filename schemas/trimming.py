@@ -1,4 +1,4 @@
-"""What is kept of a record whose optional fields are partly wrong.
+"""Keep the valid part of a record whose optional fields are partly wrong.
 
 A fault in a field that neither state nor lists depend on costs at most that field: too long is cut, too many become the first few, and what
 is of a wrong kind or out of range is dropped. Essential fields have no rule here, so a fault in one of them refuses the record.
@@ -23,7 +23,7 @@ from schemas.times import looks_wrong
 
 
 class Verdict(IntEnum):
-    """How much of a field's value is kept. A field's verdict is the worst of its parts."""
+    """Says how much of a field's value is kept. A field's verdict is the worst of its parts."""
 
     WHOLE = 0
     WITHOUT_NULLS = 1

@@ -1,4 +1,4 @@
-"""What `recsys events publish` and `recsys items publish` share: options, and how the outcome is shown."""
+"""Share options and the report of the outcome between `recsys events publish` and `recsys items publish`."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class EventPublisher:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Return whether `close` was called."""
         return self._closed
 
     @property

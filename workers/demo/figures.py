@@ -1,4 +1,4 @@
-"""What the demo measures, computed from what went over Kafka: freshness, live hit rates, throughput, retrainings and swaps. Pure functions.
+"""Compute the figures of the demo from the records on Kafka: freshness, live hit rates, throughput, retrainings and swaps. Pure functions.
 
 Times are seconds of one clock (Unix time of this machine).
 """
@@ -63,7 +63,7 @@ class HitRates:
 
     @property
     def ratio(self) -> float:
-        """How many times popularity; infinite when popularity hit nothing."""
+        """Return the hit rate in multiples of that of popularity; infinite when popularity hit nothing."""
         return self.n_hits / self.n_hits_popularity if self.n_hits_popularity else float("inf" if self.n_hits else "nan")
 
 
@@ -94,7 +94,7 @@ def live_hit_rates(events: Sequence[PublishedEvent], first_scored: int) -> HitRa
 
 
 def _is_popular(liked: NDArray[np.int64], rated: Sequence[int], number: int) -> bool:
-    """Whether an unseen item is among the TOP most liked unseen ones; of equal ones the first seen on the stream comes first."""
+    """Return whether an unseen item is among the TOP most liked unseen ones; of equal ones the first seen on the stream comes first."""
     if number in rated or liked[number] == 0:
         return False
     ahead = (liked > liked[number]) | ((liked == liked[number]) & (np.arange(len(liked)) < number))
@@ -182,7 +182,7 @@ def send_times_s(user_ids: Iterable[str], rate: float, gap_s: float) -> list[flo
 
 
 def rounds(decided: Iterable[str], kinds: Sequence[str]) -> int:
-    """How many whole rounds of training these decisions are: the number of decisions of the kind with fewest."""
+    """Return the number of whole rounds of training: the number of decisions of the kind with fewest."""
     counts = Counter(decided)
     return min((counts[kind] for kind in kinds), default=0)
 

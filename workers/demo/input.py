@@ -1,4 +1,4 @@
-"""What the demo streams: a catalogue, and ratings in time order."""
+"""Make the input of the demo: a catalogue, and ratings in time order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DemoInput:
         return int(len(self.ratings) * self.first_share)
 
     def title(self, item_id: str) -> str:
-        """What people call an item; its id when the catalogue does not know it."""
+        """Return the title of an item; its id when the catalogue does not know it."""
         item = self.items.get(item_id)
         return str(item["title"]) if item is not None else item_id
 

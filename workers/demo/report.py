@@ -1,4 +1,4 @@
-"""What the demo says: its stages while they run, the figures, the models, and two users' homepages."""
+"""Print the demo: its stages while they run, the figures, the models, and two users' homepages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stage:
         self._show(f"{self._title} …")
 
     def doing(self, what: str) -> None:
-        """What it is waiting for right now."""
+        """Show the step that the demo waits for."""
         self._show(f"{self._title}: {what}")
 
     def note(self, outcome: str) -> None:
@@ -98,7 +98,7 @@ class Narrator:
 
 
 def header() -> RenderableType:
-    """What is going to happen."""
+    """Announce the steps of the demo."""
     steps = (
         "1. a Kafka broker and a Valkey start on free ports of this machine, then a stream worker and a trainer\n"
         "2. the catalogue and the first part of the ratings are published in time order, as fast as they go\n"

@@ -57,7 +57,7 @@ class DemoFailed(Fatal):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How the paced part went: from `events[first]` on; `retrained` rounds ended and `swaps` were seen in lists before its last event."""
+    """Describes the paced part: from `events[first]` on; `retrained` rounds ended and `swaps` were seen in lists before its last event."""
 
     rate: float
     first: int
@@ -126,8 +126,6 @@ class Demo:
     event_ids: list[str] = field(default_factory=list)
     started_s: float = field(default_factory=time.time)
     _next_offsets: dict[int, int] = field(default_factory=dict)
-
-    # -- sending -------------------------------------------------------------------------------------------------------------------------
 
     def _publish(self, rating: Rating) -> None:
         """Send one rating, and note where in the log it goes: the demo is the only one who writes there."""
@@ -221,8 +219,6 @@ class Demo:
             stage.note(f"retrained {retrained} times, {len(swaps)} models swapped in live")
         return Pace(rate, first, begin_s, end_s, n_lists, retrained, swaps)
 
-    # -- waiting -------------------------------------------------------------------------------------------------------------------------
-
     def _check(self) -> None:
         """Raises DemoFailed when a child ended or the reader failed."""
         self.tail.check()
@@ -277,8 +273,6 @@ class Demo:
 
     def _decided(self, first: int = 0) -> Iterator[str]:
         return (announced.kind for announced in self._announcements(first))
-
-    # -- looking back --------------------------------------------------------------------------------------------------------------------
 
     def outcome(self, bulk: Throughput, pace: Pace) -> Outcome:
         """The figures, with a look whether they add up."""

@@ -67,7 +67,7 @@ Place = tuple[str, int]
 
 @dataclass(slots=True)
 class Rules:
-    """What this process reads by. `strict` topics stop their reader where a batch may be readable elsewhere or later."""
+    """Limits that this process reads by. `strict` topics stop their reader where a batch may be readable elsewhere or later."""
 
     max_batch_bytes: int = 32 * 1024 * 1024
     max_value_bytes: int = MAX_VALUE_BYTES
@@ -207,7 +207,7 @@ class BoundedPartitionRecords(_PartitionRecords):
             GAPS.note((self._tp.topic, self._tp.partition), self._gap_start, self.next_fetch_offset)
 
     def _is_passed_over(self, batch: Any) -> bool:
-        """Whether the records of a batch are none for a consumer: markers, and what a transaction aborted."""
+        """Return whether a batch holds no records for a consumer: markers, and records of an aborted transaction."""
         if self._isolation_level == fetcher_module.READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if batch.is_control_batch and self._contains_abort_marker(batch):
@@ -241,8 +241,6 @@ class BoundedPartitionRecords(_PartitionRecords):
             raise
         except Exception as error:  # whatever a parser makes of bytes that a stranger wrote
             yield self._unreadable(batch, parsed_to, error)
-
-    # -- what cannot be read -------------------------------------------------------------------------------------------------------------
 
     def _unreadable(self, batch: Any, first: int, error: Exception) -> Any:
         codec = compression.NAMES.get(batch.compression_type) if hasattr(batch, "compression_type") else None

@@ -1,1 +1,1 @@
-"""What an operator does: look, check, rebuild, redrive."""
+"""Commands of an operator: look, check, rebuild, redrive."""

@@ -1,4 +1,4 @@
-"""What a rebuild takes over from the state before it, because the items topic no longer tells it.
+"""Copy into a rebuilt state the removed items of the state before it, of which the items topic holds no record any more.
 
 A tombstone is the only record that says that an item was removed, and compaction deletes it in the end. An item that nothing describes
 counts as available, since a catalogue is optional; so a state that was rebuilt from the compacted topic would recommend removed items
@@ -40,7 +40,7 @@ async def carry_over(settings: Settings, control: StateStore, old: int, pipeline
 
 
 def _kept(item_id: str, stored: StoredItem, told: Catalogue, same_topic: bool) -> StoredItem | None:
-    """What to store of an item, None if its topic says all there is to say."""
+    """Return the record to store of an item, None if its topic still describes it."""
     if item_id in told.newest:
         return None
     source_offset, stored = stored.source_offset, stored._replace(source_offset=0)
@@ -65,7 +65,7 @@ async def _store(pipeline: Pipeline, found: Mapping[str, StoredItem]) -> None:
 
 
 async def _is_same_topic(settings: Settings, control: StateStore, old: int) -> bool:
-    """Whether a generation's catalogue was read from the items topic that there is now."""
+    """Return whether a generation's catalogue was read from the items topic that exists now."""
     try:
         read_from = json.loads(await control.catalogue_read_into(old) or "null")
     except ValueError:

@@ -58,7 +58,7 @@ class Catalogue:
         self.newest.setdefault(item_id, {})[record.partition] = found
 
     def difference(self, item_id: str, stored: StoredItem | None) -> str | None:
-        """How a stored item differs from what the topic says, None if it does not."""
+        """Describe how a stored item differs from the topic, None if it does not."""
         told = self.newest.get(item_id, {})
         if stored is None:
             late = {p: newest for p, newest in told.items() if newest.source_offset < self.applied.get(p, 0)}
@@ -85,7 +85,7 @@ def _contradiction(stored: StoredItem, newest: _Newest) -> str:
 
 
 def _says(content: bytes | None, digest: int | None) -> bool:
-    """Whether stored content is what a record with this digest says, also if another version of the workers wrote it."""
+    """Return whether stored content equals that of a record with this digest, also if another version of the workers wrote it."""
     if content is None or digest is None or _digest(content) == digest:
         return (content is None) == (digest is None)
     try:
@@ -127,7 +127,7 @@ async def read_catalogue(settings: Settings, applied: Mapping[int, int], *, whol
 
 
 async def catalogue_differences(store: StateStore, told: Catalogue, names: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
-    """How many items were compared, and which differ and how: those of the topic and those of the state."""
+    """Return the number of items compared, of the topic and of the state, and (item id, difference) of those that differ."""
     numbers = {item_id: number for number, item_id in enumerate(names)}
     n_compared, differences = 0, []
     for start in range(0, len(names), ITEMS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""What `recsys doctor` looks at: versions, settings, Kafka, topics, Redis, the stored layout. It changes nothing."""
+"""Examine an installation for `recsys doctor`: versions, settings, Kafka, topics, Redis, the stored layout. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
 
 
 def _log(settings: Settings) -> Iterator[Finding]:
-    """What lies in the topics, and what does not move."""
+    """Examine the records of the topics, and the groups that do not move."""
     try:
         yield from examine_log(settings)
     except WorkerError as error:
@@ -136,7 +136,7 @@ def _event_clock(settings: Settings) -> Iterator[Finding]:
 
 
 def event_clock(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
-    """What the settings of the events topic say about its clock; nothing where the broker does not tell them."""
+    """Judge the clock of the events topic by its settings; nothing where the broker does not return them."""
     kind = configs.get("message.timestamp.type")
     if kind == "LogAppendTime":
         yield Finding("event clock", "ok", "the broker stamps events")
@@ -151,7 +151,7 @@ def event_clock(topic: str, configs: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _removals(settings: Settings) -> Iterator[Finding]:
-    """Whether what was removed from the compacted topics stays removed."""
+    """Judge whether removals stay on the compacted topics long enough."""
     from workers.kafka.topics import topic_configs
 
     topics = settings.topics

@@ -136,7 +136,7 @@ class ItemFold:
                 _add(self.rows.setdefault((epoch, other), {}), number, amount)
 
     def counts(self, row_id: RowId) -> bool:
-        """Whether a row counts at the newest event: older ones may have been deleted."""
+        """Return whether a row counts at the newest event: older ones may have been deleted."""
         kind, where, number = row_id
         if kind == "c":
             return int(where) > self.newest_s // self._epoch_s - self._live_epochs
@@ -175,7 +175,7 @@ def read_sums(packed: bytes | None) -> Sums:
 
 
 def row_difference(packed: bytes | None, expected: Mapping[int, int], names: Collection[str], *, cap: int, whole: bool) -> str | None:
-    """How a stored row differs from the sums that the log says, None if it does not.
+    """Describe how a stored row differs from the sums of the log, None if it does not.
 
     A row of more than `cap` neighbours may have lost its lightest when it was compacted, also those that grew since. Of a log that is not
     `whole` the sums are the least there can be.

@@ -26,7 +26,7 @@ ROWS_AT_MOST = 200_000
 
 
 class Compared(NamedTuple):
-    """What comparing one row of an item ("c"), or one bucket of popularity ("pop"), found."""
+    """Holds the result of comparing one row of an item ("c"), or one bucket of popularity ("pop")."""
 
     kind: str
     lines: list[str]

@@ -131,9 +131,6 @@ async def drop(settings: Settings, generation: int) -> int:
         await control.close()
 
 
-# -- claim -------------------------------------------------------------------------------------------------------------------------------
-
-
 class _Claim:
     """Being the only one that rebuilds; `check` before every step that others would suffer from."""
 
@@ -173,9 +170,6 @@ async def _renew(store: StateStore, claim: _Claim) -> None:
             claim.renewed_s = asked_s
         except WorkerError as error:
             log.debug("claim not renewed: %s", error)
-
-
-# -- the shadow --------------------------------------------------------------------------------------------------------------------------
 
 
 async def _log_starts(settings: Settings, partial: bool, say: Say) -> dict[Place, int]:
@@ -348,9 +342,6 @@ class _Fold:
             self._said_s = now_s
             per_s = self.n_events / (now_s - self._started_s)
             self._say(f"{self.n_events:,} events, {per_s:,.0f}/s, {left:,} are left")
-
-
-# -- the switch --------------------------------------------------------------------------------------------------------------------------
 
 
 async def _switch(control: StateStore, old: int, shadow: int) -> None:

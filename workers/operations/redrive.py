@@ -33,7 +33,7 @@ Decoder = Callable[[bytes | None, bytes | None], object]
 
 
 class Outcome(StrEnum):
-    """What became of a letter that was to be redriven."""
+    """Names the result for a letter that was to be redriven."""
 
     REDRIVEN = "redriven"
     REDRIVABLE = "redrivable"
@@ -201,7 +201,7 @@ class _Sweep:
 
 
 def judge(letter: DeadLetter, record: Record | None, decode: Decoder) -> Verdict:
-    """Whether the record at a letter's place can be redriven (`redrivable`), is gone, changed, or refused by this decoder."""
+    """Judge the record at a letter's place: it can be redriven (`redrivable`), is gone, changed, or refused by this decoder."""
     place = SourcePlace.of(letter)
     sighting = identify(letter, record)
     if record is None or sighting is not Sighting.PRESENT:

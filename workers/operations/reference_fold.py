@@ -29,7 +29,7 @@ WITHOUT_ROW_AT_MOST = 10_000
 
 @dataclass(slots=True)
 class UserHistory:
-    """What the log says of one user. Entries are (item id, seconds, weight in units of 1/32), oldest first."""
+    """Holds the history of one user by the log. Entries are (item id, seconds, weight in units of 1/32), oldest first."""
 
     entries: list[tuple[str, int, int]] = field(default_factory=list)
     older: list[str] = field(default_factory=list)
@@ -159,7 +159,7 @@ def weight_units(kind: EventType, value: float, settings: Settings) -> int:
 
 
 def difference(expected: UserHistory, packed: bytes | None, names: Sequence[str], *, from_start: bool = True) -> str | None:
-    """How a stored row differs from what the log says, None if it does not.
+    """Describe how a stored row differs from the log, None if it does not.
 
     Without the log's start (`from_start` off) only what is left of it is compared: the newest entries.
     """

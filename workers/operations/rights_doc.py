@@ -83,7 +83,7 @@ def document() -> str:
 
 
 def stale() -> bool:
-    """Whether the document is not what this version of the rights says."""
+    """Return whether the document differs from the rights of this version."""
     return document() != DOCUMENT.read_text("utf-8")
 
 

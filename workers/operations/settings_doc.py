@@ -37,7 +37,7 @@ NAMES = {"integer": "whole number", "number": "number", "boolean": "`true` or `f
 
 
 def constraint(schema: dict[str, Any]) -> str:
-    """What a value must be, in words, from its JSON schema."""
+    """Describe the values that a JSON schema allows, in words."""
     if "anyOf" in schema:
         branches = schema["anyOf"]
         named = list(dict.fromkeys(constraint(branch) for branch in branches if branch.get("type") != "null"))
@@ -85,7 +85,7 @@ def table() -> str:
 
 
 def stale(document: Path = DOCUMENT) -> bool:
-    """Whether the document is missing or says something else than the code."""
+    """Return whether the document is missing or differs from the code."""
     return not document.exists() or document.read_text("utf-8") != table()
 
 

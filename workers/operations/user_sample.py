@@ -31,7 +31,7 @@ class UserSample:
     hashes: dict[int, U64] = field(default_factory=dict)
 
     def n_in(self, partition: int) -> int:
-        """How many users have a row in a partition."""
+        """Return the number of users with a row in a partition."""
         return len(self.hashes[partition])
 
     def of_partition(self, partition: int) -> list[str]:

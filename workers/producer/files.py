@@ -33,7 +33,7 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a file, where it does not say so itself. `header`: names of the columns of a table without a header line."""
+    """Options for reading a file, where it does not say so itself. `header`: names of the columns of a table without a header line."""
 
     form: Format | None = None
     encoding: str | None = None

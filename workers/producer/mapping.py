@@ -1,4 +1,4 @@
-"""How the columns of a file become the fields of a record, and whether a file has the columns that it needs."""
+"""Map the columns of a file to the fields of a record, and check that a file has the columns that it needs."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Publisher(Protocol):
 
 @dataclass
 class PublishReport:
-    """What became of a file: rows = published + bad + undelivered.
+    """Counts the rows of a file: rows = published + bad + undelivered.
 
     `bad_rows` holds the first thousand (file, line, reason); `file` is the part of a folder. `error` says why the file was not read to its
     end or not delivered, in one line; `last_line` is the last line or row that was read.

@@ -82,7 +82,7 @@ class Schedule:
         self._again = False
 
     def due(self, n_events: int, now_s: float) -> bool:
-        """Whether a round should start, with `n_events` in the log at monotonic time `now_s`."""
+        """Return whether a round should start, with `n_events` in the log at monotonic time `now_s`."""
         if self._again:
             return True
         if n_events < self._settings.min_events or n_events <= self.n_trained:
@@ -121,7 +121,7 @@ class TrainerService(OrderlyService):
         return Rounds(service, self.metrics, describe=lambda error: explain(error, self.settings, "trainer"), **options)
 
     def leads(self) -> bool:
-        """Whether this process is the leader now."""
+        """Return whether this process is the leader now."""
         try:
             return not self.should_stop and bool(self.app.is_leader())
         except Exception:  # before Faust's consumer runs there is nobody to ask

@@ -31,17 +31,14 @@ from recsys.models.base import Model
 from recsys.models.checks import check_model
 from recsys.models.popular.model import PopularModel
 from recsys.models.registry import MODELS, ModelKind
-from recsys.models.training_set import TrainingSet
-from recsys.state.event_weights import event_weights
 from workers.errors import Fatal, WorkerError, describe, one_line
 from workers.models.manifest import ChampionMoved, Refit, TrainedOn
 from workers.models.model_files import StoredModel
 from workers.models.store import ModelStore
 from workers.runtime.text import visible
 from workers.settings import Settings, StateSettings, TrainerSettings, WeightSettings
-from workers.state.event_weights import weight_table_of
-from workers.trainer.event_columns import EventColumns
 from workers.trainer.event_log import EventLog
+from workers.trainer.training_columns import TrainingColumns
 
 _PR_SET_PDEATHSIG = 1
 NICENESS = 10
@@ -49,7 +46,7 @@ NICENESS = 10
 
 
 class TrainingJob(BaseModel):
-    """What a training process is told; nothing of Kafka or Redis, and no secret."""
+    """Input of a training process; it names neither Kafka nor Redis and holds no secret."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,7 +69,7 @@ class TrainingJob(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class KindResult:
-    """What became of one kind. `figures` are the gate's; `champion` is what served before."""
+    """Result of one kind. `figures` are the gate's; `champion` is the version that served before."""
 
     kind: str
     action: Literal["promoted", "refused", "skipped", "failed"]
@@ -81,68 +78,6 @@ class KindResult:
     reason: str
     figures: dict[str, float]
     train_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingColumns:
-    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings."""
-
-    user_codes: NDArray[np.int32]
-    item_codes: NDArray[np.int32]
-    weights: NDArray[np.float32]
-    ts_ms: NDArray[np.int64]
-    item_ids: list[str]
-    partitions: NDArray[np.int32]
-    source_offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
-        """Weigh the events; those of weight 0 are dropped."""
-        weights = event_weights(events.types, events.values, weight_table_of(settings))
-        kept = weights != 0
-        return cls(
-            events.user_codes[kept],
-            events.item_codes[kept],
-            weights[kept],
-            events.event_ts_ms[kept],
-            events.item_ids,
-            events.partitions[kept],
-            events.source_offsets[kept],
-        )
-
-    def arrivals(self) -> NDArray[np.float64]:
-        """How far into its partition each event arrived, from 0 to 1, (n,): the order of arrival of one user's events, and about that of
-        all."""
-        arrivals = np.zeros(len(self), np.float64)
-        for partition in np.unique(self.partitions).tolist():
-            places = np.flatnonzero(self.partitions == partition)
-            offsets = self.source_offsets[places]
-            arrivals[places] = (offsets - offsets.min()) / max(int(offsets.max() - offsets.min()), 1)
-        return arrivals
-
-    def arrived_since(self, next_offsets: Mapping[int, int]) -> NDArray[np.bool_]:
-        """Which events arrived after a training that read up to these offsets, (n,)."""
-        first_unread = np.zeros(int(self.partitions.max(initial=0)) + 1, np.int64)
-        for partition, next_offset in next_offsets.items():
-            if partition < len(first_unread):
-                first_unread[partition] = next_offset
-        arrived: NDArray[np.bool_] = self.source_offsets >= first_unread[self.partitions]
-        return arrived
-
-    def training_set(self, left_out: NDArray[np.bool_] | None = None, *, min_item_count: int = 1) -> TrainingSet:
-        """What models are trained on: all events but those `left_out` (n,)."""
-        kept = np.ones(len(self.ts_ms), bool) if left_out is None else ~left_out
-        return TrainingSet.from_columns(
-            self.user_codes[kept],
-            self.item_codes[kept],
-            self.item_ids,
-            self.weights[kept],
-            self.ts_ms[kept],
-            min_item_count=min_item_count,
-        )
-
-    def __len__(self) -> int:
-        return len(self.ts_ms)
 
 
 def run_job(job: TrainingJob) -> list[KindResult]:

@@ -50,12 +50,12 @@ class TrainingProcess:
 
     @property
     def running(self) -> bool:
-        """Whether a round was started whose results were not taken yet."""
+        """Return whether a round was started whose results were not taken yet."""
         return self._process is not None
 
     @property
     def done(self) -> bool:
-        """Whether the child has ended and said all it had to say."""
+        """Return whether the child has ended and its output was read to the end."""
         return self._process is not None and self._process.returncode is not None and all(task.done() for task in self._tasks)
 
     async def start(self, next_offsets: Mapping[int, int]) -> None:
