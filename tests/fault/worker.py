@@ -1,4 +1,4 @@
-"""The worker process under test: `recsys worker stream` as it is, wrapped from outside so that it dies where a scenario wants it to."""
+"""The worker process under test: `recsys worker stream` as it is, wrapped from outside so that it dies where its fault plan says."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from workers.state.port import StateStore
 from workers.stream import service as events_service
 
 WATCH_S = 3.0
-"""How often a worker looks at the topic; half a minute in life."""
+"""How often a worker checks the topic; half a minute in production."""
 
 
 def run(name: str, fault_plan: FaultPlan, data_folder: Path) -> int:
-    """Run the command until it ends; its exit code."""
-    os.environ["RECSYS_DEBUG"] = "1"  # an error that nobody foresaw shows its traceback, which the harness looks for
+    """Run the command until it ends, and return its exit code."""
+    os.environ["RECSYS_DEBUG"] = "1"  # an unexpected error shows its traceback, which the harness looks for
     signal.signal(signal.SIGRTMIN, lambda *_: _say_where())
     _replace(events_service, "WATCH_S", WATCH_S)
     _replace(events_service, "METADATA_MAX_AGE_MS", int(WATCH_S * 1000))
@@ -44,7 +44,7 @@ def run(name: str, fault_plan: FaultPlan, data_folder: Path) -> int:
 
 
 def _say_where() -> None:
-    """Every task's stack into the log: the harness asks for it when a round is stuck."""
+    """Write every task's stack into the log: the harness signals for it when a round is stuck."""
     loop = asyncio.get_event_loop_policy().get_event_loop()
     for task in asyncio.all_tasks(loop):
         task.print_stack(limit=12, file=sys.stderr)
@@ -60,13 +60,13 @@ class Fuse:
         self._signal = signal.SIGSTOP if crash.stops else signal.SIGKILL
 
     def burns(self, point: str) -> bool:
-        """Whether this is the place: the caller has something to do before it calls `blow`."""
+        """Return whether this is the point: the caller has something to do before it calls `blow`."""
         if point == self._point:
             self._left -= 1
         return point == self._point and self._left == 0
 
     def blow(self) -> None:
-        """As `kill -9` by somebody else: nothing is flushed or closed."""
+        """End as `kill -9` does: nothing is flushed or closed."""
         os.kill(os.getpid(), self._signal)
 
     def at(self, point: str) -> None:
@@ -116,18 +116,28 @@ def _crash(fuse: Fuse) -> None:
         await publish(self, records)
         fuse.at("after_publish")
 
-    class MortalConsumer(events_service.AIOKafkaConsumer):  # type: ignore[misc]
-        async def commit(self, offsets: Any = None) -> None:
+    make_consumer = events_service.async_consumer
+
+    def mortal_consumer(settings: Settings, **options: Any) -> Any:
+        consumer = make_consumer(settings, **options)
+        commit = consumer.commit
+
+        async def commit_and_die(offsets: Any = None) -> None:
             fuse.at("before_commit")
-            await super().commit(offsets)
+            await commit(offsets)
             fuse.at("after_commit")
+
+        consumer.commit = commit_and_die
+        return consumer
 
     _replace(workers.stream.app, "open_store", open_mortal)
     _replace(ListPublisher, "publish", publish_and_die)
-    _replace(events_service, "AIOKafkaConsumer", MortalConsumer)
+    _replace(events_service, "async_consumer", mortal_consumer)
 
 
 def _replace(owner: object, name: str, by: object) -> None:
+    """Replace a part of the worker. Raises AttributeError when there is no such part any more: the fault would never come."""
+    getattr(owner, name)
     setattr(owner, name, by)
 
 
