@@ -77,7 +77,10 @@ def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec"))
     asyncio.run(bench.publish(settings, in_turns(bench.stream, n_events)))
     asyncio.run(bench.serve_models(settings, kinds))
     rate = bench.run_worker(settings, sections, n_events)
-    missing = {"cooccurrence", "content", *kinds} - bench.sources_of_newest_lists(settings)
+    used = bench.sources_of_newest_lists(settings)
+    if not used:
+        raise RuntimeError("no list was published before the last event was applied: raise --full-events")
+    missing = {"cooccurrence", "content", *kinds} - used
     if missing:
         raise RuntimeError(f"the lists were made without {', '.join(sorted(missing))}")
     return rate

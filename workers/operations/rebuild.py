@@ -1,4 +1,4 @@
-"""Rebuilds the state from the log while workers go on serving the old one.
+"""Rebuild the state from the log while workers serve the old one.
 
     claim ▸ catalogue, profiles, models ▸ removals that the topics have lost ▸ fold the events
     ▸ check ▸ catch up ▸ switch the pointer ▸ workers take over ▸ drop the old
@@ -10,25 +10,23 @@ crash leaves nothing but keys that the next rebuild drops.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from workers.bootstrap import open_store
-from workers.errors import Fatal, Fenced, Transient, WorkerError, describe
+from workers.errors import Fatal, Transient, WorkerError
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
-from workers.kafka.records import Place, RangeReader, Record
-from workers.kafka.topics import topic_ids_async, topic_problem
+from workers.kafka.records import Place, RangeReader
 from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, read_catalogue
+from workers.operations.rebuild_claim import Claim, claimed
+from workers.operations.rebuild_fold import EventFold, Say, repeat_until_done
 from workers.operations.verify import Verification, verify_store
-from workers.runtime.rounds import ALARM_FAILURES, PASSING, Rounds, patiently
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import StateStore
@@ -39,17 +37,10 @@ from workers.stream.reread import reread_compacted, unapplied
 
 log = logging.getLogger(__name__)
 
-HOLD_S = 30.0
-"""A rebuild that died is forgotten after this; a living one renews its claim three times as often."""
-PATIENCE_S = 60.0
-"""Redis or Kafka may be away for so long; then the rebuild gives up."""
 NOTICE_S = 2.0
 """Workers look at the pointer twice a second: after this, those that answer have left the old generation."""
-PROGRESS_S = 5.0
 WATCH_S = 0.2
 
-T = TypeVar("T")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ async def rebuild(
     control = open_store(settings)
     try:
         old = await control.active_generation()
-        async with _claimed(control) as claim:
+        async with claimed(control) as claim:
             shadow = old + 1
             starts = await _log_starts(settings, partial, say)
             if await control.drop_generation(shadow):
@@ -125,51 +116,10 @@ async def drop(settings: Settings, generation: int) -> int:
     """Drop a generation that is not active; how many keys it had. Raises Fatal for the active one, and while somebody rebuilds."""
     control = open_store(settings)
     try:
-        async with _claimed(control):
+        async with claimed(control):
             return await control.drop_generation(generation)
     finally:
         await control.close()
-
-
-class _Claim:
-    """Being the only one that rebuilds; `check` before every step that others would suffer from."""
-
-    def __init__(self) -> None:
-        self.owner = secrets.token_hex(8)
-        self.renewed_s = time.monotonic()
-        self.lost = False
-
-    def check(self) -> None:
-        """Raises Fatal when another rebuild may have begun."""
-        if self.lost or time.monotonic() - self.renewed_s > HOLD_S:
-            raise Fatal("the claim on rebuilding could not be renewed, another rebuild may have begun: run `recsys state rebuild` again")
-
-
-@asynccontextmanager
-async def _claimed(store: StateStore) -> AsyncIterator[_Claim]:
-    claim = _Claim()
-    if not await store.claim_rebuild(claim.owner, HOLD_S):
-        raise Fatal(f"another rebuild is at work, or died less than {HOLD_S:.0f} s ago: wait, then try again")
-    renewing = asyncio.create_task(_renew(store, claim))
-    try:
-        yield claim
-    finally:
-        renewing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await renewing
-        with contextlib.suppress(WorkerError):  # it expires by itself
-            await store.claim_rebuild(claim.owner, 0)
-
-
-async def _renew(store: StateStore, claim: _Claim) -> None:
-    while not claim.lost:
-        await asyncio.sleep(HOLD_S / 3)
-        asked_s = time.monotonic()
-        try:
-            claim.lost = not await store.claim_rebuild(claim.owner, HOLD_S)
-            claim.renewed_s = asked_s
-        except WorkerError as error:
-            log.debug("claim not renewed: %s", error)
 
 
 async def _log_starts(settings: Settings, partial: bool, say: Say) -> dict[Place, int]:
@@ -195,7 +145,7 @@ async def _make(
     shadow: int,
     starts: Mapping[Place, int],
     compared: tuple[int, int],
-    claim: _Claim,
+    claim: Claim,
     say: Say,
 ) -> Rebuilt:
     """Fill the shadow generation and check it; less than one batch of the log is left afterwards. `compared`: users and items."""
@@ -205,20 +155,20 @@ async def _make(
     try:
         await pipeline.open()
         intake = Intake(settings, pipeline.state, pipeline.lists, CatalogueFollower(pipeline.state))
-        items_ends = await _patiently(lambda: end_offsets_async(settings, [settings.topics.items]))
+        items_ends = await repeat_until_done(lambda: end_offsets_async(settings, [settings.topics.items]))
         catalogue_ends = {partition: end for (_, partition), end in items_ends.items()}
-        counts = await _patiently(lambda: reread_compacted(settings, intake))
+        counts = await repeat_until_done(lambda: reread_compacted(settings, intake))
         say("read " + ", ".join(f"{count:,} {role}" for role, count in counts.items()))
-        catalogue = await _patiently(lambda: read_catalogue(settings, catalogue_ends, whole=False))
-        n_carried = await _patiently(lambda: carry_over(settings, control, old, pipeline, catalogue))
+        catalogue = await repeat_until_done(lambda: read_catalogue(settings, catalogue_ends, whole=False))
+        n_carried = await repeat_until_done(lambda: carry_over(settings, control, old, pipeline, catalogue))
         if n_carried:
             say(f"{n_carried:,} items are taken over from generation {old}: the topic no longer tells of their removal or description")
         async with RangeReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
-            fold = _Fold(settings, pipeline, reader, starts, claim, say)
+            fold = EventFold(settings, pipeline, reader, starts, claim, say)
             await fold.catch_up()
             say(f"{fold.n_events:,} events are folded")
             seed = secrets.randbits(32)
-            found = await _patiently(lambda: _check(settings, store, compared, seed, catalogue, say))
+            found = await repeat_until_done(lambda: _check(settings, store, compared, seed, catalogue, say))
             _refuse_differences(found)
             say(f"{found.n_users:,} users, the rows of {found.n_items:,} items, popularity and catalogue are what the log says")
             await fold.catch_up()
@@ -240,108 +190,11 @@ def _refuse_differences(found: Verification) -> None:
         raise Fatal(f"the rebuilt state differs from the log and is not used: {found.differences[0]}{more}; report this as a defect")
 
 
-async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a step until it succeeds.
-
-    Raises: Transient when it has not within a minute of its first failure, Fatal when it fails three times for an unexpected reason.
-    """
-    results: list[T] = []
-    failures: list[tuple[float, Exception]] = []
-
-    async def attempt() -> None:
-        results.append(await step())
-
-    def gives_up(error: Exception) -> bool:
-        failures.append((time.monotonic(), error))
-        n_unexpected = sum(not isinstance(error, PASSING) for _, error in failures)
-        if n_unexpected >= ALARM_FAILURES:
-            raise Fatal(f"rebuild: {n_unexpected} times unexpected {describe(error)}; nothing is switched, report this as a defect")
-        return failures[-1][0] - failures[0][0] > PATIENCE_S
-
-    await patiently(attempt, gives_up=gives_up, rounds=Rounds("rebuild"))
-    return results[0]
-
-
 async def _drop_abandoned(control: StateStore, shadow: int) -> None:
     try:
         await control.drop_generation(shadow)
     except WorkerError as error:  # the active one by now, or Redis is away: the next rebuild drops it
         log.debug("the shadow stays for now: %s", error)
-
-
-class _Fold:
-    """The events of the log, batch by batch, through a pipeline of its own."""
-
-    def __init__(
-        self, settings: Settings, pipeline: Pipeline, reader: RangeReader, starts: Mapping[Place, int], claim: _Claim, say: Say
-    ) -> None:
-        self._settings, self._pipeline, self._reader, self._starts = settings, pipeline, reader, starts
-        self._claim, self._say = claim, say
-        self._topic = settings.topics.events
-        self._resets: int | None = None
-        self._failed = False
-        self._started_s = self._said_s = time.monotonic()
-        self.n_events = 0
-
-    async def catch_up(self) -> None:
-        """Fold until less than one batch is left of the log as it is by then. Raises Fatal, Transient."""
-        if self._resets is None:
-            await _patiently(self._assign)
-            self._resets = self._pipeline.state.resets
-        self._reader.expect()
-        while True:
-            ends = await self._ends()
-            if self._reader.left(ends) == 0:
-                break
-            while left := self._reader.left(ends):
-                await _patiently(self._step)
-                self._reader.check_silence(ends)
-                self._progress(left)
-            if self._reader.left(await self._ends()) < self._settings.stream.batch_max_events:
-                break
-        while await self._pipeline.state.compact_rows():
-            self._claim.check()
-            await asyncio.sleep(0)
-
-    async def _ends(self) -> dict[Place, int]:
-        return await end_offsets_async(self._settings, [self._topic])
-
-    async def _step(self) -> None:
-        """One batch; after a failure it begins with the shadow's watermarks."""
-        self._claim.check()
-        if self._failed:
-            await self._assign()
-        self._failed = True
-        found = await self._reader.poll()
-        batch: dict[int, list[Record]] = {p: records for (_, p), records in found.items()}
-        if batch:
-            try:
-                # the new state owes every user a list: the one of the old state may be another
-                outcome = await self._pipeline.process(batch, defer_lists=True)
-            except Fenced as error:
-                raise Transient(str(error)) from None
-            self.n_events += outcome.n_records
-            await self._pipeline.state.compact_rows()
-        self._failed = False
-
-    async def _assign(self) -> None:
-        """Own every partition of the shadow, and read on where it stands; what lies before the log's start is gone."""
-        ids = await topic_ids_async(self._settings)
-        if self._topic not in ids:
-            raise Fatal(await asyncio.to_thread(topic_problem, self._settings, self._topic))
-        for partition, first_new in (await self._pipeline.assign([p for _, p in self._reader.next_offsets], ids[self._topic])).items():
-            place = (self._topic, partition)
-            self._reader.seek(place, max(first_new, self._starts[place]))
-        if self._resets is not None and self._pipeline.state.resets != self._resets:
-            raise Fatal("Redis was restarted or failed over during the rebuild, the new state may lack something: run it again")
-
-
-    def _progress(self, left: int) -> None:
-        now_s = time.monotonic()
-        if now_s - self._said_s >= PROGRESS_S:
-            self._said_s = now_s
-            per_s = self.n_events / (now_s - self._started_s)
-            self._say(f"{self.n_events:,} events, {per_s:,.0f}/s, {left:,} are left")
 
 
 async def _switch(control: StateStore, old: int, shadow: int) -> None:
@@ -350,7 +203,7 @@ async def _switch(control: StateStore, old: int, shadow: int) -> None:
     async def attempt() -> bool:
         return await control.switch_generation(old, shadow) or await control.active_generation() == shadow
 
-    if not await _patiently(attempt):
+    if not await repeat_until_done(attempt):
         raise Fatal(f"generation {old} is no longer the active one: somebody else switched meanwhile, and theirs is served")
 
 
@@ -359,15 +212,15 @@ async def _finish(
 ) -> Rebuilt:
     """Wait until workers have brought the new generation to where the log ended at the switch, or `wait_s` seconds."""
     switched_s, behind, was_behind = time.monotonic(), 0, -1
-    await _patiently(lambda: control.open(layout_of(settings), made.generation))
+    await repeat_until_done(lambda: control.open(layout_of(settings), made.generation))
     while True:
-        marks = await _patiently(lambda: control.watermarks([partition for _, partition in ends]))
+        marks = await repeat_until_done(lambda: control.watermarks([partition for _, partition in ends]))
         lasts = {p: -1 if mark is None else mark.last_applied_offset for p, mark in marks.items()}
         behind = sum(max(0, end - 1 - lasts[partition]) for (_, partition), end in ends.items())
         waited_s = time.monotonic() - switched_s
         if behind == was_behind:  # nothing moves: is what is left a record at all?
             starts = {place: lasts[place[1]] + 1 for place in ends}
-            behind = sum((await _patiently(partial(unapplied, settings, starts, ends))).values())
+            behind = sum((await repeat_until_done(partial(unapplied, settings, starts, ends))).values())
         was_behind = behind
         if waited_s >= NOTICE_S and (behind == 0 or waited_s >= wait_s):
             break
