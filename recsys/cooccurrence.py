@@ -22,14 +22,14 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PairWeights:
-    """What one pair of unit-weight interactions adds, by their distance in the history: (W,) integers in units of 1/64."""
+    """Amounts that one pair of unit-weight interactions adds, by their distance in the history: (W,) integers in units of 1/64."""
 
     forward: tuple[int, ...]
     backward: tuple[int, ...]
 
     @classmethod
     def decaying(cls, *, window: int, step: float, backward: float) -> PairWeights:
-        """`step`^distance forward and `backward` times that in reverse, at least 1/64 each."""
+        """Return `step`^distance forward and `backward` times that in reverse, at least 1/64 each."""
         amounts = [64 * step**distance for distance in range(window)]
         return cls(tuple(max(1, round(a)) for a in amounts), tuple(max(1, round(backward * a)) for a in amounts))
 
@@ -49,7 +49,7 @@ class Pairs:
 
 
 def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) -> Pairs:
-    """All pairs of a batch with the users' histories before it, and within it.
+    """Return all pairs of a batch with the users' histories before it, and within it.
 
     Window and distance go by arrival: the previous W interactions of the user, whatever their sign; only two positive ones with different
     items make a pair. Direction goes by event time, in seconds; equal times keep order of arrival. An interaction that arrives late is thus
@@ -80,7 +80,7 @@ def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) ->
 def log_likelihood_ratio(
     together: NDArray[np.float32], one: NDArray[np.float32], other: NDArray[np.float32], total: float
 ) -> NDArray[np.float32]:
-    """Dunning's log-likelihood ratio of a 2 × 2 table, element by element; 0 where the two meet less often than by chance.
+    """Return Dunning's log-likelihood ratio of a 2 × 2 table, element by element; 0 where the two meet less often than by chance.
 
     `together` counts both, `one` and `other` each alone or together, `total` everything; the arrays broadcast. Unit-less counts ≥ 0.
     Source: Dunning 1993, "Accurate Methods for the Statistics of Surprise and Coincidence".

@@ -46,7 +46,8 @@ EXACT_ITEMS = 16_000
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What learning and listing depend on. Times in seconds; `source_weights` by source name, a model's source has the name of its kind."""
+    """Configuration of learning and listing. Times in seconds; `source_weights` by source name, a model's source has the name of its
+    kind."""
 
     history_length: int = 100
     seen_length: int = 1_000
@@ -84,7 +85,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What one micro-batch adds, before anything is changed."""
+    """The additions of one micro-batch, before anything is changed."""
 
     batch: Interactions
     pairs: Pairs

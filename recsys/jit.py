@@ -1,7 +1,7 @@
 """Functions over arrays that are compiled to machine code when they are first called: loops without an interpreter, and without its lock.
 
 What they become is kept in the package's own `__pycache__`, beside the byte code, or else in the user's cache folder; where neither may be
-written it is made anew by every process.
+written every process compiles it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _REORDERED = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The function as machine code, with numbers as IEEE has them."""
+    """Return the function as machine code, with numbers as IEEE has them."""
     return _compiled(function, fastmath=False)
 
 
 def compiled_sums(function: Callable[P, R]) -> Callable[P, R]:
-    """The same where the last bits of a sum do not matter: vectorised. Its arguments must not be NaN."""
+    """Return the function as machine code where the last bits of a sum do not matter: vectorised. Its arguments must not be NaN."""
     return _compiled(function, fastmath=_REORDERED)
 
 

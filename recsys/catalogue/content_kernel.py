@@ -14,7 +14,8 @@ I64 = NDArray[np.int64]
 
 @compiled
 def kind_scores(columns: I32, values: F32, profiles: F32, kinds: I64, scores: F32) -> None:
-    """Inner products of profile u (U, F) with the kinds of `kinds[u]` (U, C), each of which has `values` (G, W) at `columns` (G, W)."""
+    """Write the inner products of profile u (U, F) with the kinds of `kinds[u]` (U, C), each of which has `values` (G, W) at `columns` (G,
+    W), into `scores` (U, C)."""
     for user in range(len(kinds)):
         for c in range(kinds.shape[1]):
             kind, total = kinds[user, c], np.float32(0)
@@ -25,7 +26,7 @@ def kind_scores(columns: I32, values: F32, profiles: F32, kinds: I64, scores: F3
 
 @compiled
 def kinds_alike(columns: I32, values: F32, width: int, listed: I64, read: I64, alike: F32) -> None:
-    """Inner products, at least 0, of the kinds `listed` (U, K) with those `read` (U, R), into `alike` (U, K, R); F = `width`."""
+    """Write the inner products, at least 0, of the kinds `listed` (U, K) with those `read` (U, R), into `alike` (U, K, R); F = `width`."""
     dense = np.zeros(max(width, 1), np.float32)
     for user in range(len(listed)):
         for r in range(read.shape[1]):
@@ -43,7 +44,7 @@ def kinds_alike(columns: I32, values: F32, width: int, listed: I64, read: I64, a
 
 @compiled
 def heads_of(heads: I32, kinds: I64, found: I64) -> None:
-    """The items at hand for `kinds` (U, G), −1 where a kind (heads, H) has fewer, kind after kind into `found` (U, K) until it is full;
+    """Write the held items of `kinds` (U, G), −1 where a kind (heads, H) has fewer, kind after kind into `found` (U, K) until it is full;
     kind 0 has none."""
     for user in range(len(kinds)):
         count = 0

@@ -22,16 +22,16 @@ I64 = NDArray[np.int64]
 HEADS = 16
 """Items held at hand for each kind: its most chosen ones when the index was made, then its newest."""
 _SEARCHED = 64
-"""Features are searched in so many principal directions, and scored exactly."""
+"""Principal directions in which features are searched; scores are exact."""
 _SAMPLED = 2_048
-"""Kinds that tell a profile where the nearest begin: there are far fewer kinds than items."""
+"""Sampled kinds by which a search estimates how near the nearest are: there are far fewer kinds than items."""
 _KINDS = 64
 """Kinds looked at for a user."""
 _TAIL = 4_096
 """Newest kinds that the index does not hold yet, and which are compared one by one."""
 _REBUILD_GROWTH = 1.05
 _CLIPPED = 1_024
-"""Items from which the share of negative scores is told, where embeddings make them possible."""
+"""Sampled items that estimate the share of negative scores, where embeddings make them possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ContentKinds:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays held."""
+        """Return the bytes of the arrays held."""
         arrays = (self.of, self._members, self._columns, self._values, self._heads, self._directions, self._gram, self._negatives)
         embedded = sum(vector.nbytes for described in self._embedded.values() for _, vector in described.embeddings)
         return sum(a.nbytes for a in arrays) + embedded + (self._index.nbytes if self._index else 0)
@@ -80,7 +80,7 @@ class ContentKinds:
             self.of = np.pad(self.of, (0, max(n_items, 2 * len(self.of)) - len(self.of)))
 
     def put(self, number: int, described: Described) -> None:
-        """The item is described so from now on."""
+        """Replace the description of an item."""
         self._members[self.of[number]] -= 1
         kind = self._kind(described)
         self._n_described += int(kind > 0) - int(self.of[number] > 0)
@@ -89,12 +89,12 @@ class ContentKinds:
         self._members[kind] += 1
 
     def described(self, number: int) -> Described:
-        """How the item is described."""
+        """Return the description of the item."""
         found: Described = self._described[int(self.of[number])]
         return found
 
     def reweigh(self) -> None:
-        """Category weights changed: work every kind's values out again."""
+        """Recompute every kind's values after category weights changed."""
         for kind, described in enumerate(self._described):
             self._write(kind, described)
         self._index = None
@@ -130,10 +130,8 @@ class ContentKinds:
         self._columns[kind, : len(summed)] = list(summed)
         self._values[kind, : len(summed)] = list(summed.values())
 
-    # -- reading -------------------------------------------------------------------------------------------------------------------------
-
     def features(self, kinds: I64, width: int) -> F32:
-        """(…, F) features of `kinds` (…), F = `width`."""
+        """Return the (…, F) features of `kinds` (…), F = `width`."""
         flat = kinds.ravel()
         dense = np.zeros((len(flat), max(width, 1)), np.float32)
         rows = np.arange(len(flat))[:, None]
@@ -148,7 +146,7 @@ class ContentKinds:
         return dense[:, :width].reshape(*kinds.shape, width)
 
     def scores(self, profiles: F32, kinds: I64) -> F32:
-        """Inner products of profile u (U, F) with the features of `kinds[u]` (U, C), at least 0: (U, C)."""
+        """Return the inner products of profile u (U, F) with the features of `kinds[u]` (U, C), at least 0: (U, C)."""
         if not profiles.size:
             return np.zeros(kinds.shape, np.float32)
         found = np.empty(kinds.shape, np.float32)
@@ -161,7 +159,7 @@ class ContentKinds:
         return clipped
 
     def alike(self, listed: I64, read: I64, width: int) -> F32:
-        """Inner products of the features of the kinds `listed` (U, K) and `read` (U, R), at least 0: (U, K, R). F = `width`."""
+        """Return the inner products, at least 0, of the features of the kinds `listed` (U, K) and `read` (U, R): (U, K, R). F = `width`."""
         if self._embedded:
             return self._alike_with_embeddings(listed, read, width)
         found = np.empty((*listed.shape, read.shape[1]), np.float32)
@@ -184,7 +182,8 @@ class ContentKinds:
         return clipped
 
     def mean_squares(self, profiles: F32, n_items: int) -> F32:
-        """Mean square of all items' scores, (U,): exact from the Gram matrix of when the index was made, less the share below 0."""
+        """Return the mean square of all items' scores, (U,): exact from the Gram matrix of when the index was made, less the share below
+        0."""
         width = len(self._gram)
         read = profiles[:, :width]
         squares = np.einsum("uf,uf->u", read @ self._gram, read)
@@ -195,7 +194,7 @@ class ContentKinds:
         return found
 
     def candidates(self, profiles: F32, size: int) -> I64:
-        """Items of the kinds nearest to each profile (U, F), nearest first, at most `size`: (U, size), −1 for none."""
+        """Return items of the kinds nearest to each profile (U, F), nearest first, at most `size`: (U, size), −1 for none."""
         wanted = np.full((len(profiles), size), -1, np.int64)
         asked = np.flatnonzero(profiles.any(axis=1))
         if not len(asked) or self._index is None:
@@ -215,7 +214,7 @@ class ContentKinds:
         return wanted
 
     def refresh(self, width: int, liked: F32, recommendable: Callable[[], NDArray[np.bool_]]) -> None:
-        """Make the index again if it is gone or the described items grew by 5 %. `liked` (N,) orders items of one kind, `recommendable`
+        """Rebuild the index if there is none or the described items grew by 5 %. `liked` (N,) orders items of one kind, `recommendable`
         says which of them may be listed, (N,)."""
         grown = self._n_described > self._described_at * _REBUILD_GROWTH + 64
         if self.n_kinds == 1 or not width or (self._index is not None and not grown and len(self._gram) == width):
@@ -253,7 +252,7 @@ def _parts(kinds: I64) -> list[I64]:
 
 
 def _digests(described: Described) -> tuple[tuple[int, bytes], ...]:
-    """What tells its embeddings from others: the vectors themselves would be held twice."""
+    """Return a digest of each embedding, by which kinds are compared: the vectors themselves would be held twice."""
     return tuple((columns.start, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()) for columns, vector in described.embeddings)
 
 

@@ -1,4 +1,4 @@
-"""What is known of items besides behaviour: availability, age and content features, by item number."""
+"""The catalogue: availability, age and content features of items, by item number."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ERA_REACH = 0.75
 RARITY_POWER = 0.7
 """A category weighs ln(1 + described items / items with it)^0.7."""
 REWEIGH_GROWTH = 1.05
-"""Category weights are worked out again once the described items grew by this factor."""
+"""Category weights are recomputed once the described items grew by this factor."""
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
 MAX_FEATURES = 512
-"""Distinct categories, eras and attribute values beyond this share columns."""
+"""Distinct categories, eras and attribute values beyond this number share columns."""
 MAX_EMBEDDING_COLUMNS = 4_096
 """Columns of all embeddings together: an embedding of yet another name or dimension beyond this takes no part."""
 UNKNOWN_S = int(np.iinfo(np.int64).min)
@@ -48,7 +48,7 @@ class Catalogue:
 
     `features` (C, F) float32: a unit-length block each for categories, era, attributes and every embedding, scaled by the square root of
     the block's share, so that the inner product of two rows is the weighted sum of the blocks' cosines. A category weighs by its rarity,
-    an era reaches into its neighbours. Items nobody described have zero rows.
+    an era reaches into its neighbours. Items without a description have zero rows.
 
     An embedding of many dimensions is projected to fewer (`recsys.catalogue.projection`).
 
@@ -114,11 +114,11 @@ class Catalogue:
 
     @property
     def width(self) -> int:
-        """F."""
+        """Return F."""
         return self._width
 
     def refresh_kinds(self, liked: F32, valid_s: int) -> ContentKinds:
-        """The kinds, with category weights and index as of the last 5 % of growth; `liked` (N,) orders items of one kind."""
+        """Return the kinds, with category weights and index as of the last 5 % of growth; `liked` (N,) orders items of one kind."""
         assert self.kinds is not None, "compact"
         if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
             self._weighed_at = self._n_categorised
@@ -128,7 +128,7 @@ class Catalogue:
 
     @property
     def features(self) -> F32:
-        """(C, F) content features, with category weights as of the last 5 % of growth."""
+        """Return (C, F) content features, with category weights as of the last 5 % of growth."""
         if len(self._categories) > self._weighed_at * REWEIGH_GROWTH:
             self._weighed_at = len(self._categories)
             for number in self._categories:
@@ -137,11 +137,11 @@ class Catalogue:
 
     @property
     def feature_table(self) -> F32:
-        """`features` as they are held: one contiguous array, (C, F or more)."""
+        """Return `features` as they are held: one contiguous array, (C, F or more)."""
         return self._features
 
     def put(self, number: int, content: ItemContent | None) -> None:
-        """Describe an item anew; None removes it from every list."""
+        """Replace the description of an item; None removes it from every list."""
         self.grow(number + 1)
         self.available[number] = content is not None and content.available
         published_s = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
@@ -214,17 +214,17 @@ class Catalogue:
         return self._eras[era]
 
     def recommendable(self, valid_s: int) -> NDArray[np.bool_]:
-        """(n_items,) which items may be listed at `valid_s`: available, published and not expired."""
+        """Return which items may be listed at `valid_s`: available, published and not expired, (n_items,)."""
         n = self.n_items
         return self.available[:n] & (self.expires_s[:n] > valid_s) & (self.published_s[:n] <= valid_s)
 
     def freshness(self, now_s: int, new_s: float, valid_s: int | None = None) -> F32:
-        """(n_items,) 1 for an item published at `now_s` or since, falling to 0 at age `new_s` and beyond, 0 where unknown or published
-        after `valid_s` (`now_s` unless given)."""
+        """Return (n_items,): 1 for an item published at `now_s` or since, falling to 0 at age `new_s` and beyond, 0 where unknown or
+        published after `valid_s` (`now_s` unless given)."""
         return freshness(self.published_s[: self.n_items], now_s, new_s, now_s if valid_s is None else valid_s)
 
     def category_vector(self, categories: Sequence[str]) -> F32 | None:
-        """The content vector of someone who likes these categories, (F,), or None when no item has any of them."""
+        """Return the content vector of someone who likes these categories, (F,), or None when no item has any of them."""
         columns = [self._columns[name] for name in (f"category={category}" for category in categories) if name in self._columns]
         if not columns:
             return None
@@ -241,7 +241,7 @@ class Catalogue:
         return column
 
     def _embedding_block(self, key: str, width: int) -> slice | None:
-        """The columns of the embeddings of this name and dimension; None if there are none left."""
+        """Return the columns of the embeddings of this name and dimension; None if there are none left."""
         if key not in self._blocks:
             held = sum(block.stop - block.start for block in self._blocks.values())
             if held + width > MAX_EMBEDDING_COLUMNS:
@@ -259,7 +259,7 @@ class Catalogue:
 
 
 def freshness(published_s: I64, now_s: int, new_s: float, valid_s: int) -> F32:
-    """As `Catalogue.freshness`, of items published then, any shape."""
+    """Return `Catalogue.freshness` of items published at `published_s`, any shape."""
     found = np.empty(published_s.shape, np.float32)
     _freshness(published_s.ravel(), now_s, new_s, valid_s, found.reshape(-1))
     return found

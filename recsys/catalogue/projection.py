@@ -1,4 +1,4 @@
-"""Long vectors in fewer dimensions, so that memory and time of content features stay bounded whatever encoder made them.
+"""Projects long vectors to fewer dimensions, so that memory and time of content features stay bounded whatever encoder made them.
 
 Each dimension is added, with a sign, to one of K columns; signs and columns are drawn once. Cosines of vectors that spread over their
 dimensions, as those of encoders do, are kept to within about 1/√K: 0.03 for K = 1,024.
@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 MAX_COLUMNS = 1_024
-"""Vectors of up to so many dimensions are left as they are."""
+"""Vectors of up to this many dimensions are left as they are."""
 MAX_DIMENSIONS = 3_072
 
 
@@ -35,7 +35,7 @@ def projected(vector: F64) -> F64:
 
 @cache
 def _drawn() -> tuple[I64, F64]:
-    """Which dimensions go together, and their signs: the same in every process and with every version of every library, as workers must
-    list alike."""
+    """Return which dimensions go together, and their signs: the same in every process and with every version of every library, as workers
+    must list alike."""
     drawn = np.frombuffer(hashlib.shake_256(b"recsys embeddings").digest(8 * MAX_DIMENSIONS), "<u8")
     return np.argsort(drawn, kind="stable"), np.where(drawn & 1, 1.0, -1.0)

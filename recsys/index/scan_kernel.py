@@ -1,4 +1,4 @@
-"""Scanning lists of vectors for many queries at once, and keeping the best of each query.
+"""Scans lists of vectors for many queries at once, and keeps the best of each query.
 
 Shapes: N vectors, D dimensions, L lists, U queries, P pairs of a list and a query that scans it, K places. Lists lie one after another.
 """
@@ -17,16 +17,16 @@ I64 = NDArray[np.int64]
 TOGETHER = 4
 """Queries and dimensions multiplied at once."""
 _TILE = 256
-"""Vectors turned at once: 64 KiB at 64 dimensions."""
+"""Vectors transposed at once: 64 KiB at 64 dimensions."""
 _RUN = 16
 """Neighbouring products of which only the best is looked at first."""
 _FEW = 3
-"""Up to so many queries that scan a list are served without turning its vectors."""
+"""Up to this many queries that scan a list are served without transposing its vectors."""
 
 
 @compiled
 def nth_largest(scores: F32, rows: I64, n: int, found: F32) -> None:
-    """The n-th largest of some `rows` (R,) of scores (U, S), n ≥ 1, into `found` (R,)."""
+    """Write the n-th largest of some `rows` (R,) of scores (U, S), n ≥ 1, into `found` (R,)."""
     best, places = np.empty(n, np.float32), np.empty(n, np.int64)
     for place in range(len(rows)):
         best[:] = -np.inf
@@ -36,7 +36,8 @@ def nth_largest(scores: F32, rows: I64, n: int, found: F32) -> None:
 
 @compiled
 def count_scanned(bound: F32, least: F32, ends: I64) -> None:
-    """`ends` (L,): up to where the pairs of each list reach, when a query scans the lists whose `bound` (L, U) is at least its `least`."""
+    """Write into `ends` (L,) up to where the pairs of each list reach, when a query scans the lists whose `bound` (L, U) is at least its
+    `least`."""
     total = 0
     for number in range(len(bound)):
         for user in range(len(least)):
@@ -46,7 +47,7 @@ def count_scanned(bound: F32, least: F32, ends: I64) -> None:
 
 @compiled
 def name_scanned(bound: F32, least: F32, users: I64) -> None:
-    """The queries of all pairs, list after list, into `users` (P,)."""
+    """Write the queries of all pairs, list after list, into `users` (P,)."""
     at = 0
     for number in range(len(bound)):
         for user in range(len(least)):
@@ -121,7 +122,7 @@ def replace_least(scores: F32, rows: I64, score: np.float32, row: int) -> None:
 
 @compiled
 def in_order(scores: F32, rows: I64) -> None:
-    """Heaps (U, K) become rows with the largest first, equal ones by row."""
+    """Turn heaps (U, K) into rows with the largest first, equal ones by row."""
     for user in range(len(scores)):
         own, numbers = scores[user], rows[user]
         for place in range(1, len(own)):
@@ -134,7 +135,8 @@ def in_order(scores: F32, rows: I64) -> None:
 
 @compiled
 def at_rows(vectors: F32, queries: F32, rows: I64, scores: F32) -> None:
-    """Inner products of query u (U, D) with the vectors (N, D) in `rows[u]` (U, C), −1 being the last one, into `scores` (U, C)."""
+    """Write the inner products of query u (U, D) with the vectors (N, D) in `rows[u]` (U, C), −1 being the last one, into `scores` (U,
+    C)."""
     for user in range(len(rows)):
         for column in range(rows.shape[1]):
             scores[user, column] = dot(vectors[rows[user, column]], queries[user])
@@ -156,7 +158,7 @@ def _largest(values: F32, start: int, end: int) -> np.float32:
 
 @compiled
 def _turn(vectors: F32, tile: F32) -> None:
-    """The vectors (n, D) as columns of `tile`; the columns behind them, up to whole runs, keep what they had."""
+    """Write the vectors (n, D) as columns into `tile`; the columns behind them, up to whole runs, keep what they had."""
     for row in range(len(vectors)):
         for d in range(vectors.shape[1]):
             tile[d, row] = vectors[row, d]
@@ -164,8 +166,8 @@ def _turn(vectors: F32, tile: F32) -> None:
 
 @compiled_sums
 def _multiply(tile: F32, width: int, a: F32, b: F32, c: F32, e: F32, products: F32) -> None:
-    """Inner products of four queries with the first `width` columns of `tile`, four dimensions at a time, so that a sum is fetched and put
-    back once for four of its addends."""
+    """Write the inner products of four queries with the first `width` columns of `tile`, four dimensions at a time, so that a sum is
+    fetched and put back once for four of its addends."""
     of_a, of_b, of_c, of_e = products[0], products[1], products[2], products[3]
     products[:, :width] = 0
     for d in range(0, len(tile), 4):

@@ -16,16 +16,16 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 _LIST_SIZE = 256
-"""Vectors in a list on average: smaller ones are told apart better, and there are more of them to look at."""
+"""Vectors in a list on average. Smaller lists separate better, and there are more of them to look at."""
 _LEAST_LIST = 8
 _TOP_LISTS = 128
 _ROUNDS = 8
 _PER_CENTRE = 64
 """Vectors a centre is trained on."""
 SAMPLE = 8_192
-"""Vectors whose inner products tell where a query's largest begin, and how all are spread."""
+"""Sampled vectors, whose inner products say where a query's largest begin, and how all are spread."""
 _RANK_RISE = 4
-"""So many times further down the threshold is looked for once more where too few were above it."""
+"""The second search for a threshold goes this many times further down, where too few products were above the first."""
 _REACH = 0.58
 """A list is scanned if a vector at its rim, this cosine off the query as seen from the mean, may reach the threshold; the rim is the
 geometric mean of the largest distance and the root mean square. In many dimensions few vectors lie that way. Less is reached for, by the
@@ -46,8 +46,8 @@ class Found:
 class VectorIndex:
     """N vectors in L lists of near ones.
 
-    Lists are made by k-means on the vectors as they are, in two levels, so that vectors of like length share a list: the popular are told
-    apart finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q| · rim` reaches
+    Lists are made by k-means on the vectors as they are, in two levels, so that vectors of like length share a list: the popular are
+    separated finely, the many short ones that win nowhere are in few lists. A query scans a list if `mean · q + reach · |q| · rim` reaches
     its threshold, one of its largest inner products with a sample of all vectors, such that very likely more than K are above it. Queries
     that scan the same list do so together.
 
@@ -81,25 +81,25 @@ class VectorIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
+        """Return the bytes held."""
         tensors = (self._padded, self._means, self._radii, self._rims, self._sampled)
         return sum(t.nbytes for t in tensors) + self._ends.nbytes + self.numbers.nbytes + self.sample.nbytes + self.gram.nbytes
 
     @property
     def vectors(self) -> F32:
-        """(N + 1, D), list after list; the last row is zero, where −1 points to."""
+        """Return (N + 1, D), list after list; the last row is zero, where −1 points to."""
         return self._padded.numpy()
 
     def search(self, queries: F32, size: int, *, exact: bool = False) -> Found:
-        """The `size` largest inner products of each query (U, D), as far as the scanned lists hold them; `exact` scans every list that may
-        hold one."""
+        """Return the `size` largest inner products of each query (U, D), as far as the scanned lists hold them; `exact` scans every list
+        that may hold one."""
         parts = [self._search(np.ascontiguousarray(queries[s : s + _BATCH]), size, exact) for s in range(0, len(queries), _BATCH)]
         if not parts:
             return Found(np.zeros((0, size), np.int64), np.zeros((0, size), np.float32), np.zeros((0, len(self.sample)), np.float32))
         return Found(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if len(parts) > 1 else Found(*parts[0])
 
     def scores(self, queries: F32, rows: I64) -> F32:
-        """Inner products of query u with the vectors in `rows[u]` (U, C), −1 giving 0: (U, C)."""
+        """Return the inner products of query u with the vectors in `rows[u]` (U, C), −1 giving 0: (U, C)."""
         found = np.empty(rows.shape, np.float32)
         scan_kernel.at_rows(self.vectors, np.ascontiguousarray(queries), rows, found)
         return found
@@ -140,13 +140,13 @@ class VectorIndex:
 
 
 def _rank(size: int, n_sampled: int, n: int) -> int:
-    """Which of a sample's largest is very likely not among the `size` largest of all."""
+    """Return which of a sample's largest is very likely not among the `size` largest of all."""
     expected = size * n_sampled / n
     return min(int(expected + 3 * expected**0.5 + 3), n_sampled) if n > n_sampled else n_sampled
 
 
 def _lists(vectors: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """An order of the vectors (N,) in which lists are contiguous, and the lists' sizes (L,)."""
+    """Return an order of the vectors (N,) in which lists are contiguous, and the lists' sizes (L,)."""
     n = len(vectors)
     if n <= 2 * _LIST_SIZE:
         return torch.arange(n), torch.tensor([n])
@@ -170,7 +170,7 @@ def _lists(vectors: torch.Tensor, generator: torch.Generator) -> tuple[torch.Ten
 
 
 def _clustered(vectors: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
-    """The cluster of each vector (N,), by Lloyd's iterations on a sample."""
+    """Return the cluster of each vector (N,), by Lloyd's iterations on a sample."""
     trained = vectors[torch.randperm(len(vectors), generator=generator)[: k * _PER_CENTRE]]
     centres = trained[:k].clone()
     for _ in range(_ROUNDS):
@@ -182,7 +182,7 @@ def _clustered(vectors: torch.Tensor, k: int, generator: torch.Generator) -> tor
 
 
 def _nearest(vectors: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """The nearest of `centres` (K, D) to each vector, (N,)."""
+    """Return the nearest of `centres` (K, D) to each vector, (N,)."""
     halves = (centres * centres).sum(1) / -2
     step = max(64, 2_000_000 // len(centres))
     return torch.cat([torch.addmm(halves, part, centres.T).argmax(1) for part in torch.split(vectors, step)])
@@ -193,7 +193,7 @@ def _means(vectors: torch.Tensor, of: torch.Tensor, sizes: torch.Tensor) -> torc
 
 
 def _distances(vectors: torch.Tensor, of: torch.Tensor, means: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest distance from the mean in each list, and the mean square of all, (L,) each."""
+    """Return the largest distance from the mean in each list, and the mean square of all, (L,) each."""
     largest, summed = torch.zeros(len(means)), torch.zeros(len(means))
     for first in range(0, len(vectors), 65_536):
         part = slice(first, first + 65_536)

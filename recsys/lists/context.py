@@ -1,4 +1,4 @@
-"""What lists are made from: the state at one moment, and the users they are for.
+"""The state that lists are made from, at one moment, and the users they are for.
 
 Shapes: U users, R recent interactions, N items, H columns of histories.
 """
@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What lists depend on; as in `EngineConfig`. `weights` by source name."""
+    """Configuration of lists; as in `EngineConfig`. `weights` by source name."""
 
     weights: Mapping[str, float]
     reading: CooccurrenceReading

@@ -62,7 +62,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class CooccurrenceReading:
-    """How rows of counts become scores: a recent item's row is divided by its popularity^`source_power`, a candidate's column by
+    """Turns rows of counts into scores: a recent item's row is divided by its popularity^`source_power`, a candidate's column by
     (popularity + `candidate_offset`)^`candidate_power` ("directed"); by the square roots of both ("cosine"); or replaced by
     log-likelihood ratios ("llr")."""
 

@@ -1,4 +1,4 @@
-"""What a micro-batch adds to the rows of items, in the order in which the state store takes it: item group after item group.
+"""Additions of a micro-batch to the rows of items, in the order in which the state store takes them: item group after item group.
 
 A row is named by `RowId`: ("c", epoch, item number) holds what co-occurs with an item in one event-time epoch, ("pop", window, bucket)
 how often the items of a group were chosen in one event-time bucket.
@@ -50,7 +50,7 @@ class Delta:
 
     @classmethod
     def nothing(cls, item_groups: int) -> Delta:
-        """No appends to so many groups."""
+        """Return no appends to `item_groups` groups."""
         none = np.zeros(0, np.int64)
         return cls([], np.zeros(item_groups + 1, np.int64), (), none, none, none, np.zeros((0, 2), np.uint32))
 
@@ -59,19 +59,19 @@ class Delta:
         return len(self.groups) - 1
 
     def starts_of(self, rows: I64) -> I64:
-        """Where the records of some rows begin, (r,)."""
+        """Return where the records of some rows begin, (r,)."""
         return np.where(rows > 0, self.ends[rows - 1], 0)
 
     def sizes_of(self, rows: I64) -> I64:
-        """How many records some rows have, (r,)."""
+        """Return the number of records of some rows, (r,)."""
         return self.ends[rows] - self.starts_of(rows)
 
     def rows_of(self, group: int) -> list[RowId]:
-        """Names of the rows of a group."""
+        """Return the names of the rows of a group."""
         return self.rows[self.groups[group] : self.groups[group + 1]]
 
     def by_span(self) -> Iterator[tuple[Span, I64]]:
-        """Each span with its rows, (r,)."""
+        """Yield each span with its rows, (r,)."""
         order = np.argsort(self.span, kind="stable")
         ends = np.searchsorted(self.span[order], np.arange(len(self.spans)), side="right").tolist()
         for span, start, end in zip(self.spans, [0, *ends], ends, strict=False):
@@ -79,7 +79,8 @@ class Delta:
                 yield span, order[start:end]
 
     def packed(self, group: int) -> tuple[bytes, bytes]:
-        """A group's byte ends (u32 array) and payload, as the store's function takes them. Sums above 2³²−1 cannot come from one batch."""
+        """Return a group's byte ends (u32 array) and payload, as the store's function takes them. Sums above 2³²−1 cannot come from one
+        batch."""
         first, last = int(self.groups[group]), int(self.groups[group + 1])
         if first == last:
             return b"", b""
@@ -88,13 +89,13 @@ class Delta:
         return ((ends - start) * RECORD_BYTES).astype("<u4").tobytes(), self.records[start : int(ends[-1])].tobytes()
 
     def records_of(self, rows: I64) -> U32:
-        """The records of some rows (r,), one row after another."""
+        """Return the records of some rows (r,), one row after another."""
         starts = self.starts_of(rows).tolist()
         return np.concatenate([self.records[start:end] for start, end in zip(starts, self.ends[rows].tolist(), strict=True)])
 
 
 def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None) -> Delta:
-    """What the interactions that `chosen` (n,) selects add, or all of them, in so many groups."""
+    """Return what the interactions that `chosen` (n,) selects add, or all of them, in `item_groups` groups."""
     times_s, positive = batch.times_s.astype(np.int64), batch.weights > 0
     rows, neighbours, amounts, sources = pairs.rows, pairs.neighbours, pairs.weights, pairs.sources
     if chosen is not None:
@@ -122,7 +123,7 @@ def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups:
 
 
 def _distinct(values: I64) -> tuple[list[int], I64]:
-    """Distinct values, ascending, and the place of each value among them, (n,)."""
+    """Return distinct values, ascending, and the place of each value among them, (n,)."""
     least = int(values.min())
     above = values - least
     n_between = int(above.max()) + 1
@@ -138,7 +139,7 @@ def _distinct(values: I64) -> tuple[list[int], I64]:
 
 @dataclass(frozen=True, slots=True)
 class _Additions:
-    """What a batch adds, as `delta_kernel.keys` takes it: p pairs, and m choices in each of W windows."""
+    """Additions of a batch, as `batch_delta_kernel.keys` takes them: p pairs, and m choices in each of W windows."""
 
     epoch_of: I64
     sources: I64
@@ -150,8 +151,8 @@ class _Additions:
     counts: I64
 
     def summed(self, n_spans: int, n_epochs: int, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-        """Item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first so many spans
-        are epochs."""
+        """Return item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first
+        `n_epochs` spans are epochs."""
         rows, items = self.rows, self.items
         n = len(rows) + self.bucket_of.size
         largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(self.neighbours.max(initial=0)), int(items.max()))
@@ -172,7 +173,7 @@ class _Additions:
         return group[:n_rows], span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
 
     def _summed_by_columns(self, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-        """As the kernels do it, for numbers so large that an addition does not fit in 63 bits."""
+        """Return what the kernels would, for numbers so large that an addition does not fit in 63 bits."""
         n_windows = len(self.bucket_of)
         span = np.concatenate((self.epoch_of[self.sources], self.bucket_of.ravel()))
         number = np.full(len(span), -1, np.int64)

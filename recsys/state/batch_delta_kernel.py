@@ -1,4 +1,4 @@
-"""What a batch adds to the rows of items, compiled: pairs out of histories, and sums of what is alike.
+"""Additions of a batch to the rows of items, compiled: pairs out of histories, and sums of what is alike.
 
 Shapes: U users, n interactions, p pairs, C slots and H columns of a user table, W the window, R rows, a additions.
 """
@@ -81,7 +81,7 @@ def keys(
     bits: I64,
     out: I64,
 ) -> None:
-    """Each addition as one number: its item group, span, row within the group, neighbour and amount in so many `bits` (4,) of span, row,
+    """Write each addition as one number: its item group, span, row within the group, neighbour and amount in `bits` (4,) of span, row,
     neighbour and amount. First those of pairs (p,) to the rows of items, in the span that `epochs` (n,) says of the interaction that made
     them; then, window after window, those of m choices of `items` (m,) to one row a span and group, in the spans `buckets` (W, m)."""
     n_pairs = len(rows)
@@ -99,8 +99,8 @@ def keys(
 
 @compiled
 def ordered(keys: I64, other: I64, first_bit: int, n_bits: int) -> bool:
-    """Sort numbers (a,) by so many of their bits from `first_bit` on, digit by digit from the lowest (radix sort): a tenth of the time of
-    `np.sort`. `other` (a,) is overwritten; whether the sorted ones are there."""
+    """Sort numbers (a,) by `n_bits` of their bits from `first_bit` on, digit by digit from the lowest (radix sort): a tenth of the time of
+    `np.sort`. `other` (a,) is overwritten. Return True if the sorted numbers are in `other`."""
     widest = _DIGIT_BITS if len(keys) > 1 << _DIGIT_BITS else _FEW_DIGIT_BITS
     n_passes = (n_bits + widest - 1) // widest
     for number in range(n_passes):

@@ -1,4 +1,4 @@
-"""From what a user did to a number: the weight of an event."""
+"""Weights of events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WeightTable:
 
 
 def event_weights(type_codes: NDArray[np.int8], values: NDArray[np.float64], table: WeightTable) -> NDArray[np.float32]:
-    """Unitless weight of each event: above 0 a preference, below 0 a dislike, 0 nothing.
+    """Return the unitless weight of each event: above 0 a preference, below 0 a dislike, 0 nothing.
 
     Shapes: all (n,). A rating weighs (value − neutral) / (best − neutral), clipped to [−1, 1], and one that does not exceed neutral is a
     dislike: exactly neutral becomes the smallest negative weight, −1/32, since the state counts in units of 1/32. A rating without value

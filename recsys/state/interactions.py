@@ -15,11 +15,11 @@ U32 = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """What some users did in one micro-batch, user after user, oldest first within a user.
+    """Interactions of some users in one micro-batch, user after user, oldest first within a user.
 
     Shapes: `slots` and `counts` (U,) say which row of the user table and how many interactions each user has; the others are (n,) with n
-    = sum of counts. `weights` are i8 in units of 1/32, `times_s` u32 seconds, `partitions` and `source_offsets` tell where each came
-    from."""
+    = sum of counts. `weights` are i8 in units of 1/32, `times_s` u32 seconds, `partitions` and `source_offsets` are those of
+    their records."""
 
     slots: I64
     counts: I64

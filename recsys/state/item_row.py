@@ -2,7 +2,7 @@
 
 A row is an 8-byte header (generation u32, length of its compacted body in bytes u32) and records (neighbour u32, weight u32 in units of
 1/64), all little-endian. The value of a neighbour is the sum of its records, so appending is adding. Compaction replaces a prefix by its
-sums and bumps the generation; whoever holds a copy of generation g and n bytes need only read what follows byte n while g stands.
+sums and bumps the generation; a reader that holds a copy of generation g and n bytes need only read what follows byte n while g stands.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def records(body: bytes | memoryview) -> tuple[U32, U32]:
 
 
 def parse_header(row: bytes) -> tuple[int, int]:
-    """Generation and length in bytes of the compacted body of a whole row.
+    """Return the generation and length in bytes of the compacted body of a whole row.
 
     Raises: LayoutError if the header is torn or the compacted body is said to be longer than what follows.
     """
@@ -82,14 +82,14 @@ def pack_header(generation: int, base_length: int) -> bytes:
 
 
 def run_ends(values: NDArray[np.integer[Any]]) -> I64:
-    """Where each run of equal values ends, (R,)."""
+    """Return where each run of equal values ends, (R,)."""
     if not len(values):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.concatenate((values[1:] != values[:-1], [True]))) + 1
 
 
 def sum_pairs(rows: NDArray[np.integer[Any]], neighbours: U32, weights: I64) -> tuple[I64, U32, I64]:
-    """The same additions with each (row, neighbour) once, sorted by row, then neighbour. Weights ≥ 0."""
+    """Return the same additions with each (row, neighbour) once, sorted by row, then neighbour. Weights ≥ 0."""
     if not len(rows):
         return rows.astype(np.int64), neighbours, weights
     row_bits, neighbour_bits, weight_bits = (int(part.max()).bit_length() for part in (rows, neighbours, weights))
@@ -125,7 +125,7 @@ def sum_records(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, I64]:
 
 
 def neighbour_values(neighbours: ArrayLike, weights: ArrayLike) -> tuple[U32, NDArray[np.float32]]:
-    """As `sum_records`, with the sums as float32 in units of 1.0; exact below 2¹⁸."""
+    """Return `sum_records` with the sums as float32 in units of 1.0; exact below 2¹⁸."""
     distinct, sums = sum_records(neighbours, weights)
     return distinct, sums.astype(np.float32) / np.float32(WEIGHT_ONE)
 
@@ -155,7 +155,7 @@ def pack_records(neighbours: ArrayLike, weights: ArrayLike) -> bytes:
 
 
 def compact(row: bytes, cap: int) -> bytes:
-    """The body that says the same as `row` in one record a neighbour, ascending by neighbour, at most `cap` neighbours.
+    """Return the body that says the same as `row` in one record a neighbour, ascending by neighbour, at most `cap` neighbours.
 
     Beyond `cap` the lightest are cut; of equally light ones the highest numbers go first, so the result depends on the sums alone.
     Raises: LayoutError if the row is torn."""
@@ -170,7 +170,7 @@ def compact(row: bytes, cap: int) -> bytes:
 
 
 def compact_rows(packed: Sequence[bytes], cap: int) -> list[bytes]:
-    """As `compact` of each row, in one pass over the records of all of them. Raises: LayoutError if any row is torn."""
+    """Return `compact` of each row, in one pass over the records of all of them. Raises: LayoutError if any row is torn."""
     if cap < 1:
         raise ShapeError(f"the cap on neighbours must be at least 1, got {cap}")
     if not packed:

@@ -1,4 +1,4 @@
-"""Popularity of a large catalogue: what trends is kept up as counts come in, instead of being summed over all items after each batch."""
+"""Popularity of a large catalogue: what trends is updated as counts come in, instead of being summed over all items after each batch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Bucket:
             self.counts()
 
     def counts(self) -> tuple[U32, F32]:
-        """Items and their counts."""
+        """Return items and their counts."""
         if self._more:
             items = np.concatenate((self._items, *(part[0] for part in self._more)))
             counts = np.concatenate((self._counts, *(part[1] for part in self._more)))
@@ -47,7 +47,7 @@ class _Bucket:
         return self._items, self._counts
 
     def at(self, items: U32) -> F32:
-        """Counts of these items."""
+        """Return the counts of these items."""
         held, counts = self.counts()
         if not len(held):
             return np.zeros(len(items), np.float32)
@@ -70,7 +70,7 @@ class LargePopularity(Popularity):
 
     @classmethod
     def of(cls, other: Popularity) -> Self:
-        """The same counts."""
+        """Return the same counts."""
         made = cls(len(other.all_time))
         for window, newest in other._newest.items():
             made._newest[window] = newest
@@ -145,17 +145,17 @@ class LargePopularity(Popularity):
         return total
 
     def trending(self) -> F32:
-        """As `Popularity.trending`; the array goes on changing."""
+        """Return `Popularity.trending`; the array goes on changing."""
         self._refresh()
         return self._score
 
     def trending_scale(self, n_items: int) -> float:
-        """1 / root mean square over `n_items`, 0 where nothing trends."""
+        """Return 1 / root mean square over `n_items`, 0 where nothing trends."""
         self._refresh()
         return float((self._squares / max(n_items, 1)) ** -0.5) if self._squares > 0 else 0.0
 
     def best(self, size: int) -> I64:
-        """The `size` (at most 4,096) that trend most, best first, equal ones by number."""
+        """Return the `size` (at most 4,096) that trend most, best first, equal ones by number."""
         self._refresh()
         assert self._pool is not None
         if self._touched:

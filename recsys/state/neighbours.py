@@ -23,11 +23,11 @@ DENSE_ITEMS = 8_192
 
 
 _WIDE = 8
-"""With so many times more items than records, columns are counted anew before a product."""
+"""With this many times more items than records, columns are renumbered before a product."""
 
 
 def weighted_rows(matrix: F32, rows: I64, weights: F32) -> F32:
-    """Σ_r weights[u, r] · matrix[rows[u, r]]: (M, N), (U, R), (U, R) ▸ (U, N), without a copy of the rows."""
+    """Return Σ_r weights[u, r] · matrix[rows[u, r]]: (M, N), (U, R), (U, R) ▸ (U, N), without a copy of the rows."""
     summed: F32 = torch.nn.functional.embedding_bag(
         torch.from_numpy(np.ascontiguousarray(rows)),
         torch.from_numpy(matrix),
@@ -46,7 +46,7 @@ class DenseNeighbours:
 
     @property
     def matrix(self) -> F32:
-        """All rows, (C, C); those that are not held are zero."""
+        """Return all rows, (C, C); those that are not held are zero."""
         return self._matrix
 
     def grow(self, n_items: int) -> None:
@@ -62,7 +62,7 @@ class DenseNeighbours:
         self.loaded = np.concatenate((self.loaded, np.zeros(size - held, np.bool_)))
 
     def hold_all(self) -> None:
-        """Nobody else keeps rows: what was not added here is zero."""
+        """Hold every row: what was not added here is zero."""
         self.loaded[:] = True
 
     def clear(self) -> None:
@@ -91,16 +91,16 @@ class DenseNeighbours:
         self._matrix *= np.float32(factor)
 
     def rows(self, numbers: I64, n_items: int) -> F32:
-        """(R, n_items) copies of held rows."""
+        """Return (R, n_items) copies of held rows."""
         return self._matrix[numbers, :n_items]
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
-        """Values at broadcast index arrays."""
+        """Return the values at broadcast index arrays."""
         found: F32 = self._matrix.ravel().take(rows * self._matrix.shape[1] + neighbours)  # much faster than by two indices
         return found
 
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
-        """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
+        """Return Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
         return weighted_rows(self._matrix, items, weights)[:, :n_items]
 
 
@@ -128,7 +128,7 @@ class Rows:
     values: F32
 
     def sums(self, items: I64, weights: F32, n_items: int) -> sparse.csr_matrix:
-        """Σ_r weights[u, r] · row(items[u, r]), (U, R), (U, R) ▸ (U, n_items) sparse; items without a row count for nothing."""
+        """Return Σ_r weights[u, r] · row(items[u, r]), (U, R), (U, R) ▸ (U, n_items) sparse; items without a row count for nothing."""
         place, known = self._places(items)
         users, columns = np.nonzero(known & (weights != 0))
         left = sparse.csr_matrix((weights[users, columns], (users, place[users, columns])), shape=(len(items), len(self.numbers)))
@@ -140,7 +140,7 @@ class Rows:
         return sparse.csr_matrix((found.data, held[found.indices], found.indptr), shape=(len(items), n_items))
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
-        """Values at broadcast index arrays, 0 where there is none."""
+        """Return the values at broadcast index arrays, 0 where there is none."""
         if not len(self.values):
             return np.zeros(np.broadcast_shapes(rows.shape, neighbours.shape), np.float32)
         place, known = self._places(rows)
@@ -170,7 +170,7 @@ class SparseNeighbours:
             self.loaded = np.concatenate((self.loaded, np.zeros(more, np.bool_)))
 
     def hold_all(self) -> None:
-        """Nobody else keeps rows: what was not added here is zero."""
+        """Hold every row: what was not added here is zero."""
         for number in np.flatnonzero(~self.loaded).tolist():
             self.set_row(number, np.zeros(0, np.uint32), np.zeros(0, np.float32))
 
@@ -216,7 +216,7 @@ class SparseNeighbours:
         return parts[0]
 
     def gathered(self, numbers: I64) -> Rows:
-        """The rows of distinct `numbers` (R,), ascending."""
+        """Return the rows of distinct `numbers` (R,), ascending."""
         parts = self._parts
         rows = [held[0] if (held := parts.get(number)) and len(held) == 1 else self._row(number) for number in numbers.tolist()]
         starts = np.cumsum([0, *(len(row[0]) for row in rows)], dtype=np.int64)
@@ -225,18 +225,18 @@ class SparseNeighbours:
         return Rows(numbers, starts, columns.astype(np.int64), values)
 
     def rows(self, numbers: I64, n_items: int) -> F32:
-        """(R, n_items) copies of held rows."""
+        """Return (R, n_items) copies of held rows."""
         distinct, place = np.unique(numbers, return_inverse=True)
         held = self.gathered(distinct)
         matrix = sparse.csr_matrix((held.values, held.neighbours, held.starts), shape=(len(distinct), n_items))
         return np.asarray(matrix[place].toarray(), np.float32)
 
     def pairs(self, rows: I64, neighbours: I64) -> F32:
-        """Values at broadcast index arrays."""
+        """Return the values at broadcast index arrays."""
         return self.gathered(np.unique(rows)).pairs(rows, neighbours)
 
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
-        """Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
+        """Return Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
         return np.asarray(self.gathered(np.unique(items)).sums(items, weights, n_items).toarray(), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""How often items were chosen, in windows of event time."""
+"""Counts of how often items were chosen, in windows of event time."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Popularity:
         self._trending = self._settled = None
 
     def newest_bucket(self, window: str) -> int:
-        """The newest bucket of a window that event time has reached, or −1."""
+        """Return the newest bucket of a window that event time has reached, or −1."""
         return self._newest[window]
 
     def advance(self, newest_s: int) -> None:
-        """Event time reached `newest_s`: drop the buckets that count no longer."""
+        """Move event time to `newest_s`: drop the buckets that count no longer."""
         for window, bucket_s in WINDOWS_S.items():
             self._advance(window, newest_s // bucket_s)
 
@@ -81,7 +81,7 @@ class Popularity:
         self.add(window, bucket, items, counts - self._held(window, bucket)[items])
 
     def holds(self, window: str, bucket: int) -> bool:
-        """Whether the bucket still counts."""
+        """Return True while the bucket counts."""
         return window == "all" or bucket > self.newest_bucket(window) - LIVE_BUCKETS[window]
 
     def _held(self, window: str, bucket: int) -> F32:
@@ -91,15 +91,15 @@ class Popularity:
         return np.zeros_like(self.all_time) if kept is None else kept
 
     def window(self, window: str) -> F32:
-        """Sum over the live buckets of a window, (C,)."""
+        """Return the sum over the live buckets of a window, (C,)."""
         total = np.zeros_like(self.all_time)
         for counts in self._buckets[window].values():
             total += counts
         return total
 
     def trending(self) -> F32:
-        """Recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until the
-        next add."""
+        """Return recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until
+        the next add."""
         if self._trending is None:
             if self._settled is None:
                 self._settled = self._recent(newest=False)
@@ -107,7 +107,7 @@ class Popularity:
         return self._trending
 
     def _recent(self, *, newest: bool) -> F32:
-        """The recent counts of each window's newest bucket, or of all others."""
+        """Return the recent counts of each window's newest bucket, or of all others."""
         score = np.zeros_like(self.all_time)
         for window, kept in self._buckets.items():
             now = self.newest_bucket(window)

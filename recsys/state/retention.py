@@ -1,4 +1,4 @@
-"""How long rows of items are kept: by event time alone, so that the state is the same whoever deletes, and when."""
+"""Retention of items' rows, by event time alone, so that the state does not depend on which worker deletes, and when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recsys.state.popularity import LIVE_BUCKETS
 SPARE_EPOCHS = 1
 """Epochs kept behind those that count."""
 BUCKETS_FACTOR = 2
-"""Buckets of popularity are kept so many times as long as they count."""
+"""Buckets of popularity are kept this many times as long as they count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Retention:
     live_epochs: int
 
     def is_past(self, row_id: RowId, newest_s: int) -> bool:
-        """Whether a row can be deleted once event time has reached `newest_s`: it counts no more and never will."""
+        """Return True if a row can be deleted once event time has reached `newest_s`: it counts no more and never will."""
         kind, where, number = row_id
         if kind == "c":
             return int(where) <= newest_s // self.epoch_s - self.live_epochs - SPARE_EPOCHS

@@ -13,10 +13,9 @@ from recsys.state.user_row import (
     Embedding,
     UserRow,
     pack_embeddings,
-    pack_rows,
     unpack_row,
-    unpack_rows,
 )
+from recsys.state.user_rows import pack_rows, unpack_rows
 
 __all__ = [
     "LAYOUT",
@@ -38,14 +37,14 @@ I64 = NDArray[np.int64]
 
 
 def quantise_weights(weights: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Weights in units of 1/32, rounded away from zero so that a non-zero weight stays non-zero. Any shape."""
+    """Return weights in units of 1/32, rounded away from zero so that a non-zero weight stays non-zero. Any shape."""
     scaled = weights * WEIGHT_UNITS
     away = np.where(scaled > 0, np.maximum(np.rint(scaled), 1), np.where(scaled < 0, np.minimum(np.rint(scaled), -1), 0))
     return np.clip(away, -127, 127).astype(np.int8)
 
 
 def used_columns(lengths: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
-    """Which of the newest `width` columns of right-aligned rows hold something: (U, width), for row lengths (U,)."""
+    """Return which of the newest `width` columns of right-aligned rows hold something: (U, width), for row lengths (U,)."""
     used: NDArray[np.bool_] = np.arange(width)[None, :] >= width - np.minimum(lengths, width)[:, None]
     return used
 
@@ -72,14 +71,14 @@ class UserTable:
         return len(self._slots)
 
     def __iter__(self) -> Iterator[str]:
-        """Ids of the users held, least recently used first."""
+        """Yield the ids of the users held, least recently used first."""
         return iter(self._slots)
 
     def __contains__(self, user_id: str) -> bool:
         return user_id in self._slots
 
     def slot(self, user_id: str) -> int | None:
-        """The user's slot, or None when the user is not held. A hit makes the user the most recently used."""
+        """Return the user's slot, or None when the user is not held. A hit makes the user the most recently used."""
         slot = self._slots.pop(user_id, None)
         if slot is not None:
             self._slots[user_id] = slot
@@ -146,7 +145,7 @@ class UserTable:
             self.older[slot] = _remember(self.older[slot], left, self.seen_length)
 
     def _push_one(self, slots: list[int], leaving: U32) -> None:
-        """One more older item for each of these slots, as `_remember` has it."""
+        """Add one older item to each of these slots, as `_remember` does."""
         older = [self.older[slot] for slot in slots]
         sizes = np.fromiter(map(len, older), np.int64, len(older))
         again = np.concatenate(older) == np.repeat(leaving, sizes) if len(older) else np.zeros(0, np.bool_)
@@ -161,7 +160,7 @@ class UserTable:
             self.older[slot] = after
 
     def newest(self, slots: I64, width: int) -> tuple[U32, U32, NDArray[np.int8]]:
-        """The newest `width` interactions of these users by event time, right-aligned, those of one second in order of arrival.
+        """Return the newest `width` interactions of these users by event time, right-aligned, those of one second in order of arrival.
 
         Copies of items, times in seconds and weights, each (U, min(width, H)). The rows themselves stay in order of arrival; only those
         that are not in order of time are sorted.
@@ -179,14 +178,14 @@ class UserTable:
         return items, newest_s, weights
 
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
-        """The packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
+        """Return the packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
         at, older = np.asarray(slots, np.int64), [self.older[slot] for slot in slots]
         n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(at)) if embeddings else np.zeros(len(at), np.int64)
         rows = pack_rows(self.items, self.times_s, self.weights, self.lengths, at, older, n_embeddings)
         return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)] if embeddings else rows
 
     def _slots_for(self, user_ids: Iterable[str]) -> I64:
-        """Each user's slot, a free one for those who have none."""
+        """Return each user's slot, a free one for those who have none."""
         held, free = self._slots, self._free
         found = []
         for user_id in user_ids:
@@ -217,11 +216,11 @@ class UserTable:
 
 _NONE: U32 = np.zeros(0, np.uint32)
 _FEW = 4
-"""Up to so many items that leave a history at once are moved one after another, for all users together."""
+"""Up to this many items that leave a history at once are moved one after another, for all users together."""
 
 
 def _remember(older: U32, left: U32, limit: int) -> U32:
-    """`older` and then `left`, each item once (its last place), the newest `limit` of them: the same however the log was cut into
+    """Return `older` and then `left`, each item once (its last place), the newest `limit` of them: the same however the log was cut into
     batches."""
     if not limit:
         return _NONE

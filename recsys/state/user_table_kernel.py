@@ -79,9 +79,9 @@ def on_axis(
 
 @compiled
 def recent(times_s: U32, weights: I8, lengths: I32, unit: np.float32, ages_s: F32, strengths: F32, places: F32) -> None:
-    """From right-aligned rows (U, W), of which the last `lengths` (U,) columns are used: for those of positive weight their strength in
-    `unit`, age in seconds before the newest of them, and place among them from the newest on; 0 and 0 for others, whose place is how many
-    are newer."""
+    """Read from right-aligned rows (U, W), of which the last `lengths` (U,) columns are used: for those of positive weight their strength
+    in `unit`, age in seconds before the newest of them, and place among them from the newest on; 0 and 0 for others, whose place is how
+    many are newer."""
     width = weights.shape[1]
     for user in range(len(weights)):
         first, newest_s = max(width - lengths[user], 0), np.int64(0)

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from recsys.state import item_row
-from recsys.state.user_row import model_tag, pack_embeddings, pack_rows
+from recsys.state.user_row import model_tag, pack_embeddings
+from recsys.state.user_rows import pack_rows
 from schemas import ModelAction, ModelAnnouncement, UserProfile, encode
 from schemas.announcements import DataRange
 from tests.contract.conftest import LAYOUT, redis_settings

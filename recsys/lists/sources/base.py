@@ -1,4 +1,4 @@
-"""What a source of candidates offers.
+"""The interface of sources of candidates.
 
 Shapes: U users, R recent interactions, N items, C candidates, D dimensions. Item numbers are int64, −1 for none; a raw score is float32 in
 the source's own unit, ≥ 0, and 0 where the source has no opinion. Raw scores become parts of the score by scaling them, over all N items,

@@ -1,4 +1,4 @@
-"""What others chose after the items that a user chose lately."""
+"""Items that others chose after those that a user chose lately."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import LayoutError
-from recsys.state import user_row_kernel
-from recsys.state.user_row import FIRST_LAYOUT, LAYOUT, UserRow, pack_embeddings, unpack_row, unpack_rows
+from recsys.state import user_row_kernel, user_row_reading_kernel
+from recsys.state.user_row import FIRST_LAYOUT, LAYOUT, UserRow, pack_embeddings, unpack_row
+from recsys.state.user_rows import unpack_rows
 from recsys.state.user_table import UserTable
 
 Entry = tuple[int, int, int]
@@ -177,7 +178,7 @@ def test_rows_by_the_thousand_are_read_as_one_by_one() -> None:
     for packed, (own, older, _) in zip(rows[::50], chosen[::50], strict=True):
         row = unpack_row(packed)
         assert (entries_of(row), row.older.tolist()) == (own, older)
-    for kernel in (user_row_kernel.write, user_row_kernel.read):
+    for kernel in (user_row_kernel.write, user_row_reading_kernel.read):
         assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 
