@@ -43,7 +43,7 @@ def is_plain(value: bytes | None, max_bytes: int) -> bool:
 
 
 def plain_ones(values: Sequence[bytes | None], max_bytes: int) -> Sequence[int]:
-    """Positions of the records that `is_plain` accepts. A batch of nothing but such records is told by one look at all of it."""
+    """Return positions of the records that `is_plain` accepts. A batch of such records only is recognised by one look at all of it."""
     if values and None not in values:
         joined = b"".join(values)  # type: ignore[arg-type]
         plain = joined.isascii() and b"\\" not in joined and b"\x7f" not in joined

@@ -28,7 +28,7 @@ SOURCES = ("events", "items", "users", "models")
 Kind = Annotated[str | None, typer.Option("--kind", help="Only this kind: not_json, too_large, invalid_field, …")]
 Topic = Annotated[str | None, typer.Option("--topic", help="Only records of this source topic: its name, or events, items, users, models.")]
 Since = Annotated[
-    float | None, typer.Option("--since", help="Only what was refused in the last so many minutes.", metavar="MINUTES", min=0)
+    float | None, typer.Option("--since", help="Only records refused in the last MINUTES.", metavar="MINUTES", min=0)
 ]
 
 

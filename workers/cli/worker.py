@@ -141,7 +141,7 @@ def _until_told(stop: threading.Event) -> Iterator[None]:
 
 
 def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
-    """Build a Faust app and run it until it is told to stop. Raises what it crashed with."""
+    """Build a Faust app and run it until a signal stops it. Raises the error that it crashed with."""
     config = logging_config(level)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)

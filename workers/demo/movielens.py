@@ -71,7 +71,7 @@ class Movie:
 
 
 def fetch_ml100k(cache: Path | str = ".data", *, say: Callable[[str], None] = lambda text: None) -> Path:
-    """The folder that `load_ml100k` reads; fetched if it is not there yet. `say` is told the source and the licence.
+    """Return the folder that `load_ml100k` reads, downloaded if it is missing. `say` gets the source and the licence.
 
     Raises: Transient when no source answers, Fatal when what came is not MovieLens 100K.
     """

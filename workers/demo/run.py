@@ -133,7 +133,7 @@ def run_demo(
 ) -> int:
     """The demo on MovieLens 100K; returns the exit code: 0, 1 with one line on standard error, or 130 after Ctrl-C.
 
-    `n_events`: only the first so many ratings (at least 5,000). `rate`: events a second of the paced part; chosen from how long the first
+    `n_events`: number of ratings (at least 5,000). `rate`: events a second of the paced part; chosen from how long the first
     training took if left out. Logs, event log and models are in `folder`; in a temporary one they are removed at the end unless `keep` or a
     failure. `as_json`: the figures as one JSON object on the last line of standard output.
     """

@@ -49,7 +49,7 @@ MAX_VALUE_BYTES: Final = limits.ITEM_MAX_BYTES
 """A larger value or key is dropped as it is read, only its hash is kept: no topic that workers read takes one, and queues hold many. Where
 `stream.max_record_bytes` is more, it is that."""
 CHECKSUM_TRIES: Final = 3
-"""A batch with a wrong checksum is fetched so many times: the wire may have damaged it, or one replica."""
+"""A batch with a wrong checksum is fetched this many times: the wire may have damaged it, or one replica."""
 MOST_RECORDS: Final = 100_000_000
 """More offsets than a batch can have: one that claims more is damaged."""
 KNOWN_GAPS: Final = 1_000
@@ -289,7 +289,7 @@ class BoundedPartitionRecords(_PartitionRecords):
 
 
 def stable_end(consumer: Any, place: Any) -> int:
-    """Return the offset up to which a consumer may read a partition, as it was told last: before it no transaction is open."""
+    """Return the offset up to which a consumer may read a partition, by the newest fetch: before it no transaction is open."""
     stable, end = consumer.last_stable_offset(place), consumer.highwater(place) or 0
     return end if stable is None or stable < 0 else min(stable, end)
 

@@ -29,7 +29,7 @@ _NO_ROOM: Final = "failed to write whole buffer"
 cramjam: Any
 try:
     import cramjam
-except ImportError:  # a broken installation is told with its remedy when a batch asks for it
+except ImportError:  # a broken installation is reported with its remedy when a batch asks for it
     cramjam = None
 
 
@@ -148,7 +148,7 @@ def _snappy_block(block: memoryview, left: int, max_bytes: int) -> bytes:
 
 
 def unpack_records(codec: str, payload: Any, max_bytes: int) -> bytes:
-    """Unpack a batch of Kafka's format 2, and refuse one with a record of so many headers that a parser would need gigabytes for them."""
+    """Unpack a batch of Kafka's format 2, and refuse one with a record whose headers would take a parser gigabytes."""
     records = decompress(codec, payload, max_bytes)
     if len(records) >= 2 * MAX_HEADERS:
         from workers.kafka.batch_kernel import most_headers  # numba: a second, for those that only list a few letters

@@ -20,7 +20,7 @@ from workers.state.port import StateStore, StoredItem
 from workers.stream.pipeline import Pipeline
 
 
-async def carry_over(settings: Settings, control: StateStore, old: int, pipeline: Pipeline, told: Catalogue) -> int:
+async def carry_over(settings: Settings, control: StateStore, old: int, pipeline: Pipeline, catalogue: Catalogue) -> int:
     """Store in the pipeline's generation what generation `old` knows of items without a readable record; how many items. May be repeated.
 
     * A removed item stays removed.
@@ -32,23 +32,23 @@ async def carry_over(settings: Settings, control: StateStore, old: int, pipeline
     same_topic = await _is_same_topic(settings, control, old)
     n_carried = 0
     async for page in control.scan_items(old):
-        found = {item_id: kept for item_id, stored in page if (kept := _kept(item_id, stored, told, same_topic)) is not None}
+        found = {item_id: kept for item_id, stored in page if (kept := _kept(item_id, stored, catalogue, same_topic)) is not None}
         if found:
             await _store(pipeline, found)
             n_carried += len(found)
     return n_carried
 
 
-def _kept(item_id: str, stored: StoredItem, told: Catalogue, same_topic: bool) -> StoredItem | None:
+def _kept(item_id: str, stored: StoredItem, catalogue: Catalogue, same_topic: bool) -> StoredItem | None:
     """Return the record to store of an item, None if its topic still describes it."""
-    if item_id in told.newest:
+    if item_id in catalogue.newest:
         return None
     source_offset, stored = stored.source_offset, stored._replace(source_offset=0)
     if stored.content is None:
         return stored
-    if item_id in told.unreadable:
+    if item_id in catalogue.unreadable:
         return stored if _is_of(item_id, stored.content) else None
-    compacted_away = same_topic and told.starts.get(stored.partition) == 0 and source_offset < told.ends.get(stored.partition, 0)
+    compacted_away = same_topic and catalogue.starts.get(stored.partition) == 0 and source_offset < catalogue.ends.get(stored.partition, 0)
     return stored._replace(content=None) if compacted_away else None
 
 

@@ -59,15 +59,15 @@ class Catalogue:
 
     def difference(self, item_id: str, stored: StoredItem | None) -> str | None:
         """Describe how a stored item differs from the topic, None if it does not."""
-        told = self.newest.get(item_id, {})
+        catalogue = self.newest.get(item_id, {})
         if stored is None:
-            late = {p: newest for p, newest in told.items() if newest.source_offset < self.applied.get(p, 0)}
+            late = {p: newest for p, newest in catalogue.items() if newest.source_offset < self.applied.get(p, 0)}
             return "the topic has a record of it, the state has none" if late else None
         if stored.source_offset >= self.ends.get(stored.partition, 0):
             return None  # newer than what was read
         if stored.content is not None and item_id in self.unreadable:
             return None
-        newest = told.get(stored.partition)
+        newest = catalogue.get(stored.partition)
         if newest is None:
             gone = stored.content is not None and self.starts.get(stored.partition) == 0
             return "the state describes it, the topic has no record of it" if gone else None
@@ -113,7 +113,7 @@ async def read_catalogue(settings: Settings, applied: Mapping[int, int], *, whol
     topic = settings.topics.items
     starts = await start_offsets_async(settings, [topic])
     ends = await end_offsets_async(settings, [topic]) if whole else {(topic, partition): end for partition, end in applied.items()}
-    told = Catalogue({p: at for (_, p), at in starts.items()}, {p: at for (_, p), at in ends.items()}, applied)
+    catalogue = Catalogue({p: at for (_, p), at in starts.items()}, {p: at for (_, p), at in ends.items()}, applied)
     filled: dict[Place, int] = {place: start for place, start in starts.items() if ends.get(place, 0) > start}
     if filled:
         async with RangeReader(settings, filled, max_records=RECORDS_AT_ONCE) as reader:
@@ -121,12 +121,12 @@ async def read_catalogue(settings: Settings, applied: Mapping[int, int], *, whol
                 for place, records in found.items():
                     for record in records:
                         if record.source_offset < ends[place]:
-                            told.take(record)
+                            catalogue.take(record)
                 await asyncio.sleep(0)
-    return told
+    return catalogue
 
 
-async def catalogue_differences(store: StateStore, told: Catalogue, names: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
+async def catalogue_differences(store: StateStore, catalogue: Catalogue, names: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:
     """Return the number of items compared, of the topic and of the state, and (item id, difference) of those that differ."""
     numbers = {item_id: number for number, item_id in enumerate(names)}
     n_compared, differences = 0, []
@@ -134,11 +134,11 @@ async def catalogue_differences(store: StateStore, told: Catalogue, names: Seque
         some = range(start, min(start + ITEMS_AT_ONCE, len(names)))
         for number, stored in zip(some, await store.read_stored_items(some), strict=True):
             item_id = names[number]
-            n_compared += stored is not None or item_id in told.newest
-            if (line := told.difference(item_id, stored)) is not None:
+            n_compared += stored is not None or item_id in catalogue.newest
+            if (line := catalogue.difference(item_id, stored)) is not None:
                 differences.append((item_id, line))
-    for item_id in told.newest.keys() - numbers.keys():
+    for item_id in catalogue.newest.keys() - numbers.keys():
         n_compared += 1
-        if (line := told.difference(item_id, None)) is not None:
+        if (line := catalogue.difference(item_id, None)) is not None:
             differences.append((item_id, line))
     return n_compared, differences

@@ -20,7 +20,7 @@ from workers.state.port import RowAddress, StateStore, Watermark
 
 ROWS_AT_ONCE = 256
 BUCKETS_FACTOR = 8
-"""Popularity buckets are read of so many times as long as they count."""
+"""Popularity buckets are read back to this multiple of the time for which they count."""
 ROWS_AT_MOST = 200_000
 """Rows that are read of chosen items: of items times epochs the newest epochs."""
 

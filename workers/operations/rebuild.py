@@ -204,7 +204,7 @@ async def _switch(control: StateStore, old: int, shadow: int) -> None:
         return await control.switch_generation(old, shadow) or await control.active_generation() == shadow
 
     if not await repeat_until_done(attempt):
-        raise Fatal(f"generation {old} is no longer the active one: somebody else switched meanwhile, and theirs is served")
+        raise Fatal(f"generation {old} is no longer the active one: somebody else switched to another one, which is served")
 
 
 async def _finish(

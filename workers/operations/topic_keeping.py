@@ -64,7 +64,7 @@ class TopicKeeper:
     def _run(self) -> None:
         try:
             asyncio.run(self._follow())
-        except BaseException as error:  # of a thread: whoever started it looks at `failure`
+        except BaseException as error:  # of a thread: its owner looks at `failure`
             self.failure = error
 
     async def _follow(self) -> None:

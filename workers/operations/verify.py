@@ -122,8 +122,8 @@ async def verify_store(
     await check.compare_users(users, names, fold)
     await check.compare_event_times(users, fold)
     n_rows, n_buckets = await check.compare_items(items, names, fold)
-    told = filled_from or await read_catalogue(settings, await applied_offsets(store, settings.topics.items))
-    n_catalogue, wrong = await catalogue_differences(store, told, names)
+    topic_items = filled_from or await read_catalogue(settings, await applied_offsets(store, settings.topics.items))
+    n_catalogue, wrong = await catalogue_differences(store, topic_items, names)
     for item_id, line in wrong:
         differences.add("the catalogue", f"catalogue, item '{item_id}': {line}")
     return Verification(

@@ -25,7 +25,7 @@ NOT_UTF8 = "record: not UTF-8; convert the file or pass --encoding"
 
 
 class _Torn(Exception):
-    """The cells of a line cannot be told apart; the message says why."""
+    """Raised when the cells of a line cannot be separated; the message says why."""
 
 
 @dataclass(frozen=True)

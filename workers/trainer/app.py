@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 FOLLOWER_POLL_S = 0.5
 """How often a follower looks whether it leads by now."""
 RECONCILE_S = 15.0
-"""How often a leader looks whether the models topic says what the store says: whoever promotes by hand may die before announcing it, and
+"""How often a leader compares the models topic with the store: a command that promotes may die before it announces that, and
 others may write to the topic."""
 ANNOUNCE_WAITS_S = (0.5, 60.0)
 """First and longest wait after announcing failed."""

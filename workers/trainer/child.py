@@ -158,7 +158,7 @@ def _train_kind(
     if decision.promote:
         try:
             store.promote(kind, manifest.version, metrics=judged, reason=decision.reason, judged_against=champion_version)
-        except ChampionMoved as moved:  # somebody promoted or rolled back meanwhile: what they chose stays
+        except ChampionMoved as moved:  # somebody promoted or rolled back since: their choice stays
             decision = replace(decision, promote=False, reason=f"{moved}; {decision.reason}")
     try:
         store.prune(kind, settings.keep_versions)

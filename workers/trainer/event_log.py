@@ -89,7 +89,7 @@ class EventLog:
                 f"event log: layout {layout!r:.20}, this version reads {LAYOUT}; move the log away or run the version that wrote it"
             )
         if topic_id is not None and recorded != topic_id:
-            raise Fatal("event log: it belongs to another topic of that name (the topic was made anew); move trainer.log_url away")
+            raise Fatal("event log: it belongs to another topic of that name (the topic was created again); move trainer.log_url away")
 
     def segments(self, partition: int | None = None) -> list[Segment]:
         """All segments, by partition, first offset, and the longer of two first."""
