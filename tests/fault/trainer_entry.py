@@ -156,9 +156,6 @@ async def _until_told(settings: Settings) -> None:
     await service.stop()
 
 
-# -- the training child --------------------------------------------------------------------------------------------------------------------
-
-
 def _orphan_itself() -> None:
     """Kill the trainer, and be gone soon: a file named `survived` says that it was not so."""
     folder = Path(os.environ[CHILD_FOLDER])
