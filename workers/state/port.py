@@ -202,9 +202,8 @@ class StateStore(Protocol):
         ...
 
     async def open_read_only(self) -> Layout:
-        """Turn to the active generation without writing anything or loading functions, and return its layout. Only reads are allowed then.
-
-        Raises: Fatal when it holds no state, or one of another layout version."""
+        """Turn to the active generation for reads only, writing nothing, and return its layout. Raises Fatal when it holds no state, or one
+        of another layout version."""
         ...
 
     @property
