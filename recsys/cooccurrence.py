@@ -55,26 +55,16 @@ def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) ->
     items make a pair. Direction goes by event time, in seconds; equal times keep order of arrival. An interaction that arrives late is thus
     paired in the right direction with the W that arrived before it, and with no others."""
     most = 2 * weights.window * len(batch)
-    rows, neighbours = np.empty((2, most), np.uint32)
-    amounts, sources = np.empty((2, most), np.int64)
+    found = batch_delta_kernel.PairRows(*np.empty((2, most), np.uint32), *np.empty((2, most), np.int64))
     n_pairs = batch_delta_kernel.pairs(
-        batch.slots,
-        batch.counts,
-        batch.items,
-        batch.times_s,
-        batch.weights,
-        users.items,
-        users.times_s,
-        users.weights,
+        batch_delta_kernel.Batch(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights),
+        batch_delta_kernel.Held(users.items, users.times_s, users.weights),
         np.asarray(weights.forward, np.int64),
         np.asarray(weights.backward, np.int64),
         WEIGHT_UNITS,
-        rows,
-        neighbours,
-        amounts,
-        sources,
+        found,
     )
-    return Pairs(rows[:n_pairs], neighbours[:n_pairs], amounts[:n_pairs], sources[:n_pairs])
+    return Pairs(found.rows[:n_pairs], found.neighbours[:n_pairs], found.amounts[:n_pairs], found.sources[:n_pairs])
 
 
 def log_likelihood_ratio(

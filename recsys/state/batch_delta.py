@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import Pairs
 from recsys.state import batch_delta_kernel
+from recsys.state.batch_delta_kernel import Additions
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import RECORD_BYTES
 
@@ -113,8 +114,8 @@ def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups:
         bucket_of[row] = place + len(spans)
         spans += [("pop", window, bucket) for bucket in buckets]
     counts = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
-    added = _Additions(epoch_of, sources, rows, neighbours, amounts, bucket_of, items, counts)
-    found = added.summed(len(spans), len(epochs), item_groups)
+    added = Additions(epoch_of, sources, rows, neighbours, amounts, bucket_of, items, counts)
+    found = _summed(added, len(spans), len(epochs), item_groups)
     group, row_span, number, ends, records = found
     kinds = [(kind, where) for kind, where, _ in spans]
     numbers = np.where(number < 0, np.array([bucket for *_, bucket in spans], np.int64)[row_span], number).tolist()
@@ -137,57 +138,43 @@ def _distinct(values: I64) -> tuple[list[int], I64]:
     return (np.flatnonzero(is_there) + least).tolist(), (np.cumsum(is_there) - 1)[above]
 
 
-@dataclass(frozen=True, slots=True)
-class _Additions:
-    """Additions of a batch, as `batch_delta_kernel.keys` takes them: p pairs, and m choices in each of W windows."""
+def _summed(added: Additions, n_spans: int, n_epochs: int, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
+    """Return item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first
+    `n_epochs` spans are epochs."""
+    rows, items = added.rows, added.items
+    n = len(rows) + added.bucket_of.size
+    largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(added.neighbours.max(initial=0)), int(items.max()))
+    largest_amount = max(int(added.amounts.max(initial=0)), int(added.counts.max()))
+    bits = np.array([value.bit_length() for value in (n_spans - 1, largest_row, largest_item, largest_amount)], np.int64)
+    above_amount = int(bits[:3].sum()) + (item_groups - 1).bit_length()
+    if above_amount + int(bits[3]) > _KEY_BITS:
+        return _summed_by_columns(added, item_groups)
+    keys, other = np.empty((2, n), np.int64)
+    batch_delta_kernel.keys(added, item_groups, bits, keys)
+    if batch_delta_kernel.ordered(keys, other, int(bits[3]), above_amount):
+        keys = other
+    group, span, number, ends = np.empty((4, n), np.int64)
+    records = np.empty((n, 2), np.uint32)
+    n_rows, n_records = batch_delta_kernel.summed(keys, n_epochs, item_groups, bits, group, span, number, ends, records)
+    return group[:n_rows], span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
 
-    epoch_of: I64
-    sources: I64
-    rows: U32
-    neighbours: U32
-    amounts: I64
-    bucket_of: I64
-    items: U32
-    counts: I64
 
-    def summed(self, n_spans: int, n_epochs: int, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-        """Return item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first
-        `n_epochs` spans are epochs."""
-        rows, items = self.rows, self.items
-        n = len(rows) + self.bucket_of.size
-        largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(self.neighbours.max(initial=0)), int(items.max()))
-        largest_amount = max(int(self.amounts.max(initial=0)), int(self.counts.max()))
-        bits = np.array([value.bit_length() for value in (n_spans - 1, largest_row, largest_item, largest_amount)], np.int64)
-        above_amount = int(bits[:3].sum()) + (item_groups - 1).bit_length()
-        if above_amount + int(bits[3]) > _KEY_BITS:
-            return self._summed_by_columns(item_groups)
-        keys, other = np.empty((2, n), np.int64)
-        batch_delta_kernel.keys(
-            self.epoch_of, self.sources, rows, self.neighbours, self.amounts, self.bucket_of, items, self.counts, item_groups, bits, keys
-        )
-        if batch_delta_kernel.ordered(keys, other, int(bits[3]), above_amount):
-            keys = other
-        group, span, number, ends = np.empty((4, n), np.int64)
-        records = np.empty((n, 2), np.uint32)
-        n_rows, n_records = batch_delta_kernel.summed(keys, n_epochs, item_groups, bits, group, span, number, ends, records)
-        return group[:n_rows], span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
-
-    def _summed_by_columns(self, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-        """Return what the kernels would, for numbers so large that an addition does not fit in 63 bits."""
-        n_windows = len(self.bucket_of)
-        span = np.concatenate((self.epoch_of[self.sources], self.bucket_of.ravel()))
-        number = np.full(len(span), -1, np.int64)
-        number[: len(self.rows)] = self.rows
-        neighbours = np.concatenate((self.neighbours, np.tile(self.items, n_windows)))
-        amounts = np.concatenate((self.amounts, np.tile(self.counts, n_windows)))
-        group = np.where(number < 0, neighbours, number) % item_groups
-        order = np.lexsort((neighbours, number, span, group))
-        group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]
-        is_row, is_record = np.ones((2, len(order)), np.bool_)
-        is_row[1:] = (group[1:] != group[:-1]) | (span[1:] != span[:-1]) | (number[1:] != number[:-1])
-        is_record[1:] = is_row[1:] | (neighbours[1:] != neighbours[:-1])
-        first = np.flatnonzero(is_record)
-        records = np.stack((neighbours[first], np.add.reduceat(amounts, first)), axis=1).astype(np.uint32)
-        row = np.flatnonzero(is_row)
-        ends = np.append(np.flatnonzero(is_row[first])[1:], len(first))
-        return group[row], span[row], number[row], ends, records
+def _summed_by_columns(added: Additions, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
+    """Return what the kernels would, for numbers so large that an addition does not fit in 63 bits."""
+    n_windows = len(added.bucket_of)
+    span = np.concatenate((added.epoch_of[added.sources], added.bucket_of.ravel()))
+    number = np.full(len(span), -1, np.int64)
+    number[: len(added.rows)] = added.rows
+    neighbours = np.concatenate((added.neighbours, np.tile(added.items, n_windows)))
+    amounts = np.concatenate((added.amounts, np.tile(added.counts, n_windows)))
+    group = np.where(number < 0, neighbours, number) % item_groups
+    order = np.lexsort((neighbours, number, span, group))
+    group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]
+    is_row, is_record = np.ones((2, len(order)), np.bool_)
+    is_row[1:] = (group[1:] != group[:-1]) | (span[1:] != span[:-1]) | (number[1:] != number[:-1])
+    is_record[1:] = is_row[1:] | (neighbours[1:] != neighbours[:-1])
+    first = np.flatnonzero(is_record)
+    records = np.stack((neighbours[first], np.add.reduceat(amounts, first)), axis=1).astype(np.uint32)
+    row = np.flatnonzero(is_row)
+    ends = np.append(np.flatnonzero(is_row[first])[1:], len(first))
+    return group[row], span[row], number[row], ends, records

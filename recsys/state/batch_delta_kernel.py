@@ -5,6 +5,8 @@ Shapes: U users, n interactions, p pairs, C slots and H columns of a user table,
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,27 +19,54 @@ _DIGIT_BITS, _FEW_DIGIT_BITS = 12, 8
 """Bits that are sorted by at once, and so if there are few numbers: as many counters as digits are looked through."""
 
 
+class Batch(NamedTuple):
+    """A micro-batch: `slots` and `counts` (U,), the others (n,), user after user."""
+
+    slots: I64
+    counts: I64
+    items: U32
+    times_s: U32
+    weights: NDArray[np.int8]
+
+
+class Held(NamedTuple):
+    """The histories before a batch, (C, H) each."""
+
+    items: U32
+    times_s: U32
+    weights: NDArray[np.int8]
+
+
+class PairRows(NamedTuple):
+    """Pairs, (p,) each; `sources` are the numbers of the interactions that made them."""
+
+    rows: U32
+    neighbours: U32
+    amounts: I64
+    sources: I64
+
+
+class Additions(NamedTuple):
+    """Additions of a batch: p pairs, with the place of each interaction's epoch in `epoch_of` (n,), and m choices of `items`, which count
+    `counts` (m,) in the buckets `bucket_of` (V, m) of V windows."""
+
+    epoch_of: I64
+    sources: I64
+    rows: U32
+    neighbours: U32
+    amounts: I64
+    bucket_of: I64
+    items: U32
+    counts: I64
+
+
 @compiled
-def pairs(
-    slots: I64,
-    counts: I64,
-    items: U32,
-    times_s: U32,
-    weights: NDArray[np.int8],
-    held_items: U32,
-    held_times_s: U32,
-    held_weights: NDArray[np.int8],
-    forward: I64,
-    backward: I64,
-    unit: int,
-    rows: U32,
-    neighbours: U32,
-    amounts: I64,
-    sources: I64,
-) -> int:
-    """The pairs of a batch (slots and counts (U,), the others (n,)) with the histories before it (C, H) and within it; how many there are.
-    Amounts by distance: `forward` and `backward` (W,), for two weights of `unit`. Written are `rows`, `neighbours`, `amounts` and
-    `sources`, the number of the interaction that made each; they must hold 2 W n."""
+def pairs(batch: Batch, held: Held, forward: I64, backward: I64, unit: int, out: PairRows) -> int:
+    """Write the pairs of a batch with the histories before it and within it into `out`, which must hold 2 W n; return how many there are.
+    Amounts by distance: `forward` and `backward` (W,), for two weights of `unit`."""
+    slots, counts, items, times_s, weights = batch.slots, batch.counts, batch.items, batch.times_s, batch.weights
+    held_items, held_times_s, held_weights = held.items, held.times_s, held.weights
+    rows, neighbours, amounts, sources = out.rows, out.neighbours, out.amounts, out.sources
     n_columns, square, first, found = held_items.shape[1], unit * unit, 0, 0
     for user in range(len(slots)):
         slot = slots[user]
@@ -68,33 +97,22 @@ def pairs(
 
 
 @compiled
-def keys(
-    epochs: I64,
-    sources: I64,
-    rows: U32,
-    neighbours: U32,
-    amounts: I64,
-    buckets: I64,
-    items: U32,
-    item_amounts: I64,
-    item_groups: int,
-    bits: I64,
-    out: I64,
-) -> None:
+def keys(added: Additions, item_groups: int, bits: I64, out: I64) -> None:
     """Write each addition as one number: its item group, span, row within the group, neighbour and amount in `bits` (4,) of span, row,
-    neighbour and amount. First those of pairs (p,) to the rows of items, in the span that `epochs` (n,) says of the interaction that made
-    them; then, window after window, those of m choices of `items` (m,) to one row a span and group, in the spans `buckets` (W, m)."""
+    neighbour and amount. First those of pairs to the rows of items, in the span of the interaction that made them; then, window after
+    window, those of choices to one row a span and group, in the spans of their buckets."""
+    rows, neighbours, amounts, items, buckets = added.rows, added.neighbours, added.amounts, added.items, added.bucket_of
     n_pairs = len(rows)
     for i in range(n_pairs):
         owner = np.int64(rows[i])
-        key = ((owner % item_groups) << bits[0]) | epochs[sources[i]]
+        key = ((owner % item_groups) << bits[0]) | added.epoch_of[added.sources[i]]
         key = (key << bits[1]) | (owner // item_groups)
         out[i] = (((key << bits[2]) | np.int64(neighbours[i])) << bits[3]) | amounts[i]
     for window in range(len(buckets)):
         for choice in range(len(items)):
             item = np.int64(items[choice])
             key = (((item % item_groups) << bits[0]) | buckets[window, choice]) << bits[1]
-            out[n_pairs + window * len(items) + choice] = (((key << bits[2]) | item) << bits[3]) | item_amounts[choice]
+            out[n_pairs + window * len(items) + choice] = (((key << bits[2]) | item) << bits[3]) | added.counts[choice]
 
 
 @compiled
@@ -124,7 +142,7 @@ def ordered(keys: I64, other: I64, first_bit: int, n_bits: int) -> bool:
 def summed(
     sorted_keys: I64, n_item_spans: int, item_groups: int, bits: I64, group: I64, span: I64, number: I64, ends: I64, records: U32
 ) -> tuple[int, int]:
-    """Additions in order of their `keys`, those to one neighbour of one row summed: how many rows and records there are.
+    """Sum additions, in order of their `keys`, to one neighbour of one row; return how many rows and records there are.
 
     Of each row its item group, span, item (−1 from the span `n_item_spans` on) and where its records end; `records` (a, 2) are neighbour
     and sum."""
