@@ -9,6 +9,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,27 @@ class Bench:
         children = [self.start_worker(sections) for _ in range(workers)]
         try:
             return self.watch(lambda: self.applied(settings), n_events, lambda: self.lists(settings), [child.process for child in children])
+        finally:
+            self.stack.stop_workers()
+
+    def run_serving_worker(self, settings: Settings, sections: Mapping[str, Any], order: np.ndarray[Any, Any]) -> Rate:
+        """Run a worker, publish the catalogue and these events once it serves lists, and measure up to the last event.
+
+        Events of a filled topic would be applied before a large catalogue is loaded, and their lists deferred.
+        """
+        asyncio.run(self.publish(settings, order[:1]))
+        child = self.start_worker(sections)
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not self.lists(settings):
+                if time.monotonic() > deadline or child.process.poll() is not None:
+                    raise RuntimeError("the worker published no list of the first event")
+                time.sleep(POLL_S)
+            with ThreadPoolExecutor(1) as publishing:
+                published = publishing.submit(lambda: asyncio.run(self.publish(settings, order[1:], catalogue=False)))
+                rate = self.watch(lambda: self.applied(settings), len(order), lambda: self.lists(settings), [child.process])
+                published.result()
+            return rate
         finally:
             self.stack.stop_workers()
 

@@ -57,6 +57,8 @@ from workers.stream.pipeline import Pipeline
 
 RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
 LEAST_EVENTS = 20_000
+LARGE_CATALOGUE = 20_000
+"""Items that take a worker longer to load than a run's events."""
 COMPACT_EVERY = 4
 """Batches between two compactions while commands are recorded. A worker compacts by the clock."""
 
@@ -74,9 +76,14 @@ def state(bench: Bench, n_events: int) -> Rate:
 def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec")) -> Rate:
     """Measure the state path with a list for every touched user."""
     settings, sections = bench.settings()
-    asyncio.run(bench.publish(settings, in_turns(bench.stream, n_events)))
-    asyncio.run(bench.serve_models(settings, kinds))
-    rate = bench.run_worker(settings, sections, n_events)
+    order = in_turns(bench.stream, n_events)
+    if len(bench.stream.content) > LARGE_CATALOGUE:
+        asyncio.run(bench.serve_models(settings, kinds))
+        rate = bench.run_serving_worker(settings, sections, order)
+    else:
+        asyncio.run(bench.publish(settings, order))
+        asyncio.run(bench.serve_models(settings, kinds))
+        rate = bench.run_worker(settings, sections, n_events)
     used = bench.sources_of_newest_lists(settings)
     if not used:
         raise RuntimeError("no list was published before the last event was applied: raise --full-events")
