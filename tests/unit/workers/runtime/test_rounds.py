@@ -14,7 +14,7 @@ from tests.unit.workers.stream.test_events_service import own
 from tests.unit.workers.stream.test_events_service import service as unconnected_service
 from workers.errors import Fatal, Transient, describe
 from workers.kafka.records import Record
-from workers.operations import rebuild
+from workers.operations import rebuild_fold
 from workers.runtime.metrics import WorkerMetrics
 from workers.runtime.rounds import ALARM_AFTER_S, Rounds, patiently
 from workers.stream import app as stream
@@ -256,6 +256,6 @@ async def test_an_agent_takes_its_records_again_after_an_unexpected_failure_and_
 
 async def test_a_rebuild_repeats_a_step_that_failed_once_and_gives_up_in_one_line_on_one_that_always_does() -> None:
     once = failing(RuntimeError("once"), None)
-    assert await rebuild._patiently(once) is None
+    assert await rebuild_fold.repeat_until_done(once) is None
     with pytest.raises(Fatal, match="3 times unexpected RuntimeError: for ever; nothing is switched"):
-        await rebuild._patiently(failing(RuntimeError("for ever")))
+        await rebuild_fold.repeat_until_done(failing(RuntimeError("for ever")))

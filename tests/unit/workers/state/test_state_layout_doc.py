@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.state import item_row
-from recsys.state.user_row import model_tag, pack_embeddings, pack_rows, unpack_row
+from recsys.state.user_row import model_tag, pack_embeddings, unpack_row
+from recsys.state.user_rows import pack_rows
 
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "state-layout.md"
 U32 = st.integers(0, 2**32 - 1)
