@@ -43,7 +43,7 @@ test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(if $(TORCH_INDEX),$(LOWEST)/bin/$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints-lowest.txt))
-	$(LOWEST)/bin/$(PIP_INSTALL) -c constraints-lowest.txt -e '.[embedded,test]'
+	$(LOWEST)/bin/$(PIP_INSTALL) --no-compile -c constraints-lowest.txt -e '.[embedded,test]'
 	$(LOWEST)/bin/python -m workers.stream.warm_up
 	@touch $@
 
