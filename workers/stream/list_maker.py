@@ -1,6 +1,6 @@
 """Makes lists as records: refresh the item state ▸ encode users ▸ recommend ▸ encode records.
 
-Shapes: U users, V vectors a user, D factors.
+Shapes: U users, D factors.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ListMaker:
         return [record for part in parts for record in part]
 
     async def encode(self, slots: I64) -> dict[str, F32]:
-        """Return user vectors (U, V, D) by model kind."""
+        """Return user vectors (U, D) by model kind."""
         engine = self._state.engine
         parts = await self._side_by_side(lambda rows: engine.encode(slots[rows]), len(slots), len(slots))
         return {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]} if len(parts) > 1 else parts[0]
