@@ -178,6 +178,8 @@ class ModelFollower:
             swapped.append(f"{kind}/{found.version}")
             self._count("loaded")
             log.info("serving model %s/%s", kind, found.version)
+            if kind not in self._state.engine.config.source_weights:
+                log.warning("model kind %s has no weight, so lists hold nothing of it: add it to lists.weights (0 if that is meant)", kind)
         if not found.agrees:
             self._count("unconfirmed")
             what = "says something else" if stored else "says that the kind is retired"

@@ -137,6 +137,16 @@ async def ready(**versions: Model | Exception) -> tuple[Pipeline, ModelFollower,
     return pipeline, ModelFollower(pipeline.state, source, first_wait_s=0.0), source
 
 
+async def test_a_model_without_a_weight_is_named_with_the_setting(caplog: pytest.LogCaptureFixture) -> None:
+    """Its kind is trained elsewhere: the check of `trainer.kinds` at start does not see it."""
+    pipeline, follower, _ = await ready(v1=model("a", "b"))
+    assert "popular" not in pipeline.state.engine.config.source_weights
+    await announce(pipeline, "v1", 1)
+    assert await followed(follower) == ["popular/v1"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "popular" in warnings[0] and "lists.weights" in warnings[0]
+
+
 async def test_an_announced_model_is_loaded_once_and_swapped_in() -> None:
     pipeline, follower, source = await ready(v1=model("a", "b"), v2=model("b", "c"))
     await pipeline.state.store.item_numbers(["z", "b"])
