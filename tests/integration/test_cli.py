@@ -31,7 +31,7 @@ def recsys(env: dict[str, str], *arguments: str, stdin: str | None = None) -> su
         text=True,
         env={**env, "COLUMNS": "200", "PYTHONWARNINGS": "default::ResourceWarning"},
         input=stdin,
-        timeout=90,
+        timeout=180,
     )
 
 
