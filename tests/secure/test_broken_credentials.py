@@ -178,6 +178,8 @@ def test_a_redis_command_or_key_that_is_not_allowed_is_named(secured: Secured, r
 
 def test_rights_that_commands_lack_are_named(secured: Secured, run: Run, tmp_path: Any) -> None:
     """S9: for a principal without any right, never "the topic is missing"."""
+    import workers.operations.verify  # noqa: F401  # its libraries take seconds to load
+
     secured.kafka.set_password("nothing", password_of("nothing"))
     file = tmp_path / "rows.jsonl"
     file.write_text('{"user_id": "u", "item_id": "i", "type": "play", "event_ts_ms": 1795000000000}\n')
