@@ -101,7 +101,7 @@ async def test_functions_are_loaded_on_a_node_that_gets_its_first_slots(cluster:
 
 async def test_a_planned_failover_loses_no_acknowledged_write(cluster: RedisCluster, store: RedisStore) -> None:
     slot, _ = partition_slot(cluster, store)
-    done = asyncio.Event()
+    done, has_written = asyncio.Event(), asyncio.Event()
     last = 11
 
     async def write() -> None:
@@ -116,9 +116,11 @@ async def test_a_planned_failover_loses_no_acknowledged_write(cluster: RedisClus
             else:
                 assert result.committed
                 last += 1
+                has_written.set()
 
     writing = asyncio.ensure_future(write())
     try:
+        await asyncio.wait_for(has_written.wait(), 60)
         await asyncio.to_thread(cluster.graceful_failover, cluster.owner_of(slot))
     finally:
         done.set()
