@@ -9,6 +9,8 @@ TORCH_INDEX ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints.txt)
 STAMP := $(VENV)/.setup-stamp
 LOWEST_STAMP := $(LOWEST)/.setup-stamp
+# numba keeps one version's compiled loops beside the source: the oldest version has a place of its own, or each lane empties the other's.
+LOWEST_PYTHON := NUMBA_CACHE_DIR=$(CURDIR)/$(LOWEST)/compiled $(LOWEST)/bin/python
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
@@ -38,13 +40,13 @@ test: setup ## unit, property, contract and integration tests on the embedded st
 	$(PYTEST) -n $(JOBS) $(SHARED_OUT) tests/fault tests/integration tests/contract tests/property tests/unit
 
 test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions that pyproject.toml allows, in .venv-lowest
-	$(LOWEST)/bin/python -m pytest -n $(JOBS) $(SHARED_OUT) tests/contract tests/unit
+	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) tests/contract tests/unit
 
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(if $(TORCH_INDEX),$(LOWEST)/bin/$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints-lowest.txt))
 	$(LOWEST)/bin/$(PIP_INSTALL) --no-compile -c constraints-lowest.txt -e '.[embedded,test]'
-	$(LOWEST)/bin/python -m workers.stream.warm_up
+	$(LOWEST_PYTHON) -m workers.stream.warm_up
 	@touch $@
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka

@@ -36,6 +36,7 @@ def compile_all() -> float:
     Kernels are cached where that is possible; then it takes a tenth of a second.
     """
     started = time.perf_counter()
+    log.info("loading compiled loops; the first time on a machine they are compiled, which can take a minute")
     for exact_items in (EXACT_ITEMS, 0):
         _learn_and_list(Engine(EngineConfig(exact_items=exact_items)))
     partitions_of([b"u"], 1)
