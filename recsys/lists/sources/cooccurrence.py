@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.lists.context import ListContext, Users
-from recsys.lists.scratch import Scratch
 from recsys.lists.sources import cooccurrence_kernel
 from recsys.lists.sources.base import CountRows, Source, over_root
 from recsys.state.neighbours import DenseNeighbours, SparseNeighbours
@@ -26,9 +25,6 @@ class CooccurrenceSource(Source):
     name = "cooccurrence"
     size = 128
 
-    def __init__(self) -> None:
-        self._sums = Scratch(np.float32)
-
     def prepare(self, context: ListContext) -> None:
         if not context.is_large:
             _candidate_factor(context)
@@ -42,8 +38,7 @@ class CooccurrenceSource(Source):
     def _nominated(self, users: Users, context: ListContext, size: int) -> tuple[I64, F64]:
         def made() -> tuple[I64, F64]:
             numbers, squares = np.empty((len(users), size), np.int64), np.empty(len(users), np.float64)
-            with self._sums.borrowed(context.n_items) as sums:
-                cooccurrence_kernel.nominate(self.rows(users, context), sums, numbers, squares)
+            cooccurrence_kernel.nominate(self.rows(users, context), numbers, squares)
             return numbers, squares
 
         return users.once("cooccurrence.nominated", made)
@@ -53,8 +48,7 @@ class CooccurrenceSource(Source):
         if isinstance(context.neighbours, DenseNeighbours):
             cooccurrence_kernel.score_dense(rows, numbers, raw)
         else:
-            with self._sums.borrowed(context.n_items) as sums:
-                cooccurrence_kernel.score_sparse(rows, numbers, sums, raw)
+            cooccurrence_kernel.score_sparse(rows, numbers, raw)
         return raw
 
     def scale(self, users: Users, context: ListContext) -> F32:

@@ -5,6 +5,8 @@ Shapes: U users, R recent interactions, N items, C candidates, K places, M rows 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,36 +21,49 @@ I64 = NDArray[np.int64]
 
 _TOGETHER = 5
 """Rows that are added at once."""
+_GOLDEN = 2_654_435_769
+"""2³² divided by the golden ratio."""
+
+
+class Table(NamedTuple):
+    """Sums of one user's rows in a hash table with room for twice the items: a user's few hundred sums stay in the processor's cache,
+    which an array over all items leaves. `items` (T,) are −1 where a place is free; `places` (m,) are those in use, in order."""
+
+    items: I64
+    sums: F32
+    places: I64
 
 
 @compiled
-def nominate(rows: CountRows, sums: F32, numbers: I64, squares: F64) -> None:
+def nominate(rows: CountRows, numbers: I64, squares: F64) -> None:
     """Write the items with the largest sums above 0 into `numbers` (U, n), in any order, and the sum of squares of all sums into `squares`
-    (U,). `rows` are sparse, with values ≥ 0; `sums` (N,) are zero before and after."""
-    best, touched = np.empty(numbers.shape[1], np.float32), np.empty(_most_neighbours(rows.starts, rows.places), np.int64)
+    (U,). `rows` are sparse, with values ≥ 0."""
+    best, table = np.empty(numbers.shape[1], np.float32), _table(rows)
     for user in range(len(numbers)):
-        n_touched = _sum_sparse(rows, user, sums, touched)
+        n_used = _sum_sparse(rows, user, table)
         best[:], numbers[user] = -np.inf, -1
         total = np.float64(0)
-        for at in range(n_touched):
-            value = sums[touched[at]]
-            sums[touched[at]] = 0
+        for at in range(n_used):
+            place = table.places[at]
+            value = table.sums[place]
             total += np.float64(value) * value
             if value > best[0]:
-                replace_least(best, numbers[user], value, touched[at])
+                replace_least(best, numbers[user], value, table.items[place])
+            table.items[place] = -1
         squares[user] = total
 
 
 @compiled
-def score_sparse(rows: CountRows, numbers: I64, sums: F32, raw: F32) -> None:
-    """Write the sums of sparse rows at `numbers` (U, C) into `raw` (U, C). `sums` (N,) are zero before and after."""
-    touched = np.empty(_most_neighbours(rows.starts, rows.places), np.int64)
+def score_sparse(rows: CountRows, numbers: I64, raw: F32) -> None:
+    """Write the sums of sparse rows at `numbers` (U, C) into `raw` (U, C)."""
+    table = _table(rows)
     for user in range(len(numbers)):
-        n_touched = _sum_sparse(rows, user, sums, touched)
+        n_used = _sum_sparse(rows, user, table)
         for column in range(numbers.shape[1]):
-            raw[user, column] = sums[numbers[user, column]]
-        for at in range(n_touched):
-            sums[touched[at]] = 0
+            place = _place(table.items, numbers[user, column])
+            raw[user, column] = table.sums[place] if table.items[place] >= 0 else np.float32(0)
+        for at in range(n_used):
+            table.items[table.places[at]] = -1
 
 
 @compiled
@@ -64,33 +79,50 @@ def score_dense(rows: CountRows, numbers: I64, raw: F32) -> None:
 
 
 @compiled
-def _most_neighbours(starts: I64, places: I64) -> int:
+def _table(rows: CountRows) -> Table:
+    """Return an empty table for the user with the most neighbours."""
     most = 0
-    for user in range(len(places)):
+    for user in range(len(rows.places)):
         own = 0
-        for r in range(places.shape[1]):
-            if places[user, r] >= 0:
-                own += starts[places[user, r] + 1] - starts[places[user, r]]
+        for r in range(rows.places.shape[1]):
+            if rows.places[user, r] >= 0:
+                own += rows.starts[rows.places[user, r] + 1] - rows.starts[rows.places[user, r]]
         most = max(most, own)
-    return most
+    size = 2
+    while size < 2 * most:
+        size *= 2
+    return Table(np.full(size, -1, np.int64), np.empty(size, np.float32), np.empty(max(most, 1), np.int64))
 
 
 @compiled
-def _sum_sparse(rows: CountRows, user: int, sums: F32, touched: I64) -> int:
-    """Add a user's weighted rows to `sums` (N,); write the items that are no longer 0 into `touched` and return how many there are."""
+def _place(items: I64, item: int) -> int:
+    """Return where a table's `items` (T,), T a power of two, hold an item, or the free place for it. Source: Knuth, The Art of Computer
+    Programming 3, 6.4, multiplicative hashing with linear probing."""
+    mask = len(items) - 1
+    place = ((item * _GOLDEN) >> 16) & mask
+    while items[place] >= 0 and items[place] != item:
+        place = (place + 1) & mask
+    return place
+
+
+@compiled
+def _sum_sparse(rows: CountRows, user: int, table: Table) -> int:
+    """Add a user's weighted rows to an empty table; return the number of places in use."""
     starts, neighbours, values, places, weights = rows.starts, rows.neighbours, rows.values, rows.places[user], rows.weights[user]
-    n_touched = 0
+    n_used = 0
     for r in range(len(places)):
         if places[r] < 0 or weights[r] == 0:
             continue
         for at in range(starts[places[r]], starts[places[r] + 1]):
-            added, item = weights[r] * values[at], neighbours[at]
+            added = weights[r] * values[at]
             if added > 0:
-                if sums[item] == 0:
-                    touched[n_touched] = item
-                    n_touched += 1
-                sums[item] += added
-    return n_touched
+                place = _place(table.items, neighbours[at])
+                if table.items[place] < 0:
+                    table.items[place], table.sums[place] = neighbours[at], 0
+                    table.places[n_used] = place
+                    n_used += 1
+                table.sums[place] += added
+    return n_used
 
 
 @compiled
