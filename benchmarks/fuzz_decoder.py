@@ -376,12 +376,15 @@ def _compare(records: Sequence[Record], times_ms: Sequence[int], decoded: Decode
             report.add_escape("decode_event", error, record)
             continue
         at = places.get(position)
-        if at is None or (alone.event_id, alone.item_id, alone.event_ts_ms, alone.list_id, alone.position) != (
+        read = (alone.event_id, alone.item_id, alone.event_ts_ms, alone.list_id, alone.position, alone.session, alone.context or None)
+        if at is None or read != (
             decoded.event_ids[at],
             decoded.item_ids[at],
             decoded.event_ts_ms[at],
             decoded.list_ids[at],
             decoded.positions[at],
+            decoded.sessions[at],
+            decoded.contexts[at],
         ):
             report.add_escape("decode_events", AssertionError("a batch reads an event differently from the model"), record)
     if trimmed != decoded.trimmed:

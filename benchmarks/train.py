@@ -59,7 +59,7 @@ from recsys.models.training_set import TrainingSet
 from schemas import EventType
 from workers.kafka.partitioner import partition_for
 from workers.settings import WeightSettings
-from workers.trainer.event_columns import SCHEMA, events_table
+from workers.trainer.event_columns import COUNTED, events_table
 from workers.trainer.event_log import EventLog
 from workers.trainer.training_columns import TrainingColumns
 
@@ -315,7 +315,7 @@ def read_log_rates(stream: Stream, repeats: int, threads: Threads) -> tuple[dict
         paths = [os.path.join(folder, segment.name) for segment in log.segments()]
         if len(read_log(log)) != len(stream):
             raise RuntimeError(f"{len(stream)} events were written, {len(read_log(log))} came back")
-        runs = {"log": lambda: read_log(log), "log_limit": lambda: [pq.read_table(path, columns=SCHEMA.names) for path in paths]}
+        runs = {"log": lambda: read_log(log), "log_limit": lambda: [pq.read_table(path, columns=list(COUNTED)) for path in paths]}
         for suffix, n_threads in threads.items():
             pa.set_cpu_count(n_threads)
             times = timed(runs, 3 * repeats)

@@ -29,7 +29,7 @@ from schemas.errors import Poison, SchemaError
 from schemas.events import Event
 from schemas.fields import Wire
 from schemas.lists import Recommendations
-from schemas.plain_events import plain_ones, read_plain
+from schemas.plain_events import Context, plain_ones, read_plain
 from schemas.profiles import UserProfile
 from schemas.reasons import poison_of
 from schemas.times import looks_wrong
@@ -42,7 +42,11 @@ _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _BRACKETS_ONLY: Final = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _CURLY_TO_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
-_COLUMNS: Final = ("index", "event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms", "list_ids", "positions")
+EVENT_COLUMNS: Final = (
+    "event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms", "list_ids", "positions", "sessions", "contexts"
+)  # fmt: skip
+"""The columns of `DecodedEvents` that hold one field of the event each."""
+_COLUMNS: Final = ("index", *EVENT_COLUMNS)
 _validate_event: Final = Event.__pydantic_validator__.validate_json  # what `model_validate_json` calls, without its keyword handling
 
 
@@ -51,7 +55,7 @@ class DecodedEvents:
     """N good events of a batch as columns, and the refused records.
 
     `index[i]` is the position of good event *i* in the input, ascending; every column has length N. `types` holds `EventType.code`s,
-    `values` is NaN where an event has none, `list_ids` and `positions` are None where an event names no list. `poisons` holds (position in
+    `values` is NaN and `list_ids`, `positions`, `sessions` and `contexts` are None where an event has none. `poisons` holds (position in
     the input, why); `trimmed` counts for each optional field the good events of which something in it was dropped or cut.
     """
 
@@ -64,6 +68,8 @@ class DecodedEvents:
     event_ts_ms: list[int] = field(default_factory=list)
     list_ids: list[str | None] = field(default_factory=list)
     positions: list[int | None] = field(default_factory=list)
+    sessions: list[str | None] = field(default_factory=list)
+    contexts: list[Context] = field(default_factory=list)
     poisons: list[tuple[int, Poison]] = field(default_factory=list)
     trimmed: Counter[str] = field(default_factory=Counter)
 
@@ -184,6 +190,8 @@ def _decode_others(
         decoded.event_ts_ms.append(event.event_ts_ms)
         decoded.list_ids.append(event.list_id)
         decoded.positions.append(event.position)
+        decoded.sessions.append(event.session)
+        decoded.contexts.append(event.context or None)
     order = sorted(range(len(decoded)), key=decoded.index.__getitem__)
     for name in _COLUMNS:
         column = getattr(decoded, name)

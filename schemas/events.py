@@ -43,7 +43,7 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = tuple(EventType)
 class Event(Wire):
     """One thing a user did with an item. The Kafka key is the user id.
 
-    A fault in `value` (of other types than rating), `list_id`, `position` or `context` costs that field, never the event.
+    A fault in `value` (of other types than rating), `list_id`, `position`, `session` or `context` costs that field, never the event.
     """
 
     schema_version: Annotated[SchemaVersion, NULL_IS_NOT_GIVEN] = 1
@@ -64,6 +64,8 @@ class Event(Wire):
     """the `list_id` of the recommendations it happened on, if any"""
     position: Position | None = None
     """the item's position on that list, 1 to 10,000; 1 is the first"""
+    session: Id | None = None
+    """the visit it happened in, if any: the same text on all events of one visit; 1 to 128 bytes of UTF-8 without control characters"""
     context: Annotated[dict[Name, Scalar], Field(max_length=limits.MAX_CONTEXT_ENTRIES), NULL_IS_NOT_GIVEN] = Field(default_factory=dict)
     """at most 32 named booleans, finite numbers or strings of at most 256 characters;
     longer strings are cut, of more entries the first are kept"""

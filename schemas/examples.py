@@ -22,6 +22,7 @@ EVENT: Final = Event(
     event_ts_ms=1_767_225_600_000,
     list_id="user-42:1207",
     position=3,
+    session="user-42:2026-01-01",
     context={"device": "tv", "autoplay": False},
 )
 

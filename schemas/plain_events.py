@@ -7,7 +7,7 @@ same values (a property test and the fuzzer hold both equal); what it does not a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from operator import itemgetter
 from typing import Any, Final
@@ -17,8 +17,11 @@ import orjson
 from schemas import limits
 from schemas.events import EVENT_TYPES, EventType
 
-Columns = tuple[list[str], list[str], list[str], list[int], list[float], list[int], list[str | None], list[int | None]]
-"""Event ids, user ids, item ids, type codes, values (NaN for none), times, list ids and positions."""
+Context = Mapping[str, bool | int | float | str] | None
+Columns = tuple[
+    list[str], list[str], list[str], list[int], list[float], list[int], list[str | None], list[int | None], list[str | None], list[Context]
+]
+"""Event ids, user ids, item ids, type codes, values (NaN for none), times, list ids, positions, sessions and contexts (none here)."""
 
 Trims = list[tuple[str, int]]
 """Optional fields of which what was given was dropped, and the position of the record."""
@@ -27,6 +30,7 @@ _CODES: Final = {kind.value: kind.code for kind in EVENT_TYPES}
 _RATING: Final = EventType.RATING.code
 _NONE: Final = type(None)
 _REQUIRED: Final = ("event_id", "user_id", "item_id", "type", "event_ts_ms")
+_OPTIONAL: Final = ("value", "list_id", "position", "session", "context")
 
 
 def is_plain(value: bytes | None, max_bytes: int) -> bool:
@@ -64,7 +68,7 @@ def read_plain(values: Sequence[bytes], keys: Sequence[bytes | None]) -> tuple[S
     # Somewhere among them is one that is not plain: one by one, so that it stands alone.
     good: list[int] = []
     trims.clear()
-    found: Columns = ([], [], [], [], [], [], [], [])
+    found: Columns = ([], [], [], [], [], [], [], [], [], [])
     for position, document in zip(positions, documents, strict=True):
         dropped: Trims = []
         alone = _columns([document], [keys[position]], dropped)
@@ -98,17 +102,18 @@ def _parsed_or_none(value: bytes) -> Any:
 def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None], trims: Trims) -> Columns | None:
     """The columns of these documents, or None if any of them is not a plain event. What is dropped is noted in `trims`."""
     if not documents:
-        return ([], [], [], [], [], [], [], [])
+        return ([], [], [], [], [], [], [], [], [], [])
     names = set().union(*set(map(tuple, documents)))
     try:
         event_ids, user_ids, item_ids, kinds, times = (list(map(itemgetter(name), documents)) for name in _REQUIRED)
         codes = list(map(_CODES.__getitem__, kinds))
     except (KeyError, TypeError):  # a field is missing, or the type is none, or nothing that can be looked up
         return None
-    nothing: list[Any] = [None] * len(documents)
-    values, list_ids, places, contexts = (
-        [document.get(name) for document in documents] if name in names else nothing for name in ("value", "list_id", "position", "context")
-    )
+    optional: list[list[Any]] = [
+        [document.get(name) for document in documents] if name in names else [None] * len(documents)  # a list of its own: it may grow
+        for name in _OPTIONAL
+    ]
+    values, list_ids, places, sessions, contexts = optional
     if "schema_version" in names and not _are_whole(_given([document.get("schema_version") for document in documents]), 1, 1):
         return None
     if not (_are_ids(event_ids) and _are_ids(user_ids) and _are_ids(item_ids) and _are_keys(keys, user_ids)):
@@ -125,9 +130,11 @@ def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None], 
         list_ids = _without(list_ids, lambda list_id: _are_ids([list_id]), "list_id", trims)
     if "position" in names and not _are_whole(_given(places), 1, limits.MAX_POSITION):
         places = _without(places, lambda place: _are_whole([place], 1, limits.MAX_POSITION), "position", trims)
+    if "session" in names and (named := _given(sessions)) and not _are_ids(named):
+        sessions = _without(sessions, lambda session: _are_ids([session]), "session", trims)
     if "context" in names:
-        _without(contexts, lambda _: False, "context", trims)  # a flat record has none that could be kept
-    return event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places
+        contexts = _without(contexts, lambda _: False, "context", trims)  # a flat record has none that could be kept
+    return event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places, sessions, contexts
 
 
 def _given(values: list[Any]) -> list[Any]:

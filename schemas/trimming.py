@@ -163,6 +163,7 @@ _EVENT: Final[Mapping[str, Rule]] = {
     "value": _only(Value),
     "list_id": _only(Id),
     "position": _only(Position),
+    "session": _only(Id),
     "context": _object(_either(Scalar, _LABEL), limits.MAX_CONTEXT_ENTRIES),
 }
 _RATING: Final = {name: rule for name, rule in _EVENT.items() if name != "value"}

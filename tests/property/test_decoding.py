@@ -49,6 +49,7 @@ events = st.builds(
     event_ts_ms=st.integers(limits.TIMESTAMP_MIN_MS, limits.TIMESTAMP_MAX_MS),
     list_id=st.none() | ids,
     position=st.none() | st.integers(1, limits.MAX_POSITION),
+    session=st.none() | ids,
     context=st.dictionaries(names, scalars, max_size=4),
 )
 items = st.builds(
@@ -126,7 +127,8 @@ def nearly_plain(draw: st.DrawFn) -> Record:
         "event_id": "e1", "user_id": draw(st.sampled_from(["u", "user 2", "~" * 128])), "item_id": "i", "type": "rating", "value": 4,
         "event_ts_ms": 1_700_000_000_000,
     }  # fmt: skip
-    for name in draw(st.lists(st.sampled_from([*fields, "list_id", "position", "schema_version", "context", "other"]), max_size=2)):
+    others = ["list_id", "position", "session", "schema_version", "context", "other"]
+    for name in draw(st.lists(st.sampled_from([*fields, *others]), max_size=2)):
         fields[name] = draw(st.sampled_from(ODD_VALUES) | anything)
     for name in draw(st.lists(st.sampled_from(sorted(fields)), max_size=1)):
         del fields[name]
@@ -166,9 +168,12 @@ def test_plain_events_are_read_in_columns_as_the_model_reads_them(records: list[
         batch.event_ts_ms,
         batch.list_ids,
         batch.positions,
+        batch.sessions,
+        batch.contexts,
     ]
     assert list(zip(*columns, strict=True)) == [
-        (at, e.event_id, e.user_id, e.item_id, e.type.code, e.event_ts_ms, e.list_id, e.position) for at, e in good
+        (at, e.event_id, e.user_id, e.item_id, e.type.code, e.event_ts_ms, e.list_id, e.position, e.session, e.context or None)
+        for at, e in good
     ]
     assert [None if value != value else value for value in batch.values] == [event.value for _, event in good]
     assert all(type(value) is float for value in batch.values)
@@ -177,7 +182,7 @@ def test_plain_events_are_read_in_columns_as_the_model_reads_them(records: list[
 
 
 OPTIONAL = {
-    Event: ("value", "list_id", "position", "context"),
+    Event: ("value", "list_id", "position", "session", "context"),
     Item: ("title", "categories", "text", "numeric_attributes", "categorical_attributes", "embeddings"),
     UserProfile: ("numeric_attributes", "categorical_attributes", "preferred_categories", "updated_ts_ms"),
 }
@@ -244,9 +249,12 @@ def test_a_batch_with_poisons_yields_exactly_the_good_ones(good: list[Event], ba
         batch.event_ts_ms,
         batch.list_ids,
         batch.positions,
+        batch.sessions,
+        batch.contexts,
         strict=True,
     )
     assert list(columns) == [
-        (e.event_id, e.user_id, e.item_id, e.type.code, e.value, e.event_ts_ms, e.list_id, e.position) for _, e in kept
+        (e.event_id, e.user_id, e.item_id, e.type.code, e.value, e.event_ts_ms, e.list_id, e.position, e.session, e.context or None)
+        for _, e in kept
     ]  # fmt: skip
     assert len(batch.poisons) == len(bad)

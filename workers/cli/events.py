@@ -48,8 +48,8 @@ def publish(
 
     The start of the file is checked first: a wrong encoding, separator, time unit or header ends with exit code 2, and nothing is sent.
 
-    Rows without an event_id get one made from what they say (user, item, type, value, time, list, position, context) and their number
-    among equal rows, not from the clock. So a file published twice counts once, if the second time comes within the last
+    Rows without an event_id get one made from what they say (user, item, type, value, time, list, position, session, context) and their
+    number among equal rows, not from the clock. So a file published twice counts once, if the second time comes within the last
     state.duplicate_chunk events of each partition (32,768); later it counts again.
 
     Events of a file without times get the moment of publishing. In a file with times, a row without one is a bad row. Numbers are in

@@ -32,6 +32,9 @@ def content_of(fields: Mapping[str, Any]) -> bytes:
         f"{get('user_id')!r}\x1f{get('item_id')!r}\x1f{get('type')!r}\x1f{get('value')!r}\x1f{get('event_ts_ms')!r}"
         f"\x1f{get('list_id')!r}\x1f{get('position')!r}"
     )
+    session = fields.get("session")
+    if session is not None:
+        text += f"\x1fsession={session!r}"
     context = fields.get("context")
     if context:
         text += f"\x1fcontext={sorted(context.items(), key=repr) if isinstance(context, dict) else context!r}"

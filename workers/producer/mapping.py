@@ -23,8 +23,8 @@ PLAIN_FIELDS = frozenset({*IDS, "type"})
 _PLAIN = re.compile(r"[0-9]+|[A-Za-z_][!-~]*")
 """Text that is read as it is: ASCII without spaces that is no number but a whole one."""
 MAX_SHAPES = 1_000
-NULL_MEANS_NOTHING = frozenset({"event_id", "list_id", "type", "value", "position", "context", "schema_version", "available", *TIME_FIELDS,
-                                "numeric_attributes", "categorical_attributes", "embeddings"})  # fmt: skip
+NULL_MEANS_NOTHING = frozenset({"event_id", "list_id", "session", "type", "value", "position", "context", "schema_version", "available",
+                                *TIME_FIELDS, "numeric_attributes", "categorical_attributes", "embeddings"})  # fmt: skip
 """Fields in which the text NULL, NaN or None of a table is a missing value. In user and item ids it is kept and warned of."""
 
 

@@ -171,7 +171,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value).__name__, type(value).__name__)
 
 
-IDS = ("event_id", "user_id", "item_id", "list_id")
+IDS = ("event_id", "user_id", "item_id", "list_id", "session")
 CONVERTERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(IDS, identity),
     "type": kind_of_event, "value": number, "position": whole, "schema_version": whole, "context": nested,

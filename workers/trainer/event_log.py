@@ -6,30 +6,32 @@
 A segment is written whole or not at all. There is no manifest: the names say what is covered, so the next offset is the end of the unbroken
 run of segments. Two segments may overlap (a crash between writing a merged one and removing its parts, or a second writer): of each offset
 the first one counts. A segment that cannot be read is set aside under `broken/`, its range counts as not covered, and it is read from Kafka
-again; what Kafka does not have any more is bridged by a segment without rows.
+again; what Kafka does not have any more is bridged by a segment without rows. Segments of all schema versions may lie side by side
+(`event_columns`); a version of a newer program stops the reader with one line.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from workers.errors import Fatal, Transient
+from workers.errors import Fatal, Transient, describe
 from workers.settings import StateSettings
 from workers.storage import NotOurFile, Storage
-from workers.trainer.event_columns import SCHEMA, EventColumns, check_columns, columns_of, within
+from workers.trainer.event_columns import COUNTED, SCHEMA, EventColumns, columns_of, n_rows_of, read_segment, segment_bytes, within
 
 logger = logging.getLogger(__name__)
 
 LAYOUT = 1
 SEGMENT_MAX_BYTES = 512 * 1024 * 1024
+MERGED_MAX_BYTES = 64 * 1024 * 1024
+"""A segment of this size is not merged with what follows, however few events it holds: contexts may be long."""
 _NAME = re.compile(r"(\d{20})-(\d{20})\.parquet")
 _FOLDER = re.compile(r"partition=(\d{1,6})")
 _BROKEN = re.compile(r"(\d{1,6})-(\d{20})-(\d{20})")
@@ -51,6 +53,15 @@ class Segment:
     @property
     def name(self) -> str:
         return f"partition={self.partition}/{self.first:020d}-{self.last:020d}.parquet"
+
+
+@contextmanager
+def _naming(segment: Segment) -> Iterator[None]:
+    """Name the segment in a Fatal that its content raises."""
+    try:
+        yield
+    except Fatal as error:
+        raise Fatal(f"event log: segment {segment.name} has {error}") from None
 
 
 class EventLog:
@@ -113,9 +124,11 @@ class EventLog:
             if _FOLDER.fullmatch(folder):
                 self.storage.sweep(folder)
         for segment in self.segments():
-            if segment.last < covered.get(segment.partition, -1) or self._reason_broken(segment) is not None:
-                if segment.last >= covered.get(segment.partition, -1):
-                    logger.warning("event log: segment %s cannot be read and is set aside", segment.name)
+            is_covered = segment.last < covered.get(segment.partition, -1)
+            reason = None if is_covered else self._reason_broken(segment)
+            if is_covered or reason is not None:
+                if not is_covered:
+                    logger.warning("event log: segment %s cannot be read and is set aside: %s", segment.name, reason)
                     self.storage.set_aside(segment.name, f"broken/{segment.partition}-{segment.first:020d}-{segment.last:020d}")
                     broken.append(segment)
                 else:
@@ -159,10 +172,12 @@ class EventLog:
         if merged and merged[-1].last - merged[-1].first + 1 + len(events) <= self.segment_events:
             newest = merged[-1]
             try:
-                events = pa.concat_tables([self._table(newest), events]).unify_dictionaries()
+                content = self._bytes(newest)
+                if len(content) + events.nbytes <= MERGED_MAX_BYTES:
+                    events = pa.concat_tables([self._table(newest, content), events]).unify_dictionaries()
+                    first, parts = newest.first, [newest]
             except _UNREADABLE as error:
                 raise Transient(f"event log: segment {newest.name} cannot be read and will be set aside") from error
-            first, parts = newest.first, [newest]
         segment = Segment(partition, first, last)
         self._write(segment, events)
         for part in parts:
@@ -187,10 +202,7 @@ class EventLog:
         return bridged
 
     def _write(self, segment: Segment, events: pa.Table) -> None:
-        sink = io.BytesIO()
-        columns = ["user_id", "item_id"]
-        pq.write_table(events.combine_chunks(), sink, compression="zstd", use_dictionary=columns, write_page_checksum=True)
-        self.storage.write(segment.name, sink.getvalue())
+        self.storage.write(segment.name, segment_bytes(events))
 
     def _begins(self) -> dict[int, int]:
         """Partition ▸ first offset of a segment that was set aside: the log began there at the latest."""
@@ -214,21 +226,22 @@ class EventLog:
 
     def n_events(self) -> int:
         """Rows in all segments, from their footers; offsets that two segments hold count twice."""
-        return sum(pq.read_metadata(io.BytesIO(self._bytes(segment))).num_rows for segment in self.segments())
+        return sum(n_rows_of(self._bytes(segment)) for segment in self.segments())
 
-    def read(self, until: Mapping[int, int] | None = None) -> EventColumns:
+    def read(self, until: Mapping[int, int] | None = None, *, surroundings: bool = False) -> EventColumns:
         """Return the events below the offset that `until` names for their partition (partitions it leaves out are left out), or all.
 
-        An event that a producer sent twice counts as often as it does in the state: `recsys.state.duplicates` defines that.
+        With `surroundings` also on which list, where on it, in which visit and in which context each happened. An event that a producer
+        sent twice counts as often as it does in the state: `recsys.state.duplicates` defines that.
         """
         for _ in range(_READ_ATTEMPTS):
             try:
-                return columns_of(*self._read_tables(until), self._duplicate_chunk)
+                return columns_of(*self._read_tables(until, SCHEMA.names if surroundings else COUNTED), self._duplicate_chunk)
             except FileNotFoundError:  # merged away since it was listed
                 continue
         raise Transient("event log: segments keep disappearing while it is read; is more than one trainer writing?")
 
-    def _read_tables(self, until: Mapping[int, int] | None) -> tuple[list[int], list[pa.Table]]:
+    def _read_tables(self, until: Mapping[int, int] | None, columns: Sequence[str]) -> tuple[list[int], list[pa.Table]]:
         """Partitions, and the events of one of them each."""
         partitions, tables = [], []
         ends = self._begins()
@@ -239,7 +252,7 @@ class EventLog:
                 continue
             last = segment.last if bound is None else min(segment.last, bound - 1)
             try:
-                table = self._table(segment)
+                table = self._table(segment, columns=columns)
             except FileNotFoundError:
                 raise
             except _UNREADABLE:
@@ -250,17 +263,10 @@ class EventLog:
             ends[segment.partition] = segment.last + 1
         return partitions, tables
 
-    def _table(self, segment: Segment) -> pa.Table:
-        content = io.BytesIO(self._bytes(segment))
-        n_rows = pq.read_metadata(content).num_rows
-        if n_rows > segment.last - segment.first + 1:
-            raise pa.ArrowInvalid(f"{n_rows} rows are more than the name covers")
-        content.seek(0)
-        table = pq.read_table(content, page_checksum_verification=True).select(SCHEMA.names)
-        table.validate(full=True)
-        table = table.cast(SCHEMA)
-        check_columns(table)
-        return table
+    def _table(self, segment: Segment, content: bytes | None = None, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+        content = self._bytes(segment) if content is None else content
+        with _naming(segment):
+            return read_segment(content, segment.last - segment.first + 1, columns)
 
     def _bytes(self, segment: Segment) -> bytes:
         return self.storage.read(segment.name, SEGMENT_MAX_BYTES)
@@ -271,7 +277,7 @@ class EventLog:
         except FileNotFoundError:  # a second writer has merged it away
             return None
         except _UNREADABLE as error:
-            return type(error).__name__
+            return describe(error)
         if len(offsets) and not (segment.first <= int(offsets.min()) and int(offsets.max()) <= segment.last):
             return "offsets outside its name"
         return None

@@ -9,16 +9,22 @@ from dataclasses import dataclass, field
 import xxhash
 
 from schemas import DecodedEvents, decode_events
+from schemas.decoding import EVENT_COLUMNS
 from workers.errors import Fatal, Transient
 from workers.kafka.offsets import start_offsets_async
 from workers.kafka.placement import refuse_misplaced
 from workers.kafka.records import RangeReader, Record
 from workers.settings import Settings
-from workers.trainer.event_columns import events_table
+from workers.trainer.event_columns import context_json, events_table
 from workers.trainer.event_log import EventLog
 
 POLL_MS = 500
 POLL_MAX_RECORDS = 5_000
+PENDING_MAX_CHARS = 16_000_000
+"""Characters of contexts that one partition keeps before it writes a segment, however few events those are."""
+
+
+_KEPT = tuple(name for name in EVENT_COLUMNS if name != "contexts")
 
 
 @dataclass(slots=True)
@@ -29,6 +35,22 @@ class _Pending:
     next_offset: int
     events: DecodedEvents = field(default_factory=DecodedEvents)
     offsets: list[int] = field(default_factory=list)
+    contexts: list[str | None] = field(default_factory=list)
+    n_context_chars: int = 0
+
+    def add(self, decoded: DecodedEvents, records: list[Record]) -> None:
+        """Take the good ones of these records."""
+        self.offsets += [records[i].source_offset for i in decoded.index]
+        contexts = [context_json(context) for context in decoded.contexts]
+        self.contexts += contexts
+        self.n_context_chars += sum(len(context) for context in contexts if context is not None)
+        for name in _KEPT:
+            getattr(self.events, name).extend(getattr(decoded, name))
+        self.next_offset = records[-1].source_offset + 1
+
+    def is_full(self, segment_events: int) -> bool:
+        """Return whether this is enough for a segment."""
+        return self.next_offset - self.first >= segment_events or self.n_context_chars >= PENDING_MAX_CHARS
 
 
 class LogTail:
@@ -74,7 +96,7 @@ class LogTail:
             self._take(self._pending[partition], records)
             n_records += len(records)
             await asyncio.sleep(0)
-        full = [p for p, pending in self._pending.items() if pending.next_offset - pending.first >= self._settings.trainer.segment_events]
+        full = [p for p, pending in self._pending.items() if pending.is_full(self._settings.trainer.segment_events)]
         if time.monotonic() - self._flushed_s >= self._settings.trainer.flush_s:
             await self.flush()
         elif full:
@@ -91,10 +113,7 @@ class LogTail:
             max_bytes=self._settings.stream.max_record_bytes,
         )
         refuse_misplaced(decoded, [record.key for record in records], records[0].partition, self._settings.topics)
-        pending.offsets += [records[i].source_offset for i in decoded.index]
-        for name in ("event_ids", "user_ids", "item_ids", "types", "values", "event_ts_ms"):
-            getattr(pending.events, name).extend(getattr(decoded, name))
-        pending.next_offset = records[-1].source_offset + 1
+        pending.add(decoded, records)
 
     async def flush(self, partitions: list[int] | None = None) -> None:
         """Write pending records. Those that could not be written stay pending; raises Transient."""
@@ -116,6 +135,10 @@ class LogTail:
             events.values,
             events.event_ts_ms,
             [xxhash.xxh64_intdigest(event_id.encode()) for event_id in events.event_ids],
+            list_ids=events.list_ids,
+            positions=events.positions,
+            sessions=events.sessions,
+            contexts=pending.contexts,
         )
         self._log.append(partition, pending.first, pending.next_offset - 1, table)
 

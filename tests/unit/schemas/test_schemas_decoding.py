@@ -109,7 +109,9 @@ def test_a_refused_record_names_the_field_and_the_kind_of_fault(case: str) -> No
 
 TRIMMED: dict[str, tuple[bytes, dict[str, Any], set[str]]] = {
     "a price in rupiah": (raw(type="purchase", value=15_750_000), {"value": 15_750_000.0}, set()),
-    "null in every optional field": (raw(value=None, list_id=None, position=None, context=None, schema_version=None), {}, set()),
+    "null in every optional field": (
+        raw(value=None, list_id=None, position=None, session=None, context=None, schema_version=None), {}, set()
+    ),
     "a huge value": (raw(value=1e16), {}, {"value"}),
     "a value as text": (raw(value="4.5"), {}, {"value"}),
     "a boolean value": (raw(value=True), {}, {"value"}),
@@ -123,6 +125,9 @@ TRIMMED: dict[str, tuple[bytes, dict[str, Any], set[str]]] = {
     "an empty list id": (raw(list_id=""), {}, {"list_id"}),
     "a long list id": (raw(list_id="x" * 129), {}, {"list_id"}),
     "a number as a list id": (raw(list_id=17), {}, {"list_id"}),
+    "an empty session": (raw(session=""), {}, {"session"}),
+    "a number as a session": (raw(session=17), {}, {"session"}),
+    "a session of 129 bytes outside ASCII": (raw(session="é" * 64 + "x"), {}, {"session"}),
     "half an emoji in a list id": (with_text(r',"list_id":"\ud83d"'), {}, {"list_id"}),
     "half an emoji in the context": (with_text(r',"context":{"q":"so \ud83d"}'), {"context": {"q": "so \ufffd"}}, {"context"}),
     "forty entries": (raw(context={str(n): n for n in range(40)}), {"context": {str(n): n for n in range(32)}}, {"context"}),
@@ -136,9 +141,12 @@ TRIMMED: dict[str, tuple[bytes, dict[str, Any], set[str]]] = {
     "an array as the context": (raw(context=[{"a": 1}]), {}, {"context"}),
     "deep context": (with_text(',"context":' + '{"a":' * 40 + "1" + "}" * 40), {}, {"context"}),
     "all at once": (
-        raw(value=1e99, position=0, list_id="", context={"page": "x" * 257, "deep": {"a": {}}, **{str(n): n for n in range(40)}}),
+        raw(value=1e99, position=0, list_id="", session="")[:-1]
+        + b',"context":'
+        + json.dumps({"page": "x" * 257, "deep": {"a": {}}, **{str(n): n for n in range(40)}}).encode()
+        + b"}",
         {"context": {"page": "x" * 256, **{str(n): n for n in range(31)}}},
-        {"value", "position", "list_id", "context"},
+        {"value", "position", "list_id", "session", "context"},
     ),
 }
 
@@ -156,6 +164,7 @@ def test_a_fault_in_an_optional_field_costs_that_field_and_is_counted_but_never_
     assert (batch.index, batch.poisons) == ([0, 1, 2], [])
     assert batch.trimmed == Counter(dict.fromkeys(fields, 2))
     assert (batch.list_ids[1:], batch.positions[1:]) == ([event.list_id] * 2, [event.position] * 2)
+    assert (batch.sessions[1:], batch.contexts[1:]) == ([event.session] * 2, [event.context or None] * 2)
     assert [None if math.isnan(number) else number for number in batch.values[1:]] == [event.value] * 2
 
 
@@ -248,6 +257,18 @@ def test_columns_hold_exactly_the_good_events_and_poisons_the_others() -> None:
     assert batch.event_ts_ms[:2] == [EVENT.event_ts_ms, NOW_MS]
     assert batch.list_ids[:2] == ["user-42:1207", None]
     assert batch.positions[:2] == [3, None]
+    assert batch.sessions[:2] == [EVENT.session, None]
+    assert batch.contexts[:2] == [{"device": "tv", "autoplay": False}, None]
+
+
+def test_columns_of_plain_events_and_of_others_do_not_run_into_one_another() -> None:
+    """No plain event of this batch names a list, a position or a visit, so that these columns start empty."""
+    full = [raw(list_id=f"l{n}", position=n, session=f"s{n}", context={"n": n}) for n in (1, 2)]
+    batch = decode_events([(b"u1", value) for value in (raw(), full[0], raw(), full[1])], record_ts_ms=[NOW_MS] * 4, future_skew_ms=0)
+    assert batch.list_ids == [None, "l1", None, "l2"]
+    assert batch.positions == [None, 1, None, 2]
+    assert batch.sessions == [None, "s1", None, "s2"]
+    assert batch.contexts == [None, {"n": 1}, None, {"n": 2}]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def largest_records() -> list[schemas.fields.Wire]:
             "user_id": WIDE_ID,
             "item_id": WIDE_ID,
             "list_id": WIDE_ID,
+            "session": WIDE_ID,
             "context": labels,
             "value": -123456.0123456789,
         }

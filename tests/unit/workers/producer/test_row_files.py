@@ -206,7 +206,7 @@ def test_beyond_the_caps_of_memory_ids_are_still_distinct_and_stable(
     assert len(set(ids)) == 6 and ids == [second.id_of(row, line) for line, row in enumerate(rows)]
 
 
-@pytest.mark.parametrize("name", ["user_id", "item_id", "type", "value", "event_ts_ms", "list_id", "position", "context"])
+@pytest.mark.parametrize("name", ["user_id", "item_id", "type", "value", "event_ts_ms", "list_id", "position", "session", "context"])
 def test_an_id_depends_on_every_field_and_not_on_their_order(name: str) -> None:
     row = {"user_id": "u", "item_id": "i", "type": "view", "event_ts_ms": 1}
     assert event_ids.content_of(row) == event_ids.content_of(dict(reversed(row.items())))
