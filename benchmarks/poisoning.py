@@ -1,0 +1,121 @@
+"""Measure how far accounts that repeat events bring their item onto the lists of others, and what the bounds against it cost.
+
+Examples:
+    RECSYS_DATA=… python -m benchmarks.poisoning
+    RECSYS_DATA=… python -m benchmarks.poisoning --data deskdrop --check --json
+
+A log is learnt up to the end of its busiest day. During this day accounts that nobody saw before add events, evenly in time, to bring a
+target onto lists: an item that few users know (the tenth part of the items is rarer), the same in every attack. Then the list of every other
+user is made who does not have the target. Printed is the share of these lists that hold the target among their 20 places, and at rank 1.
+
+* top: the accounts alternate between the target and the 100 most popular items, one after another.
+* pair: they alternate between the target and the most popular item.
+* alone: they repeat the target.
+
+1 and 10 accounts send 10,000 events each, 100 accounts 1,000 each. Nothing is drawn at random. Exit code 1 with --check, if one account
+brings the target onto 2 % of the lists or more, or ten onto 5 % or more, in any attack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from benchmarks.datasets import DatasetMissing  # noqa: E402
+from benchmarks.figures import benchmark_parser, run_benchmark  # noqa: E402
+from benchmarks.streams.lists import ListStream  # noqa: E402
+from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log  # noqa: E402
+from benchmarks.streams.protocol import Stream  # noqa: E402
+from recsys.engine import Engine, EngineConfig  # noqa: E402
+from workers.settings import load_settings  # noqa: E402
+from workers.stream.engine_config import engine_config  # noqa: E402
+
+I64 = NDArray[np.int64]
+
+DATA = ("ml-1m", "deskdrop")
+ATTACKS = ("top", "pair", "alone")
+ACCOUNTS = {1: 10_000, 10: 10_000, 100: 1_000}
+"""Number of accounts ▸ events of each."""
+TOP_ITEMS = 100
+RARER_SHARE = 0.1
+LIMITS = {1: 0.02, 10: 0.05}
+"""Number of accounts ▸ share of the lists that may not be reached."""
+DAY_S = 86_400
+
+
+class Shares(NamedTuple):
+    """Shares of the lists of others that hold the target, and that begin with it; how many lists there are."""
+
+    listed: float
+    first: float
+    n_lists: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A log up to the end of its busiest day, which begins at `day_s`, the target, and the most popular items, by id."""
+
+    log: Log
+    day_s: int
+    target: str
+    popular: list[str]
+
+    @classmethod
+    def of(cls, log: Log) -> Scene:
+        days, counts = np.unique(log.times_s // DAY_S, return_counts=True)
+        day_s = int(days[np.argmax(counts)]) * DAY_S
+        part = log.first(int(np.searchsorted(log.times_s, day_s + DAY_S)))
+        before = Stream.of(part)
+        firsts = before.touches.is_first
+        users_of = np.bincount(before.touches.items[firsts], minlength=part.n_items)
+        order = np.argsort(-users_of, kind="stable")
+        known = order[users_of[order] > 0]
+        target = int(known[int(len(known) * (1 - RARER_SHARE)) - 1])
+        return cls(part, day_s, part.item_ids[target], [part.item_ids[item] for item in order[:TOP_ITEMS].tolist()])
+
+    def attacked(self, attack: str, n_accounts: int, n_events: int) -> Log:
+        """Return the log with the events of the accounts."""
+        log = self.log
+        items = list(self._items(attack, n_events)) * n_accounts
+        accounts = [f"account {account}" for account in range(n_accounts) for _ in range(n_events)]
+        at_s = self.day_s + np.arange(n_events) * DAY_S // n_events
+        times_s = np.concatenate((log.times_s, np.tile(at_s, n_accounts)))
+        order = np.argsort(times_s, kind="stable").tolist()
+        users = [*log.users.tolist(), *accounts]
+        ids = [*(log.item_ids[item] for item in log.items.tolist()), *items]
+        weights = np.concatenate((log.weights, np.ones(len(items), np.float32)))
+        return made_log(log.name, [users[i] for i in order], [ids[i] for i in order], times_s[order], weights[order], log.content)
+
+    def _items(self, attack: str, n_events: int) -> Iterator[str]:
+        others = {"top": self.popular, "pair": self.popular[:1], "alone": [self.target]}[attack]
+        for event in range(n_events):
+            yield self.target if event % 2 == 0 else others[event // 2 % len(others)]
+
+
+def shares(scene: Scene, config: EngineConfig, attack: str = "", n_accounts: int = 0, n_events: int = 0) -> Shares:
+    """Learn the log, and the attack with it, and look at the lists of others."""
+    log = scene.attacked(attack, n_accounts, n_events) if n_accounts else scene.log
+    engine, stream = Engine(config), Stream.of(log)
+    run = ListStream(stream, engine)
+    run.learn()
+    target = log.item_ids.index(scene.target)
+    users, touched = np.unique(log.users[log.weights > 0]), np.unique(log.users[log.items == target])
+    others = np.setdiff1d(users, touched)
+    now_s = int(log.times_s.max())
+    engine.advance_time(now_s)
+    slots = run.slots(others.tolist())
+    lists = engine.recommend(slots, engine.encode(slots), now_s)
+    held = run.numbers([target])[0] == lists.items
+    return Shares(float(held.any(axis=1).mean()), float(held[:, 0].mean()), len(others))

@@ -1,0 +1,185 @@
+"""Measure how well the list predicts the next item on logs of real behaviour, beside simple baselines.
+
+Examples:
+    RECSYS_DATA=… python -m benchmarks.streams
+    RECSYS_DATA=… python -m benchmarks.streams --data deskdrop foursquare-nyc --json
+    python -m benchmarks.streams --file EVENTS.csv.xz --items ITEMS.csv --events 50000
+
+Test-then-learn over the whole log in time order: before an event is learnt, all items that somebody touched before are ranked for its
+user; ties share their mean rank. Two protocols:
+
+* discovery: a target is a user's first touch of an item that somebody touched before, by a user with at least one earlier item. The
+  user's own items are left out.
+* again: a target is a repeated touch. Nothing is left out.
+
+A touch is an event that weighs more than 0 by the settings: a dislike, a hide and an impression are no touches. Figures are recall at 10
+and 20 over all targets and over the newest 60 % of them; constants are chosen, and the list is first trained, on the oldest 40 % only.
+
+The list is the product's: the same engine, events weighed as the settings do, lists of 40 places of which 20 count (40, so that ties
+have their mean rank). Each of --batch events in a row is ranked with its user's exact history; items are learnt after every batch. An
+item is described when it is first touched. A named data set is read from RECSYS_DATA. A file has the columns user_id, item_id, type and
+timestamp (whole s or ms), may have `value` for ratings, and is .csv, .csv.xz or .csv.gz; rows are counted from 1 below the header.
+
+Baselines: popularity (first touches); recent popularity (which decays: half-lives from 10 touches or 15 minutes on); item-kNN (cosine,
+whole history or newest 20); user-kNN (cosine, 20 to 320 users); what goes together with, or follows, the last item; and for *again* the
+user's own most frequent and most recent items. Nothing is drawn at random but by the list's training (--seed).
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+os.environ.update(_ONE_THREAD)
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from benchmarks.datasets import DatasetMissing  # noqa: E402
+from benchmarks.figures import benchmark_parser, run_benchmark  # noqa: E402
+from benchmarks.streams import baselines, report  # noqa: E402
+from benchmarks.streams.lists import BATCH_EVENTS, ListStream, list_config  # noqa: E402
+from benchmarks.streams.log import NAMED, BadFile, Log, available, named_log, read_log  # noqa: E402
+from benchmarks.streams.protocol import PROTOCOLS, Stream  # noqa: E402
+from recsys.engine import Engine  # noqa: E402
+from workers.settings import load_settings  # noqa: E402
+from workers.stream.engine_config import engine_config  # noqa: E402
+
+F64 = NDArray[np.float64]
+T = TypeVar("T")
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A log to measure: the name of a data set, or files; of its events the first `n_events`, 0 for all."""
+
+    name: str = ""
+    file: Path | None = None
+    items: Path | None = None
+    n_events: int = 0
+
+    def read(self) -> Log:
+        """Read it. Raises: BadFile, DatasetMissing."""
+        log = named_log(self.name) if self.file is None else read_log(self.file, self.items)
+        return log.first(self.n_events)
+
+
+def measure_baselines(source: Source) -> tuple[dict[str, dict[str, baselines.Baseline]], float]:
+    """Return the baselines' ranks and the seconds that they took."""
+    started = time.perf_counter()
+    found = baselines.baselines(Stream.of(source.read()))
+    return found, time.perf_counter() - started
+
+
+def measure_list(source: Source, protocol: str, batch_events: int, seed: int) -> tuple[F64, float]:
+    """Return the ranks of a protocol's targets on the product's lists, and the seconds that they took."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    stream = Stream.of(source.read())
+    targets = stream.events[stream.targets(protocol)]
+    if not len(targets):
+        return np.zeros(0), time.perf_counter() - started
+    listed = ListStream(stream, Engine(list_config(engine_config(load_settings()), seed)))
+    ranks = listed.ranks(PROTOCOLS[protocol], batch_events)[targets]
+    return ranks, time.perf_counter() - started
+
+
+class Measuring:
+    """The parts of all measurements, divided among processes."""
+
+    def __init__(self, pool: Executor, sources: list[Source], batch_events: int, seed: int) -> None:
+        self._lists: dict[tuple[int, str], Future[tuple[F64, float]]] = {}
+        self._baselines: dict[int, Future[tuple[dict[str, dict[str, baselines.Baseline]], float]]] = {}
+        for place, source in enumerate(sources):
+            for protocol in PROTOCOLS:
+                self._lists[place, protocol] = pool.submit(measure_list, source, protocol, batch_events, seed)
+            self._baselines[place] = pool.submit(measure_baselines, source)
+
+    def figures(self, place: int, name: str, notes: tuple[str, ...]) -> report.Figures:
+        """Wait for the parts of one source, and return its figures."""
+        by_protocol, seconds = self._baselines[place].result()
+        ranks: dict[str, dict[str, tuple[F64, str]]] = {}
+        for protocol, found in by_protocol.items():
+            of_list, spent = self._lists[place, protocol].result()
+            seconds += spent
+            ranks[protocol] = {"list": (of_list, ""), **{ranker: (one.ranks, one.chosen) for ranker, one in found.items()}}
+        return report.figures_of(name, ranks, notes, seconds)
+
+
+def _sources(data: list[str] | None, file: Path | None, items: Path | None, n_events: int) -> list[Source]:
+    if file is not None:
+        return [Source(file=file, items=items, n_events=n_events)]
+    return [Source(name, n_events=n_events) for name in dict.fromkeys(data or available())]
+
+
+def main() -> int:
+    parser = benchmark_parser(__doc__)
+    parser.prog = "python -m benchmarks.streams"
+    named = f"of {', '.join(NAMED)} (default: all that RECSYS_DATA has)"
+    parser.add_argument("--data", nargs="+", action="extend", choices=[*NAMED], metavar="NAME", help=named)
+    parser.add_argument("--file", type=Path, metavar="EVENTS.csv", help="a log of your own, instead of --data")
+    parser.add_argument("--items", type=Path, metavar="ITEMS.csv", help="descriptions of its items: item_id, categories (separated by |)")
+    parser.add_argument("--events", type=int, default=0, metavar="N", help="read only the first N events of each (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the list's training (default: 0)")
+    parser.add_argument("--batch", type=int, default=BATCH_EVENTS, metavar="N", help=f"events listed together (default: {BATCH_EVENTS})")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default: 2)")
+    parser.add_argument("--write", action="store_true", help="write the figures to docs/quality.md")
+    arguments = parser.parse_args()
+    for wrong, message in (
+        (arguments.data and arguments.file, "choose --data or --file"),
+        (arguments.items and not arguments.file, "--items describes the items of --file"),
+        (arguments.events < 0 or arguments.batch < 1 or arguments.jobs < 1, "--events must be at least 0, --batch and --jobs at least 1"),
+    ):
+        if wrong:
+            print(f"streams: {message}", file=sys.stderr)
+            return 2
+    found = []
+    try:
+        sources = _sources(arguments.data, arguments.file, arguments.items, arguments.events)
+        logs = [(log.name, log.notes) for log in (source.read() for source in sources)]
+        with _executor(arguments.jobs) as pool:
+            measuring = Measuring(pool, sources, arguments.batch, arguments.seed)
+            for place, (name, notes) in enumerate(logs):
+                found.append(measuring.figures(place, name, notes))
+                if not arguments.json:
+                    report.show(found[-1])
+    except (BadFile, DatasetMissing) as error:
+        print(f"streams: {error}", file=sys.stderr)
+        return 2
+    if arguments.write:
+        report.write(found, "python -m benchmarks.streams " + " ".join(_arguments()), DOCUMENT)
+    if arguments.json:
+        print(json.dumps({figures.name: figures.as_json() for figures in found}))
+    return 0
+
+
+class _InThisProcess(Executor):
+    """Runs each call when it is submitted."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def _executor(n_jobs: int) -> Executor:
+    return _InThisProcess() if n_jobs == 1 else ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn"))
+
+
+def _arguments() -> list[str]:
+    return [argument for argument in sys.argv[1:] if argument not in ("--write", "--json")]
+
+
+if __name__ == "__main__":
+    run_benchmark(main)

@@ -1,0 +1,164 @@
+"""The product's lists over a stream: the same `Engine` as a worker's, test-then-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.streams.protocol import Stream
+from recsys.catalogue.items import ItemContent
+from recsys.engine import Engine, EngineConfig
+from recsys.state.interactions import Interactions
+from recsys.state.user_table import quantise_weights
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+PLACES = 40
+"""Places of a list. Twice the places that count: items with equal scores that reach from the counted places to the last one have a mean
+rank beyond the counted ones, however many follow."""
+BATCH_EVENTS = 4
+"""Events listed together: their users' histories are exact, but items are as they were before the first of them."""
+LEARNT_TOGETHER = 4_000
+"""Events in a batch of which no user is listed."""
+
+
+class ListStream:
+    """Runs a log through an engine: makes the lists of the targets in a batch of events, then learns the batch."""
+
+    def __init__(self, stream: Stream, engine: Engine) -> None:
+        self.stream, self.engine = stream, engine
+        log = stream.log
+        self._weights = quantise_weights(log.weights)
+        self._kinds = np.zeros(len(log), np.int8)
+        self._kinds[stream.events] = stream.touches.kinds
+        self._items: I64 = np.full(log.n_items, -1, np.int64)  # the engine numbers items by their first event
+        self._users: set[int] = set()
+        self._contents = [log.content.get(item_id, ItemContent()) for item_id in log.item_ids]
+        self._touched = np.zeros(log.n_items, np.bool_)
+        self._n_numbered = 0
+
+    def ranks(self, kind: int, batch_events: int = BATCH_EVENTS, every: Callable[[int], None] | None = None) -> F64:
+        """Return the mean rank of each event of the `kind`, (n,) for the events of the log; infinite for others and beyond `PLACES`.
+
+        `every` is called before each batch with the number of the events that were learnt.
+        """
+        log, ranks = self.stream.log, np.full(len(self.stream.log), np.inf)
+        read = np.flatnonzero(log.weights != 0)  # an event without weight changes no state
+        for start in range(0, len(read), batch_events):
+            events = read[start : start + batch_events]
+            if every is not None:
+                every(int(events[0]))
+            self._step(events, events[self._kinds[events] == kind], ranks)
+        return ranks
+
+    def learn(self, batch_events: int = LEARNT_TOGETHER) -> None:
+        """Learn the whole log, and list nobody."""
+        read = np.flatnonzero(self.stream.log.weights != 0)
+        for start in range(0, len(read), batch_events):
+            self._step(read[start : start + batch_events], np.zeros(0, np.int64), np.zeros(0))
+
+    def _step(self, events: I64, cases: I64, ranks: F64) -> None:
+        """List the `cases` among the events, then learn all of them."""
+        log, engine = self.stream.log, self.engine
+        self._number(events)
+        self._hold(events)
+        order = events[np.argsort(log.users[events], kind="stable")]
+        batch = self._interactions(order)
+        derived = engine.derive(batch)
+        if not len(cases):
+            engine.learn_histories(batch)
+        else:
+            slots = self._advance_histories(events, set(cases.tolist()))
+            now_s = int(log.times_s[events].max())
+            engine.advance_time(now_s)
+            lists = engine.recommend(slots, engine.encode(slots), now_s)
+            for row, case in enumerate(cases.tolist()):
+                ranks[case] = mean_rank(lists.items[row], lists.scores[row], int(self._items[log.items[case]]))
+        self._describe(events)
+        engine.learn_items(derived.delta(engine.config))
+
+    def _number(self, events: I64) -> None:
+        """Number the items that come for the first time. They stay off all lists until they are described."""
+        engine = self.engine
+        for item in self.stream.log.items[events].tolist():
+            if self._items[item] < 0:
+                self._items[item] = self._n_numbered
+                self._n_numbered += 1
+                engine.describe_item(int(self._items[item]), None)
+        if self._n_numbered and not engine.neighbours.loaded[: self._n_numbered].all():
+            engine.neighbours.hold_all()
+
+    def _describe(self, events: I64) -> None:
+        """Describe the items that these events touch for the first time."""
+        log = self.stream.log
+        for event in events.tolist():
+            item = int(log.items[event])
+            if log.weights[event] > 0 and not self._touched[item]:
+                self._touched[item] = True
+                self.engine.describe_item(int(self._items[item]), self._contents[item])
+
+    def _hold(self, events: I64) -> None:
+        new = [user for user in dict.fromkeys(self.stream.log.users[events].tolist()) if user not in self._users]
+        if new:
+            self._users.update(new)
+            self.engine.users.load({f"u{user}": None for user in new})
+
+    def _slots(self, users: Sequence[int]) -> I64:
+        slots = []
+        for user in users:
+            slot = self.engine.users.slot(f"u{user}")
+            assert slot is not None, "every user of a batch is held"
+            slots.append(slot)
+        return np.array(slots, np.int64)
+
+    def _interactions(self, events: I64) -> Interactions:
+        """Return events, user after user, as interactions."""
+        log = self.stream.log
+        starts = np.flatnonzero(np.diff(log.users[events], prepend=-1))
+        return Interactions(
+            self._slots(log.users[events[starts]].tolist()),
+            np.diff(starts, append=len(events)),
+            self._items[log.items[events]].astype(np.uint32),
+            log.times_s[events].astype(np.uint32),
+            self._weights[events],
+            np.zeros(len(events), np.int32),
+            events.astype(np.int64),
+        )
+
+    def _advance_histories(self, events: I64, cases: set[int]) -> I64:
+        """Append the events to their users' histories, one after another within a user; return a slot for each case, in order, with the
+        history before it."""
+        log, users = self.stream.log, self.engine.users
+        before: dict[int, bytes] = {}
+        waiting = events.tolist()
+        while waiting:
+            wave = {int(log.users[event]): event for event in reversed(waiting)}  # each user's next event
+            chosen = sorted(wave.values())
+            listed = [event for event in chosen if event in cases]
+            packed = users.pack(self._slots(log.users[listed].tolist()).tolist()) if listed else []
+            before.update(zip(listed, packed, strict=True))
+            self.engine.learn_histories(self._interactions(np.array(chosen, np.int64)[np.argsort(log.users[chosen], kind="stable")]))
+            waiting = [event for event in waiting if event not in set(chosen)]
+        users.load({f"case{place}": before[event] for place, event in enumerate(sorted(before))})
+        slots = [users.slot(f"case{place}") for place in range(len(before))]
+        return np.array(slots, np.int64)
+
+
+def mean_rank(items: I64, scores: NDArray[np.float32], target: int) -> float:
+    """Return the mean rank of `target` on a list (K,), best first; infinite where it is not on it.
+
+    Where its score reaches the end of the list, more items may have it: then this is a lower bound, and beyond half of the list."""
+    place = np.flatnonzero(items == target)
+    if not len(place):
+        return np.inf
+    same = np.flatnonzero((scores == scores[place[0]]) & (items >= 0))
+    return 1.0 + float(same[0] + same[-1]) / 2.0
+
+
+def list_config(config: EngineConfig, seed: int) -> EngineConfig:
+    """Return the configuration with lists of `PLACES` places."""
+    return replace(config, list_size=PLACES, seed=seed)
