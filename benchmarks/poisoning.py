@@ -5,7 +5,7 @@ Examples:
     RECSYS_DATA=… python -m benchmarks.poisoning --data deskdrop --check --json
 
 A log is learnt up to the end of its busiest day. During this day accounts that nobody saw before add events, evenly in time, to bring a
-target onto lists: an item that few users know (the tenth part of the items is rarer), the same in every attack. Then the list of every other
+target onto lists: an item that few users know (a tenth of the items is rarer), the same in every attack. Then the list of every other
 user is made who does not have the target. Printed is the share of these lists that hold the target among their 20 places, and at rank 1.
 
 * top: the accounts alternate between the target and the 100 most popular items, one after another.
@@ -19,28 +19,25 @@ brings the target onto 2 % of the lists or more, or ten onto 5 % or more, in any
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-os.environ.update({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from benchmarks.datasets import DatasetMissing  # noqa: E402
-from benchmarks.figures import benchmark_parser, run_benchmark  # noqa: E402
-from benchmarks.streams.lists import ListStream  # noqa: E402
-from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log  # noqa: E402
-from benchmarks.streams.protocol import Stream  # noqa: E402
-from recsys.engine import Engine, EngineConfig  # noqa: E402
-from workers.settings import load_settings  # noqa: E402
-from workers.stream.engine_config import engine_config  # noqa: E402
+from benchmarks.datasets import DatasetMissing
+from benchmarks.figures import benchmark_parser, run_benchmark
+from benchmarks.streams.lists import ListStream
+from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log
+from benchmarks.streams.protocol import Stream
+from recsys.engine import Engine, EngineConfig
+from workers.settings import load_settings
+from workers.stream.engine_config import engine_config
 
 I64 = NDArray[np.int64]
 
@@ -119,3 +116,56 @@ def shares(scene: Scene, config: EngineConfig, attack: str = "", n_accounts: int
     lists = engine.recommend(slots, engine.encode(slots), now_s)
     held = run.numbers([target])[0] == lists.items
     return Shares(float(held.any(axis=1).mean()), float(held[:, 0].mean()), len(others))
+
+
+def main() -> int:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--data", nargs="+", action="extend", choices=[*NAMED], metavar="NAME", help=f"of {', '.join(NAMED)} (default: {', '.join(DATA)})"
+    )
+    parser.add_argument("--events", type=int, default=0, metavar="N", help="read only the first N events of each (default: all)")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a share reaches its limit")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    config = engine_config(load_settings())
+    figures: dict[str, object] = {}
+    beyond = []
+    try:
+        for name in arguments.data or DATA:
+            scene = Scene.of(named_log(name).first(arguments.events))
+            found = {"none": {"0": shares(scene, config)}}
+            for attack in ATTACKS:
+                found[attack] = {str(n): shares(scene, config, attack, n, n_events) for n, n_events in ACCOUNTS.items()}
+            _show(name, scene, found)
+            figures[name] = {attack: {n: shares._asdict() for n, shares in by_accounts.items()} for attack, by_accounts in found.items()}
+            beyond += [
+                f"{name}, {attack}, {n} accounts: {found[attack][str(n)].listed:.1%} of the lists, at most {limit:.0%} may hold the target"
+                for attack in ATTACKS
+                for n, limit in LIMITS.items()
+                if found[attack][str(n)].listed >= limit
+            ]
+    except (BadFile, DatasetMissing) as error:
+        print(f"poisoning: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps(figures))
+    for line in beyond if arguments.check else ():
+        print(f"poisoning: {line}", file=sys.stderr)
+    return 1 if beyond and arguments.check else 0
+
+
+def _show(name: str, scene: Scene, found: dict[str, dict[str, Shares]]) -> None:
+    table = Table(
+        title=f"{name}: {len(scene.log):,} events, of which {int((scene.log.times_s >= scene.day_s).sum()):,} on the day of the attack"
+    )
+    for place, column in enumerate(("attack", "accounts", "events of each", "lists of others", "hold the target", "at rank 1")):
+        table.add_column(column, justify="left" if place == 0 else "right")
+    for attack, by_accounts in found.items():
+        for n_accounts, share in by_accounts.items():
+            n_events = ACCOUNTS.get(int(n_accounts), 0)
+            table.add_row(attack, n_accounts, f"{n_events:,}", f"{share.n_lists:,}", f"{share.listed:.2%}", f"{share.first:.2%}")
+    Console(file=sys.stdout, width=140).print(table)
+
+
+if __name__ == "__main__":
+    run_benchmark(main)

@@ -16,9 +16,10 @@ A touch is an event that weighs more than 0 by the settings: a dislike, a hide a
 and 20 over all targets and over the newest 60 % of them; constants are chosen, and the list is first trained, on the oldest 40 % only.
 
 The list is the product's: the same engine, events weighed as the settings do, lists of 40 places of which 20 count (40, so that ties
-have their mean rank). Each of --batch events in a row is ranked with its user's exact history; items are learnt after every batch. An
-item is described when it is first touched. A named data set is read from RECSYS_DATA. A file has the columns user_id, item_id, type and
-timestamp (whole s or ms), may have `value` for ratings, and is .csv, .csv.xz or .csv.gz; rows are counted from 1 below the header.
+have their mean rank). In a log of more than 100,000 events, four in a row are ranked at once (--batch), each with its user's exact
+history; items are learnt after every batch. An item is described when it is first touched. A named data set is read from RECSYS_DATA. A
+file has the columns user_id, item_id, type and timestamp (whole s or ms), may have `value` for ratings, and is .csv, .csv.xz or .csv.gz;
+rows are counted from 1 below the header.
 
 Baselines: popularity (first touches); recent popularity (which decays: half-lives from 10 touches or 15 minutes on); item-kNN (cosine,
 whole history or newest 20); user-kNN (cosine, 20 to 320 users); what goes together with, or follows, the last item; and for *again* the
@@ -38,25 +39,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-os.environ.update(_ONE_THREAD)
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-
-from benchmarks.datasets import DatasetMissing  # noqa: E402
-from benchmarks.figures import benchmark_parser, run_benchmark  # noqa: E402
-from benchmarks.streams import baselines, report  # noqa: E402
-from benchmarks.streams.lists import BATCH_EVENTS, ListStream, list_config  # noqa: E402
-from benchmarks.streams.log import NAMED, BadFile, Log, available, named_log, read_log  # noqa: E402
-from benchmarks.streams.protocol import PROTOCOLS, Stream  # noqa: E402
-from recsys.engine import Engine  # noqa: E402
-from workers.settings import load_settings  # noqa: E402
-from workers.stream.engine_config import engine_config  # noqa: E402
+from benchmarks.datasets import DatasetMissing
+from benchmarks.figures import benchmark_parser, run_benchmark
+from benchmarks.streams.baselines import Baseline, baselines
+from benchmarks.streams.lists import ListStream, list_config
+from benchmarks.streams.log import NAMED, BadFile, Log, available, named_log, read_log
+from benchmarks.streams.protocol import PROTOCOLS, Stream
+from benchmarks.streams.report import Figures, figures_of, show, write
+from recsys.engine import Engine
+from workers.settings import load_settings
+from workers.stream.engine_config import engine_config
 
 F64 = NDArray[np.float64]
 T = TypeVar("T")
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
 
 
@@ -75,10 +75,10 @@ class Source:
         return log.first(self.n_events)
 
 
-def measure_baselines(source: Source) -> tuple[dict[str, dict[str, baselines.Baseline]], float]:
+def measure_baselines(source: Source) -> tuple[dict[str, dict[str, Baseline]], float]:
     """Return the baselines' ranks and the seconds that they took."""
     started = time.perf_counter()
-    found = baselines.baselines(Stream.of(source.read()))
+    found = baselines(Stream.of(source.read()))
     return found, time.perf_counter() - started
 
 
@@ -100,13 +100,13 @@ class Measuring:
 
     def __init__(self, pool: Executor, sources: list[Source], batch_events: int, seed: int) -> None:
         self._lists: dict[tuple[int, str], Future[tuple[F64, float]]] = {}
-        self._baselines: dict[int, Future[tuple[dict[str, dict[str, baselines.Baseline]], float]]] = {}
+        self._baselines: dict[int, Future[tuple[dict[str, dict[str, Baseline]], float]]] = {}
         for place, source in enumerate(sources):
             for protocol in PROTOCOLS:
                 self._lists[place, protocol] = pool.submit(measure_list, source, protocol, batch_events, seed)
             self._baselines[place] = pool.submit(measure_baselines, source)
 
-    def figures(self, place: int, name: str, notes: tuple[str, ...]) -> report.Figures:
+    def figures(self, place: int, name: str, notes: tuple[str, ...]) -> Figures:
         """Wait for the parts of one source, and return its figures."""
         by_protocol, seconds = self._baselines[place].result()
         ranks: dict[str, dict[str, tuple[F64, str]]] = {}
@@ -114,7 +114,7 @@ class Measuring:
             of_list, spent = self._lists[place, protocol].result()
             seconds += spent
             ranks[protocol] = {"list": (of_list, ""), **{ranker: (one.ranks, one.chosen) for ranker, one in found.items()}}
-        return report.figures_of(name, ranks, notes, seconds)
+        return figures_of(name, ranks, notes, seconds)
 
 
 def _sources(data: list[str] | None, file: Path | None, items: Path | None, n_events: int) -> list[Source]:
@@ -132,14 +132,14 @@ def main() -> int:
     parser.add_argument("--items", type=Path, metavar="ITEMS.csv", help="descriptions of its items: item_id, categories (separated by |)")
     parser.add_argument("--events", type=int, default=0, metavar="N", help="read only the first N events of each (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the list's training (default: 0)")
-    parser.add_argument("--batch", type=int, default=BATCH_EVENTS, metavar="N", help=f"events listed together (default: {BATCH_EVENTS})")
+    parser.add_argument("--batch", type=int, default=0, metavar="N", help="events listed together (default: 1, in a long log 4)")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default: 2)")
     parser.add_argument("--write", action="store_true", help="write the figures to docs/quality.md")
     arguments = parser.parse_args()
     for wrong, message in (
         (arguments.data and arguments.file, "choose --data or --file"),
         (arguments.items and not arguments.file, "--items describes the items of --file"),
-        (arguments.events < 0 or arguments.batch < 1 or arguments.jobs < 1, "--events must be at least 0, --batch and --jobs at least 1"),
+        (arguments.events < 0 or arguments.batch < 0 or arguments.jobs < 1, "--events and --batch must be at least 0, --jobs at least 1"),
     ):
         if wrong:
             print(f"streams: {message}", file=sys.stderr)
@@ -153,12 +153,12 @@ def main() -> int:
             for place, (name, notes) in enumerate(logs):
                 found.append(measuring.figures(place, name, notes))
                 if not arguments.json:
-                    report.show(found[-1])
+                    show(found[-1])
     except (BadFile, DatasetMissing) as error:
         print(f"streams: {error}", file=sys.stderr)
         return 2
     if arguments.write:
-        report.write(found, "python -m benchmarks.streams " + " ".join(_arguments()), DOCUMENT)
+        write(found, "python -m benchmarks.streams " + " ".join(_arguments()), DOCUMENT)
     if arguments.json:
         print(json.dumps({figures.name: figures.as_json() for figures in found}))
     return 0
@@ -182,4 +182,5 @@ def _arguments() -> list[str]:
 
 
 if __name__ == "__main__":
+    os.environ.update(ONE_THREAD)  # of the processes that measure
     run_benchmark(main)

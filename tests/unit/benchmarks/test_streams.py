@@ -436,7 +436,7 @@ def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
     [
         (["--data", "otto", "--file", "x.csv"], "choose --data or --file"),
         (["--items", "x.csv"], "--items describes the items of --file"),
-        (["--events", "-1"], "--events must be at least 0, --batch and --jobs at least 1"),
+        (["--events", "-1"], "--events and --batch must be at least 0, --jobs at least 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
