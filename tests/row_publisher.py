@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,45 +10,32 @@ from typing import Any
 import pytest
 import typer
 
-from schemas import Event, Item, check_times, encode, from_fields
 from workers import client
 from workers.cli.app import app, run
-from workers.client import check_not_ahead
-from workers.runtime.trimmed import TrimmedFields
+from workers.client import DryRun
 
 FUTURE_SKEW_S = 300
 COMMAND = typer.main.get_command(app)
 
 
-class RecordingPublisher:
+class RecordingPublisher(DryRun):
     """Validates as `EventPublisher` does and keeps the records."""
 
     def __init__(self, *_: Any) -> None:
+        super().__init__(FUTURE_SKEW_S)
         self.records: list[Any] = []
-        self.trimmed = TrimmedFields()
 
-    def publish(self, event: Mapping[str, Any], /) -> None:
-        record = from_fields(Event, event)
-        check_not_ahead(record, FUTURE_SKEW_S)
-        encode(record)
-        self.records.append(record)
+    def publish(self, event: Any, /) -> Any:
+        self.records.append(super().publish(event))
 
-    def publish_item(self, item: Mapping[str, Any]) -> None:
-        shortened: Counter[str] = Counter()
-        record = from_fields(Item, item, shortened=shortened)
-        self.trimmed.add("item", shortened)
-        check_times(record)
-        encode(record)
-        self.records.append(record)
+    def publish_item(self, item: Any) -> Any:
+        self.records.append(super().publish_item(item))
 
-    def flush(self) -> None:
-        pass
+    def publish_profile(self, profile: Any) -> Any:
+        self.records.append(super().publish_profile(profile))
 
     def __enter__(self) -> RecordingPublisher:
         return self
-
-    def __exit__(self, *_: Any) -> None:
-        pass
 
 
 @dataclass
@@ -78,7 +63,9 @@ class Outcome:
             return self
         assert self.code in (0, 1)
         report = self.report
-        assert report["rows"] == report["published"] + report["bad"] + report["undelivered"]
+        would_publish = report.get("would_publish", 0)
+        assert report["rows"] == report["published"] + would_publish + report["bad"] + report["undelivered"] + report["merged"]
+        assert sum(reason["rows"] for reason in report["reasons"]) == report["bad"]
         assert report["published"] == len(self.records)
         assert (self.code == 0) == (report["bad"] == 0 and report["error"] is None)
         return self
@@ -100,3 +87,16 @@ class Shell:
         code = run([kind, "publish", str(file), "--json", *options])
         captured = self._capfd.readouterr()
         return Outcome(code, captured.out, captured.err, publisher.records).check()
+
+
+class Files:
+    """Writes files of a test and publishes them."""
+
+    def __init__(self, shell: Shell, folder: Path) -> None:
+        self._shell = shell
+        self.folder = folder
+
+    def __call__(self, name: str, content: str | bytes, *options: str, kind: str = "events") -> Outcome:
+        file = self.folder / name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return self._shell.publish(file, *options, kind=kind)

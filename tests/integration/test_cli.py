@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from schemas import Recommendations, decode_event, encode, key_of
+from schemas import Recommendations, decode_event, decode_profile, encode, key_of
 from tests.integration.test_embedded_publisher import everything
 from workers.cli.app import run as run_in_process
 from workers.kafka.connection import aiokafka_producer_arguments
@@ -117,6 +117,16 @@ def test_the_catalogue_goes_to_the_items_topic(command: list[str], settings: Set
     run = recsys(worker_env, *command, "-", stdin='{"item_id": "i", "title": "T", "categories": ["a"]}\n')
     assert run.returncode == 0, run.stderr
     assert [r.key for r in everything(settings, settings.topics.items)] == [b"i"]
+
+
+def test_profiles_go_to_the_users_topic(tmp_path: Path, settings: Settings, worker_env: dict[str, str]) -> None:
+    (tmp_path / "users.csv").write_text("id,Country,Likes\n7,DE,Jazz > Hard Bop\n")
+    arguments = ["--map", "user_id=id,categorical_attributes.country=Country,preferred_categories=Likes"]
+    run = recsys(worker_env, "users", "publish", str(tmp_path / "users.csv"), *arguments)
+    assert run.returncode == 0 and "published 1 profiles" in run.stdout, run.stderr
+    found = everything(settings, settings.topics.users)
+    profile = decode_profile(found[0].value, found[0].key)
+    assert profile is not None and (profile.categorical_attributes, profile.preferred_categories) == ({"country": "DE"}, ("Jazz", "Hard Bop"))
 
 
 async def test_lists_get_shows_the_newest_list_even_when_a_late_one_came_after_it(settings: Settings, worker_env: dict[str, str]) -> None:

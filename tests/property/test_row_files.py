@@ -12,6 +12,7 @@ import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import polars as pl
@@ -181,6 +182,133 @@ def test_quoted_cells_of_any_lines_are_read_back_the_same(shell: Shell, tmp_path
     found = shell.publish(tmp_path / "a.csv", kind="items")
     assert found.code == 0
     assert [(item.title, item.text) for item in found.records] == [(title if title.strip() else "",) * 2 for title in titles]
+
+
+words = st.text(st.sampled_from("abé&'(). "), min_size=1, max_size=8).filter(lambda text: text == text.strip())
+catalogues = st.lists(
+    st.fixed_dictionaries(
+        {
+            "sku": plain_ids,
+            "name": words,
+            "brand": st.none() | words,
+            "price": st.none() | st.floats(0, 1e6).map(lambda price: round(price, 2)),
+            "path": st.lists(words, min_size=1, max_size=4, unique=True),
+            "tags": st.lists(words, max_size=4, unique=True),
+        }
+    ),
+    min_size=1,
+    max_size=20,
+)
+CATALOGUE_MAP = "item_id=sku,title=name,categorical_attributes.brand=brand,numeric_attributes.price=price,categories=path,categories=tags"
+CATALOGUE_NAMES = ("sku", "name", "brand", "price", "path", "tags")
+
+
+def as_cells(row: dict[str, Any], price: Callable[[float], str]) -> dict[str, str | None]:
+    """Return an item as a shop writes it in a table."""
+    text = None if row["price"] is None else price(row["price"])
+    return {**row, "price": text, "path": " > ".join(row["path"]), "tags": ", ".join(row["tags"]) or None}
+
+
+def as_table(cells: list[dict[str, str | None]], delimiter: str) -> bytes:
+    text = io.StringIO()
+    if delimiter != "\t":
+        writer = csv.writer(text, delimiter=delimiter)
+        writer.writerows([CATALOGUE_NAMES, *([row[name] for name in CATALOGUE_NAMES] for row in cells)])
+        return text.getvalue().encode()
+    lines = [CATALOGUE_NAMES, *([row[name] or "" for name in CATALOGUE_NAMES] for row in cells)]
+    return "\n".join("\t".join(line) for line in lines).encode()
+
+
+def plain(price: float) -> str:
+    return f"{price:.2f}"
+
+
+def german(price: float) -> str:
+    return f"{price:,.2f} €".translate(str.maketrans(",.", ".,"))
+
+
+def nested_parquet(given_rows: Rows) -> bytes:
+    kinds = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.string(), pa.list_(pa.string()))
+    table = pa.Table.from_pylist(
+        [{**row, "path": " > ".join(row["path"])} for row in given_rows], schema=pa.schema(list(zip(CATALOGUE_NAMES, kinds, strict=True)))
+    )
+    return in_memory(lambda file: pq.write_table(table, file))
+
+
+CATALOGUE_WRITERS: dict[str, tuple[str, Writer, tuple[str, ...]]] = {
+    "csv": ("a.csv", lambda given_rows: as_table([as_cells(row, plain) for row in given_rows], ","), ()),
+    "csv, gz": ("a.csv.gz", lambda given_rows: gzip.compress(as_table([as_cells(row, plain) for row in given_rows], ",")), ()),
+    "csv, decimal commas": (
+        "a.csv",
+        lambda given_rows: as_table([as_cells(row, german) for row in given_rows], ";"),
+        ("--delimiter", ";", "--decimal", "comma"),
+    ),
+    "tsv": ("a.tsv", lambda given_rows: as_table([as_cells(row, plain) for row in given_rows], "\t"), ()),
+    "jsonl": (
+        "a.jsonl",
+        lambda given_rows: b"".join(json.dumps({**row, "path": [" > ".join(row["path"])]}).encode() + b"\n" for row in given_rows),
+        (),
+    ),
+    "parquet": ("a.parquet", nested_parquet, ()),
+}
+
+
+@pytest.mark.parametrize("writer", CATALOGUE_WRITERS)
+@pytest.mark.parametrize("kind", ["items", "users"])
+@several
+@given(given_rows=catalogues)
+def test_attributes_paths_and_tags_are_read_alike_from_every_format(
+    shell: Shell, tmp_path: Path, writer: str, kind: str, given_rows: Rows
+) -> None:
+    name, write, options = CATALOGUE_WRITERS[writer]
+    (tmp_path / name).write_bytes(write(given_rows))
+    columns = CATALOGUE_MAP
+    if kind == "users":
+        columns = columns.replace("item_id", "user_id").replace("title=name,", "").replace("categories=", "preferred_categories=")
+    options = ("--map", columns, "--split", "tags=,", "--repeats", "replace", "--ignore-unknown", *options)
+    found = shell.publish(tmp_path / name, *options, kind=kind)
+    dry = shell.publish(tmp_path / name, *options, "--dry-run", kind=kind)
+    assert found.code == dry.code == 0 and found.report["published"] == dry.report["would_publish"] == len(given_rows), found.err
+    for record, row in zip(found.records, given_rows, strict=True):
+        brand = row["brand"] if row["brand"] and row["brand"].lower() not in NULL_NAMES else None
+        assert record.categorical_attributes == ({} if brand is None else {"brand": brand})
+        assert record.numeric_attributes == ({} if row["price"] is None else {"price": row["price"]})
+        categories = record.categories if kind == "items" else record.preferred_categories
+        assert categories == tuple(dict.fromkeys([*row["path"], *row["tags"]]))
+        assert (record.item_id, record.title) == (row["sku"], row["name"]) if kind == "items" else record.user_id == row["sku"]
+
+
+zones = st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/Havana", "UTC"])
+hours = st.datetimes(dt.datetime(2024, 1, 1), dt.datetime(2025, 6, 1)).map(lambda moment: moment.replace(second=0, microsecond=0))
+near_changes = st.builds(
+    lambda change, minutes: change + dt.timedelta(minutes=minutes),
+    st.sampled_from([dt.datetime(2024, 3, 31, 2), dt.datetime(2024, 10, 27, 2), dt.datetime(2024, 3, 10, 2), dt.datetime(2024, 11, 3, 1)]),
+    st.integers(-90, 90),
+)
+
+
+@several
+@given(moments=st.lists(hours | near_changes, min_size=1, max_size=20), zone=zones)
+def test_a_local_time_is_the_moment_that_shows_it_there_and_others_are_refused(
+    shell: Shell, tmp_path: Path, moments: list[dt.datetime], zone: str
+) -> None:
+    """The oracle looks for the moments of UTC that a clock of the zone shows so: none, one or two."""
+    (tmp_path / "a.csv").write_text("user_id,item_id,type,event_ts_ms\n" + "".join(f"u,i,play,{moment}\n" for moment in moments))
+    info = ZoneInfo(zone)
+    expected: dict[str, list[int]] = {"first": [], "second": [], "": []}
+    for moment in moments:
+        guesses = [(moment - dt.timedelta(minutes=15 * quarter)).replace(tzinfo=dt.UTC) for quarter in range(-56, 57)]
+        shown = [guess for guess in guesses if guess.astimezone(info).replace(tzinfo=None) == moment]
+        times = [int(guess.timestamp() * 1_000) for guess in reversed(shown)]
+        if len(times) == 1:
+            expected[""] += times
+        if times:
+            expected["first"].append(times[0])
+            expected["second"].append(times[-1])
+    for which, times in expected.items():
+        found = shell.publish(tmp_path / "a.csv", "--time-zone", zone, *(("--repeated-hour", which) if which else ()))
+        assert [event.event_ts_ms for event in found.records] == times
+        assert found.report["bad"] == len(moments) - len(times)
 
 
 SAMPLE: Rows = [

@@ -1,4 +1,4 @@
-"""`recsys users show`, `recsys items similar`, `recsys items publish`."""
+"""`recsys users show`, `recsys users publish`, `recsys items similar`, `recsys items publish`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ import typer
 
 from workers.cli.arguments import ItemId, UserId
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
-from workers.cli.publishing import Delimiter, Encoding, File, FileOptions, Form, Header, Lenient, Map, Rate, Unit, Zone, publish_file
+from workers.cli.file_options import (
+    Decimal,
+    Delimiter,
+    Dry,
+    Encoding,
+    File,
+    FileOptions,
+    Form,
+    Header,
+    Lenient,
+    Levels,
+    Map,
+    Rate,
+    RepeatedHour,
+    Repeats,
+    SkipRows,
+    Split,
+    TimeFormat,
+    Unit,
+    Zone,
+)
+from workers.cli.publishing import PublishOptions, publish_file
 from workers.errors import SettingsError
 
 items = typer.Typer(help="Publish the catalogue; look at what goes with what.", no_args_is_help=True)
-users = typer.Typer(help="Look at what is known of a user.", no_args_is_help=True)
+users = typer.Typer(help="Publish profiles; look at what is known of a user.", no_args_is_help=True)
 SIMILARITIES = ("directed", "cosine", "llr")
 
 
@@ -22,18 +43,34 @@ def publish(
     file: File,
     columns: Map = None,
     form: Form = None,
-    time_unit: Unit = "ms",
+    time_unit: Unit = None,
+    time_format: TimeFormat = None,
     time_zone: Zone = None,
+    repeated_hour: RepeatedHour = None,
     encoding: Encoding = None,
     delimiter: Delimiter = None,
     header: Header = None,
+    decimal: Decimal = None,
+    split: Split = None,
+    levels: Levels = None,
+    repeats: Repeats = None,
     rate: Rate = None,
+    skip_rows: SkipRows = 0,
+    dry_run: Dry = False,
     ignore_unknown: Lenient = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish items (title, categories, attributes). In tables, categories are separated by |."""
-    options = FileOptions(columns, form, time_unit, time_zone, encoding, delimiter, header, ignore_unknown)
-    publish_file(file, "items", options, rate=rate, as_json=as_json)
+    """Publish items (title, categories, attributes); a later record of an item replaces the whole of the earlier one.
+
+    In tables, categories are separated by | (--split), and a path such as Home > Kitchen is its levels (--levels). Attributes have columns
+    of their own with --map categorical_attributes.brand=Vendor,numeric_attributes.price=Price. Rows of one item that follow each other, as
+    shops export variants, become one item with --repeats merge.
+    """
+    options = FileOptions(
+        columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
+        ignore_unknown,
+    )  # fmt: skip
+    publish_file(file, "items", options, PublishOptions(rate, False, skip_rows, dry_run, as_json))
 
 
 @items.command("similar")
@@ -55,6 +92,39 @@ def similar(
         return
     rows = [(item["item_id"], item["title"], f"{item['score']:.4g}", f"{item['cooccurrence']:.4g}") for item in found]
     tell_rows(("item", "title", "score", "co-occurrence"), rows, folding=("title",), title=f"similar to {item_id}")
+
+
+@users.command("publish")
+def publish_users(
+    file: File,
+    columns: Map = None,
+    form: Form = None,
+    time_unit: Unit = None,
+    time_format: TimeFormat = None,
+    time_zone: Zone = None,
+    repeated_hour: RepeatedHour = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+    decimal: Decimal = None,
+    split: Split = None,
+    levels: Levels = None,
+    repeats: Repeats = None,
+    rate: Rate = None,
+    skip_rows: SkipRows = 0,
+    dry_run: Dry = False,
+    ignore_unknown: Lenient = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish profiles of users (attributes, preferred categories); a later record of a user replaces the whole of the earlier one.
+
+    Files are read as those of items: --map user_id=id,categorical_attributes.country=Country,numeric_attributes.age=Age.
+    """
+    options = FileOptions(
+        columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
+        ignore_unknown,
+    )  # fmt: skip
+    publish_file(file, "users", options, PublishOptions(rate, False, skip_rows, dry_run, as_json))
 
 
 @users.command("show")

@@ -1,173 +1,155 @@
-"""Share options and the report of the outcome between `recsys events publish` and `recsys items publish`."""
+"""Publish a file for `recsys events publish`, `items publish` and `users publish`, and show the outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, cast
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from workers.cli.console import CommandFailed, err, print_json, settings, tell, warn
-from workers.errors import SettingsError
 from workers.runtime.text import visible
 
 if TYPE_CHECKING:
-    from workers.producer.files import Reading
+    from rich.progress import Progress
+
+    from workers.cli.file_options import FileOptions
+    from workers.producer.extent import Extent
     from workers.producer.mapping import Kind, RowMapping
-    from workers.producer.publish import PublishReport
+    from workers.producer.publish import Publisher
+    from workers.producer.report import PublishReport
     from workers.producer.rows import Row
 
 MAX_SHOWN = 20
 """Bad rows shown one by one; the rest is counted."""
 EXIT_INTERRUPTED = 130
-
-File = Annotated[
-    str,
-    typer.Argument(help="JSON lines, CSV, TSV or Parquet, also compressed (gz, bz2, xz); a folder of them; - is standard input."),
-]
-Map = Annotated[str | None, typer.Option("--map", help="Columns with other names: user_id=userId,value=rating", metavar="FIELD=COLUMN,…")]
-Form = Annotated[str | None, typer.Option("--format", help="jsonl, csv, tsv or parquet; else the suffix says it.")]
-Unit = Annotated[str, typer.Option("--time-unit", help="Unit of numeric times: ms, s, us, ns, or iso for text alone.")]
-Zone = Annotated[
-    str | None, typer.Option("--time-zone", help="Zone of times that name none: Europe/Berlin, +08:00; else they are read as UTC.")
-]
-Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Encoding of a text file: cp1252, utf-16, …; utf-8 refuses damaged rows, not the file.")
-]
-Delimiter = Annotated[str | None, typer.Option("--delimiter", help="What separates the cells of a CSV file: ';', '|', tab.")]
-Header = Annotated[
-    str | None, typer.Option("--header", help="Names of the columns of a table without a header line.", metavar="COLUMN,…")
-]
-Rate = Annotated[float | None, typer.Option("--rate", help="At most this many a second.", min=0.001)]
-Lenient = Annotated[bool, typer.Option("--ignore-unknown", help="Leave out unknown fields of JSON lines instead of refusing the row.")]
+INTERRUPTED_CLOSE_S = 1.0
+BAR_EVERY_ROWS = 200
+NOUNS = {"events": "events", "items": "items", "users": "profiles"}
 
 
 @dataclass(frozen=True)
-class FileOptions:
-    """The options of both publish commands, as the command line has them."""
+class PublishOptions:
+    """Options of the command line for sending rows."""
 
-    columns: str | None
-    form: str | None
-    time_unit: str
-    time_zone: str | None
-    encoding: str | None
-    delimiter: str | None
-    header: str | None
-    ignore_unknown: bool
-
-    def reading(self) -> Reading:
-        """Return how the file is read. Raises SettingsError."""
-        from workers.producer.files import Reading
-        from workers.producer.rows import FORMATS, Format
-        from workers.producer.source import check_encoding
-
-        if self.form is not None and self.form not in FORMATS:
-            raise SettingsError(f"--format: one of {', '.join(FORMATS)}")
-        names = tuple(name.strip() for name in self.header.split(",")) if self.header is not None else ()
-        if self.header is not None and not all(names):
-            raise SettingsError("--header: names of all columns, separated by commas")
-        return Reading(cast("Format | None", self.form), check_encoding(self.encoding), _delimiter(self.delimiter), names)
-
-    def mapping(self, kind: Kind, event_type: str | None, is_table: bool) -> RowMapping:
-        """Return how rows become records. Raises SettingsError."""
-        from workers.producer.mapping import EVENT_FIELDS, ITEM_FIELDS, RowMapping, parse_mapping
-        from workers.producer.times import TIME_UNITS, Clock, TimeUnit, zone_of
-
-        if self.time_unit not in TIME_UNITS:
-            raise SettingsError(f"--time-unit: one of {', '.join(TIME_UNITS)}")
-        _check_type(event_type)
-        columns = parse_mapping(self.columns, ITEM_FIELDS if kind == "items" else EVENT_FIELDS)
-        clock = Clock(cast("TimeUnit", self.time_unit), zone_of(self.time_zone))
-        return RowMapping(kind, columns, is_table or self.ignore_unknown, clock, {} if event_type is None else {"type": event_type})
+    rate: float | None = None
+    row_ids: bool = False
+    skip_rows: int = 0
+    dry_run: bool = False
+    as_json: bool = False
 
 
-def _delimiter(name: str | None) -> str | None:
-    if name is None:
-        return None
-    chosen = {"tab": "\t", "\\t": "\t", "semicolon": ";", "comma": ",", "pipe": "|"}.get(name.lower(), name)
-    if len(chosen) != 1 or chosen in '"\r\n\0' or chosen.isalnum():
-        raise SettingsError("--delimiter: one character, such as ';' or '|', or tab")
-    return chosen
-
-
-def _check_type(event_type: str | None) -> None:
-    from schemas import EventType
-
-    names = [member.value for member in EventType]
-    if event_type is not None and event_type not in names:
-        raise SettingsError(f"--type: one of {', '.join(names)}")
-
-
-def publish_file(
-    file: str,
-    kind: Kind,
-    options: FileOptions,
-    *,
-    event_type: str | None = None,
-    row_ids: bool = False,
-    rate: float | None = None,
-    as_json: bool = False,
-) -> None:
+def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOptions) -> None:
     """Publish a file and show the outcome. Raises SettingsError before anything is sent, CommandFailed when not every row went out."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from workers import client
+    from workers.producer.extent import Extent
     from workers.producer.files import open_rows, parts_of
-    from workers.producer.publish import publish_rows
+    from workers.producer.publish import Run, publish_rows
 
     reading = options.reading()
-    mapping = options.mapping(kind, event_type, parts_of(file, reading)[0].form != "jsonl")
-    shown = _BadRows(file)
+    mapping = options.mapping(kind, parts_of(file, reading)[0].form != "jsonl")
+    shown = _BadRows(file, how.dry_run)
+    extent = Extent()
     chosen = settings()
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, disable=not err.is_terminal
-    )
     report = None
     try:
-        with open_rows(file, reading, mapping) as rows, client.EventPublisher(chosen) as publisher, bar:
-            task = bar.add_task(f"publishing {kind}", total=None)
-            report = publish_rows(rows, mapping, publisher, rate=rate, row_ids=row_ids, on_bad=shown, on_row=lambda: bar.advance(task))
+        publisher: Any
+        made = client.DryRun(chosen.stream.future_skew_s) if how.dry_run else None
+        with open_rows(file, reading, mapping, extent) as rows, made or client.EventPublisher(chosen) as publisher:
+            _say_times(mapping, how.as_json)
+            with _Bar(kind, extent) as bar:
+                run = Run(how.rate, how.row_ids, how.skip_rows, how.dry_run, shown, bar.advance)
+                report = publish_rows(rows, mapping, publisher, run)
+            if report.interrupted:
+                publisher.close(INTERRUPTED_CLOSE_S)
     except client.PublishError as error:  # records that closing gave up
         if report is None:
             raise
-        report.lose(error)
+        if not report.interrupted:
+            report.lose(error)
+    except KeyboardInterrupt:
+        if report is None:
+            warn("recsys: interrupted before the first row: nothing was published")
+            raise CommandFailed(EXIT_INTERRUPTED) from None
+        report.interrupted = True
     report.warnings += [f"{n:,} times {name} was too long or had too many entries and was cut" for name, n in _trimmed(publisher)]
-    _report(report, kind, as_json)
+    _report(report, mapping, file, how)
 
 
-def _trimmed(publisher: Any) -> list[tuple[str, int]]:
+def _trimmed(publisher: Publisher) -> list[tuple[str, int]]:
     """Return the fields that the publisher cut, with counts."""
     trimmed = getattr(publisher, "trimmed", None)
     return [] if trimmed is None else sorted((name, n) for (_, name), n in trimmed.total.items())
 
 
-class _BadRows:
-    """Show the first bad rows as they come."""
+def _say_times(mapping: RowMapping, as_json: bool) -> None:
+    """Say how the times of the file are read, before rows go out."""
+    for name, found in ({} if as_json else mapping.times.formats()).items():
+        column = mapping.column_of(name)
+        warn(f"times ({name}{'' if column == name else f', column {column}'}): {found}")
 
-    def __init__(self, file: str) -> None:
+
+class _Bar:
+    """Shows how much of the file was read, on a terminal."""
+
+    def __init__(self, kind: str, extent: Extent) -> None:
+        self._extent = extent
+        self._n_rows = 0
+        self._bar = _progress(extent)
+        self._task = self._bar.add_task(f"publishing {NOUNS[kind]}", total=extent.total)
+
+    def advance(self) -> None:
+        """Count one more row."""
+        self._n_rows += 1
+        if self._n_rows % BAR_EVERY_ROWS == 0:
+            self._bar.update(self._task, completed=self._n_rows if self._extent.total is None else self._extent.done())
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.update(self._task, completed=self._n_rows if self._extent.total is None else self._extent.done())
+        self._bar.stop()
+
+
+def _progress(extent: Extent) -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    amount = DownloadColumn() if extent.total is not None and extent.unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, disable=not err.is_terminal)
+
+
+class _BadRows:
+    """Show the first bad rows as they come; a dry run counts them by reason instead."""
+
+    def __init__(self, file: str, is_silent: bool) -> None:
         self._file = file
+        self._is_silent = is_silent
         self._n = 0
 
     def __call__(self, row: Row, reason: str) -> None:
         self._n += 1
-        if self._n <= MAX_SHOWN:
-            place = f"{self._file.rstrip('/')}/{row.file}" if row.file else self._file
-            warn(f"{place}:{row.line}: {reason}")
+        if self._n <= MAX_SHOWN and not self._is_silent:
+            warn(f"{_place(self._file, row.file)}:{row.line}: {reason}")
 
 
-def _report(report: PublishReport, kind: str, as_json: bool) -> None:
-    if report.bad > MAX_SHOWN:
+def _place(file: str, part: str) -> str:
+    return f"{file.rstrip('/')}/{part}" if part else file
+
+
+def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishOptions) -> None:
+    if report.bad > MAX_SHOWN and not how.dry_run:
         warn(f"… and {report.bad - MAX_SHOWN:,} more bad rows")
     if report.ignored_columns:
         warn(f"columns that are no field were left out: {', '.join(report.ignored_columns)}")
     for warning in report.warnings:
         warn(warning)
-    per_s = report.published / report.seconds if report.seconds > 0 else 0.0
-    if as_json:
-        print_json(_fields(report, per_s))
+    if how.as_json:
+        print_json(_fields(report, mapping, how.dry_run))
     else:
-        counts = f"published {report.published:,} {kind} in {report.seconds:.1f} s ({per_s:,.0f}/s), {report.bad:,} bad rows"
-        tell(counts + (f", {report.undelivered:,} not delivered" if report.undelivered else ""))
+        _tell_counts(report, mapping.kind, how.dry_run)
+    if how.dry_run and not how.as_json:
+        _tell_reasons(report, file)
     if report.error:
         warn(f"recsys: {report.error}")
     if report.interrupted:
@@ -176,19 +158,54 @@ def _report(report: PublishReport, kind: str, as_json: bool) -> None:
         raise CommandFailed
 
 
-def _fields(report: PublishReport, per_s: float) -> dict[str, Any]:
+def _per_s(report: PublishReport) -> float:
+    return (report.published + report.would_publish) / report.seconds if report.seconds > 0 else 0.0
+
+
+def _tell_counts(report: PublishReport, kind: str, is_dry: bool) -> None:
+    if is_dry:
+        counts = f"a dry run: {report.would_publish:,} {NOUNS[kind]} would be published, {report.bad:,} rows would be refused"
+    else:
+        rate = f"in {report.seconds:.1f} s ({_per_s(report):,.0f}/s)"
+        counts = f"published {report.published:,} {NOUNS[kind]} {rate}, {report.bad:,} bad rows"
+    more = [(report.undelivered, "not delivered"), (report.merged, "rows merged into others"), (report.skipped, "rows skipped")]
+    tell(counts + "".join(f", {n:,} {what}" for n, what in more if n))
+
+
+def _tell_reasons(report: PublishReport, file: str) -> None:
+    """Print why rows would be refused, the most common reason first, each with the places of a few of them."""
+    from workers.producer.notes import n_rows
+
+    for reason, refusal in sorted(report.reasons.items(), key=lambda pair: -pair[1].n_rows):
+        places = ", ".join(f"{_place(file, part)}:{line}" for part, line in refusal.examples)
+        tell(f"  {n_rows(refusal.n_rows)}: {reason} ({places}{', …' if refusal.n_rows > len(refusal.examples) else ''})")
+
+
+def _fields(report: PublishReport, mapping: RowMapping, is_dry: bool) -> dict[str, Any]:
+    more = {"dry_run": True, "would_publish": report.would_publish} if is_dry else {}
     return {
         "rows": report.rows,
         "published": report.published,
         "bad": report.bad,
         "undelivered": report.undelivered,
+        "merged": report.merged,
+        "skipped": report.skipped,
+        **more,
         "last_line": report.last_line,
+        "interrupted": report.interrupted,
         "error": report.error or None,
         "seconds": round(report.seconds, 3),
-        "per_s": round(per_s, 1),
+        "per_s": round(_per_s(report), 1),
+        "time_formats": mapping.times.formats(),
         "warnings": report.warnings,
         "ignored_columns": report.ignored_columns,
-        "bad_rows": [
-            {"line": line, "reason": reason} | ({"file": visible(file)} if file else {}) for file, line, reason in report.bad_rows
+        "reasons": [
+            {"reason": reason, "rows": refusal.n_rows, "examples": [_located(part, line) for part, line in refusal.examples]}
+            for reason, refusal in sorted(report.reasons.items(), key=lambda pair: -pair[1].n_rows)
         ],
+        "bad_rows": [_located(part, line) | {"reason": reason} for part, line, reason in report.bad_rows],
     }
+
+
+def _located(part: str, line: int) -> dict[str, Any]:
+    return {"line": line} | ({"file": visible(part)} if part else {})

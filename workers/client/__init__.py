@@ -5,10 +5,12 @@ Neither torch, numba, Faust nor aiokafka is imported before it is used.
 
 from __future__ import annotations
 
-from workers.client.publisher import EventPublisher, PublishError, check_not_ahead
+from workers.client.checks import DryRun, check_not_ahead
+from workers.client.publisher import EventPublisher, PublishError
 from workers.client.state_reader import Interaction, Neighbour, StateReader, UserEmbedding, UserState
 
 __all__ = [
+    "DryRun",
     "EventPublisher",
     "Interaction",
     "Neighbour",

@@ -20,12 +20,12 @@ import threading
 import time
 import uuid
 import weakref
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields, key_of
+from schemas import Event, Item, UserProfile, from_fields, key_of
+from workers.client.checks import MAX_RECORD_BYTES, Record, checked_event, checked_item, checked_profile, value_of
 from workers.errors import Transient
 from workers.kafka.admin import explain_denial, kafka_errors
 from workers.kafka.clients import blocking_producer
@@ -39,10 +39,7 @@ log = logging.getLogger(__name__)
 LINGER_MS = 5  # a batch waits this long for company
 BATCH_BYTES = 131_072
 MAX_IN_FLIGHT = 20_000  # records sent and not yet acknowledged; then `publish` waits (kafka-python's buffer has no bound of its own)
-MAX_RECORD_BYTES = 1_048_576
 FLUSH_LATE_S = 5.0  # a worker process that ends waits so long for records that nobody flushed
-Record = Event | Item | UserProfile
-R = TypeVar("R", Event, Item, UserProfile)
 
 
 class PublishError(Transient):
@@ -51,17 +48,6 @@ class PublishError(Transient):
     def __init__(self, message: str, undelivered: list[Record | str]) -> None:
         super().__init__(message)
         self.undelivered = undelivered
-
-
-def check_not_ahead(event: Event, future_skew_s: int) -> None:
-    """Raise Poison for an event that workers would refuse as too far in the future, measured against this machine's clock."""
-    if event.event_ts_ms > time.time_ns() // 1_000_000 + future_skew_s * 1_000:
-        raise Poison(
-            "event_ts_ms",
-            f"event_ts_ms: got a time more than {future_skew_s} s ahead of this machine's clock; send Unix time in milliseconds (UTC, not "
-            "local time), and check the clock",
-            "future_timestamp",
-        )
 
 
 class EventPublisher:
@@ -144,6 +130,12 @@ class EventPublisher:
         """Records that this process handed over so far, acknowledged or not."""
         return self._n_sent
 
+    @property
+    def n_unacknowledged(self) -> int:
+        """Records that this process handed over and that are neither acknowledged nor given up."""
+        with self._lock:
+            return len(self._in_flight)
+
     def publish(self, event: Event | Mapping[str, Any] | None = None, /, **fields: Any) -> Event:
         """Send one event, given as a model, a mapping, or fields; returns it as sent.
 
@@ -155,12 +147,13 @@ class EventPublisher:
             given = {**(event or {}), **fields}
             given.setdefault("event_id", str(uuid.uuid4()))
             given.setdefault("event_ts_ms", time.time_ns() // 1_000_000)
-            event = self._checked(Event, given)
+            record = checked_event(given, self.settings.stream.future_skew_s, self.trimmed)
         elif fields:
             raise TypeError("give an Event or its fields, not both")
-        check_not_ahead(event, self.settings.stream.future_skew_s)
-        self._send(self.topic, event)
-        return event
+        else:
+            record = checked_event(event, self.settings.stream.future_skew_s, self.trimmed)
+        self._send(self.topic, record)
+        return record
 
     def publish_many(self, events: Iterable[Event | Mapping[str, Any]]) -> int:
         """Send events in their order; returns how many. A wrong one raises Poison after all before it were handed over."""
@@ -172,10 +165,9 @@ class EventPublisher:
 
     def publish_item(self, item: Item | Mapping[str, Any]) -> Item:
         """Send one item of the catalogue; it replaces the item of that id. Raises as `publish`."""
-        item = item if isinstance(item, Item) else self._checked(Item, item)
-        check_times(item)
-        self._send(self.settings.topics.items, item)
-        return item
+        record = checked_item(item, self.trimmed)
+        self._send(self.settings.topics.items, record)
+        return record
 
     def remove_item(self, item_id: str) -> None:
         """Send a tombstone for an item."""
@@ -183,24 +175,15 @@ class EventPublisher:
 
     def publish_profile(self, profile: UserProfile | Mapping[str, Any]) -> UserProfile:
         """Send one user's profile; it replaces the one of that user. Raises as `publish`."""
-        profile = profile if isinstance(profile, UserProfile) else self._checked(UserProfile, profile)
-        self._send(self.settings.topics.users, profile)
-        return profile
-
-    def _checked(self, model: type[R], fields: Mapping[str, Any]) -> R:
-        shortened: Counter[str] = Counter()
-        record = from_fields(model, fields, shortened=shortened)
-        if shortened:
-            self.trimmed.add({Event: "event", Item: "item"}.get(model, "profile"), shortened)
+        record = checked_profile(profile, self.trimmed)
+        self._send(self.settings.topics.users, record)
         return record
 
     def _send(self, topic: str, record: Record | str) -> None:
         if self._closed:
             raise RuntimeError("this publisher is closed: make another one")
         producer = self._connected()
-        key, value = (record.encode(), None) if isinstance(record, str) else (key_of(record), encode(record))
-        if value is not None and len(value) > MAX_RECORD_BYTES - 1_024:
-            raise Poison("record", "record: too large for a Kafka record; shorten its text or leave out embeddings", "too_large")
+        key, value = (record.encode(), None) if isinstance(record, str) else (key_of(record), value_of(record))
         if not self._slots.acquire(timeout=self.delivery_timeout_s):
             raise Transient(f"Kafka acknowledges nothing; {MAX_IN_FLIGHT} records are waiting: try again when the broker is back")
         ticket = id(record)
@@ -258,13 +241,13 @@ class EventPublisher:
             return explain_denial(error, self.settings, on_topics("Write", self.topic, topics.items, topics.users))
         return type(error).__name__
 
-    def close(self) -> None:
+    def close(self, timeout_s: float | None = None) -> None:
         """Flush and disconnect. Raises PublishError with every record that was not acknowledged. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
         try:
-            self.flush()
+            self.flush(timeout_s)
         except PublishError:
             raise
         except Transient as error:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Role = Literal["publisher", "stream", "trainer", "admin", "reader", "operator"]
 Resource = Literal["topic", "group"]
 ROLES: dict[Role, str] = {
-    "publisher": "programs that publish; `recsys events publish`, `recsys items publish`",
+    "publisher": "programs that publish; `recsys events publish`, `items publish`, `users publish`",
     "stream": "`recsys worker stream`",
     "trainer": "`recsys worker trainer`",
     "admin": "`recsys topics create` and `list`, `recsys doctor`",

@@ -25,13 +25,14 @@ class DamagedFile(WorkerError):
 class Row:
     """One row: its line (Parquet: row) from 1, its columns without blanks and nulls, or why it could not be read.
 
-    `file` is the part of a folder that holds it, empty for a single file.
+    `file` is the part of a folder that holds it, empty for a single file; `joined` counts the rows after it that are part of it.
     """
 
     line: int
     columns: dict[str, Any] | None
     reason: str = ""
     file: str = ""
+    joined: int = 0
 
 
 @dataclass(frozen=True, slots=True)

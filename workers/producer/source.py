@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -35,6 +36,8 @@ class Source:
     lines: Lines
     streams: tuple[IO[bytes], ...]
     is_packed: bool
+    position: Callable[[], int]
+    """Bytes of the file that were read so far, compressed ones where it is compressed."""
 
     def check_whole(self) -> None:
         """Raise DamagedFile when a compressed stream is damaged, which explains a start that is not what it should be."""
@@ -88,7 +91,13 @@ def open_text(path: str, form: Format, encoding: str | None) -> Source:
             if stream is not packed:
                 check_stream(stream)
         raise
-    return Source(text.removeprefix(codecs.BOM_UTF8), Lines(stream), (stream, packed), stream is not packed)
+    position = raw.tell if is_file else _nowhere
+    return Source(text.removeprefix(codecs.BOM_UTF8), Lines(stream), (stream, packed), stream is not packed, position)
+
+
+def _nowhere() -> int:
+    """Return the position in a pipe, which has none."""
+    return 0
 
 
 def check_stream(stream: IO[bytes]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import orjson
@@ -24,6 +26,27 @@ EXPONENT_ID = re.compile(r"[+-]?\d+(\.\d+)?[eE][+-]?\d+", re.ASCII)
 EDGES = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u2060\ufeff"
 """Characters that are cut off the ends of an id: every white space, and those of no width."""
 FLAGS = {"true": True, "1": True, "yes": True, "t": True, "y": True, "false": False, "0": False, "no": False, "f": False, "n": False}
+DecimalSign = Literal["point", "comma"]
+DECIMAL_SIGNS: tuple[str, ...] = get_args(DecimalSign)
+_GROUPED = {"point": re.compile(r"[+-]?\d{1,3}(?:[,' ]\d{3})+(?:\.\d+)?", re.ASCII),
+            "comma": re.compile(r"[+-]?(?:\d{1,3}(?:[.' ]\d{3})+|\d+)(?:,\d+)?", re.ASCII)}  # fmt: skip
+_CURRENCY_CODE = re.compile(r"[A-Z]{3}(?=\W|\d)|(?<=\W|\d)[A-Z]{3}$", re.ASCII)
+LISTS = ("categories", "preferred_categories")
+"""Fields of several values, which several columns may give."""
+VALUE_SEPARATOR, LEVEL_SEPARATOR = "|", ">"
+
+
+@dataclass(frozen=True)
+class CellRules:
+    """Options for cells: `decimal` sign of numbers, column ▸ separator of `values` and of `levels`."""
+
+    decimal: DecimalSign | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Several(list[Any]):
+    """The cells that several columns or rows give for one field."""
 
 
 def is_missing(value: Any) -> bool:
@@ -74,15 +97,28 @@ def decoded(value: bytes) -> str:
         raise BadRow("binary that is not UTF-8 text") from None
 
 
-def number(value: Any) -> Any:
-    """Return a number, also from its text."""
+def number(value: Any, decimal: DecimalSign | None = None) -> Any:
+    """Return a number, also from its text: plain, with a currency, and as `decimal` says with groups of thousands."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, str):
-        if not _NUMBER.fullmatch(value.strip()):
-            raise BadRow("not a number")
-        return float(value)
+        return _number_of_text(value.strip(EDGES), decimal)
     return value
+
+
+def _number_of_text(written: str, decimal: DecimalSign | None) -> float:
+    if decimal != "comma" and _NUMBER.fullmatch(written):
+        return float(written)
+    bare = "".join(" " if char in EDGES else char for char in written if unicodedata.category(char) != "Sc").replace("\u2019", "'")
+    bare = _CURRENCY_CODE.sub("", bare).strip()
+    if decimal is not None and _GROUPED[decimal].fullmatch(bare):
+        thousands, sign = (",", ".") if decimal == "point" else (".", ",")
+        return float(bare.replace(thousands, "").replace("'", "").replace(" ", "").replace(sign, "."))
+    if decimal != "comma" and _NUMBER.fullmatch(bare):
+        return float(bare)
+    has_comma = decimal is None and "," in bare and any(char.isdigit() for char in bare)
+    remedy = "; pass --decimal comma for 1.299,50 or --decimal point for 1,299.50" if has_comma else ""
+    raise BadRow(f"not a number{remedy}")
 
 
 def whole(value: Any) -> Any:
@@ -124,8 +160,11 @@ def kind_of_event(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def strings(value: Any) -> Any:
-    """Return a list of strings, also from `a|b|c` and from a JSON array as text."""
+def strings(value: Any, separator: str = VALUE_SEPARATOR, level_separator: str = LEVEL_SEPARATOR) -> Any:
+    """Return a list of strings, also from `a|b|c`, from a JSON array as text and from paths: `Home > Kitchen` is Home and Kitchen."""
+    if isinstance(value, Several):
+        found = [part for cell in value for part in _list_or_none(strings(cell, separator, level_separator))]
+        return list(dict.fromkeys(found))
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             try:
@@ -133,11 +172,45 @@ def strings(value: Any) -> Any:
             except orjson.JSONDecodeError:
                 parsed = None
             if isinstance(parsed, list):
-                return strings(parsed)
-        return [part.strip() for part in value.split("|") if part.strip()]
+                return strings(parsed, separator, level_separator)
+        parts = re.split(rf"(?<!\\){re.escape(separator)}", value)
+        value = [part.replace(f"\\{separator}", separator) for part in parts if part.strip()]
     if isinstance(value, list | tuple):
-        return [text(part) for part in value if not is_missing(part)]
+        parts = [text(part) for part in value if not is_missing(part)]
+        return list(dict.fromkeys(level for part in parts for level in levels(part, level_separator)))
     return value
+
+
+def _list_or_none(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise BadRow(f"a {_kind(value)}, not text or a list")
+    return value
+
+
+def levels(path: Any, separator: str = LEVEL_SEPARATOR) -> list[Any]:
+    """Return the levels of a category path; a text with an empty level (`> 5 years`) or with HTML is one category."""
+    if not isinstance(path, str):
+        return [path]
+    parts = [part.strip() for part in path.split(separator)]
+    whole = not all(parts) or (separator == LEVEL_SEPARATOR and "<" in path)
+    return [path.strip()] if whole else parts
+
+
+def vector(value: Any) -> Any:
+    """Return a list of numbers, also from a JSON array as text."""
+    if isinstance(value, str):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise BadRow("not a JSON array of numbers") from None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def scalar(value: Any) -> Any:
+    """Return a value of a context: text, a number or true and false."""
+    if isinstance(value, bytes):
+        return decoded(value)
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else float(value) if isinstance(value, Decimal) else value
 
 
 def nested(value: Any) -> Any:
@@ -174,7 +247,24 @@ def _kind(value: Any) -> str:
 IDS = ("event_id", "user_id", "item_id", "list_id", "session")
 CONVERTERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(IDS, identity),
-    "type": kind_of_event, "value": number, "position": whole, "schema_version": whole, "context": nested,
-    "title": text, "text": text, "available": flag, "categories": strings,
+    "type": kind_of_event, "position": whole, "schema_version": whole, "context": nested,
+    "title": text, "text": text, "available": flag,
     "numeric_attributes": nested, "categorical_attributes": nested, "embeddings": nested,
 }  # fmt: skip
+ENTRY_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "numeric_attributes": number, "categorical_attributes": text, "context": scalar, "embeddings": vector,
+}  # fmt: skip
+"""Object ▸ how one entry of it is read from a column of its own."""
+
+
+def converted(name: str, column: str, value: Any, rules: CellRules) -> Any:
+    """Return the value of a field, or of an entry of an object where `name` is `object.entry`. Raises BadRow."""
+    if isinstance(value, bytes):
+        value = decoded(value)
+    parent = name.partition(".")[0]
+    if name == "value" or (parent == "numeric_attributes" and parent != name):
+        return number(value, rules.decimal)
+    if name in LISTS:
+        return strings(value, rules.values.get(column, VALUE_SEPARATOR), rules.levels.get(column, LEVEL_SEPARATOR))
+    converter = ENTRY_CONVERTERS[parent] if parent != name else CONVERTERS.get(name)
+    return value if converter is None else converter(value)

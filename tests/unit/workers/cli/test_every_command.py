@@ -318,6 +318,7 @@ CASES: dict[str, Case] = {
         fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
     "events publish": Case(["events", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "items publish": Case(["items", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
+    "users publish": Case(["users", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "items similar": Case(["items", "similar", IDS[3]], whole=IDS, folded=TITLES, prepare=ITEMS),
     "users show": Case(["users", "show", IDS[6]], whole=IDS, folded=TITLES, prepare=later(LOOKUP, "show_user", HISTORY)),
     "lists get": Case(["lists", "get", IDS[6]], whole=IDS, only_in_text=TITLES, prepare=READ),
