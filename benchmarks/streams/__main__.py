@@ -29,92 +29,18 @@ user's own most frequent and most recent items. Nothing is drawn at random but b
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
-import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from benchmarks.datasets import DatasetMissing
 from benchmarks.figures import benchmark_parser, run_benchmark
-from benchmarks.streams.baselines import Baseline, baselines
-from benchmarks.streams.lists import ListStream, list_config
-from benchmarks.streams.log import NAMED, BadFile, Log, available, named_log, read_log
-from benchmarks.streams.protocol import PROTOCOLS, Stream
-from benchmarks.streams.report import Figures, figures_of, show, write
-from recsys.engine import Engine
-from workers.settings import load_settings
-from workers.stream.engine_config import engine_config
+from benchmarks.streams.log import NAMED, BadFile, available
+from benchmarks.streams.measure import Measuring, Source, executor
+from benchmarks.streams.report import show, write
 
-F64 = NDArray[np.float64]
-T = TypeVar("T")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "quality.md"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A log to measure: the name of a data set, or files; of its events the first `n_events`, 0 for all."""
-
-    name: str = ""
-    file: Path | None = None
-    items: Path | None = None
-    n_events: int = 0
-
-    def read(self) -> Log:
-        """Read it. Raises: BadFile, DatasetMissing."""
-        log = named_log(self.name) if self.file is None else read_log(self.file, self.items)
-        return log.first(self.n_events)
-
-
-def measure_baselines(source: Source) -> tuple[dict[str, dict[str, Baseline]], float]:
-    """Return the baselines' ranks and the seconds that they took."""
-    started = time.perf_counter()
-    found = baselines(Stream.of(source.read()))
-    return found, time.perf_counter() - started
-
-
-def measure_list(source: Source, protocol: str, batch_events: int, seed: int) -> tuple[F64, float]:
-    """Return the ranks of a protocol's targets on the product's lists, and the seconds that they took."""
-    torch.set_num_threads(1)
-    started = time.perf_counter()
-    stream = Stream.of(source.read())
-    targets = stream.events[stream.targets(protocol)]
-    if not len(targets):
-        return np.zeros(0), time.perf_counter() - started
-    listed = ListStream(stream, Engine(list_config(engine_config(load_settings()), seed)))
-    ranks = listed.ranks(PROTOCOLS[protocol], batch_events)[targets]
-    return ranks, time.perf_counter() - started
-
-
-class Measuring:
-    """The parts of all measurements, divided among processes."""
-
-    def __init__(self, pool: Executor, sources: list[Source], batch_events: int, seed: int) -> None:
-        self._lists: dict[tuple[int, str], Future[tuple[F64, float]]] = {}
-        self._baselines: dict[int, Future[tuple[dict[str, dict[str, Baseline]], float]]] = {}
-        for place, source in enumerate(sources):
-            for protocol in PROTOCOLS:
-                self._lists[place, protocol] = pool.submit(measure_list, source, protocol, batch_events, seed)
-            self._baselines[place] = pool.submit(measure_baselines, source)
-
-    def figures(self, place: int, name: str, notes: tuple[str, ...]) -> Figures:
-        """Wait for the parts of one source, and return its figures."""
-        by_protocol, seconds = self._baselines[place].result()
-        ranks: dict[str, dict[str, tuple[F64, str]]] = {}
-        for protocol, found in by_protocol.items():
-            of_list, spent = self._lists[place, protocol].result()
-            seconds += spent
-            ranks[protocol] = {"list": (of_list, ""), **{ranker: (one.ranks, one.chosen) for ranker, one in found.items()}}
-        return figures_of(name, ranks, notes, seconds)
 
 
 def _sources(data: list[str] | None, file: Path | None, items: Path | None, n_events: int) -> list[Source]:
@@ -148,7 +74,7 @@ def main() -> int:
     try:
         sources = _sources(arguments.data, arguments.file, arguments.items, arguments.events)
         logs = [(log.name, log.notes) for log in (source.read() for source in sources)]
-        with _executor(arguments.jobs) as pool:
+        with executor(arguments.jobs) as pool:
             measuring = Measuring(pool, sources, arguments.batch, arguments.seed)
             for place, (name, notes) in enumerate(logs):
                 found.append(measuring.figures(place, name, notes))
@@ -162,19 +88,6 @@ def main() -> int:
     if arguments.json:
         print(json.dumps({figures.name: figures.as_json() for figures in found}))
     return 0
-
-
-class _InThisProcess(Executor):
-    """Runs each call when it is submitted."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        future: Future[T] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-def _executor(n_jobs: int) -> Executor:
-    return _InThisProcess() if n_jobs == 1 else ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn"))
 
 
 def _arguments() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -22,6 +23,8 @@ from benchmarks.streams.protocol import AGAIN, DISCOVERY, PROTOCOLS, Stream, rec
 from recsys.engine import Engine, EngineConfig
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def log_of(events: str, weights: Iterable[float] | None = None) -> Log:
@@ -429,6 +432,9 @@ def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
         for name in rankers.keys() - {"targets"}:
             assert rankers[name].keys() == {"recall@10", "recall@20", "last60_recall@10", "last60_recall@20"}
             assert 0 <= rankers[name]["recall@10"] <= rankers[name]["recall@20"] <= 1
+    arguments = ["--file", str(path), "--json", "--events", "150", "--jobs", "2"]
+    printed = subprocess.run([sys.executable, "-m", "benchmarks.streams", *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(printed.stdout) == figures, "processes give the same"
 
 
 @pytest.mark.parametrize(
