@@ -36,6 +36,7 @@ from benchmarks.streams.lists import ListStream
 from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log
 from benchmarks.streams.protocol import Stream
 from recsys.engine import Engine, EngineConfig
+from schemas.events import EventType
 from workers.settings import load_settings
 from workers.stream.engine_config import engine_config
 
@@ -90,10 +91,12 @@ class Scene:
         at_s = self.day_s + np.arange(n_events) * DAY_S // n_events
         times_s = np.concatenate((log.times_s, np.tile(at_s, n_accounts)))
         order = np.argsort(times_s, kind="stable").tolist()
-        users = [*log.users.tolist(), *accounts]
+        users: list[object] = [*log.users.tolist(), *accounts]
         ids = [*(log.item_ids[item] for item in log.items.tolist()), *items]
-        weights = np.concatenate((log.weights, np.ones(len(items), np.float32)))
-        return made_log(log.name, [users[i] for i in order], [ids[i] for i in order], times_s[order], weights[order], log.content)
+        users, ids = [users[place] for place in order], [ids[place] for place in order]
+        weights = np.concatenate((log.weights, np.ones(len(items), np.float32)))[order]
+        types = np.concatenate((log.types, np.full(len(items), EventType.PLAY.code, np.int8)))[order]
+        return made_log(log.name, users, ids, times_s[order], weights, types, content=log.content)
 
     def _items(self, attack: str, n_events: int) -> Iterator[str]:
         others = {"top": self.popular, "pair": self.popular[:1], "alone": [self.target]}[attack]

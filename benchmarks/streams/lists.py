@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.streams.protocol import Stream
 from recsys.catalogue.items import ItemContent
-from recsys.engine import Engine, EngineConfig
+from recsys.engine import Derived, Engine, EngineConfig
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
 
@@ -70,18 +70,18 @@ class ListStream:
         log, engine = self.stream.log, self.engine
         self._number(events)
         self._hold(events)
-        order = events[np.argsort(log.users[events], kind="stable")]
-        batch = self._interactions(order)
-        derived = engine.derive(batch)
-        if len(events) > 1 and len(cases):
-            slots = self._advance_histories(events, set(cases.tolist()))
+        if len(cases) and len(events) > 1:
+            derived, slots = self._advance_histories(events, set(cases.tolist()))
             self._list(cases, slots, int(log.times_s[events].max()), ranks)
         else:
+            batch = self._interactions(events)
+            derived = [engine.derive(batch)]
             if len(cases):
                 self._list(cases, batch.slots, int(log.times_s[events[0]]), ranks)
             engine.learn_histories(batch)
         self._describe(events)
-        engine.learn_items(derived.delta(engine.config))
+        for one in derived:
+            engine.learn_items(one.delta(engine.config))
 
     def _list(self, cases: I64, slots: I64, now_s: int, ranks: F64) -> None:
         """Write the ranks of the cases' items on the lists of their users, who are in `slots` (C,)."""
@@ -132,8 +132,9 @@ class ListStream:
         return found
 
     def _interactions(self, events: I64) -> Interactions:
-        """Return events, user after user, as interactions."""
+        """Return events as interactions, user after user."""
         log = self.stream.log
+        events = events[np.argsort(log.users[events], kind="stable")]
         users = log.users[events]
         starts = np.flatnonzero(np.concatenate(([True], users[1:] != users[:-1])))
         return Interactions(
@@ -146,23 +147,25 @@ class ListStream:
             events.astype(np.int64),
         )
 
-    def _advance_histories(self, events: I64, cases: set[int]) -> I64:
-        """Append the events to their users' histories, one after another within a user; return a slot for each case, in order, with the
-        history before it."""
-        log, users = self.stream.log, self.engine.users
+    def _advance_histories(self, events: I64, cases: set[int]) -> tuple[list[Derived], I64]:
+        """Append the events to their users' histories, one after another within a user.
+
+        Return what they add to items, and a slot for each case, in order, with the history before it."""
+        log, engine, users = self.stream.log, self.engine, self.engine.users
         before: dict[int, bytes] = {}
-        waiting = events.tolist()
+        derived, waiting = [], events.tolist()
         while waiting:
-            wave = {int(log.users[event]): event for event in reversed(waiting)}  # each user's next event
-            chosen = sorted(wave.values())
-            listed = [event for event in chosen if event in cases]
+            wave = {int(log.users[event]): event for event in reversed(waiting)}.values()  # each user's next event
+            listed = sorted(event for event in wave if event in cases)
             packed = users.pack(self.slots(log.users[listed].tolist()).tolist()) if listed else []
             before.update(zip(listed, packed, strict=True))
-            self.engine.learn_histories(self._interactions(np.array(chosen, np.int64)[np.argsort(log.users[chosen], kind="stable")]))
-            waiting = [event for event in waiting if event not in set(chosen)]
+            batch = self._interactions(np.array(sorted(wave), np.int64))
+            derived.append(engine.derive(batch))
+            engine.learn_histories(batch)
+            waiting = [event for event in waiting if event not in wave]
         users.load({f"case{place}": before[event] for place, event in enumerate(sorted(before))})
         slots = [users.slot(f"case{place}") for place in range(len(before))]
-        return np.array(slots, np.int64)
+        return derived, np.array(slots, np.int64)
 
 
 def mean_rank(items: I64, scores: NDArray[np.float32], target: int) -> float:

@@ -55,9 +55,9 @@ class BadFile(Exception):
 class Log:
     """Events in order of time, those of one time as they were given.
 
-    Shapes: `users`, `items`, `times_s` and `weights` are (n,): numbers by first appearance among the touches (items that nobody touches
-    come last), seconds, and weights by the settings, of which those above 0 are touches. `item_ids` by number; `content` by item id.
-    `notes` are lines for people.
+    Shapes: `users`, `items`, `times_s`, `weights` and `types` are (n,): numbers by first appearance among the touches (items that nobody
+    touches come last), seconds, weights by the settings, of which those above 0 are touches, and codes of event types. `item_ids` by
+    number; `content` by item id. `notes` are lines for people.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Log:
     items: I64
     times_s: I64
     weights: NDArray[np.float32]
+    types: NDArray[np.int8]
     item_ids: list[str]
     content: Mapping[str, ItemContent] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -92,7 +93,8 @@ class Log:
             return self
         ids = np.array(self.item_ids, object)[self.items[:n_events]].tolist()
         part = slice(0, n_events)
-        return made_log(self.name, self.users[part].tolist(), ids, self.times_s[part], self.weights[part], self.content, self.notes)
+        users, times_s, weights, types = self.users[part].tolist(), self.times_s[part], self.weights[part], self.types[part]
+        return made_log(self.name, users, ids, times_s, weights, types, content=self.content, notes=self.notes)
 
 
 def made_log(
@@ -101,10 +103,12 @@ def made_log(
     items: Sequence[str],
     times_s: I64,
     weights: NDArray[np.float32],
+    types: NDArray[np.int8] | None = None,
+    *,
     content: Mapping[str, ItemContent] | None = None,
     notes: Sequence[str] = (),
 ) -> Log:
-    """Return events, (n,) each in order of time, as a log."""
+    """Return events, (n,) each in order of time, as a log; of type `play` unless `types` are given."""
     touched = (weights > 0).tolist()
     numbers: dict[str, int] = {}
     for item in (*compress(items, touched), *items):
@@ -116,6 +120,7 @@ def made_log(
         np.fromiter(map(numbers.__getitem__, items), np.int64, len(items)),
         np.asarray(times_s, np.int64),
         np.asarray(weights, np.float32),
+        np.full(len(users), EventType.PLAY.code, np.int8) if types is None else np.asarray(types, np.int8),
         list(numbers),
         content or {},
         tuple(notes),
@@ -171,15 +176,16 @@ def _sorted_log(
     note: str,
 ) -> Log:
     order = np.argsort(times_s, kind="stable").tolist()
-    weights, notes = weights_of(types, values)
+    codes, weights, notes = weights_of(types, values)
     whole_s = times_s[order].astype(np.int64)
     if whole_s[0] < _EARLY_S:
         whole_s += _SHIFT_S
-    return made_log(name, [users[i] for i in order], [items[i] for i in order], whole_s, weights[order], content, (note, *notes))
+    users, items = [users[i] for i in order], [items[i] for i in order]
+    return made_log(name, users, items, whole_s, weights[order], codes[order], content=content, notes=(note, *notes))
 
 
-def weights_of(types: Sequence[str], values: Sequence[float]) -> tuple[NDArray[np.float32], list[str]]:
-    """Return the weights of events under the settings, (n,), and notes on types that the product does not have."""
+def weights_of(types: Sequence[str], values: Sequence[float]) -> tuple[NDArray[np.int8], NDArray[np.float32], list[str]]:
+    """Return codes of event types and weights under the settings, (n,) each, and notes on types that the product does not have."""
     codes, notes = {}, []
     for name in dict.fromkeys(types):
         kind = _TYPE_OF.get(name.strip().lower())
@@ -195,7 +201,7 @@ def weights_of(types: Sequence[str], values: Sequence[float]) -> tuple[NDArray[n
     if unrated.any():
         notes.append(f"{int(unrated.sum()):,} ratings have no value and count as play")
         by_event[unrated] = EventType.PLAY.code
-    return event_weights(by_event, given, weight_table(load_settings())), notes
+    return by_event, event_weights(by_event, given, weight_table(load_settings())), notes
 
 
 def _time(path: Path, row: int, text: str) -> tuple[float, str]:
@@ -299,7 +305,8 @@ def _opened(path: Path) -> Iterator[TextIO]:
 def _five_stars(folder: Path) -> Log:
     stream = movielens_1m(5.0)
     weights = np.ones(len(stream), np.float32)
-    return made_log("ml-1m", stream.users, stream.items, stream.times_s, weights, stream.content, ("ratings of five stars",))
+    types, notes = np.full(len(stream), EventType.RATING.code, np.int8), ("ratings of five stars",)
+    return made_log("ml-1m", stream.users, stream.items, stream.times_s, weights, types, content=stream.content, notes=notes)
 
 
 def _of_file(path: str, category: str | None = None) -> Callable[[Path], Log]:
