@@ -42,9 +42,11 @@ from benchmarks.figures import Spread, benchmark_parser, emit, resident_bytes  #
 from recsys.catalogue.items import Catalogue, ItemContent  # noqa: E402
 from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
 from recsys.index.vectors import VectorIndex  # noqa: E402
+from recsys.lists.sources.base import SCALE_SAMPLE  # noqa: E402
 from recsys.models.base import F32, Histories, Model  # noqa: E402
 from recsys.models.ials.model import IALSConfig, IALSModel  # noqa: E402
-from recsys.state.large_popularity import LargePopularity  # noqa: E402
+from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, MOST_GROWTH, WINDOWS_S  # noqa: E402
+from recsys.state.item_row import WEIGHT_ONE  # noqa: E402
 from recsys.state.neighbours import SparseNeighbours  # noqa: E402
 from workers.stream.list_maker import LISTED_TOGETHER  # noqa: E402
 from workers.stream.warm_up import compile_all  # noqa: E402
@@ -242,12 +244,12 @@ def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent
     _fill(candidates, world)
     exact.ensure_items(n)
     exact.users, exact.popularity = candidates.users, candidates.popularity
-    candidates.catalogue.refresh_kinds(candidates.popularity.trending()[:n], NOW_S)
+    candidates.catalogue.refresh_kinds(lambda: candidates.popularity.trending()[:n], NOW_S)
     exact.catalogue = _with_matrix(candidates.catalogue)
     rows = world.neighbour_rows(np.unique(world.histories))
     for engine in (candidates, exact):
         for number, row in rows.items():
-            engine.neighbours.set_row(number, *row)
+            engine.neighbours.set_row(number, *row, 0)
     item_numbers = {item_id: number for number, item_id in enumerate(models[0].item_ids)}
     for model in models:
         started = time.perf_counter()
@@ -269,12 +271,13 @@ def _fill(engine: Engine, world: World) -> None:
     counts, items = np.full(n_users, HISTORY), world.histories.ravel().astype(np.uint32)
     engine.users.append(slots, counts, items, np.tile(times, n_users).astype(np.uint32), np.full(len(items), 32, np.int8))
     items = np.arange(len(world.of), dtype=np.uint32)
-    engine.popularity.add("all", 0, items, world.popularity)
+    engine.popularity.add(ALL_TIME, 0, items, (world.popularity * WEIGHT_ONE).astype(np.int64))
+    engine.advance_time(NOW_S)
     random = np.random.default_rng(SEED + 5)
-    for window, bucket_s, n_buckets in (("day", DAY_S, 30), ("hour", 3_600, 24)):
-        for back in range(n_buckets):
-            some = np.unique(random.choice(items, 20_000, p=world.popularity / world.popularity.sum()))
-            engine.popularity.add(window, NOW_S // bucket_s - back, some, np.ones(len(some), np.float32))
+    for window, span_s in WINDOWS_S.items():
+        for back in range(LIVE_SPANS):
+            some = np.unique(random.choice(items, 200_000, p=world.popularity / world.popularity.sum()))
+            engine.popularity.add(window, NOW_S // span_s - back, some, random.integers(WEIGHT_ONE, MOST_GROWTH * WEIGHT_ONE, len(some)))
 
 
 def _with_matrix(catalogue: Catalogue) -> Catalogue:
@@ -336,14 +339,14 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
 def _trending_ms(engine: Engine) -> float:
     """Return the milliseconds to count a batch of 500 items and find the trending ones: median of 20."""
     popularity, n = engine.popularity, engine.n_items
-    assert isinstance(popularity, LargePopularity)
     random, took = np.random.default_rng(SEED + 6), []
     for _ in range(20):
         items = np.unique(random.integers(0, n, 500)).astype(np.uint32)
         started = time.perf_counter()
-        popularity.add("hour", NOW_S // 3_600, items, np.ones(len(items), np.float32))
-        popularity.best(64)
-        popularity.trending_scale(n)
+        for window, span_s in WINDOWS_S.items():
+            popularity.add(window, NOW_S // span_s, items, np.full(len(items), WEIGHT_ONE))
+        popularity.best_trending(64)
+        popularity.trending_of(random.integers(0, n, SCALE_SAMPLE))
         took.append(1_000 * (time.perf_counter() - started))
     return float(np.median(took))
 

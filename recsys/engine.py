@@ -24,8 +24,6 @@ from recsys.models.base import Histories, Model
 from recsys.state import user_table_kernel
 from recsys.state.batch_delta import Delta, Span, batch_delta
 from recsys.state.interactions import Interactions
-from recsys.state.item_row import WEIGHT_ONE
-from recsys.state.large_popularity import LargePopularity
 from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
 from recsys.state.user_table import WEIGHT_UNITS, UserTable, pack_embeddings
@@ -102,7 +100,7 @@ class Engine:
         self.config = config or EngineConfig()
         self.users = UserTable(self.config.history_length, self.config.seen_length)
         self.neighbours: Neighbours = DenseNeighbours()
-        self.popularity: Popularity = Popularity()
+        self.popularity = Popularity()
         self.catalogue = Catalogue()
         self.models: dict[str, ServingModel] = {}
         self.newest_epoch = -1
@@ -132,7 +130,6 @@ class Engine:
         """Hold the state as lists from candidates need it."""
         self.is_large = True
         self.catalogue.compact()
-        self.popularity = LargePopularity.of(self.popularity)
         if isinstance(self.neighbours, DenseNeighbours):
             self.neighbours = SparseNeighbours()
             self.neighbours.grow(self.n_items)
@@ -161,20 +158,10 @@ class Engine:
         """Append the batch to its users' histories."""
         self.users.append(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights)
 
-    def advance_epoch(self, epoch: int) -> None:
-        """Move event time to `epoch`: what earlier epochs hold counts half for each epoch gone by."""
-        if epoch > self.newest_epoch >= 0:
-            self.neighbours.scale(0.5 ** (epoch - self.newest_epoch))
-        self.newest_epoch = max(self.newest_epoch, epoch)
-
     def advance_time(self, newest_s: int) -> None:
         """Move event time to `newest_s`, whether or not anything was chosen then."""
-        self.advance_epoch(newest_s // self.config.epoch_s)
+        self.newest_epoch = max(self.newest_epoch, newest_s // self.config.epoch_s)
         self.popularity.advance(newest_s)
-
-    def epoch_factor(self, epoch: int) -> float:
-        """Return how much a count of `epoch` is worth now."""
-        return float(0.5 ** max(self.newest_epoch - epoch, 0))
 
     def learn_items(self, delta: Delta) -> None:
         """Add a batch's delta to neighbours and popularity; rows that are not held are passed over."""
@@ -187,12 +174,11 @@ class Engine:
             return
         kind, where, bucket = span
         if kind == "pop":
-            records = delta.records_of(rows)  # an item is in one group, so that it is in a bucket once
-            self.popularity.add(str(where), bucket, records[:, 0], records[:, 1].astype(np.float32) / np.float32(WEIGHT_ONE))
+            records = delta.records_of(rows)  # an item is in one group, so that it is in a span once
+            self.popularity.add(str(where), bucket, records[:, 0].copy(), records[:, 1].astype(np.int64))
             return
-        self.advance_epoch(int(where))
-        factor = np.float32(self.epoch_factor(int(where)) / WEIGHT_ONE)
-        self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, factor)
+        self.newest_epoch = max(self.newest_epoch, int(where))
+        self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, int(where))
 
     def encode(self, slots: I64) -> dict[str, F32]:
         """Return user vectors (U, D) by model kind."""

@@ -13,8 +13,8 @@ import numpy as np
 from kafka.partitioner.default import murmur2
 
 from recsys.engine import PAIR_WEIGHTS
-from recsys.state.batch_delta import WINDOWS_S
 from recsys.state.duplicates import event_hash
+from recsys.state.half_lives import NAMED_HALF_LIVES_S
 from recsys.state.item_row import parse_row
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from workers.settings import Settings
@@ -50,7 +50,7 @@ class State:
     cooccurrence: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     """By epoch and item."""
     popularity: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
-    """By window and bucket."""
+    """By window and span."""
     duplicates: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     """By partition and chunk, the two newest chunks of each partition."""
     event_times: dict[int, int] = field(default_factory=dict)
@@ -143,9 +143,11 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
             first, then = (fact.item_id, item_id) if its_s > at_s else (item_id, fact.item_id)
             _pair(state, at_s // epoch_s, first, then, its_units * units * PAIR_WEIGHTS.forward[distance])
             _pair(state, at_s // epoch_s, then, first, its_units * units * PAIR_WEIGHTS.backward[distance])
-        for window, bucket_s in {"all": 0, **WINDOWS_S}.items():
-            counts = state.popularity.setdefault((window, at_s // bucket_s if bucket_s else 0), {})
-            counts[fact.item_id] = counts.get(fact.item_id, 0) + 2 * units
+        _choose(state, "all", 0, fact.item_id, 2 * units)
+        for window, half_life_s in NAMED_HALF_LIVES_S.items():
+            span, age_s = divmod(at_s, 6 * half_life_s)
+            growth = int(2 ** (16 + (16 * age_s // half_life_s) / 16))  # 2^(age / half-life) in steps of a sixteenth, in units of 2⁻¹⁶
+            _choose(state, window, span, fact.item_id, (2 * units * growth + 2**15) // 2**16)
     history.append((fact.item_id, at_s, units))
     while len(history) > settings.state.history_length:
         left = history.pop(0)[0]
@@ -153,6 +155,11 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
             older.remove(left)
         older.append(left)
         del older[: max(0, len(older) - settings.state.seen_length)]
+
+
+def _choose(state: State, window: str, span: int, item: str, amount: int) -> None:
+    sums = state.popularity.setdefault((window, span), {})
+    sums[item] = sums.get(item, 0) + amount
 
 
 def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> None:
@@ -165,12 +172,14 @@ def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> N
 def counted(state: State, settings: Settings, log: Log) -> State:
     """Return the state without expired item rows, which workers delete at some time."""
     newest_s = max((fact.event_ts_ms // 1000 for facts in log.values() for fact in facts if fact is not None), default=0)
-    oldest_epoch = newest_s // int(settings.state.half_life_days * 86_400) - settings.state.live_epochs + 1
-    oldest = {"hour": newest_s // 3_600 - 23, "day": newest_s // 86_400 - 29, "all": 0}
+    oldest = {window: newest_s // (6 * half_life_s) - 1 for window, half_life_s in NAMED_HALF_LIVES_S.items()} | {"all": 0}
+    epochs: dict[str, list[int]] = {}
+    for epoch, item in sorted(fold(log, settings).cooccurrence):
+        epochs.setdefault(item, []).append(epoch)
     return replace(
         state,
-        cooccurrence={(epoch, item): sums for (epoch, item), sums in state.cooccurrence.items() if epoch >= oldest_epoch},
-        popularity={(window, bucket): sums for (window, bucket), sums in state.popularity.items() if bucket >= oldest[window]},
+        cooccurrence={at: sums for at, sums in state.cooccurrence.items() if at[0] in epochs[at[1]][-settings.state.live_epochs :]},
+        popularity={(window, span): sums for (window, span), sums in state.popularity.items() if span >= oldest[window]},
     )
 
 
@@ -220,7 +229,7 @@ def _addresses(settings: Settings, expected: State, n_items: int) -> list[RowAdd
     epochs = _with_neighbours(epoch for epoch, _ in expected.cooccurrence)
     addresses: list[RowAddress] = [(number % groups, ("c", epoch, number)) for epoch in epochs for number in range(n_items)]
     row_ids: list[RowId] = [("pop", "all", 0)]
-    for window in WINDOWS_S:
+    for window in NAMED_HALF_LIVES_S:
         row_ids += [("pop", window, bucket) for bucket in _with_neighbours(b for w, b in expected.popularity if w == window)]
     return addresses + [(group, row_id) for row_id in row_ids for group in range(groups)]
 

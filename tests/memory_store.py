@@ -14,6 +14,7 @@ from recsys.state.item_row import HEADER_BYTES, pack_header
 from workers.errors import Fatal, Fenced
 from workers.state.layout import compare_layouts, refuse_active, store_chunks, stored_layout, validate_ranges
 from workers.state.port import (
+    MOST_EPOCHS,
     ApplyStatus,
     CommitResult,
     Compaction,
@@ -75,6 +76,7 @@ class MemoryStore:
         self._users: dict[int, dict[str, bytes]] = {}
         self._duplicates: dict[tuple[int, int], bytes] = {}
         self._rows: dict[RowAddress, bytes] = {}
+        self._epochs: dict[int, list[int]] = {}
         self._items: dict[int, _Versioned] = {}
         self._changes: dict[int, int] = {}
         self._version = 0
@@ -140,9 +142,6 @@ class MemoryStore:
     async def event_times(self, partitions: Sequence[int]) -> dict[int, int | None]:
         return {partition: self._event_times.get(partition) for partition in partitions}
 
-    async def note_event_time(self, partition: int, newest_s: int) -> None:
-        self._event_times.setdefault(partition, newest_s)
-
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
         return dict(self._group_watermarks.get(group, {}))
 
@@ -196,6 +195,9 @@ class MemoryStore:
         header = pack_header(secrets.randbits(32), 0)
         for i, row_id in enumerate(delta.row_ids):
             stop = int.from_bytes(delta.ends[4 * i : 4 * i + 4], "little")
+            if row_id[0] == "c" and (delta.group, row_id) not in self._rows:
+                held_epochs = self._epochs.get(row_id[2], [])
+                self._epochs[row_id[2]] = sorted({*held_epochs, int(row_id[1])})[-MOST_EPOCHS:]
             row = self._rows.get((delta.group, row_id), header) + delta.payload[start:stop]
             self._rows[delta.group, row_id] = row
             lengths += len(row).to_bytes(4, "little")
@@ -238,6 +240,9 @@ class MemoryStore:
 
     async def read_rows(self, rows: Sequence[RowAddress]) -> list[bytes | None]:
         return [self._rows.get(row) for row in rows]
+
+    async def item_epochs(self, numbers: Sequence[int]) -> list[list[int]]:
+        return [list(self._epochs.get(number, [])) for number in numbers]
 
     async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:
         return await self.group_watermarks(group), [self._rows.get((group, row_id)) for row_id in row_ids]

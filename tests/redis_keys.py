@@ -19,8 +19,8 @@ def key_patterns(keys: Keys, *, groups: int, partitions: int) -> Iterator[tuple[
     yield f"{keys.namespace}:meta", [keys.layout, keys.state_id, keys.catalogue, keys.catalogue_offsets, keys.models, keys.model_orders]
     yield f"{keys.namespace}:index", [keys.ids, keys.names, keys.changes, keys.version]
     for group in range(groups):
-        rows = keys.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "hour", 500_000)])
-        yield f"{keys.namespace}:g{group}", [keys.group_watermarks(group), keys.items(group), *rows]
+        rows = keys.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "10m", 500_000)])
+        yield f"{keys.namespace}:g{group}", [keys.group_watermarks(group), keys.items(group), keys.epochs(group), *rows]
     for partition in range(partitions):
         users = keys.users(partition, ["u1", "{other}:u", "}{", "ü b"])
         others = [keys.partition_watermark(partition), keys.owed(partition), keys.event_time(partition), keys.duplicates(partition, 7)]

@@ -213,13 +213,14 @@ class ContentKinds:
         wanted[asked] = heads
         return wanted
 
-    def refresh(self, width: int, liked: F32, recommendable: Callable[[], NDArray[np.bool_]]) -> None:
-        """Rebuild the index if there is none or the described items grew by 5 %. `liked` (N,) orders items of one kind, `recommendable`
-        says which of them may be listed, (N,)."""
+    def refresh(self, width: int, scores_of: Callable[[], F32], recommendable: Callable[[], NDArray[np.bool_]]) -> None:
+        """Rebuild the index if there is none or the described items grew by 5 %. `scores_of` returns (N,) scores that order items of one
+        kind, `recommendable` says which of them may be listed, (N,)."""
         grown = self._n_described > self._described_at * _REBUILD_GROWTH + 64
         if self.n_kinds == 1 or not width or (self._index is not None and not grown and len(self._gram) == width):
             return
-        n_items, kinds = len(liked), np.arange(1, self.n_kinds)
+        liked, kinds = scores_of(), np.arange(1, self.n_kinds)
+        n_items = len(liked)
         features = self.features(kinds, width) if self.n_kinds * width < 50_000_000 else None
         self._gram = self._gram_of(kinds, width, features)
         _, directions = np.linalg.eigh(self._gram.astype(np.float64))

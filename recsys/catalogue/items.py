@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,13 +117,14 @@ class Catalogue:
         """Return F."""
         return self._width
 
-    def refresh_kinds(self, liked: F32, valid_s: int) -> ContentKinds:
-        """Return the kinds, with category weights and index as of the last 5 % of growth; `liked` (N,) orders items of one kind."""
+    def refresh_kinds(self, scores_of: Callable[[], F32], valid_s: int) -> ContentKinds:
+        """Return the kinds, with category weights and index as of the last 5 % of growth; `scores_of` returns (N,) scores that order items
+        of one kind."""
         assert self.kinds is not None, "compact"
         if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
             self._weighed_at = self._n_categorised
             self.kinds.reweigh()
-        self.kinds.refresh(self._width, liked, lambda: self.recommendable(valid_s))
+        self.kinds.refresh(self._width, scores_of, lambda: self.recommendable(valid_s))
         return self.kinds
 
     @property

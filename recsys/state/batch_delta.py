@@ -1,12 +1,12 @@
 """Additions of a micro-batch to the rows of items, in the order in which the state store takes them: item group after item group.
 
-A row is named by `RowId`: ("c", epoch, item number) holds what co-occurs with an item in one event-time epoch, ("pop", window, bucket)
-how often the items of a group were chosen in one event-time bucket.
+A row is named by `RowId`: ("c", epoch, item number) holds what co-occurs with an item in one event-time epoch, ("pop", window, span) how
+often the items of a group were chosen in one span of event time, weighed by when in the span that was (`recsys.state.half_lives`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from recsys.cooccurrence import Pairs
 from recsys.state import batch_delta_kernel
 from recsys.state.batch_delta_kernel import Additions
+from recsys.state.half_lives import ALL_TIME, GROWTH, GROWTH_BITS, SPANS_S, WINDOWS_S
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import RECORD_BYTES
 
 RowId = tuple[str, int | str, int]
 Span = tuple[str, int | str, int]
-"""("c", epoch, −1), or ("pop", window, bucket), which is the same row in each group."""
+"""("c", epoch, −1), or ("pop", window, span), which is the same row in each group."""
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 
-WINDOWS_S: Mapping[str, int] = {"hour": 3_600, "day": 86_400}
-"""Popularity windows with buckets of event time; "all" has the single bucket 0."""
+_WINDOWS = (ALL_TIME, *WINDOWS_S)
 _POPULARITY_UNITS = 2  # 1/64 in an interaction's 1/32
 _KEY_BITS = 63
 _MANY_BETWEEN = 1_000
@@ -107,14 +107,15 @@ def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups:
         return Delta.nothing(item_groups)
     epochs, epoch_of = _distinct(times_s // epoch_s)
     spans: list[Span] = [("c", epoch, -1) for epoch in epochs]
-    windows = (("all", 0), *WINDOWS_S.items())
-    bucket_of = np.empty((len(windows), len(items)), np.int64)
-    for row, (window, bucket_s) in enumerate(windows):
-        buckets, place = _distinct(times_s_of // bucket_s if bucket_s else np.zeros_like(times_s_of))
-        bucket_of[row] = place + len(spans)
-        spans += [("pop", window, bucket) for bucket in buckets]
-    counts = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
-    added = Additions(epoch_of, sources, rows, neighbours, amounts, bucket_of, items, counts)
+    counts = np.tile(batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS, (len(_WINDOWS), 1))
+    span_of, amounts_of = np.empty((2, *counts.shape), np.int64)
+    batch_delta_kernel.choices(times_s_of, counts, SPANS_S, GROWTH, GROWTH_BITS, span_of, amounts_of)
+    several = span_of.min(axis=1) < span_of.max(axis=1)
+    for row, window in enumerate(_WINDOWS):
+        distinct, place = _distinct(span_of[row]) if several[row] else ([int(span_of[row, 0])], 0)
+        span_of[row] = len(spans) + place
+        spans += [("pop", window, span) for span in distinct]
+    added = Additions(epoch_of, sources, rows, neighbours, amounts, span_of, items, amounts_of)
     found = _summed(added, len(spans), len(epochs), item_groups)
     group, row_span, number, ends, records = found
     kinds = [(kind, where) for kind, where, _ in spans]
@@ -142,7 +143,7 @@ def _summed(added: Additions, n_spans: int, n_epochs: int, item_groups: int) -> 
     """Return item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first
     `n_epochs` spans are epochs."""
     rows, items = added.rows, added.items
-    n = len(rows) + added.bucket_of.size
+    n = len(rows) + added.span_of.size
     largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(added.neighbours.max(initial=0)), int(items.max()))
     largest_amount = max(int(added.amounts.max(initial=0)), int(added.counts.max()))
     bits = np.array([value.bit_length() for value in (n_spans - 1, largest_row, largest_item, largest_amount)], np.int64)
@@ -150,7 +151,8 @@ def _summed(added: Additions, n_spans: int, n_epochs: int, item_groups: int) -> 
     if above_amount + int(bits[3]) > _KEY_BITS:
         return _summed_by_columns(added, item_groups)
     keys, other = np.empty((2, n), np.int64)
-    batch_delta_kernel.keys(added, item_groups, bits, keys)
+    n = batch_delta_kernel.keys(added, item_groups, bits, keys)
+    keys, other = keys[:n], other[:n]
     if batch_delta_kernel.ordered(keys, other, int(bits[3]), above_amount):
         keys = other
     group, span, number, ends = np.empty((4, n), np.int64)
@@ -161,12 +163,12 @@ def _summed(added: Additions, n_spans: int, n_epochs: int, item_groups: int) -> 
 
 def _summed_by_columns(added: Additions, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
     """Return what the kernels would, for numbers so large that an addition does not fit in 63 bits."""
-    n_windows = len(added.bucket_of)
-    span = np.concatenate((added.epoch_of[added.sources], added.bucket_of.ravel()))
+    window, choice = np.nonzero(added.counts)
+    span = np.concatenate((added.epoch_of[added.sources], added.span_of[window, choice]))
     number = np.full(len(span), -1, np.int64)
     number[: len(added.rows)] = added.rows
-    neighbours = np.concatenate((added.neighbours, np.tile(added.items, n_windows)))
-    amounts = np.concatenate((added.amounts, np.tile(added.counts, n_windows)))
+    neighbours = np.concatenate((added.neighbours, added.items[choice]))
+    amounts = np.concatenate((added.amounts, added.counts[window, choice]))
     group = np.where(number < 0, neighbours, number) % item_groups
     order = np.lexsort((neighbours, number, span, group))
     group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]

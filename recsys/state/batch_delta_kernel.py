@@ -47,15 +47,15 @@ class PairRows(NamedTuple):
 
 
 class Additions(NamedTuple):
-    """Additions of a batch: p pairs, with the place of each interaction's epoch in `epoch_of` (n,), and m choices of `items`, which count
-    `counts` (m,) in the buckets `bucket_of` (V, m) of V windows."""
+    """Additions of a batch: p pairs, with the place of each interaction's epoch in `epoch_of` (n,), and m choices of `items`, which add
+    `counts` (V, m) to the spans `span_of` (V, m) of V windows; 0 adds nothing."""
 
     epoch_of: I64
     sources: I64
     rows: U32
     neighbours: U32
     amounts: I64
-    bucket_of: I64
+    span_of: I64
     items: U32
     counts: I64
 
@@ -97,22 +97,43 @@ def pairs(batch: Batch, held: Held, forward: I64, backward: I64, unit: int, out:
 
 
 @compiled
-def keys(added: Additions, item_groups: int, bits: I64, out: I64) -> None:
+def choices(times_s: I64, counts: I64, spans_s: I64, growth: I64, growth_bits: int, span_of: I64, amounts: I64) -> None:
+    """Write the span of each choice (m,) into `span_of` (V, m), and into `amounts` (V, m) what it adds there: its `counts` (V, m), grown by
+    when in the span it was (`recsys.state.half_lives`). Where `spans_s` (V,) is 0 there is one span, and nothing grows."""
+    half = np.int64(1) << (growth_bits - 1)
+    for window in range(len(spans_s)):
+        length = spans_s[window]
+        for choice in range(len(times_s)):
+            if length == 0:
+                span_of[window, choice], amounts[window, choice] = 0, counts[window, choice]
+                continue
+            span = times_s[choice] // length
+            step = (times_s[choice] - span * length) * len(growth) // length
+            span_of[window, choice], amounts[window, choice] = span, (counts[window, choice] * growth[step] + half) >> growth_bits
+
+
+@compiled
+def keys(added: Additions, item_groups: int, bits: I64, out: I64) -> int:
     """Write each addition as one number: its item group, span, row within the group, neighbour and amount in `bits` (4,) of span, row,
-    neighbour and amount. First those of pairs to the rows of items, in the span of the interaction that made them; then, window after
-    window, those of choices to one row a span and group, in the spans of their buckets."""
-    rows, neighbours, amounts, items, buckets = added.rows, added.neighbours, added.amounts, added.items, added.bucket_of
-    n_pairs = len(rows)
-    for i in range(n_pairs):
+    neighbour and amount; return how many there are. First those of pairs to the rows of items, in the span of the interaction that made
+    them; then, window after window, those of choices to one row a span and group, in their spans."""
+    rows, neighbours, amounts, items, spans = added.rows, added.neighbours, added.amounts, added.items, added.span_of
+    found = len(rows)
+    for i in range(found):
         owner = np.int64(rows[i])
         key = ((owner % item_groups) << bits[0]) | added.epoch_of[added.sources[i]]
         key = (key << bits[1]) | (owner // item_groups)
         out[i] = (((key << bits[2]) | np.int64(neighbours[i])) << bits[3]) | amounts[i]
-    for window in range(len(buckets)):
+    for window in range(len(spans)):
         for choice in range(len(items)):
+            amount = added.counts[window, choice]
+            if amount == 0:
+                continue
             item = np.int64(items[choice])
-            key = (((item % item_groups) << bits[0]) | buckets[window, choice]) << bits[1]
-            out[n_pairs + window * len(items) + choice] = (((key << bits[2]) | item) << bits[3]) | added.counts[choice]
+            key = (((item % item_groups) << bits[0]) | spans[window, choice]) << bits[1]
+            out[found] = (((key << bits[2]) | item) << bits[3]) | amount
+            found += 1
+    return found
 
 
 @compiled

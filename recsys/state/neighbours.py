@@ -1,6 +1,8 @@
 """Item neighbourhoods held as arrays, for scoring: a dense matrix while the catalogue is small, sparse rows above that.
 
-Row i holds how much each item co-occurred after item i, decayed to the newest epoch. Rows are loaded when first needed.
+Row i holds how much each item co-occurred after item i, halved for each epoch before the row's own newest one: so a row whose newest pair
+is old keeps its digits, and time alone changes no row. `relative_weights` makes rows of different epochs comparable. Rows are loaded when
+first needed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.jit import compiled
+from recsys.state.item_row import WEIGHT_ONE
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -37,12 +40,40 @@ def weighted_rows(matrix: F32, rows: I64, weights: F32) -> F32:
     return summed
 
 
-class DenseNeighbours:
-    """Rows of a square float32 matrix. `loaded` (C,) says which of them are held."""
+NO_EPOCH = -1
+"""Epoch of a row without a pair."""
+
+
+class _Rows:
+    """Says of C rows which are held (`loaded`), and to which epoch each is decayed (`epochs`): its newest one."""
+
+    def __init__(self, n_items: int) -> None:
+        self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
+        self.epochs: I64 = np.full(n_items, NO_EPOCH, np.int64)
+
+    def _widen(self, n_items: int) -> None:
+        more = n_items - len(self.loaded)
+        self.loaded = np.concatenate((self.loaded, np.zeros(more, np.bool_)))
+        self.epochs = np.concatenate((self.epochs, np.full(more, NO_EPOCH, np.int64)))
+
+    def _drop_all(self) -> None:
+        self.loaded[:] = False
+        self.epochs[:] = NO_EPOCH
+
+    def relative_weights(self, items: I64, weights: F32) -> F32:
+        """Return `weights` (U, R) of the rows of `items` (U, R), halved for each epoch by which a row is older than the newest row that the
+        user weighs. Weights are ≥ 0."""
+        found = np.empty_like(weights)
+        _relative(self.epochs, items, weights, found)
+        return found
+
+
+class DenseNeighbours(_Rows):
+    """Rows of a square float32 matrix."""
 
     def __init__(self, n_items: int = 256) -> None:
+        super().__init__(n_items)
         self._matrix: F32 = np.zeros((n_items, n_items), np.float32)
-        self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
 
     @property
     def matrix(self) -> F32:
@@ -59,7 +90,7 @@ class DenseNeighbours:
         rows = np.flatnonzero(self.loaded)
         matrix[rows, :held] = self._matrix[rows]  # the others are zero, and pages that nobody touches cost nothing
         self._matrix = matrix
-        self.loaded = np.concatenate((self.loaded, np.zeros(size - held, np.bool_)))
+        self._widen(size)
 
     def hold_all(self) -> None:
         """Hold every row: what was not added here is zero."""
@@ -68,27 +99,24 @@ class DenseNeighbours:
     def clear(self) -> None:
         """Hold no row."""
         self._matrix[:] = 0
-        self.loaded[:] = False
+        self._drop_all()
 
-    def set_row(self, number: int, neighbours: U32, values: F32) -> None:
-        """Replace a row. `neighbours` (n,) distinct, `values` (n,)."""
+    def set_row(self, number: int, neighbours: U32, values: F32, epoch: int) -> None:
+        """Replace a row by `values` (n,) of distinct `neighbours` (n,), decayed to `epoch`."""
         self._matrix[number] = 0
         self._matrix[number, neighbours] = values
-        self.loaded[number] = True
+        self.loaded[number], self.epochs[number] = True, epoch
 
-    def add_row(self, number: int, neighbours: U32, values: F32) -> None:
-        """Add `values` (n,) of distinct `neighbours` (n,) to a row, if it is held."""
+    def add_row(self, number: int, neighbours: U32, values: F32, epoch: int) -> None:
+        """Add `values` (n,) of distinct `neighbours` (n,), of pairs in `epoch`, to a row, if it is held."""
         if self.loaded[number]:
-            self._matrix[number, neighbours] += values
+            factor = _turn_to(self._matrix[number], self.epochs, number, epoch)  # before the row is read
+            self._matrix[number, neighbours] += values * factor
 
-    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
-        """Add to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts (n, 2), times `factor`; rows that are not held
-        are passed over."""
-        _add(self._matrix, self.loaded, numbers, starts, ends, records, factor)
-
-    def scale(self, factor: float) -> None:
-        """Multiply everything by `factor`."""
-        self._matrix *= np.float32(factor)
+    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, epoch: int) -> None:
+        """Add pairs of `epoch` to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts in units of 1/64 (n, 2); rows
+        that are not held are passed over."""
+        _add(self._matrix, self.loaded, self.epochs, numbers, starts, ends, records, epoch)
 
     def rows(self, numbers: I64, n_items: int) -> F32:
         """Return (R, n_items) copies of held rows."""
@@ -105,16 +133,49 @@ class DenseNeighbours:
 
 
 @compiled
-def _add(matrix: F32, loaded: NDArray[np.bool_], numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
+def _turn_to(row: F32, epochs: I64, number: int, epoch: int) -> np.float32:
+    """Decay a row (C,) to `epoch`, if that is newer than its own; return what a pair of `epoch` counts in it."""
+    own = epochs[number]
+    if own >= epoch:
+        return np.float32(0.5 ** (own - epoch))
+    if own != NO_EPOCH:
+        factor = np.float32(0.5 ** (epoch - own))
+        for column in range(len(row)):
+            row[column] *= factor
+    epochs[number] = epoch
+    return np.float32(1)
+
+
+@compiled
+def _add(
+    matrix: F32, loaded: NDArray[np.bool_], epochs: I64, numbers: I64, starts: I64, ends: I64, records: U32, epoch: int
+) -> None:
     for i in range(len(numbers)):
         number = numbers[i]
         if number >= len(matrix):
             raise IndexError("there is no room for the row of an item")
-        for at in range(starts[i], ends[i] if loaded[number] else starts[i]):
+        if not loaded[number]:
+            continue
+        factor = _turn_to(matrix[number], epochs, number, epoch) / np.float32(WEIGHT_ONE)
+        for at in range(starts[i], ends[i]):
             neighbour = records[at, 0]
             if neighbour >= len(matrix):
                 raise IndexError("there is no room for an item")
             matrix[number, neighbour] += np.float32(records[at, 1]) * factor
+
+
+@compiled
+def _relative(epochs: I64, items: I64, weights: F32, out: F32) -> None:
+    for user in range(len(items)):
+        newest = NO_EPOCH
+        for r in range(items.shape[1]):
+            if weights[user, r] > 0:
+                newest = max(newest, epochs[items[user, r]])
+        for r in range(items.shape[1]):
+            weight = weights[user, r]
+            if weight > 0 and epochs[items[user, r]] != NO_EPOCH:
+                weight *= np.float32(0.5 ** (newest - epochs[items[user, r]]))
+            out[user, r] = weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,53 +217,56 @@ class Rows:
         return place, self.numbers[place] == items
 
 
-class SparseNeighbours:
+class SparseNeighbours(_Rows):
     """Rows as pairs of arrays, with what was added since appended behind and summed when the row is next read."""
 
     def __init__(self, n_items: int = 256) -> None:
+        super().__init__(n_items)
         self._parts: dict[int, list[tuple[U32, F32]]] = {}
-        self.loaded: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
         if n_items > len(self.loaded):
-            more = max(n_items, 2 * len(self.loaded)) - len(self.loaded)
-            self.loaded = np.concatenate((self.loaded, np.zeros(more, np.bool_)))
+            self._widen(max(n_items, 2 * len(self.loaded)))
 
     def hold_all(self) -> None:
         """Hold every row: what was not added here is zero."""
         for number in np.flatnonzero(~self.loaded).tolist():
-            self.set_row(number, np.zeros(0, np.uint32), np.zeros(0, np.float32))
+            self.set_row(number, np.zeros(0, np.uint32), np.zeros(0, np.float32), NO_EPOCH)
 
     def clear(self) -> None:
         """Hold no row."""
         self._parts.clear()
-        self.loaded[:] = False
+        self._drop_all()
 
-    def set_row(self, number: int, neighbours: U32, values: F32) -> None:
-        """Replace a row. `neighbours` (n,) distinct, `values` (n,)."""
+    def set_row(self, number: int, neighbours: U32, values: F32, epoch: int) -> None:
+        """Replace a row by `values` (n,) of distinct `neighbours` (n,), decayed to `epoch`."""
         order = np.argsort(neighbours)
         self._parts[number] = [(neighbours[order], values[order])]
-        self.loaded[number] = True
+        self.loaded[number], self.epochs[number] = True, epoch
 
-    def add_row(self, number: int, neighbours: U32, values: F32) -> None:
-        """Add `values` (n,) of distinct `neighbours` (n,) to a row, if it is held."""
+    def add_row(self, number: int, neighbours: U32, values: F32, epoch: int) -> None:
+        """Add `values` (n,) of distinct `neighbours` (n,), of pairs in `epoch`, to a row, if it is held."""
         parts = self._parts.get(number)
-        if parts is not None:
-            parts.append((neighbours, values))
+        if parts is None:
+            return
+        own = int(self.epochs[number])
+        if own > epoch:
+            values = values * np.float32(0.5 ** (own - epoch))
+        elif own < epoch:
+            if own != NO_EPOCH:
+                factor = np.float32(0.5 ** (epoch - own))
+                parts = self._parts[number] = [(held, counts * factor) for held, counts in parts]
+            self.epochs[number] = epoch
+        parts.append((neighbours, values))
 
-    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, factor: np.float32) -> None:
-        """Add to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts (n, 2), times `factor`; rows that are not held
-        are passed over."""
-        values = records[:, 1].astype(np.float32) * factor
+    def add(self, numbers: I64, starts: I64, ends: I64, records: U32, epoch: int) -> None:
+        """Add pairs of `epoch` to distinct rows (R,), to each `records[starts:ends]`, neighbours and amounts in units of 1/64 (n, 2); rows
+        that are not held are passed over."""
+        values = records[:, 1].astype(np.float32) / np.float32(WEIGHT_ONE)
         neighbours = records[:, 0].copy()  # and not a view, which would keep the amounts too
         for number, start, end in zip(numbers.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            self.add_row(number, neighbours[start:end], values[start:end])
-
-    def scale(self, factor: float) -> None:
-        """Multiply everything by `factor`."""
-        for number, parts in self._parts.items():
-            self._parts[number] = [(neighbours, values * np.float32(factor)) for neighbours, values in parts]
+            self.add_row(number, neighbours[start:end], values[start:end], epoch)
 
     def _row(self, number: int) -> tuple[U32, F32]:
         parts = self._parts.get(number)

@@ -1,117 +1,180 @@
-"""Counts of how often items were chosen, in windows of event time."""
+"""Counts of how often items were chosen, halved at a bank of half-lives of event time."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.state.batch_delta import WINDOWS_S
+from recsys.state import popularity_kernel
+from recsys.state.half_lives import ALL_TIME, HALF_LIVES_S, LIVE_SPANS, MOST_GROWTH, NAMED_HALF_LIVES_S, WINDOWS_S, is_live
+from recsys.state.item_row import WEIGHT_ONE
+from recsys.state.leaders import Leaders
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 
-LIVE_BUCKETS = {"hour": 24, "day": 30}
-"""Buckets behind the newest that still count; older ones are dropped."""
-_HALF_LIFE_BUCKETS = {"hour": 6.0, "day": 7.0}
-_WINDOW_SHARE = {"hour": 1.0, "day": 0.1}
-_ALL_TIME_SHARE = 1e-3  # only decides where nothing happened lately
+TRENDING_SHARES = {"6h": 1.0, "4d": 0.175}
+"""What the counts of two half-lives add to `trending`."""
+ALL_TIME_SHARE = 1e-3
+"""What the count of all time adds: it decides where nothing happened lately."""
+_PLACE = {name: place for place, name in enumerate(WINDOWS_S)}
+_SPANS_S: I64 = np.array(list(WINDOWS_S.values()), np.int64)
+_FINITE_S: F64 = np.array(list(NAMED_HALF_LIVES_S.values()), np.float64)
+_SHORTEST_S = int(_SPANS_S.min())
+_TRENDING: I64 = np.array([_PLACE[name] for name in TRENDING_SHARES], np.int64)
+_AMONG = 256
+"""Best items of each half-life among which those that trend most are looked for."""
+_FILLED_SHARE = 8
+"""Items with a sum are remembered up to this part of all items."""
+_SHARES: F64 = np.array([TRENDING_SHARES.get(name, 0.0) for name in WINDOWS_S])
 
 
 class Popularity:
-    """Counts by item number. `all_time` is (C,) float32 for a capacity of C items; buckets are kept per window, newest LIVE_BUCKETS
-    only."""
+    """Counts by item number, for a capacity of C items: `all_time` is (C,) float32, and the bank holds each item's count at H half-lives
+    (`HALF_LIVES_S`), the last of which is for ever.
+
+    Sums are exact whole numbers, so they depend on what was added and not on its order, and a worker that has been running for long and one
+    that has just read its state return the same. An item takes 16 bytes of memory for each half-life, and 12. Reads are of the event time
+    `newest_s`, which `advance` moves.
+    """
 
     def __init__(self, n_items: int = 256) -> None:
         self.all_time: F32 = np.zeros(n_items, np.float32)
-        self._buckets: dict[str, dict[int, F32]] = {window: {} for window in WINDOWS_S}
-        self._newest = dict.fromkeys(WINDOWS_S, -1)
-        self._trending: F32 | None = None
-        self._settled: F32 | None = None
-        """What all buckets but the newest add to `trending`."""
+        self.newest_s = 0
+        self._units: I64 = np.zeros(n_items, np.int64)
+        self._sums: F64 = np.zeros((n_items, len(_SPANS_S), LIVE_SPANS))
+        self._filled = [[_Filled() for _ in range(LIVE_SPANS)] for _ in _SPANS_S]
+        self._leaders = [Leaders() for _ in HALF_LIVES_S]
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
         held = len(self.all_time)
         if n_items > held:
             more = max(n_items, 2 * held) - held
-            self.all_time = np.pad(self.all_time, (0, more))
-            self._buckets = {w: {b: np.pad(counts, (0, more)) for b, counts in kept.items()} for w, kept in self._buckets.items()}
-            self._trending = self._settled = None
+            self.all_time, self._units = np.pad(self.all_time, (0, more)), np.pad(self._units, (0, more))
+            self._sums = np.pad(self._sums, ((0, more), (0, 0), (0, 0)))
 
     def clear(self) -> None:
         """Forget everything."""
-        self.all_time[:] = 0
-        self._buckets = {window: {} for window in WINDOWS_S}
-        self._newest = dict.fromkeys(WINDOWS_S, -1)
-        self._trending = self._settled = None
-
-    def newest_bucket(self, window: str) -> int:
-        """Return the newest bucket of a window that event time has reached, or −1."""
-        return self._newest[window]
+        self.__init__(len(self.all_time))  # type: ignore[misc]
 
     def advance(self, newest_s: int) -> None:
-        """Move event time to `newest_s`: drop the buckets that count no longer."""
-        for window, bucket_s in WINDOWS_S.items():
-            self._advance(window, newest_s // bucket_s)
-
-    def _advance(self, window: str, bucket: int) -> None:
-        if bucket > self._newest[window]:
-            self._newest[window] = bucket
-            self._trending = self._settled = None
-            for old in [held for held in self._buckets[window] if not self.holds(window, held)]:
-                del self._buckets[window][old]
-
-    def add(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:
-        """Add `counts` (n,) to distinct `items` (n,). What is older than the live buckets is passed over."""
-        self._trending = None
-        if window == "all":
-            self.all_time[items] += counts
+        """Move event time to `newest_s`: drop the spans that count no longer."""
+        before_s = self.newest_s
+        if newest_s <= before_s:
             return
-        self._advance(window, bucket)
-        if not self.holds(window, bucket):
+        self.newest_s = newest_s
+        if newest_s // _SHORTEST_S == before_s // _SHORTEST_S:
             return
-        kept = self._buckets[window]
-        if bucket != self.newest_bucket(window):
-            self._settled = None
-        if bucket not in kept:
-            kept[bucket] = np.zeros_like(self.all_time)
-        kept[bucket][items] += counts
+        ended = newest_s // _SPANS_S - before_s // _SPANS_S
+        for place in np.flatnonzero(ended).tolist():
+            newest = newest_s // int(_SPANS_S[place])
+            for slot in range(LIVE_SPANS) if ended[place] >= LIVE_SPANS else (newest % LIVE_SPANS,):
+                self._filled[place][slot].empty(self._sums[:, place, slot])
+            self._leaders[place].drop()
 
-    def put(self, window: str, bucket: int, items: NDArray[np.uint32], counts: F32) -> None:
-        """Replace the counts of distinct `items` (n,) in one bucket, as `add` would have summed them."""
-        self.add(window, bucket, items, counts - self._held(window, bucket)[items])
+    def add(self, window: str, span: int, items: U32, units: I64) -> None:
+        """Add `units` (n,) of 1/64 to distinct `items` (n,) in a span of a window, as `batch_delta` made them. What no longer counts is
+        passed over."""
+        if window == ALL_TIME:
+            self._units[items] += units
+            self.all_time[items] = self._units[items] / WEIGHT_ONE
+            self._leaders[-1].note(items)
+            return
+        place = _PLACE[window]
+        self.advance(span * int(_SPANS_S[place]))
+        if not self.holds(window, span):
+            return
+        self._sums[items, place, span % LIVE_SPANS] += units
+        self._filled[place][span % LIVE_SPANS].note(items, len(self._units))
+        self._leaders[place].note(items)
 
-    def holds(self, window: str, bucket: int) -> bool:
-        """Return True while the bucket counts."""
-        return window == "all" or bucket > self.newest_bucket(window) - LIVE_BUCKETS[window]
+    def put(self, window: str, span: int, items: U32, units: I64) -> None:
+        """Replace the sums of distinct `items` (n,) in one span, as `add` would have summed them."""
+        self.add(window, span, items, units - self.units(window, span)[items])
 
-    def _held(self, window: str, bucket: int) -> F32:
-        if window == "all":
-            return self.all_time
-        kept = self._buckets[window].get(bucket)
-        return np.zeros_like(self.all_time) if kept is None else kept
+    def holds(self, window: str, span: int) -> bool:
+        """Return True while the span counts."""
+        return is_live(window, span, self.newest_s)
 
-    def window(self, window: str) -> F32:
-        """Return the sum over the live buckets of a window, (C,)."""
-        total = np.zeros_like(self.all_time)
-        for counts in self._buckets[window].values():
-            total += counts
-        return total
+    def units(self, window: str, span: int) -> I64:
+        """Return the sums of a span in units of 1/64, (C,); 0 for a span that does not count."""
+        if window == ALL_TIME:
+            return self._units
+        place = _PLACE[window]
+        newest = self.newest_s // int(_SPANS_S[place])
+        if not newest - LIVE_SPANS < span <= newest:
+            return np.zeros_like(self._units)
+        return self._sums[:, place, span % LIVE_SPANS].astype(np.int64)
+
+    def bank_of(self, numbers: I64) -> F32:
+        """Return the counts of items `numbers`, of any shape, at every half-life: (…, H); 0 where a number is −1."""
+        found = np.empty((numbers.size, len(HALF_LIVES_S)), np.float32)
+        newest, factors = self._now()
+        popularity_kernel.bank(self._sums, self.all_time, np.ascontiguousarray(numbers, np.int64).ravel(), newest, factors, found)
+        return found.reshape(*numbers.shape, len(HALF_LIVES_S))
+
+    def bank(self) -> F32:
+        """Return the counts of all items at every half-life, (H, C)."""
+        return np.ascontiguousarray(self.bank_of(np.arange(len(self.all_time))).T)
+
+    def top(self, place: int, size: int) -> I64:
+        """Return the `size` items (at most 512) with the highest counts above 0 at half-life `HALF_LIVES_S[place]`, highest first, equal
+        ones by number. Changes what is remembered: call it once for a context, before lists are made in threads."""
+        return self._leaders[place].best(size, lambda items: self._values(place, items))
 
     def trending(self) -> F32:
-        """Return recent counts, halved every 6 hours and every week of event time, with a trace of the all-time count: (C,). Cached until
-        the next add."""
-        if self._trending is None:
-            if self._settled is None:
-                self._settled = self._recent(newest=False)
-            self._trending = self._settled + self._recent(newest=True) + self.all_time * np.float32(_ALL_TIME_SHARE)
-        return self._trending
+        """Return recent counts, halved every 6 hours and every 4 days of event time, with a trace of the all-time count: (C,)."""
+        return self.trending_of(np.arange(len(self.all_time)))
 
-    def _recent(self, *, newest: bool) -> F32:
-        """Return the recent counts of each window's newest bucket, or of all others."""
-        score = np.zeros_like(self.all_time)
-        for window, kept in self._buckets.items():
-            now = self.newest_bucket(window)
-            for bucket, counts in kept.items():
-                if (bucket == now) == newest:
-                    score += counts * np.float32(_WINDOW_SHARE[window] * 0.5 ** ((now - bucket) / _HALF_LIFE_BUCKETS[window]))
-        return score
+    def trending_of(self, numbers: I64) -> F32:
+        """Return `trending` of items `numbers`, of any shape."""
+        found = np.empty(numbers.size, np.float32)
+        newest, factors = self._now()
+        flat = np.ascontiguousarray(numbers, np.int64).ravel()
+        popularity_kernel.blend(self._sums, self.all_time, flat, _TRENDING, newest, factors * _SHARES, ALL_TIME_SHARE, found)
+        return found.reshape(numbers.shape)
+
+    def best_trending(self, size: int) -> I64:
+        """Return the `size` items (at most 512) that trend most, of those that are among the best at one of the half-lives that `trending`
+        reads; most first, equal ones by number."""
+        places = [*_TRENDING.tolist(), len(HALF_LIVES_S) - 1]
+        among = np.unique(np.concatenate([self.top(place, max(size, _AMONG)) for place in places]))
+        return among[np.lexsort((among, -self.trending_of(among)))[:size]]
+
+    def _values(self, place: int, items: I64 | slice) -> F64:
+        """Return what orders items at a half-life: their counts but for a factor that is the same for all."""
+        if place == len(_SPANS_S):
+            return self._units[items].astype(np.float64)
+        sums, newest = self._sums[items, place], self.newest_s // int(_SPANS_S[place]) % LIVE_SPANS
+        values: F64 = sums[:, newest] + sums[:, 1 - newest] / MOST_GROWTH
+        return values
+
+    def _now(self) -> tuple[I64, F64]:
+        """Return the slots of the newest spans (H − 1,) and the factors of their sums."""
+        return self.newest_s // _SPANS_S % LIVE_SPANS, 0.5 ** (self.newest_s % _SPANS_S / _FINITE_S) / WEIGHT_ONE
+
+
+class _Filled:
+    """Remembers which items have a sum in one span, until they are so many that emptying all is as fast."""
+
+    def __init__(self) -> None:
+        self._parts: list[U32] | None = []
+        self._n = 0
+
+    def note(self, items: U32, n_items: int) -> None:
+        if self._parts is not None:
+            self._parts.append(items)
+            self._n += len(items)
+            if self._n * _FILLED_SHARE > n_items:
+                self._parts = None
+
+    def empty(self, sums: F64) -> None:
+        """Set the sums of these items, of all (N,), to 0."""
+        if self._parts is None:
+            sums[:] = 0
+        elif self._parts:
+            sums[np.concatenate(self._parts)] = 0
+        self._parts, self._n = [], 0

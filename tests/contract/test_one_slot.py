@@ -156,4 +156,4 @@ async def test_no_command_crosses_slots_and_every_key_is_of_a_known_pattern(clus
 
 def test_the_shape_of_a_key_leaves_out_whose_it_is() -> None:
     assert shape(f"{{{NAMESPACE}.g1:p3}}:u:ann:7") == shape(f"{{{NAMESPACE}:p0}}:u:x") == "p:u:*"
-    assert shape(f"{{{NAMESPACE}:g1}}:pop:all:0") == shape(f"{{{NAMESPACE}:g2}}:pop:hour:7")
+    assert shape(f"{{{NAMESPACE}:g1}}:pop:all:0") == shape(f"{{{NAMESPACE}:g2}}:pop:10m:7")

@@ -10,6 +10,7 @@ from recsys.state.batch_delta import RowId
 from tests.contract.conftest import LAYOUT
 from workers.errors import Fatal
 from workers.state.port import (
+    MOST_EPOCHS,
     ApplyStatus,
     Compaction,
     GroupDeltas,
@@ -252,7 +253,7 @@ async def test_rows_of_a_group_come_with_its_watermarks(store: StateStore) -> No
 
 
 async def test_a_scan_gives_every_row_and_nothing_else(store: StateStore) -> None:
-    wanted: list[tuple[int, RowId]] = [(0, ("c", 4, 2)), (1, ("c", 4, 2**32 - 1)), (1, ("pop", "all", 0)), (2, ("pop", "hour", 470_000))]
+    wanted: list[tuple[int, RowId]] = [(0, ("c", 4, 2)), (1, ("c", 4, 2**32 - 1)), (1, ("pop", "all", 0)), (2, ("pop", "10m", 470_000))]
     many: list[tuple[int, RowId]] = [(2, ("c", 7, 3 * n + 2)) for n in range(2_500)]
     assert [page async for page in store.scan_rows() if page] == []
     for group in range(3):
@@ -394,3 +395,21 @@ async def test_the_server_says_who_it_is(store: StateStore) -> None:
     await store.ping()
     for identity in await store.server_identity():
         assert identity.run_id and identity.replication_id and identity.role == "master" and identity.maxmemory_policy == "noeviction"
+
+
+async def test_the_store_notes_the_newest_epochs_in_which_an_item_had_a_row(store: StateStore) -> None:
+    await store.open(LAYOUT)
+    last = 0
+    for epoch in (40, 7, 3_000_000_000, 7):
+        rows = {("c", epoch, 4): [(5, 64)], ("c", 7, 1): [(2, 64)], ("pop", "10m", epoch): [(4, 64)]}
+        await store.apply_items([source(last, last)], [deltas(1, rows)])
+        last += 1
+    assert await store.item_epochs([4, 9, 1]) == [[7, 40, 3_000_000_000], [], [7]]
+    assert await store.drop_rows([(1, ("c", 40, 4))]) == 1
+    assert await store.item_epochs([4]) == [[7, 40, 3_000_000_000]], "a dropped row stays noted"
+    for epoch in range(100, 100 + MOST_EPOCHS):
+        await store.apply_items([source(last, last)], [deltas(1, {("c", epoch, 4): [(5, 64)]})])
+        last += 1
+    assert await store.item_epochs([4]) == [[*range(101, 100 + MOST_EPOCHS), 3_000_000_000]]
+    await store.apply_items([source(last, last)], [deltas(1, {("c", 8, 4): [(5, 64)]})])
+    assert (await store.item_epochs([4]))[0][0] == 101, "an older one is not noted"

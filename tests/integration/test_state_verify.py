@@ -104,7 +104,7 @@ async def test_whatever_part_is_corrupted_is_named(server: Any, settings: Settin
             pages = [page async for page in store.scan_rows()]
         number = names.index("i1")
         row_id = next(row_id for page in pages for _, row_id in page if row_id[0] == "c" and row_id[2] == number)
-        hour = max(row_id for page in pages for _, row_id in page if row_id[1] == "hour")
+        hour = max(row_id for page in pages for _, row_id in page if row_id[1] == "10m")
         (row,) = keys.rows(number % groups, [row_id])
         (bucket,) = keys.rows(0, [("pop", "all", 0)])
         newest = next(key for group in range(groups) if server.exists(key := keys.rows(group, [hour])[0]))
@@ -117,13 +117,18 @@ async def test_whatever_part_is_corrupted_is_named(server: Any, settings: Settin
             assert found.n_differences == len(starts), found.differences
             assert all(line.startswith(start) for line, start in zip(found.differences, starts, strict=True)), found.differences
 
-        for key, title in ((row, "item 'i1' in the epoch from "), (bucket, "popularity, all time"), (newest, "popularity, hour 2023-11-")):
+        titles = ("item 'i1' in the epoch from ", "popularity, all time", "popularity, half-life 10m, span from 2023-11-")
+        for key, title in zip((row, bucket, newest), titles, strict=True):
             before = server.get(key)
             server.append(key, pack_records([0], [1]))
             await differs(title)
             server.delete(key)
             await differs(title)
             server.set(key, before)
+        noted = server.hget(keys.epochs(number % groups), number)
+        server.hdel(keys.epochs(number % groups), number)
+        await differs("item 'i1': epoch ")
+        server.hset(keys.epochs(number % groups), number, noted)
         server.rpush(keys.names, "i1")
         assert any(line.startswith("numbering: number 9 is that of item 'i1', whose") for line in (await checked(settings)).differences)
         server.rpop(keys.names)

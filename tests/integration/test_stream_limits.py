@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.state.half_lives import WINDOWS_S
 from tests.builders import START_MS, play
 from tests.conftest import TestStack
 from tests.fold import counted
@@ -76,14 +77,14 @@ async def test_what_counts_no_more_is_deleted_while_events_go_on(
                 last = await topics.events(facts[at : at + 100])
                 for user_id, source_offset in last.items():
                     await topics.until_answered(user_id, source_offset)
-            deadline, oldest = time.monotonic() + DEADLINE_S, facts[-1].event_ts_ms // 86_400_000 - 60
-            while min([row_id[2] async for page in store.scan_rows() for _, row_id in page if row_id[1] == "day"]) < oldest:
-                assert time.monotonic() < deadline, "old days are still there"
+            deadline, oldest = time.monotonic() + DEADLINE_S, facts[-1].event_ts_ms // WINDOWS_S["6h"] // 1000 - 4
+            while min([row_id[2] async for page in store.scan_rows() for _, row_id in page if row_id[1] == "6h"]) < oldest:
+                assert time.monotonic() < deadline, "old spans are still there"
                 await asyncio.sleep(0.05)
             assert "rows of items that count no more" in worker.log.read_text() + other.log.read_text()
             found, expected = await state_and_fold(settings, topics.log)
             assert counted(found, settings, topics.log) == counted(expected, settings, topics.log)
-            assert sum(window == "day" for window, _ in found.popularity) <= 61 < days
+            assert sum(window == "6h" for window, _ in found.popularity) <= 5 < days
             assert worker.running and other.running
     await store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import workers.stream.pipeline
+from recsys.state.half_lives import HALF_LIVES_S, NAMED_HALF_LIVES_S, WINDOWS_S
 from recsys.state.item_row import WEIGHT_ONE
+from recsys.state.popularity import Popularity
 from tests.builders import NOW_S, TOPIC_ID, FailingStore, Fault, opened_pipeline, random_log, records_of, small_settings
 from tests.fold import Log, State, counted, fold, read_state
 from tests.memory_store import MemoryStore
@@ -161,21 +163,29 @@ async def check_mirror(pipeline: Pipeline, expected: State) -> None:
     await mirror.refresh(np.arange(engine.n_items, dtype=np.int64))
     number = {name: at for at, name in enumerate(names)}
     neighbours = np.zeros((engine.n_items, engine.n_items))
+    newest = {item: max(epoch for epoch, of in expected.cooccurrence if of == item) for _, item in expected.cooccurrence}
     for (epoch, item), sums in expected.cooccurrence.items():
         for other, amount in sums.items():
-            neighbours[number[item], number[other]] += amount / WEIGHT_ONE * 0.5 ** (engine.newest_epoch - epoch)
+            neighbours[number[item], number[other]] += amount / WEIGHT_ONE * 0.5 ** (newest[item] - epoch)
     assert (engine.neighbours.rows(np.arange(engine.n_items), engine.n_items) == neighbours).all()
-    all_time = np.zeros(len(engine.popularity.all_time))
-    for item, amount in expected.popularity.get(("all", 0), {}).items():
-        all_time[number[item]] = amount / WEIGHT_ONE
-    assert (engine.popularity.all_time == all_time).all()
-    for window, bucket_s, live in (("hour", 3_600, 24), ("day", 86_400, 30)):
-        counted = np.zeros(len(all_time))
-        for (of, bucket), sums in expected.popularity.items():
-            if of == window and bucket > mirror.newest_s // bucket_s - live:
-                for item, amount in sums.items():
-                    counted[number[item]] += amount / WEIGHT_ONE
-        assert (engine.popularity.window(window) == counted).all()
+    assert {names[at]: epoch for at, epoch in enumerate(engine.neighbours.epochs[: len(names)].tolist()) if epoch >= 0} == newest
+    check_popularity(engine.popularity, expected, number, newest_s)
+
+
+def check_popularity(popularity: Popularity, expected: State, number: Mapping[str, int], newest_s: int) -> None:
+    """Check that the sums of all spans that count are the fold's, and the bank's values those sums halved since the span began."""
+    bank = np.zeros((len(HALF_LIVES_S), len(popularity.all_time)))
+    for (window, span), sums in expected.popularity.items():
+        span_s = 6 * NAMED_HALF_LIVES_S.get(window, 0)
+        if span_s and span < newest_s // span_s - 1:
+            continue
+        units = np.zeros(len(popularity.all_time), np.int64)
+        for item, amount in sums.items():
+            units[number[item]] = amount
+        np.testing.assert_array_equal(popularity.units(window, span), units)
+        place = list(WINDOWS_S).index(window) if span_s else -1
+        bank[place] += units / WEIGHT_ONE * (0.5 ** ((newest_s - span * span_s) * 6 / span_s) if span_s else 1)
+    np.testing.assert_allclose(popularity.bank(), bank, rtol=1e-6)
 
 
 @given(seed=st.integers(0, 2**32), n_events=st.integers(0, 160), steps=STEPS)
@@ -213,9 +223,12 @@ def test_rows_that_count_are_the_fold_of_the_log_however_often_others_are_delete
         assert_equal(found, expected, short, log, [Step(sweeps=True)])
         newest_s = max((at_s for history in fold(log, short).histories.values() for _, at_s, _ in history), default=0)
         await RowExpiry(short, pause_s=0.0).look(store, newest_s)
-        oldest = {"c": newest_s // 86_400 - 1, "hour": newest_s // 3_600 - 47, "day": newest_s // 86_400 - 59, "all": 0}
-        for _, (kind, where, number) in [address async for page in store.scan_rows() for address in page]:
-            assert (int(where) >= oldest["c"]) if kind == "c" else (number >= oldest[str(where)])
+        oldest = {window: newest_s // span_s - 3 for window, span_s in WINDOWS_S.items()} | {"all": 0}
+        rows = [address async for page in store.scan_rows() for address in page]
+        for _, (kind, where, number) in rows:
+            assert kind == "c" or number >= oldest[str(where)]
+        items = [number for _, (kind, _, number) in rows if kind == "c"]
+        assert len(items) == len(set(items)), "one epoch of each item counts"
 
     asyncio.run(swept())
 

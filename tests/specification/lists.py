@@ -134,7 +134,7 @@ def blend(parts: Iterable[Part], allowed: Bools, n_users: int) -> F32:
 def cooccurrence_scores(recent: Recent, neighbours: Neighbours, popularity: F32, reading: CooccurrenceReading) -> tuple[F32, F32]:
     """Return scores (U, N), Σ_r weight · row · factor, and the weight of each recent item (U, R). With "llr" the rows are ratios instead of
     counts and the factor is 1."""
-    weights = reading.weights(recent, popularity)
+    weights = neighbours.relative_weights(recent.items, reading.weights(recent, popularity))
     if reading.similarity != "llr":
         scores = neighbours.weighted_sums(recent.items, weights, len(popularity))
         scores *= reading.candidate_factor(popularity)

@@ -246,7 +246,6 @@ class StateReading:
             number,
             n_items,
             item_groups=layout.item_groups,
-            epoch_s=layout.epoch_s,
             live_epochs=self._live_epochs,
         )
         scores = similarities(counts, await all_time_popularity(self._store, n_items, layout.item_groups), number, similarity)

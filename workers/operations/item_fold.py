@@ -1,6 +1,6 @@
 """Rows of items folded from the log in plain Python, and how they differ from stored ones. Shares no arrays with the engine.
 
-What it does share: the weights of pairs by distance, the lengths of popularity buckets, and the layout of a packed row.
+What it does share: the weights of pairs by distance, what a choice adds to a span of popularity, and the layout of a packed row.
 
 Rows of co-occurrence are folded for chosen items only, popularity for all. Pairs of a chosen item come from every user, so the newest
 interactions of every user of a partition are kept while that partition is folded: some 400 bytes a user of one partition.
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from recsys.engine import PAIR_WEIGHTS
 from recsys.errors import LayoutError
-from recsys.state.batch_delta import WINDOWS_S, RowId
+from recsys.state.batch_delta import RowId
+from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S, is_live, span_amount
 from recsys.state.item_row import WEIGHT_ONE, parse_row
-from recsys.state.popularity import LIVE_BUCKETS
+from recsys.state.retention import Retention
 from recsys.state.user_table import WEIGHT_UNITS
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -24,8 +25,8 @@ from workers.state.layout import layout_of
 Sums = dict[int, int]
 """Item number ▸ sum in units of 1/64."""
 UNIT_OF_PRODUCTS = WEIGHT_UNITS * WEIGHT_UNITS
-MANY_BUCKETS = 8 * sum(LIVE_BUCKETS.values())
-"""Popularity buckets that are held before those that count no more are looked for."""
+MANY_SPANS = 64 * LIVE_SPANS * len(WINDOWS_S)
+"""Spans of popularity that are held before those that count no more are looked for."""
 NEVER = -1
 """The last offset of a partition that was never applied."""
 
@@ -64,7 +65,8 @@ class ItemFold:
     def __init__(self, settings: Settings, numbers: Mapping[str, int], applied: Applied) -> None:
         layout = layout_of(settings)
         self._numbers, self._applied = numbers, applied
-        self._epoch_s, self._live_epochs, self._groups = layout.epoch_s, settings.state.live_epochs, layout.item_groups
+        self._epoch_s, self._groups = layout.epoch_s, layout.item_groups
+        self._retention = Retention(layout.epoch_s, settings.state.live_epochs)
         self._chunk = settings.state.duplicate_chunk
         self._windows = _Windows(PAIR_WEIGHTS.window)
         self._item_last: dict[int, int] = {}
@@ -73,7 +75,9 @@ class ItemFold:
         self.rows: dict[tuple[int, int], Sums] = {}
         """By epoch and item number."""
         self.popularity: dict[tuple[str, int], Sums] = {}
-        """By window and bucket."""
+        """By window and span."""
+        self.epochs: dict[int, set[int]] = {}
+        """By item number: the epochs in which it has a row."""
         self.newest_s = 0
         self.whole = True
         """The log starts at its beginning in every partition; else all sums are what they are at least."""
@@ -108,12 +112,12 @@ class ItemFold:
         self._windows.add(user_id, number, at_s, units)
 
     def _count(self, number: int, at_s: int, amount: int) -> None:
-        for window, bucket_s in (("all", 0), *WINDOWS_S.items()):
-            bucket = at_s // bucket_s if bucket_s else 0
-            if self.counts(("pop", window, bucket)):
-                if len(self.popularity) > MANY_BUCKETS:
+        for window in (ALL_TIME, *WINDOWS_S):
+            span, added = span_amount(amount, at_s, window)
+            if is_live(window, span, self.newest_s):
+                if len(self.popularity) > MANY_SPANS:
                     self._forget_past()
-                _add(self.popularity.setdefault((window, bucket), {}), number, amount)
+                _add(self.popularity.setdefault((window, span), {}), number, added)
 
     def _pair(self, user_id: str, number: int, at_s: int, units: int, source_offset: int) -> None:
         """Add the pairs with the interactions that arrived before; each pair adds to two rows, forward to that of what happened first."""
@@ -131,17 +135,20 @@ class ItemFold:
             product, came_first = its_units * units, its_s > at_s
             forward, backward = _amount(product * PAIR_WEIGHTS.forward[distance]), _amount(product * PAIR_WEIGHTS.backward[distance])
             if own and (amount := forward if came_first else backward):
-                _add(self.rows.setdefault((epoch, number), {}), other, amount)
+                self._add_pair(epoch, number, other, amount)
             if its and (amount := backward if came_first else forward):
-                _add(self.rows.setdefault((epoch, other), {}), number, amount)
+                self._add_pair(epoch, other, number, amount)
+
+    def _add_pair(self, epoch: int, row: int, neighbour: int, amount: int) -> None:
+        self.epochs.setdefault(row, set()).add(epoch)
+        _add(self.rows.setdefault((epoch, row), {}), neighbour, amount)
 
     def counts(self, row_id: RowId) -> bool:
-        """Return whether a row counts at the newest event: older ones may have been deleted."""
+        """Return whether a row counts after all events so far: others may have been deleted."""
         kind, where, number = row_id
         if kind == "c":
-            return int(where) > self.newest_s // self._epoch_s - self._live_epochs
-        window = str(where)
-        return window == "all" or number > self.newest_s // WINDOWS_S[window] - LIVE_BUCKETS[window]
+            return self._retention.counts(int(where), sorted(self.epochs.get(number, ())))
+        return is_live(str(where), number, self.newest_s)
 
     def _forget_past(self) -> None:
         for epoch, number in [at for at in self.rows if not self.counts(("c", *at))]:

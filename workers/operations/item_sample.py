@@ -10,23 +10,23 @@ from typing import NamedTuple
 
 import xxhash
 
-from recsys.state.batch_delta import WINDOWS_S, RowId
+from recsys.state.batch_delta import RowId
+from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S
 from recsys.state.item_row import MOST_NUMBERS
-from recsys.state.popularity import LIVE_BUCKETS
 from workers.operations.item_fold import NEVER, Applied, ItemFold, row_difference
 from workers.settings import Settings
 from workers.state.layout import layout_of
-from workers.state.port import RowAddress, StateStore, Watermark
+from workers.state.port import MOST_EPOCHS, RowAddress, StateStore, Watermark
 
 ROWS_AT_ONCE = 256
-BUCKETS_FACTOR = 8
-"""Popularity buckets are read back to this multiple of the time for which they count."""
+SPANS_FACTOR = 8
+"""Spans of popularity are read back to this multiple of the time for which they count."""
 ROWS_AT_MOST = 200_000
 """Rows that are read of chosen items: of items times epochs the newest epochs."""
 
 
 class Compared(NamedTuple):
-    """Holds the result of comparing one row of an item ("c"), or one bucket of popularity ("pop")."""
+    """Holds the result of comparing one row of an item ("c"), or one span of popularity ("pop")."""
 
     kind: str
     lines: list[str]
@@ -45,6 +45,8 @@ class ItemSample:
     of_item: dict[int, dict[int, Watermark]] = field(default_factory=dict)
     of_popularity: dict[int, dict[int, Watermark]] = field(default_factory=dict)
     rows: dict[RowAddress, bytes | None] = field(default_factory=dict)
+    epochs: dict[int, list[int]] = field(default_factory=dict)
+    """Epochs noted of each chosen item, read after its rows."""
 
     def applied(self, topic_id: str) -> Applied:
         """Up to which offsets of a topic the rows go."""
@@ -74,18 +76,21 @@ class ItemSample:
             line = row_difference(packed, expected, names, cap=cap, whole=fold.whole)
             title = f"item '{names[number]}' in the epoch from {_day(int(where) * layout_of(settings).epoch_s)}"
             yield Compared("c", [] if line is None else [f"{title}: {line}"])
-        buckets = {row_id[1:] for _, row_id in self.rows if row_id[0] == "pop" and fold.counts(row_id)}
-        for window, bucket in sorted(buckets, key=str):
-            expected = fold.popularity.get((str(window), bucket), {})
+        for number, noted in self.epochs.items():
+            if missing := _not_noted(fold.epochs.get(number, ()), noted):
+                yield Compared("c", [f"item '{names[number]}': epoch {missing[0]} is not noted, so that no worker reads its row"])
+        spans = {row_id[1:] for _, row_id in self.rows if row_id[0] == "pop" and fold.counts(row_id)}
+        for window, span in sorted(spans, key=str):
+            expected = fold.popularity.get((str(window), span), {})
             lines, n_rows = [], 0
             for group in sorted(self.of_popularity):
-                address: RowAddress = (group, ("pop", window, bucket))
+                address: RowAddress = (group, ("pop", window, span))
                 packed, own = self.rows.get(address), {n: amount for n, amount in expected.items() if n % groups == group}
                 if address in born_since or (packed is None and not own):
                     continue
                 n_rows += 1
                 if (line := row_difference(packed, own, names, cap=MOST_NUMBERS, whole=fold.whole)) is not None:
-                    lines.append(f"popularity, {_bucket(str(window), bucket)}, item group {group}: {line}")
+                    lines.append(f"popularity, {_span(str(window), span)}, item group {group}: {line}")
             if n_rows:
                 yield Compared("pop", lines)
 
@@ -93,8 +98,8 @@ class ItemSample:
         """Rows that the fold has and that were not there when rows were listed: no row that counts goes away, so one that is there now came
         since, and one that is not is missing."""
         wanted: list[RowAddress] = [(number % groups, ("c", epoch, number)) for epoch, number in fold.rows]
-        for (window, bucket), sums in fold.popularity.items():
-            wanted += [(group, ("pop", window, bucket)) for group in {number % groups for number in sums}]
+        for (window, span), sums in fold.popularity.items():
+            wanted += [(group, ("pop", window, span)) for group in {number % groups for number in sums}]
         absent = [address for address in wanted if address not in self.rows and address[0] in self.of_popularity]
         born_since = set()
         for start in range(0, len(absent), ROWS_AT_ONCE):
@@ -114,17 +119,17 @@ async def read_items(store: StateStore, settings: Settings, n_items: int, seed: 
     chosen = nsmallest(n_items, range(len(names)), key=lambda number: xxhash.xxh3_64_intdigest(f"{seed}/{names[number]}".encode()))
     sample = ItemSample(sum(number % groups not in without_groups for number in chosen), without_groups)
     epochs: set[int] = set()
-    buckets: set[tuple[str, int]] = set()
+    spans: set[tuple[str, int]] = set()
     async for page in store.scan_rows():
         for _, (kind, where, number) in page:
             if kind == "c":
                 epochs.add(int(where))
                 sample.highest_number = max(sample.highest_number, number)
             else:
-                buckets.add((str(where), number))
+                spans.add((str(where), number))
     read = sorted(epochs)[-max(ROWS_AT_MOST // max(len(chosen), 1), 1) :]
     for group in sorted(set(range(groups)) - set(without_groups)):
-        await _read_popularity(store, sample, group, _newest(buckets))
+        await _read_popularity(store, sample, group, _newest(spans))
         own = [number for number in chosen if number % groups == group]
         step = max(ROWS_AT_ONCE // max(len(read), 1), 1)
         for start in range(0, len(own), step):
@@ -133,23 +138,30 @@ async def read_items(store: StateStore, settings: Settings, n_items: int, seed: 
             marks, rows = await store.read_rows_at(group, row_ids)
             sample.of_item |= dict.fromkeys(some, marks)
             sample.rows |= {(group, row_id): row for row_id, row in zip(row_ids, rows, strict=True)}
+            sample.epochs |= dict(zip(some, await store.item_epochs(some), strict=True))
     return sample
 
 
-async def _read_popularity(store: StateStore, sample: ItemSample, group: int, buckets: Sequence[tuple[str, int]]) -> None:
-    """Read buckets of a group in one call, as of one moment."""
-    row_ids: list[RowId] = [("pop", window, bucket) for window, bucket in buckets]
+def _not_noted(epochs: Collection[int], noted: Sequence[int]) -> list[int]:
+    """Return the epochs that should be noted of an item and are not; more may be noted, of rows that came since."""
+    oldest = noted[0] if len(noted) == MOST_EPOCHS else -1
+    return sorted(epoch for epoch in set(epochs).difference(noted) if epoch > oldest)
+
+
+async def _read_popularity(store: StateStore, sample: ItemSample, group: int, spans: Sequence[tuple[str, int]]) -> None:
+    """Read spans of a group in one call, as of one moment."""
+    row_ids: list[RowId] = [("pop", window, span) for window, span in spans]
     marks, rows = await store.read_rows_at(group, row_ids)
     sample.of_popularity[group] = marks
     sample.rows |= {(group, row_id): row for row_id, row in zip(row_ids, rows, strict=True)}
 
 
-def _newest(buckets: set[tuple[str, int]]) -> list[tuple[str, int]]:
-    """The newest buckets of each window: far more than count, but not all of a state whose old ones nobody has deleted yet."""
-    found = [("all", 0)]
-    for window, live in LIVE_BUCKETS.items():
-        numbers = sorted(number for of, number in buckets if of == window)
-        found += [(window, number) for number in numbers[-BUCKETS_FACTOR * live :]]
+def _newest(spans: set[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The newest spans of each window: far more than count, but not all of a state whose old ones nobody has deleted yet."""
+    found = [(ALL_TIME, 0)]
+    for window in WINDOWS_S:
+        numbers = sorted(number for of, number in spans if of == window)
+        found += [(window, number) for number in numbers[-SPANS_FACTOR * LIVE_SPANS :]]
     return found
 
 
@@ -160,11 +172,10 @@ def _day(at_s: int) -> str:
         return f"{at_s} s"
 
 
-def _bucket(window: str, bucket: int) -> str:
-    if window == "all":
-        return "all time"
-    at_s = bucket * WINDOWS_S[window] if window in WINDOWS_S else bucket
+def _span(window: str, span: int) -> str:
+    if window not in WINDOWS_S:
+        return "all time" if window == ALL_TIME else f"{window} {span}"
     try:
-        return f"{window} {datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%MZ}"
+        return f"half-life {window}, span from {datetime.fromtimestamp(span * WINDOWS_S[window], UTC):%Y-%m-%dT%H:%MZ}"
     except (ValueError, OverflowError, OSError):
-        return f"{window} {bucket}"
+        return f"half-life {window}, span {span}"

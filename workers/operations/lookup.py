@@ -92,7 +92,6 @@ async def similar_items(settings: Settings, item_id: str, k: int = 10, similarit
             number,
             len(names),
             item_groups=layout.item_groups,
-            epoch_s=layout.epoch_s,
             live_epochs=settings.state.live_epochs,
         )
         scores = similarities(counts, await all_time_popularity(store, len(names), layout.item_groups), number, similarity)

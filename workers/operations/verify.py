@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from recsys.state.batch_delta import WINDOWS_S
 from workers.bootstrap import open_store
 from workers.errors import Fatal, Transient
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
@@ -280,10 +279,7 @@ class _Check:
                     self._differences.add("users", f"partition {partition}, user {user_digest(user_id)}: the row is missing")
 
     async def compare_event_times(self, users: UserSample, fold: _Folded) -> None:
-        """Compare how far the state says that event time is with the newest event that counts.
-
-        Of a state that an older build wrote only the newest hour of all partitions is known, until newer events come.
-        """
+        """Compare how far the state says that event time is with the newest event that counts."""
         if fold.items is None or fold.partial:
             return
         times = await self._store.event_times(list(fold.histories))
@@ -294,7 +290,7 @@ class _Check:
             at_s = times[partition]
             if users.watermarks[partition] is None or at_s is None:
                 continue
-            if at_s < folded.newest_s - WINDOWS_S["hour"] or (is_still and at_s > newest_s):
+            if at_s < folded.newest_s or (is_still and at_s > newest_s):
                 line = f"partition {partition}: the newest event is of second {at_s} by the state, and of {folded.newest_s} by the log"
                 self._differences.add("event time", line)
 

@@ -1,12 +1,28 @@
 -- apply_items: append one micro-batch's records to the rows of one item group, all of it or nothing.
--- KEYS    1: the group's watermark hash; 2..: the touched rows, R of them (may be none: the watermarks still move)
+-- KEYS    1: the group's watermark hash; 2: hash item number -> the newest epochs in which the item has a row (u32 each, ascending);
+--         3..: the touched rows, R of them (may be none: the watermarks still move)
 -- ARGV    1: header of a row that does not exist yet (8 bytes); 2: R u32 ends, cumulative bytes into 3; 3: records of 8 bytes;
 --         4: how many item numbers may be in use (kept in the hash as `n`, only growing); then five for each source range: partition, topic id, base, first, last (base: the state the range was derived from)
 -- RETURNS { status, lengths, stored watermark or '' of each range ... }; status is 'applied' (lengths: R u32 new row lengths in bytes),
 --         'skipped' (all ranges are old), 'straddled', 'gap' (this group lost state below base) or 'topic_changed'; only 'applied' writes
 -- COST    O(rows + ranges); records are appended as slices, never looped over
+local MOST_EPOCHS = 32 -- an older epoch counts 2^-32 of the newest at most, less than any weight can bring back
+
+local function note_epoch(key, number, epoch)
+  local stored, epochs = redis.call('HGET', key, number) or '', {}
+  for at = 1, #stored, 4 do
+    epochs[#epochs + 1] = struct.unpack('<I4', stored, at)
+    if epochs[#epochs] == epoch then return end
+  end
+  epochs[#epochs + 1] = epoch
+  table.sort(epochs)
+  local packed = {}
+  for at = math.max(1, #epochs - MOST_EPOCHS + 1), #epochs do packed[#packed + 1] = struct.pack('<I4', epochs[at]) end
+  redis.call('HSET', key, number, table.concat(packed))
+end
+
 local function apply_items(keys, args)
-  local n_rows, n_ranges = #keys - 1, (#args - 4) / 5
+  local n_rows, n_ranges = #keys - 2, (#args - 4) / 5
   local ends, payload = args[2], args[3]
   if #ends ~= 4 * n_rows or n_ranges ~= math.floor(n_ranges) then return redis.error_reply('ERR apply_items: ends do not fit the rows') end
 
@@ -37,10 +53,12 @@ local function apply_items(keys, args)
   for i = 1, n_rows do
     local stop = unpack('<I4', ends, 4 * i - 3)
     local slice = sub(payload, start + 1, stop)
-    local length = call('APPEND', keys[i + 1], slice)
+    local length = call('APPEND', keys[i + 2], slice)
     if length == stop - start then -- the row is new: its header goes before what was just written
-      call('SET', keys[i + 1], args[1] .. slice)
+      call('SET', keys[i + 2], args[1] .. slice)
       length = length + #args[1]
+      local epoch, number = string.match(keys[i + 2], '}:c:(%d+):(%d+)$')
+      if epoch then note_epoch(keys[2], number, tonumber(epoch)) end
     end
     lengths[i] = pack('<I4', length)
     start = stop

@@ -35,7 +35,8 @@ class ItemGroups(OpenedStore):
         range_args = [field for source in ranges for field in source]
         commands = []
         for delta in deltas:
-            keys = [self.keys.group_watermarks(delta.group), *self.keys.rows(delta.group, delta.row_ids)]
+            of_group = self.keys.group_watermarks(delta.group), self.keys.epochs(delta.group)
+            keys = [*of_group, *self.keys.rows(delta.group, delta.row_ids)]
             commands.append(self._call("apply_items", keys, header, delta.ends, delta.payload, n_numbers, *range_args))
         results = []
         for delta, (status, lengths, *stored) in zip(deltas, await self._link.run(commands), strict=True):
@@ -53,6 +54,19 @@ class ItemGroups(OpenedStore):
         for positions, answer in zip(groups.values(), await self._link.run(commands), strict=True):
             for i, row in zip(positions, answer, strict=True):
                 found[i] = row
+        return found
+
+    async def item_epochs(self, numbers: Sequence[int]) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in numbers]
+        groups: dict[int, list[int]] = {}
+        for i, number in enumerate(numbers):
+            groups.setdefault(number % self.layout.item_groups, []).append(i)
+        keys = [self.keys.epochs(group) for group in groups]
+        asked = zip(keys, groups.values(), strict=True)
+        commands = [Command(key, ("HMGET", key, *(numbers[i] for i in positions))) for key, positions in asked]
+        for positions, answer in zip(groups.values(), await self._link.run(commands), strict=True):
+            for i, packed in zip(positions, answer, strict=True):
+                found[i] = np.frombuffer(packed or b"", "<u4").tolist()
         return found
 
     async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:

@@ -56,6 +56,9 @@ class Keys:
     def items(self, group: int) -> str:
         return self._group(group) + "items"
 
+    def epochs(self, group: int) -> str:
+        return self._group(group) + "epochs"
+
     def rows(self, group: int, row_ids: list[RowId]) -> list[str]:
         """Return the keys of rows of one group."""
         prefix = self._group(group)

@@ -23,10 +23,6 @@ class Users(OpenedStore):
         answers = await self._link.run([Command(key, ("GET", key)) for key in keys])
         return {partition: None if stored is None else int(stored) for partition, stored in zip(partitions, answers, strict=True)}
 
-    async def note_event_time(self, partition: int, newest_s: int) -> None:
-        key = self.keys.event_time(partition)
-        await self._link.one(key, "SET", key, newest_s, "NX")
-
     async def read_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         return (await self.read_users_of({partition: user_ids}))[partition]
 

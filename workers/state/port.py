@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 
 from recsys.state.batch_delta import RowId
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Version of keys and packed values in the store; another version refuses to start."""
+MOST_EPOCHS = 32
 
 RowAddress = tuple[int, RowId]
 """(item group, row)."""
@@ -236,12 +237,7 @@ class StateStore(Protocol):
         ...
 
     async def event_times(self, partitions: Sequence[int]) -> dict[int, int | None]:
-        """Event time of each partition in seconds: that of the newest event that counts up to the watermark. 0: none counts.
-        None: nothing is applied, or an older build wrote the state."""
-        ...
-
-    async def note_event_time(self, partition: int, newest_s: int) -> None:
-        """Note the event time of a partition that has None; changes no other."""
+        """Event time of each partition in seconds: that of the newest event that counts. 0: none counts, None: nothing is applied."""
         ...
 
     async def group_watermarks(self, group: int) -> dict[int, Watermark]:
@@ -310,6 +306,10 @@ class StateStore(Protocol):
         ...
 
     async def read_rows(self, rows: Sequence[RowAddress]) -> list[bytes | None]: ...
+
+    async def item_epochs(self, numbers: Sequence[int]) -> list[list[int]]:
+        """The newest `MOST_EPOCHS` epochs in which each item had a row, ascending: noted when the row is created, and for good."""
+        ...
 
     async def read_rows_at(self, group: int, row_ids: Sequence[RowId]) -> tuple[dict[int, Watermark], list[bytes | None]]:
         """Rows of one item group and its watermarks by source partition, of one moment."""

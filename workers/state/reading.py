@@ -5,7 +5,6 @@ Shapes: N item numbers.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -22,17 +21,15 @@ Similarity = Literal["directed", "cosine", "llr"]
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 
 
-async def neighbour_counts(store: StateStore, number: int, n_items: int, *, item_groups: int, epoch_s: int, live_epochs: int) -> Counts:
-    """Return the counts of an item's neighbours, (N,), over its live epochs, halved for each epoch before the item's newest one."""
-    group, today = number % item_groups, int(time.time()) // epoch_s
-    epochs = range(today + 2)  # an event may lie a little in the future
-    found = await store.read_rows([(group, ("c", epoch, number)) for epoch in epochs])
-    held = {epoch: row for epoch, row in zip(epochs, found, strict=True) if row is not None}
+async def neighbour_counts(store: StateStore, number: int, n_items: int, *, item_groups: int, live_epochs: int) -> Counts:
+    """Return the counts of an item's neighbours, (N,): of the newest `live_epochs` epochs in which it has any, halved for each epoch before
+    the newest of them."""
+    group, (noted,) = number % item_groups, await store.item_epochs([number])
+    epochs = noted[-live_epochs:]
     counts = np.zeros(n_items, np.float32)
-    for epoch, row in held.items():
-        age = max(held) - epoch
-        if age < live_epochs:
-            _add(row, counts, np.float32(0.5**age))
+    for epoch, row in zip(epochs, await store.read_rows([(group, ("c", epoch, number)) for epoch in epochs]), strict=True):
+        if row is not None:
+            _add(row, counts, np.float32(0.5 ** (epochs[-1] - epoch)))
     return counts
 
 

@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 
 from recsys.engine import Engine
 from recsys.state import item_row
-from recsys.state.batch_delta import WINDOWS_S, Delta, RowId, Span
+from recsys.state.batch_delta import Delta, RowId, Span
+from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S
 from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES
-from recsys.state.popularity import LIVE_BUCKETS
+from recsys.state.neighbours import NO_EPOCH
 from workers.state.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
 from workers.stream.row_positions import MADE_HERE, UNREAD, Held, RowPositions
 
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 
 COMPACT_RATIO = 3
 COMPACT_SLACK_BYTES = 128 * RECORD_BYTES
 """A row is compacted once it is longer than COMPACT_RATIO times its compacted length and this."""
-SHORTEST_BUCKET_S = min(WINDOWS_S.values())
+SHORTEST_SPAN_S = min(WINDOWS_S.values())
 OLD_EPOCHS_STALENESS = 30
 """Factor by which rows of old epochs (all but the newest two at the last look) are read less often: they grow by late events, and while
 partitions of an old log are replayed unevenly."""
@@ -62,7 +64,7 @@ class ItemStateCache:
         self._synced_epoch: I64 = np.zeros(0, np.int64)
         """The newest epoch when a row was looked at last: later appends may be in any epoch from the one before it on."""
         self._popularity_synced_s = float("-inf")
-        self._newest_bucket = -1
+        self._newest_span = -1
         self._alone = False
         self.newest_s = 0
 
@@ -75,7 +77,7 @@ class ItemStateCache:
         self._dirty.clear()
         self._long.clear()
         self._popularity_synced_s = float("-inf")
-        self._newest_bucket = -1
+        self._newest_span = -1
 
     def look_again(self, *, alone: bool) -> None:
         """Read every row again before its next use: partitions changed hands, so rows may have grown. `alone`: from now on no other worker
@@ -84,19 +86,17 @@ class ItemStateCache:
         self._synced_s[:] = self._all_synced_s[:] = self._popularity_synced_s = float("-inf")
 
     async def advance(self, newest_s: int) -> None:
-        """Move event time on to `newest_s`, and hold the popularity buckets that count from then on."""
+        """Move event time on to `newest_s`, and hold the spans of popularity that count from then on."""
         self.newest_s = max(self.newest_s, newest_s)
-        if self._engine.newest_epoch < 0:
-            self.clear()  # before event time was known no epoch was: what was loaded then is empty
         self._engine.advance_time(self.newest_s)
-        bucket = self.newest_s // SHORTEST_BUCKET_S
-        if bucket == self._newest_bucket:
+        span = self.newest_s // SHORTEST_SPAN_S
+        if span == self._newest_span:
             return
         counting = self._popularity_rows()
         if wanted := [address for address in counting if address not in self._held]:
             await self._load_popularity(wanted)
         self._dirty.difference_update(self._held.keep_counts(counting))
-        self._newest_bucket = bucket
+        self._newest_span = span
 
     def absorb(self, delta: Delta, results: Sequence[GroupResult]) -> None:
         """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
@@ -104,40 +104,33 @@ class ItemStateCache:
         groups = np.repeat(np.arange(delta.item_groups), np.diff(delta.groups))
         past: list[I64] = []
         for span, grown in delta.by_span():
-            if not self._counts(span):
+            kind, where, number = span
+            if kind == "c":
+                landed = self._landed(delta, span, grown, lengths[grown])
+            elif self._engine.popularity.holds(str(where), number):
+                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
+            else:
                 past.append(grown)
                 continue
-            if span[0] != "pop":
-                landed = self._landed(delta, span, grown, lengths[grown])
-            else:
-                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
             self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
         if past:
             self._note_past(delta, np.concatenate(past), lengths, groups)
 
-    def _counts(self, span: Span | RowId) -> bool:
-        """Return whether the rows of an epoch or bucket, or one row, count now."""
-        kind, where, bucket = span
-        if kind == "pop":
-            return self._engine.popularity.holds(str(where), bucket)
-        return int(where) > self._engine.newest_epoch - self._live_epochs
-
     def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
-        """Note expired rows that are due to be compacted. They are not held, so their compacted lengths are not known: they are due when
-        longer than COMPACT_RATIO times the longest that a compacted row can be."""
-        n_items = self._engine.n_items
-        most = np.where(delta.numbers[grown] < 0, -(-n_items // delta.item_groups), min(n_items, self._max_neighbours))
+        """Note expired rows of popularity that are due to be compacted. They are not held, so their compacted lengths are not known: they
+        are due when longer than COMPACT_RATIO times the longest that a compacted row can be."""
+        most = -(-self._engine.n_items // delta.item_groups)
         longest = COMPACT_RATIO * (HEADER_BYTES + RECORD_BYTES * most) + COMPACT_SLACK_BYTES
         for row in grown[lengths[grown] > longest].tolist():
             self._long.add((int(groups[row]), delta.rows[row]))
 
     def invalidate(self, delta: Delta) -> None:
-        """Read rows of a delta again before their next use: they may have changed in an unknown way. Rows that do not count are left."""
+        """Read rows of a delta again before their next use: they may have changed in an unknown way."""
         loaded = self._engine.neighbours.loaded
         for group in range(delta.item_groups):
             for row_id in delta.rows_of(group):
                 address = (group, row_id)
-                known = address in self._held if row_id[0] == "pop" else loaded[row_id[2]] and self._counts(row_id)
+                known = address in self._held if row_id[0] == "pop" else loaded[row_id[2]]
                 if known:
                     self._dirty.add(address)
 
@@ -155,10 +148,14 @@ class ItemStateCache:
         self._all_synced_s[numbers[~loaded]] = now_s
         stale = loaded & (self._synced_s[numbers] < now_s - staleness_s)
         addresses: dict[RowAddress, None] = dict.fromkeys(self._dirty_rows(numbers[loaded].tolist()))
+        since = np.maximum(np.minimum(self._synced_epoch[numbers], engine.newest_epoch) - 1, 0)
         everything = stale & (self._all_synced_s[numbers] < now_s - OLD_EPOCHS_STALENESS * staleness_s)
-        since = np.where(everything, 0, np.minimum(self._synced_epoch[numbers], engine.newest_epoch) - 1)
-        for number, epoch in zip(numbers[stale].tolist(), since[stale].tolist(), strict=True):
-            addresses.update(dict.fromkeys(self._address(row_id) for row_id in self._row_ids(number, epoch)))
+        everything |= stale & (engine.newest_epoch - since >= self._live_epochs)
+        newest = stale & ~everything
+        for number, epoch in zip(numbers[newest].tolist(), since[newest].tolist(), strict=True):
+            addresses.update((self._address(("c", at, number)), None) for at in range(epoch, engine.newest_epoch + 1))
+        for number, epochs in zip(numbers[everything].tolist(), await self._epochs_of(numbers[everything].tolist()), strict=True):
+            addresses.update((self._address(("c", at, number)), None) for at in epochs)
         self._synced_epoch[numbers[stale | ~loaded]] = engine.newest_epoch
         self._synced_s[numbers[stale]] = now_s
         self._all_synced_s[numbers[everything]] = now_s
@@ -205,23 +202,22 @@ class ItemStateCache:
                 self._compacted(address, plan, length)
         return done
 
-    def _row_ids(self, number: int, since: int) -> list[RowId]:
-        """Return the row ids of an item in the live epochs from `since` on."""
-        newest = self._engine.newest_epoch
-        return [("c", epoch, number) for epoch in range(max(0, newest - self._live_epochs + 1, since), newest + 1)]
+    async def _epochs_of(self, numbers: list[int]) -> list[list[int]]:
+        """Return the epochs that count of each item, ascending: the newest in which it has a row."""
+        return [epochs[-self._live_epochs :] for epochs in await self._store.item_epochs(numbers)] if numbers else []
 
-    def _dirty_rows(self, numbers: Iterable[int]) -> list[RowAddress]:
+    def _dirty_rows(self, numbers: Iterable[int], *, popularity: bool = True) -> list[RowAddress]:
         if not self._dirty:
             return []
         wanted = set(numbers)
-        return [address for address in self._dirty if address[1][0] == "pop" or address[1][2] in wanted]
+        return [address for address in self._dirty if (popularity if address[1][0] == "pop" else address[1][2] in wanted)]
 
     def _popularity_rows(self) -> list[RowAddress]:
         groups = range(self._engine.config.item_groups)
-        row_ids: list[RowId] = [("pop", "all", 0)]
-        for window, bucket_s in WINDOWS_S.items():
-            newest = self.newest_s // bucket_s
-            row_ids += [("pop", window, bucket) for bucket in range(max(0, newest - LIVE_BUCKETS[window] + 1), newest + 1)]
+        row_ids: list[RowId] = [("pop", ALL_TIME, 0)]
+        for window, span_s in WINDOWS_S.items():
+            newest = self.newest_s // span_s
+            row_ids += [("pop", window, span) for span in range(max(0, newest - LIVE_SPANS + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
     def _landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
@@ -234,6 +230,7 @@ class ItemStateCache:
         sizes = delta.sizes_of(grown) * RECORD_BYTES
         held, landed, base = self._held.grown(int(span[1]), numbers, sizes, lengths, may_hold, is_sure)
         self._dirty.update(self._address(delta.rows[row]) for row in grown[held & ~landed].tolist())
+        self._reload_crowded(numbers)
         longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
         self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
         return landed
@@ -257,45 +254,68 @@ class ItemStateCache:
         """Return the address of a row of co-occurrence."""
         return row_id[2] % self._engine.config.item_groups, row_id
 
+    def _reload_crowded(self, numbers: I64) -> None:
+        """Load items again before their next use whose oldest row no longer counts, because a newer epoch came."""
+        if self._held.has_more_epochs_than(self._live_epochs):
+            self._engine.neighbours.loaded[numbers[self._held.n_epochs(numbers) > self._live_epochs]] = False
+
     async def _load(self, numbers: list[int]) -> None:
         if not numbers:
             return
-        engine = self._engine
-        groups, newest = engine.config.item_groups, engine.newest_epoch
-        epochs = range(max(0, newest - self._live_epochs + 1), newest + 1)
-        addresses: list[RowAddress] = [(number % groups, ("c", epoch, number)) for number in numbers for epoch in epochs]
-        found = await self._store.read_rows(addresses) if addresses else []
-        for i, number in enumerate(numbers):
+        found, engine = await self._read_items(numbers), self._engine
+        self._held.drop_items(np.array(numbers, np.int64))
+        if self._dirty:
+            self._dirty.difference_update(self._dirty_rows(numbers, popularity=False))
+        for number, rows in zip(numbers, found, strict=True):
+            newest = max(rows, default=NO_EPOCH)
             parts = []
-            for address, row in zip(addresses[i * len(epochs) :], found[i * len(epochs) : (i + 1) * len(epochs)], strict=False):
-                self._dirty.discard(address)
-                self._held.drop(address)
+            for epoch, row in rows.items():
+                neighbours, values = self._parsed(self._address(("c", epoch, number)), row)
+                parts.append((neighbours, values * np.float32(0.5 ** (newest - epoch))))
+            engine.neighbours.set_row(number, *_summed(parts), newest)
+
+    async def _read_items(self, numbers: list[int]) -> list[dict[int, bytes]]:
+        """Return the rows of each item by epoch, of the epochs that count. Those of the newest two are read at once, others when it is
+        known which there are."""
+        newest = self._engine.newest_epoch
+        likely = [(i, epoch) for i in range(len(numbers)) for epoch in range(max(newest - 1, 0), newest + 1)]
+        found: list[dict[int, bytes]] = [{} for _ in numbers]
+
+        async def read(places: list[tuple[int, int]]) -> None:
+            addresses = [self._address(("c", epoch, numbers[i])) for i, epoch in places]
+            for (i, epoch), row in zip(places, await self._store.read_rows(addresses) if addresses else [], strict=True):
                 if row is not None:
-                    neighbours, values = self._parsed(address, row)
-                    parts.append((neighbours, values * np.float32(engine.epoch_factor(int(address[1][1])))))
-            engine.neighbours.set_row(number, *_summed(parts))
+                    found[i][epoch] = row
+
+        epochs_of, _ = await asyncio.gather(self._epochs_of(numbers), read(likely))
+        await read([(i, epoch) for i, epochs in enumerate(epochs_of) for epoch in epochs if epoch not in found[i]])
+        return [{epoch: rows[epoch] for epoch in sorted(rows)[-self._live_epochs :]} for rows in found]
 
     async def _load_popularity(self, addresses: list[RowAddress]) -> None:
         for address, row in zip(addresses, await self._store.read_rows(addresses), strict=True):
             self._put_popularity(address, row)
 
     def _put_popularity(self, address: RowAddress, row: bytes | None) -> None:
-        _, (_, window, bucket) = address
+        _, (_, window, span) = address
         if row is None:
             self._held.put(address, MADE_HERE)
-        elif self._engine.popularity.holds(str(window), bucket):
-            neighbours, values = self._parsed(address, row)
-            self._make_room(neighbours)
-            self._engine.popularity.put(str(window), bucket, neighbours, values)
+        elif self._engine.popularity.holds(str(window), span):
+            items, units = item_row.sum_records(*self._records(address, row))
+            self._make_room(items)
+            self._engine.popularity.put(str(window), span, items, units)
 
-    def _parsed(self, address: RowAddress, row: bytes) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+    def _records(self, address: RowAddress, row: bytes) -> tuple[U32, U32]:
+        """Hold a row up to its end; return its neighbours and weights, unsummed."""
         parsed = item_row.parse_row(row)
         self._held.put(address, Held(parsed.generation, len(row), HEADER_BYTES + parsed.base_length))
-        neighbours, values = item_row.neighbour_values(parsed.neighbours, parsed.weights)
+        return parsed.neighbours, parsed.weights
+
+    def _parsed(self, address: RowAddress, row: bytes) -> tuple[U32, NDArray[np.float32]]:
+        neighbours, values = item_row.neighbour_values(*self._records(address, row))
         self._make_room(neighbours)
         return neighbours, values
 
-    def _make_room(self, neighbours: NDArray[np.uint32]) -> None:
+    def _make_room(self, neighbours: U32) -> None:
         if len(neighbours):  # another worker may have numbered items that this one has not met
             self._engine.ensure_items(int(neighbours.max()) + 1)
 
@@ -317,17 +337,18 @@ class ItemStateCache:
             else:
                 content = tail.content[HEADER_BYTES:] if tail.kind is TailKind.FULL else tail.content
                 self._add_tail(address, held, tail.kind, tail.content, content)
-        reload = [a[1][2] for a in addresses if a[1][0] == "c" and not engine.neighbours.loaded[a[1][2]]]
-        await self._load(list(dict.fromkeys(reload)))
+        read = np.unique(np.array([number for _, (kind, _, number) in addresses if kind == "c"], np.int64))
+        self._reload_crowded(read)
+        await self._load(read[~engine.neighbours.loaded[read]].tolist())
 
     def _add_tail(self, address: RowAddress, held: Held, tail_kind: TailKind, raw: bytes, body: bytes) -> None:
         engine, (kind, where, number) = self._engine, address[1]
-        neighbours, values = item_row.neighbour_values(*item_row.records(body))
+        neighbours, units = item_row.sum_records(*item_row.records(body))
         self._make_room(neighbours)
         if kind == "pop":
-            engine.popularity.add(str(where), number, neighbours, values)
+            engine.popularity.add(str(where), number, neighbours, units)
         else:
-            engine.neighbours.add_row(number, neighbours, values * np.float32(engine.epoch_factor(int(where))))
+            engine.neighbours.add_row(number, neighbours, units.astype(np.float32) / np.float32(item_row.WEIGHT_ONE), int(where))
         if tail_kind is TailKind.FULL:
             parsed = item_row.parse_row(raw)
             self._held.put(address, Held(parsed.generation, len(raw), HEADER_BYTES + parsed.base_length))

@@ -107,7 +107,6 @@ class Pipeline:
             chunks = [c for c in (chunk - 1, chunk) if c >= 0]
             window.load(dict(zip(chunks, await store.read_duplicates(partition, chunks), strict=True)))
             self._owned[partition] = OwnedPartition(topic_id, last, window)
-        await self._note_event_times(wanted)
         try:
             await self._writer.check_watermarks(wanted)  # what was read of the duplicates must be of the watermark's state
         except Fenced as error:
@@ -115,13 +114,6 @@ class Pipeline:
             raise Transient(f"{error} while it was being taken over") from None
         self._note_ownership_changed()
         return {partition: self._owned[partition].last_applied_offset + 1 for partition in wanted}
-
-    async def _note_event_times(self, partitions: Sequence[int]) -> None:
-        """Note the event time of partitions of a state that an older build wrote, before a batch of late events would."""
-        times = await self.state.store.event_times(partitions)
-        for partition in partitions:
-            if times[partition] is None and self._owned[partition].last_applied_offset >= 0:
-                await self.state.store.note_event_time(partition, self.state.item_cache.newest_s)
 
     def release(self, partitions: Iterable[int]) -> None:
         """Own these partitions no longer."""

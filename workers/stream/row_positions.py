@@ -13,6 +13,8 @@ from workers.state.port import RowAddress
 
 I64 = NDArray[np.int64]
 
+MANY_EPOCHS = 64
+"""Epochs in which no row is held are forgotten once there are more."""
 UNREAD = -1
 """Generation of a row that this worker made and never read."""
 _NOT_HELD = -2
@@ -82,6 +84,25 @@ class RowPositions:
         elif address in self:
             self._epochs[int(address[1][1])].generation[address[1][2]] = _NOT_HELD
 
+    def drop_items(self, numbers: I64) -> None:
+        """Hold no row of co-occurrence of these items."""
+        for epoch, rows in list(self._epochs.items()):
+            rows.generation[numbers[numbers < len(rows.generation)]] = _NOT_HELD
+            if len(self._epochs) > MANY_EPOCHS and (rows.generation == _NOT_HELD).all():
+                del self._epochs[epoch]
+
+    def n_epochs(self, numbers: I64) -> I64:
+        """Return in how many epochs a row of each of these items is held, (r,)."""
+        found = np.zeros(len(numbers), np.int64)
+        for rows in self._epochs.values():
+            within = numbers < len(rows.generation)
+            found[within] += rows.generation[numbers[within]] != _NOT_HELD
+        return found
+
+    def has_more_epochs_than(self, n_epochs: int) -> bool:
+        """Return False if no item can have a row in more epochs."""
+        return len(self._epochs) > n_epochs
+
     def keep_counts(self, addresses: Iterable[RowAddress]) -> set[RowAddress]:
         """Drop all rows of popularity counts but these, and return those that were dropped."""
         gone = self._others.keys() - set(addresses)
@@ -102,6 +123,9 @@ class RowPositions:
         Return which rows are held; which of those that are `is_sure` were held up to where the append begins, so that they are held up to
         its end now; and the rows' compacted lengths, the least possible for those that are not held. All arrays are (R,).
         """
+        if epoch not in self._epochs and not may_hold.any():
+            none = np.zeros(len(numbers), np.bool_)
+            return none, none, np.full(len(numbers), HEADER_BYTES)
         rows = self._epochs.setdefault(epoch, _Epoch())
         rows.grow(int(numbers.max()) + 1)
         new = numbers[may_hold & (rows.generation[numbers] == _NOT_HELD)]

@@ -13,7 +13,6 @@ from recsys.engine import Engine
 from workers.errors import Fenced
 from workers.lists.encoding import ItemIds
 from workers.settings import Settings
-from workers.state.event_time import derive_event_time
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, StoredItem, Watermark
 from workers.stream.engine_config import engine_config
@@ -155,14 +154,9 @@ class ServingState:
         return self._event_time_of == self.resets
 
     async def _read_event_time(self) -> None:
-        """Learn event time from the state, also from one whose event time an older build did not note."""
+        """Learn event time from the state."""
         resets = self.resets
-        times = await self.follow_event_time()
-        unknown = [partition for partition, at_s in times.items() if at_s is None]
-        if any(mark is not None for mark in (await self.store.watermarks(unknown)).values()):
-            derived_s = await derive_event_time(self.store, self.engine.config.item_groups, int(self._wall_clock()))
-            if derived_s:
-                await self.item_cache.advance(derived_s)
+        await self.follow_event_time()
         self._event_time_of = resets
 
     async def follow_event_time(self) -> dict[int, int | None]:

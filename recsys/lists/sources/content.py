@@ -55,8 +55,11 @@ class ContentSource(Source):
 
 
 def _kinds(context: ListContext) -> ContentKinds:
-    trending = context.popularity.trending()[: context.n_items]
-    return context.once("content.kinds", lambda: context.catalogue.refresh_kinds(trending, context.valid_s))
+    return context.once("content.kinds", lambda: context.catalogue.refresh_kinds(lambda: _trending(context), context.valid_s))
+
+
+def _trending(context: ListContext) -> F32:
+    return context.popularity.trending()[: context.n_items]
 
 
 def _likings(users: Users, context: ListContext) -> F32:

@@ -64,11 +64,17 @@ def _candidate_factor(context: ListContext) -> F32:
     return context.once("cooccurrence.factor", lambda: reading.candidate_factor(popularity))
 
 
+def _weights(users: Users, context: ListContext) -> F32:
+    """Return the weights of the recent items' rows, (U, R); rows of older epochs weigh less."""
+    weights = context.options.reading.weights(users.recent, context.popularity.all_time[: context.n_items])
+    return context.neighbours.relative_weights(users.recent.items, weights)
+
+
 def _rows(users: Users, context: ListContext) -> CountRows:
     reading, neighbours, popularity = context.options.reading, context.neighbours, context.popularity.all_time[: context.n_items]
     if isinstance(neighbours, SparseNeighbours):
         return _sparse_rows(users, context, neighbours, ratios=reading.similarity == "llr")
-    weights, factor = reading.weights(users.recent, popularity), _candidate_factor(context)
+    weights, factor = _weights(users, context), _candidate_factor(context)
     if reading.similarity != "llr":
         return CountRows.dense(neighbours.matrix, factor, users.recent.items, weights)
     read = weights > 0
@@ -85,7 +91,7 @@ def _rows(users: Users, context: ListContext) -> CountRows:
 def _sparse_rows(users: Users, context: ListContext, neighbours: SparseNeighbours, *, ratios: bool) -> CountRows:
     """Gather the rows of the recent items, with the factor of each neighbour, or as log-likelihood `ratios`."""
     reading, popularity, recent = context.options.reading, context.popularity.all_time[: context.n_items], users.recent
-    weights = reading.weights(recent, popularity)
+    weights = _weights(users, context)
     read = weights > 0
     numbers, place = np.unique(recent.items[read], return_inverse=True)
     rows = neighbours.gathered(numbers)
@@ -105,6 +111,4 @@ def _explaining_rows(users: Users, context: ListContext) -> CountRows:
     neighbours = context.neighbours
     if isinstance(neighbours, SparseNeighbours):
         return _sparse_rows(users, context, neighbours, ratios=False)
-    popularity = context.popularity.all_time[: context.n_items]
-    weights = context.options.reading.weights(users.recent, popularity)
-    return CountRows.dense(neighbours.matrix, _candidate_factor(context), users.recent.items, weights)
+    return CountRows.dense(neighbours.matrix, _candidate_factor(context), users.recent.items, _weights(users, context))

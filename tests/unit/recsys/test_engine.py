@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
+from recsys.lists.reading import CooccurrenceReading
 from recsys.state.user_table import unpack_row
 from tests.builders import batch_of
 from tests.toy_model import ToyModel
@@ -156,14 +157,36 @@ def test_a_disliked_item_makes_no_pairs_and_is_not_shown() -> None:
     assert 1 not in listed(lists_of(engine, ["u"]))
 
 
-def test_counts_halve_with_each_epoch_of_event_time() -> None:
+def test_counts_halve_with_each_epoch_that_has_newer_pairs_and_with_no_other() -> None:
     engine = engine_with(4, {"u": [(0, 32), (1, 32)]}, epoch_s=1_000_000)
     before = float(engine.neighbours.pairs(np.array([0]), np.array([1]))[0])
     engine.advance_time(NOW_S + 3_000_000)
-    assert engine.neighbours.pairs(np.array([0]), np.array([1]))[0] == before / 8
-    assert engine.epoch_factor(engine.newest_epoch - 2) == 0.25
-    engine.advance_time(NOW_S)
-    assert engine.neighbours.pairs(np.array([0]), np.array([1]))[0] == before / 8, "and never back"
+    assert engine.neighbours.pairs(np.array([0]), np.array([1]))[0] == before
+    engine.users.load({"v": None})
+    batch = batch_of([engine.users.slot("v") or 0], [2], [0, 2], [NOW_S + 3_000_000] * 2, [32, 32])
+    engine.learn_items(engine.derive(batch).delta(engine.config))
+    assert engine.neighbours.pairs(np.array([0, 0]), np.array([1, 2])).tolist() == [before / 8, before]
+
+
+@pytest.mark.parametrize("similarity", ["directed", "cosine", "llr"])
+@pytest.mark.parametrize("exact_items", [10_000, 0])
+def test_history_of_decades_ago_goes_on_recommending_until_newer_pairs_outweigh_it(similarity: Any, exact_items: int) -> None:
+    """C07, for the engine alone: also with epochs so short that a factor from then to now would vanish."""
+    reading = CooccurrenceReading(similarity=similarity)
+    others = {f"v{i}": [(0, 32), (7, 32)] for i in range(5)}
+    engine = engine_with(30, {**others, "u": [(0, 32)]}, epoch_s=1_000, reading=reading, exact_items=exact_items)
+    before = lists_of(engine, ["u"])
+    engine.users.load(dict.fromkeys([f"w{i}" for i in range(9)]))
+    now_s = NOW_S + 30 * 365 * 86_400
+    for i in range(9):
+        batch = batch_of([engine.users.slot(f"w{i}") or 0], [2], [20, 21], [now_s] * 2, [32, 32])
+        engine.learn_items(engine.derive(batch).delta(engine.config))
+    after = lists_of(engine, ["u"])
+    assert listed(before)[0] == listed(after)[0] == 7
+    assert after.contributions["cooccurrence"][0, 0] > 0.5 * before.contributions["cooccurrence"][0, 0]
+    batch = batch_of([engine.users.slot("w0") or 0], [2], [0, 8], [now_s] * 2, [32, 32])
+    engine.learn_items(engine.derive(batch).delta(engine.config))
+    assert listed(lists_of(engine, ["u"]))[0] == 8
 
 
 @pytest.mark.parametrize("link", ["identity", "softmax"])

@@ -214,7 +214,7 @@ def test_scores_that_all_users_share_come_from_catalogue_and_popularity(items: l
                 available=available,
             ),
         )
-        engine.popularity.add("all", 0, np.array([number], np.uint32), np.array([chosen], np.float32))
+        engine.popularity.add("all", 0, np.array([number], np.uint32), np.array([64 * chosen]))
     registry = built_in()
     sources = [source for name, source in registry.sources.make().items() if name in engine.config.source_weights]
     found = exact_scan.Everybody.of(sources, list(registry.filters.make().values()), engine.shared(NOW_S))

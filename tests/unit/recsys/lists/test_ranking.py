@@ -118,7 +118,7 @@ def test_unused_columns_weigh_nothing() -> None:
 
 def test_cosine_divides_by_the_roots_of_both_popularities() -> None:
     neighbours = DenseNeighbours(4)
-    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([3.0, 4.0], np.float32))
+    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([3.0, 4.0], np.float32), 0)
     popularity = np.array([9.0, 4.0, 16.0, 0.0], np.float32)
     reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="cosine")
     scores, weights = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)
@@ -129,7 +129,7 @@ def test_cosine_divides_by_the_roots_of_both_popularities() -> None:
 
 def test_llr_prefers_the_neighbour_that_is_there_more_often_than_chance() -> None:
     neighbours = DenseNeighbours(4)
-    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([10.0, 10.0], np.float32))
+    neighbours.set_row(0, np.array([1, 2], np.uint32), np.array([10.0, 10.0], np.float32), 0)
     popularity = np.array([20.0, 15.0, 900.0, 65.0], np.float32)
     reading = CooccurrenceReading(recency=Recency(step=1.0, age_s=1e9), similarity="llr")
     scores, _ = cooccurrence_scores(recent_of([0], [32]), neighbours, popularity, reading)

@@ -23,8 +23,6 @@ from recsys.lists.serving import IndexedModel, index_of
 from recsys.lists.sources import cooccurrence_kernel, models_kernel
 from recsys.lists.sources.models import Searched
 from recsys.models.base import F32, Histories
-from recsys.state.large_popularity import LargePopularity
-from recsys.state.popularity import Popularity
 from tests.builders import batch_of
 from workers.stream.warm_up import compile_all
 
@@ -213,7 +211,7 @@ def test_a_catalogue_grown_large_lists_as_one_that_was_large() -> None:
         engine.ensure_items(N_ITEMS + 50)
     grown.neighbours.hold_all()
     for number, row in neighbours.items():
-        grown.neighbours.set_row(number, np.flatnonzero(row).astype(np.uint32), row[row > 0])
+        grown.neighbours.set_row(number, np.flatnonzero(row).astype(np.uint32), row[row > 0], int(large.neighbours.epochs[number]))
     made = []
     for engine in (grown, large):
         slots = np.array([slot_of(engine, i) for i in range(2)])
@@ -245,7 +243,7 @@ def test_kinds_have_the_features_of_the_matrix(described: list[tuple[int, bool, 
     wide = np.arange(31)
     for catalogue in (dense, compact):
         catalogue.grow(31)
-    compact.refresh_kinds(np.zeros(31, np.float32), NOW_S)
+    compact.refresh_kinds(lambda: np.zeros(31, np.float32), NOW_S)
     kinds.reweigh()
     for number in dense._categories:
         dense._write_categories(number)
@@ -253,34 +251,6 @@ def test_kinds_have_the_features_of_the_matrix(described: list[tuple[int, bool, 
         kinds.features(kinds.of[wide].astype(np.int64), compact.width), dense.features[:31, : dense.width], atol=1e-6
     )
     assert compact.changes == dense.changes
-
-
-CHANGE = st.tuples(st.sampled_from(["all", "hour", "day"]), st.integers(0, 70), st.sets(st.integers(0, 39), min_size=1), st.booleans())
-
-
-@given(st.lists(CHANGE, max_size=40), st.integers(0, 40))
-@settings(max_examples=80, deadline=None)
-def test_what_trends_is_kept_up_as_it_would_be_summed(added: list[tuple[str, int, set[int], bool]], turn: int) -> None:
-    plain, large = Popularity(40), LargePopularity(40)
-    for step, (window, bucket, chosen, replaces) in enumerate(added):
-        if step == turn:
-            large = LargePopularity.of(plain)
-        items = np.array(sorted(chosen), np.uint32)
-        counts = (items % 5 + 1).astype(np.float32)
-        for popularity in (plain, large):
-            (popularity.put if replaces else popularity.add)(window, bucket, items, counts)
-        if step % 3 == 0:
-            popularity.trending()
-    for popularity in (plain, large):
-        popularity.grow(50)
-    exact = plain.trending()
-    np.testing.assert_allclose(large.trending()[:50], exact[:50], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(large.all_time[:50], plain.all_time[:50])
-    for window in ("hour", "day"):
-        np.testing.assert_allclose(large.window(window)[:50], plain.window(window)[:50], atol=1e-5)
-    np.testing.assert_allclose(exact[large.best(7)], np.sort(exact)[::-1][:7], rtol=1e-5, atol=1e-6)
-    if exact.any():
-        assert large.trending_scale(50) == pytest.approx(1 / np.sqrt((exact[:50] ** 2).mean()), rel=1e-4)
 
 
 def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:

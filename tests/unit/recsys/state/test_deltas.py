@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
 from recsys.state import batch_delta as batch_delta_module
 from recsys.state import batch_delta_kernel
-from recsys.state.batch_delta import WINDOWS_S, Delta, RowId, batch_delta
+from recsys.state.batch_delta import Delta, RowId, batch_delta
+from recsys.state.half_lives import WINDOWS_S, span_amount
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import records
 from recsys.state.user_table import UserTable
@@ -41,9 +42,9 @@ def expected(batch: Interactions, pairs: Pairs, chosen: list[bool]) -> dict[RowI
             sums.setdefault(("c", int(batch.times_s[source]) // EPOCH_S, int(row)), Counter())[int(neighbour)] += int(weight)
     for i, (item, weight) in enumerate(zip(batch.items.tolist(), batch.weights.tolist(), strict=True)):
         if chosen[i] and weight > 0:
-            for window, bucket_s in {"all": 0, **WINDOWS_S}.items():
-                bucket = int(batch.times_s[i]) // bucket_s if bucket_s else 0
-                sums.setdefault(("pop", window, bucket), Counter())[item] += 2 * weight
+            for window in ("all", *WINDOWS_S):
+                span, amount = span_amount(2 * weight, int(batch.times_s[i]), window)
+                sums.setdefault(("pop", window, span), Counter())[item] += amount
     return sums
 
 

@@ -116,13 +116,26 @@ async def test_every_changed_row_is_seen_and_named() -> None:
                 store._rows[address] = changed
             lines, _ = await differences(store, SETTINGS, log)
             if items.counts(address[1]):
-                title = f"item {names[number]!r} in the epoch" if kind == "c" else f"popularity, {'all time' if where == 'all' else where}"
+                window = "all time" if where == "all" else f"half-life {where}"
+                title = f"item {names[number]!r} in the epoch" if kind == "c" else f"popularity, {window}"
                 assert len(lines) == 1 and lines[0].startswith(title), (address, changed, lines)
                 n_seen += 1
             else:
                 assert lines == []
             store._rows[address] = row
     assert n_seen >= 4 * n_compared
+
+
+async def test_an_epoch_that_the_store_does_not_note_is_named() -> None:
+    store, log = MemoryStore(), random_log(3, 60)
+    await run_log(log, SETTINGS, store)
+    names = await store.item_names()
+    for number, epochs in list(store._epochs.items()):
+        for epoch in epochs:
+            store._epochs[number] = [other for other in epochs if other != epoch]
+            lines, _ = await differences(store, SETTINGS, log)
+            assert lines == [f"item '{names[number]}': epoch {epoch} is not noted, so that no worker reads its row"]
+        store._epochs[number] = epochs
 
 
 def packed(sums: Mapping[int, int]) -> bytes:

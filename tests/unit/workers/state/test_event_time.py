@@ -1,4 +1,4 @@
-"""Event time is a function of the log that every process reads from the state, also of a state that an older build wrote (X1)."""
+"""Event time is a function of the log that every process reads from the state (X1)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import numpy as np
 import orjson
 import pytest
 
-from tests.builders import NOW_S, START_MS, TOPIC_ID, opened_pipeline, play, random_log, records_of, run_log, small_settings
+from tests.builders import TOPIC_ID, opened_pipeline, play, random_log, records_of, run_log, small_settings
 from tests.fold import fold
 from tests.fresh import fresh_lists
 from tests.memory_store import MemoryStore
-from workers.state.event_time import derive_event_time
 from workers.stream.pipeline import Pipeline
 
 SETTINGS = small_settings()
@@ -72,25 +71,10 @@ async def test_lists_that_were_deferred_are_those_of_a_fresh_process_whichever_p
             assert {item["item_id"]: item["score"] for item in made["items"]} == pytest.approx(fresh[made["user_id"]])
 
 
-async def test_event_time_of_an_older_state_is_derived_and_noted_before_a_late_event_is_applied() -> None:
-    store = MemoryStore()
-    await run_log(LOG, SETTINGS, store)
-    store._event_times.clear()  # as an older build leaves it
-    newest_bucket = max(bucket for window, bucket in fold(LOG, SETTINGS).popularity if window == "hour")
-    derived_s = await derive_event_time(store, 3, NOW_S)
-    assert derived_s == newest_bucket * 3_600
-    pipeline = await opened_pipeline(store, SETTINGS)
-    assert pipeline.state.item_cache.newest_s == derived_s and pipeline.state.engine.newest_epoch == NEWEST_S // 86_400
-    await pipeline.assign([0, 1], TOPIC_ID)
-    late = play("u0", "i1", 1_000, at_ms=START_MS)
-    await pipeline.process({0: records_of([late], len(LOG[0]))})
-    assert await store.event_times([0, 1]) == {0: derived_s, 1: derived_s}
-
-
-async def test_a_state_without_an_event_has_no_event_time_and_is_looked_through_once() -> None:
+async def test_a_state_without_an_event_has_no_event_time() -> None:
     store = MemoryStore()
     pipeline = await opened_pipeline(store, SETTINGS)
-    assert await held(pipeline) == (0, -1) and await derive_event_time(store, 3, NOW_S) == 0
+    assert await held(pipeline) == (0, -1)
     await pipeline.assign([0], TOPIC_ID)
     await pipeline.process({0: records_of([None])})
     assert await store.event_times([0, 1]) == {0: 0, 1: None}

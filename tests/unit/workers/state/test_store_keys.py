@@ -30,7 +30,7 @@ def test_keys_of_one_tag_lie_in_one_slot(namespace: str) -> None:
 @given(
     group=st.integers(0, 1_023),
     row_id=st.tuples(st.just("c"), st.integers(0, 2**32), st.integers(0, 2**32 - 1))
-    | st.tuples(st.just("pop"), st.sampled_from(["all", "hour", "day"]), st.integers(0, 2**32)),
+    | st.tuples(st.just("pop"), st.sampled_from(["all", "10m", "90d"]), st.integers(0, 2**32)),
 )
 def test_a_row_is_found_again_by_its_key(group: int, row_id: RowId) -> None:
     keys = Keys("a.b-c_1")
@@ -41,7 +41,8 @@ def test_a_row_is_found_again_by_its_key(group: int, row_id: RowId) -> None:
 
 def test_other_keys_are_no_rows() -> None:
     keys = Keys("rs")
-    for key in (keys.group_watermarks(3), keys.items(3), keys.layout, *keys.users(0, ["c:1:2", "{rs:g1}:c:1:2"]), keys.duplicates(0, 1)):
+    of_group = keys.group_watermarks(3), keys.items(3), keys.epochs(3)
+    for key in (*of_group, keys.layout, *keys.users(0, ["c:1:2", "{rs:g1}:c:1:2"]), keys.duplicates(0, 1)):
         assert keys.row_of(key) is None
 
 

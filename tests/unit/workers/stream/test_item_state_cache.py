@@ -10,7 +10,6 @@ import pytest
 from recsys.engine import Engine, EngineConfig
 from recsys.state.batch_delta import Delta
 from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES, pack_records
-from recsys.state.popularity import LIVE_BUCKETS
 from tests.builders import TOPIC_ID, batch_of, opened_pipeline, play, run_log, small_settings
 from tests.fold import fold, read_state
 from tests.memory_store import MemoryStore
@@ -86,13 +85,11 @@ async def test_own_writes_are_there_at_once_and_without_reading() -> None:
     assert side.engine.popularity.all_time[:2].tolist() == [2.0, 1.0]
 
 
-async def test_rows_asked_for_before_event_time_is_known_are_read_when_it_is() -> None:
+async def test_rows_asked_for_before_event_time_is_known_are_read_all_the_same() -> None:
     store, clock = await opened(), Clock()
     await Side(store, clock).learn([0, 1], 3_500, -1)
     reader = Side(store, clock)
-    assert not any(await reader.row(0)), "no epoch is read"
-    await reader.mirror.advance(3_500)
-    assert (await reader.row(0))[1] == 1.0, "at once, not when it is stale (X1)"
+    assert (await reader.row(0))[1] == 1.0, "the store notes the epochs of an item (X1)"
 
 
 async def test_what_another_worker_wrote_comes_in_within_the_staleness_bound() -> None:
@@ -150,7 +147,7 @@ async def test_what_comes_late_to_a_past_epoch_is_found_in_the_end() -> None:
     clock.now_s += 2 * STALENESS_S
     assert not any(await reader.row(0))
     clock.now_s += OLD_EPOCHS_STALENESS * STALENESS_S
-    assert (await reader.row(0))[1] == 0.25
+    assert (await reader.row(0))[1] == 1.0
 
 
 async def test_epochs_that_passed_between_two_looks_are_looked_at() -> None:
@@ -165,7 +162,7 @@ async def test_epochs_that_passed_between_two_looks_are_looked_at() -> None:
     fresh = Side(store, clock)
     await fresh.mirror.advance(3_500)
     expected = await fresh.row(0)
-    assert expected[1] > 0.25
+    assert expected[1] > 1.0
     assert await reader.row(0) == pytest.approx(expected)
 
 
@@ -180,24 +177,72 @@ async def test_a_row_of_a_past_epoch_that_came_into_being_unheard_is_read_before
     assert after == await fresh.row(0) != before
 
 
-async def test_a_row_that_counts_no_more_is_not_read_whatever_became_of_it() -> None:
+async def applied(side: Side, epochs: list[int], last: int = -1) -> int:
+    """Play 0 and 1 once in each of these epochs; the last offset."""
+    for epoch in epochs:
+        last = await side.learn([0, 1], 1_000 * epoch + 500, last)
+    return last
+
+
+async def same_as_fresh(side: Side, newest_s: int) -> list[float]:
+    """Check that a worker that starts now holds the same row and the same popularity; the row."""
+    fresh = Side(side.store, Clock(), live_epochs=side.mirror._live_epochs)
+    await fresh.mirror.advance(newest_s)
+    row = await side.row(0)
+    assert row == await fresh.row(0)
+    assert side.engine.neighbours.epochs[0] == fresh.engine.neighbours.epochs[0]
+    np.testing.assert_array_equal(side.engine.popularity.bank(), fresh.engine.popularity.bank())
+    return row
+
+
+@pytest.mark.parametrize("moved", [0, 1, 5, 20])
+async def test_a_running_worker_holds_what_a_restarted_one_reads_however_far_event_time_moved(moved: int) -> None:
+    """C07: rows of old epochs stay in both, popularity expires for both."""
     store, clock = await opened(), Clock()
-    side = Side(store, clock)
-    last = await side.learn([0, 1], 10_500, -1)
+    side, other = Side(store, clock), Side(store, clock)
+    last = await applied(side, [0, 1, 2])
     before = await side.row(0)
-    await side.apply_unheard([0, 1], 500, last)
-    assert await side.row(0) == before
+    newest_s = 1_000 * (2 + moved) + 900
+    await side.mirror.advance(newest_s)
+    assert await same_as_fresh(side, newest_s) == before, "time alone changes no row"
+    last = await other.learn([2, 3], newest_s, last)
+    clock.now_s += 100 * STALENESS_S
+    assert await same_as_fresh(side, newest_s) == before, "nor do pairs of other items"
+    await side.learn([0, 2], newest_s, last)
+    after = await same_as_fresh(side, newest_s)
+    assert after[1] >= before[1] * 0.5**moved and after[2] == 1.0 and (moved == 0 or after[2] > after[1])
 
 
-async def test_epochs_before_the_live_ones_are_not_loaded() -> None:
+async def test_the_newest_epochs_that_an_item_has_count_and_a_running_worker_drops_the_others_too() -> None:
     store, clock = await opened(), Clock()
-    await Side(store, clock).learn([0, 1], 500, -1)
-    reader = Side(store, clock, live_epochs=2)
-    await reader.mirror.advance(1_500)
-    assert (await reader.row(0))[1] == 0.5
-    late = Side(store, clock, live_epochs=2)
-    await late.mirror.advance(2_500)
-    assert (await late.row(0))[1] == 0.0
+    side = Side(store, clock, live_epochs=2)
+    last = await applied(side, [0, 7])
+    assert (await side.row(0))[1] == pytest.approx(1.0 + 0.5**7, rel=0.5)
+    both = await same_as_fresh(side, 7_500)
+    last = await applied(side, [9], last)
+    row = await same_as_fresh(side, 9_500)
+    assert row[1] == pytest.approx(both[1] - 0.5**7 + 0.25, rel=0.5) and side.mirror._held.get((0, ("c", 0, 0))) is None
+    last = await side.learn([0, 1], 3_500, last)  # late, in an epoch with two newer ones
+    assert await same_as_fresh(side, 9_500) == row
+    await side.apply_unheard([0, 1], 500, last)
+    assert await same_as_fresh(side, 9_500) == row
+    assert await store.item_epochs([0]) == [[0, 3, 7, 9]]
+
+
+@pytest.mark.parametrize("dense_items", [8_192, 1])
+async def test_an_item_with_many_epochs_is_held_as_it_is_stored(dense_items: int) -> None:
+    store, clock = await opened(), Clock()
+    side = Side(store, clock, live_epochs=32)
+    side.engine.config = replace(side.engine.config, dense_items=dense_items)
+    side.engine.ensure_items(9)
+    random = np.random.default_rng(5)
+    last = -1
+    for epoch in random.permutation(200)[:80].tolist():
+        last = await applied(side, [epoch], last)
+        if epoch % 7 == 0:
+            await same_as_fresh(side, side.mirror.newest_s)
+    await same_as_fresh(side, side.mirror.newest_s)
+    assert [len(epochs) for epochs in await store.item_epochs([0, 1])] == [32, 32]
 
 
 async def grown(side: Side, n: int) -> int:
@@ -236,13 +281,13 @@ async def test_compaction_cuts_neighbours_beyond_the_cap_and_no_count_of_an_item
     assert [len(short) // RECORD_BYTES for short in side.mirror.shortened(found)] == [1_000, 1_500, 1_000]
 
 
-async def test_buckets_that_count_no_more_are_not_kept_track_of_and_compacted_when_they_are_long() -> None:
+async def test_spans_that_count_no_more_are_not_kept_track_of_and_compacted_when_they_are_long() -> None:
     store, clock = await opened(), Clock()
     side = Side(store, clock)
-    hour = (0, ("pop", "hour", 0))
+    hour = (0, ("pop", "10m", 0))
     await side.learn([0, 1], 500, -1)
     assert hour in side.mirror._held
-    await side.mirror.advance(LIVE_BUCKETS["hour"] * 3_600)
+    await side.mirror.advance(2 * 3_600)
     assert hour not in side.mirror._held, "it is past"
     last = 1
     for _ in range(200):
@@ -260,15 +305,14 @@ async def test_buckets_that_count_no_more_are_not_kept_track_of_and_compacted_wh
     assert side.engine.popularity.all_time[:2].tolist() == [201.0, 201.0]
 
 
-async def test_epochs_that_count_no_more_are_not_learnt_and_compacted_when_they_are_long() -> None:
+async def test_rows_that_count_no_more_are_compacted_when_they_are_long() -> None:
     store, clock = await opened(), Clock()
-    side = Side(store, clock)
-    await side.learn([0, 1], 500, -1)
-    await side.mirror.advance(10_500)
-    before, last, old = await side.row(0), 1, (0, ("c", 0, 0))
+    side, old = Side(store, clock, live_epochs=1), (0, ("c", 0, 0))
+    last = await applied(side, [0, 10])
+    before = await side.row(0)
     for _ in range(400):
         last = await side.learn([0, 1], 500, last)
-    assert await side.row(0) == before and old not in side.mirror._dirty
+    assert await same_as_fresh(side, 10_500) == before
     (long,) = await store.read_rows([old])
     while await side.mirror.compact():
         pass

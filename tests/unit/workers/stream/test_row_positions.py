@@ -56,7 +56,7 @@ def grown_plainly(plain: dict[int, Held], number: int, size: int, length: int, m
 
 
 def test_other_rows_are_held_by_address() -> None:
-    rows, counts = RowPositions(), (1, ("pop", "day", 7))
+    rows, counts = RowPositions(), (1, ("pop", "1d", 7))
     assert counts not in rows
     rows.put(counts, MADE_HERE)
     assert rows.get(counts) == MADE_HERE
