@@ -185,8 +185,8 @@ class StateSettings(Section):
     half_life_days: Annotated[float, Field(gt=0)] = 180.0
     """Half-life of co-occurrence; also the length of one event-time epoch."""
     live_epochs: Annotated[int, Field(ge=1, le=32)] = 32
-    """Co-occurrence of an item is kept and read in the newest epochs in which it has any, at most so many. It bounds the memory of an item;
-    time alone ends nothing."""
+    """Number of epochs, the newest in which an item has co-occurrence, that are kept and read. It bounds an item's memory. Time alone
+    removes nothing."""
     max_neighbours: Annotated[int, Field(ge=16)] = 4_096
     """Compaction keeps this many neighbours of an item, the heaviest."""
     similarity: Literal["directed", "cosine", "llr"] = "directed"
