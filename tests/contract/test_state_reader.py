@@ -23,7 +23,7 @@ from workers.errors import Fatal, Transient
 from workers.kafka.partitioner import partition_for
 from workers.redis.store import RedisStore
 from workers.settings import RedisSettings, Settings, load_settings
-from workers.state.port import GroupDeltas, ProfileRecord, Range, StateStore, UserCommit
+from workers.state.port import LAYOUT_VERSION, GroupDeltas, ProfileRecord, Range, StateStore, UserCommit
 
 TOPIC = "topic-id"
 USER, OTHER = "u1", "only-a-profile"
@@ -197,7 +197,7 @@ def test_a_wrong_address_namespace_or_layout_is_one_clear_line(section: RedisSet
         StateReader(settings, redis_url="redis://127.0.0.1:1/0")
     with redis.Redis.from_url(section.url.get_secret_value()) as client:
         key = f"{{{section.namespace}:meta}}:layout"
-        client.set(key, (client.get(key) or b"").replace(b'"layout_version": 1', b'"layout_version": 9'))  # type: ignore[union-attr]
+        client.set(key, (client.get(key) or b"").replace(b'"layout_version": %d' % LAYOUT_VERSION, b'"layout_version": 9'))  # type: ignore[union-attr]
         with pytest.raises(Fatal, match="layout_version 9"):
             StateReader(settings)
         client.set(key, b"[]")
