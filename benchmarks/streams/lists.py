@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.streams.protocol import Stream
+from benchmarks.streams.protocol import NO_TARGET, PROTOCOLS, Stream
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Derived, Engine, EngineConfig
 from recsys.state.interactions import Interactions
@@ -43,8 +43,8 @@ class ListStream:
         self._touched = np.zeros(log.n_items, np.bool_)
         self._n_numbered = 0
 
-    def ranks(self, kind: int, batch_events: int = 0, every: Callable[[int], None] | None = None) -> F64:
-        """Return the mean rank of each event of the `kind`, (n,) for the events of the log; infinite for others and beyond `PLACES`.
+    def ranks(self, batch_events: int = 0, every: Callable[[int], None] | None = None) -> F64:
+        """Return the mean rank of each target, (n,) for the events of the log; infinite for other events and beyond `PLACES`.
 
         `batch_events` are listed together; 0 for 1 or `BATCH_EVENTS`, by the size of the log. `every` is called before each batch with
         the number of the events that were learnt.
@@ -56,7 +56,7 @@ class ListStream:
             events = read[start : start + batch_events]
             if every is not None:
                 every(int(events[0]))
-            self._step(events, events[self._kinds[events] == kind], ranks)
+            self._step(events, events[self._kinds[events] != NO_TARGET], ranks)
         return ranks
 
     def learn(self, batch_events: int = LEARNT_TOGETHER) -> None:
@@ -85,11 +85,14 @@ class ListStream:
 
     def _list(self, cases: I64, slots: I64, now_s: int, ranks: F64) -> None:
         """Write the ranks of the cases' items on the lists of their users, who are in `slots` (C,)."""
-        engine = self.engine
+        log, engine = self.stream.log, self.engine
         engine.advance_time(now_s)
-        lists = engine.recommend(slots, engine.encode(slots), now_s)
-        for row, case in enumerate(cases.tolist()):
-            ranks[case] = mean_rank(lists.items[row], lists.scores[row], int(self._items[self.stream.log.items[case]]))
+        for kind in PROTOCOLS.values():
+            chosen = np.flatnonzero(self._kinds[cases] == kind)
+            if len(chosen):
+                lists = engine.recommend(slots[chosen], engine.encode(slots[chosen]), now_s)
+                for row, case in enumerate(cases[chosen].tolist()):
+                    ranks[case] = mean_rank(lists.items[row], lists.scores[row], int(self._items[log.items[case]]))
 
     def _number(self, events: I64) -> None:
         """Number the items that come for the first time. They stay off all lists until they are described."""
