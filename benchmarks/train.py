@@ -9,7 +9,7 @@ Data: `ml-1m`, the ratings of 4 and 5 of MovieLens 1M, each a preference of weig
 6,000 users and 3,500 items). Split by time: the oldest 80 % of events train, the next 10 % choose options (validation), the newest 10 % are
 used once, at the end, by models trained on all earlier events (test).
 
-Protocol for all models (`recsys.evaluation.protocol.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item new
+Protocol for all models (`recsys.evaluation.ranking.evaluate`): up to 5,000 preferences of the slice, evenly chosen, each for an item new
 to its user. The user's vector is folded in from the 100 interactions before it, exactly, by each library's own solver. All items are ranked
 except those that the user has touched.
 
@@ -50,7 +50,8 @@ from scipy import sparse
 from benchmarks.bench import PARTITIONS
 from benchmarks.datasets import Stream, chosen_stream
 from benchmarks.figures import Spread, benchmark_parser, emit, run_benchmark
-from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
+from recsys.evaluation.protocol import Slice
+from recsys.evaluation.ranking import evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.ials import model as ials
 from recsys.models.sasrec import training as sasrec_training

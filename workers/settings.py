@@ -266,11 +266,11 @@ class TrainerSettings(Section):
     min_events: Positive = 1_000
     """Do not train on fewer events."""
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    """Share of the newest events that champion and challenger are evaluated on."""
+    """Share of the newest events that judge challenger and champion; at most half of those that arrived after the champion's training."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A challenger whose score is lower than the champion's by at most this share is still promoted."""
-    min_targets: Positive = 20
-    """With fewer cases in the evaluation slice, the challenger is refused."""
+    """A challenger is promoted if it is better beyond chance than the champion's score less this share; 0: than the champion."""
+    min_targets: Positive = 200
+    """With fewer targets of users with a history in the evaluation slice, the challenger is refused."""
     segment_events: Positive = 50_000
     """Events in one segment of the event log."""
     flush_s: Annotated[float, Field(gt=0)] = 5.0

@@ -1,6 +1,6 @@
-"""The evaluation protocol: which events judge a model, and full ranking of each of them from its user's history.
+"""The evaluation protocol: which events of a log judge, and the history from which each of them is ranked.
 
-A log is cut by time. Every event outside the newest slice trains; each preference in the slice for an item new to its user is a case.
+Every event outside the newest slice trains. Each preference in the slice for an item new to its user is a case, if its user has a history.
 """
 
 from __future__ import annotations
@@ -11,63 +11,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
-from recsys.evaluation.metrics import F64, I64, mean_ranks, ranking_metrics
-from recsys.models.base import F32, I32, Histories, Model
+from recsys.evaluation.metrics import F64, I64
+from recsys.models.base import F32, I32, Histories
 
-_BLOCK_SCORES = 4_000_000
-"""Scores ranked at once: 16 MB."""
+MAX_CASES_PER_USER = 50
+"""Bounds what one account can contribute to a comparison."""
 
 
-def temporal_split(ts_ms: I64, holdout: float, seen_until_ms: int | None = None) -> int:
+def temporal_split(ts_ms: I64, holdout: float) -> int:
     """Return the event time (ms) at which the newest share `holdout` of the events begins: earlier events train, the others judge.
 
-    `seen_until_ms` is the newest event that the champion has seen. The slice holds at most the newer half of the events after it, so no
-    model is judged on its own training data, and the challenger learns from events that the champion has not seen. Events of one
-    millisecond stay together, in the slice.
+    Events of one millisecond stay together, in the slice.
     Shapes: ts_ms (n,), event times in milliseconds.
-    Raises: ShapeError without events, or without any after `seen_until_ms`; ValueError if `holdout` is not between 0 and 1.
+    Raises: ShapeError without events; ValueError if `holdout` is not between 0 and 1.
     """
-    if not 0 < holdout < 1:
-        raise ValueError("holdout must lie between 0 and 1")
-    if not len(ts_ms):
-        raise ShapeError("a temporal split needs events")
-    n_unseen = len(ts_ms) if seen_until_ms is None else int(np.count_nonzero(ts_ms > seen_until_ms))
-    if not n_unseen:
-        raise ShapeError("no event is newer than those the champion has seen")
-    at = len(ts_ms) - _slice_size(len(ts_ms), holdout, n_unseen if seen_until_ms is not None else None)
+    at = len(ts_ms) - _slice_size(len(ts_ms), holdout)
     return int(np.partition(ts_ms, at)[at])
 
 
-def newest_events(
-    ts_ms: I64, arrivals: F64, holdout: float, *, seen_until_ms: int | None = None, unseen: NDArray[np.bool_] | None = None
-) -> NDArray[np.bool_]:
-    """Mark the events that judge, (n,): those from `temporal_split` on. All others train.
+def newest_events(ts_ms: I64, arrivals: F64, holdout: float, *, unseen: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Mark the events that judge, (n,). All others train.
 
-    If many events share one time, so that less than half of the intended training events would be left, they are divided by arrival: the
-    later ones judge. If no event is newer than `seen_until_ms` but some are `unseen` (they arrived after the champion's training), at most
-    the later half of these judges.
+    For a first model these are the events from `temporal_split` on. If many events share one time, so that less than half of the intended
+    training events would be left, they are divided by arrival: the later ones judge.
+    With a champion, `unseen` marks the events that arrived after its training. The slice is then taken by arrival: the share `holdout` of
+    all events, at most the later half of the unseen ones. So no model is judged on its own training data, the challenger learns from events
+    that the champion has not seen, and imported history counts although its event times are old.
     Shapes: (n,) each; `ts_ms` in milliseconds, `arrivals` any numbers that grow with arrival.
     Raises: ShapeError without events, or without any that the champion has not seen; ValueError if `holdout` is not between 0 and 1.
     """
-    if seen_until_ms is not None and len(ts_ms) and not (ts_ms > seen_until_ms).any():
-        places = np.flatnonzero(unseen) if unseen is not None else np.zeros(0, np.int64)
+    if unseen is not None:
+        places = np.flatnonzero(unseen)
         if not len(places):
             raise ShapeError("no event is newer than those the champion has seen")
-        n_slice = _slice_size(len(ts_ms), holdout, len(places))
-        return _marked(places[np.argsort(arrivals[places], kind="stable")[-n_slice:]], len(ts_ms))
-    split_ts_ms = temporal_split(ts_ms, holdout, seen_until_ms)
-    is_newest: NDArray[np.bool_] = ts_ms >= split_ts_ms
-    n_unseen = None if seen_until_ms is None else int(np.count_nonzero(ts_ms > seen_until_ms))
-    n_slice = _slice_size(len(ts_ms), holdout, n_unseen)
+        n_slice = min(_slice_size(len(ts_ms), holdout), max(1, len(places) // 2))
+        return _marked(places[np.lexsort((ts_ms[places], arrivals[places]))[-n_slice:]], len(ts_ms))
+    n_slice = _slice_size(len(ts_ms), holdout)
+    is_newest: NDArray[np.bool_] = ts_ms >= temporal_split(ts_ms, holdout)
     if 2 * np.count_nonzero(~is_newest) >= len(ts_ms) - n_slice:
         return is_newest
     return _marked(np.lexsort((arrivals, ts_ms))[-n_slice:], len(ts_ms))
 
 
-def _slice_size(n_events: int, holdout: float, n_unseen: int | None) -> int:
-    """Return the number of events that judge: the share `holdout`, at most half of those new to the champion, and at least one."""
-    n_slice = max(1, int(np.ceil(n_events * holdout)))
-    return n_slice if n_unseen is None else min(n_slice, max(1, n_unseen // 2))
+def _slice_size(n_events: int, holdout: float) -> int:
+    """Return the number of events that judge: the share `holdout`, and at least one. Raises: ShapeError, ValueError."""
+    if not 0 < holdout < 1:
+        raise ValueError("holdout must lie between 0 and 1")
+    if not n_events:
+        raise ShapeError("a temporal split needs events")
+    return max(1, int(np.ceil(n_events * holdout)))
+
+
+def _thinned(rows: I64, users: I32, most: int) -> I64:
+    """Return at most `most` rows of each user, evenly chosen. `rows` ascend, and `users` are sorted."""
+    starts = np.searchsorted(users[rows], users[rows], "left")
+    counts = np.searchsorted(users[rows], users[rows], "right") - starts
+    place = np.arange(len(rows)) - starts
+    chosen: I64 = rows[(place + 1) * most // counts > place * most // counts]
+    return chosen
 
 
 def _marked(places: NDArray[np.integer], n_events: int) -> NDArray[np.bool_]:
@@ -123,15 +124,32 @@ class Slice:
             split_ts_ms,
         )
 
-    def cases(self, limit: int) -> I64:
-        """Return the rows that are targets, (T,): preferences in the slice for items new to their user, at most `limit`, evenly chosen."""
+    def first_touches(self) -> NDArray[np.bool_]:
+        """Mark each user's first interaction with each item, (n,)."""
         keys = self.users * np.int64(max(len(self.item_ids), 1)) + self.items
-        _, first_touch = np.unique(keys, return_index=True)
-        fresh: I64 = np.sort(first_touch).astype(np.int64)
-        fresh = fresh[self.is_newest[fresh] & (self.weights[fresh] > 0)]
-        if len(fresh) > limit:
-            fresh = fresh[np.linspace(0, len(fresh) - 1, limit).astype(np.int64)]
-        return fresh
+        _, first = np.unique(keys, return_index=True)
+        return _marked(first, len(keys))
+
+    def cases(self, limit: int) -> I64:
+        """Return the rows that are targets, (T,): at most `limit` in all and MAX_CASES_PER_USER of one user, evenly chosen.
+
+        A target is a preference in the slice for an item that is new to its user, who touched another one before: without a history there
+        is nothing to rank from.
+        """
+        found = _thinned(np.flatnonzero(self._fresh() & self._has_history()).astype(np.int64), self.users, MAX_CASES_PER_USER)
+        return found[np.linspace(0, len(found) - 1, limit).astype(np.int64)] if len(found) > limit else found
+
+    def n_without_history(self) -> int:
+        """Return the number of preferences in the slice that are no targets because their user touched nothing before."""
+        return int(np.count_nonzero(self._fresh() & ~self._has_history()))
+
+    def _fresh(self) -> NDArray[np.bool_]:
+        """Mark the preferences in the slice for items new to their user, (n,)."""
+        return self.first_touches() & self.is_newest & (self.weights > 0)
+
+    def _has_history(self) -> NDArray[np.bool_]:
+        """Mark the rows of users with an earlier row, (n,)."""
+        return np.concatenate(([False], self.users[1:] == self.users[:-1])) if len(self.users) else np.zeros(0, bool)
 
     def histories(self, cases: I64, length: int, to_model: I32) -> Histories:
         """Return the `length` interactions just before each case, as histories of T users.
@@ -158,49 +176,3 @@ class Slice:
         within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         mask[rows, self.items[np.repeat(starts, lengths) + within]] = True
         return mask
-
-
-def evaluate(model: Model, part: Slice, *, limit: int = 5_000) -> dict[str, float]:
-    """Return one model's metrics on one slice: recall at 1, 5, 10 and 20, NDCG at 5, 10 and 20, and counts.
-
-    Each case is one preference of the slice. It is ranked from the user's history up to it, as lists are made while events stream in; the
-    model itself was trained on events before the slice. All items of the log are ranked except those that the user touched before.
-    A model cannot recommend an item that it does not know: such a target is a miss (`n_unknown_items`). So is the target of a user whose
-    history holds nothing that the model can read (`n_without_history`). `limit` bounds the number of cases.
-    """
-    cases = part.cases(limit)
-    known = {item_id: position for position, item_id in enumerate(model.item_ids)}
-    to_model = np.array([known.get(item_id, -1) for item_id in part.item_ids], np.int32)
-    in_model = to_model >= 0
-    item_vectors = np.zeros((len(part.item_ids), model.item_vectors.shape[1]), np.float32)
-    item_vectors[in_model] = model.item_vectors[to_model[in_model]]
-    ranks = np.full(len(cases), np.inf)
-    blank = np.zeros(len(cases), bool)
-    for rows in _blocks(len(cases), len(part.item_ids)):
-        vectors = model.encode(part.histories(cases[rows], model.history_length, to_model))  # (B, D)
-        blank[rows] = ~np.any(vectors, axis=1)
-        scores = vectors @ item_vectors.T
-        scores[:, ~in_model] = -np.inf
-        ranks[rows] = mean_ranks(scores, part.items[cases[rows]].astype(np.int64), part.seen(cases[rows]))
-    unknown = ~in_model[part.items[cases]]
-    ranks[unknown | blank] = np.inf
-    counts = {"n_targets": len(cases), "n_users": len(np.unique(part.users[cases]))}
-    counts |= {"n_unknown_items": int(unknown.sum()), "n_without_history": int(blank.sum())}
-    return ranking_metrics(ranks) | {name: float(count) for name, count in counts.items()}
-
-
-def evaluate_popularity(part: Slice, *, limit: int = 5_000) -> dict[str, float]:
-    """Rank the same cases by the number of preferences before the slice. This needs no history, so no user is a miss."""
-    cases = part.cases(limit)
-    chosen = (part.weights > 0) & ~part.is_newest
-    counts = np.bincount(part.items[chosen], minlength=len(part.item_ids)).astype(np.float32)
-    ranks = np.full(len(cases), np.inf)
-    for rows in _blocks(len(cases), len(part.item_ids)):
-        scores = np.broadcast_to(counts, (len(cases[rows]), len(counts)))
-        ranks[rows] = mean_ranks(scores, part.items[cases[rows]].astype(np.int64), part.seen(cases[rows]))
-    return ranking_metrics(ranks) | {"n_targets": float(len(cases))}
-
-
-def _blocks(n_rows: int, n_items: int) -> list[slice]:
-    step = max(1, _BLOCK_SCORES // max(n_items, 1))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]

@@ -20,7 +20,8 @@ class TrainingSet:
     """n interactions of U users with I items, sorted by user, oldest first within a user.
 
     Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,). `users` are numbers from 0 to U−1, `items` positions in
-    `item_ids` (I of them), `weights` unitless: above 0 a preference, below 0 a dislike. `ts_ms` are event times in milliseconds.
+    `item_ids` (I of them), `weights` unitless: above 0 a preference, below 0 a dislike. `ts_ms` are event times in milliseconds. `unseen`
+    (n,), if given, marks what the model of a warm start was not trained on.
     Raises: ShapeError for columns of different lengths, unsorted users, or numbers outside their axes.
     """
 
@@ -30,11 +31,14 @@ class TrainingSet:
     ts_ms: I64
     item_ids: list[str]
     n_users: int
+    unseen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.users)
         if not (len(self.items) == len(self.weights) == len(self.ts_ms) == n):
             raise ShapeError("users, items, weights and ts_ms must have one length")
+        if self.unseen is not None and len(self.unseen) != n:
+            raise ShapeError("unseen must have the length of users")
         if n and (
             np.diff(self.users).min(initial=0) < 0 or int(self.users[-1]) >= self.n_users or int(self.items.max()) >= len(self.item_ids)
         ):
@@ -53,8 +57,7 @@ class TrainingSet:
 
     def positive(self) -> TrainingSet:
         """Return only the preferences (weight > 0). Users keep their numbers."""
-        chosen = self.weights > 0
-        return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
+        return self._only(self.weights > 0)
 
     def last_of_pairs(self) -> TrainingSet:
         """Return one interaction for each pair of user and item: the newest."""
@@ -62,7 +65,13 @@ class TrainingSet:
         users, items = self.users[order], self.items[order]
         chosen = np.ones(len(order), bool)
         chosen[order[:-1][(users[1:] == users[:-1]) & (items[1:] == items[:-1])]] = False
-        return TrainingSet(self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen], self.item_ids, self.n_users)
+        return self._only(chosen)
+
+    def _only(self, chosen: NDArray[np.bool_]) -> TrainingSet:
+        """Return the chosen interactions, (n,). Users and items keep their numbers."""
+        unseen = None if self.unseen is None else self.unseen[chosen]
+        columns = self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen]
+        return TrainingSet(*columns, self.item_ids, self.n_users, unseen)
 
     @classmethod
     def from_columns(
@@ -74,6 +83,7 @@ class TrainingSet:
         ts_ms: I64,
         *,
         min_item_count: int = 1,
+        unseen: NDArray[np.bool_] | None = None,
     ) -> TrainingSet:
         """Build a training set from a log's columns in any order.
 
@@ -99,6 +109,7 @@ class TrainingSet:
             np.asarray(ts_ms[chosen], np.int64),
             [item_ids[i] for i in kept_items.tolist()],
             n_users,
+            None if unseen is None else np.asarray(unseen[chosen], bool),
         )
 
 

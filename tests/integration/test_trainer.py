@@ -47,6 +47,7 @@ def settings(sections: dict[str, Any]) -> Settings:
         "flush_s": 0.5,
         "options": OPTIONS,
         "tolerance": 0.9,
+        "min_targets": 20,
         "every_s": 9_999,
     }
     made = load_settings(**sections)
@@ -217,6 +218,34 @@ def test_models_can_be_listed_shown_promoted_and_rolled_back(
     assert last.serving.version == first
     assert "no version served before" in recsys("models", "rollback", "ials", code=1)
     assert "six digits" in recsys("models", "show", "ials-9", code=1)
+
+
+def test_training_now_decides_and_announces_beside_a_running_trainer_too(
+    stack: Any, settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (worker_env | {"RECSYS_TRAINER__KINDS": '["ials"]', "RECSYS_TRAINER__EVERY_EVENTS": "9999"}).items():
+        monkeypatch.setenv(name, value)
+
+    def train(*arguments: str, code: int = 0) -> str:
+        assert run(["models", "train", *arguments]) == code
+        return capsys.readouterr().out
+
+    publish_nonsense(settings, 5)
+    publish(settings, 0, 1_600)
+    assert train().startswith("ials-000001: promoted, NDCG@10 ")
+    assert announced(settings, {"ials-000001"}) is not None
+    assert train() == "ials: skipped, no model because no event is newer than those the champion has seen\n"
+    with trainer(stack, {**os.environ}) as child:
+        until(child, lambda: True if "trainer leads" in child.last_lines(50) else None, "a leader")
+        publish(settings, 1_600, 2_800)
+        (result,) = json.loads(train("--kind", "ials", "--json"))
+        assert (result["kind"], result["version"], result["champion"]) == ("ials", "ials-000002", "ials-000001")
+        announced(settings, {"ials-000002"})
+        publish(settings, 2_800, 3_000)
+    assert len(EventLog(settings.trainer.log_url).read()) == 3_000, "two writers, and no event twice or missing"
+    train("--kind", "sasrec", code=2)
+    monkeypatch.setenv("RECSYS_TRAINER__OPTIONS", '{"ials": {"factors": 0}}')
+    assert "ials: failed, no model because ials option factors" in train(code=1)
 
 
 def test_announcing_is_refused_by_no_broker_with_one_error(sections: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def _mount_models(arguments: Sequence[str]) -> None:
     if "models" in arguments:
         app.add_typer(importlib.import_module("workers.cli.models").app, name="models")
     else:
-        app.add_typer(typer.Typer(), name="models", help="List, show, promote, roll back and retire models.")
+        app.add_typer(typer.Typer(), name="models", help="List, show, train, promote, roll back and retire models.")
 
 
 def run(arguments: Sequence[str]) -> int:

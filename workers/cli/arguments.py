@@ -32,6 +32,11 @@ def checked_text(value: str | None) -> str | None:
     return value
 
 
+def checked_texts(values: list[str] | None) -> list[str] | None:
+    """Return arguments of an option that may be repeated, each checked as `checked_text` does."""
+    return None if values is None else [text for value in values if (text := checked_text(value)) is not None]
+
+
 UserId = Annotated[str, typer.Argument(metavar="USER", callback=checked_id)]
 ItemId = Annotated[str, typer.Argument(metavar="ITEM", callback=checked_id)]
 

@@ -1,22 +1,26 @@
-"""`recsys models list | show | promote | rollback | retire`."""
+"""`recsys models list | show | train | promote | rollback | retire`."""
 
 from __future__ import annotations
 
 import asyncio
+import logging.config
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from recsys.evaluation.gate import GATE_METRIC
 from schemas import ModelAction
-from workers.cli.arguments import checked_text
-from workers.cli.console import JsonOption, print_document, print_json, settings, tell, tell_rows, utc
+from workers.cli.arguments import checked_text, checked_texts
+from workers.cli.console import CommandFailed, JsonOption, print_document, print_json, reachable_settings, settings, tell, tell_rows, utc
+from workers.cli.worker import logging_config
 from workers.errors import WorkerError
+from workers.kafka.startup import check_writable
 from workers.models.announcements import announce
 from workers.models.manifest import StoreError
 from workers.models.store import ModelStore, open_model_store
 
-app = typer.Typer(help="List, show, promote, roll back and retire models.", no_args_is_help=True)
+app = typer.Typer(help="List, show, train, promote, roll back and retire models.", no_args_is_help=True)
 
 Version = Annotated[str, typer.Argument(help="A version, such as ials-000003.", callback=checked_text)]
 Kind = Annotated[str, typer.Argument(help="A model kind, such as ials.", callback=checked_text)]
@@ -71,12 +75,13 @@ def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only th
     for row in rows:
         mark = "▶" if row["serving"] else ""
         if row["problem"] is not None:
-            shown.append((mark, row["version"], "", "", "", "", "", "", row["problem"]))
+            shown.append((mark, row["version"], "", "", "", "", "", "", "", row["problem"]))
             continue
-        figures = [_figure(row, who) for who in ("challenger", "champion", "popularity")]
+        figures = [_figure(row, who) for who in ("challenger", "champion", "popularity", "recent_popularity")]
         trained, decision = utc(row["trained_ts_ms"], "seconds"), row["decision"] or ""
         shown.append((mark, row["version"], trained, f"{row['n_events']:,}", f"{row['n_items']:,}", *figures, decision))
-    columns = ("serves", "version", "trained", "events", "items", GATE_METRIC, "champion then", "popularity", "decision")
+    judged = (GATE_METRIC, "champion then", "popularity", "recent popularity")
+    columns = ("serves", "version", "trained", "events", "items", *judged, "decision")
     tell_rows(columns, shown, folding=("decision",))
 
 
@@ -95,6 +100,37 @@ def show(version: Version, as_json: JsonOption = False) -> None:
         print_json(shown)
     else:
         print_document(shown)
+
+
+@app.command("train")
+def train(
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind; may be repeated.", callback=checked_texts)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train now, beside a running trainer or without one, and let the gate decide. Exit code 1 if a kind failed.
+
+    The event log is brought up to date first. One line for each kind says whether its new version was promoted or refused, and why, or why
+    nothing was trained. Progress goes to standard error.
+    """
+    chosen = reachable_settings()
+    from workers.trainer.train_now import train_now
+    from workers.trainer.training_settings import check_training
+
+    check_training(chosen)
+    kinds = list(dict.fromkeys(kind or chosen.trainer.kinds))
+    if unknown := [name for name in kinds if name not in chosen.trainer.kinds]:
+        raise typer.BadParameter(f"trainer.kinds does not name {unknown[0]}; it names {', '.join(chosen.trainer.kinds)}")
+    for name, url in (("log_url", chosen.trainer.log_url), ("model_url", chosen.trainer.model_url)):
+        check_writable(f"setting trainer.{name}", url)
+    logging.config.dictConfig(logging_config("info"))
+    results = asyncio.run(train_now(chosen, kinds))
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        for result in results:
+            tell(str(result))
+    if any(result.action == "failed" for result in results):
+        raise CommandFailed
 
 
 @app.command("promote")

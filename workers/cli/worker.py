@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from workers.cli.console import settings
-from workers.errors import SettingsError, WorkerError
+from workers.errors import WorkerError
 from workers.kafka.rights import Role
 from workers.kafka.startup import check_writable, wait_until_usable
 from workers.runtime.event_loop import new_event_loop
@@ -214,20 +214,6 @@ def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None
     run_worker("stream", build, chosen, level=log_level, data_folder=data_folder)
 
 
-def _check_training(chosen: Settings) -> None:
-    """Raise SettingsError for a model kind or a training option that does not exist."""
-    from recsys.errors import ModelError
-    from recsys.models.registry import check_kinds, check_training_options
-
-    setting = "trainer.kinds"
-    try:
-        check_kinds(chosen.trainer.kinds)
-        setting = "trainer.options"
-        check_training_options(chosen.trainer.options)
-    except ModelError as error:
-        raise SettingsError(f"setting {setting}: {error}") from None
-
-
 @app.command("trainer")
 def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None:
     """Keep the event log, retrain, judge, promote. Several may run; one leads."""
@@ -238,7 +224,9 @@ def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> Non
 
         return build_trainer(given, status)
 
-    _check_training(chosen)
+    from workers.trainer.training_settings import check_training
+
+    check_training(chosen)
     check_writable("setting trainer.log_url", chosen.trainer.log_url)
     check_writable("setting trainer.model_url", chosen.trainer.model_url)
     run_worker("trainer", build, chosen, level=log_level, data_folder=data_folder)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from recsys.evaluation.gate import GATE_METRIC
 from schemas import ModelAnnouncement, RecommendedItem
 from workers.demo.figures import HitRates, PublishedEvent, Throughput
 from workers.demo.input import DemoInput
@@ -22,7 +23,6 @@ from workers.runtime.terminal import DataConsole
 
 PLAIN_WIDTH = 120  # columns where nobody's terminal says how many there are
 SAY_EVERY_S = 15.0  # where there is no terminal, a long stage says so often how far it is
-SHOWN_METRIC = "recall@10"
 N_LISTED = 10
 N_WATCHED = 15
 N_SOURCES = 2
@@ -102,9 +102,9 @@ def header() -> RenderableType:
     steps = (
         "1. a Kafka broker and a Valkey start on free ports of this machine, then a stream worker and a trainer\n"
         "2. the catalogue and the first part of the ratings are published in time order, as fast as they go\n"
-        "3. the trainer makes its first models; the stream worker takes them up\n"
+        "3. the trainer makes its first models; the stream worker takes up those that pass the gate\n"
         "4. the rest streams at a steady pace (nobody rates more than ten films a second)\n"
-        "   while the trainer retrains and the worker swaps models live\n"
+        "   while the trainer retrains and the worker swaps in live what passes the gate\n"
         "5. models, two homepages, figures; then everything is stopped"
     )
     return Panel(Text(steps), title="streaming recommendations, end to end", title_align="left", box=box.ROUNDED)
@@ -139,15 +139,15 @@ def figures_table(bulk: Throughput, paced: Throughput, freshness: Freshness, hit
 
 def models_table(announcements: Sequence[ModelAnnouncement], taken_up: Mapping[tuple[str, str], str]) -> RenderableType:
     """Every decision of the gate, oldest first. `taken_up` says of (kind, version) when lists were first made with it."""
-    title = "models: what the gate decided, on the newest tenth of the events"
-    table = _table("model", "decision", "why", f"{SHOWN_METRIC}", "champion's", "trained on", "taken up", title=title)
+    title = "models: what the gate decided, on events that no model was trained on"
+    table = _table("model", "decision", "why", GATE_METRIC, "champion's", "trained on", "taken up", title=title)
     for announced in announcements:
         table.add_row(
             announced.version,
             announced.action.value,
             announced.reason,
-            _figure(announced.challenger_metrics, SHOWN_METRIC),
-            _figure(announced.champion_metrics, SHOWN_METRIC),
+            _figure(announced.challenger_metrics, GATE_METRIC),
+            _figure(announced.champion_metrics, GATE_METRIC),
             f"{announced.trained_on.n_events:,}",
             taken_up.get((announced.kind, announced.version), "–"),
         )

@@ -65,8 +65,7 @@ class Refit(Record):
     """The short pass over all events that followed the judgement; the metrics are those of the model before it."""
 
     split_ts_ms: TimestampMs
-    """Time of the oldest event that judged the model. Events before it trained the judged model; of those at that time, the later arrivals
-    judged where they had to be divided."""
+    """Time of the oldest event that judged the model. A slice taken by arrival may hold older events than the training."""
     metric: Name
     judged: float
     after: float
@@ -86,7 +85,7 @@ class Manifest(Record):
     n_items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
     files: dict[Literal["model.safetensors", "items.json"], StoredFile]
     metrics: Annotated[dict[Name, Metrics], Field(max_length=limits.MAX_METRICS)]
-    """By who was judged: `challenger` (this version), `champion`, `popularity`; all on the same slice."""
+    """By who was judged: `challenger` (this version), `champion`, `popularity`, `recent_popularity`; all on the same slice."""
     decision: Line = ""
     """The gate's decision, in one line."""
     trained_on: TrainedOn

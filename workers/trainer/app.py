@@ -20,8 +20,7 @@ from typing import Any
 import faust
 from mode import Service
 
-from schemas import ModelAction, ModelAnnouncement
-from workers.errors import Fatal, Transient, WorkerError
+from workers.errors import Fatal, Transient
 from workers.kafka.access_watch import AccessWatch
 from workers.kafka.connection import faust_arguments
 from workers.kafka.offsets import end_offsets_async
@@ -37,10 +36,11 @@ from workers.runtime.rounds import Rounds
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
 from workers.storage import NotOurFile
-from workers.trainer.child import KindResult
+from workers.trainer.decisions import announcements_of
 from workers.trainer.event_log import EventLog
 from workers.trainer.job import TrainingFailed, TrainingProcess
 from workers.trainer.log_tail import LogTail
+from workers.trainer.training_round import KindResult
 
 log = logging.getLogger(__name__)
 
@@ -209,8 +209,8 @@ class TrainerService(OrderlyService):
         for result in results:
             self.metrics.results.labels(result.kind, result.action).inc()
             level = logging.WARNING if result.action == "failed" else logging.INFO
-            log.log(level, "%s %s: %s (%s)", result.kind, result.version or "", result.action, result.reason)
-        self._unannounced += [result for result in results if result.version is not None and result.action in ("promoted", "refused")]
+            log.log(level, "%s", result)
+        self._unannounced += [result for result in results if result.version is not None]
         if failed := [result.kind for result in results if result.action == "failed"]:
             raise TrainingFailed(f"no decision on {', '.join(failed)}; the lines before say why")
 
@@ -219,8 +219,7 @@ class TrainerService(OrderlyService):
 
         While a round `is_training`, its decisions are not announced before it has ended. Raises Transient, and forgets nothing.
         """
-        made = [await asyncio.to_thread(_announcement, store, result) for result in self._unannounced]
-        if announcements := [announcement for announcement in made if announcement is not None]:
+        if announcements := await asyncio.to_thread(announcements_of, store, self._unannounced):
             await announce(self.settings, announcements)
         self._unannounced.clear()
         for correction in await reconcile(self.settings, store, contradictions_only=is_training):
@@ -229,23 +228,6 @@ class TrainerService(OrderlyService):
             else:
                 self.metrics.restored.inc()
                 log.warning("the models topic contradicts the model store (%s); restored: %s", correction.contradicted, correction)
-
-
-def _announcement(store: ModelStore, result: KindResult) -> ModelAnnouncement | None:
-    """Return what is announced of a decision; None if it has been overtaken: another version serves by now, or this one was removed."""
-    assert result.version is not None
-    try:
-        champion = store.champion(result.kind)
-        if result.action == "refused":
-            return store.announcement(result.kind, result.version, ModelAction.REFUSED, champion=champion, reason=result.reason)
-        if champion != result.version:
-            return None
-        return store.announcement(result.kind, result.version, ModelAction.PROMOTED, champion=result.champion, reason=result.reason)
-    except WorkerError as error:
-        if isinstance(error, Transient):
-            raise
-        log.error("%s cannot be announced: %s", result.version, error)
-        return None
 
 
 def _n_trained(store: ModelStore, kinds: tuple[str, ...], ends: Mapping[int, int]) -> int:

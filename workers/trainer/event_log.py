@@ -40,6 +40,7 @@ _UNREADABLE = (pa.ArrowException, KeyError, OSError, ValueError, TypeError, NotO
 NotOurFile for a pipe, a device, a folder or a file that is too large."""
 _READ_ATTEMPTS = 5
 """Listings tried again when a segment is merged away between listing and reading."""
+_MERGED_AWAY = "event log: segments keep disappearing while it is read; is more than one trainer writing?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,14 @@ class EventLog:
         """
         if not 0 <= first <= last:
             raise Fatal(f"event log: {first} to {last} is no range of offsets")
+        for _ in range(_READ_ATTEMPTS):
+            try:
+                return self._append_once(partition, first, last, events)
+            except FileNotFoundError:  # `recsys models train` beside a trainer: the other one has merged the newest segment
+                continue
+        raise Transient(_MERGED_AWAY)
+
+    def _append_once(self, partition: int, first: int, last: int, events: pa.Table) -> Segment:
         existing = self.segments(partition)
         covered = self.next_offsets_of(existing, self._begins().get(partition))
         if covered is not None:
@@ -176,6 +185,8 @@ class EventLog:
                 if len(content) + events.nbytes <= MERGED_MAX_BYTES:
                     events = pa.concat_tables([self._table(newest, content), events]).unify_dictionaries()
                     first, parts = newest.first, [newest]
+            except FileNotFoundError:
+                raise
             except _UNREADABLE as error:
                 raise Transient(f"event log: segment {newest.name} cannot be read and will be set aside") from error
         segment = Segment(partition, first, last)
@@ -239,7 +250,7 @@ class EventLog:
                 return columns_of(*self._read_tables(until, SCHEMA.names if surroundings else COUNTED), self._duplicate_chunk)
             except FileNotFoundError:  # merged away since it was listed
                 continue
-        raise Transient("event log: segments keep disappearing while it is read; is more than one trainer writing?")
+        raise Transient(_MERGED_AWAY)
 
     def _read_tables(self, until: Mapping[int, int] | None, columns: Sequence[str]) -> tuple[list[int], list[pa.Table]]:
         """Partitions, and the events of one of them each."""

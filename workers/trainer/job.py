@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from workers.errors import Transient
 from workers.settings import Settings
-from workers.trainer.child import KindResult, TrainingJob
+from workers.trainer.training_round import KindResult, TrainingJob
 
 log = logging.getLogger(__name__)
 

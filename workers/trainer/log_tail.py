@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import xxhash
@@ -13,7 +14,7 @@ from schemas.decoding import EVENT_COLUMNS
 from workers.errors import Fatal, Transient
 from workers.kafka.offsets import start_offsets_async
 from workers.kafka.placement import refuse_misplaced
-from workers.kafka.records import RangeReader, Record
+from workers.kafka.records import Place, RangeReader, Record
 from workers.settings import Settings
 from workers.trainer.event_columns import context_json, events_table
 from workers.trainer.event_log import EventLog
@@ -102,6 +103,15 @@ class LogTail:
         elif full:
             await self.flush(full)
         return n_records
+
+    async def catch_up(self, ends: Mapping[Place, int]) -> None:
+        """Take everything before these ends, and write it. Raises Transient when the broker falls silent before."""
+        assert self._reader is not None
+        self._reader.expect()
+        while self._reader.left(ends):
+            await self.poll()
+            self._reader.check_silence(ends)
+        await self.flush()
 
     def _take(self, pending: _Pending, records: list[Record]) -> None:
         if records[0].source_offset < pending.next_offset:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.models.training_set import TrainingSet
 from recsys.state.event_weights import event_weights
+from workers.models.manifest import TrainedOn
 from workers.settings import WeightSettings
 from workers.state.event_weights import weight_table_of
 from workers.trainer.event_columns import EventColumns
@@ -42,28 +43,40 @@ class TrainingColumns:
             events.source_offsets[kept],
         )
 
-    def arrivals(self) -> NDArray[np.float64]:
-        """Return how far into its partition each event arrived, from 0 to 1, (n,).
+    def arrivals(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Return how far into its partition each event arrived, from 0 to 1, (n,); of `chosen` events (n,) how far into these.
 
-        This is the order of arrival of one user's events, and about that of all."""
+        This is the order of arrival of one user's events, and about that of all. Events that are not chosen get 0.
+        """
+        chosen = np.ones(len(self), bool) if chosen is None else chosen
         arrivals = np.zeros(len(self), np.float64)
         for partition in np.unique(self.partitions).tolist():
-            places = np.flatnonzero(self.partitions == partition)
-            offsets = self.source_offsets[places]
-            arrivals[places] = (offsets - offsets.min()) / max(int(offsets.max() - offsets.min()), 1)
+            places = np.flatnonzero((self.partitions == partition) & chosen)
+            if len(places):
+                offsets = self.source_offsets[places]
+                arrivals[places] = (offsets - offsets.min()) / max(int(offsets.max() - offsets.min()), 1)
         return arrivals
 
-    def arrived_since(self, next_offsets: Mapping[int, int]) -> NDArray[np.bool_]:
-        """Which events arrived after a training that read up to these offsets, (n,)."""
+    def unseen_by(self, trained_on: TrainedOn, next_offsets: Mapping[int, int]) -> NDArray[np.bool_]:
+        """Mark the events that a model has not seen, (n,): those that arrived after its training.
+
+        `next_offsets` is where this log ends. A model that has read further was trained on another log: the events newer than all of its
+        own count.
+        """
+        if any(reached > next_offsets.get(partition, 0) for partition, reached in trained_on.next_offsets.items()):
+            newer: NDArray[np.bool_] = self.ts_ms > trained_on.last_event_ts_ms
+            return newer
         first_unread = np.zeros(int(self.partitions.max(initial=0)) + 1, np.int64)
-        for partition, next_offset in next_offsets.items():
+        for partition, next_offset in trained_on.next_offsets.items():
             if partition < len(first_unread):
                 first_unread[partition] = next_offset
         arrived: NDArray[np.bool_] = self.source_offsets >= first_unread[self.partitions]
         return arrived
 
-    def training_set(self, left_out: NDArray[np.bool_] | None = None, *, min_item_count: int = 1) -> TrainingSet:
-        """Return the training set: all events but those `left_out` (n,)."""
+    def training_set(
+        self, left_out: NDArray[np.bool_] | None = None, *, min_item_count: int = 1, unseen: NDArray[np.bool_] | None = None
+    ) -> TrainingSet:
+        """Return the training set: all events but those `left_out` (n,). `unseen` marks what the warm start has not seen, (n,)."""
         kept = np.ones(len(self.ts_ms), bool) if left_out is None else ~left_out
         return TrainingSet.from_columns(
             self.user_codes[kept],
@@ -72,6 +85,7 @@ class TrainingColumns:
             self.weights[kept],
             self.ts_ms[kept],
             min_item_count=min_item_count,
+            unseen=None if unseen is None else unseen[kept],
         )
 
     def __len__(self) -> int:

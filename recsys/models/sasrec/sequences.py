@@ -15,10 +15,14 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """Preferences of U users, one user after another: user u owns `items[starts[u]:starts[u+1]]`, oldest first. Shapes: (n,), (U+1,)."""
+    """Preferences of U users, one user after another: user u owns `items[starts[u]:starts[u+1]]`, oldest first.
+
+    Shapes: items (n,), starts (U+1,); unseen (n,), if given, marks what the model of a warm start was not trained on.
+    """
 
     items: NDArray[np.int64]
     starts: NDArray[np.int64]
+    unseen: NDArray[np.bool_] | None = None
 
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.starts)
@@ -37,9 +41,14 @@ class HeldBack:
 
 
 def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Generator) -> tuple[Sequences, HeldBack | None]:
-    """Hold back the last item of some users, at most half of those with three or more; return the remaining training data and these."""
+    """Hold back the last item of some users, at most half of those with three or more; return the remaining training data and these.
+
+    Of a warm start only users take part whose last item the earlier model was not trained on: the others would only show what it remembers.
+    """
     lengths = sequences.lengths()
     able = np.flatnonzero(lengths >= 3)
+    if sequences.unseen is not None:
+        able = able[sequences.unseen[sequences.starts[able + 1] - 1]]
     n_users = min(config.validation_users, len(able) // 2)
     if n_users < 1:
         return sequences, None

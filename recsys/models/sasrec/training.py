@@ -25,13 +25,16 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
 
     The last item of some users is held back, and the weights of the epoch with the best loss on these items are the result. With
     `config.fixed_epochs` nothing is held back and the last epoch counts. A warm start copies the earlier network and the embeddings of the
-    items that both know. `progress` may stop the training after any epoch. The same seed gives the same loss for one number of threads.
+    items that both know. If `interactions.unseen` says what the earlier model was not trained on, only such items are held back; without
+    any the training ends after `config.patience` epochs. `progress` may stop the training after any epoch. The same seed gives the same
+    loss for one number of threads.
     Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
     positive = interactions.positive()
-    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts())
+    is_warm = isinstance(warm_start, SASRecModel)
+    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.unseen if is_warm else None)
     if sequences.lengths().max(initial=0) < 2:
         raise TooFewInteractions("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)
@@ -44,7 +47,8 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     training, held_back = (sequences, None) if config.fixed_epochs else hold_back(sequences, config, random)
     optimiser = Adam(network.parameters(), config.learning_rate)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
-    epochs = config.fixed_epochs or config.max_epochs
+    blind = held_back is None and sequences.unseen is not None
+    epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
     best_loss, best, since_best = np.inf, None, 0
     with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
         torch.manual_seed(config.seed)

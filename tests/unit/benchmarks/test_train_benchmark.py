@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import train
 from benchmarks.datasets import Stream, generated_stream
-from recsys.evaluation.protocol import evaluate, evaluate_popularity
+from recsys.evaluation.ranking import evaluate, evaluate_popularity
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import histories_of
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys.evaluation.protocol import Slice, evaluate, evaluate_popularity
+from recsys.evaluation.protocol import Slice
+from recsys.evaluation.ranking import evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.registry import MODELS, ModelKind, load_model
 from recsys.models.training_set import TrainingSet

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
 from recsys.models.base import Histories
@@ -15,7 +18,7 @@ from recsys.models.sasrec.adam import Adam
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel, newest_preferences
 from recsys.models.sasrec.network import Network
-from recsys.models.sasrec.sequences import Sequences, windows
+from recsys.models.sasrec.sequences import HeldBack, Sequences, windows
 from recsys.models.sasrec.training import fit
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
@@ -167,3 +170,44 @@ def test_adam_steps_as_torch_s_own() -> None:
     adam.clear()
     adam.step()
     torch.testing.assert_close(ours, theirs)
+
+
+def warm_started(unseen: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[list[HeldBack], int]:
+    """Train twice on clustered users, the second time from the first model; return what validated, and how many epochs it took."""
+    interactions, seen, epochs = clustered(n_users=60), list[HeldBack](), list[str]()
+    config = SASRecConfig(factors=8, window=8, max_epochs=2, patience=2, dropout=0.0)
+    parent = fit(interactions, config)
+    validate = sasrec_training._validate
+
+    def watched(network: Network, held_back: HeldBack) -> float:
+        seen.append(held_back)
+        return validate(network, held_back)
+
+    def progress(done: float, message: str) -> bool:
+        epochs.append(message)
+        return True
+
+    monkeypatch.setattr(sasrec_training, "_validate", watched)
+    fit(replace(interactions, unseen=unseen), replace(config, **options), progress, parent)
+    return seen, len(epochs)
+
+
+def test_a_warm_start_validates_only_on_what_its_parent_was_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    interactions = clustered(n_users=60)
+    ends = interactions.user_starts()[1:] - 1
+    unseen = np.zeros(len(interactions), bool)
+    unseen[ends[:20]] = True  # the last event of twenty users came after the parent's training
+    new_targets = set(interactions.items[ends[:20]].tolist())
+    seen, _ = warm_started(unseen, monkeypatch)
+    assert seen and all(len(held_back.targets) == 10 for held_back in seen), "half of those users; the others train"
+    assert set(seen[0].targets.tolist()) <= new_targets
+
+
+def test_a_warm_start_without_news_is_short_instead_of_validated_on_what_its_parent_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, n_epochs = warm_started(np.zeros(len(clustered(n_users=60)), bool), monkeypatch, max_epochs=9, patience=3)
+    assert not seen and n_epochs == 3
+
+
+def test_a_first_training_validates_on_any_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, _ = warm_started(None, monkeypatch)
+    assert seen and all(len(held_back.targets) == 30 for held_back in seen)

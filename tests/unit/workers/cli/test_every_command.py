@@ -292,6 +292,13 @@ def rebuilt() -> Any:
     return Rebuilt(1, 1, 1.0, 1, 1, True, 0)
 
 
+def hostile_training(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    from workers.trainer.training_round import KindResult
+
+    results = [KindResult(kind, "failed", None, None, reason, {}, 0.0) for kind, reason in ROWS]
+    patch.setattr("workers.trainer.train_now.train_now", answering_later(results))
+
+
 def later(path: str, name: str, value: Any) -> Callable[[pytest.MonkeyPatch, Path], None]:
     return fake(path, name, answering_later(value))
 
@@ -339,6 +346,9 @@ CASES: dict[str, Case] = {
         fake("workers.operations.redrive", "redrive", answering(VERDICTS)))),
     "models list": Case(["models", "list"], whole=IDS, folded=TITLES, prepare=STORE),
     "models show": Case(["models", "show", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
+    "models train": Case(["models", "train"], whole=[*IDS, *TITLES], code=1, prepare=fakes(
+        fake("workers.cli.models", "reachable_settings", console.settings), fake("workers.cli.models", "check_writable", answering(None)),
+        fake("workers.cli.models", "logging_config", answering({"version": 1, "incremental": True})), hostile_training)),
     "models promote": Case(["models", "promote", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models retire": Case(["models", "retire", IDS[1]], whole=[IDS[6]], prepare=fakes(
         STORE, later("workers.cli.models", "announce", None))),

@@ -16,9 +16,9 @@ from recsys.models.registry import MODELS
 from schemas import EventType, ModelAction, limits
 from tests.unit.workers.trainer.test_training_round import append, job, stream
 from workers.models.store import ModelStore
-from workers.trainer.child import KindResult, TrainingJob, run_job
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
+from workers.trainer.training_round import KindResult, TrainingJob, run_job
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1
@@ -161,7 +161,7 @@ def test_events_of_one_time_stay_together_where_enough_is_left_to_train_on() -> 
     assert newest_events(ts_ms, arrivals, 0.1).tolist() == [False] * 8 + [True] * 3
     assert newest_events(np.full(10, 7), np.arange(10.0)[::-1].copy(), 0.2).tolist() == [True] * 2 + [False] * 8
     unseen = np.array([False] * 6 + [True] * 4)
-    chosen = newest_events(np.full(10, 7), np.arange(10.0), 0.4, seen_until_ms=7, unseen=unseen)
+    chosen = newest_events(np.full(10, 7), np.arange(10.0), 0.4, unseen=unseen)
     assert chosen.tolist() == [False] * 8 + [True] * 2, "at most half of what the champion has not seen"
 
 

@@ -24,8 +24,8 @@ from workers.storage import NotOurFile
 from workers.trainer import app as module
 from workers.trainer import job as training_process
 from workers.trainer.app import Schedule, TrainerService
-from workers.trainer.child import KindResult
 from workers.trainer.job import TrainingFailed, TrainingProcess
+from workers.trainer.training_round import KindResult
 
 # -- the service ---------------------------------------------------------------------------------------------------------------------------
 
