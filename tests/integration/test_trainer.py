@@ -35,7 +35,10 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 
 DEADLINE_S = 90.0
 T = TypeVar("T")
-OPTIONS = {"ials": {"factors": 8, "epochs": 3}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 2, "learning_rate": 1e-2}}
+OPTIONS = {
+    "ials": {"factors": 8, "epochs": 3},
+    "sasrec": {"factors": 16, "window": 12, "max_epochs": 8, "learning_rate": 1e-2, "dropout": 0.0},
+}
 
 
 @pytest.fixture
@@ -240,8 +243,8 @@ def test_training_now_decides_and_announces_beside_a_running_trainer_too(
         publish(settings, 1_600, 2_800)
         (result,) = json.loads(train("--kind", "ials", "--json"))
         assert (result["kind"], result["version"], result["champion"]) == ("ials", "ials-000002", "ials-000001")
-        announced(settings, {"ials-000002"})
         publish(settings, 2_800, 3_000)
+        until(child, lambda: len(EventLog(settings.trainer.log_url).read()) >= 3_000 or None, "the last events in the log")
     assert len(EventLog(settings.trainer.log_url).read()) == 3_000, "two writers, and no event twice or missing"
     train("--kind", "sasrec", code=2)
     monkeypatch.setenv("RECSYS_TRAINER__OPTIONS", '{"ials": {"factors": 0}}')
