@@ -6,8 +6,8 @@ Examples:
 
 Data: the five-star events of MovieLens 1M in order of time. Before an event is learnt, all items that occurred so far are ranked for its
 user, without the items that the user has seen; ties share their mean rank. An unknown user, a seen item and an item that never occurred
-before are misses. The list is the worker's: the same engine with the default settings, one event per micro-batch, no trained model; items
-have the scores of the specification, which tests hold equal to the engine's. Nothing is drawn at random.
+before are misses. The list is the worker's: the same engine with the default settings and recipe, one event per micro-batch, no trained
+model; a rank is a place on the list of 20, and an item that is not on it is a miss. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from benchmarks.figures import benchmark_parser, run_benchmark
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
-from tests.specification import lists as specification
 from workers.settings import load_settings
 from workers.stream.engine_config import engine_config
 
@@ -51,12 +50,10 @@ def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[ND
             engine.users.load({user: None})
             slot = engine.users.slot(user)
             assert slot is not None
-        elif popularity[number] > 0 and not _has_seen(engine, slot, number):
-            slots = np.array([slot])
-            allowed = popularity > 0
-            scores = specification.blended(engine, slots, specification.source_scores(engine, slots, {}, at_s), allowed)[0]
-            by_list[event] = _mean_rank(scores, number)
-            by_popularity[event] = _mean_rank(np.where(np.isfinite(scores), popularity, -np.inf), number)
+        elif popularity[number] > 0 and not _seen(engine, slot)[number]:
+            place = np.flatnonzero(engine.recommend(np.array([slot]), {}, at_s).items[0] == number)
+            by_list[event] = 1 + place[0] if len(place) else np.inf
+            by_popularity[event] = _mean_rank(np.where(_seen(engine, slot), -np.inf, popularity), number)
         batch = Interactions(
             np.array([slot]), _ONE, np.array([number], np.uint32), np.array([at_s], np.uint32), weight, _PARTITION, np.array([event])
         )
@@ -66,9 +63,12 @@ def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[ND
     return by_list, by_popularity
 
 
-def _has_seen(engine: Engine, slot: int, number: int) -> bool:
-    users = engine.users
-    return bool((users.items[slot, users.history_length - users.lengths[slot] :] == number).any() or (users.older[slot] == number).any())
+def _seen(engine: Engine, slot: int) -> NDArray[np.bool_]:
+    """Return which items a user has seen, (N,)."""
+    users, seen = engine.users, np.zeros(engine.n_items, np.bool_)
+    seen[users.items[slot, users.history_length - users.lengths[slot] :]] = True
+    seen[users.older[slot]] = True
+    return seen
 
 
 def _mean_rank(scores: NDArray[np.float32], number: int) -> float:

@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from recsys.catalogue.items import Catalogue, ItemContent
 from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
+from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, ListOptions
+from recsys.lists.features import Features, RecipeFeatures
 from recsys.lists.maker import ListMaker
 from recsys.lists.reading import CooccurrenceReading, Recency
+from recsys.lists.recipe import Recipe, RecipeSettings
 from recsys.lists.registry import Registry, built_in
 from recsys.lists.result import Lists
 from recsys.lists.serving import ServingModel, index_of
 from recsys.models.base import Histories, Model
 from recsys.state import user_table_kernel
-from recsys.state.batch_delta import Delta, batch_delta
+from recsys.state.batch_delta import Delta, Span, batch_delta
 from recsys.state.interactions import Interactions
 from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
@@ -73,6 +76,7 @@ class EngineConfig:
             self.source_weights,
             self.reading,
             self.content_recency,
+            RecipeSettings().wide,
             self.recent_items,
             self.new_s,
             self.list_size,
@@ -105,7 +109,8 @@ class Engine:
         self.models: dict[str, ServingModel] = {}
         self.newest_epoch = -1
         self.is_large = False
-        self._options = self.config.list_options
+        self.recipe: Recipe | None = None
+        self._options = self.config.list_options.with_recipe(None)
         self._lists = ListMaker(self.config.registry)
 
     @property
@@ -145,6 +150,11 @@ class Engine:
         """Use this model from now on. Items of the model that have no number here are left out."""
         self.models[kind] = ServingModel.of(kind, version, model, item_numbers, self.n_items, is_large=self.is_large)
 
+    def use_recipe(self, recipe: Recipe | None) -> None:
+        """Make lists by this recipe from now on, between two batches; None: by the default one."""
+        self.recipe = recipe
+        self._options = self.config.list_options.with_recipe(recipe)
+
     def prepare(self, model: Model) -> None:
         """Build the index that `serve` will need for this model: seconds in a large catalogue. May run in another thread."""
         if max(self.n_items, len(model.item_ids)) > self.config.exact_items:
@@ -165,20 +175,20 @@ class Engine:
 
     def learn_items(self, delta: Delta) -> None:
         """Add a batch's delta to neighbours and popularity; rows that are not held are passed over."""
-        for epoch, rows in delta.by_epoch():
-            self.learn_pairs(delta, epoch, rows)
-        self.learn_counts(delta, delta.count_rows())
+        for span, rows in delta.by_span():
+            self.learn_rows(delta, span, rows)
 
-    def learn_pairs(self, delta: Delta, epoch: int, rows: I64) -> None:
-        """Add what a delta appends to some rows of co-occurrence (r,) of one epoch."""
-        self.newest_epoch = max(self.newest_epoch, epoch)
-        if len(rows):
-            self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, epoch)
-
-    def learn_counts(self, delta: Delta, rows: I64) -> None:
-        """Add what a delta appends to some rows of popularity (r,)."""
-        if len(rows):
-            self.popularity.add_rows(*delta.windows_of(rows), delta.starts_of(rows), delta.ends[rows], delta.records)
+    def learn_rows(self, delta: Delta, span: Span, rows: I64) -> None:
+        """Add what a delta appends to some rows (r,) of one span."""
+        if not len(rows):
+            return
+        kind, where, bucket = span
+        if kind == "pop":
+            records = delta.records_of(rows)  # an item is in one group, so that it is in a span once
+            self.popularity.add(str(where), bucket, records[:, 0].copy(), records[:, 1].astype(np.int64))
+            return
+        self.newest_epoch = max(self.newest_epoch, int(where))
+        self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, int(where))
 
     def encode(self, slots: I64) -> dict[str, F32]:
         """Return user vectors (U, D) by model kind."""
@@ -216,6 +226,13 @@ class Engine:
         )
         self._lists.prepare(context)
         return context
+
+    def features(self, slots: I64, vectors: Mapping[str, F32], shared: ListContext | int) -> tuple[Candidates, Features]:
+        """Return what lists of the users in `slots` (U,) may hold, and the features by which a recipe ranks it."""
+        context = self.shared(shared) if isinstance(shared, int) else shared
+        users = context.users(slots, vectors)
+        found = self._lists.candidates(users, context)
+        return found, RecipeFeatures()(found, users, context)
 
     def recommend(
         self,

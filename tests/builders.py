@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from recsys.lists.feature_names import FEATURES
+from recsys.lists.recipe import Recipe
 from recsys.state.interactions import Interactions
 from tests.fold import Fact
 from tests.memory_store import MemoryStore
@@ -156,3 +158,10 @@ class FailingStore:
             raise Transient(f"{name} failed on purpose")
 
         return call
+
+
+def recipe_of(**linear: float) -> Recipe:
+    """Return a recipe without hidden units that gives weights to some features, and none to all others."""
+    weights = np.array([linear.get(name, 0.0) for name in FEATURES], np.float32)
+    none = np.zeros(0, np.float32)
+    return Recipe(np.zeros_like(weights), np.ones_like(weights), weights, np.zeros((len(weights), 0), np.float32), none, none)

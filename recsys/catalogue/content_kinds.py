@@ -6,14 +6,13 @@ Shapes: G kinds, F features, W most columns of a kind, U users, C candidates. A 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue import content_kernel
-from recsys.catalogue.content_values import Said
 from recsys.index.vectors import VectorIndex
 
 F32 = NDArray[np.float32]
@@ -31,22 +30,21 @@ _KINDS = 64
 _TAIL = 4_096
 """Newest kinds that the index does not hold yet, and which are compared one by one."""
 _REBUILD_GROWTH = 1.05
-_CLIPPED = 1_024
-"""Sampled items that estimate the share of negative scores, where embeddings make them possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One item's content: what it says, and its embeddings as (columns, values)."""
+    """One item's content as columns: `categories` weigh by rarity, `fixed` have their values, `embeddings` are (columns, values)."""
 
-    said: Said = field(default_factory=Said)
+    categories: tuple[int, ...] = ()
+    fixed: tuple[tuple[int, float], ...] = ()
     embeddings: tuple[tuple[slice, F32], ...] = ()
 
 
 class ContentKinds:
     """Which kind each item is of, what kinds there are, and which of them are nearest to a profile. Kind 0 is "nothing known"."""
 
-    def __init__(self, weigh: Callable[[Said], Mapping[int, float]]) -> None:
+    def __init__(self, weigh: Callable[[Sequence[int]], F32]) -> None:
         self._weigh = weigh
         self.of: I32 = np.zeros(0, np.int32)
         self._kinds: dict[object, int] = {Described(): 0}
@@ -61,7 +59,6 @@ class ContentKinds:
         self._n_described, self._described_at = 0, 0
         self._directions: F32 = np.zeros((0, 0), np.float32)
         self._gram: F32 = np.zeros((0, 0), np.float32)
-        self._negatives: F32 = np.zeros((0, 0), np.float32)
 
     @property
     def n_kinds(self) -> int:
@@ -70,7 +67,7 @@ class ContentKinds:
     @property
     def nbytes(self) -> int:
         """Return the bytes of the arrays held."""
-        arrays = (self.of, self._members, self._columns, self._values, self._heads, self._directions, self._gram, self._negatives)
+        arrays = (self.of, self._members, self._columns, self._values, self._heads, self._directions, self._gram)
         embedded = sum(vector.nbytes for described in self._embedded.values() for _, vector in described.embeddings)
         return sum(a.nbytes for a in arrays) + embedded + (self._index.nbytes if self._index else 0)
 
@@ -83,8 +80,6 @@ class ContentKinds:
         """Replace the description of an item."""
         self._members[self.of[number]] -= 1
         kind = self._kind(described)
-        if not self._members[kind]:
-            self._write(kind, described)  # its values may have other columns since it was last in use
         self._n_described += int(kind > 0) - int(self.of[number] > 0)
         self.of[number] = kind
         self._heads[kind, self._members[kind] % HEADS] = number
@@ -96,14 +91,14 @@ class ContentKinds:
         return found
 
     def reweigh(self) -> None:
-        """Recompute every kind's columns and values after they changed."""
+        """Recompute every kind's values after category weights changed."""
         for kind, described in enumerate(self._described):
             self._write(kind, described)
         self._index = None
 
     def _kind(self, described: Described) -> int:
         # A vector of its own makes an item a kind of its own.
-        key: object = described if not described.embeddings else (described.said, _digests(described))
+        key: object = described if not described.embeddings else (described.categories, described.fixed, _digests(described))
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = len(self._described)
@@ -116,17 +111,21 @@ class ContentKinds:
                 self._heads = np.pad(self._heads, ((0, more), (0, 0)), constant_values=-1)
             if described.embeddings:
                 self._embedded[kind] = described
+            self._write(kind, described)
         return kind
 
     def _write(self, kind: int, described: Described) -> None:
-        weighed = self._weigh(described.said)
+        weighed = self._weigh(described.categories) if described.categories else ()
+        summed: dict[int, float] = {}
+        for column, value in (*zip(described.categories, weighed, strict=True), *described.fixed):
+            summed[column] = summed.get(column, 0.0) + float(value)
         width = self._columns.shape[1]
-        if len(weighed) > width:
-            self._columns = np.pad(self._columns, ((0, 0), (0, len(weighed) - width)))
-            self._values = np.pad(self._values, ((0, 0), (0, len(weighed) - width)))
+        if len(summed) > width:
+            self._columns = np.pad(self._columns, ((0, 0), (0, len(summed) - width)))
+            self._values = np.pad(self._values, ((0, 0), (0, len(summed) - width)))
         self._columns[kind], self._values[kind] = 0, 0
-        self._columns[kind, : len(weighed)] = list(weighed)
-        self._values[kind, : len(weighed)] = list(weighed.values())
+        self._columns[kind, : len(summed)] = list(summed)
+        self._values[kind, : len(summed)] = list(summed.values())
 
     def features(self, kinds: I64, width: int) -> F32:
         """Return the (…, F) features of `kinds` (…), F = `width`."""
@@ -179,18 +178,6 @@ class ContentKinds:
         clipped: F32 = np.maximum(found, 0, out=found)
         return clipped
 
-    def mean_squares(self, profiles: F32, n_items: int) -> F32:
-        """Return the mean square of all items' scores, (U,): exact from the Gram matrix of when the index was made, less the share below
-        0."""
-        width = len(self._gram)
-        read = profiles[:, :width]
-        squares = np.einsum("uf,uf->u", read @ self._gram, read)
-        if len(self._negatives):
-            below = np.minimum(read @ self._negatives.T, 0)
-            squares -= (below * below).mean(axis=1) * self._n_described
-        found: F32 = (np.maximum(squares, 0) / max(n_items, 1)).astype(np.float32)
-        return found
-
     def candidates(self, profiles: F32, size: int) -> I64:
         """Return items of the kinds nearest to each profile (U, F), nearest first, at most `size`: (U, size), −1 for none."""
         wanted = np.full((len(profiles), size), -1, np.int64)
@@ -233,10 +220,6 @@ class ContentKinds:
         place = np.arange(len(order)) - starts[of[order]]
         self._heads[:] = -1
         self._heads[of[order][place < HEADS], place[place < HEADS]] = order[place < HEADS]
-        described = np.flatnonzero(of)
-        if self._embedded and len(described):
-            chosen = np.random.default_rng(0).choice(described, min(_CLIPPED, len(described)), replace=False)
-            self._negatives = self.features(of[chosen].astype(np.int64), width)
 
     def _gram_of(self, kinds: I64, width: int, features: F32 | None) -> F32:
         total = np.zeros((width, width), np.float32)
@@ -253,3 +236,9 @@ def _parts(kinds: I64) -> list[I64]:
 def _digests(described: Described) -> tuple[tuple[int, bytes], ...]:
     """Return a digest of each embedding, by which kinds are compared: the vectors themselves would be held twice."""
     return tuple((columns.start, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()) for columns, vector in described.embeddings)
+
+
+def of_attributes(columns: Sequence[int], value: float) -> tuple[tuple[int, float], ...]:
+    """Fixed features of one value each; of columns that are shared the last one counts."""
+    found: Mapping[int, float] = dict.fromkeys(columns, value)
+    return tuple(found.items())

@@ -20,9 +20,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Items that may be listed, all (U, C): `numbers`, −1 for none; each source's `raw` scores, whose parts of the score they are times the
-    source's `scales` (U,). After ranking: `scores`, what each feature gave to them (`parts`), and the `propensities` of being listed. Where
-    a number is −1, a score is −∞ and all else may be anything."""
+    """Items that may be listed, all (U, C): `numbers`, −1 for none; each source's `raw` scores; and `scales` (U,), which make them shares
+    of the user's best candidate's, times the source's weight. After ranking: `scores`, what each feature gave to them (`parts`), and the
+    `propensities` of being listed. Where a number is −1, a score is −∞ and all else may be anything."""
 
     numbers: I64
     raw: Mapping[str, F32]
@@ -32,9 +32,14 @@ class Candidates:
     propensities: F32
 
     @classmethod
-    def unranked(cls, numbers: I64, raw: Mapping[str, F32], scales: Mapping[str, F32]) -> Candidates:
-        """Return candidates that no ranker has seen."""
-        none = np.zeros((len(numbers), 0), np.float32)
+    def unranked(cls, numbers: I64, raw: Mapping[str, F32], weights: Mapping[str, float]) -> Candidates:
+        """Return candidates that no ranker has seen. `weights` by source name."""
+        none, valid = np.zeros((len(numbers), 0), np.float32), numbers >= 0
+        scales = {}
+        for name, scores in raw.items():
+            highest = np.max(scores, axis=1, initial=0, where=valid)
+            weight = np.float32(weights.get(name, 1.0))
+            scales[name] = np.divide(weight, highest, out=np.zeros_like(highest), where=highest > 0)
         return cls(numbers, raw, scales, none, {}, none)
 
     def __len__(self) -> int:

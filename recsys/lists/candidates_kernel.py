@@ -16,42 +16,91 @@ from recsys.lists.context import Seen
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Marks = NDArray[np.int8]
+
+_TAKEN, _SEEN = 1, 2
 
 
 class Listable(NamedTuple):
-    """An item may be listed if it is `available` (N,), published and not expired at `valid_s`."""
+    """An item, of `n_items`, may be listed if it is `available` (N or more,), published and not expired at `valid_s`."""
 
     available: Bools
     published_s: I64
     expires_s: I64
     valid_s: int
+    n_items: int
 
 
 @compiled
-def distinct(nominated: I64, seen: Seen, listable: Listable, marked: Bools, numbers: I64, counts: I64) -> None:
-    """Write the distinct items among those `nominated` (U, C) that may be listed and that the user has not seen into `numbers` (U, C), and
-    how many they are into `counts` (U,). `marked` (N,) is False before and after."""
-    histories, older, start = seen.histories, seen.older, 0
+def take_shared(tops: I64, quotas: I64, listable: Bools, taken: Bools, numbers: I64, count: int) -> int:
+    """Add the first `quotas` (T,) items of each ranking in `tops` (T, M), −1 for none, that are `listable` (N,) to `numbers`, from `count`
+    on, unless they are `taken` (N,), which is changed; return how many there are."""
+    for ranking in range(len(tops)):
+        left = quotas[ranking]
+        for place in range(tops.shape[1]):
+            item = tops[ranking, place]
+            if left == 0 or item < 0:
+                break
+            if not listable[item]:
+                continue
+            left -= 1
+            if not taken[item]:
+                taken[item] = True
+                numbers[count] = item
+                count += 1
+    return count
+
+
+@compiled
+def distinct(
+    nominated: I64, tops: I64, quotas: I64, n_wanted: int, seen: Seen, listable: Listable, marks: Marks, numbers: I64, counts: I64
+) -> None:
+    """Write the distinct items that may be listed and that the user has not seen into `numbers` (U, P), and how many they are into `counts`
+    (U,): those among the `nominated` (U, C), then the first `quotas` (T,) of each ranking in `tops` (T, M), −1 for none, then others by
+    number until there are `n_wanted`. `marks` (N,) are 0 before and after."""
+    histories, older, start, n_items = seen.histories, seen.older, 0, listable.n_items
     for user in range(len(nominated)):
         slot = seen.slots[user]
         first, end = histories.shape[1] - seen.lengths[slot], seen.older_ends[user]
-        marked[histories[slot, first:]] = True
-        marked[older[start:end]] = True
+        marks[histories[slot, first:]] = _SEEN
+        marks[older[start:end]] = _SEEN
         count = 0
         for column in range(nominated.shape[1]):
             item = nominated[user, column]
-            if item < 0 or marked[item] or not listable.available[item]:
-                continue
-            if listable.published_s[item] > listable.valid_s or listable.expires_s[item] <= listable.valid_s:
-                continue
-            marked[item] = True
-            numbers[user, count] = item
-            count += 1
+            if item >= 0 and marks[item] == 0 and _may_be_listed(listable, item):
+                marks[item] = _TAKEN
+                numbers[user, count] = item
+                count += 1
+        for ranking in range(len(tops)):
+            left = quotas[ranking]
+            for place in range(tops.shape[1]):
+                item = tops[ranking, place]
+                if left == 0 or item < 0:
+                    break
+                if marks[item] == _SEEN or not _may_be_listed(listable, item):
+                    continue
+                left -= 1
+                if marks[item] == 0:
+                    marks[item] = _TAKEN
+                    numbers[user, count] = item
+                    count += 1
+        item = 0
+        while count < n_wanted and item < n_items:
+            if marks[item] == 0 and _may_be_listed(listable, item):
+                numbers[user, count] = item
+                count += 1
+            item += 1
         counts[user] = count
-        marked[numbers[user, :count]] = False
-        marked[histories[slot, first:]] = False
-        marked[older[start:end]] = False
+        marks[numbers[user, :count]] = 0
+        marks[histories[slot, first:]] = 0
+        marks[older[start:end]] = 0
         start = end
+
+
+@compiled
+def _may_be_listed(listable: Listable, item: int) -> bool:
+    is_current: bool = listable.published_s[item] <= listable.valid_s and listable.expires_s[item] > listable.valid_s
+    return is_current and listable.available[item]
 
 
 @compiled

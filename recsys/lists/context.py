@@ -6,7 +6,7 @@ Shapes: U users, R recent interactions, N items, H columns of histories.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.catalogue.items import Catalogue
 from recsys.lists.reading import CooccurrenceReading, Recency, Recent
+from recsys.lists.recipe import Recipe
 from recsys.lists.serving import ServingModel
 from recsys.state.neighbours import Neighbours
 from recsys.state.popularity import Popularity
@@ -44,11 +45,26 @@ class ListOptions:
     weights: Mapping[str, float]
     reading: CooccurrenceReading
     content_recency: Recency
+    wide_recency: Recency
     recent_items: int
     new_s: float
     size: int
     exploration_slots: int
     seed: int
+    recipe: Recipe | None = None
+    """None: the default recipe."""
+
+    def with_recipe(self, recipe: Recipe | None) -> ListOptions:
+        """Return the options with the constants that a recipe was trained with; without one, as they are."""
+        if recipe is None:
+            return replace(self, recipe=None)
+        return replace(
+            self,
+            recipe=recipe,
+            reading=recipe.settings.reading(self.reading),
+            content_recency=recipe.settings.content,
+            wide_recency=recipe.settings.wide,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +123,12 @@ class Users:
         if key not in self._made:
             self._made[key] = make()
         return cast(T, self._made[key])
+
+    def gaps_s(self, context: ListContext) -> F32:
+        """Return the time from each user's newest interaction until now, in seconds, (U,); 0 for a user without any."""
+        table = context.table
+        gaps = context.now_s - table.times_s[self.slots, -1].astype(np.int64)
+        return np.where(table.lengths[self.slots] > 0, np.maximum(gaps, 0), 0).astype(np.float32)
 
     def part(self, rows: slice) -> Users:
         """Return some of the users; `rows` has a start and an end."""

@@ -1,7 +1,7 @@
-"""Candidates of a small catalogue, user by user: scale and add up the sources' scores of all items, leave out what was seen and choose the
-best, while a user's scores are in the processor's cache.
+"""Candidates of a small catalogue, user by user: the best of all items by each source, while a user's scores are in the processor's cache.
 
-Shapes: U users, of which B are scored at once; N items; S sources with raw scores of their own for every user, P places.
+Shapes: U users, of which B are scored at once; N items; S sources with raw scores of their own for every user, P places, T rankings that
+all users share, of M items each.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arithmetic_kernel import add, exp_of_negative
+from recsys.arithmetic_kernel import exp_of_negative
 from recsys.jit import compiled, compiled_sums
+from recsys.lists.candidates_kernel import take_shared
 from recsys.lists.context import Seen
 from recsys.lists.sources.base import CountRows
 from recsys.lists.sources.cooccurrence_kernel import sum_rows
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 CLAMPED, SOFTENED, PLAIN = 0, 1, 2
 """What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
@@ -28,136 +30,158 @@ _RUN = 16
 
 class RawScores(NamedTuple):
     """`scores` (S, B, N) of users from the `first` on, which are changed: `links` (S,) says what they are. Logits count over the `known`
-    items (S, N); a user whose logits are all 0 has no scores. They are scaled to root mean square `weights` (S,)."""
+    items (S, N); a user whose logits are all 0 has no scores."""
 
     scores: F32
     first: int
-    known: NDArray[np.bool_]
+    known: Bools
     links: NDArray[np.int8]
-    weights: F32
 
 
-class Best(NamedTuple):
-    """The best items of each user: numbers and scores (U, P); the raw scores of the rows and of each source (1 + S, U, P), and what they
-    are multiplied with (1 + S, U)."""
+class Shared(NamedTuple):
+    """Data that users have in common: items that are `allowed` (N,) on lists; each ranking's best items, best first, in `tops` (T, M),
+    −1 for none, of which a user gets the first `quotas` (T,) that may be listed."""
 
-    items: I64
-    scores: F32
+    allowed: Bools
+    tops: I64
+    quotas: I64
+
+
+class Found(NamedTuple):
+    """Candidates of each user: `numbers` (U, P), −1 for none, and the raw scores of the rows and of each source, `raw` (1 + S, U, P)."""
+
+    numbers: I64
     raw: F32
-    scales: F32
+
+
+class _Work(NamedTuple):
+    """Arrays of one call: what the user may get, `listable`, and has got, `taken` (N,); all else is overwritten by each search."""
+
+    listable: Bools
+    taken: Bools
+    total: F32
+    bests: F32
+    places: I64
+    scores: F32
 
 
 @compiled
-def choose(rows: CountRows, rows_weight: np.float32, others: RawScores, everybody: F32, seen: Seen, best: Best) -> None:
-    """Fill `best` for B users: the items with the largest sum of `rows`, scaled to root mean square `rows_weight`, the `others`, and what
-    all users have in common in `everybody` (N,), −∞ for items that must not be listed."""
-    n_items = len(everybody)
-    root, has_rows = np.float32(np.sqrt(n_items)), rows.places.shape[1] > 0
-    together, total, bests = np.zeros(n_items, np.float32), np.empty(n_items, np.float32), np.empty(n_items // _RUN, np.float32)
+def choose(rows: CountRows, others: RawScores, quotas: I64, shared: Shared, n_wanted: int, seen: Seen, found: Found) -> None:
+    """Fill `found` for B users: the first `quotas` (1 + S,) items, of those above 0, by the sum of `rows` and by each of the `others`; then
+    the best for everybody; then others by number until there are `n_wanted`."""
+    n_items = len(shared.allowed)
+    most = max(1, quotas.max())
+    work = _Work(
+        shared.allowed.copy(),
+        np.zeros(n_items, np.bool_),
+        np.empty(n_items, np.float32),
+        np.empty(n_items // _RUN, np.float32),
+        np.empty(most, np.int64),
+        np.empty(most, np.float32),
+    )
+    together = np.zeros(n_items, np.float32)
     start = seen.older_ends[others.first - 1] if others.first else 0
     for row in range(others.scores.shape[1]):
         user = others.first + row
-        total[:] = everybody
-        best.scales[0, user] = 0
-        if has_rows:
-            scale = _scale(sum_rows(rows, user, together), root * rows_weight)
-            add(total, together, scale)
-            best.scales[0, user] = scale
+        numbers, count = found.numbers[user], 0
+        end = _mark(seen, user, start, work.listable)
+        if rows.places.shape[1] > 0:
+            sum_rows(rows, user, together)
+            count = _take_best(together, quotas[0], work, numbers, count)
         for source in range(len(others.scores)):
-            own = others.scores[source, row]
-            scale = _scale(_squares(own, others.links[source], others.known[source]), root * others.weights[source])
-            add(total, own, scale)
-            best.scales[1 + source, user] = scale
-        start = _leave_out(seen, user, start, total)
-        items = best.items[user]
-        _top(total, bests, items, best.scores[user])
-        for place in range(len(items)):
-            best.raw[0, user, place] = together[items[place]]
+            _interpret(others.scores[source, row], others.links[source], others.known[source])
+            count = _take_best(others.scores[source, row], quotas[1 + source], work, numbers, count)
+        count = take_shared(shared.tops, shared.quotas, work.listable, work.taken, numbers, count)
+        item = 0
+        while count < n_wanted and item < n_items:
+            if work.listable[item] and not work.taken[item]:
+                numbers[count] = item
+                count += 1
+            item += 1
+        for place in range(count):
+            work.taken[numbers[place]] = False
+            found.raw[0, user, place] = together[numbers[place]]
             for source in range(len(others.scores)):
-                best.raw[1 + source, user, place] = others.scores[source, row, items[place]]
+                found.raw[1 + source, user, place] = others.scores[source, row, numbers[place]]
+        numbers[count:] = -1
+        _unmark(seen, user, start, shared.allowed, work.listable)
+        start = end
 
 
 @compiled
-def _leave_out(seen: Seen, user: int, start: int, total: F32) -> int:
-    """Replace the scores `total` (N,) of what the user has seen by −∞; the user's older items begin at `start`, the next one's where
-    this returns."""
+def _mark(seen: Seen, user: int, start: int, listable: Bools) -> int:
+    """Write False where the user has seen an item; the user's older items begin at `start`, the next one's where this returns."""
     histories, slot = seen.histories, seen.slots[user]
     for column in range(histories.shape[1] - seen.lengths[slot], histories.shape[1]):
-        total[histories[slot, column]] = -np.inf
+        listable[histories[slot, column]] = False
     for place in range(start, seen.older_ends[user]):
-        total[seen.older[place]] = -np.inf
+        listable[seen.older[place]] = False
     end: int = seen.older_ends[user]
     return end
 
 
 @compiled
-def shared_by_all(rows: F32, allowed: NDArray[np.bool_], scales: F32, total: F32) -> None:
-    """Write the sum of `rows` (E, N), each scaled to the root mean square in `scales` (E,), into `total` (N,), −∞ where not `allowed` (N,).
-    `scales` become what the rows are multiplied with."""
-    root = np.sqrt(np.float32(len(total)))
-    total[:] = 0
-    for row in range(len(rows)):
-        squares = np.float64(0)
-        for i in range(len(total)):
-            squares += np.float64(rows[row, i]) * rows[row, i]
-        scales[row] = _scale(np.float32(squares), scales[row] * root)
-        for i in range(len(total)):
-            total[i] += rows[row, i] * scales[row]
-    for i in range(len(total)):
-        if not allowed[i]:
-            total[i] = -np.inf
+def _unmark(seen: Seen, user: int, start: int, allowed: Bools, listable: Bools) -> None:
+    """Write `allowed` (N,) where the user has seen an item."""
+    histories, slot = seen.histories, seen.slots[user]
+    for column in range(histories.shape[1] - seen.lengths[slot], histories.shape[1]):
+        listable[histories[slot, column]] = allowed[histories[slot, column]]
+    for place in range(start, seen.older_ends[user]):
+        listable[seen.older[place]] = allowed[seen.older[place]]
 
 
 @compiled
-def _squares(row: F32, link: int, known: NDArray[np.bool_]) -> np.float32:
-    """Replace a row of raw scores by what they count; return its sum of squares."""
-    if link == SOFTENED:
-        return _softened_squares(row, known)
-    return _clamped_squares(row) if link == CLAMPED else _plain_squares(row)
+def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> int:
+    """Add the first `quota` of a row of scores (N,), above 0 and listable, to `numbers` from `count` on, unless they are taken; return how
+    many there are."""
+    wanted = min(quota, len(row))
+    if wanted == 0:
+        return count
+    _masked(row, work.listable, work.total)
+    _top(work.total, work.bests, work.places[:wanted], work.scores[:wanted])
+    for place in range(wanted):
+        item = work.places[place]
+        if work.scores[place] > 0 and not work.taken[item]:
+            work.taken[item] = True
+            numbers[count] = item
+            count += 1
+    return count
 
 
 @compiled_sums
-def _plain_squares(row: F32) -> np.float32:
-    squares = np.float32(0)
+def _masked(row: F32, listable: Bools, total: F32) -> None:
     for i in range(len(row)):
-        squares += row[i] * row[i]
-    return squares
+        total[i] = row[i] if listable[i] else np.float32(-1)
+
+
+@compiled
+def _interpret(row: F32, link: int, known: Bools) -> None:
+    """Replace a row of raw scores by what they count."""
+    if link == SOFTENED:
+        _soften(row, known)
+    elif link == CLAMPED:
+        _clamp(row)
 
 
 @compiled_sums
-def _softened_squares(row: F32, known: NDArray[np.bool_]) -> np.float32:
-    """Replace a row of logits by their exponentials up to a factor, 0 where not known; return the sum of squares. A row of zeros stays
-    one."""
+def _soften(row: F32, known: Bools) -> None:
+    """Replace a row of logits by their exponentials up to a factor, 0 where not known. A row of zeros stays one."""
     highest, lowest = np.float32(-np.inf), np.float32(np.inf)
     for i in range(len(row)):
         logit = row[i]
         highest = max(highest, logit if known[i] else np.float32(-np.inf))
         lowest = min(lowest, logit)
-    squares = np.float32(0)
     if lowest == 0 and highest <= 0:
         row[:] = 0
-        return squares
+        return
     for i in range(len(row)):
-        value = exp_of_negative(row[i] - highest) if known[i] else np.float32(0)
-        row[i] = value
-        squares += value * value
-    return squares
+        row[i] = exp_of_negative(row[i] - highest) if known[i] else np.float32(0)
 
 
 @compiled_sums
-def _clamped_squares(row: F32) -> np.float32:
-    squares = np.float32(0)
+def _clamp(row: F32) -> None:
     for i in range(len(row)):
-        value = (row[i] + abs(row[i])) * np.float32(0.5)  # the maximum with 0, without a branch
-        row[i] = value
-        squares += value * value
-    return squares
-
-
-@compiled
-def _scale(squares: np.float32, wanted: np.float32) -> np.float32:
-    """Return the factor of a row with this sum of squares that makes the sum's root `wanted`; 0 for a row of zeros."""
-    return np.float32(wanted / np.sqrt(squares)) if squares > 0 else np.float32(0)
+        row[i] = (row[i] + abs(row[i])) * np.float32(0.5)  # the maximum with 0, without a branch
 
 
 @compiled

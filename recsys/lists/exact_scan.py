@@ -1,12 +1,12 @@
-"""Candidates of a small catalogue: every item is scored for every user, by products of matrices for all users at once, then user by user.
+"""Candidates of a small catalogue: every item is scored by every source for every user, by products of matrices for all users at once, then
+user by user, and each source's best are candidates.
 
 Shapes: U users, N items, P places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from recsys.lists import exact_kernel
 from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, Users
-from recsys.lists.exact_kernel import CLAMPED, PLAIN, SOFTENED, Best, RawScores
+from recsys.lists.exact_kernel import CLAMPED, PLAIN, SOFTENED, Found, RawScores, Shared
 from recsys.lists.filters import Filter, allowed_by
-from recsys.lists.sources.base import CountRows, Product, Source
+from recsys.lists.sources.base import CountRows, Product, Source, rankings
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -25,60 +25,38 @@ _BLOCK_SCORES = 500_000
 """Users are scored in blocks of about this many scores, so that they are not far when they are read again: 2 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Everybody:
-    """Scores of N items that are the same for all users: `rows` by source name, their `scales`, and their sum `total` (N,), −∞ where an
-    item must not be listed."""
-
-    rows: Mapping[str, F32]
-    scales: Mapping[str, np.float32]
-    total: F32
-
-    @classmethod
-    def of(cls, sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> Everybody:
-        """Add up what sources say of all users alike."""
-        rows = {source.name: row for source in sources if (row := source.everybody(context)) is not None}
-        table = np.empty((len(rows), context.n_items), np.float32)
-        for held, row in zip(table, rows.values(), strict=True):
-            held[:] = row
-        scales = np.array([context.options.weights[name] for name in rows], np.float32)
-        total = np.empty(context.n_items, np.float32)
-        exact_kernel.shared_by_all(table, allowed_by(filters, context), scales, total)
-        return cls(rows, dict(zip(rows, scales, strict=True)), total)
-
-
 def prepare(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> None:
     """Compute what all users share, before lists are made in threads."""
-    _everybody(sources, filters, context)
+    _shared(sources, filters, context)
 
 
-def _everybody(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> Everybody:
-    return context.once("everybody", lambda: Everybody.of(sources, filters, context))
+def _shared(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> Shared:
+    def made() -> Shared:
+        common = rankings(sources, context)
+        return Shared(allowed_by(filters, context), common.tops, common.quotas)
+
+    return context.once("shared", made)
 
 
-def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, size: int) -> Candidates:
-    """Return each user's `size` best items by the weighted sum of the sources' scores."""
-    everybody = _everybody(sources, filters, context)
-    rows_source, rows = _rows(sources, users, context)
-    own = [source for source in sources if source is not rows_source and source.name not in everybody.rows]
-    products = [source.product(users, context) for source in own]
-    n_users, n_places = len(users), min(size, context.n_items)
-    best = Best(
-        np.empty((n_users, n_places), np.int64),
-        np.empty((n_users, n_places), np.float32),
-        np.empty((1 + len(own), n_users, n_places), np.float32),
-        np.empty((1 + len(own), n_users), np.float32),
-    )
-    _scan(rows, rows_source, own, products, everybody, users, context, best)
-    best.items[~np.isfinite(best.scores)] = -1
-    raw, scales = dict.fromkeys(source.name for source in sources), dict[str, F32]()
-    found = [rows_source, *own]
-    for source, of_source, scale in zip(found, best.raw, best.scales, strict=True):
-        if source is not None:
-            raw[source.name], scales[source.name] = of_source, scale
-    for name, row in everybody.rows.items():
-        raw[name], scales[name] = row[best.items], np.full(n_users, everybody.scales[name], np.float32)
-    return Candidates.unranked(best.items, {name: held for name, held in raw.items() if held is not None}, scales)
+def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, wanted: int) -> Candidates:
+    """Return the best items of each source, and others until there are `wanted`, with the raw scores of all sources."""
+    shared = _shared(sources, filters, context)
+    common = [source for source in sources if source.tops(context) is not None]
+    rows_source, rows = _rows([source for source in sources if source not in common], users, context)
+    own = [source for source in sources if source is not rows_source and source not in common]
+    quotas = np.array([rows_source.size if rows_source is not None else 0, *(source.size for source in own)], np.int64)
+    n_users, n_places = len(users), min(max(int(quotas.sum() + shared.quotas.sum()), wanted), context.n_items)
+    found = Found(np.empty((n_users, n_places), np.int64), np.empty((1 + len(own), n_users, n_places), np.float32))
+    _scan(rows, own, quotas, shared, wanted, users, context, found)
+    numbers = np.ascontiguousarray(found.numbers[:, : max(int((found.numbers >= 0).sum(axis=1).max(initial=0)), 1)])
+    raw: dict[str, F32] = {}
+    for source in sources:
+        if source in common:
+            raw[source.name] = source.score(users, numbers, context)
+        else:
+            place = 0 if source is rows_source else 1 + own.index(source)
+            raw[source.name] = np.ascontiguousarray(found.raw[place, :, : numbers.shape[1]])
+    return Candidates.unranked(numbers, raw, context.options.weights)
 
 
 def _rows(sources: Sequence[Source], users: Users, context: ListContext) -> tuple[Source | None, CountRows]:
@@ -92,16 +70,17 @@ def _rows(sources: Sequence[Source], users: Users, context: ListContext) -> tupl
 
 def _scan(
     rows: CountRows,
-    rows_source: Source | None,
     own: Sequence[Source],
-    products: Sequence[Product | None],
-    everybody: Everybody,
+    quotas: I64,
+    shared: Shared,
+    wanted: int,
     users: Users,
     context: ListContext,
-    best: Best,
+    found: Found,
 ) -> None:
-    """Fill `best`, block after block of users."""
-    weights, n_users, n_items = context.options.weights, len(users), context.n_items
+    """Fill `found`, block after block of users."""
+    n_users, n_items = len(users), context.n_items
+    products: list[Product | None] = [source.product(users, context) for source in own]
     known = np.ones((len(own), n_items), np.bool_)
     links = np.full(len(own), PLAIN, np.int8)
     for at, product in enumerate(products):
@@ -109,8 +88,6 @@ def _scan(
             links[at] = SOFTENED if product.link == "softmax" else CLAMPED
             if product.known is not None:
                 known[at] = product.known
-    of_rows = np.float32(weights[rows_source.name] if rows_source is not None else 0)
-    of_own = np.array([weights[source.name] for source in own], np.float32)
     seen, numbers = users.seen(context.table), np.arange(n_items)
     n_blocks = max(1, -(-n_users * len(own) * n_items // _BLOCK_SCORES))
     most = max(1, -(-n_users // n_blocks))
@@ -122,4 +99,4 @@ def _scan(
                 made_of.write(block, scores)
             else:
                 scores[:] = source.score(users.part(block), np.broadcast_to(numbers, scores.shape), context)
-        exact_kernel.choose(rows, of_rows, RawScores(raw, start, known, links, of_own), everybody.total, seen, best)
+        exact_kernel.choose(rows, RawScores(raw, start, known, links), quotas, shared, wanted, seen, found)

@@ -1,6 +1,6 @@
-"""Features of candidates: what a ranker sees.
+"""Features of candidates: what rankers and recipes read.
 
-Shapes: U users, C candidates, F features.
+Shapes: U users, C candidates, R recent interactions, H half-lives, F features.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.lists import features_kernel
 from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, Users
+from recsys.lists.feature_names import FEATURE_VERSION, FEATURES, USER_FEATURES
+from recsys.lists.features_kernel import LEAST_COUNT, RawFeatures
+from recsys.lists.sources.cooccurrence import wide_scores
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -49,12 +53,62 @@ class FeatureMaker(Protocol):
 
 
 class SourceParts:
-    """Makes one feature of each source: its raw score, scaled to root mean square 1 over all items, times its weight."""
+    """Makes one feature of each source: its raw score, as a share of the user's best candidate's, times its weight."""
 
-    version = 1
+    version = 2
 
     def __call__(self, candidates: Candidates, users: Users, context: ListContext) -> Features:
         columns = np.empty((len(candidates.raw), *candidates.numbers.shape), np.float32)
         for column, (name, raw) in zip(columns, candidates.raw.items(), strict=True):
             np.multiply(raw, candidates.scales[name][:, None], out=column)
         return Features.of(tuple(candidates.raw), columns)
+
+
+class RecipeFeatures:
+    """Makes the features that recipes read, by `FEATURES`."""
+
+    version = FEATURE_VERSION
+
+    def __call__(self, candidates: Candidates, users: Users, context: ListContext) -> Features:
+        raw = raw_features(candidates, users, context)
+        columns = np.empty((len(users), len(FEATURES), candidates.numbers.shape[1]), np.float32)
+        features_kernel.features(raw, columns)
+        return Features(FEATURES, columns.transpose(0, 2, 1))
+
+
+def raw_features(candidates: Candidates, users: Users, context: ListContext) -> RawFeatures:
+    """Return the numbers that features are computed from. A source that is switched off has no opinion."""
+    none = np.zeros(candidates.numbers.shape, np.float32)
+    raw = candidates.raw
+    return RawFeatures(
+        candidates.numbers,
+        raw.get("cooccurrence", none),
+        wide_scores(users, candidates.numbers, context) if "cooccurrence" in raw else none,
+        raw.get("content", none),
+        raw.get("new", none),
+        context.popularity.bank_of(candidates.numbers) if "trending" in raw else np.zeros((*none.shape, _N_COUNTS), np.float32),
+        user_features(users, context),
+    )
+
+
+_N_COUNTS = len(USER_FEATURES) - 2
+
+
+def user_features(users: Users, context: ListContext) -> F32:
+    """Return the features that are the same for all candidates, (U, B): logarithms of the length of the history, of the minutes since the
+    newest interaction, and the mean logarithm of the recent items' counts at each half-life."""
+
+    def made() -> F32:
+        table, recent = context.table, users.recent
+        found = np.empty((len(users), len(USER_FEATURES)), np.float32)
+        lengths = table.lengths[users.slots]
+        found[:, 0] = np.log2(1.0 + lengths)
+        found[:, 1] = np.log2(1.0 + users.gaps_s(context) / 60.0)
+        read = recent.strengths > 0
+        counts = np.log2(context.popularity.bank_of(recent.items) + LEAST_COUNT)  # (U, R, H)
+        total = np.einsum("urh,ur->uh", counts, read.astype(np.float32))
+        n_read = read.sum(axis=1, keepdims=True)
+        found[:, 2:] = np.where(n_read > 0, total / np.maximum(n_read, 1), np.log2(LEAST_COUNT))
+        return found
+
+    return users.once("recipe.users", made)

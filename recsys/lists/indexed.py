@@ -1,5 +1,4 @@
-"""Candidates of a large catalogue: each source nominates its best items, and all sources score the union exactly, on the scale they have
-over all items.
+"""Candidates of a large catalogue: each source nominates its best items, and all sources score the union exactly.
 
 Shapes: U users, C candidates.
 """
@@ -17,33 +16,36 @@ from recsys.lists.candidates_kernel import Listable
 from recsys.lists.context import ListContext, Users
 from recsys.lists.filters import COMPILED, Filter, allowed_by
 from recsys.lists.scratch import Scratch
-from recsys.lists.sources.base import Source
+from recsys.lists.sources.base import Source, rankings
 
 I64 = NDArray[np.int64]
 
-_marked = Scratch(np.bool_)
+_marks = Scratch(np.int8)
 
 
-def prepare(filters: Sequence[Filter], context: ListContext) -> None:
+def prepare(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> None:
     """Compute what all users share, before lists are made in threads."""
     _listable(filters, context)
+    rankings(sources, context)
 
 
-def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext) -> Candidates:
-    """Return all items that a source nominates and that may be listed."""
-    numbers = _distinct([source.nominate(users, context, source.size) for source in sources], filters, users, context)
-    weights = context.options.weights
+def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, wanted: int) -> Candidates:
+    """Return all items that a source nominates and that may be listed, and others until there are `wanted`."""
+    numbers = _distinct(sources, filters, users, context, wanted)
     raw = {source.name: source.score(users, numbers, context) for source in sources}
-    scales = {source.name: source.scale(users, context) * np.float32(weights[source.name]) for source in sources}
-    return Candidates.unranked(numbers, raw, scales)
+    return Candidates.unranked(numbers, raw, context.options.weights)
 
 
-def _distinct(nominated: Sequence[I64], filters: Sequence[Filter], users: Users, context: ListContext) -> I64:
-    """Return the distinct items among those nominated (U, …) that may be listed, (U, C)."""
-    joined = np.ascontiguousarray(np.concatenate(nominated, axis=1)) if nominated else np.zeros((len(users), 0), np.int64)
-    numbers, counts = np.full(joined.shape, -1, np.int64), np.empty(len(users), np.int64)
-    with _marked.borrowed(context.n_items) as marked:
-        candidates_kernel.distinct(joined, users.seen(context.table), _listable(filters, context), marked, numbers, counts)
+def _distinct(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, wanted: int) -> I64:
+    """Return the distinct items among those nominated that may be listed, and others until there are `wanted`: (U, C)."""
+    shared = rankings(sources, context)
+    own = [source.nominate(users, context, source.size) for source in sources if source.tops(context) is None]
+    joined = np.ascontiguousarray(np.concatenate(own, axis=1)) if own else np.zeros((len(users), 0), np.int64)
+    shape = (len(users), max(joined.shape[1] + int(shared.quotas.sum()), wanted))
+    numbers, counts = np.full(shape, -1, np.int64), np.empty(len(users), np.int64)
+    with _marks.borrowed(context.n_items) as marks:
+        seen, listable = users.seen(context.table), _listable(filters, context)
+        candidates_kernel.distinct(joined, shared.tops, shared.quotas, wanted, seen, listable, marks, numbers, counts)
     return np.ascontiguousarray(numbers[:, : max(int(counts.max(initial=0)), 1)])
 
 
@@ -56,6 +58,6 @@ def _listable(filters: Sequence[Filter], context: ListContext) -> Listable:
         available = catalogue.available
         if others:
             available = available[: context.n_items] & allowed_by(others, context)
-        return Listable(available, catalogue.published_s, catalogue.expires_s, context.valid_s)
+        return Listable(available, catalogue.published_s, catalogue.expires_s, context.valid_s, context.n_items)
 
     return context.once("listable", made)

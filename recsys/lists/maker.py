@@ -5,7 +5,7 @@ Shapes: U users, C candidates, P ranked candidates, K places.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from recsys.lists.context import ListContext, Users
 from recsys.lists.features import FeatureMaker, SourceParts
 from recsys.lists.filters import is_personal
 from recsys.lists.policy import EXPLORED, Exploration
-from recsys.lists.ranker import WeightedSum
+from recsys.lists.ranker import ByRecipe
 from recsys.lists.reasons import because
 from recsys.lists.registry import Registry
 from recsys.lists.result import Lists
@@ -41,7 +41,7 @@ class ListMaker:
         stages = registry.policies.make()
         self._policy = sorted(stages.values(), key=lambda stage: isinstance(stage, Exploration))  # which draws from what others leave
         self._personal = [one for one in self._filters if is_personal(one)]
-        needs_spare = bool(self._personal) or not isinstance(self._ranker, WeightedSum) or len(stages) > 1
+        needs_spare = bool(self._personal) or not isinstance(self._ranker, ByRecipe) or len(stages) > 1
         self._spare = SPARE if needs_spare else 0
 
     def prepare(self, context: ListContext) -> None:
@@ -50,7 +50,7 @@ class ListMaker:
         for source in sources:
             source.prepare(context)
         if context.is_large:
-            indexed.prepare(self._filters, context)
+            indexed.prepare(sources, self._filters, context)
         else:
             exact_scan.prepare(sources, self._filters, context)
 
@@ -59,16 +59,26 @@ class ListMaker:
         blocks = [slice(start, min(start + BLOCK_USERS, len(users))) for start in range(0, len(users), BLOCK_USERS)]
         return Lists.joined([self._listed(users.part(rows), context) for rows in blocks or [slice(0, 0)]])
 
-    def _listed(self, users: Users, context: ListContext) -> Lists:
-        sources, size = self._active(context, users.vectors), context.options.size
-        wanted = size + self._spare + (EXPLORED if context.options.exploration_slots else 0)
+    def candidates(self, users: Users, context: ListContext) -> Candidates:
+        """Return what the users' lists may hold, before it is ranked."""
+        return self._found(self._active(context, users.vectors), users, context, self._wanted(context))
+
+    def _wanted(self, context: ListContext) -> int:
+        return context.options.size + self._spare + (EXPLORED if context.options.exploration_slots else 0)
+
+    def _found(self, sources: Sequence[Source], users: Users, context: ListContext, wanted: int) -> Candidates:
         if context.is_large:
-            found = indexed.candidates(sources, self._filters, users, context)
+            found = indexed.candidates(sources, self._filters, users, context, wanted)
         else:
             found = exact_scan.candidates(sources, self._filters, users, context, wanted)
         for one in self._personal:
             kept = one.personal(found.numbers, users, context)
             found = found if kept is None else found.only(kept)
+        return found
+
+    def _listed(self, users: Users, context: ListContext) -> Lists:
+        sources, size, wanted = self._active(context, users.vectors), context.options.size, self._wanted(context)
+        found = self._found(sources, users, context, wanted)
         chosen = self._ranked(found, users, context, wanted)
         for stage in self._policy:
             chosen = stage(chosen, size, users, context)
@@ -79,6 +89,8 @@ class ListMaker:
 
     def _ranked(self, found: Candidates, users: Users, context: ListContext, size: int) -> Candidates:
         """Return the `size` best candidates, best first."""
+        if isinstance(self._ranker, ByRecipe):
+            return self._ranker.ranked(found, users, context, size)
         features = self._features(found, users, context)
         columns, numbers, scores = best(self._ranker.score(features, found.valid), found.numbers, size)
         places = flat(columns, found.numbers.shape[1])

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from recsys.errors import CoreError
 from recsys.lists.filters import Available, Expired, Filter, Published, Seen
 from recsys.lists.policy import Exploration, PolicyStage
-from recsys.lists.ranker import Ranker, WeightedSum
+from recsys.lists.ranker import ByRecipe, Ranker
 from recsys.lists.sources.base import Source
 from recsys.lists.sources.content import ContentSource
 from recsys.lists.sources.cooccurrence import CooccurrenceSource
@@ -60,7 +60,7 @@ class Registry:
 
     sources: Parts[Source] = field(default_factory=lambda: Parts("source"))
     filters: Parts[Filter] = field(default_factory=lambda: Parts("filter"))
-    rankers: Parts[Ranker] = field(default_factory=lambda: Parts("ranker"))
+    rankers: Parts[Ranker | ByRecipe] = field(default_factory=lambda: Parts("ranker"))
     policies: Parts[PolicyStage] = field(default_factory=lambda: Parts("policy stage"))
 
 
@@ -71,6 +71,6 @@ def built_in() -> Registry:
         registry.sources.add(source.name, source)
     for name, one in {"available": Available, "published": Published, "expired": Expired, "seen": Seen}.items():
         registry.filters.add(name, one)
-    registry.rankers.add("weighted_sum", WeightedSum)
+    registry.rankers.add("recipe", ByRecipe)
     registry.policies.add("exploration", Exploration)
     return registry

@@ -147,9 +147,7 @@ def _turn_to(row: F32, epochs: I64, number: int, epoch: int) -> np.float32:
 
 
 @compiled
-def _add(
-    matrix: F32, loaded: NDArray[np.bool_], epochs: I64, numbers: I64, starts: I64, ends: I64, records: U32, epoch: int
-) -> None:
+def _add(matrix: F32, loaded: NDArray[np.bool_], epochs: I64, numbers: I64, starts: I64, ends: I64, records: U32, epoch: int) -> None:
     for i in range(len(numbers)):
         number = numbers[i]
         if number >= len(matrix):

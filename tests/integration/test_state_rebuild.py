@@ -257,9 +257,7 @@ async def test_a_log_without_its_start_is_refused_unless_partial(settings: Setti
             assert await read_state(store, settings, expected) == expected
 
 
-async def test_verify_names_a_changed_row_and_a_lost_group_and_no_user(
-    server: Any, settings: Settings, worker_env: dict[str, str]
-) -> None:
+async def test_verify_names_a_changed_row_and_a_lost_group_and_no_user(server: Any, settings: Settings, worker_env: dict[str, str]) -> None:
     async with applied(settings) as topics:
         assert (await checked(settings)).n_users == len(USERS)
     keys = Keys(settings.redis.namespace)

@@ -64,9 +64,7 @@ def _scrape(port: int) -> str:
         return str(answer.read().decode())
 
 
-async def test_what_counts_no_more_is_deleted_while_events_go_on(
-    stack: TestStack, settings: Settings, worker_env: dict[str, str]
-) -> None:
+async def test_what_counts_no_more_is_deleted_while_events_go_on(stack: TestStack, settings: Settings, worker_env: dict[str, str]) -> None:
     days = 100
     facts = [play(f"u{n % 7}", f"i{n % 11}", n, at_ms=START_MS + 86_400_000 * n // 10) for n in range(10 * days)]
     store = open_store(settings)

@@ -1,15 +1,15 @@
-"""Lists as plain arrays say: every source scores every item for every user, and nothing is compiled, indexed or estimated.
+"""Lists as plain arrays say: every source scores every item for every user, and nothing is compiled, indexed or approximated.
 
-The engine's lists are held equal to these by `tests/unit/recsys/lists/test_one_path.py`; `benchmarks.stream_quality` ranks with them.
+The engine's lists are held equal to these by `tests/unit/recsys/lists/test_one_path.py`.
 
-Shapes:
-U users, R recent interactions (newest last), N items, K list length. Scores of a source are (U, N) float32, ≥ 0 where it has an opinion.
+Shapes: U users, R recent interactions (newest last), N items, C candidates, H half-lives, K list length. Scores of a source are (U, N)
+float32, ≥ 0 where it has an opinion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,46 +18,38 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.engine import Engine, Lists
+from recsys.lists.default_recipe import default_recipe
+from recsys.lists.feature_names import ITEM_FEATURES, SOURCE_OF
 from recsys.lists.policy import EXPLORED
 from recsys.lists.reading import CooccurrenceReading, Recency, Recent
+from recsys.lists.recipe import CLIP, Recipe
 from recsys.state.neighbours import Neighbours, weighted_rows
 from recsys.state.user_table import used_columns
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MAX_BECAUSE = 2
-
-
-@dataclass(slots=True)
-class Part:
-    """What one source adds to the blended score: `raw` (U, N) times `factors` (U,). Both have one row where all users share it."""
-
-    raw: F32
-    factors: F32
-
-    @classmethod
-    def scaled(cls, raw: F32, weight: float) -> Part:
-        """Scale each row to root mean square `weight`."""
-        return cls(raw, unit_rms(raw) * np.float32(weight))
-
-    def at(self, items: I64) -> F32:
-        """Return the addends of these items, (U, K)."""
-        rows = np.arange(len(items))[:, None] if len(self.raw) > 1 else 0
-        found: F32 = self.raw[rows, items] * self.factors[:, None]
-        return found
+NOMINATED = {"cooccurrence": 128, "content": 96}
+"""Candidates that a source names for a user; 64 those that are not here."""
+FROM_A_RANKING, RANKING = 24, {"trending": 24 + 80, "new": 24 + 24}
+"""Candidates that a user gets from each ranking that all users share, of so many that are looked at."""
+LEAST_SHARE, LEAST_COUNT, EXTRA_WEIGHT, PREFERRED_WEIGHT = 0.01, 0.03, 5.0, 40.0
+SOURCES = ("cooccurrence", "content", "trending", "new")
 
 
 @dataclass(slots=True)
 class SourceScores:
-    """Parts of the score by source, and what explains them: the weights of the recent items' rows and contents (U, R), and the factor of
-    each candidate's co-occurrence (N,)."""
+    """Raw scores of all items by source, (U, N), and the wide reading of co-occurrence; what explains them: the weights of the recent
+    items' rows and contents (U, R), and the factor of each candidate's co-occurrence (N,)."""
 
     recent: Recent
-    parts: dict[str, Part]
+    raw: dict[str, F32]
+    wide: F32
     factor: F32
-    reading: F32 | None = None
-    content: F32 | None = None
+    reading: F32
+    content: F32
 
 
 def recommend(
@@ -71,64 +63,175 @@ def recommend(
 ) -> Lists:
     """Return what `Engine.recommend` returns in a small catalogue."""
     valid_s, config = now_s if valid_s is None else valid_s, engine.config
-    scores = source_scores(engine, slots, vectors, now_s, valid_s)
-    for row, categories in (preferred or {}).items():
-        _add_preference(engine, scores, row, categories)
-    total = blended(engine, slots, scores, engine.catalogue.recommendable(valid_s))
-    items, values = top_items(total, config.list_size + (EXPLORED if config.exploration_slots else 0))
-    seeds = np.full(len(slots), config.seed) if seeds is None else seeds
-    items, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
-    contributions = {name: part.at(items) for name, part in scores.parts.items()}
-    return Lists(items, values, propensities, contributions, because(engine, scores, items))
+    scores = source_scores(engine, slots, vectors, now_s, valid_s, preferred or {})
+    size, n_users = config.list_size + (EXPLORED if config.exploration_slots else 0), len(slots)
+    names = [*SOURCES, "context", *(name for name in scores.raw if name not in SOURCES)]
+    shown = [name for name in names if name in scores.raw] + ["context"]
+    shown.sort(key=lambda name: name == "context")
+    items, values = np.full((n_users, size), -1, np.int64), np.full((n_users, size), -np.inf, np.float32)
+    parts = {name: np.zeros((n_users, size), np.float32) for name in shown}
+    best = {name: np.zeros(n_users, np.float32) for name in scores.raw}
+    for user in range(n_users):
+        numbers = candidates(engine, slots[user], scores, user, now_s, valid_s, size)
+        for name, raw in scores.raw.items():
+            best[name][user] = raw[user, numbers].max(initial=0)
+        by_source = parts_of(engine, numbers, scores, user, slots[user], now_s, user in (preferred or {}))
+        total = np.sum(list(by_source.values()), axis=0)
+        order = np.lexsort((numbers, -total))[:size]
+        items[user, : len(order)] = numbers[order]
+        for name in shown:
+            part = by_source[name][order]
+            parts[name][user, : len(order)] = part - part.min(initial=np.inf)
+        values[user, : len(order)] = np.sum([parts[name][user, : len(order)] for name in shown], axis=0)
+    seeds = np.full(n_users, config.seed) if seeds is None else seeds
+    listed, values, propensities = explore(items, values, config.list_size, config.exploration_slots, seeds)
+    places = np.argmax(items[:, None, :] == listed[:, :, None], axis=2)  # numbers differ, but for the −1 at the end
+    parts = {name: np.take_along_axis(part, places, 1) for name, part in parts.items()}
+    return Lists(listed, values, propensities, parts, because(engine, scores, listed, best))
 
 
-def source_scores(engine: Engine, slots: I64, vectors: Mapping[str, F32], now_s: int, valid_s: int | None = None) -> SourceScores:
-    """Return every source's part of the score of every item."""
-    config, n_items, weights, valid_s = engine.config, engine.n_items, engine.config.source_weights, now_s if valid_s is None else valid_s
+def source_scores(
+    engine: Engine, slots: I64, vectors: Mapping[str, F32], now_s: int, valid_s: int, preferred: Mapping[int, Sequence[str]]
+) -> SourceScores:
+    """Return every source's raw score of every item."""
+    config, n_items, weights = engine.config, engine.n_items, engine.config.source_weights
+    settings = (engine.recipe or default_recipe()).settings if engine.recipe else None
+    reading = settings.reading(config.reading) if settings else config.reading
+    content_recency = settings.content if settings else config.content_recency
+    wide_recency = settings.wide if settings else default_recipe().settings.wide
     popularity, catalogue = engine.popularity.all_time[:n_items], engine.catalogue
     recent = Recent.of(*engine.users.newest(slots, config.recent_items), engine.users.lengths[slots])
-    parts: dict[str, Part] = {}
-    found = SourceScores(recent, parts, config.reading.candidate_factor(popularity))
+    raw: dict[str, F32] = {}
+    rows, of_rows = cooccurrence_scores(recent, engine.neighbours, popularity, reading)
+    from_now = replace(recent, ages_s=recent.ages_s + gaps_s(engine, slots, now_s)[:, None])
+    wide, _ = cooccurrence_scores(from_now, engine.neighbours, popularity, replace(reading, recency=wide_recency))
+    content, of_content = content_scores(recent, content_recency, catalogue.features[:n_items])
+    for row, categories in preferred.items():
+        vector = catalogue.category_vector(categories)
+        if vector is not None and not content[row].any():
+            content[row] = np.maximum(catalogue.features[:n_items] @ vector, 0)
     if weights.get("cooccurrence"):
-        raw, found.reading = cooccurrence_scores(recent, engine.neighbours, popularity, config.reading)
-        parts["cooccurrence"] = Part.scaled(raw, weights["cooccurrence"])
+        raw["cooccurrence"] = rows
     if weights.get("content"):
-        raw, found.content = content_scores(recent, config.content_recency, catalogue.features[:n_items])
-        parts["content"] = Part.scaled(raw, weights["content"])
+        raw["content"] = content
     for kind, user_vectors in vectors.items():
         if weights.get(kind):
             serving = engine.models[kind]
-            part = Part.scaled(model_scores(user_vectors, serving.vectors, serving.model.link, serving.known), weights[kind])
-            part.factors[~user_vectors.any(axis=1)] = 0
-            parts[kind] = part
+            raw[kind] = model_scores(user_vectors, serving.vectors, serving.model.link, serving.known)
+            raw[kind][~user_vectors.any(axis=1)] = 0
     everybody = {"trending": engine.popularity.trending()[:n_items], "new": catalogue.freshness(now_s, config.new_s, valid_s)}
-    parts |= {name: Part.scaled(row[None, :], weights[name]) for name, row in everybody.items() if weights.get(name)}
+    raw |= {name: np.tile(row, (len(slots), 1)) for name, row in everybody.items() if weights.get(name)}
+    return SourceScores(recent, raw, wide, reading.candidate_factor(popularity), of_rows, of_content)
+
+
+def gaps_s(engine: Engine, slots: I64, now_s: int) -> F32:
+    """Return the seconds from each user's newest interaction until now, (U,)."""
+    table = engine.users
+    gaps = np.maximum(now_s - table.times_s[slots, -1].astype(np.int64), 0)
+    return np.where(table.lengths[slots] > 0, gaps, 0).astype(np.float32)
+
+
+def candidates(engine: Engine, slot: int, scores: SourceScores, user: int, now_s: int, valid_s: int, wanted: int) -> I64:
+    """Return the items that may be listed and that a source names, and others by number until there are `wanted`, ascending."""
+    listable, named = listable_items(engine, slot, valid_s), set[int]()
+    for name, raw in scores.raw.items():
+        if name not in RANKING:
+            order = [
+                item for item in np.lexsort((np.arange(engine.n_items), -raw[user])).tolist() if listable[item] and raw[user, item] > 0
+            ]
+            named.update(order[: NOMINATED.get(name, 64)])
+    for name, ranking in rankings(engine, now_s, valid_s):
+        if name in scores.raw:
+            named.update([item for item in ranking[: RANKING[name]].tolist() if listable[item]][:FROM_A_RANKING])
+    others = [item for item in np.flatnonzero(listable).tolist() if item not in named]
+    named.update(others[: max(wanted - len(named), 0)])
+    return np.array(sorted(named), np.int64)
+
+
+def listable_items(engine: Engine, slot: int, valid_s: int) -> Bools:
+    """Return which items the user may be shown, (N,)."""
+    users = engine.users
+    listable = engine.catalogue.recommendable(valid_s).copy()
+    listable[users.items[slot, used_columns(users.lengths[[slot]], users.history_length)[0]]] = False
+    listable[users.older[slot]] = False
+    return listable
+
+
+def rankings(engine: Engine, now_s: int, valid_s: int) -> list[tuple[str, I64]]:
+    """Return the rankings that all users share: items by their counts at each half-life, and the newest ones."""
+    n_items = engine.n_items
+    found = []
+    for counts in engine.popularity.bank()[:, :n_items]:
+        order = np.lexsort((np.arange(n_items), -counts))
+        found.append(("trending", order[counts[order] > 0]))
+    published_s = engine.catalogue.published_s[:n_items]
+    new = np.flatnonzero((published_s > now_s - engine.config.new_s) & (published_s <= valid_s))
+    found.append(("new", new[np.lexsort((new, published_s[new]))][::-1]))
     return found
 
 
-def blended(engine: Engine, slots: I64, scores: SourceScores, allowed: Bools) -> F32:
-    """Return the sum of all parts (U, N), −∞ for items that are not `allowed` (N,) or that the user has seen."""
-    total = blend(scores.parts.values(), allowed, len(slots))
-    users = engine.users
-    row, column = np.nonzero(used_columns(users.lengths[slots], users.history_length))
-    total[row, users.items[slots[row], column]] = -np.inf
-    for i, slot in enumerate(slots.tolist()):
-        total[i, users.older[slot]] = -np.inf
-    return total
+def features(engine: Engine, numbers: I64, scores: SourceScores, user: int, slot: int, now_s: int) -> F64:
+    """Return the features of a user's candidates, (C, F)."""
+    none = np.zeros(len(numbers))
+    raw = {name: of_all[user, numbers].astype(np.float64) for name, of_all in scores.raw.items()}
+    rows, content = raw.get("cooccurrence", none), raw.get("content", none)
+    wide = scores.wide[user, numbers] if "cooccurrence" in raw else none
+    bank = engine.popularity.bank().astype(np.float64)
+    counts = bank[:, numbers] if "trending" in raw else 0 * bank[:, numbers]
+    columns = [
+        shares(rows),
+        log_shares(rows),
+        np.log2(rows + LEAST_SHARE),
+        shares(wide),
+        log_shares(wide),
+        shares(content),
+        log_shares(content),
+    ]
+    columns += [raw.get("new", none), *np.log2(counts + LEAST_COUNT)]
+    read = scores.recent.items[user][scores.recent.strengths[user] > 0]
+    of_history = np.log2(bank[:, read] + LEAST_COUNT).mean(axis=1) if len(read) else np.full(len(bank), np.log2(LEAST_COUNT))
+    gap_s = float(gaps_s(engine, np.array([slot]), now_s)[0])
+    own = [np.log2(1 + engine.users.lengths[slot]), np.log2(1 + gap_s / 60), *of_history]
+    return np.stack([*columns, *(np.full(len(numbers), value) for value in own)], axis=1)
 
 
-def blend(parts: Iterable[Part], allowed: Bools, n_users: int) -> F32:
-    """Return the sum of all parts (U, N), −∞ for items that are not `allowed` (N,)."""
-    shared, own = np.where(allowed, np.float32(0), np.float32(-np.inf)), []
-    for part in parts:
-        if len(part.raw) == 1 and len(part.factors) == 1:
-            shared += part.raw[0] * part.factors[0]
-        else:
-            own.append(part)
-    total = torch.from_numpy(np.repeat(shared[None, :], n_users, axis=0))
-    for part in own:
-        total.addcmul_(torch.from_numpy(part.raw), torch.from_numpy(part.factors).unsqueeze(1))
-    return total.numpy()
+def shares(raw: F64) -> F64:
+    """Return scores as shares of the best one."""
+    return raw / raw.max() if raw.max(initial=0) > 0 else 0 * raw
+
+
+def log_shares(raw: F64) -> F64:
+    """Return the logarithms of shares of the best one."""
+    return np.log2(shares(raw) + LEAST_SHARE)
+
+
+def parts_of(engine: Engine, numbers: I64, scores: SourceScores, user: int, slot: int, now_s: int, prefers: bool = False) -> dict[str, F64]:
+    """Return what each source adds to the scores of a user's candidates, (C,) each; "context" is what no source adds."""
+    recipe = engine.recipe or default_recipe()
+    x = np.clip((features(engine, numbers, scores, user, slot, now_s) - recipe.mean) / recipe.scale, -CLIP, CLIP)
+    n_items = len(ITEM_FEATURES)
+    active = x @ recipe.hidden + recipe.bias > 0  # (C, H)
+    slopes = recipe.linear[:n_items] + (active * recipe.output) @ recipe.hidden[:n_items].T  # (C, A)
+    parts = {name: np.zeros(len(numbers)) for name in SOURCES}
+    for feature, name in enumerate(ITEM_FEATURES):
+        parts[SOURCE_OF[name]] += slopes[:, feature] * x[:, feature]
+    parts["context"] = ((x[:, n_items:] @ recipe.hidden[n_items:] + recipe.bias) * active) @ recipe.output
+    for name in SOURCES:
+        if name not in scores.raw:
+            parts["context"] += parts.pop(name)
+    extra = {name: (raw, EXTRA_WEIGHT * engine.config.source_weights[name]) for name, raw in scores.raw.items() if name not in SOURCES}
+    if prefers and "content" in scores.raw and not (scores.recent.strengths[user] > 0).any():
+        extra["content"] = (scores.raw["content"], PREFERRED_WEIGHT)
+    for name, (raw, weight) in extra.items():
+        own = raw[user, numbers].astype(np.float64)
+        in_logs = (log_shares(own) - np.log2(LEAST_SHARE)) / (np.log2(1 + LEAST_SHARE) - np.log2(LEAST_SHARE))
+        parts[name] = parts.get(name, 0) + weight * (shares(own) + in_logs) / 2
+    return parts
+
+
+def plain_scores(recipe: Recipe, x: F64) -> F64:
+    """Return the scores of standardised features (…, F)."""
+    return x @ recipe.linear + np.maximum(x @ recipe.hidden + recipe.bias, 0) @ recipe.output
 
 
 def cooccurrence_scores(recent: Recent, neighbours: Neighbours, popularity: F32, reading: CooccurrenceReading) -> tuple[F32, F32]:
@@ -161,20 +264,6 @@ def model_scores(vectors: F32, item_vectors: F32, link: Literal["identity", "sof
     return torch.softmax(torch.addmm(mask, users, items), dim=1).numpy()
 
 
-def unit_rms(scores: F32) -> F32:
-    """Return 1 / root mean square of each row, (U,); 0 for a row of zeros."""
-    lengths = torch.linalg.vector_norm(torch.from_numpy(scores), dim=1).numpy()
-    root = np.float32(max(scores.shape[1], 1) ** 0.5)
-    found: F32 = np.divide(root, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return found
-
-
-def top_items(scores: F32, size: int) -> tuple[I64, F32]:
-    """Return the `size` best items of each row, best first, equal ones by number: numbers and scores (U, min(size, N))."""
-    order = np.lexsort((np.broadcast_to(np.arange(scores.shape[1]), scores.shape), -scores), axis=1)[:, :size]
-    return order, np.take_along_axis(scores, order, 1)
-
-
 def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple[I64, F32, F32]:
     """Return items, scores and propensities (U, min(size, P)) of the P best, the last `slots` drawn from those behind the first places."""
     k = min(size, items.shape[1])
@@ -190,19 +279,21 @@ def explore(items: I64, scores: F32, size: int, slots: int, seeds: I64) -> tuple
     return np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1), propensity
 
 
-def because(engine: Engine, scores: SourceScores, items: I64) -> I64:
+def because(engine: Engine, scores: SourceScores, items: I64, best: Mapping[str, F32]) -> I64:
     """Return the recent items that added most to each listed one through co-occurrence and content: (U, K, 2), −1 for none."""
-    recent = scores.recent
+    recent, weights = scores.recent, engine.config.source_weights
     added = np.zeros((*items.shape, recent.items.shape[1]), np.float32)  # (U, K, R)
-    if scores.reading is not None:
-        counts = engine.neighbours.pairs(recent.items[:, None, :], items[:, :, None])
-        counts *= (scores.reading * scores.parts["cooccurrence"].factors[:, None])[:, None, :]
+    scale = {name: np.divide(weights[name], top, out=np.zeros_like(top), where=top > 0) for name, top in best.items()}
+    if "cooccurrence" in scale:
+        counts = engine.neighbours.pairs(recent.items[:, None, :], np.maximum(items, 0)[:, :, None])
+        counts *= (scores.reading * scale["cooccurrence"][:, None])[:, None, :]
         counts *= scores.factor[items][:, :, None]
         added += counts
-    if scores.content is not None:
+    if "content" in scale:
         features = engine.catalogue.features
-        weighted = features[recent.items] * (scores.content * scores.parts["content"].factors[:, None])[:, :, None]
+        weighted = features[recent.items] * (scores.content * scale["content"][:, None])[:, :, None]
         added += np.maximum(features[items] @ weighted.transpose(0, 2, 1), 0)
+    added[items < 0] = 0
     return _strongest(added, recent.items)
 
 
@@ -215,12 +306,3 @@ def _strongest(added: F32, numbers: I64) -> I64:
         found[:, :, place] = np.where(is_new, chosen, -1)
         np.put_along_axis(added, best, -np.inf, axis=2)
     return found
-
-
-def _add_preference(engine: Engine, scores: SourceScores, row: int, categories: Sequence[str]) -> None:
-    """Let the categories that a user without any history named count as content."""
-    vector, content = engine.catalogue.category_vector(categories), scores.parts.get("content")
-    if vector is None or content is None or content.factors[row]:
-        return
-    liked = Part.scaled((engine.catalogue.features[: engine.n_items] @ vector)[None, :], engine.config.source_weights["content"])
-    content.raw[row], content.factors[row] = liked.raw[0], liked.factors[0]

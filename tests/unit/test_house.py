@@ -25,6 +25,7 @@ WORKERS = (
 )
 """Packages and modules of `workers`, from the one that may import all others to those that import none of them."""
 RECSYS = (
+    {"recipe"},
     {"engine"},
     {"lists"},
     {"evaluation"},

@@ -1,13 +1,14 @@
 """The interface of sources of candidates.
 
 Shapes: U users, R recent interactions, N items, C candidates, D dimensions. Item numbers are int64, −1 for none; a raw score is float32 in
-the source's own unit, ≥ 0, and 0 where the source has no opinion. Raw scores become parts of the score by scaling them, over all N items,
-to root mean square 1 and by the source's weight.
+the source's own unit, ≥ 0, and 0 where the source has no opinion. They count relative to the user's best candidate, so that neither the
+unit nor the number of items with an opinion matters.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -20,15 +21,12 @@ from recsys.lists.context import ListContext, Users
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-SCALE_SAMPLE = 2_048
-"""Items whose scores estimate a source's scale in a large catalogue."""
-
 
 class Source(ABC):
     """Names candidates and scores any item. A subclass needs `name`, `nominate` and `score`; the other methods make it faster, or let it
     explain lists.
 
-    `size` is how many candidates it nominates for a user of a large catalogue. In a small catalogue every item is a candidate.
+    `size` is how many candidates it nominates for a user.
     """
 
     name: str
@@ -36,7 +34,8 @@ class Source(ABC):
 
     @abstractmethod
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
-        """Return each user's best items by this source, at most `size`: (U, n), −1 for none. Called in large catalogues only."""
+        """Return each user's best items by this source, at most `size`: (U, n), −1 for none. Called in large catalogues only; in a small
+        one all items are scored."""
 
     @abstractmethod
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
@@ -45,16 +44,9 @@ class Source(ABC):
     def prepare(self, context: ListContext) -> None:  # noqa: B027  (optional)
         """Compute what all users share and keep it by `context.once`. Called once for each context, before lists are made in threads."""
 
-    def scale(self, users: Users, context: ListContext) -> F32:
-        """Return 1 / root mean square of each user's raw scores over all items, (U,). Called in large catalogues only.
-
-        Unless overridden it is an estimate: nominated items count as they are, and all others as the mean of those in a fixed sample of
-        2,048 items. A source that scores few items beyond those that it nominates is estimated well.
-        """
-        return estimated_scale(self, users, context)
-
-    def everybody(self, context: ListContext) -> F32 | None:
-        """Return the raw scores of all items (N,) if they are the same for all users. Called in small catalogues only."""
+    def tops(self, context: ListContext) -> Tops | None:
+        """Return the items that are best for all users alike, if there are any. Then `nominate` is not called, and `score` for candidates
+        only."""
         return None
 
     def product(self, users: Users, context: ListContext) -> Product | None:
@@ -68,6 +60,28 @@ class Source(ABC):
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:  # noqa: B027  (optional)
         """Add to `added` (U, K, R) what each recent interaction gave to the listed `items` (U, K, −1 for none); raw scores count times
         `scale` (U,)."""
+
+
+class Tops(NamedTuple):
+    """The best items of T rankings that all users share, best first, `tops` (T, M), −1 for none; a user gets the first `quotas` (T,) that
+    may be listed."""
+
+    tops: I64
+    quotas: I64
+
+
+def rankings(sources: Sequence[Source], context: ListContext) -> Tops:
+    """Return the rankings of all sources that have some."""
+
+    def made() -> Tops:
+        found = [tops for source in sources if (tops := source.tops(context)) is not None]
+        width = max((one.tops.shape[1] for one in found), default=0)
+        padded = [np.pad(one.tops, ((0, 0), (0, width - one.tops.shape[1])), constant_values=-1) for one in found]
+        if not found:
+            return Tops(np.zeros((0, 0), np.int64), np.zeros(0, np.int64))
+        return Tops(np.concatenate(padded), np.concatenate([one.quotas for one in found]))
+
+    return context.once("rankings", made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,27 +150,3 @@ class CountRows(NamedTuple):
             np.zeros((n_users, 0), np.int64),
             np.zeros((n_users, 0), np.float32),
         )
-
-
-def over_root(mean_squares: F32) -> F32:
-    """Return 1 / root, 0 where nothing is above 0."""
-    some = mean_squares > 0
-    root: F32 = np.where(some, 1.0 / np.sqrt(np.where(some, mean_squares, 1.0)), 0.0).astype(np.float32)
-    return root
-
-
-def estimated_scale(source: Source, users: Users, context: ListContext) -> F32:
-    """Return 1 / root mean square of a source's scores over all items, (U,), from nominated items and a sample."""
-    n_items = context.n_items
-    sample = context.once("sample", lambda: np.sort(np.random.default_rng(0).permutation(n_items)[:SCALE_SAMPLE]))
-    nominated = source.nominate(users, context, source.size)
-    held = np.where(nominated >= 0, source.score(users, nominated, context), np.float32(0))
-    scores = source.score(users, np.broadcast_to(sample, (len(users), len(sample))), context)
-    squares = np.empty(len(users), np.float32)
-    for user, own in enumerate(nominated):
-        named, first = np.unique(own, return_index=True)
-        first = first[named >= 0]
-        others = scores[user, ~np.isin(sample, own)]
-        rest = float(np.square(others, dtype=np.float64).mean()) if len(others) else 0.0
-        squares[user] = np.square(held[user, first], dtype=np.float64).sum() + rest * (n_items - len(first))
-    return over_root(squares / np.float32(max(n_items, 1)))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from recsys.catalogue import content_kernel
 from recsys.catalogue.content_kinds import ContentKinds
 from recsys.lists.context import ListContext, Users
-from recsys.lists.sources.base import Product, Source, over_root
+from recsys.lists.sources.base import Product, Source
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -34,9 +34,6 @@ class ContentSource(Source):
             kinds = _kinds(context)
             return kinds.scores(_profiles(users, context), kinds.of[numbers].astype(np.int64))
         return self.product(users, context).scores(numbers)
-
-    def scale(self, users: Users, context: ListContext) -> F32:
-        return over_root(_kinds(context).mean_squares(_profiles(users, context), context.n_items))
 
     def product(self, users: Users, context: ListContext) -> Product:
         return Product(_profiles(users, context), context.catalogue.features[: context.n_items])

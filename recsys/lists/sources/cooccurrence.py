@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.lists.context import ListContext, Users
 from recsys.lists.sources import cooccurrence_kernel
-from recsys.lists.sources.base import CountRows, Source, over_root
+from recsys.lists.sources.base import CountRows, Source
 from recsys.state.neighbours import DenseNeighbours, SparseNeighbours
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
@@ -33,30 +34,37 @@ class CooccurrenceSource(Source):
         return users.once("cooccurrence.rows", lambda: _rows(users, context))
 
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
-        return self._nominated(users, context, size)[0]
-
-    def _nominated(self, users: Users, context: ListContext, size: int) -> tuple[I64, F64]:
-        def made() -> tuple[I64, F64]:
-            numbers, squares = np.empty((len(users), size), np.int64), np.empty(len(users), np.float64)
-            cooccurrence_kernel.nominate(self.rows(users, context), numbers, squares)
-            return numbers, squares
+        def made() -> I64:
+            numbers = np.empty((len(users), size), np.int64)
+            cooccurrence_kernel.nominate(self.rows(users, context), numbers)
+            return numbers
 
         return users.once("cooccurrence.nominated", made)
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
-        rows, raw = self.rows(users, context), np.empty(numbers.shape, np.float32)
-        if isinstance(context.neighbours, DenseNeighbours):
-            cooccurrence_kernel.score_dense(rows, numbers, raw)
-        else:
-            cooccurrence_kernel.score_sparse(rows, numbers, raw)
-        return raw
-
-    def scale(self, users: Users, context: ListContext) -> F32:
-        squares = self._nominated(users, context, self.size)[1]
-        return over_root((squares / max(context.n_items, 1)).astype(np.float32))
+        return _scores(self.rows(users, context), numbers, context)
 
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
         cooccurrence_kernel.explain(_explaining_rows(users, context), scale, items, added)
+
+
+def wide_scores(users: Users, numbers: I64, context: ListContext) -> F32:
+    """Return the scores of the items `numbers` (U, C) by a second reading of the same rows, whose weights depend on the time from each
+    recent interaction until now: (U, C)."""
+    rows = users.once("cooccurrence.rows", lambda: _rows(users, context))
+    reading, recent = replace(context.options.reading, recency=context.options.wide_recency), users.recent
+    from_now = replace(recent, ages_s=recent.ages_s + users.gaps_s(context)[:, None])
+    weights = reading.weights(from_now, context.popularity.all_time[: context.n_items])
+    return _scores(rows._replace(weights=np.where(rows.weights > 0, weights, np.float32(0))), numbers, context)
+
+
+def _scores(rows: CountRows, numbers: I64, context: ListContext) -> F32:
+    raw = np.empty(numbers.shape, np.float32)
+    if isinstance(context.neighbours, DenseNeighbours):
+        cooccurrence_kernel.score_dense(rows, numbers, raw)
+    else:
+        cooccurrence_kernel.score_sparse(rows, numbers, raw)
+    return raw
 
 
 def _candidate_factor(context: ListContext) -> F32:

@@ -16,7 +16,6 @@ from recsys.jit import compiled, compiled_sums
 from recsys.lists.sources.base import CountRows
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 _TOGETHER = 5
@@ -35,22 +34,19 @@ class Table(NamedTuple):
 
 
 @compiled
-def nominate(rows: CountRows, numbers: I64, squares: F64) -> None:
-    """Write the items with the largest sums above 0 into `numbers` (U, n), in any order, and the sum of squares of all sums into `squares`
-    (U,). `rows` are sparse, with values ≥ 0."""
+def nominate(rows: CountRows, numbers: I64) -> None:
+    """Write the items with the largest sums above 0 into `numbers` (U, n), −1 for none, in any order. `rows` are sparse, with values
+    ≥ 0."""
     best, table = np.empty(numbers.shape[1], np.float32), _table(rows)
     for user in range(len(numbers)):
         n_used = _sum_sparse(rows, user, table)
         best[:], numbers[user] = -np.inf, -1
-        total = np.float64(0)
         for at in range(n_used):
             place = table.places[at]
             value = table.sums[place]
-            total += np.float64(value) * value
             if value > best[0]:
                 replace_least(best, numbers[user], value, table.items[place])
             table.items[place] = -1
-        squares[user] = total
 
 
 @compiled
@@ -126,33 +122,29 @@ def _sum_sparse(rows: CountRows, user: int, table: Table) -> int:
 
 
 @compiled
-def sum_rows(rows: CountRows, user: int, out: F32) -> np.float32:
-    """Write a user's weighted sum of rows into `out` (N,); return its sum of squares."""
+def sum_rows(rows: CountRows, user: int, out: F32) -> None:
+    """Write a user's weighted sum of rows into `out` (N,)."""
     if len(rows.matrix):
-        return _sum_dense(rows.matrix, rows.places[user], rows.weights[user], rows.factor, out)
+        _sum_dense(rows.matrix, rows.places[user], rows.weights[user], rows.factor, out)
+        return
     out[:] = 0
     places, weights = rows.places[user], rows.weights[user]
     for r in range(len(places)):
         if places[r] >= 0 and weights[r] != 0:
             for at in range(rows.starts[places[r]], rows.starts[places[r] + 1]):
                 out[rows.neighbours[at]] += weights[r] * rows.values[at]
-    return _squares(out)
 
 
 @compiled_sums
-def _sum_dense(matrix: F32, places: I64, weights: F32, factor: F32, out: F32) -> np.float32:
+def _sum_dense(matrix: F32, places: I64, weights: F32, factor: F32, out: F32) -> None:
     out[:] = 0
     for r in range(0, len(places) - _TOGETHER + 1, _TOGETHER):
         a, b, c, d, e = places[r], places[r + 1], places[r + 2], places[r + 3], places[r + 4]
         _add_five(out, matrix[a], matrix[b], matrix[c], matrix[d], matrix[e], weights[r : r + _TOGETHER])
     for r in range(len(places) - len(places) % _TOGETHER, len(places)):
         add(out, matrix[places[r]], weights[r])
-    squares = np.float32(0)
     for i in range(len(out)):
-        value = out[i] * factor[i]
-        out[i] = value
-        squares += value * value
-    return squares
+        out[i] *= factor[i]
 
 
 @compiled_sums
@@ -161,14 +153,6 @@ def _add_five(total: F32, a: F32, b: F32, c: F32, d: F32, e: F32, scales: F32) -
     of_a, of_b, of_c, of_d, of_e = scales[0], scales[1], scales[2], scales[3], scales[4]
     for i in range(len(total)):
         total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d + e[i] * of_e
-
-
-@compiled_sums
-def _squares(row: F32) -> np.float32:
-    squares = np.float32(0)
-    for i in range(len(row)):
-        squares += row[i] * row[i]
-    return squares
 
 
 @compiled

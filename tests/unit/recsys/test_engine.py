@@ -14,7 +14,7 @@ from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.lists.reading import CooccurrenceReading
 from recsys.state.user_table import unpack_row
-from tests.builders import batch_of
+from tests.builders import batch_of, recipe_of
 from tests.toy_model import ToyModel
 
 NOW_S = 1_700_000_000
@@ -175,6 +175,7 @@ def test_history_of_decades_ago_goes_on_recommending_until_newer_pairs_outweigh_
     reading = CooccurrenceReading(similarity=similarity)
     others = {f"v{i}": [(0, 32), (7, 32)] for i in range(5)}
     engine = engine_with(30, {**others, "u": [(0, 32)]}, epoch_s=1_000, reading=reading, exact_items=exact_items)
+    engine.use_recipe(recipe_of(**{"cooccurrence.relative": 9.0, "popularity.all": 0.1}))
     before = lists_of(engine, ["u"])
     engine.users.load(dict.fromkeys([f"w{i}" for i in range(9)]))
     now_s = NOW_S + 30 * 365 * 86_400

@@ -110,7 +110,9 @@ def test_a_refused_record_names_the_field_and_the_kind_of_fault(case: str) -> No
 TRIMMED: dict[str, tuple[bytes, dict[str, Any], set[str]]] = {
     "a price in rupiah": (raw(type="purchase", value=15_750_000), {"value": 15_750_000.0}, set()),
     "null in every optional field": (
-        raw(value=None, list_id=None, position=None, session=None, context=None, schema_version=None), {}, set()
+        raw(value=None, list_id=None, position=None, session=None, context=None, schema_version=None),
+        {},
+        set(),
     ),
     "a huge value": (raw(value=1e16), {}, {"value"}),
     "a value as text": (raw(value="4.5"), {}, {"value"}),

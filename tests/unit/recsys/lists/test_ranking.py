@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.lists.candidates import best
+from recsys.lists.candidates import Candidates, best
 from recsys.lists.policy import explore
 from recsys.lists.reading import CooccurrenceReading, Recency, Recent
 from recsys.state.neighbours import DenseNeighbours
-from tests.specification.lists import Part, blend, content_scores, cooccurrence_scores, model_scores, unit_rms
+from tests.specification.lists import content_scores, cooccurrence_scores
 
 
 def recent_of(items: list[int], weights: list[int], times_s: list[int] | None = None) -> Recent:
@@ -40,29 +40,6 @@ def test_the_best_candidates_come_first_and_equal_ones_by_number(candidates: lis
     assert items[0, :n].tolist() == [number for _, number in expected] and values[0, :n].tolist() == [-score for score, _ in expected]
     assert [numbers[order[column]] for column in columns[0, :n]] == items[0, :n].tolist()
     assert (items[0, n:] == -1).all() and np.isneginf(values[0, n:]).all()
-
-
-def test_a_blend_is_the_sum_of_its_scaled_parts() -> None:
-    random = np.random.default_rng(3)
-    vectors, item_vectors = random.normal(size=(4, 8)).astype(np.float32), random.normal(size=(90, 8)).astype(np.float32)
-    known, allowed = random.random(90) < 0.8, random.random(90) < 0.9
-    logits = np.where(known, vectors.astype(np.float64) @ item_vectors.T.astype(np.float64), -np.inf)
-    everybody = random.random((1, 90)).astype(np.float32)
-    raw = [np.maximum(vectors.astype(np.float64) @ item_vectors.T, 0), np.exp(logits) / np.exp(logits).sum(1, keepdims=True), everybody]
-    expected = sum(
-        weight * part / np.sqrt((part.astype(np.float64) ** 2).mean(1, keepdims=True))
-        for part, weight in zip(raw, (0.2, 0.3, 0.02), strict=True)
-    )
-    parts = [
-        Part.scaled(model_scores(vectors, item_vectors, "identity", known), 0.2),
-        Part.scaled(model_scores(vectors, item_vectors, "softmax", known), 0.3),
-        Part.scaled(everybody, 0.02),
-    ]
-    found = blend(parts, allowed, 4)
-    np.testing.assert_allclose(found[:, allowed], expected[:, allowed], rtol=1e-5)
-    assert np.isneginf(found[:, ~allowed]).all()
-    items = random.integers(0, 90, (4, 7))
-    np.testing.assert_allclose(sum(part.at(items) for part in parts), np.take_along_axis(expected, items, 1), rtol=1e-5)
 
 
 @given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
@@ -142,7 +119,8 @@ def test_content_scores_are_never_negative() -> None:
     assert scores.tolist() == [[1.0, 1.0, 0.0, 0.0]] and weights.tolist() == [[1.0]]
 
 
-def test_scaling_gives_each_row_the_same_root_mean_square() -> None:
-    scores = np.array([[3.0, 4.0], [0.0, 0.0], [1e-6, 0.0]], np.float32)
-    scaled = scores * unit_rms(scores)[:, None]
-    np.testing.assert_allclose((scaled**2).mean(axis=1), [1.0, 0.0, 1.0], rtol=1e-5)
+def test_a_source_counts_relative_to_the_best_candidate_however_many_items_it_scores() -> None:
+    numbers = np.array([[4, 7, -1], [4, 7, 9], [1, 2, 3]])
+    few = np.array([[0.0, 3.0, 90.0], [0.0, 0.0, 5.0], [0.0, 0.0, 0.0]], np.float32)
+    found = Candidates.unranked(numbers, {"mine": few}, {"mine": 2.0})
+    np.testing.assert_allclose(found.scales["mine"], [2 / 3, 2 / 5, 0])

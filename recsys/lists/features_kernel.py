@@ -1,0 +1,212 @@
+"""Features of candidates and their scores by a recipe, compiled: a user's features lie in the processor's cache while they are scored.
+
+Shapes: U users, C candidates, H half-lives, A features of items, B features of users, F = A + B, K hidden units, G sources.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.arithmetic_kernel import add
+from recsys.jit import compiled, compiled_sums
+from recsys.lists.candidates_kernel import best
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+N_RATIOS = 7
+"""Features of items before freshness and popularity: three of co-occurrence, two of its wide reading, two of content."""
+LEAST_SHARE = np.float32(0.01)
+"""Raw scores below this share of the user's best candidate are alike to a logarithm."""
+LEAST_COUNT = np.float32(0.03)
+"""So are counts below this one."""
+
+
+class RawFeatures(NamedTuple):
+    """Numbers (U, C), −1 for none; the raw scores of co-occurrence, its wide reading, content and freshness (U, C); counts at each
+    half-life (U, C, H); and the users' own features (U, B)."""
+
+    numbers: I64
+    cooccurrence: F32
+    wide: F32
+    content: F32
+    new: F32
+    counts: F32
+    users: F32
+
+
+class Weights(NamedTuple):
+    """Numbers of a recipe, as in `Recipe`: `mean`, `inverse` scale and `linear` (F,), `hidden` (K, F), `bias` and `output` (K,); and the
+    bound of standardised features."""
+
+    mean: F32
+    inverse: F32
+    linear: F32
+    hidden: F32
+    bias: F32
+    output: F32
+    clip: np.float32
+
+
+class Extra(NamedTuple):
+    """Raw scores (E, U, C) of sources that the recipe has no features of, and their weights (E,)."""
+
+    scores: F32
+    weights: F32
+
+
+class Ranked(NamedTuple):
+    """The best candidates of each user, best first: columns, numbers and scores (U, P), and what each of G sources added, (G, U, P). Begin
+    with column 0, −1 and −∞."""
+
+    columns: I64
+    numbers: I64
+    scores: F32
+    parts: F32
+
+
+@compiled
+def features(raw: RawFeatures, out: F32) -> None:
+    """Write the features of all candidates into `out` (U, F, C), as a recipe is trained on them."""
+    n_items = N_RATIOS + 1 + raw.counts.shape[2]
+    for user in range(len(raw.numbers)):
+        _item_features(raw, user, out[user])
+        for own in range(raw.users.shape[1]):
+            out[user, n_items + own] = raw.users[user, own]
+
+
+@compiled
+def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: Ranked) -> None:
+    """Fill `ranked` with each user's best candidates, equal ones by number. `groups` (A,) is the source of each feature of items."""
+    n_items, n_candidates, n_hidden, n_extra = len(groups), raw.numbers.shape[1], len(weights.bias), len(extra.weights)
+    values, units = np.empty((n_items + n_extra, n_candidates), np.float32), np.empty((n_hidden, n_candidates), np.float32)
+    own, total, logarithm = np.empty(n_hidden, np.float32), np.empty((1, n_candidates), np.float32), np.empty(n_candidates, np.float32)
+    for user in range(len(raw.numbers)):
+        numbers, one = raw.numbers[user], slice(user, user + 1)
+        _item_features(raw, user, values)
+        total[:] = 0
+        for feature in range(n_items):
+            _standardise(values[feature], weights.mean[feature], weights.inverse[feature], weights.clip)
+            add(total[0], values[feature], weights.linear[feature])
+        for k in range(n_hidden):
+            own[k] = _user_bias(raw, weights, user, k, n_items)
+            units[k] = own[k]
+            _add_features(units[k], values[:n_items], weights.hidden[k])
+            _add_rectified(total[0], units[k], weights.output[k])
+        for e in range(n_extra):
+            _ratio(extra.scores[e, user], numbers, values[n_items + e], logarithm)
+            _blend(values[n_items + e], logarithm)
+            add(total[0], values[n_items + e], extra.weights[e])
+        best(total, raw.numbers[one], ranked.columns[one], ranked.numbers[one], ranked.scores[one])
+        _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], ranked.parts[:, user])
+
+
+@compiled
+def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, groups: I64, columns: I64, parts: F32) -> None:
+    """Write what each of G sources added to the scores of the candidates in `columns` (P,) into `parts` (G, P): extra sources are the last,
+    and before them comes what no feature of an item added."""
+    parts[:] = 0
+    rest = len(parts) - len(extra) - 1
+    for place in range(len(columns)):
+        column = columns[place]
+        for feature in range(len(groups)):
+            parts[groups[feature], place] += weights.linear[feature] * values[feature, column]
+        for k in range(len(own)):
+            if units[k, column] > 0:
+                parts[rest, place] += weights.output[k] * own[k]
+                for feature in range(len(groups)):
+                    added = weights.output[k] * weights.hidden[k, feature] * values[feature, column]
+                    parts[groups[feature], place] += added
+        for e in range(len(extra)):
+            parts[rest + 1 + e, place] = extra[e] * values[len(groups) + e, column]
+
+
+@compiled_sums
+def _blend(relative: F32, logarithm: F32) -> None:
+    """Replace shares of the best candidate's score by the mean of the share and of its logarithm, which is scaled to 0 for no share and 1
+    for the whole."""
+    scale = np.float32(0.5 / 6.658211)  # log2(1.01 / 0.01)
+    for i in range(len(relative)):
+        relative[i] = np.float32(0.5) * relative[i] + (logarithm[i] + np.float32(6.6438562)) * scale
+
+
+@compiled
+def _item_features(raw: RawFeatures, user: int, out: F32) -> None:
+    """Write the features of a user's candidates into the first rows of `out` (A or more, C)."""
+    numbers = raw.numbers[user]
+    _ratio(raw.cooccurrence[user], numbers, out[0], out[1])
+    _logarithm(raw.cooccurrence[user], LEAST_SHARE, out[2])
+    _ratio(raw.wide[user], numbers, out[3], out[4])
+    _ratio(raw.content[user], numbers, out[5], out[6])
+    out[7] = raw.new[user]
+    for h in range(raw.counts.shape[2]):
+        _logarithm(raw.counts[user, :, h], LEAST_COUNT, out[N_RATIOS + 1 + h])
+
+
+@compiled
+def _ratio(scores: F32, numbers: I64, relative: F32, logarithm: F32) -> None:
+    """Write a source's scores (C,) as shares of the best candidate's, and the logarithm of these."""
+    best = np.float32(0)
+    for candidate in range(len(scores)):
+        if numbers[candidate] >= 0:
+            best = max(best, scores[candidate])
+    inverse = np.float32(1) / best if best > 0 else np.float32(0)
+    for candidate in range(len(scores)):
+        relative[candidate] = min(scores[candidate] * inverse, np.float32(1))
+    _logarithm(relative, LEAST_SHARE, logarithm)
+
+
+@compiled_sums
+def _logarithm(values: F32, least: np.float32, out: F32) -> None:
+    """Write log2(value + least) of values ≥ 0, less than 2e-5 off, in a form that is vectorised."""
+    for i in range(len(values)):
+        bits = np.int32(np.float32(values[i] + least).view(np.int32))
+        mantissa = np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32)
+        power = np.float32((bits >> np.int32(23)) - np.int32(127))
+        polynomial = np.float32(-0.034436006)
+        polynomial = polynomial * mantissa + np.float32(0.31821337)
+        polynomial = polynomial * mantissa + np.float32(-1.2315303)
+        polynomial = polynomial * mantissa + np.float32(2.5988452)
+        polynomial = polynomial * mantissa + np.float32(-3.3241990)
+        polynomial = polynomial * mantissa + np.float32(3.1157899)
+        out[i] = power + polynomial * (mantissa - np.float32(1))
+
+
+@compiled_sums
+def _standardise(values: F32, mean: np.float32, inverse: np.float32, clip: np.float32) -> None:
+    for i in range(len(values)):
+        values[i] = min(max((values[i] - mean) * inverse, -clip), clip)
+
+
+@compiled
+def _user_bias(raw: RawFeatures, weights: Weights, user: int, k: int, n_items: int) -> np.float32:
+    """Return what a hidden unit reads of the user alone."""
+    total: np.float32 = weights.bias[k]
+    for own in range(raw.users.shape[1]):
+        feature = n_items + own
+        value = (raw.users[user, own] - weights.mean[feature]) * weights.inverse[feature]
+        total += weights.hidden[k, feature] * min(max(value, -weights.clip), weights.clip)
+    return total
+
+
+@compiled_sums
+def _add_features(unit: F32, values: F32, weights: F32) -> None:
+    """Add Σ_f weight · value to `unit` (C,), four features at a time."""
+    n = len(values)
+    for f in range(0, n - 3, 4):
+        a, b, c, d = values[f], values[f + 1], values[f + 2], values[f + 3]
+        of_a, of_b, of_c, of_d = weights[f], weights[f + 1], weights[f + 2], weights[f + 3]
+        for i in range(len(unit)):
+            unit[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d
+    for f in range(n - n % 4, n):
+        for i in range(len(unit)):
+            unit[i] += values[f, i] * weights[f]
+
+
+@compiled_sums
+def _add_rectified(total: F32, unit: F32, weight: np.float32) -> None:
+    for i in range(len(total)):
+        total[i] += weight * max(unit[i], np.float32(0))

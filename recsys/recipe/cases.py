@@ -1,0 +1,77 @@
+"""Cases to learn a recipe from: a user's candidates just before an event, and which of them the event was about.
+
+Shapes: B cases, C candidates, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ShapeError
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cases:
+    """Cases in order of arrival. `features` (B, C, F) of the first `counts` (B,) candidates of each; `targets` (B,), the column of the item
+    that the user chose, or −1 if it is no candidate; `users` (B,), any numbers; `times_s` (B,); `events` (B,), the places of the events in
+    the log; and `popular` (B, H), the rank of the item by popularity at each half-life, infinite where it is far behind."""
+
+    features: F32
+    counts: I32
+    targets: I32
+    users: I64
+    times_s: I64
+    events: I64
+    popular: F64
+
+    def __post_init__(self) -> None:
+        shapes = {len(getattr(self, name)) for name in ("features", "counts", "targets", "users", "times_s", "events", "popular")}
+        if len(shapes) != 1 or self.features.ndim != 3:
+            raise ShapeError(f"cases do not fit together: {sorted(shapes)} cases, features of shape {self.features.shape}")
+        if len(self) and (int(self.counts.max()) > self.features.shape[1] or (self.targets >= self.counts).any()):
+            raise ShapeError("a case has more candidates than features, or a target that is none of them")
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def valid(self) -> Bools:
+        """Return where there is a candidate, (B, C)."""
+        found: Bools = np.arange(self.features.shape[1]) < self.counts[:, None]
+        return found
+
+    def at(self, rows: I64 | slice) -> Self:
+        """Return some of the cases."""
+        return type(self)(
+            self.features[rows],
+            self.counts[rows],
+            self.targets[rows],
+            self.users[rows],
+            self.times_s[rows],
+            self.events[rows],
+            self.popular[rows],
+        )
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Self]) -> Self:
+        """Return the cases of all blocks, one after another."""
+        width = max(block.features.shape[1] for block in blocks)
+        padded = [np.pad(block.features, ((0, 0), (0, width - block.features.shape[1]), (0, 0))) for block in blocks]
+        return cls(
+            np.concatenate(padded),
+            *(
+                np.concatenate([getattr(block, name) for block in blocks])
+                for name in ("counts", "targets", "users", "times_s", "events", "popular")
+            ),
+        )

@@ -1,0 +1,92 @@
+"""A fit finds what users prefer, stays near its start where there is little to learn from, and gains nothing where there is nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys.errors import ShapeError, TooFewInteractions
+from recsys.lists.feature_names import FEATURES
+from recsys.lists.recipe import RecipeSettings
+from recsys.recipe.cases import Cases
+from recsys.recipe.fit import FitOptions, blank, case_ranks, fit
+from tests.builders import recipe_of
+
+PLANTED = {"popularity.2h": 1.5, "cooccurrence.relative": 1.0, "popularity.all": -1.0}
+
+
+def cases_of(n: int, seed: int = 0, *, shuffled: bool = False, n_candidates: int = 30) -> Cases:
+    """Return cases whose users choose by the planted preferences, or by nothing at all."""
+    random = np.random.default_rng(seed)
+    features = random.standard_normal((n, n_candidates, len(FEATURES))).astype(np.float32)
+    counts = random.integers(n_candidates // 2, n_candidates + 1, n).astype(np.int32)
+    liking = (
+        features @ recipe_of(**PLANTED).linear + random.gumbel(size=(n, n_candidates)) if not shuffled else random.random((n, n_candidates))
+    )
+    liking[np.arange(n_candidates) >= counts[:, None]] = -np.inf
+    targets = liking.argmax(axis=1).astype(np.int32)
+    targets[random.random(n) < 0.1] = -1
+    return Cases(features, counts, targets, random.integers(0, 50, n), np.arange(n), np.arange(n), np.full((n, 9), np.inf))
+
+
+def hits(recipe: object, cases: Cases) -> float:
+    return float((case_ranks(recipe, cases) <= 3).mean())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_hidden", [0, 8])
+def test_a_planted_preference_is_found(n_hidden: int) -> None:
+    train, newest = cases_of(900), cases_of(600, 1)
+    start = blank(train, n_hidden, RecipeSettings())
+    found = fit(train, start, FitOptions(prior_scale=1.0))
+    best = hits(recipe_of(**PLANTED), newest)
+    assert hits(start, newest) < 0.3 < 0.93 * best < hits(found, newest)
+
+
+def test_shuffled_labels_give_no_gain() -> None:
+    gains = []
+    for seed in range(4):
+        train, newest = cases_of(600, seed, shuffled=True), cases_of(800, 100 + seed, shuffled=True)
+        start = recipe_of(**{"popularity.all": 0.1})
+        gains.append(hits(fit(train, start, FitOptions(seed=seed)), newest) - hits(start, newest))
+    assert abs(np.mean(gains)) < 0.02
+
+
+def test_few_cases_change_little_and_many_change_much() -> None:
+    start = recipe_of(**PLANTED)
+    moved = []
+    for n in (150, 3_000):
+        found = fit(cases_of(n, 5, shuffled=True), start, FitOptions(prior_scale=0.02, validation=0.3))
+        moved.append(float(np.abs(found.linear - start.linear).max()))
+    assert moved[0] < 0.5 * max(moved[1], 0.2)
+
+
+def test_the_same_input_gives_the_same_recipe() -> None:
+    train = cases_of(300)
+    one, two = (fit(train, blank(train, 4, RecipeSettings()), FitOptions(epochs=3, seed=7)) for _ in range(2))
+    for name, array in one.tensors().items():
+        np.testing.assert_array_equal(array, two.tensors()[name])
+
+
+def test_too_few_cases_are_refused() -> None:
+    with pytest.raises(TooFewInteractions, match="needs 100 cases"):
+        fit(cases_of(99), recipe_of())
+
+
+def test_a_training_that_is_stopped_keeps_what_it_has_learnt() -> None:
+    train = cases_of(400)
+    stopped = fit(train, recipe_of(), FitOptions(), progress=lambda done, message: False)
+    assert hits(stopped, train) > hits(recipe_of(), train)
+
+
+def test_cases_that_do_not_fit_together_are_refused() -> None:
+    good = cases_of(10)
+    with pytest.raises(ShapeError):
+        Cases(good.features, good.counts[:5], good.targets, good.users, good.times_s, good.events, good.popular)
+    with pytest.raises(ShapeError):
+        Cases(good.features, good.counts, good.counts.copy(), good.users, good.times_s, good.events, good.popular)
+
+
+def test_joined_cases_are_those_of_the_blocks() -> None:
+    one, two = cases_of(20, n_candidates=10), cases_of(15, 3, n_candidates=24)
+    joined, recipe = Cases.joined([one, two]), recipe_of(**PLANTED)
+    np.testing.assert_array_equal(case_ranks(recipe, joined), np.concatenate((case_ranks(recipe, one), case_ranks(recipe, two))))

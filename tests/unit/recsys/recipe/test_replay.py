@@ -1,0 +1,87 @@
+"""A replay knows nothing of what comes after a case, and its candidates and features are those of lists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.engine import EngineConfig
+from recsys.errors import ShapeError, TooFewInteractions
+from recsys.lists.default_recipe import default_recipe
+from recsys.recipe.fit import case_ranks
+from recsys.recipe.replay import Log, evenly, gather, list_ranks
+from recsys.recipe.train import TrainOptions, recent_half_life, train_recipe
+from tests.builders import recipe_of
+
+START_S = 1_700_000_000
+
+
+def log_of(n: int, seed: int = 0, n_users: int = 40, n_items: int = 120) -> Log:
+    """Return a log whose users touch what others touched lately, three times of four."""
+    random = np.random.default_rng(seed)
+    users, items = random.integers(0, n_users, n), random.integers(0, n_items, n)
+    for event in range(20, n):
+        if random.random() < 0.75:
+            items[event] = items[event - random.integers(1, 15)]
+    return Log(users, items, START_S + np.arange(n) * 300, np.full(n, 32, np.int8))
+
+
+def test_targets_are_first_touches_of_known_items_by_known_users() -> None:
+    users, items = np.array([0, 1, 1, 0, 0, 2, 1]), np.array([5, 6, 5, 5, 6, 6, 5])
+    log = Log(users, items, np.arange(7) + START_S, np.array([32, 32, 32, 32, 32, 32, 32], np.int8))
+    assert log.targets().tolist() == [2, 4]
+    disliked = replace(log, weights=np.array([32, 32, -32, 32, 32, 32, 32], np.int8))
+    assert disliked.targets().tolist() == [4]
+    with pytest.raises(ShapeError, match="items has 3 entries for 7 events"):
+        replace(log, items=items[:3])
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10], ids=["small", "large"])
+def test_what_comes_later_changes_no_case(exact_items: int) -> None:
+    log, config = log_of(700), EngineConfig(exact_items=exact_items)
+    events = evenly(log.targets()[20:], 40)
+    events = events[events < 500]
+    (whole,), (cut,) = gather(config, log, events), gather(config, log.first(int(events[-1]) + 1), events)
+    assert len(whole) == len(cut) == len(events) > 15
+    for row in range(len(whole)):
+        n = int(whole.counts[row])
+        assert whole.targets[row] == cut.targets[row]
+        np.testing.assert_allclose(whole.features[row, :n], cut.features[row, :n], atol=1e-5)
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10], ids=["small", "large"])
+def test_a_case_is_ranked_as_the_list_is(exact_items: int) -> None:
+    log, config = log_of(600), EngineConfig(exact_items=exact_items)
+    events = evenly(log.targets(), 60)
+    recipes = {"default": None, "own": recipe_of(**{"popularity.2h": 1.0, "cooccurrence.log": 0.3})}
+    listed = list_ranks(config, log, events, recipes)
+    for (name, recipe), cases in zip(recipes.items(), gather(config, log, events, list(recipes.values())), strict=True):
+        ranks = case_ranks(recipe or default_recipe(), cases)
+        found = np.isfinite(listed[name])
+        assert found.any() and (ranks[~found] > 20).all()
+        np.testing.assert_allclose(ranks[found], listed[name][found], atol=0.51)  # equal scores share their mean rank
+
+
+def test_a_trained_recipe_finds_what_the_log_is_about_and_popularity_does_not() -> None:
+    log, config = log_of(2_500), EngineConfig()
+    targets = log.targets()
+    train, newest = log.first(int(targets[int(0.7 * len(targets))])), evenly(targets[int(0.7 * len(targets)) :], 150)
+    start = recipe_of(**{"popularity.all": 1.0})
+    found = train_recipe(config, train, TrainOptions(cases=400, searched=100), start=start)
+    ranks = list_ranks(config, log, newest, {"start": start, "found": found})
+    assert (ranks["found"] <= 10).mean() > (ranks["start"] <= 10).mean() + 0.1
+    (cases,) = gather(config, log, newest)
+    assert (cases.popular[:, recent_half_life(cases)] <= 10).mean() > (cases.popular[:, -1] <= 10).mean()
+
+
+def test_a_log_with_too_little_to_learn_from_is_refused() -> None:
+    with pytest.raises(TooFewInteractions):
+        train_recipe(EngineConfig(), log_of(60))
+
+
+def test_a_replay_that_runs_out_of_time_keeps_its_cases() -> None:
+    log = log_of(700)
+    (cases,) = gather(EngineConfig(), log, evenly(log.targets(), 100), progress=lambda done, message: done < 0.5)
+    assert 0 < len(cases) < 100
