@@ -19,6 +19,7 @@ from benchmarks.streams.lists import ListStream, list_config
 from benchmarks.streams.log import Log, named_log, read_log
 from benchmarks.streams.protocol import PROTOCOLS, Stream
 from benchmarks.streams.report import Figures, figures_of
+from benchmarks.streams.training import Schedule
 from recsys.engine import Engine
 from workers.settings import load_settings
 from workers.stream.engine_config import engine_config
@@ -54,7 +55,8 @@ def measure_list(source: Source, batch_events: int, seed: int) -> tuple[dict[str
     torch.set_num_threads(1)
     started = time.perf_counter()
     stream = Stream.of(source.read())
-    ranks = ListStream(stream, Engine(list_config(engine_config(load_settings()), seed))).ranks(batch_events)
+    engine = Engine(list_config(engine_config(load_settings()), seed))
+    ranks = ListStream(stream, engine).ranks(batch_events, Schedule(stream, engine, seed))
     return {protocol: ranks[stream.events[stream.targets(protocol)]] for protocol in PROTOCOLS}, time.perf_counter() - started
 
 
