@@ -1,4 +1,4 @@
-"""Trains the recipe of the lists as the trainer does: on the events so far, first after 40 % of the targets, then after each further 10 %."""
+"""Trains the recipe of the lists as the trainer does, on the events so far: after 40 % of the targets, then after each further 10 %."""
 
 from __future__ import annotations
 

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 
 from benchmarks.streams import __main__ as command
-from benchmarks.streams import baselines, kernels
+from benchmarks.streams import baselines, kernels, training
 from benchmarks.streams.kernels import MOST_USERS, NEWEST, WINDOW
 from benchmarks.streams.lists import ListStream, list_config, mean_rank
 from benchmarks.streams.log import BadFile, Log, made_log, read_items, read_log
 from benchmarks.streams.protocol import AGAIN, DISCOVERY, PROTOCOLS, Stream, recalls
 from recsys.engine import Engine, EngineConfig
+from recsys.lists.default_recipe import default_recipe
+from recsys.lists.recipe import Recipe
+from recsys.recipe.replay import Log as ReplayLog
+from recsys.recipe.train import TrainOptions
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
 
@@ -270,6 +274,7 @@ def one_at_a_time(log: Log) -> np.ndarray:
         slot = made.users.slot(f"u{user}")
         at_s = int(log.times_s[place])
         if stream.touches.kinds[place] == DISCOVERY:
+            made.advance_time(at_s)
             lists = made.recommend(np.array([slot]), {}, at_s)
             ranks[place] = mean_rank(lists.items[0], lists.scores[0], item)
         known = max(known, item + 1)
@@ -322,6 +327,37 @@ def test_no_list_holds_an_item_that_nobody_has_touched() -> None:
 def test_ranks_on_a_list_are_means_of_ties() -> None:
     items, scores = np.array([4, 2, 7, 1, -1]), np.array([3, 2, 2, 1, -np.inf], np.float32)
     assert [mean_rank(items, scores, item) for item in (4, 2, 7, 1, 9)] == [1.0, 2.5, 2.5, 4.0, np.inf]
+
+
+def test_recipes_are_trained_on_the_past_alone_after_each_tenth_of_the_targets_from_four_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, made, trained_on = random_log(8, 900, n_users=30, n_items=60), engine(), list[int]()
+
+    def train(config: EngineConfig, past: ReplayLog, options: TrainOptions, start: Recipe | None) -> Recipe:
+        assert (start is None) == (not trained_on), "from the recipe before"
+        assert options.seed == 3
+        trained_on.append(len(past))
+        return default_recipe()
+
+    monkeypatch.setattr(training, "train_recipe", train)
+    stream = Stream.of(log)
+    schedule = training.Schedule(stream, made, 3)
+    seen = list[int]()
+
+    def every(event: int) -> None:
+        seen.append(len(trained_on))
+        schedule(event)
+
+    ListStream(stream, made).ranks(1, every)
+    targets = stream.targets("discovery")
+    assert trained_on == [int(targets[int(share * len(targets))]) for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert [seen.index(n) - 1 for n in range(1, 6)] == trained_on[:5], "each before the event is listed"
+    assert made.recipe is not None and schedule.n_trained == 6
+
+
+def test_a_log_with_too_few_targets_keeps_the_default_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    made, stream = engine(), Stream.of(random_log(9, 120))
+    ListStream(stream, made).ranks(1, training.Schedule(stream, made, 0))
+    assert made.recipe is None and "made: no recipe after " in capsys.readouterr().err
 
 
 ROWS = "user_id,item_id,type,timestamp,extra\n1,a,view,1600000000,x\n2,a,buy,1600000010,x\n1,b,dislike,1599999990,x\n"
