@@ -179,23 +179,3 @@ def popularity_ranks(engine: Engine, slot: int, item: int) -> F64:
         if len(at):
             ranks[place] = 1 + int((~np.isin(best[: at[0]], seen)).sum())
     return ranks
-
-
-def list_ranks(
-    config: EngineConfig, log: Log, events: I64, recipes: Mapping[str, Recipe | None], progress: Progress | None = None
-) -> dict[str, F64]:
-    """Return the place of each event's item on the user's list just before it, by each recipe: (B,) each, infinite where it is not listed.
-
-    Where `progress` says that time is up, the ranks end early."""
-    replayed = Replay(config, log)
-    engine, ranks = replayed.engine, {name: list[float]() for name in recipes}
-    for done, (event, slot, now_s) in enumerate(replayed.moments(events)):
-        slots = np.array([slot])
-        vectors = engine.encode(slots)
-        for name, recipe in recipes.items():
-            engine.use_recipe(recipe)
-            place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == log.items[event])
-            ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
-        if done % 64 == 0 and not go_on(progress, done / len(events), f"recipe: {done:,} of {len(events):,} lists"):
-            break
-    return {name: np.array(found) for name, found in ranks.items()}

@@ -5,7 +5,6 @@ Shapes: B cases, H half-lives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -93,26 +92,6 @@ def _part(progress: Progress | None, first: float, last: float) -> Progress | No
     return lambda done, message: go_on(progress, first + (last - first) * done, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Ranks that lists gave to the newest events, for each case: `user` (B,), and by name of the list ranks (B,), infinite for a miss."""
-
-    user: I64
-    ranks: dict[str, F64]
-
-    def hits(self, name: str, k: int = 10) -> F64:
-        """Return 1 where the item is among the first k."""
-        return (self.ranks[name] <= k).astype(np.float64)
-
-    def ndcg(self, name: str, k: int = 10) -> F64:
-        """Return 1 / log₂(1 + rank) where the item is among the first k, else 0."""
-        ranks = self.ranks[name]
-        return np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)
-
-
 def recent_half_life(cases: Cases) -> int:
     """Return the place of the half-life whose popularity finds most of the cases' items among its first ten."""
     return int(np.argmax((cases.popular[:, :-1] <= 10).mean(axis=0)))
-
-
-__all__: Sequence[str] = ("Judged", "TrainOptions", "best_settings", "recent_half_life", "settings_grid", "train_recipe")

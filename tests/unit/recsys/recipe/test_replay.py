@@ -11,7 +11,8 @@ from recsys.engine import EngineConfig
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.lists.default_recipe import default_recipe
 from recsys.recipe.fit import case_ranks
-from recsys.recipe.replay import Log, evenly, gather, list_ranks
+from recsys.recipe.judge import judge
+from recsys.recipe.replay import Log, evenly, gather
 from recsys.recipe.train import TrainOptions, recent_half_life, train_recipe
 from tests.builders import recipe_of
 
@@ -56,7 +57,7 @@ def test_a_case_is_ranked_as_the_list_is(exact_items: int) -> None:
     log, config = log_of(600), EngineConfig(exact_items=exact_items)
     events = evenly(log.targets(), 60)
     recipes = {"default": None, "own": recipe_of(**{"popularity.2h": 1.0, "cooccurrence.log": 0.3})}
-    listed = list_ranks(config, log, events, recipes)
+    listed = judge(config, log, events, recipes, 2).ranks
     for (name, recipe), cases in zip(recipes.items(), gather(config, log, events, list(recipes.values())), strict=True):
         ranks = case_ranks(recipe or default_recipe(), cases)
         found = np.isfinite(listed[name])
@@ -70,10 +71,12 @@ def test_a_trained_recipe_finds_what_the_log_is_about_and_popularity_does_not() 
     train, newest = log.first(int(targets[int(0.7 * len(targets))])), evenly(targets[int(0.7 * len(targets)) :], 150)
     start = recipe_of(**{"popularity.all": 1.0})
     found = train_recipe(config, train, TrainOptions(cases=400, searched=100), start=start)
-    ranks = list_ranks(config, log, newest, {"start": start, "found": found})
-    assert (ranks["found"] <= 10).mean() > (ranks["start"] <= 10).mean() + 0.1
     (cases,) = gather(config, log, newest)
-    assert (cases.popular[:, recent_half_life(cases)] <= 10).mean() > (cases.popular[:, -1] <= 10).mean()
+    judged = judge(config, log, newest, {"start": start, "found": found}, recent_half_life(cases))
+    hits = {name: judged.hits(name).mean() for name in judged.ranks}
+    assert hits["found"] > max(hits["start"], hits["popularity"]) + 0.1 and hits["found"] >= hits["recent_popularity"] > hits["popularity"]
+    assert (judged.ndcg("found") <= judged.hits("found")).all() and judged.ndcg("found").mean() > judged.ndcg("start").mean()
+    np.testing.assert_array_equal(judged.users, log.users[newest])
 
 
 def test_a_log_with_too_little_to_learn_from_is_refused() -> None:

@@ -1,0 +1,66 @@
+"""Judges recipes by their lists on the newest events of a log, beside popularity and recent popularity.
+
+Shapes: B cases, H half-lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.engine import EngineConfig
+from recsys.lists.recipe import Recipe
+from recsys.models.training import Progress, go_on
+from recsys.recipe.replay import Log, Replay, popularity_ranks
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+POPULARITY, RECENT_POPULARITY = "popularity", "recent_popularity"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Places of the items that users chose: `users` (B,), and by name of the list `ranks` (B,), infinite where the item is not listed."""
+
+    users: I64
+    ranks: Mapping[str, F64]
+
+    def hits(self, name: str, k: int = 10) -> F64:
+        """Return 1 where the item is among the first k of a list, else 0: (B,)."""
+        return (self.ranks[name] <= k).astype(np.float64)
+
+    def ndcg(self, name: str, k: int = 10) -> F64:
+        """Return 1 / log₂(1 + rank) where the item is among the first k of a list, else 0: (B,)."""
+        ranks = self.ranks[name]
+        return np.where(ranks <= k, 1 / np.log2(1 + np.minimum(ranks, k)), 0.0)
+
+
+def judge(
+    config: EngineConfig, log: Log, events: I64, recipes: Mapping[str, Recipe | None], recent: int, progress: Progress | None = None
+) -> Judged:
+    """Return the places of the items of the `events` (B,), ascending, on the lists that each recipe makes just before them (None: the
+    default one), and in popularity of all time and at half-life `HALF_LIVES_S[recent]`. Where `progress` says that time is up, the cases
+    end early.
+
+    Use recipes that were trained on events before these, and a half-life that was best before these (`recent_half_life`).
+    """
+    replayed, ranks = Replay(config, log), {name: list[float]() for name in (*recipes, POPULARITY, RECENT_POPULARITY)}
+    engine, n_judged = replayed.engine, 0
+    for event, slot, now_s in replayed.moments(events):
+        slots, item = np.array([slot]), int(log.items[event])
+        vectors = engine.encode(slots)
+        for name, recipe in recipes.items():
+            engine.use_recipe(recipe)
+            place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == item)
+            ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
+        popular = popularity_ranks(engine, slot, item)
+        ranks[POPULARITY].append(float(popular[-1]))
+        ranks[RECENT_POPULARITY].append(float(popular[recent]))
+        n_judged += 1
+        if n_judged % 64 == 0 and not go_on(progress, n_judged / len(events), f"recipe: {n_judged:,} of {len(events):,} lists"):
+            break
+    return Judged(log.users[events[:n_judged]], {name: np.array(found) for name, found in ranks.items()})
