@@ -289,7 +289,8 @@ def _with_matrix(catalogue: Catalogue) -> Catalogue:
     for name in ("available", "published_s", "expires_s"):
         setattr(dense, name, getattr(catalogue, name)[:n].copy())
     of_kinds = kinds.features(np.arange(kinds.n_kinds), catalogue.width)
-    dense._features, dense._width, dense._columns = of_kinds[kinds.of[:n]], catalogue.width, catalogue._columns
+    dense._features, dense._width = of_kinds[kinds.of[:n]], catalogue.width
+    dense._values, dense._places = catalogue._values, catalogue._places
     return dense
 
 

@@ -6,13 +6,14 @@ Shapes: G kinds, F features, W most columns of a kind, U users, C candidates. A 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue import content_kernel
+from recsys.catalogue.content_values import Said
 from recsys.index.vectors import VectorIndex
 
 F32 = NDArray[np.float32]
@@ -34,17 +35,16 @@ _REBUILD_GROWTH = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One item's content as columns: `categories` weigh by rarity, `fixed` have their values, `embeddings` are (columns, values)."""
+    """One item's content: what it says, and its embeddings as (columns, values)."""
 
-    categories: tuple[int, ...] = ()
-    fixed: tuple[tuple[int, float], ...] = ()
+    said: Said = field(default_factory=Said)
     embeddings: tuple[tuple[slice, F32], ...] = ()
 
 
 class ContentKinds:
     """Which kind each item is of, what kinds there are, and which of them are nearest to a profile. Kind 0 is "nothing known"."""
 
-    def __init__(self, weigh: Callable[[Sequence[int]], F32]) -> None:
+    def __init__(self, weigh: Callable[[Said], Mapping[int, float]]) -> None:
         self._weigh = weigh
         self.of: I32 = np.zeros(0, np.int32)
         self._kinds: dict[object, int] = {Described(): 0}
@@ -80,6 +80,8 @@ class ContentKinds:
         """Replace the description of an item."""
         self._members[self.of[number]] -= 1
         kind = self._kind(described)
+        if not self._members[kind]:
+            self._write(kind, described)  # its values may have other columns since it was last in use
         self._n_described += int(kind > 0) - int(self.of[number] > 0)
         self.of[number] = kind
         self._heads[kind, self._members[kind] % HEADS] = number
@@ -91,14 +93,14 @@ class ContentKinds:
         return found
 
     def reweigh(self) -> None:
-        """Recompute every kind's values after category weights changed."""
+        """Recompute every kind's columns and values after they changed."""
         for kind, described in enumerate(self._described):
             self._write(kind, described)
         self._index = None
 
     def _kind(self, described: Described) -> int:
         # A vector of its own makes an item a kind of its own.
-        key: object = described if not described.embeddings else (described.categories, described.fixed, _digests(described))
+        key: object = described if not described.embeddings else (described.said, _digests(described))
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = len(self._described)
@@ -111,21 +113,17 @@ class ContentKinds:
                 self._heads = np.pad(self._heads, ((0, more), (0, 0)), constant_values=-1)
             if described.embeddings:
                 self._embedded[kind] = described
-            self._write(kind, described)
         return kind
 
     def _write(self, kind: int, described: Described) -> None:
-        weighed = self._weigh(described.categories) if described.categories else ()
-        summed: dict[int, float] = {}
-        for column, value in (*zip(described.categories, weighed, strict=True), *described.fixed):
-            summed[column] = summed.get(column, 0.0) + float(value)
+        weighed = self._weigh(described.said)
         width = self._columns.shape[1]
-        if len(summed) > width:
-            self._columns = np.pad(self._columns, ((0, 0), (0, len(summed) - width)))
-            self._values = np.pad(self._values, ((0, 0), (0, len(summed) - width)))
+        if len(weighed) > width:
+            self._columns = np.pad(self._columns, ((0, 0), (0, len(weighed) - width)))
+            self._values = np.pad(self._values, ((0, 0), (0, len(weighed) - width)))
         self._columns[kind], self._values[kind] = 0, 0
-        self._columns[kind, : len(summed)] = list(summed)
-        self._values[kind, : len(summed)] = list(summed.values())
+        self._columns[kind, : len(weighed)] = list(weighed)
+        self._values[kind, : len(weighed)] = list(weighed.values())
 
     def features(self, kinds: I64, width: int) -> F32:
         """Return the (…, F) features of `kinds` (…), F = `width`."""
@@ -236,9 +234,3 @@ def _parts(kinds: I64) -> list[I64]:
 def _digests(described: Described) -> tuple[tuple[int, bytes], ...]:
     """Return a digest of each embedding, by which kinds are compared: the vectors themselves would be held twice."""
     return tuple((columns.start, hashlib.blake2b(vector.tobytes(), digest_size=16).digest()) for columns, vector in described.embeddings)
-
-
-def of_attributes(columns: Sequence[int], value: float) -> tuple[tuple[int, float], ...]:
-    """Fixed features of one value each; of columns that are shared the last one counts."""
-    found: Mapping[int, float] = dict.fromkeys(columns, value)
-    return tuple(found.items())

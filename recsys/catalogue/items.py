@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.catalogue.content_kinds import ContentKinds, Described, of_attributes
+from recsys.catalogue.content_kinds import ContentKinds, Described
+from recsys.catalogue.content_values import ALONE, ContentValues, LeftOut, Said
 from recsys.catalogue.projection import projected
 from recsys.jit import compiled
 
@@ -19,15 +21,16 @@ ERA_S = 5 * 365.25 * 86_400
 """Items published in the same five years share the feature "era"."""
 ERA_REACH = 0.75
 """How far an era reaches: the next one counts exp(−1/0.75) as much."""
+ERA_REACHED = 2
+"""Eras before and after its own that an item reaches into."""
 RARITY_POWER = 0.7
 """A category weighs ln(1 + described items / items with it)^0.7."""
-REWEIGH_GROWTH = 1.05
-"""Category weights are recomputed once the described items grew by this factor."""
+REWEIGHED_SHARE = 0.05
+"""Category weights are recomputed once this share of the described items has changed."""
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
-MAX_FEATURES = 512
-"""Distinct categories, eras and attribute values beyond this number share columns."""
 MAX_EMBEDDING_COLUMNS = 4_096
 """Columns of all embeddings together: an embedding of yet another name or dimension beyond this takes no part."""
+_REACH = np.exp(-np.abs(np.arange(-ERA_REACHED, ERA_REACHED + 1)) / ERA_REACH)
 UNKNOWN_S = int(np.iinfo(np.int64).min)
 
 
@@ -52,23 +55,27 @@ class Catalogue:
 
     An embedding of many dimensions is projected to fewer (`recsys.catalogue.projection`).
 
+    Categories, eras and attributes have columns as `recsys.catalogue.content_values` says; what it leaves out of them takes no part.
+
     After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication,
     `n_left_out` the embeddings for which there were no columns left."""
 
     def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
         self.shares = dict(shares or SHARES)
+        self._era_values = (_REACH * (sqrt(self.shares["era"]) / np.linalg.norm(_REACH))).astype(np.float32).tolist()
         self.n_items = 0
         self.available: NDArray[np.bool_] = np.ones(n_items, np.bool_)
         self.published_s: I64 = np.full(n_items, UNKNOWN_S, np.int64)
         self.expires_s: I64 = np.full(n_items, np.iinfo(np.int64).max, np.int64)
         self._features: F32 = np.zeros((n_items, 16), np.float32)
-        self._categories: dict[int, list[int]] = {}
-        self._category_counts: dict[int, int] = {}
-        self._weighed_at = 0
-        self._n_categorised = 0
-        self._columns: dict[str, int] = {}
+        self._said: dict[int, Said] = {}
+        self._unwritten: set[int] = set()
+        self._digests: I64 = np.zeros(n_items, np.int64)
+        self._values = ContentValues()
+        self._places: list[int] = []
+        self._n_changed, self._weighed_at = 0, 0
+        self._n_categorised, self._n_described = 0, 0
         self._blocks: dict[str, slice] = {}
-        self._eras: dict[int, list[tuple[int, float]]] = {}
         self._width = 0
         self.kinds: ContentKinds | None = None
         self.changes = 0
@@ -83,6 +90,7 @@ class Catalogue:
             self.available = np.pad(self.available, (0, more), constant_values=True)
             self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
             self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
+            self._digests = np.pad(self._digests, (0, more))
             if self.kinds is None:
                 self._features = np.pad(self._features, ((0, more), (0, 0)))
         if self.kinds is not None:
@@ -92,25 +100,17 @@ class Catalogue:
         """Hold each distinct content once from now on, and no matrix over the items."""
         if self.kinds is not None:
             return
-        kinds = ContentKinds(self._category_values)
+        self._settle()
+        kinds = ContentKinds(self._weighed)
         kinds.grow(len(self.available))
-        features, owned = self.features, np.zeros(self._width, np.bool_)
+        embedded = np.zeros(len(self._features), np.bool_)
         for block in self._blocks.values():
-            owned[block] = True
-        for number in np.flatnonzero(features.any(axis=1)).tolist():
-            row, categories = features[number], self._categories.get(number, [])
-            plain = np.flatnonzero((row != 0) & ~owned).tolist()
-            kinds.put(
-                number,
-                Described(
-                    tuple(categories),
-                    tuple((column, float(row[column])) for column in plain if column not in categories),
-                    tuple((block, row[block].copy()) for block in self._blocks.values() if row[block].any()),
-                ),
-            )
-        self.kinds, self._features = kinds, np.zeros((0, 16), np.float32)
-        self._n_categorised = len(self._categories)
-        self._categories = {}
+            embedded |= self._features[:, block].any(axis=1)
+        for number in sorted(self._said.keys() | set(np.flatnonzero(embedded).tolist())):
+            row = self._features[number]
+            vectors = tuple((block, row[block].copy()) for block in self._blocks.values() if row[block].any())
+            kinds.put(number, Described(self._said.get(number, Said()), vectors))
+        self.kinds, self._features, self._said = kinds, np.zeros((0, 16), np.float32), {}
 
     @property
     def width(self) -> int:
@@ -118,23 +118,52 @@ class Catalogue:
         return self._width
 
     def refresh_kinds(self, scores_of: Callable[[], F32], valid_s: int) -> ContentKinds:
-        """Return the kinds, with category weights and index as of the last 5 % of growth; `scores_of` returns (N,) scores that order items
-        of one kind."""
+        """Return the kinds, with columns, category weights and index as of the last 5 % of changes; `scores_of` returns (N,) scores that
+        order items of one kind."""
         assert self.kinds is not None, "compact"
-        if self._n_categorised > self._weighed_at * REWEIGH_GROWTH:
-            self._weighed_at = self._n_categorised
-            self.kinds.reweigh()
+        if self._is_outdated:
+            self._settle()
         self.kinds.refresh(self._width, scores_of, lambda: self.recommendable(valid_s))
         return self.kinds
 
     @property
     def features(self) -> F32:
-        """Return (C, F) content features, with category weights as of the last 5 % of growth."""
-        if len(self._categories) > self._weighed_at * REWEIGH_GROWTH:
-            self._weighed_at = len(self._categories)
-            for number in self._categories:
-                self._write_categories(number)
+        """Return (C, F) content features, with category weights as of the last 5 % of changes."""
+        self._settle()
         return self._features[:, : self._width]
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Return what takes no part in content features."""
+        if self.kinds is None or self._is_outdated:
+            self._settle()
+        return self._values.left_out
+
+    @property
+    def _is_outdated(self) -> bool:
+        return self._n_changed > REWEIGHED_SHARE * self._weighed_at
+
+    def _settle(self) -> None:
+        """Bring columns up to date, and category weights too if enough items changed."""
+        parts, values = self._values.settle()
+        is_outdated = self._is_outdated
+        if is_outdated:
+            self._n_changed, self._weighed_at = 0, self._n_described
+        if self.kinds is not None:
+            if is_outdated or parts or values:
+                self.kinds.reweigh()
+            return
+        if is_outdated or parts or values:
+            self._unwritten |= {
+                number
+                for number, said in self._said.items()
+                if (is_outdated and said.categories)
+                or not values.isdisjoint((*said.categories, *said.eras, *(value for _, value in said.attributes)))
+                or not parts.isdisjoint(part for part, _ in said.attributes)
+            }
+        for number in self._unwritten:
+            self._write(number, self._said.get(number, Said()))
+        self._unwritten.clear()
 
     @property
     def feature_table(self) -> F32:
@@ -149,41 +178,52 @@ class Catalogue:
         self.changes += bool(self.published_s[number] != published_s)
         self.published_s[number] = published_s
         self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
+        digest = 0 if content is None else _digest_of(content)
+        if digest != self._digests[number]:
+            self._digests[number] = digest
+            self._describe(number, ItemContent() if content is None else content)
+
+    def _describe(self, number: int, content: ItemContent) -> None:
+        """Replace what an item says, and what that changes of items that had a value alone."""
+        self._n_changed += 1
+        self._values.release(number, self._said_of(number))
+        said, shared = self._values.take(number, content.categories, eras_of(content.published_s), content.attributes)
+        self._set(number, Described(said, self._embedded(content)))
+        for owner, part, value in shared:
+            before = self._said_of(owner)
+            attributes = tuple((p, value if p == part else v) for p, v in before.attributes)
+            self._say(owner, replace(before, attributes=attributes))
+
+    def _said_of(self, number: int) -> Said:
         if self.kinds is not None:
-            self._put_kind(self.kinds, number, content)
+            return self.kinds.described(number).said
+        return self._said.get(number, Said())
+
+    def _set(self, number: int, described: Described) -> None:
+        before = self._said_of(number)
+        self._n_categorised += bool(described.said.categories) - bool(before.categories)
+        self._n_described += (described.said != Said()) - (before != Said())
+        if self.kinds is not None:
+            self.kinds.put(number, described)
             return
-        self._features[number] = 0
-        for column in self._categories.pop(number, ()):
-            self._category_counts[column] -= 1
-        if content is None:
-            return
-        described = self._described(content)
-        for column in described.categories:
-            self._category_counts[column] = self._category_counts.get(column, 0) + 1
-        if described.categories:
-            self._categories[number] = list(described.categories)
-            self._write_categories(number)
-        for column, value in described.fixed:
-            self._features[number, column] += value
+        for block in self._blocks.values():
+            self._features[number, block] = 0
         for block, vector in described.embeddings:
             self._features[number, block] = vector
+        self._say(number, described.said)
 
-    def _put_kind(self, kinds: ContentKinds, number: int, content: ItemContent | None) -> None:
-        before, described = kinds.described(number), Described() if content is None else self._described(content)
-        for held, step in ((before, -1), (described, 1)):
-            self._n_categorised += step * bool(held.categories)
-            for column in held.categories:
-                self._category_counts[column] = self._category_counts.get(column, 0) + step
-        kinds.put(number, described)
+    def _say(self, number: int, said: Said) -> None:
+        """Replace what an item says and keep its embeddings."""
+        if self.kinds is not None:
+            self.kinds.put(number, Described(said, self.kinds.described(number).embeddings))
+            return
+        self._unwritten.add(number)
+        if said == Said():
+            self._said.pop(number, None)
+        else:
+            self._said[number] = said
 
-    def _described(self, content: ItemContent) -> Described:
-        categories = tuple(dict.fromkeys(self._column(f"category={category}") for category in content.categories))
-        fixed: list[tuple[int, float]] = []
-        if content.published_s is not None:
-            fixed += self._era(int(content.published_s // ERA_S))
-        if content.attributes:
-            columns = [self._column(f"attribute={name}={text}") for name, text in content.attributes.items()]
-            fixed += of_attributes(columns, float(np.sqrt(self.shares["attribute"] / len(columns))))
+    def _embedded(self, content: ItemContent) -> tuple[tuple[slice, F32], ...]:
         embeddings = []
         for name, given in content.embeddings.items():
             dense = projected(np.asarray(given, np.float64))
@@ -194,25 +234,40 @@ class Catalogue:
                     self.n_left_out += 1
                 else:
                     embeddings.append((block, (dense * (np.sqrt(self.shares["embedding"]) / norm)).astype(np.float32)))
-        return Described(categories, tuple(fixed), tuple(embeddings))
+        return tuple(embeddings)
 
-    def _write_categories(self, number: int) -> None:
-        columns = self._categories[number]
-        self._features[number, columns] = self._category_values(columns)
+    def _write(self, number: int, said: Said) -> None:
+        """Write what an item says into its row, beside its embeddings."""
+        weighed = self._weighed(said)
+        row = self._features[number]
+        row[self._places] = 0
+        row[list(weighed)] = list(weighed.values())
 
-    def _category_values(self, columns: Sequence[int]) -> F32:
-        described = max(len(self._categories) if self.kinds is None else self._n_categorised, 2)
-        rarity = np.array([np.log(1 + described / max(self._category_counts[column], 1)) for column in columns]) ** RARITY_POWER
-        values: F32 = (rarity * np.sqrt(self.shares["category"]) / np.linalg.norm(rarity)).astype(np.float32)
+    def _weighed(self, said: Said) -> dict[int, float]:
+        """Return the features of what an item says by column. What has no column is part of the blocks' length all the same."""
+        weighed: list[tuple[int, float]] = []
+        if said.categories:
+            weighed += zip(said.categories, self._category_values(said.categories).tolist(), strict=True)
+        if said.eras:
+            weighed += zip(said.eras, self._era_values, strict=True)
+        if counted := self._values.counted(said.attributes):
+            each = sqrt(self.shares["attribute"] / len(counted))
+            weighed += [(value, each) for value in counted if value != ALONE]
+        column = self._values.column
+        return {self._place(at): weight for value, weight in weighed if (at := column(value)) >= 0}
+
+    def _place(self, column: int) -> int:
+        """Return where a value's column lies among the features."""
+        while len(self._places) <= column:
+            self._places.append(self._reserve(1))
+        return self._places[column]
+
+    def _category_values(self, categories: Sequence[int]) -> F32:
+        described = max(self._n_categorised, 2)
+        count = self._values.count
+        rarity = np.array([log(1 + described / max(count(value), 1)) for value in categories]) ** RARITY_POWER
+        values: F32 = (rarity * (sqrt(self.shares["category"]) / sqrt(rarity @ rarity))).astype(np.float32)
         return values
-
-    def _era(self, era: int) -> list[tuple[int, float]]:
-        if era not in self._eras:
-            reach = np.exp(-np.abs(np.arange(-2, 3)) / ERA_REACH)
-            weights = (reach * np.sqrt(self.shares["era"]) / np.linalg.norm(reach)).astype(np.float32)
-            columns = [self._column(f"era={near}") for near in range(era - 2, era + 3)]
-            self._eras[era] = list(zip(columns, weights.tolist(), strict=True))
-        return self._eras[era]
 
     def recommendable(self, valid_s: int) -> NDArray[np.bool_]:
         """Return which items may be listed at `valid_s`: available, published and not expired, (n_items,)."""
@@ -226,20 +281,15 @@ class Catalogue:
 
     def category_vector(self, categories: Sequence[str]) -> F32 | None:
         """Return the content vector of someone who likes these categories, (F,), or None when no item has any of them."""
-        columns = [self._columns[name] for name in (f"category={category}" for category in categories) if name in self._columns]
+        if self.kinds is None:
+            self._settle()
+        held = (self._values.column_of_category(category) for category in categories)
+        columns = [self._place(column) for column in held if column >= 0]
         if not columns:
             return None
         vector = np.zeros(self._width, np.float32)
         vector[columns] = np.float32(1 / np.sqrt(len(columns)))
         return vector
-
-    def _column(self, name: str) -> int:
-        column = self._columns.get(name)
-        if column is None:
-            if len(self._columns) >= MAX_FEATURES:
-                return sum(name.encode()) % MAX_FEATURES
-            column = self._columns[name] = self._reserve(1)
-        return column
 
     def _embedding_block(self, key: str, width: int) -> slice | None:
         """Return the columns of the embeddings of this name and dimension; None if there are none left."""
@@ -257,6 +307,20 @@ class Catalogue:
         if self.kinds is None and self._width > self._features.shape[1]:
             self._features = np.pad(self._features, ((0, 0), (0, max(self._width, 2 * self._features.shape[1]) - self._features.shape[1])))
         return start
+
+
+def eras_of(published_s: int | None) -> Sequence[int]:
+    """Return the eras that an item published at `published_s` reaches into."""
+    if published_s is None:
+        return ()
+    era = int(published_s // ERA_S)
+    return range(era - ERA_REACHED, era + ERA_REACHED + 1)
+
+
+def _digest_of(content: ItemContent) -> int:
+    """Return a number that stands for what an item says and its embeddings, in this process; availability and expiry are no part of it."""
+    embeddings = tuple((name, np.asarray(vector, np.float64).tobytes()) for name, vector in content.embeddings.items())
+    return hash((tuple(content.categories), tuple(content.attributes.items()), content.published_s, embeddings))
 
 
 def freshness(published_s: I64, now_s: int, new_s: float, valid_s: int) -> F32:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from workers.errors import Fatal, WorkerError
+from workers.operations.content_findings import examine_content
 from workers.operations.finding import Finding
 from workers.operations.log_findings import examine_codecs, examine_log
 from workers.settings import Settings
@@ -207,6 +208,7 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
                 await store.open(layout_of(settings), generation)  # else it reads generation 0, as every store does before
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} fits the settings"))
             findings += await _watermarks(settings, store, topics)
+            findings += await examine_content(store)
     except WorkerError as error:
         return [*findings, _failed("redis", error)]
     finally:

@@ -6,8 +6,10 @@ import logging
 
 from pydantic import ValidationError
 
+from recsys.catalogue.content_values import LeftOut
 from recsys.catalogue.items import MAX_EMBEDDING_COLUMNS, ItemContent
 from schemas.catalogue import Item
+from workers.runtime.left_out import left_out_lines
 from workers.stream.serving_state import ServingState
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class CatalogueFollower:
         self._state = state
         self._version, self._resets = 0, 0
         self._left_out = 0
+        self._values_left_out = LeftOut()
 
     @property
     def is_small(self) -> bool:
@@ -64,7 +67,7 @@ class CatalogueFollower:
         return len(numbers)
 
     def _warn_of_left_out(self) -> None:
-        """Warn of embeddings that take no part in lists, each time that there are more of them."""
+        """Warn of what takes no part in lists: of embeddings each time that there are more, of values when other attributes are named."""
         left_out = self._state.engine.catalogue.n_left_out
         if left_out > self._left_out:
             log.warning(
@@ -74,3 +77,9 @@ class CatalogueFollower:
                 MAX_EMBEDDING_COLUMNS,
             )
         self._left_out = left_out
+        values = self._state.engine.catalogue.left_out
+        before = self._values_left_out
+        if values.identifiers != before.identifiers or values.without_column.keys() != before.without_column.keys():
+            for line in left_out_lines(values):
+                log.warning("%s", line)
+        self._values_left_out = values
