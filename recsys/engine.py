@@ -25,7 +25,7 @@ from recsys.lists.result import Lists
 from recsys.lists.serving import ServingModel, index_of
 from recsys.models.base import Histories, Model
 from recsys.state import user_table_kernel
-from recsys.state.batch_delta import Delta, Span, batch_delta
+from recsys.state.batch_delta import Delta, batch_delta
 from recsys.state.interactions import Interactions
 from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
@@ -175,20 +175,20 @@ class Engine:
 
     def learn_items(self, delta: Delta) -> None:
         """Add a batch's delta to neighbours and popularity; rows that are not held are passed over."""
-        for span, rows in delta.by_span():
-            self.learn_rows(delta, span, rows)
+        for epoch, rows in delta.by_epoch():
+            self.learn_pairs(delta, epoch, rows)
+        self.learn_counts(delta, delta.count_rows())
 
-    def learn_rows(self, delta: Delta, span: Span, rows: I64) -> None:
-        """Add what a delta appends to some rows (r,) of one span."""
-        if not len(rows):
-            return
-        kind, where, bucket = span
-        if kind == "pop":
-            records = delta.records_of(rows)  # an item is in one group, so that it is in a span once
-            self.popularity.add(str(where), bucket, records[:, 0].copy(), records[:, 1].astype(np.int64))
-            return
-        self.newest_epoch = max(self.newest_epoch, int(where))
-        self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, int(where))
+    def learn_pairs(self, delta: Delta, epoch: int, rows: I64) -> None:
+        """Add what a delta appends to some rows of co-occurrence (r,) of one epoch."""
+        self.newest_epoch = max(self.newest_epoch, epoch)
+        if len(rows):
+            self.neighbours.add(delta.numbers[rows], delta.starts_of(rows), delta.ends[rows], delta.records, epoch)
+
+    def learn_counts(self, delta: Delta, rows: I64) -> None:
+        """Add what a delta appends to some rows of popularity (r,)."""
+        if len(rows):
+            self.popularity.add_rows(*delta.windows_of(rows), delta.starts_of(rows), delta.ends[rows], delta.records)
 
     def encode(self, slots: I64) -> dict[str, F32]:
         """Return user vectors (U, D) by model kind."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import Pairs
 from recsys.state import batch_delta_kernel
-from recsys.state.batch_delta_kernel import Additions
-from recsys.state.half_lives import ALL_TIME, GROWTH, GROWTH_BITS, SPANS_S, WINDOWS_S
+from recsys.state.batch_delta_kernel import Additions, Sums
+from recsys.state.half_lives import GROWTH, GROWTH_BITS, SPANS_S, WINDOWS
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import RECORD_BYTES
 
@@ -25,7 +25,6 @@ Span = tuple[str, int | str, int]
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 
-_WINDOWS = (ALL_TIME, *WINDOWS_S)
 _POPULARITY_UNITS = 2  # 1/64 in an interaction's 1/32
 _KEY_BITS = 63
 _MANY_BETWEEN = 1_000
@@ -71,13 +70,21 @@ class Delta:
         """Return the names of the rows of a group."""
         return self.rows[self.groups[group] : self.groups[group + 1]]
 
-    def by_span(self) -> Iterator[tuple[Span, I64]]:
-        """Yield each span with its rows, (r,)."""
-        order = np.argsort(self.span, kind="stable")
-        ends = np.searchsorted(self.span[order], np.arange(len(self.spans)), side="right").tolist()
-        for span, start, end in zip(self.spans, [0, *ends], ends, strict=False):
-            if start < end:
-                yield span, order[start:end]
+    def by_epoch(self) -> Iterator[tuple[int, I64]]:
+        """Yield each epoch with its rows of co-occurrence, (r,)."""
+        for place, (kind, epoch, _) in enumerate(self.spans):
+            if kind == "c" and len(rows := np.flatnonzero(self.span == place)):
+                yield int(epoch), rows
+
+    def count_rows(self) -> I64:
+        """Return the rows of popularity, (r,)."""
+        return np.flatnonzero(self.numbers < 0)
+
+    def windows_of(self, rows: I64) -> tuple[I64, I64]:
+        """Return the windows of some rows of popularity by their place in `WINDOWS`, and their spans, (r,) each."""
+        windows = np.array([WINDOWS.index(str(where)) if kind == "pop" else -1 for kind, where, _ in self.spans], np.int64)
+        spans = np.array([span for *_, span in self.spans], np.int64)
+        return windows[self.span[rows]], spans[self.span[rows]]
 
     def packed(self, group: int) -> tuple[bytes, bytes]:
         """Return a group's byte ends (u32 array) and payload, as the store's function takes them. Sums above 2³²−1 cannot come from one
@@ -88,11 +95,6 @@ class Delta:
         start = int(self.ends[first - 1]) if first else 0
         ends = self.ends[first:last]
         return ((ends - start) * RECORD_BYTES).astype("<u4").tobytes(), self.records[start : int(ends[-1])].tobytes()
-
-    def records_of(self, rows: I64) -> U32:
-        """Return the records of some rows (r,), one row after another."""
-        starts = self.starts_of(rows).tolist()
-        return np.concatenate([self.records[start:end] for start, end in zip(starts, self.ends[rows].tolist(), strict=True)])
 
 
 def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None) -> Delta:
@@ -107,21 +109,21 @@ def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups:
         return Delta.nothing(item_groups)
     epochs, epoch_of = _distinct(times_s // epoch_s)
     spans: list[Span] = [("c", epoch, -1) for epoch in epochs]
-    counts = np.tile(batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS, (len(_WINDOWS), 1))
-    span_of, amounts_of = np.empty((2, *counts.shape), np.int64)
-    batch_delta_kernel.choices(times_s_of, counts, SPANS_S, GROWTH, GROWTH_BITS, span_of, amounts_of)
-    several = span_of.min(axis=1) < span_of.max(axis=1)
-    for row, window in enumerate(_WINDOWS):
+    counts, span_of, amounts_of = np.empty((3, len(WINDOWS), len(items)), np.int64)
+    counts[:] = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
+    several = np.empty(len(WINDOWS), np.bool_)
+    batch_delta_kernel.choices(times_s_of, counts, SPANS_S, GROWTH, GROWTH_BITS, span_of, amounts_of, several)
+    for row, window in enumerate(WINDOWS):
         distinct, place = _distinct(span_of[row]) if several[row] else ([int(span_of[row, 0])], 0)
         span_of[row] = len(spans) + place
         spans += [("pop", window, span) for span in distinct]
-    added = Additions(epoch_of, sources, rows, neighbours, amounts, span_of, items, amounts_of)
-    found = _summed(added, len(spans), len(epochs), item_groups)
-    group, row_span, number, ends, records = found
+    of_pairs = _pair_sums(Additions(epoch_of, sources, rows, neighbours, amounts), len(epochs), item_groups)
+    found = _merged(of_pairs, _choice_sums(items, span_of, amounts_of, several, item_groups), item_groups)
     kinds = [(kind, where) for kind, where, _ in spans]
-    numbers = np.where(number < 0, np.array([bucket for *_, bucket in spans], np.int64)[row_span], number).tolist()
-    names = [(*kinds[place], number) for place, number in zip(row_span.tolist(), numbers, strict=True)]
-    return Delta(names, np.searchsorted(group, np.arange(item_groups + 1)), spans, row_span, number, ends, records)
+    numbers = np.where(found.number < 0, np.array([span for *_, span in spans], np.int64)[found.span], found.number).tolist()
+    names = [(*kinds[place], number) for place, number in zip(found.span.tolist(), numbers, strict=True)]
+    groups = np.searchsorted(found.group, np.arange(item_groups + 1))
+    return Delta(names, groups, spans, found.span, found.number, found.ends, found.records)
 
 
 def _distinct(values: I64) -> tuple[list[int], I64]:
@@ -139,37 +141,28 @@ def _distinct(values: I64) -> tuple[list[int], I64]:
     return (np.flatnonzero(is_there) + least).tolist(), (np.cumsum(is_there) - 1)[above]
 
 
-def _summed(added: Additions, n_spans: int, n_epochs: int, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
-    """Return item group, span, item (−1 for none) and end of the records of each row, (R,), and the records (n, 2). The first
-    `n_epochs` spans are epochs."""
-    rows, items = added.rows, added.items
-    n = len(rows) + added.span_of.size
-    largest_row, largest_item = int(rows.max(initial=0)) // item_groups, max(int(added.neighbours.max(initial=0)), int(items.max()))
-    largest_amount = max(int(added.amounts.max(initial=0)), int(added.counts.max()))
-    bits = np.array([value.bit_length() for value in (n_spans - 1, largest_row, largest_item, largest_amount)], np.int64)
+def _pair_sums(added: Additions, n_epochs: int, item_groups: int) -> Sums:
+    """Return the sums of pairs."""
+    n = len(added.rows)
+    if not n:
+        return Sums.nothing()
+    values = (n_epochs - 1, int(added.rows.max()) // item_groups, int(added.neighbours.max()), int(added.amounts.max()))
+    bits = np.array([value.bit_length() for value in values], np.int64)
     above_amount = int(bits[:3].sum()) + (item_groups - 1).bit_length()
     if above_amount + int(bits[3]) > _KEY_BITS:
-        return _summed_by_columns(added, item_groups)
+        return _pair_sums_by_columns(added, item_groups)
     keys, other = np.empty((2, n), np.int64)
-    n = batch_delta_kernel.keys(added, item_groups, bits, keys)
-    keys, other = keys[:n], other[:n]
+    batch_delta_kernel.keys(added, item_groups, bits, keys)
     if batch_delta_kernel.ordered(keys, other, int(bits[3]), above_amount):
         keys = other
-    group, span, number, ends = np.empty((4, n), np.int64)
-    records = np.empty((n, 2), np.uint32)
-    n_rows, n_records = batch_delta_kernel.summed(keys, n_epochs, item_groups, bits, group, span, number, ends, records)
-    return group[:n_rows], span[:n_rows], number[:n_rows], ends[:n_rows], records[:n_records]
+    found = Sums.room(n, n)
+    return found.cut(*batch_delta_kernel.summed(keys, item_groups, bits, found))
 
 
-def _summed_by_columns(added: Additions, item_groups: int) -> tuple[I64, I64, I64, I64, U32]:
+def _pair_sums_by_columns(added: Additions, item_groups: int) -> Sums:
     """Return what the kernels would, for numbers so large that an addition does not fit in 63 bits."""
-    window, choice = np.nonzero(added.counts)
-    span = np.concatenate((added.epoch_of[added.sources], added.span_of[window, choice]))
-    number = np.full(len(span), -1, np.int64)
-    number[: len(added.rows)] = added.rows
-    neighbours = np.concatenate((added.neighbours, added.items[choice]))
-    amounts = np.concatenate((added.amounts, added.counts[window, choice]))
-    group = np.where(number < 0, neighbours, number) % item_groups
+    span, number, neighbours, amounts = added.epoch_of[added.sources], added.rows.astype(np.int64), added.neighbours, added.amounts
+    group = number % item_groups
     order = np.lexsort((neighbours, number, span, group))
     group, span, number, neighbours, amounts = group[order], span[order], number[order], neighbours[order], amounts[order]
     is_row, is_record = np.ones((2, len(order)), np.bool_)
@@ -179,4 +172,38 @@ def _summed_by_columns(added: Additions, item_groups: int) -> tuple[I64, I64, I6
     records = np.stack((neighbours[first], np.add.reduceat(amounts, first)), axis=1).astype(np.uint32)
     row = np.flatnonzero(is_row)
     ends = np.append(np.flatnonzero(is_row[first])[1:], len(first))
-    return group[row], span[row], number[row], ends, records
+    return Sums(group[row], span[row], number[row], ends, records)
+
+
+def _choice_sums(items: U32, span_of: I64, amounts: I64, several: NDArray[np.bool_], item_groups: int) -> Sums:
+    """Return the sums of choices of `items` (m,), which add `amounts` (V, m) to the spans `span_of` (V, m). Windows with `several` (V,)
+    spans are ordered one by one, all others alike."""
+    group = items.astype(np.int64) % item_groups
+    alike = _ordered(group, np.zeros_like(group), items) if len(items) > 1 else np.zeros(1, np.int64)
+    orders = np.empty_like(span_of)
+    for window in range(len(span_of)):
+        orders[window] = _ordered(group, span_of[window] - span_of[window].min(), items) if several[window] else alike
+    starts = np.zeros(item_groups + 1, np.int64)
+    np.cumsum(np.bincount(group, minlength=item_groups), out=starts[1:])
+    found = Sums.room(span_of.size, span_of.size)
+    return found.cut(*batch_delta_kernel.choice_sums(items, span_of, amounts, orders, starts, found))
+
+
+def _ordered(group: I64, span: I64, items: U32) -> I64:
+    """Return the order of choices (m,) by group, span and item."""
+    bits = [int(column.max()).bit_length() for column in (group, span, items)]
+    place_bits = len(items).bit_length()
+    if sum(bits) + place_bits > _KEY_BITS:
+        return np.lexsort((items, span, group))
+    keys = ((((group << bits[1]) | span) << bits[2]) | items) << place_bits
+    keys |= np.arange(len(items))
+    keys.sort()
+    keys &= (1 << place_bits) - 1
+    return keys
+
+
+def _merged(pairs: Sums, choices: Sums, item_groups: int) -> Sums:
+    """Return both, group after group: in each first the rows of pairs."""
+    found = Sums.room(len(pairs.group) + len(choices.group), len(pairs.records) + len(choices.records))
+    batch_delta_kernel.merge(pairs, choices, item_groups, found)
+    return found

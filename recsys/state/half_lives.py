@@ -35,8 +35,9 @@ LIVE_SPANS = 2
 ALL_TIME = "all"
 WINDOWS_S: Mapping[str, int] = {name: SPAN_HALF_LIVES * half_life_s for name, half_life_s in NAMED_HALF_LIVES_S.items()}
 """Popularity windows with spans of event time; "all" has the single span 0."""
+WINDOWS = (ALL_TIME, *WINDOWS_S)
 SPANS_S: I64 = np.array([0, *WINDOWS_S.values()], np.int64)
-"""Lengths of the spans of all windows, "all" first, where it is 0."""
+"""Lengths of the spans of `WINDOWS`, 0 for "all"."""
 
 STEPS_A_HALF_LIFE = 16
 """Growth is read from a table at so many steps a half-life: an event counts at most 4.4 % less than at its very second."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.state import popularity_kernel
-from recsys.state.half_lives import ALL_TIME, HALF_LIVES_S, LIVE_SPANS, MOST_GROWTH, NAMED_HALF_LIVES_S, WINDOWS_S, is_live
+from recsys.state.half_lives import ALL_TIME, HALF_LIVES_S, LIVE_SPANS, MOST_GROWTH, NAMED_HALF_LIVES_S, SPANS_S, WINDOWS_S, is_live
 from recsys.state.item_row import WEIGHT_ONE
 from recsys.state.leaders import Leaders
 
@@ -20,7 +20,7 @@ TRENDING_SHARES = {"6h": 1.0, "4d": 0.175}
 ALL_TIME_SHARE = 1e-3
 """What the count of all time adds: it decides where nothing happened lately."""
 _PLACE = {name: place for place, name in enumerate(WINDOWS_S)}
-_SPANS_S: I64 = np.array(list(WINDOWS_S.values()), np.int64)
+_SPANS_S: I64 = SPANS_S[1:]
 _FINITE_S: F64 = np.array(list(NAMED_HALF_LIVES_S.values()), np.float64)
 _SHORTEST_S = int(_SPANS_S.min())
 _TRENDING: I64 = np.array([_PLACE[name] for name in TRENDING_SHARES], np.int64)
@@ -28,7 +28,7 @@ _AMONG = 256
 """Best items of each half-life among which those that trend most are looked for."""
 _FILLED_SHARE = 8
 """Items with a sum are remembered up to this part of all items."""
-_SHARES: F64 = np.array([TRENDING_SHARES.get(name, 0.0) for name in WINDOWS_S])
+_SHARES: F64 = np.array(list(TRENDING_SHARES.values()))
 
 
 class Popularity:
@@ -45,6 +45,7 @@ class Popularity:
         self.newest_s = 0
         self._units: I64 = np.zeros(n_items, np.int64)
         self._sums: F64 = np.zeros((n_items, len(_SPANS_S), LIVE_SPANS))
+        self._marks: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
         self._filled = [[_Filled() for _ in range(LIVE_SPANS)] for _ in _SPANS_S]
         self._leaders = [Leaders() for _ in HALF_LIVES_S]
 
@@ -54,6 +55,7 @@ class Popularity:
         if n_items > held:
             more = max(n_items, 2 * held) - held
             self.all_time, self._units = np.pad(self.all_time, (0, more)), np.pad(self._units, (0, more))
+            self._marks = np.pad(self._marks, (0, more))
             self._sums = np.pad(self._sums, ((0, more), (0, 0), (0, 0)))
 
     def clear(self) -> None:
@@ -76,8 +78,8 @@ class Popularity:
             self._leaders[place].drop()
 
     def add(self, window: str, span: int, items: U32, units: I64) -> None:
-        """Add `units` (n,) of 1/64 to distinct `items` (n,) in a span of a window, as `batch_delta` made them. What no longer counts is
-        passed over."""
+        """Add `units` (n,) of 1/64, of any sign, to distinct `items` (n,) in a span of a window, as `batch_delta` made them. What no longer
+        counts is passed over."""
         if window == ALL_TIME:
             self._units[items] += units
             self.all_time[items] = self._units[items] / WEIGHT_ONE
@@ -90,6 +92,19 @@ class Popularity:
         self._sums[items, place, span % LIVE_SPANS] += units
         self._filled[place][span % LIVE_SPANS].note(items, len(self._units))
         self._leaders[place].note(items)
+
+    def add_rows(self, windows: I64, spans: I64, starts: I64, ends: I64, records: U32) -> None:
+        """Add `records[starts:ends]`, items and units of 1/64 (n, 2), of each row (R,) to its span of its window, by place in `WINDOWS`."""
+        self.advance(int((spans * SPANS_S[windows]).max()))
+        filled = np.zeros((len(WINDOWS_S), LIVE_SPANS), np.bool_)
+        items = np.empty(len(records), np.uint32)
+        held = popularity_kernel.Held(self._sums, self._units, self.all_time, self._marks)
+        n_items = popularity_kernel.add(held, windows, spans, SPANS_S, self.newest_s, starts, ends, records, filled, items)
+        items = items[:n_items].copy()
+        for place, slot in np.argwhere(filled).tolist():
+            self._filled[place][slot].note(items, len(self._units))
+        for leaders in self._leaders:
+            leaders.note(items)
 
     def put(self, window: str, span: int, items: U32, units: I64) -> None:
         """Replace the sums of distinct `items` (n,) in one span, as `add` would have summed them."""
@@ -127,15 +142,18 @@ class Popularity:
 
     def trending(self) -> F32:
         """Return recent counts, halved every 6 hours and every 4 days of event time, with a trace of the all-time count: (C,)."""
-        return self.trending_of(np.arange(len(self.all_time)))
+        return self._blended(np.arange(len(self.all_time)))
 
     def trending_of(self, numbers: I64) -> F32:
         """Return `trending` of items `numbers`, of any shape."""
-        found = np.empty(numbers.size, np.float32)
+        return self._blended(np.ascontiguousarray(numbers, np.int64).ravel()).reshape(numbers.shape)
+
+    def _blended(self, numbers: I64) -> F32:
+        found = np.empty(len(numbers), np.float32)
         newest, factors = self._now()
-        flat = np.ascontiguousarray(numbers, np.int64).ravel()
-        popularity_kernel.blend(self._sums, self.all_time, flat, _TRENDING, newest, factors * _SHARES, ALL_TIME_SHARE, found)
-        return found.reshape(numbers.shape)
+        shares = (factors[_TRENDING] * _SHARES)[:, None] * np.where(newest[_TRENDING, None] == (0, 1), 1.0, 1.0 / MOST_GROWTH)
+        popularity_kernel.blend(self._sums, self.all_time, numbers, _TRENDING, shares, ALL_TIME_SHARE, found)
+        return found
 
     def best_trending(self, size: int) -> I64:
         """Return the `size` items (at most 512) that trend most, of those that are among the best at one of the half-lives that `trending`

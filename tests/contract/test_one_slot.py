@@ -68,7 +68,7 @@ def shape(key: str) -> str:
     parts = re.fullmatch(rf"\{{{NAMESPACE}(?:\.g\d+)?:(?P<tag>[a-z]+)\d*\}}:(?P<rest>.*)", key, re.DOTALL)
     assert parts is not None, f"a key outside the namespace: {key}"
     kind, _, rest = parts["rest"].partition(":")
-    what = "*" if kind in ("u", "profile") else re.sub(r"[a-z]+", "span", re.sub(r"\d+", "#", rest))
+    what = "*" if kind in ("u", "profile") else re.sub(r"[a-z]+", "span", re.sub(r"\d+(?![a-z\d])", "#", re.sub(r"\d+[a-z]", "span", rest)))
     return f"{parts['tag']}:{kind}:{what}"
 
 

@@ -86,7 +86,7 @@ def _compared(found: Verification) -> str:
     parts = [f"{found.n_users:,} of {found.n_users_stored:,} users"]
     if found.n_items or found.n_popularity_buckets:
         parts.append(f"{found.n_item_rows:,} rows of {found.n_items:,} of {found.n_items_numbered:,} items")
-        parts.append(f"{found.n_popularity_buckets:,} popularity buckets")
+        parts.append(f"{found.n_popularity_buckets:,} popularity spans")
     catalogue = f"{found.n_catalogue_items:,} items of the catalogue with their topic"
     text = f"{', '.join(parts)} compared with {found.n_events:,} events, {catalogue}"
     if found.partial:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.engine import Engine
 from recsys.state import item_row
-from recsys.state.batch_delta import Delta, RowId, Span
+from recsys.state.batch_delta import Delta, RowId
 from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S
 from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES
 from recsys.state.neighbours import NO_EPOCH
@@ -102,19 +102,25 @@ class ItemStateCache:
         """Take in what this worker appended; `results` are the store's answers for all groups in order, all applied."""
         lengths = np.frombuffer(b"".join(result.row_lengths for result in results), "<u4").astype(np.int64)
         groups = np.repeat(np.arange(delta.item_groups), np.diff(delta.groups))
-        past: list[I64] = []
-        for span, grown in delta.by_span():
-            kind, where, number = span
-            if kind == "c":
-                landed = self._landed(delta, span, grown, lengths[grown])
-            elif self._engine.popularity.holds(str(where), number):
-                landed = self._popularity_landed(delta, span, grown, lengths[grown], groups[grown])
-            else:
-                past.append(grown)
-                continue
-            self._engine.learn_rows(delta, span, grown if landed.all() else grown[landed])
+        for epoch, grown in delta.by_epoch():
+            landed = self._landed(delta, epoch, grown, lengths[grown])
+            self._engine.learn_pairs(delta, epoch, grown if landed.all() else grown[landed])
+        self._absorb_counts(delta, delta.count_rows(), lengths, groups)
+
+    def _absorb_counts(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
+        """Take in the rows of popularity (r,) of a delta."""
+        landed: list[int] = []
+        past: list[int] = []
+        sizes = delta.sizes_of(grown)
+        for row, group, size, length in zip(grown.tolist(), groups[grown].tolist(), sizes.tolist(), lengths[grown].tolist(), strict=True):
+            row_id = delta.rows[row]
+            if not self._engine.popularity.holds(str(row_id[1]), row_id[2]):
+                past.append(row)
+            elif self._one_landed((group, row_id), size, length):
+                landed.append(row)
+        self._engine.learn_counts(delta, np.array(landed, np.int64))
         if past:
-            self._note_past(delta, np.concatenate(past), lengths, groups)
+            self._note_past(delta, np.array(past), lengths, groups)
 
     def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
         """Note expired rows of popularity that are due to be compacted. They are not held, so their compacted lengths are not known: they
@@ -220,7 +226,7 @@ class ItemStateCache:
             row_ids += [("pop", window, span) for span in range(max(0, newest - LIVE_SPANS + 1), newest + 1)]
         return [(group, row_id) for row_id in row_ids for group in groups]
 
-    def _landed(self, delta: Delta, span: Span, grown: I64, lengths: I64) -> NDArray[np.bool_]:
+    def _landed(self, delta: Delta, epoch: int, grown: I64, lengths: I64) -> NDArray[np.bool_]:
         """Return which rows of an epoch (r,) the engine holds up to where the append begins; `lengths` are those after it. Other held rows
         are read before their next use."""
         numbers, is_sure = delta.numbers[grown], np.ones(len(grown), np.bool_)
@@ -228,17 +234,12 @@ class ItemStateCache:
             is_sure = np.array([self._address(delta.rows[row]) not in self._dirty for row in grown.tolist()])
         may_hold = self._engine.neighbours.loaded[numbers]
         sizes = delta.sizes_of(grown) * RECORD_BYTES
-        held, landed, base = self._held.grown(int(span[1]), numbers, sizes, lengths, may_hold, is_sure)
+        held, landed, base = self._held.grown(epoch, numbers, sizes, lengths, may_hold, is_sure)
         self._dirty.update(self._address(delta.rows[row]) for row in grown[held & ~landed].tolist())
         self._reload_crowded(numbers)
         longest = np.where(held, COMPACT_RATIO * base, base) + COMPACT_SLACK_BYTES
         self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
         return landed
-
-    def _popularity_landed(self, delta: Delta, span: Span, grown: I64, lengths: I64, groups: I64) -> NDArray[np.bool_]:
-        """Return the same for rows of popularity counts, of which each group has one (r,)."""
-        found = zip(groups.tolist(), delta.sizes_of(grown).tolist(), lengths.tolist(), strict=True)
-        return np.array([self._one_landed((group, span), size, length) for group, size, length in found], np.bool_)
 
     def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:
         held = self._held.get(address) or MADE_HERE

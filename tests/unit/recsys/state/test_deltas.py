@@ -13,7 +13,7 @@ from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
 from recsys.state import batch_delta as batch_delta_module
 from recsys.state import batch_delta_kernel
 from recsys.state.batch_delta import Delta, RowId, batch_delta
-from recsys.state.half_lives import WINDOWS_S, span_amount
+from recsys.state.half_lives import WINDOWS, span_amount
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import records
 from recsys.state.user_table import UserTable
@@ -42,7 +42,7 @@ def expected(batch: Interactions, pairs: Pairs, chosen: list[bool]) -> dict[RowI
             sums.setdefault(("c", int(batch.times_s[source]) // EPOCH_S, int(row)), Counter())[int(neighbour)] += int(weight)
     for i, (item, weight) in enumerate(zip(batch.items.tolist(), batch.weights.tolist(), strict=True)):
         if chosen[i] and weight > 0:
-            for window in ("all", *WINDOWS_S):
+            for window in WINDOWS:
                 span, amount = span_amount(2 * weight, int(batch.times_s[i]), window)
                 sums.setdefault(("pop", window, span), Counter())[item] += amount
     return sums
@@ -74,15 +74,16 @@ def check_columns(delta: Delta) -> None:
     assert [kind == "c" for kind, _, _ in delta.rows] == (delta.numbers >= 0).tolist()
     assert len(delta.records) == (delta.ends[-1] if len(delta.ends) else 0)
     assert b"".join(delta.packed(group)[1] for group in range(delta.item_groups)) == delta.records.tobytes()
-    by_span = list(delta.by_span())
-    assert all({delta.spans[place] for place in delta.span[rows].tolist()} == {span} for span, rows in by_span)
-    assert sorted(row for _, rows in by_span for row in rows.tolist()) == list(range(len(delta.rows)))
+    by_epoch = list(delta.by_epoch())
+    assert all({delta.spans[place] for place in delta.span[rows].tolist()} == {("c", epoch, -1)} for epoch, rows in by_epoch)
+    counts = delta.count_rows()
+    assert sorted([*counts.tolist(), *(row for _, rows in by_epoch for row in rows.tolist())]) == list(range(len(delta.rows)))
+    windows, spans = delta.windows_of(counts)
+    named = [("pop", WINDOWS[window], span) for window, span in zip(windows.tolist(), spans.tolist(), strict=True)]
+    assert named == [delta.rows[row] for row in counts.tolist()]
     some = np.arange(0, len(delta.rows), 2)
     starts = delta.starts_of(np.arange(len(delta.rows)))
     assert delta.sizes_of(some).tolist() == (delta.ends - starts)[some].tolist()
-    apart = [delta.records[start:end] for start, end in zip(starts.tolist(), delta.ends.tolist(), strict=True)]
-    if len(some):
-        assert delta.records_of(some).tolist() == np.concatenate(apart[::2]).tolist()
 
 
 @pytest.mark.parametrize("item_groups", [1, 3, 8, 1024])
