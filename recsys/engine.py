@@ -165,7 +165,9 @@ class Engine:
         return Derived(batch, derive_pairs(batch, self.users, self.config.pair_weights))
 
     def learn_histories(self, batch: Interactions) -> None:
-        """Append the batch to its users' histories."""
+        """Append the batch to its users' histories, and move event time on to its newest interaction."""
+        if len(batch):
+            self.advance_time(int(batch.times_s.max()))
         self.users.append(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights)
 
     def advance_time(self, newest_s: int) -> None:

@@ -36,8 +36,8 @@ class Popularity:
     (`HALF_LIVES_S`), the last of which is for ever.
 
     Sums are exact whole numbers, so they depend on what was added and not on its order, and a worker that has been running for long and one
-    that has just read its state return the same. An item takes 16 bytes of memory for each half-life, and 12. Reads are of the event time
-    `newest_s`, which `advance` moves.
+    that has just read its state return the same. An item takes 16 bytes of memory for each half-life with spans, and 13. Reads are of the
+    event time `newest_s`, which `advance` moves.
     """
 
     def __init__(self, n_items: int = 256) -> None:
