@@ -38,7 +38,7 @@ from benchmarks.streams.protocol import Stream
 from recsys.engine import Engine, EngineConfig
 from schemas.events import EventType
 from workers.settings import load_settings
-from workers.stream.engine_config import engine_config
+from workers.lists.engine_config import engine_config
 
 I64 = NDArray[np.int64]
 

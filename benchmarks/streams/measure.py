@@ -22,7 +22,7 @@ from benchmarks.streams.report import Figures, figures_of
 from benchmarks.streams.training import Schedule
 from recsys.engine import Engine
 from workers.settings import load_settings
-from workers.stream.engine_config import engine_config
+from workers.lists.engine_config import engine_config
 
 F64 = NDArray[np.float64]
 T = TypeVar("T")

@@ -35,11 +35,13 @@ class GateDecision:
 
 @dataclass(frozen=True, slots=True)
 class _Rival:
-    """A contender that the challenger has to beat. `needed` is the share of its NDCG@10 that has to be exceeded."""
+    """A contender that the challenger has to beat. `needed` is the share of its NDCG@10 that has to be exceeded, beyond chance unless it
+    is a `floor`: then the challenger must not be below."""
 
     name: str
     scores: UserScores
-    needed: float
+    needed: float = 1.0
+    is_floor: bool = False
 
     def __str__(self) -> str:
         less = f" less {1 - self.needed:.0%}" if self.needed < 1 else ""
@@ -51,6 +53,7 @@ def gate(
     champion: UserScores | None = None,
     baselines: Mapping[str, UserScores] | None = None,
     *,
+    floors: Mapping[str, UserScores] | None = None,
     min_targets: int = MIN_TARGETS,
     tolerance: float = 0.0,
     seed: int = 0,
@@ -58,12 +61,13 @@ def gate(
     """Promote a challenger only if it is better beyond chance than the champion, if there is one, and than every baseline.
 
     Better beyond chance: the mean NDCG@10 over targets exceeds the rival's in 97.5 % of the resamples of a paired bootstrap by user. The
-    champion's counts less the share `tolerance`. Refused without a look at the rivals: fewer than `min_targets` targets, fewer users than
+    champion's counts less the share `tolerance`. Of `floors` the challenger must not be below, chance or not. Refused without a look at the rivals: fewer than `min_targets` targets, fewer users than
     the bootstrap needs, no hit, and numbers that are not finite. The same seed gives the same decision.
     Source: Efron & Tibshirani 1993, ch. 13; whole users are drawn, because the targets of one user depend on one another.
     Raises: ShapeError if the contenders were not judged on the same targets of the same users.
     """
-    rivals = [_Rival(name, scores, 1.0) for name, scores in (baselines or {}).items()]
+    rivals = [_Rival(name, scores) for name, scores in (baselines or {}).items()]
+    rivals += [_Rival(name, scores, is_floor=True) for name, scores in (floors or {}).items()]
     if champion is not None:
         rivals.insert(0, _Rival(CHAMPION, champion, 1.0 - tolerance))
     for rival in rivals:
@@ -74,21 +78,25 @@ def gate(
     figures |= {"n_targets": float(challenger.n_targets), "n_users": float(len(challenger.users))}
     if (why := _unfit(challenger, min_targets)) is not None:
         return GateDecision(False, why, figures)
-    beaten, lost = [], []
+    beaten, above, lost = list[str](), list[str](), list[str]()
     leads = np.array([challenger.ndcg - rival.needed * rival.scores.ndcg for rival in rivals])  # (R, U)
     for rival, lead, low in zip(rivals, leads, least_leads(leads, challenger.targets, seed=seed), strict=True):
         mean = float(lead.sum()) / challenger.n_targets
         figures |= {f"lead_over_{rival.name}": mean, f"least_lead_over_{rival.name}": float(low)}
-        if low > 0:
+        if rival.is_floor and mean >= 0:
+            above.append(str(rival))
+        elif rival.is_floor:
+            lost.append(f"{rival} (lead {mean:+.4f})")
+        elif low > 0:
             beaten.append(str(rival))
         else:
             lost.append(f"{rival} (lead {mean:+.4f}, at least {low:+.4f})")
     measured = f"NDCG@10 {challenger.mean_ndcg:.4f} on {challenger.n_targets} targets of {len(challenger.users)} users"
     if lost:
         return GateDecision(False, f"{measured}: not better beyond chance than {_listed(lost)}", figures)
-    if not beaten:
-        return GateDecision(True, f"{measured}: nothing to compare with", figures)
-    return GateDecision(True, f"{measured}: better beyond chance than {_listed(beaten)}", figures)
+    said = [f"better beyond chance than {_listed(beaten)}"] if beaten else []
+    said += [f"not below {_listed(above)}"] if above else []
+    return GateDecision(True, f"{measured}: {', '.join(said) or 'nothing to compare with'}", figures)
 
 
 def least_leads(leads: F64, targets: I64, *, seed: int, resamples: int = RESAMPLES) -> F64:

@@ -62,13 +62,14 @@ def _slice_size(n_events: int, holdout: float) -> int:
     return max(1, int(np.ceil(n_events * holdout)))
 
 
-def _thinned(rows: I64, users: I32, most: int) -> I64:
-    """Return at most `most` rows of each user, evenly chosen. `rows` ascend, and `users` are sorted."""
-    starts = np.searchsorted(users[rows], users[rows], "left")
-    counts = np.searchsorted(users[rows], users[rows], "right") - starts
+def thinned(rows: I64, users: NDArray[np.integer], most: int = MAX_CASES_PER_USER) -> I64:
+    """Return at most `most` rows of each user, evenly chosen. Shapes: rows (k,), ascending; users (n,), the user of each row."""
+    order = np.argsort(users[rows], kind="stable")
+    sorted_users = users[rows][order]
+    starts = np.searchsorted(sorted_users, sorted_users, "left")
+    counts = np.searchsorted(sorted_users, sorted_users, "right") - starts
     place = np.arange(len(rows)) - starts
-    chosen: I64 = rows[(place + 1) * most // counts > place * most // counts]
-    return chosen
+    return np.sort(rows[order[(place + 1) * most // np.maximum(counts, 1) > place * most // np.maximum(counts, 1)]])
 
 
 def _marked(places: NDArray[np.integer], n_events: int) -> NDArray[np.bool_]:
@@ -136,7 +137,7 @@ class Slice:
         A target is a preference in the slice for an item that is new to its user, who touched another one before: without a history there
         is nothing to rank from.
         """
-        found = _thinned(np.flatnonzero(self._fresh() & self._has_history()).astype(np.int64), self.users, MAX_CASES_PER_USER)
+        found = thinned(np.flatnonzero(self._fresh() & self._has_history()).astype(np.int64), self.users)
         return found[np.linspace(0, len(found) - 1, limit).astype(np.int64)] if len(found) > limit else found
 
     def n_without_history(self) -> int:

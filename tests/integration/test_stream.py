@@ -27,7 +27,7 @@ from workers.kafka.partitioner import partition_for
 from workers.local.embedded import Child
 from workers.settings import Settings
 from workers.state.layout import layout_of
-from workers.stream.engine_config import engine_config
+from workers.lists.engine_config import engine_config
 from workers.stream.pipeline import Pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

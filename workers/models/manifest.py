@@ -82,7 +82,8 @@ class Manifest(Record):
     """The version it was warm-started from."""
     config: dict[str, Any]
     tensors: Annotated[dict[str, TensorShape], Field(max_length=MAX_TENSORS)]
-    n_items: Annotated[int, Field(ge=1, le=MAX_ITEMS)]
+    n_items: Annotated[int, Field(ge=0, le=MAX_ITEMS)]
+    """0 for a recipe, which knows no items."""
     files: dict[Literal["model.safetensors", "items.json"], StoredFile]
     metrics: Annotated[dict[Name, Metrics], Field(max_length=limits.MAX_METRICS)]
     """By who was judged: `challenger` (this version), `champion`, `popularity`, `recent_popularity`; all on the same slice."""

@@ -16,8 +16,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from recsys.errors import CoreError
+from recsys.lists.recipe import Recipe
 from recsys.models.base import Model
-from recsys.models.checks import check_model
+from recsys.models.checks import check_model, check_tensors
 from recsys.models.registry import load_model
 from schemas.fields import Id
 from workers.errors import Transient, WorkerError, describe, one_line
@@ -33,18 +34,36 @@ HEADER_BYTES = 1024**2
 _ITEM_IDS = TypeAdapter(Annotated[list[Id], Field(max_length=MAX_ITEMS)])
 
 
+Servable = Model | Recipe
+"""What a version holds: a model, whose scores are a source of lists, or the recipe that lists are made by."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredModel:
     """A loaded version. `manifest_sha256` is the hash that an announcement names."""
 
     manifest: Manifest
     manifest_sha256: str
-    model: Model
+    content: Servable
+
+    @property
+    def model(self) -> Model:
+        """Return the model of this version. Raises StoreError if it is a recipe."""
+        if isinstance(self.content, Recipe):
+            raise StoreError(f"{self.manifest.version}: it is a recipe and no model")
+        return self.content
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the recipe of this version. Raises StoreError if it is a model."""
+        if not isinstance(self.content, Recipe):
+            raise StoreError(f"{self.manifest.version}: it is a model and no recipe")
+        return self.content
 
 
 @dataclass(frozen=True, slots=True)
 class PackedModel:
-    """A checked model as the content of its files."""
+    """A checked model or recipe as the content of its files; a recipe knows no items."""
 
     kind: str
     n_items: int
@@ -54,17 +73,19 @@ class PackedModel:
     items: bytes
 
 
-def pack(model: Model) -> PackedModel:
-    """Check and pack a model. Raises StoreError when it could not be loaded again."""
+def pack(model: Servable) -> PackedModel:
+    """Check and pack a model or a recipe. Raises StoreError when it could not be loaded again."""
+    item_ids = [] if isinstance(model, Recipe) else model.item_ids
     try:
-        check_model(model)
+        if not isinstance(model, Recipe):  # a recipe checks itself when it is made
+            check_model(model)
     except CoreError as error:
         raise StoreError(f"{error}; if training diverged, lower its learning rate") from None
     tensors = {name: np.ascontiguousarray(array) for name, array in model.tensors().items()}
-    content, items = save_tensors(tensors), json.dumps(model.item_ids, ensure_ascii=False).encode()
-    if len(content) > MAX_TENSOR_BYTES or len(items) > MAX_ITEMS_BYTES or len(model.item_ids) > MAX_ITEMS:
-        raise StoreError(f"{model.kind}: {len(content):,} bytes for {len(model.item_ids):,} items are more than a model may have")
-    return PackedModel(model.kind, len(model.item_ids), dict(model.config), _shapes(tensors), content, items)
+    content, items = save_tensors(tensors), json.dumps(item_ids, ensure_ascii=False).encode()
+    if len(content) > MAX_TENSOR_BYTES or len(items) > MAX_ITEMS_BYTES or len(item_ids) > MAX_ITEMS:
+        raise StoreError(f"{model.kind}: {len(content):,} bytes for {len(item_ids):,} items are more than a model may have")
+    return PackedModel(model.kind, len(item_ids), dict(model.config), _shapes(tensors), content, items)
 
 
 class ModelFiles:
@@ -137,6 +158,9 @@ class ModelFiles:
             raise StoreError(f"{version}: model.safetensors has {file.n_bytes:.3g} bytes, more than its tensors need")
         item_ids = self._item_ids(manifest)
         tensors = self._tensors(manifest)
+        if kind == Recipe.kind:
+            check_tensors(tensors)
+            return StoredModel(manifest, found_sha256, Recipe.from_tensors(manifest.config, tensors))
         return StoredModel(manifest, found_sha256, load_model(kind, manifest.config, item_ids, tensors))
 
     def _file(self, manifest: Manifest, name: Literal["model.safetensors", "items.json"], max_bytes: int) -> bytes:

@@ -24,7 +24,7 @@ from pydantic_core import from_json
 from recsys.models.base import Model
 from schemas import DataRange, ModelAction, ModelAnnouncement, ModelReference, limits
 from workers.models.manifest import ChampionMoved, Manifest, Refit, StoreError, TrainedOn, first_problem, printable_line
-from workers.models.model_files import MAX_MANIFEST_BYTES, ModelFiles, StoredModel, pack
+from workers.models.model_files import MAX_MANIFEST_BYTES, ModelFiles, Servable, StoredModel, pack
 from workers.models.serving_history import LAYOUT, ChampionEntry, ChampionFile, before_last, served_versions
 from workers.settings import Settings
 from workers.storage import NotOurFile, Storage
@@ -61,7 +61,7 @@ class ModelStore:
 
     def save(
         self,
-        model: Model,
+        model: Servable,
         *,
         parent: str | None,
         metrics: Mapping[str, Mapping[str, float]],
@@ -72,7 +72,7 @@ class ModelStore:
         refit: Refit | None,
         code_version: str,
     ) -> Manifest:
-        """Store a model as the next version of its kind.
+        """Store a model or a recipe as the next version of its kind.
 
         Two processes that save at once get different versions. A version that could not be stored whole leaves nothing behind. Raises
         StoreError when the model could not be loaded again, Transient when the storage is full.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from workers.errors import Fatal
-from workers.settings import Settings
+from workers.settings import Settings, StateSettings
 from workers.state.port import LAYOUT_VERSION, Layout, Range, StoredItem, UserCommit, Watermark
 
 _REMEDIES = {
@@ -21,9 +21,14 @@ _REMEDIES = {
 
 
 def layout_of(settings: Settings) -> Layout:
-    """Return the layout that the settings ask for; an epoch is one half-life, in whole seconds."""
+    """Return the layout that the settings ask for."""
     state = settings.state
-    return Layout(settings.topics.partitions, state.item_groups, round(state.half_life_days * 86_400), state.duplicate_chunk)
+    return Layout(settings.topics.partitions, state.item_groups, epoch_s_of(state), state.duplicate_chunk)
+
+
+def epoch_s_of(state: StateSettings) -> int:
+    """Return the length of an epoch: one half-life, in whole seconds."""
+    return round(state.half_life_days * 86_400)
 
 
 @lru_cache(1_024)  # every group answers with the same few

@@ -13,7 +13,7 @@ import faust
 import torch
 from threadpoolctl import threadpool_limits
 
-from recsys.models.base import Model
+from workers.models.model_files import Servable
 from schemas.announcements import ModelAction, ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.bootstrap import open_store
@@ -65,11 +65,11 @@ class StoredModels:
     def __init__(self, settings: Settings) -> None:
         self._store = open_model_store(settings)
 
-    def load(self, announcement: ModelAnnouncement) -> Model:
-        """Return the model that serves after an announcement. Raises Fatal, Transient."""
+    def load(self, announcement: ModelAnnouncement) -> Servable:
+        """Return the model or recipe that serves after an announcement. Raises Fatal, Transient."""
         stored = self._store.load_announced(announcement)
         assert stored is not None, "the follower asks only for what serves"
-        return stored.model
+        return stored.content
 
     def serving(self, kind: str) -> ModelAnnouncement | None:
         """Return the announcement of the version of a kind that serves; None for none. Raises Fatal, Transient."""

@@ -68,7 +68,7 @@ class ListMaker:
         engine, settings = state.engine, self._lists
         shared, seeds, ids = engine.shared(now_s, valid_s), self._seeds(heads), state.item_ids.texts()
         encoded = await self.encode(slots) if vectors is None else vectors
-        versions = {kind: serving.version for kind, serving in engine.models.items()}
+        versions = state.versions
 
         def listed(rows: slice) -> list[bytes]:
             lists = engine.recommend(

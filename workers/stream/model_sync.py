@@ -1,4 +1,4 @@
-"""Keeps the engine's serving models in step with the announcements in the state store."""
+"""Keeps the engine's serving models and its recipe in step with the announcements in the state store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from recsys.models.base import Model
+from recsys.lists.recipe import Recipe
 from schemas.announcements import ModelAnnouncement
 from workers.errors import Fatal, Transient
+from workers.models.model_files import Servable
 from workers.runtime.metrics import StreamMetrics
 from workers.runtime.rounds import Rounds
 from workers.stream.serving_state import ServingState
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 
 MODELS_WAIT_S = 60.0
 """Seconds that lists wait for an announced model; then they are made without it, until it can be loaded."""
-ModelSource = Callable[[ModelAnnouncement], Model]
-"""Returns the model that serves after an announcement. Raises Fatal or Transient when it cannot be loaded."""
+ModelSource = Callable[[ModelAnnouncement], Servable]
+"""Returns the model or recipe that serves after an announcement. Raises Fatal or Transient when it cannot be loaded."""
 Confirm = Callable[[str], ModelAnnouncement | None]
 """Returns the version of a kind that serves according to the model store, as an announcement; None for none. Raises Fatal, Transient."""
 FIRST_WAIT_S = 0.5
@@ -41,7 +42,7 @@ class _Found:
     """The version of a kind that serves, None for none. `model` is None if it is held already; `agrees`: the models topic says the same."""
 
     version: str | None
-    model: Model | None
+    model: Servable | None
     agrees: bool
 
 
@@ -111,7 +112,7 @@ class ModelFollower:
 
     def _note_missing(self, announced: Mapping[str, bytes]) -> None:
         """Note which kinds are announced and neither serve, nor are refused, nor contradicted by the model store."""
-        serving, now_s = self._state.engine.models, self._clock()
+        serving, now_s = self._state.versions, self._clock()
         missing = {
             kind
             for kind, stored in announced.items()
@@ -120,8 +121,7 @@ class ModelFollower:
         self._missing_since_s = {kind: self._missing_since_s.get(kind, now_s) for kind in missing}
 
     def _held(self, kind: str) -> str | None:
-        held = self._state.engine.models.get(kind)
-        return None if held is None else held.version
+        return self._state.versions.get(kind)
 
     def _is_settled(self, kind: str, stored: bytes) -> bool:
         settled = self._settled.get(kind)
@@ -152,7 +152,8 @@ class ModelFollower:
         if wanted.version == held:
             return _Found(held, None, agrees)
         model = self._source(truth)
-        self._state.engine.prepare(model)  # an index of a million items takes seconds, and lists go out during that time
+        if not isinstance(model, Recipe):
+            self._state.engine.prepare(model)  # an index of a million items takes seconds, and lists go out during that time
         return _Found(wanted.version, model, agrees)
 
     async def _take(self, kind: str, stored: bytes, task: asyncio.Task[_Found], is_dropped: bool, swapped: list[str]) -> None:
@@ -166,19 +167,18 @@ class ModelFollower:
         except Fatal as error:
             self._settled[kind] = _Settled(stored, None, refused=True)
             self._count("refused")
-            log.error("model kind %s: a version is refused, the one before goes on serving: %s", kind, error)
+            log.error("model kind %s: a version is refused, what served before goes on serving: %s", kind, error)
             return
         if is_dropped:
             return
         if found.version is None:
             self._retire(kind, stored)
         elif found.model is not None:
-            await self._state.number_items(found.model.item_ids)
-            self._state.engine.serve(kind, found.version, found.model, self._state.numbering.numbers)
+            await self._state.serve(kind, found.version, found.model)
             swapped.append(f"{kind}/{found.version}")
             self._count("loaded")
             log.info("serving model %s/%s", kind, found.version)
-            if kind not in self._state.engine.config.source_weights:
+            if kind != Recipe.kind and kind not in self._state.engine.config.source_weights:
                 log.warning("model kind %s has no weight, so lists hold nothing of it: add it to lists.weights (0 if that is meant)", kind)
         if not found.agrees:
             self._count("unconfirmed")
@@ -187,8 +187,8 @@ class ModelFollower:
         self._settled[kind] = _Settled(stored, found.version)
 
     def _retire(self, kind: str, stored: bytes) -> None:
-        if self._state.engine.models.pop(kind, None) is not None:
-            log.warning("model kind %s is retired", kind)
+        if self._state.retire(kind):
+            log.warning("model kind %s is retired%s", kind, ": the default recipe serves" if kind == Recipe.kind else "")
         self._settled[kind] = _Settled(stored, None)
 
     def _count(self, outcome: Literal["loaded", "refused", "unconfirmed"]) -> None:

@@ -10,12 +10,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from recsys.engine import Engine
+from recsys.lists.recipe import Recipe
 from workers.errors import Fenced
 from workers.lists.encoding import ItemIds
+from workers.models.model_files import Servable
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, StoredItem, Watermark
-from workers.stream.engine_config import engine_config
+from workers.lists.engine_config import engine_config
 from workers.stream.item_numbering import ItemNumbering
 from workers.stream.item_state_cache import ItemStateCache
 
@@ -49,6 +51,8 @@ class ServingState:
         self.numbering = ItemNumbering(store)
         self.item_ids = ItemIds(self.numbering.names)
         self.item_cache = self._new_item_cache()
+        self._recipe: tuple[str, Recipe] | None = None
+        """Version and numbers of the recipe that serves; None: the default one."""
         self.resets = 0
         """Times that every cache was dropped because the state is another one; whatever follows the state starts over then."""
         self._event_time_of = -1
@@ -125,12 +129,36 @@ class ServingState:
         self.engine = Engine(engine_config(self.settings))
         self.item_cache = self._new_item_cache()
         for kind, serving in models.items():
-            await self.number_items(serving.model.item_ids)
-            self.engine.serve(kind, serving.version, serving.model, self.numbering.numbers)
+            await self.serve(kind, serving.version, serving.model)
+        if self._recipe is not None:
+            self.engine.use_recipe(self._recipe[1])
         self.engine.ensure_items(len(self.numbering.names))
         if newest_s:  # the log's, whatever became of the state
             await self.item_cache.advance(newest_s)
         await self._read_event_time()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return kind ▸ version of the models that serve, and of the recipe unless it is the default one."""
+        versions = {kind: serving.version for kind, serving in self.engine.models.items()}
+        return versions if self._recipe is None else versions | {Recipe.kind: self._recipe[0]}
+
+    async def serve(self, kind: str, version: str, served: Servable) -> None:
+        """Use this version of a model, or of the recipe, from now on. Raises Fenced when the store has lost numbers."""
+        if isinstance(served, Recipe):
+            self.engine.use_recipe(served)
+            self._recipe = version, served
+            return
+        await self.number_items(served.item_ids)
+        self.engine.serve(kind, version, served, self.numbering.numbers)
+
+    def retire(self, kind: str) -> bool:
+        """Use no model of this kind, or the default recipe, from now on; return whether another one served."""
+        if kind != Recipe.kind:
+            return self.engine.models.pop(kind, None) is not None
+        served, self._recipe = self._recipe, None
+        self.engine.use_recipe(None)
+        return served is not None
 
     async def number_items(self, item_ids: Iterable[str]) -> None:
         """Have a number, and room in the engine, for each of these items. Raises Fenced when the store has lost numbers."""

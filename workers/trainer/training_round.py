@@ -23,7 +23,7 @@ from workers.errors import Fatal, WorkerError, describe, one_line
 from workers.models.manifest import ChampionMoved, Metrics, Refit, TrainedOn
 from workers.models.model_files import StoredModel
 from workers.models.store import ModelStore
-from workers.settings import Settings, StateSettings, TrainerSettings, WeightSettings
+from workers.settings import ListSettings, Settings, StateSettings, TrainerSettings, WeightSettings
 from workers.trainer.event_log import EventLog
 from workers.trainer.judgement import CHALLENGER, NoModel, choose_slice, decide, judge
 from workers.trainer.progress import report, report_traceback, reporter
@@ -37,7 +37,8 @@ class TrainingJob(BaseModel):
 
     trainer: TrainerSettings
     weights: WeightSettings
-    duplicate_chunk: int = StateSettings.model_fields["duplicate_chunk"].default
+    state: StateSettings = StateSettings()
+    lists: ListSettings = ListSettings()
     next_offsets: dict[int, int] | None = None
     """Partition ▸ first offset to leave out; None reads the whole log."""
 
@@ -47,7 +48,8 @@ class TrainingJob(BaseModel):
         return cls(
             trainer=settings.trainer,
             weights=settings.weights,
-            duplicate_chunk=settings.state.duplicate_chunk,
+            state=settings.state,
+            lists=settings.lists,
             next_offsets=None if next_offsets is None else dict(next_offsets),
         )
 
@@ -82,7 +84,7 @@ class _Trained:
 
 def run_job(job: TrainingJob) -> list[KindResult]:
     """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained."""
-    log, store = EventLog(job.trainer.log_url, duplicate_chunk=job.duplicate_chunk), ModelStore(job.trainer.model_url)
+    log, store = EventLog(job.trainer.log_url, duplicate_chunk=job.state.duplicate_chunk), ModelStore(job.trainer.model_url)
     next_offsets = log.next_offsets() if job.next_offsets is None else job.next_offsets
     columns = TrainingColumns.of(log.read(next_offsets), job.weights)
     results = []

@@ -18,7 +18,7 @@ from tests.builders import batch_of
 from workers.errors import Fatal, SettingsError
 from workers.plugins import load_plugins
 from workers.settings import Settings, load_settings
-from workers.stream.engine_config import check_weights, engine_config
+from workers.lists.engine_config import check_weights, engine_config
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "tests" / "plugins_example" / "example_plugin.py"

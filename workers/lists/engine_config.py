@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from recsys.engine import EngineConfig
 from recsys.lists.reading import CooccurrenceReading
+from recsys.lists.recipe import Recipe
 from recsys.lists.registry import Registry, built_in
 from workers.errors import SettingsError
 from workers.plugins import load_plugins
-from workers.settings import Settings
-from workers.state.layout import layout_of
+from workers.settings import ListSettings, Settings, StateSettings
+from workers.state.layout import epoch_s_of
 
 DAY_S = 86_400
 
@@ -18,12 +19,16 @@ def engine_config(settings: Settings) -> EngineConfig:
     load, SettingsError for a source without a weight."""
     registry = load_plugins()
     check_weights(settings, registry)
-    state, lists = settings.state, settings.lists
+    return engine_config_of(settings.state, settings.lists, registry)
+
+
+def engine_config_of(state: StateSettings, lists: ListSettings, registry: Registry) -> EngineConfig:
+    """Return the engine's configuration behind these sections."""
     return EngineConfig(
         history_length=state.history_length,
         seen_length=state.seen_length,
         item_groups=state.item_groups,
-        epoch_s=layout_of(settings).epoch_s,
+        epoch_s=epoch_s_of(state),
         recent_items=lists.recent_items,
         reading=CooccurrenceReading(similarity=state.similarity),
         source_weights=lists.weights,
@@ -41,7 +46,7 @@ def check_weights(settings: Settings, registry: Registry) -> None:
     `lists.weights` does not name it. A weight of 0 says that this is meant."""
     weights = settings.lists.weights
     for kind in settings.trainer.kinds:
-        if kind not in weights:
+        if kind not in weights and kind != Recipe.kind:
             remedy = f"add a weight for it (0 to train it and not list it) or take {kind} out of trainer.kinds"
             raise SettingsError(f"setting lists.weights: trainer.kinds names {kind}, which has no weight: {remedy}")
     for name in registry.sources:
