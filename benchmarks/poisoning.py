@@ -37,8 +37,8 @@ from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log
 from benchmarks.streams.protocol import Stream
 from recsys.engine import Engine, EngineConfig
 from schemas.events import EventType
-from workers.settings import load_settings
 from workers.lists.engine_config import engine_config
+from workers.settings import load_settings
 
 I64 = NDArray[np.int64]
 

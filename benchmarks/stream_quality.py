@@ -25,8 +25,8 @@ from benchmarks.figures import benchmark_parser, run_benchmark
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
-from workers.settings import load_settings
 from workers.lists.engine_config import engine_config
+from workers.settings import load_settings
 
 AT = (1, 5, 10, 20)
 _ONE = np.array([1], np.int64)

@@ -258,8 +258,8 @@ class TrainerSettings(Section):
     """fsspec URL of the columnar event log."""
     model_url: str = ".recsys/models"
     """fsspec URL of the model store."""
-    kinds: tuple[str, ...] = ("ials", "sasrec")
-    """Kinds of models to train."""
+    kinds: tuple[str, ...] = ("ials", "sasrec", "recipe")
+    """Kinds of models to train; `recipe` is what lists are made by, and is trained last."""
     every_s: Annotated[float, Field(gt=0)] = 900.0
     """Train after this time, or after `every_events`, whichever comes first."""
     every_events: Positive = 200_000

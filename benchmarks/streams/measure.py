@@ -21,8 +21,8 @@ from benchmarks.streams.protocol import PROTOCOLS, Stream
 from benchmarks.streams.report import Figures, figures_of
 from benchmarks.streams.training import Schedule
 from recsys.engine import Engine
-from workers.settings import load_settings
 from workers.lists.engine_config import engine_config
+from workers.settings import load_settings
 
 F64 = NDArray[np.float64]
 T = TypeVar("T")

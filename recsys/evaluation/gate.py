@@ -36,7 +36,7 @@ class GateDecision:
 @dataclass(frozen=True, slots=True)
 class _Rival:
     """A contender that the challenger has to beat. `needed` is the share of its NDCG@10 that has to be exceeded, beyond chance unless it
-    is a `floor`: then the challenger must not be below."""
+    is a floor: then the challenger must not be below it beyond chance."""
 
     name: str
     scores: UserScores
@@ -61,8 +61,9 @@ def gate(
     """Promote a challenger only if it is better beyond chance than the champion, if there is one, and than every baseline.
 
     Better beyond chance: the mean NDCG@10 over targets exceeds the rival's in 97.5 % of the resamples of a paired bootstrap by user. The
-    champion's counts less the share `tolerance`. Of `floors` the challenger must not be below, chance or not. Refused without a look at the rivals: fewer than `min_targets` targets, fewer users than
-    the bootstrap needs, no hit, and numbers that are not finite. The same seed gives the same decision.
+    champion's counts less the share `tolerance`. The challenger must not be below one of the `floors` beyond chance. Refused without a look
+    at the rivals: fewer than `min_targets` targets, fewer users than the bootstrap needs, no hit, and numbers that are not finite. The
+    same seed gives the same decision.
     Source: Efron & Tibshirani 1993, ch. 13; whole users are drawn, because the targets of one user depend on one another.
     Raises: ShapeError if the contenders were not judged on the same targets of the same users.
     """
@@ -78,35 +79,37 @@ def gate(
     figures |= {"n_targets": float(challenger.n_targets), "n_users": float(len(challenger.users))}
     if (why := _unfit(challenger, min_targets)) is not None:
         return GateDecision(False, why, figures)
-    beaten, above, lost = list[str](), list[str](), list[str]()
+    beaten, lost, above, below = list[str](), list[str](), list[str](), list[str]()
     leads = np.array([challenger.ndcg - rival.needed * rival.scores.ndcg for rival in rivals])  # (R, U)
-    for rival, lead, low in zip(rivals, leads, least_leads(leads, challenger.targets, seed=seed), strict=True):
+    for rival, lead, (low, high) in zip(rivals, leads, lead_bounds(leads, challenger.targets, seed=seed), strict=True):
         mean = float(lead.sum()) / challenger.n_targets
         figures |= {f"lead_over_{rival.name}": mean, f"least_lead_over_{rival.name}": float(low)}
-        if rival.is_floor and mean >= 0:
+        if rival.is_floor and high >= 0:
             above.append(str(rival))
         elif rival.is_floor:
-            lost.append(f"{rival} (lead {mean:+.4f})")
+            below.append(f"{rival} (lead {mean:+.4f}, at most {high:+.4f})")
         elif low > 0:
             beaten.append(str(rival))
         else:
             lost.append(f"{rival} (lead {mean:+.4f}, at least {low:+.4f})")
     measured = f"NDCG@10 {challenger.mean_ndcg:.4f} on {challenger.n_targets} targets of {len(challenger.users)} users"
-    if lost:
-        return GateDecision(False, f"{measured}: not better beyond chance than {_listed(lost)}", figures)
+    if lost or below:
+        said = [f"not better beyond chance than {_listed(lost)}"] if lost else []
+        said += [f"below {_listed(below)}"] if below else []
+        return GateDecision(False, f"{measured}: {', '.join(said)}", figures)
     said = [f"better beyond chance than {_listed(beaten)}"] if beaten else []
     said += [f"not below {_listed(above)}"] if above else []
     return GateDecision(True, f"{measured}: {', '.join(said) or 'nothing to compare with'}", figures)
 
 
-def least_leads(leads: F64, targets: I64, *, seed: int, resamples: int = RESAMPLES) -> F64:
-    """Return, for each of R rivals, the mean lead over targets that 97.5 % of the resamples of the users exceed, (R,).
+def lead_bounds(leads: F64, targets: I64, *, seed: int, resamples: int = RESAMPLES) -> F64:
+    """Return, for each of R rivals, the ends of the interval of 95 % of the mean lead over targets, by resampling users, (R, 2).
 
     Shapes: leads (R, U), the challenger's NDCG@10 less the rival's, added up by user; targets (U,), how many of each user's. All rivals are
     compared on the same resamples.
     """
     if not len(leads):
-        return np.zeros(0)
+        return np.zeros((0, 2))
     n_users = len(targets)
     random = np.random.default_rng(seed)
     step = max(1, _BLOCK_DRAWS // n_users)
@@ -115,8 +118,8 @@ def least_leads(leads: F64, targets: I64, *, seed: int, resamples: int = RESAMPL
         drawn = random.integers(n_users, size=(min(step, resamples - first), n_users))
         n_targets = targets[drawn].sum(axis=1)
         means.append(np.stack([lead[drawn].sum(axis=1) / n_targets for lead in leads]))
-    low: F64 = np.quantile(np.concatenate(means, axis=1), 1.0 - CONFIDENCE, axis=1)
-    return low
+    bounds: F64 = np.quantile(np.concatenate(means, axis=1), (1.0 - CONFIDENCE, CONFIDENCE), axis=1).T
+    return bounds
 
 
 def _unfit(challenger: UserScores, min_targets: int) -> str | None:

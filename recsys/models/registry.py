@@ -78,16 +78,17 @@ def nearest(name: str, known: Collection[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
 
 
-def check_kinds(kinds: Iterable[str]) -> None:
-    """Raises: ModelError naming the first kind that is not registered, and the nearest one that is."""
+def check_kinds(kinds: Iterable[str], others: Collection[str] = ()) -> None:
+    """Raises: ModelError naming the first kind that is neither registered nor among `others`, and the nearest one that is."""
+    known = [*MODELS, *others]
     for kind in kinds:
-        if kind not in MODELS:
-            raise ModelError(f"there is no model kind {kind:.40}; {nearest(kind, MODELS)}")
+        if kind not in known:
+            raise ModelError(f"there is no model kind {kind:.40}; {nearest(kind, known)}")
 
 
-def check_training_options(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises: ModelError naming the first unknown kind or option, by kind, and the nearest known one."""
-    check_kinds(options)
+def check_training_options(options: Mapping[str, Mapping[str, Any]], others: Collection[str] = ()) -> None:
+    """Raises: ModelError naming the first unknown kind or option, by kind, and the nearest known one; `others` are known kinds too."""
+    check_kinds(options, others)
     for kind, named in options.items():
         MODELS[kind].check_names(named)
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.engine import EngineConfig
+from recsys.evaluation.metrics import ndcg_at_k
 from recsys.lists.recipe import Recipe
 from recsys.models.training import Progress, go_on
 from recsys.recipe.replay import Log, Replay, popularity_ranks
+from recsys.state.half_lives import HALF_LIVES_S
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -40,16 +42,22 @@ class Judged:
 
 
 def judge(
-    config: EngineConfig, log: Log, events: I64, recipes: Mapping[str, Recipe | None], recent: int, progress: Progress | None = None
+    config: EngineConfig,
+    log: Log,
+    events: I64,
+    recipes: Mapping[str, Recipe | None],
+    recent: int | None = None,
+    progress: Progress | None = None,
 ) -> Judged:
     """Return the places of the items of the `events` (B,), ascending, on the lists that each recipe makes just before them (None: the
     default one), and in popularity of all time and at half-life `HALF_LIVES_S[recent]`. Where `progress` says that time is up, the cases
     end early.
 
-    Use recipes that were trained on events before these, and a half-life that was best before these (`recent_half_life`).
+    Use recipes that were trained on events before these, and a half-life that was best before these (`recent_half_life`). Without `recent`
+    it is the one that is best on these events: an advantage over lists.
     """
-    replayed, ranks = Replay(config, log), {name: list[float]() for name in (*recipes, POPULARITY, RECENT_POPULARITY)}
-    engine, n_judged = replayed.engine, 0
+    replayed, ranks = Replay(config, log), {name: list[float]() for name in recipes}
+    engine, n_judged, popular = replayed.engine, 0, [np.zeros((0, len(HALF_LIVES_S)))]
     for event, slot, now_s in replayed.moments(events):
         slots, item = np.array([slot]), int(log.items[event])
         vectors = engine.encode(slots)
@@ -57,10 +65,12 @@ def judge(
             engine.use_recipe(recipe)
             place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == item)
             ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
-        popular = popularity_ranks(engine, slot, item)
-        ranks[POPULARITY].append(float(popular[-1]))
-        ranks[RECENT_POPULARITY].append(float(popular[recent]))
+        popular.append(popularity_ranks(engine, slot, item)[None])
         n_judged += 1
         if n_judged % 64 == 0 and not go_on(progress, n_judged / len(events), f"recipe: {n_judged:,} of {len(events):,} lists"):
             break
-    return Judged(log.users[events[:n_judged]], {name: np.array(found) for name, found in ranks.items()})
+    by_half_life = np.concatenate(popular)  # (B, H), the last one without decay
+    if recent is None:
+        recent = max(range(len(HALF_LIVES_S) - 1), key=lambda place: ndcg_at_k(by_half_life[:, place], 10))
+    baselines = {POPULARITY: by_half_life[:, -1], RECENT_POPULARITY: by_half_life[:, recent]}
+    return Judged(log.users[events[:n_judged]], {name: np.array(found) for name, found in ranks.items()} | baselines)

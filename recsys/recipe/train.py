@@ -52,15 +52,17 @@ def train_recipe(
     options: TrainOptions | None = None,
     start: Recipe | None = None,
     progress: Progress | None = None,
+    among: I64 | None = None,
 ) -> Recipe:
     """Return a recipe trained on the log's newest events, point in time, from `start` (the default recipe unless given).
 
+    `among` are the places of the events that may be cases, ascending (k,); all targets of the log unless given.
     Raises: TooFewInteractions if fewer than 100 events make a case.
     """
     options, start = options or TrainOptions(), start or default_recipe()
-    targets = log.targets()[-options.targets :]
+    targets = (log.targets() if among is None else among)[-options.targets :]
     settings = start.settings
-    if len(targets) >= 2 * options.searched:
+    if options.searched and len(targets) >= 2 * options.searched:
         settings = best_settings(config, log, evenly(targets, options.searched), start, options, progress)
     start = replace(start, settings=settings)
     (cases,) = gather(config, log, evenly(targets, options.cases), [start], _part(progress, 0.4, 0.8))

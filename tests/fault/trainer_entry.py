@@ -18,14 +18,15 @@ from typing import Any
 
 import workers.trainer.app
 import workers.trainer.child
-import workers.trainer.training_round
+import workers.trainer.model_round
 from workers.models.announcements import announce
 from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.storage import Storage
 from workers.trainer.app import TrainerService
 from workers.trainer.log_tail import LogTail
-from workers.trainer.training_round import KindResult, TrainingJob, run_job
+from workers.trainer.settling import KindResult
+from workers.trainer.training_round import TrainingJob, run_job
 
 FAULTS = ("tailing", "merging", "training", "saved", "promoted")
 """Where a trainer is killed: with records in hand that are not in the log, between writing a merged segment and removing its parts, while
@@ -177,13 +178,13 @@ def child_main() -> int:
 
         _replace(ModelStore, "promote", orphaned_promote)
     else:
-        decide = workers.trainer.training_round.decide
+        decide = workers.trainer.model_round.decide
 
         def orphaned_decide(*arguments: Any) -> Any:
             _orphan_itself()
             return decide(*arguments)
 
-        _replace(workers.trainer.training_round, "decide", orphaned_decide)
+        _replace(workers.trainer.model_round, "decide", orphaned_decide)
     return workers.trainer.child.main()
 
 

@@ -24,10 +24,10 @@ from workers.bootstrap import open_store
 from workers.errors import Fatal
 from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
 from workers.kafka.partitioner import partition_for
+from workers.lists.engine_config import engine_config
 from workers.local.embedded import Child
 from workers.settings import Settings
 from workers.state.layout import layout_of
-from workers.lists.engine_config import engine_config
 from workers.stream.pipeline import Pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

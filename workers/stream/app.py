@@ -13,7 +13,6 @@ import faust
 import torch
 from threadpoolctl import threadpool_limits
 
-from workers.models.model_files import Servable
 from schemas.announcements import ModelAction, ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.bootstrap import open_store
@@ -24,6 +23,7 @@ from workers.kafka.connection import faust_arguments
 from workers.kafka.records import Record
 from workers.kafka.rights import explain
 from workers.models.manifest import StoreError
+from workers.models.model_files import Servable
 from workers.models.store import open_model_store
 from workers.runtime.faust_app import WorkerApp
 from workers.runtime.rounds import Rounds, patiently

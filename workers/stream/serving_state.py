@@ -13,11 +13,11 @@ from recsys.engine import Engine
 from recsys.lists.recipe import Recipe
 from workers.errors import Fenced
 from workers.lists.encoding import ItemIds
+from workers.lists.engine_config import engine_config
 from workers.models.model_files import Servable
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, StoredItem, Watermark
-from workers.lists.engine_config import engine_config
 from workers.stream.item_numbering import ItemNumbering
 from workers.stream.item_state_cache import ItemStateCache
 

@@ -40,7 +40,7 @@ from workers.trainer.decisions import announcements_of
 from workers.trainer.event_log import EventLog
 from workers.trainer.job import TrainingFailed, TrainingProcess
 from workers.trainer.log_tail import LogTail
-from workers.trainer.training_round import KindResult
+from workers.trainer.settling import KindResult
 
 log = logging.getLogger(__name__)
 

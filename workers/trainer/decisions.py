@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from schemas import ModelAction, ModelAnnouncement
 from workers.errors import Transient, WorkerError
 from workers.models.store import ModelStore
-from workers.trainer.training_round import KindResult
+from workers.trainer.settling import KindResult
 
 log = logging.getLogger(__name__)
 

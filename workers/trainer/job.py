@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from workers.errors import Transient
 from workers.settings import Settings
-from workers.trainer.training_round import KindResult, TrainingJob
+from workers.trainer.settling import KindResult
+from workers.trainer.training_round import TrainingJob
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from recsys.engine import Engine, EngineConfig, Lists
 from recsys.lists.registry import built_in
 from tests.builders import batch_of
 from workers.errors import Fatal, SettingsError
+from workers.lists.engine_config import check_weights, engine_config
 from workers.plugins import load_plugins
 from workers.settings import Settings, load_settings
-from workers.lists.engine_config import check_weights, engine_config
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "tests" / "plugins_example" / "example_plugin.py"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import ShapeError
-from recsys.evaluation.gate import MIN_USERS, gate, least_leads
+from recsys.evaluation.gate import MIN_USERS, gate, lead_bounds
 from recsys.evaluation.metrics import ndcg_at_k, recall_at_k
 from recsys.evaluation.user_scores import UserScores
 
@@ -110,14 +110,25 @@ def test_a_tolerance_lets_a_fresh_model_pass_that_is_not_worse_by_more() -> None
     assert not gate(slightly_worse, champion, {"popularity": champion}, tolerance=0.1).promote, "a baseline gets no discount"
 
 
+def test_a_floor_may_be_reached_but_not_missed_beyond_chance() -> None:
+    better, weak = scores(0.5), scores(0.1, seed=1)
+    assert gate(better, weak, floors={"recent_popularity": better}).promote, "as good as the floor"
+    reached = gate(better, weak, floors={"recent_popularity": scores(0.48, seed=5)})
+    assert reached.promote and "not below recent popularity" in reached.reason
+    missed = gate(better, weak, floors={"recent_popularity": scores(0.8, seed=3)})
+    assert not missed.promote and "below recent popularity" in missed.reason
+    assert not gate(weak, weak, floors={"recent_popularity": weak}).promote, "and the champion is beaten all the same"
+
+
 def test_the_same_seed_decides_the_same_and_resamples_users_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     leads = np.random.default_rng(1).normal(0.1, 1.0, (2, 50))
     targets = np.ones(50, np.int64)
-    low = least_leads(leads, targets, seed=4)
-    assert low.tolist() == least_leads(leads, targets, seed=4).tolist() != least_leads(leads, targets, seed=5).tolist()
+    bounds = lead_bounds(leads, targets, seed=4)
+    assert bounds.tolist() == lead_bounds(leads, targets, seed=4).tolist() != lead_bounds(leads, targets, seed=5).tolist()
     monkeypatch.setattr("recsys.evaluation.gate._BLOCK_DRAWS", 333)
-    assert least_leads(leads, targets, seed=4).tolist() == low.tolist()
-    assert np.all(low < leads.mean(axis=1)) and np.all(low > leads.mean(axis=1) - 4 * leads.std(axis=1) / np.sqrt(50))
+    assert lead_bounds(leads, targets, seed=4).tolist() == bounds.tolist()
+    for (low, high), mean, error in zip(bounds, leads.mean(axis=1), leads.std(axis=1) / np.sqrt(50), strict=True):
+        assert mean - 3 * error < low < mean - error and mean + error < high < mean + 3 * error
 
 
 def test_contenders_judged_on_different_targets_are_an_error() -> None:

@@ -293,7 +293,7 @@ def rebuilt() -> Any:
 
 
 def hostile_training(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    from workers.trainer.training_round import KindResult
+    from workers.trainer.settling import KindResult
 
     results = [KindResult(kind, "failed", None, None, reason, {}, 0.0) for kind, reason in ROWS]
     patch.setattr("workers.trainer.train_now.train_now", answering_later(results))

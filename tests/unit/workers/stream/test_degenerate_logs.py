@@ -18,7 +18,8 @@ from tests.unit.workers.trainer.test_training_round import append, job, stream
 from workers.models.store import ModelStore
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
-from workers.trainer.training_round import KindResult, TrainingJob, run_job
+from workers.trainer.settling import KindResult
+from workers.trainer.training_round import TrainingJob, run_job
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1

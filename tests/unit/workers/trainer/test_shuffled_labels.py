@@ -13,7 +13,8 @@ from recsys.models.registry import MODELS
 from recsys.models.training_set import TrainingSet
 from tests.unit.workers.trainer.test_training_round import append, job
 from workers.models.store import ModelStore
-from workers.trainer.training_round import KindResult, run_job
+from workers.trainer.settling import KindResult
+from workers.trainer.training_round import run_job
 
 KINDS = ("ials", "sasrec")
 SEEDS = range(4)

@@ -25,7 +25,7 @@ from workers.trainer import app as module
 from workers.trainer import job as training_process
 from workers.trainer.app import Schedule, TrainerService
 from workers.trainer.job import TrainingFailed, TrainingProcess
-from workers.trainer.training_round import KindResult
+from workers.trainer.settling import KindResult
 
 # -- the service ---------------------------------------------------------------------------------------------------------------------------
 
