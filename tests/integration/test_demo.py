@@ -68,7 +68,7 @@ def test_the_trainer_retrains_and_the_worker_swaps_while_events_stream(tmp_path:
     outcome = play(clustered_tastes(), tmp_path, narrator, rate=75.0, kinds=["ials"], factors=8, tolerance=0.9, min_targets=20)
     judge(outcome)
     figures = outcome.as_json()
-    assert figures["retrainings_while_streaming"] >= 2 and figures["live_swaps"]
+    assert figures["retrainings_while_streaming"] >= 1 and figures["live_swaps"]
     assert figures["hit_rate_at_10"] > figures["hit_rate_at_10_popularity"] and figures["n_scored"] > 700
     assert 0 < figures["freshness_p50_ms"] <= figures["freshness_p99_ms"] < 10_000
     assert figures["paced_events_per_s"] > 0 and figures["paced_lists_per_s"] > 0

@@ -45,6 +45,7 @@ OPTIONS = {
 def settings(sections: dict[str, Any]) -> Settings:
     """Quick models, a flush a second, and a round for every 1,000 new events."""
     sections["trainer"] |= {
+        "kinds": ["ials", "sasrec"],
         "min_events": 800,
         "every_events": 1_000,
         "flush_s": 0.5,

@@ -102,7 +102,7 @@ def header() -> RenderableType:
     steps = (
         "1. a Kafka broker and a Valkey start on free ports of this machine, then a stream worker and a trainer\n"
         "2. the catalogue and the first part of the ratings are published in time order, as fast as they go\n"
-        "3. the trainer makes its first models; the stream worker takes up those that pass the gate\n"
+        "3. the trainer makes its first models and a recipe for lists; the worker takes up what passes the gate\n"
         "4. the rest streams at a steady pace (nobody rates more than ten films a second)\n"
         "   while the trainer retrains and the worker swaps in live what passes the gate\n"
         "5. models, two homepages, figures; then everything is stopped"

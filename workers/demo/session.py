@@ -40,12 +40,12 @@ LOOK_EVERY_S = 0.05
 CHECK_EVERY_S = 0.25  # while events are sent
 USER_GAP_S = 0.1  # nobody rates more than ten films a second
 CATCH_UP_S = 1.0
-RETRAININGS = 2
+RETRAININGS = 1
 DRAIN_TIMEOUT_S = 120.0
 TRAIN_TIMEOUT_S = 240.0
 ROUND_SHARE = 1.3  # a retraining beside the stream takes at most about this multiple of the first one, which has the machine for itself
 PACED_MIN_S, PACED_MAX_S = 40.0, 100.0
-HELD_SHARE = 0.1  # the end of the stream slows down where the second retraining is late …
+HELD_SHARE = 0.1  # the end of the stream slows down where the retraining is late …
 HELD_TIMEOUT_S = 90.0  # … so that it lasts this much longer at most
 N_HOMEPAGES = 2
 MIN_LIKED = 8  # liked items of somebody whose homepage is worth a look
@@ -175,7 +175,7 @@ class Demo:
             return time.monotonic() - stage.started_s
 
     def paced(self, rate: float) -> Pace:
-        """The rest, `rate` events a second; the last tenth waits for the second retraining and a live swap where they are late."""
+        """The rest, `rate` events a second; the last tenth waits for a retraining and for the swap of what it promoted."""
         rest = self.source.ratings[self.source.n_first :]
         times_s = send_times_s((rating.user_id for rating in rest), rate, USER_GAP_S)
         order = sorted(range(len(rest)), key=lambda i: (times_s[i], i))
@@ -354,7 +354,7 @@ def decisions(announcements: Sequence[ModelAnnouncement]) -> str:
 def judge(outcome: Outcome) -> None:
     """Raises DemoFailed unless the system did what it is for."""
     if outcome.pace.retrained < RETRAININGS:
-        raise DemoFailed(f"the trainer retrained {outcome.pace.retrained} times while events streamed, not {RETRAININGS}")
+        raise DemoFailed("the trainer did not retrain while events streamed")
     if outcome.pace.promoted and not outcome.pace.swaps:
         raise DemoFailed(f"no list was made with a model that was promoted while events streamed: {', '.join(outcome.pace.promoted)}")
     if not outcome.hits.n_hits > outcome.hits.n_hits_popularity:
@@ -363,6 +363,6 @@ def judge(outcome: Outcome) -> None:
 
 
 def choose_rate(n_rest: int, first_training_s: float) -> float:
-    """Events a second at which the rest takes as long as two retrainings and the wait before them, within bounds."""
+    """Events a second at which the rest takes as long as a retraining and the wait before it, within bounds."""
     seconds = min(max((RETRAININGS + 0.5) * ROUND_SHARE * first_training_s, PACED_MIN_S), PACED_MAX_S)
     return n_rest / seconds

@@ -97,6 +97,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
         case "trainer":
             return [
                 Right("topic", topics.events, "Read", "keep the event log"),
+                Right("topic", topics.items, "Read", "train a recipe on the content of items"),
                 Right("topic", topics.models, "Read", "compare what is announced with the model store"),
                 Right("topic", topics.models, "Write", "announce models"),
                 Right("topic", leader_topic(settings), "Create", "elect the leader; not needed where the topic exists"),

@@ -7,26 +7,15 @@ import logging
 from pydantic import ValidationError
 
 from recsys.catalogue.content_values import LeftOut
-from recsys.catalogue.items import MAX_EMBEDDING_COLUMNS, ItemContent
+from recsys.catalogue.items import MAX_EMBEDDING_COLUMNS
 from schemas.catalogue import Item
+from workers.lists.item_content import content_of
 from workers.runtime.left_out import left_out_lines
 from workers.stream.serving_state import ServingState
 
 log = logging.getLogger(__name__)
 
 ITEMS_AT_ONCE = 250  # four embeddings of 3,072 numbers are 160 kB of JSON
-
-
-def content_of(item: Item) -> ItemContent:
-    """Return what the engine learns of an item."""
-    return ItemContent(
-        categories=item.categories,
-        attributes=dict(item.categorical_attributes),
-        published_s=None if item.published_ts_ms is None else item.published_ts_ms // 1000,
-        expires_s=None if item.expires_ts_ms is None else item.expires_ts_ms // 1000,
-        available=item.available,
-        embeddings=dict(item.embeddings),
-    )
 
 
 class CatalogueFollower:

@@ -9,12 +9,16 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from workers.errors import Transient
+from recsys.lists.recipe import Recipe
+from workers.errors import Transient, WorkerError
 from workers.settings import Settings
+from workers.trainer.catalogue_file import save_catalogue
 from workers.trainer.settling import KindResult
 from workers.trainer.training_round import TrainingJob
 
@@ -48,6 +52,7 @@ class TrainingProcess:
         self._tasks: list[asyncio.Task[bytes]] = []
         self._deadline: asyncio.TimerHandle | None = None
         self._late = False
+        self._folder: TemporaryDirectory[str] | None = None
 
     @property
     def running(self) -> bool:
@@ -62,7 +67,7 @@ class TrainingProcess:
     async def start(self, next_offsets: Mapping[int, int]) -> None:
         """Start a round over the log below `next_offsets`."""
         assert self._process is None
-        job = TrainingJob.of(self._settings, next_offsets)
+        job = TrainingJob.of(self._settings, next_offsets, await self._catalogue())
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -81,6 +86,20 @@ class TrainingProcess:
             process.stdin.write(job.model_dump_json().encode())
             process.stdin.close()
         log.info("training starts: %s", ", ".join(self._settings.trainer.kinds))
+
+    async def _catalogue(self) -> Path | None:
+        """Write the catalogue to a file for the training of a recipe; None if there is none to train, or the catalogue cannot be read."""
+        if Recipe.kind not in self._settings.trainer.kinds:
+            return None
+        self._folder = TemporaryDirectory(prefix="recsys-training-")
+        path = Path(self._folder.name) / "catalogue"
+        try:
+            n_items = await save_catalogue(self._settings, path)
+        except (WorkerError, OSError) as error:
+            log.warning("no recipe is trained, because the catalogue cannot be read: %s", error)
+            return None
+        log.debug("%d items in the catalogue", n_items)
+        return path
 
     def _end_late(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -130,7 +149,9 @@ class TrainingProcess:
     def _forget(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._process, self._deadline, self._tasks = None, None, []
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._process, self._deadline, self._tasks, self._folder = None, None, [], None
 
 
 async def _last_line(stream: asyncio.StreamReader) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.catalogue.items import ItemContent
 from recsys.engine import EngineConfig
 from recsys.errors import TooFewInteractions
 from recsys.evaluation.gate import CHAMPION, gate
@@ -25,6 +27,7 @@ from workers.lists.engine_config import engine_config_of
 from workers.models.store import ModelStore
 from workers.plugins import load_plugins
 from workers.settings import ListSettings, StateSettings, TrainerSettings
+from workers.trainer.catalogue_file import read_catalogue
 from workers.trainer.judgement import CHALLENGER, POPULARITY, RECENT_POPULARITY, NoModel, choose_slice
 from workers.trainer.progress import reporter
 from workers.trainer.settling import Candidate, KindResult, champion_of, settle
@@ -42,19 +45,28 @@ class _Replayed:
     judging: I64
 
 
-def train_recipe_kind(
-    columns: TrainingColumns,
-    next_offsets: Mapping[int, int],
-    settings: TrainerSettings,
-    state: StateSettings,
-    lists: ListSettings,
-    store: ModelStore,
-) -> KindResult:
+@dataclass(frozen=True, slots=True)
+class RecipeSections:
+    """Settings that a recipe depends on, and the file with the catalogue; None: nothing is known of the content of items."""
+
+    trainer: TrainerSettings
+    state: StateSettings
+    lists: ListSettings
+    catalogue: Path | None
+
+    def engine_config(self) -> EngineConfig:
+        """Return the configuration of the engine that workers run."""
+        return engine_config_of(self.state, self.lists, load_plugins())
+
+
+def train_recipe_kind(columns: TrainingColumns, next_offsets: Mapping[int, int], sections: RecipeSections, store: ModelStore) -> KindResult:
     """Train, judge and store a recipe. Without a champion it has to beat the default recipe. Raises NoModel, CoreError, WorkerError."""
+    settings, config = sections.trainer, sections.engine_config()
     champion = champion_of(Recipe.kind, columns, settings, store)
     chosen = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
-    config, options = engine_config_of(state, lists, load_plugins()), RecipeOptions.of(settings.options.get(Recipe.kind, {}), settings.seed)
-    replayed = _replayed(columns, chosen.newest, options)
+    options = RecipeOptions.of(settings.options.get(Recipe.kind, {}), settings.seed)
+    contents = {} if sections.catalogue is None else read_catalogue(sections.catalogue, columns.item_ids)
+    replayed = _replayed(columns, contents, chosen.newest, options)
     serving = default_recipe() if champion.stored is None else champion.stored.recipe
     started = time.monotonic()
     try:
@@ -75,7 +87,9 @@ def train_recipe_kind(
     return settle(Recipe.kind, champion, candidate, ranked, decision, columns, next_offsets, settings, store)
 
 
-def _replayed(columns: TrainingColumns, newest: NDArray[np.bool_], options: RecipeOptions) -> _Replayed:
+def _replayed(
+    columns: TrainingColumns, contents: Mapping[int, ItemContent], newest: NDArray[np.bool_], options: RecipeOptions
+) -> _Replayed:
     """Return the log in the order in which its events happened: that of the newest `options.events`."""
     order = np.lexsort((columns.arrivals(), columns.ts_ms))[-options.events :]
     log = Log(
@@ -83,6 +97,7 @@ def _replayed(columns: TrainingColumns, newest: NDArray[np.bool_], options: Reci
         columns.item_codes[order].astype(np.int64),
         columns.ts_ms[order] // 1000,
         quantise_weights(columns.weights[order]),
+        contents,
     )
     targets, judges = log.targets(), newest[order]
     return _Replayed(log, targets[~judges[targets]], evenly(thinned(targets[judges[targets]], log.users), MAX_CASES))

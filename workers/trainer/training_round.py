@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,7 +17,7 @@ from workers.trainer.event_log import EventLog
 from workers.trainer.judgement import NoModel
 from workers.trainer.model_round import train_model
 from workers.trainer.progress import report, report_traceback
-from workers.trainer.recipe_round import train_recipe_kind
+from workers.trainer.recipe_round import RecipeSections, train_recipe_kind
 from workers.trainer.settling import KindResult
 from workers.trainer.training_columns import TrainingColumns
 
@@ -32,17 +33,27 @@ class TrainingJob(BaseModel):
     lists: ListSettings = ListSettings()
     next_offsets: dict[int, int] | None = None
     """Partition ▸ first offset to leave out; None reads the whole log."""
+    catalogue: Path | None = None
+    """File with the catalogue; None: nothing is known of the content of items."""
 
     @classmethod
-    def of(cls, settings: Settings, next_offsets: Mapping[int, int] | None = None) -> TrainingJob:
-        """Return the job of these settings."""
+    def of(cls, settings: Settings, next_offsets: Mapping[int, int] | None = None, catalogue: Path | None = None) -> TrainingJob:
+        """Return the job of these settings. Without a `catalogue` no recipe is trained."""
+        trainer = settings.trainer
+        if catalogue is None:
+            trainer = trainer.model_copy(update={"kinds": tuple(kind for kind in trainer.kinds if kind != Recipe.kind)})
         return cls(
-            trainer=settings.trainer,
+            trainer=trainer,
             weights=settings.weights,
             state=settings.state,
             lists=settings.lists,
             next_offsets=None if next_offsets is None else dict(next_offsets),
+            catalogue=catalogue,
         )
+
+
+def _recipe_settings(job: TrainingJob) -> RecipeSections:
+    return RecipeSections(job.trainer, job.state, job.lists, job.catalogue)
 
 
 def run_job(job: TrainingJob) -> list[KindResult]:
@@ -55,7 +66,7 @@ def run_job(job: TrainingJob) -> list[KindResult]:
         started = time.monotonic()
         try:
             if kind == Recipe.kind:
-                results.append(train_recipe_kind(columns, next_offsets, job.trainer, job.state, job.lists, store))
+                results.append(train_recipe_kind(columns, next_offsets, _recipe_settings(job), store))
             else:
                 results.append(train_model(kind, columns, next_offsets, job.trainer, store))
         except NoModel as error:

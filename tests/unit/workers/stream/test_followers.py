@@ -16,9 +16,10 @@ from schemas.examples import ANNOUNCEMENT
 from tests.builders import opened_pipeline, small_settings
 from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Transient
+from workers.lists.item_content import content_of
 from workers.runtime.metrics import StreamMetrics
 from workers.state.port import ItemRecord
-from workers.stream.catalogue_sync import CatalogueFollower, content_of
+from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import MODELS_WAIT_S, ModelFollower
 from workers.stream.pipeline import Pipeline
 

@@ -228,4 +228,4 @@ def test_every_registered_kind_can_be_trained_by_name(folder: Path) -> None:
 
 
 def test_the_job_carries_no_secret_and_no_address(folder: Path) -> None:
-    assert set(job(folder).model_dump()) == {"trainer", "weights", "state", "lists", "next_offsets"}
+    assert set(job(folder).model_dump()) == {"trainer", "weights", "state", "lists", "next_offsets", "catalogue"}
