@@ -55,7 +55,7 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What may serve: a model or recipe, how long its training took, which events judged it (n,), and the pass that followed."""
+    """Holds what may serve, a model or a recipe: how long its training took, which events judged it (n,), and the pass that followed."""
 
     content: Servable
     train_s: float
