@@ -18,7 +18,7 @@ from recsys.evaluation.protocol import thinned
 from recsys.evaluation.ranking import MAX_CASES, Ranked
 from recsys.lists.default_recipe import default_recipe
 from recsys.lists.recipe import Recipe
-from recsys.recipe.judge import judge_lists
+from recsys.recipe.judge import judge
 from recsys.recipe.options import RecipeOptions
 from recsys.recipe.replay import Log, evenly
 from recsys.recipe.train import train_recipe
@@ -105,6 +105,5 @@ def _replayed(
 
 def _judge(config: EngineConfig, replayed: _Replayed, recipes: Mapping[str, Recipe], settings: TrainerSettings) -> dict[str, Ranked]:
     """Rank the judging events by the lists of each recipe, by popularity and by recent popularity; fewer where the time is up."""
-    ranks = judge_lists(config, replayed.log, replayed.judging, recipes, reporter(settings.max_seconds))
-    users = replayed.log.users[replayed.judging]
-    return {name: Ranked(users[: len(found)], found, {}) for name, found in ranks.items()}
+    judged = judge(config, replayed.log, replayed.judging, recipes, progress=reporter(settings.max_seconds))
+    return {name: Ranked(judged.users, ranks, {}) for name, ranks in judged.ranks.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.recipe.judge import Judged
 from tests.unit.workers.trainer.test_training_round import append, job
 from workers.models.store import ModelStore
 from workers.settings import load_settings
@@ -89,10 +90,11 @@ def test_no_judging_event_is_trained_on(tmp_path: Path, monkeypatch: pytest.Monk
 
     def judged(config: Any, log: Any, events: Any, recipes: Any, progress: Any) -> Any:
         seen["events"] = events
-        return {name: np.full(len(events), np.inf) for name in (*recipes, "popularity", "recent_popularity")}
+        misses = {name: np.full(len(events), np.inf) for name in (*recipes, "popularity", "recent_popularity")}
+        return Judged(log.users[events], misses)
 
     monkeypatch.setattr(recipe_round, "train_recipe", train)
-    monkeypatch.setattr(recipe_round, "judge_lists", judged)
+    monkeypatch.setattr(recipe_round, "judge", judged)
     assert "no hit" in trained(tmp_path).reason
     assert len(seen["log"]) == 2_500 and seen["among"].max() < 2_000 <= seen["events"].min()
     assert np.all(np.diff(seen["log"].times_s) >= 0)
