@@ -112,7 +112,7 @@ def fit_implicit(
     model = AlternatingLeastSquares(
         factors=factors, iterations=sweeps, random_state=SEED, num_threads=torch.get_num_threads(), dtype=np.float32, **options
     )
-    pairs = training.last_of_pairs()
+    pairs = training.entries(HISTORY_LENGTH)  # what this project's iALS trains on
     touched = sparse.csr_matrix((pairs.weights, pairs.items, pairs.user_starts()), shape=(pairs.n_users, pairs.n_items))
 
     def report(*_: Any) -> None:

@@ -30,6 +30,8 @@ def check_options(name: str, options: Any, bounds: Mapping[str, Bound]) -> None:
     for field in fields(options):
         value, (lowest, highest) = getattr(options, field.name), bounds[field.name]
         whole = field.type == "int"
+        if value is None and str(field.type).endswith("| None"):
+            continue
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not lowest <= value <= highest:
             kind = "a whole number" if whole else "a number"
             raise ModelError(f"{name} option {field.name}: got {value!r:.20}, needs {kind} from {lowest:g} to {highest:g}")

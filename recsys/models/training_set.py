@@ -73,6 +73,29 @@ class TrainingSet:
         columns = self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen]
         return TrainingSet(*columns, self.item_ids, self.n_users, unseen)
 
+    def entries(self, length: int) -> TrainingSet:
+        """Return what a history of `length` entries holds of each user: one interaction for each item, those of the newest items.
+
+        An entry has the time of the last interaction with its item. The newest sign counts, with the largest magnitude since the sign last
+        changed: a like is not weakened by a later view, and a dislike overrules both.
+        """
+        order = stable_order(self.items, self.n_items)  # by item, then by user, then oldest first: repeats are neighbours
+        users, items, weights = self.users[order], self.items[order], self.weights[order]
+        ends = np.ones(len(order), bool)
+        ends[:-1] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+        begins = np.ones(len(order), bool)
+        begins[1:] = ends[:-1] | (np.signbit(weights[1:]) != np.signbit(weights[:-1]))
+        starts = np.flatnonzero(begins)
+        strongest = np.maximum.reduceat(np.abs(weights), starts) if len(order) else np.zeros(0, np.float32)
+        run = np.cumsum(begins) - 1
+        merged = self.weights.copy()
+        merged[order[ends]] = np.copysign(strongest[run[ends]], weights[ends])
+        newest = np.sort(order[ends])  # by user, then by time of the last interaction
+        n_of_user = np.bincount(self.users[newest], minlength=self.n_users)
+        behind = np.repeat(np.cumsum(n_of_user), n_of_user) - np.arange(len(newest))
+        kept = newest[behind <= length]
+        return TrainingSet(self.users[kept], self.items[kept], merged[kept], self.ts_ms[kept], self.item_ids, self.n_users)
+
     @classmethod
     def from_columns(
         cls,

@@ -35,9 +35,12 @@ class FoldIn:
     def solve(self, histories: Histories) -> F32:
         """Return user vectors (U, D); zero for a history without a known item.
 
-        A negative weight is confidence |w| in preference 0. Source: Hu, Koren & Volinsky 2008, eq. 4.
+        A negative weight is confidence |w| in preference 0. Of an item that occurs more than once the newest place counts, with the newest
+        sign and the largest magnitude since the sign last changed. Source: Hu, Koren & Volinsky 2008, eq. 4.
         """
-        used = (histories.items >= 0) & (histories.weights != 0)
+        weights = histories.weights.astype(np.float32)
+        ridge_kernel.collapse(histories.items, weights)
+        used = (histories.items >= 0) & (weights != 0)
         counts = used.sum(axis=1)
         ridges = self._regularisation * (counts + self._unobserved_weight * len(self._factors)) ** self._exponent
         rotated = np.empty((len(histories), len(self._diagonal)), np.float32)
@@ -45,7 +48,7 @@ class FoldIn:
             self._factors,
             self._diagonal,
             histories.items[used].astype(np.int64),
-            histories.weights[used],
+            weights[used],
             np.concatenate(([0], np.cumsum(counts))),
             ridges.astype(np.float32),
             int(_DUAL_SHARE * len(self._diagonal)),

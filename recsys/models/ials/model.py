@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
-from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options, known_options
+from recsys.models.checks import known_options
+from recsys.models.ials.config import IALSConfig as IALSConfig
 from recsys.models.ials.fold_in import FoldIn
-from recsys.models.ials.ridge import SparseRows, solve_rows
+from recsys.models.ials.search import searched
+from recsys.models.ials.sweeps import both_sides, half_sweep, random_factors
 from recsys.models.training import Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
-
-
-@dataclass(frozen=True, slots=True)
-class IALSConfig:
-    """Options of iALS. Raises: ModelError for an option out of its bounds."""
-
-    factors: int = 64
-    epochs: int = 12
-    """Sweeps over users and items; a warm start runs a third of them."""
-    unobserved_weight: float = 0.2
-    """α₀: confidence in every pair without an interaction."""
-    regularisation: float = 0.006
-    """λ, before scaling by frequency."""
-    frequency_exponent: float = 1.0
-    """ν: λ is multiplied by (number of interactions + α₀ · size of the other axis)^ν; 0 regularises all rows alike."""
-    history_length: int = 100
-    """Number of newest interactions that serving folds in."""
-    tolerance: float = 0.001
-    """Residual relative to the right sides at which a sweep's solves stop; each starts from the previous sweep. Folding in is exact."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_options("ials", self, _BOUNDS)
-
-
-_BOUNDS = {
-    "factors": (1, MAX_FACTORS),
-    "epochs": (1, 10_000),
-    "unobserved_weight": (0, 1e6),
-    "regularisation": (0, 1e9),
-    "frequency_exponent": (0, 4),
-    "history_length": (1, MAX_HISTORY),
-    "tolerance": (0, 1),
-    "seed": (-MAX_COUNT, MAX_COUNT),
-}
 
 
 class IALSModel:
@@ -70,8 +36,8 @@ class IALSModel:
         self.history_length = settings.history_length
         self._fold_in = FoldIn(
             self.item_vectors,
-            unobserved_weight=settings.unobserved_weight,
-            regularisation=settings.regularisation,
+            unobserved_weight=settings.alpha,
+            regularisation=settings.ridge,
             frequency_exponent=settings.frequency_exponent,
         )
 
@@ -90,57 +56,50 @@ class IALSModel:
     def encode(self, histories: Histories) -> F32:
         """Solve each user's ridge system exactly against the fixed item factors Y; return user vectors (U, D).
 
-        (α₀ YᵀY + Σ |wᵢ| yᵢyᵢᵀ + λ (n + α₀ I)^ν E) x = Σ_{wᵢ>0} wᵢ yᵢ over the n known items of the history, I items in all. A negative
-        weight is confidence |w| in preference 0. An empty history gives a zero vector. Source: Hu, Koren & Volinsky 2008, eq. 4;
-        regularisation of Rendle, Krichene, Zhang & Koren 2022, eq. 6.
+        (α₀ YᵀY + Σ |wᵢ| yᵢyᵢᵀ + λ (n + α₀ I)^ν E) x = Σ_{wᵢ>0} wᵢ yᵢ over the n known items of the history, I items in all. An item that
+        occurs more than once counts once, as in training (`TrainingSet.entries`). A negative weight is confidence |w| in preference 0. An
+        empty history gives a zero vector. Source: Hu, Koren & Volinsky 2008, eq. 4; regularisation of Rendle, Krichene, Zhang & Koren 2022,
+        eq. 6.
         """
         return self._fold_in.solve(histories)
 
 
-def _ridge(config: IALSConfig, counts: torch.Tensor, other_axis: int) -> torch.Tensor:
-    return config.regularisation * (counts.float() + config.unobserved_weight * other_axis) ** config.frequency_exponent
-
-
 def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None = None, warm_start: Model | None = None) -> IALSModel:
-    """Train factors by alternating solves. Of several interactions of one user with one item the newest counts.
+    """Train factors by alternating solves on the entries that serving folds in: the newest `history_length` items of each user.
 
-    A warm start takes the earlier model's factors of the items that both know, if the dimension is the same. `progress` may stop the
-    training after any sweep. The same seed gives the same factors on one machine with the same number of threads.
+    What the configuration leaves open of α₀ and λ is searched (`recsys.models.ials.search`), or taken from a warm start that was searched
+    at least half as many pairs. A warm start also takes the earlier model's factors of the items that both know, if the dimension is the
+    same. `progress` may stop the search, and the training after any sweep. The same seed gives the same factors on one machine with the
+    same number of threads.
     Source: Hu, Koren & Volinsky 2008; confidences and scaled regularisation as in Rendle, Krichene, Zhang & Koren 2022.
     """
-    pairs = interactions.last_of_pairs()
-    generator = torch.Generator().manual_seed(config.seed)
-    spread = 0.1 / config.factors**0.5
-    item_factors = torch.randn((pairs.n_items, config.factors), generator=generator) * spread
-    epochs = config.epochs
-    if warm_start is not None and isinstance(warm_start, IALSModel) and warm_start.settings.factors == config.factors:
-        here, there = warm_rows(pairs.item_ids, warm_start.item_ids)
-        item_factors[here] = torch.from_numpy(warm_start.item_vectors)[there]
-        if 2 * len(here) >= pairs.n_items:
+    entries = interactions.entries(config.history_length)
+    earlier = warm_start if isinstance(warm_start, IALSModel) else None
+    kept = _kept(entries, config, earlier)
+    config, goes_on = searched(entries, config, progress) if kept is None else (kept, True)
+    item_factors = random_factors(entries.n_items, config)
+    epochs = config.epochs if goes_on else 1
+    if earlier is not None and earlier.settings.factors == config.factors:
+        here, there = warm_rows(entries.item_ids, earlier.item_ids)
+        item_factors[here] = torch.from_numpy(earlier.item_vectors)[there]
+        if 2 * len(here) >= entries.n_items:
             epochs = -(-config.epochs // 3)
     with torch.inference_mode():
-        by_user, by_item = both_sides(pairs)
-        user_factors = torch.zeros((pairs.n_users, config.factors))
+        by_user, by_item = both_sides(entries)
+        user_factors = torch.zeros((entries.n_users, config.factors))
         for epoch in range(epochs):
-            user_factors = _half_sweep(by_user, item_factors, user_factors, config)
-            item_factors = _half_sweep(by_item, user_factors, item_factors, config)
-            if not go_on(progress, (epoch + 1) / epochs, f"ials: sweep {epoch + 1} of {epochs}"):
+            user_factors = half_sweep(by_user, item_factors, user_factors, config)
+            item_factors = half_sweep(by_item, user_factors, item_factors, config)
+            if not goes_on or not go_on(progress, (epoch + 1) / epochs, f"ials: sweep {epoch + 1} of {epochs}"):
                 break
-    return IALSModel(config, pairs.item_ids, item_factors.numpy())
+    return IALSModel(config, entries.item_ids, item_factors.numpy())
 
 
-def both_sides(pairs: TrainingSet) -> tuple[SparseRows, SparseRows]:
-    """Return the interactions as rows of users over items, and of items over users. Each pair occurs at most once."""
-    by_user = sparse.csr_array((pairs.weights, pairs.items, pairs.user_starts()), shape=(pairs.n_users, pairs.n_items))
-    by_item = by_user.tocsc()
-    by_user = by_item.tocsr()  # there and back: columns ascend within a row
-    return (
-        SparseRows(by_user.indptr, by_user.indices, by_user.data, pairs.n_items),
-        SparseRows(by_item.indptr, by_item.indices, by_item.data, pairs.n_users),
-    )
-
-
-def _half_sweep(rows: SparseRows, fixed: torch.Tensor, start: torch.Tensor, config: IALSConfig) -> torch.Tensor:
-    """Solve every row of one side against the other side's factors `fixed` (C, D), starting from `start` (R, D). Returns (R, D)."""
-    ridge = _ridge(config, rows.counts, rows.n_columns)
-    return solve_rows(rows, fixed, start, ridge, unobserved_weight=config.unobserved_weight, tolerance=config.tolerance)
+def _kept(entries: TrainingSet, config: IALSConfig, earlier: IALSModel | None) -> IALSConfig | None:
+    """Return the configuration with the earlier model's α₀ and λ, None if these were not searched or on less than half as many pairs."""
+    if earlier is None or not 0 < len(entries) <= 2 * earlier.settings.searched_pairs:
+        return None
+    before = earlier.settings
+    weight = before.unobserved_weight if config.unobserved_weight is None else config.unobserved_weight
+    regularisation = before.regularisation if config.regularisation is None else config.regularisation
+    return replace(config, unobserved_weight=weight, regularisation=regularisation, searched_pairs=before.searched_pairs)

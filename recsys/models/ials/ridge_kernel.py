@@ -11,10 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arithmetic_kernel import add, dot
-from recsys.jit import compiled_sums
+from recsys.jit import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+
+@compiled
+def collapse(items: I32, weights: F32) -> None:
+    """Let each item of a history count once, in place: `weights` (U, L) become 0 at all places of an item (U, L) but its newest, on the
+    right, which gets the newest sign with the largest magnitude since the sign last changed. Items below 0 are padding."""
+    length = items.shape[1]
+    for user in range(len(items)):
+        for newest in range(length - 1, 0, -1):
+            item, weight = items[user, newest], weights[user, newest]
+            if item < 0 or weight == 0:
+                continue
+            is_run, strongest = True, abs(weight)
+            for at in range(newest - 1, -1, -1):
+                other = weights[user, at]
+                if items[user, at] == item and other != 0:
+                    is_run = is_run and (other > 0) == (weight > 0)
+                    if is_run:
+                        strongest = max(strongest, abs(other))
+                    weights[user, at] = 0
+            weights[user, newest] = strongest if weight > 0 else -strongest
 
 
 @compiled_sums

@@ -19,7 +19,7 @@ def random_model(n_items: int = 40, factors: int = 8, **options: float) -> ials.
 def test_fold_in_solves_the_ridge_system_of_the_paper() -> None:
     model = random_model(frequency_exponent=0.7)
     random = np.random.default_rng(1)
-    items = random.integers(0, 40, (7, 12)).astype(np.int32)
+    items = np.stack([random.permutation(40)[:12] for _ in range(7)]).astype(np.int32)
     weights = random.uniform(-1, 2, (7, 12)).astype(np.float32)
     items[random.random(items.shape) < 0.3] = -1
     found = model.encode(Histories(items, weights, np.zeros_like(weights)))
@@ -27,8 +27,8 @@ def test_fold_in_solves_the_ridge_system_of_the_paper() -> None:
     for row in range(7):
         known = items[row] >= 0
         chosen, w = y[items[row, known]], weights[row, known].astype(np.float64)
-        ridge = config.regularisation * (known.sum() + config.unobserved_weight * 40) ** config.frequency_exponent
-        system = config.unobserved_weight * y.T @ y + (chosen * np.abs(w)[:, None]).T @ chosen + ridge * np.eye(8)
+        ridge = config.ridge * (known.sum() + config.alpha * 40) ** config.frequency_exponent
+        system = config.alpha * y.T @ y + (chosen * np.abs(w)[:, None]).T @ chosen + ridge * np.eye(8)
         expected = np.linalg.solve(system, chosen.T @ np.maximum(w, 0))
         np.testing.assert_allclose(found[row], expected, rtol=1e-3, atol=1e-4)
 
@@ -55,8 +55,8 @@ def plain_fit(interactions: TrainingSet, config: ials.IALSConfig) -> np.ndarray:
 def plain_half_sweep(weights: np.ndarray, fixed: np.ndarray, config: ials.IALSConfig) -> np.ndarray:
     solved = np.zeros((len(weights), config.factors))
     for row, w in enumerate(weights):
-        ridge = config.regularisation * ((w != 0).sum() + config.unobserved_weight * len(fixed)) ** config.frequency_exponent
-        system = fixed.T @ ((config.unobserved_weight + np.abs(w))[:, None] * fixed) + ridge * np.eye(config.factors)
+        ridge = config.ridge * ((w != 0).sum() + config.alpha * len(fixed)) ** config.frequency_exponent
+        system = fixed.T @ ((config.alpha + np.abs(w))[:, None] * fixed) + ridge * np.eye(config.factors)
         solved[row] = np.linalg.solve(system, fixed.T @ np.maximum(w, 0))
     return solved
 
@@ -66,17 +66,18 @@ def test_training_is_that_of_systems_solved_one_by_one() -> None:
     pairs = interactions.last_of_pairs()
     weights = np.random.default_rng(0).choice([1.0, 0.5, -1.0], len(pairs), p=[0.6, 0.3, 0.1]).astype(np.float32)
     pairs = TrainingSet(pairs.users, pairs.items, weights, pairs.ts_ms, pairs.item_ids, pairs.n_users)
-    config = ials.IALSConfig(factors=8, epochs=4, tolerance=1e-6)
+    given = {"factors": 8, "epochs": 4, "unobserved_weight": 0.2, "regularisation": 0.006}
+    config = ials.IALSConfig(**given, tolerance=1e-6)  # type: ignore[arg-type]
     expected = plain_fit(pairs, config)
     found = ials.fit(pairs, config).item_vectors
     assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
-    shipped = ials.fit(pairs, ials.IALSConfig(factors=8, epochs=4)).item_vectors
+    shipped = ials.fit(pairs, ials.IALSConfig(**given)).item_vectors  # type: ignore[arg-type]
     assert np.abs(shipped - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_training_ends_where_user_and_item_solves_agree() -> None:
     interactions = clustered(n_users=60)
-    model = ials.fit(interactions, ials.IALSConfig(factors=8, epochs=60))
+    model = ials.fit(interactions, ials.IALSConfig(factors=8, epochs=60, search_share=0))
     weights = np.zeros((interactions.n_users, interactions.n_items))
     pairs = interactions.last_of_pairs()
     weights[pairs.users, pairs.items] = pairs.weights

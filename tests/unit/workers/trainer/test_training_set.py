@@ -51,6 +51,31 @@ def test_the_newest_of_each_pair_stays_where_it_was(rows: list[tuple[int, int, f
     assert (thinned.item_ids, thinned.n_users) == (made.item_ids, made.n_users)
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 7), st.sampled_from([-1.0, -0.5, 0.25, 0.5, 1.0]), st.integers(0, 9)), max_size=40
+    ),
+    st.integers(1, 9),
+)
+def test_entries_are_those_of_a_history_that_takes_events_one_by_one(rows: list[tuple[int, int, float, int]], length: int) -> None:
+    made = TrainingSet.from_columns(
+        np.array([row[0] for row in rows], np.int64),
+        np.array([row[1] for row in rows], np.int32),
+        [str(k) for k in range(8)],
+        np.array([row[2] for row in rows], np.float32),
+        np.array([row[3] for row in rows], np.int64),
+    )
+    histories: dict[int, dict[int, tuple[float, int]]] = {}
+    for user, item, weight, ts_ms in zip(*(column.tolist() for column in (made.users, made.items, made.weights, made.ts_ms)), strict=True):
+        history = histories.setdefault(user, {})
+        before = history.pop(item, (0.0, 0))[0]
+        history[item] = (max(weight, before, key=abs) if weight * before > 0 else weight, ts_ms)
+    expected = [(user, item, *held) for user, history in sorted(histories.items()) for item, held in list(history.items())[-length:]]
+    found = made.entries(length)
+    assert list(zip(*(c.tolist() for c in (found.users, found.items, found.weights, found.ts_ms)), strict=True)) == expected
+    assert (found.item_ids, found.n_users) == (made.item_ids, made.n_users)
+
+
 @given(st.lists(st.integers(0, 20), max_size=200))
 def test_counting_sorts_as_a_stable_sort_does(keys: list[int]) -> None:
     numbers = np.array(keys, np.int32)
