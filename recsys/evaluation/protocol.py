@@ -152,21 +152,37 @@ class Slice:
         """Mark the rows of users with an earlier row, (n,)."""
         return np.concatenate(([False], self.users[1:] == self.users[:-1])) if len(self.users) else np.zeros(0, bool)
 
-    def histories(self, cases: I64, length: int, to_model: I32) -> Histories:
-        """Return the `length` interactions just before each case, as histories of T users.
+    def histories(self, cases: I64, length: int, to_model: I32, repeats: tuple[I64, F32] | None = None) -> Histories:
+        """Return the `length` items that each case's user touched last before it, as histories of T users.
 
+        One entry per item, as workers hold it: at its last touch, with the strongest weight since its sign last changed. `repeats` is
+        `self.repeats()`, which spares finding them again.
         Shapes: cases (T,), row numbers; to_model (I,), each item's position on the model's item axis (−1: unknown to the model).
         """
-        rows = cases[:, None] - np.arange(length, 0, -1)  # (T, L), newest last
+        following, strongest = self.repeats() if repeats is None else repeats
         starts = np.searchsorted(self.users, self.users[cases])
-        inside = rows >= starts[:, None]
-        rows = np.where(inside, rows, 0)
-        ages = np.where(inside, (self.ts_ms[np.maximum(cases - 1, 0), None] - self.ts_ms[rows]) / 1000.0, 0.0)
-        return Histories(
-            np.where(inside, to_model[self.items[rows]], -1).astype(np.int32),
-            np.where(inside, self.weights[rows], 0.0).astype(np.float32),
-            ages.astype(np.float32),
-        )
+        shape = (len(cases), length)
+        items, weights, ages = np.full(shape, -1, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for at, (start, case) in enumerate(zip(starts.tolist(), cases.tolist(), strict=True)):
+            rows = (start + np.flatnonzero(following[start:case] >= case))[-length:]  # each item's last touch before the case
+            if len(rows):
+                items[at, -len(rows) :] = to_model[self.items[rows]]
+                weights[at, -len(rows) :] = strongest[rows]
+                ages[at, -len(rows) :] = (self.ts_ms[rows[-1]] - self.ts_ms[rows]) / 1000.0
+        return Histories(items, weights, ages)
+
+    def repeats(self) -> tuple[I64, F32]:
+        """Return, for each row, the next row of the same user and item, or n; and the strongest weight of that item in an unbroken run of
+        one sign up to this row. Two (n,)."""
+        n = len(self.users)
+        order = np.lexsort((np.arange(n), self.items, self.users))
+        same = np.flatnonzero((self.users[order][1:] == self.users[order][:-1]) & (self.items[order][1:] == self.items[order][:-1]))
+        following, strongest = np.full(n, n, np.int64), self.weights.copy()
+        following[order[same]] = order[same + 1]
+        for earlier, later in zip(order[same].tolist(), order[same + 1].tolist(), strict=True):
+            if strongest[earlier] * strongest[later] > 0 and abs(strongest[earlier]) > abs(strongest[later]):
+                strongest[later] = strongest[earlier]
+        return following, strongest
 
     def seen(self, cases: I64) -> NDArray[np.bool_]:
         """Mark the items that each case's user touched before it, (T, I)."""

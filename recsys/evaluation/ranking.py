@@ -57,9 +57,9 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
     item_vectors = np.zeros((len(part.item_ids), model.item_vectors.shape[1]), np.float32)
     item_vectors[in_model] = model.item_vectors[to_model[in_model]]
     ranks = np.full(len(cases), np.inf)
-    blank = np.zeros(len(cases), bool)
+    blank, repeats = np.zeros(len(cases), bool), part.repeats()
     for rows in _blocks(len(cases), len(part.item_ids)):
-        vectors = model.encode(part.histories(cases[rows], model.history_length, to_model))  # (B, D)
+        vectors = model.encode(part.histories(cases[rows], model.history_length, to_model, repeats))  # (B, D)
         blank[rows] = ~np.any(vectors, axis=1)
         scores = vectors @ item_vectors.T
         scores[:, ~in_model] = -np.inf

@@ -20,6 +20,7 @@ from schemas import ModelAnnouncement
 from tests.announced import last_announcements
 from tests.unit.recsys.models.model_cases import clustered
 from tests.unit.workers.models.test_model_store import save
+from tests.unit.workers.trainer.test_recipe_round import fashion
 from workers.cli.app import run
 from workers.client import EventPublisher
 from workers.errors import Transient
@@ -29,6 +30,7 @@ from workers.local.embedded import Child
 from workers.models.announcements import announce, reconcile
 from workers.models.store import open_model_store
 from workers.settings import Settings, load_settings
+from workers.trainer import catalogue_file
 from workers.trainer.event_log import EventLog
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -250,6 +252,38 @@ def test_training_now_decides_and_announces_beside_a_running_trainer_too(
     train("--kind", "sasrec", code=2)
     monkeypatch.setenv("RECSYS_TRAINER__OPTIONS", '{"ials": {"factors": 0}}')
     assert "ials: failed, no model because ials option factors" in train(code=1)
+
+
+def test_a_recipe_is_trained_on_the_catalogue_of_the_topic_and_announced(
+    settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"KINDS": ["recipe"], "OPTIONS": {"recipe": {"cases": 300, "searched": 0}}, "HOLDOUT": 0.2}
+    for name, value in (worker_env | {f"RECSYS_TRAINER__{name}": json.dumps(value) for name, value in options.items()}).items():
+        monkeypatch.setenv(name, value)
+    with EventPublisher(settings) as publisher:
+        for number in range(300):
+            publisher.publish_item({"item_id": f"i{number}", "categories": [f"c{number % 7}"]})
+        for number, (user_id, item_id, ts_ms) in enumerate(fashion(2_500)):
+            publisher.publish(event_id=f"f{number}", user_id=user_id, item_id=item_id, type="like", event_ts_ms=ts_ms)
+    monkeypatch.setattr("workers.trainer.catalogue_file._write", watched := Watched(catalogue_file._write))
+    assert run(["models", "train"]) == 0
+    assert capsys.readouterr().out.startswith("recipe-000001: promoted, NDCG@10 ")
+    assert watched.n_entries == 300
+    last = announced(settings, {"recipe-000001"})
+    assert last is not None and last["recipe"].serving is not None
+    stored = open_model_store(settings).load_announced(last["recipe"])
+    assert stored is not None and stored.recipe.n_hidden >= 0
+
+
+class Watched:
+    """Counts what is written to the catalogue's file."""
+
+    def __init__(self, write: Callable[..., None]) -> None:
+        self._write, self.n_entries = write, 0
+
+    def __call__(self, path: Any, entries: Any) -> None:
+        self.n_entries += len(entries)
+        self._write(path, entries)
 
 
 def test_announcing_is_refused_by_no_broker_with_one_error(sections: dict[str, Any]) -> None:

@@ -123,6 +123,26 @@ def test_targets_are_new_preferences_of_users_with_a_history() -> None:
     assert judged["recall@1"] == 1.0  # item 1 first of {1, 2, 4}; item 2 alone in what is left
 
 
+def test_a_history_has_one_entry_per_item_at_its_last_touch_with_the_strongest_weight_of_its_sign() -> None:
+    events = [
+        (0, 0, 0.3, 1_000),
+        (0, 1, 1.0, 2_000),
+        (0, 0, 1.0, 3_000),
+        (0, 2, 1.0, 4_000),
+        (0, 0, 0.5, 5_000),
+        (0, 2, -1.0, 6_000),
+        (0, 1, -0.5, 7_000),
+        (0, 1, 0.2, 8_000),
+        (0, 3, 1.0, 9_000),
+    ]
+    model = Recorder([f"i{k}" for k in range(5)], length=4)
+    evaluate(model, part_of(events, 5, 9_000))
+    (asked,) = model.asked
+    assert asked.items.tolist() == [[-1, 0, 2, 1]]
+    assert asked.weights.tolist() == [[0.0, pytest.approx(1.0), -1.0, pytest.approx(0.2)]]
+    assert asked.ages_s.tolist() == [[0.0, 3.0, 2.0, 0.0]]
+
+
 def test_items_the_model_does_not_know_are_misses_and_never_rank_above_others() -> None:
     knows_two = Recorder(["i0", "i2"])
     judged = evaluate(knows_two, part_of(EVENTS, 5, 10))
