@@ -16,8 +16,8 @@ allocator's rounding.
 * growth: the same 400 users and 500 items again and again with low caps (history 100, older items 50, neighbours 64), measured after every
   65,000 events, all within an hour of event time, because popularity has a row per hour. `growth_ratio` is the last measurement over the
   second, when every cap had been reached: in total, of users' rows, of items' neighbours. `growth_by_kind` is the memory by kind of key.
-* aging: the same, but 15,000 events span twenty days of event time, an epoch is three days, and expired rows are deleted after each
-  measurement. `aging_ratio` is the last of eight measurements over the fourth, when the oldest kept rows are sixty days old;
+* aging: the same, but 15,000 events span twenty days of event time, an epoch is three days, an item keeps its newest six, and expired rows
+  are deleted after each measurement. `aging_ratio` is the last of eight measurements over the fourth, eighty days after the first event;
   `aging_ratio_kept` is the same without deletion.
 * load: the store reads all users into a table, 4,000 at a time.
 * naive: the same users in the layout of `benchmarks.naive_faust`: a list for the history and a set of event ids, no embedding; event ids as
@@ -65,7 +65,7 @@ GROWTH = {"users": 400, "items": 500, "events": 65_000, "looks": 3}
 GROWTH_EVENTS_PER_S = 100
 GROWTH_STATE: dict[str, float] = {"history_length": 100, "seen_length": 50, "max_neighbours": 64, "duplicate_chunk": 1_024}
 AGING = {"users": 400, "items": 500, "events": 15_000, "looks": 8}
-AGING_STATE = {**GROWTH_STATE, "half_life_days": 3.0}
+AGING_STATE = {**GROWTH_STATE, "half_life_days": 3.0, "live_epochs": 6}
 AGING_DAYS_PER_LOOK = 20
 SETTLE_S, SETTLED_S = 0.05, 0.3
 TOPIC_ID = "benchmark"
