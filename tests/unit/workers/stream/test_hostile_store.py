@@ -195,7 +195,7 @@ async def test_a_worker_refuses_a_hostile_version_and_the_one_before_goes_on_ser
     assert await followed(follower) == [] and await followed(follower) == []
     assert pipeline.state.engine.models["ials"].version == "ials-000001"
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == 1 and "the one before goes on serving" in errors[0] and errors[0].isprintable()
+    assert len(errors) == 1 and "what served before goes on serving" in errors[0] and errors[0].isprintable()
     restarted = ModelFollower((await opened_pipeline(pipeline.state.store, small_settings())).state, models.load, models.serving)  # type: ignore[arg-type]
     assert await followed(restarted) == [] and restarted.missing() == [], "a restarted worker makes lists without it"
 
