@@ -12,8 +12,11 @@ user is made who does not have the target. Printed is the share of these lists t
 * pair: they alternate between the target and the most popular item.
 * alone: they repeat the target.
 
-1 and 10 accounts send 10,000 events each, 100 accounts 1,000 each. Nothing is drawn at random. Exit code 1 with --check, if one account
-brings the target onto 2 % of the lists or more, or ten onto 5 % or more, in any attack.
+1 and 10 accounts send 10,000 events each, 100 accounts 1,000 each. Exit code 1 with --check, if one account brings the target onto 2 % of
+the lists or more, or ten onto 5 % or more, in any attack.
+
+What the bounds cost: recall at 10 of the lists, with and without them (protocol discovery of `benchmarks.streams`, newest 60 % of the
+targets in the first --cost-events events). Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,9 +35,9 @@ from rich.table import Table
 
 from benchmarks.datasets import DatasetMissing
 from benchmarks.figures import benchmark_parser, run_benchmark
-from benchmarks.streams.lists import ListStream
+from benchmarks.streams.lists import ListStream, list_config
 from benchmarks.streams.log import NAMED, BadFile, Log, made_log, named_log
-from benchmarks.streams.protocol import Stream
+from benchmarks.streams.protocol import Stream, recalls
 from recsys.engine import Engine, EngineConfig
 from schemas.events import EventType
 from workers.lists.engine_config import engine_config
@@ -51,6 +54,8 @@ RARER_SHARE = 0.1
 LIMITS = {1: 0.02, 10: 0.05}
 """Number of accounts ▸ share of the lists that may not be reached."""
 DAY_S = 86_400
+UNBOUNDED = {"session_s": 0, "pairings_per_epoch": 255, "touches_per_epoch": 255, "user_budget": 60_000}
+"""Bounds on what one user adds, as good as off."""
 
 
 class Shares(NamedTuple):
@@ -121,12 +126,28 @@ def shares(scene: Scene, config: EngineConfig, attack: str = "", n_accounts: int
     return Shares(float(held.any(axis=1).mean()), float(held[:, 0].mean()), len(others))
 
 
+def recall_at_10(log: Log, config: EngineConfig) -> float:
+    """Return the lists' recall at 10 over the newest 60 % of the targets of discovery."""
+    stream = Stream.of(log)
+    targets = stream.events[stream.targets("discovery")]
+    ranks = ListStream(stream, Engine(list_config(config, config.seed))).ranks()[targets]
+    return recalls(ranks)["last60_recall@10"]
+
+
+def bounds_cost(log: Log, config: EngineConfig) -> dict[str, float]:
+    """Return the lists' recall at 10 with and without the bounds on what one user adds."""
+    return {"bounded": recall_at_10(log, config), "unbounded": recall_at_10(log, replace(config, **UNBOUNDED))}
+
+
 def main() -> int:
     parser = benchmark_parser(__doc__)
     parser.add_argument(
         "--data", nargs="+", action="extend", choices=[*NAMED], metavar="NAME", help=f"of {', '.join(NAMED)} (default: {', '.join(DATA)})"
     )
     parser.add_argument("--events", type=int, default=0, metavar="N", help="read only the first N events of each (default: all)")
+    parser.add_argument(
+        "--cost-events", type=int, default=30_000, metavar="N", help="events of each for what the bounds cost (default: 30,000)"
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a share reaches its limit")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -139,8 +160,10 @@ def main() -> int:
             found = {"none": {"0": shares(scene, config)}}
             for attack in ATTACKS:
                 found[attack] = {str(n): shares(scene, config, attack, n, n_events) for n, n_events in ACCOUNTS.items()}
-            _show(name, scene, found)
-            figures[name] = {attack: {n: shares._asdict() for n, shares in by_accounts.items()} for attack, by_accounts in found.items()}
+            cost = bounds_cost(named_log(name).first(arguments.cost_events), config)
+            _show(name, scene, found, cost)
+            attacks = {attack: {n: one._asdict() for n, one in by_accounts.items()} for attack, by_accounts in found.items()}
+            figures[name] = {"attacks": attacks, "recall@10": cost}
             beyond += [
                 f"{name}, {attack}, {n} accounts: {found[attack][str(n)].listed:.1%} of the lists, at most {limit:.0%} may hold the target"
                 for attack in ATTACKS
@@ -157,7 +180,7 @@ def main() -> int:
     return 1 if beyond and arguments.check else 0
 
 
-def _show(name: str, scene: Scene, found: dict[str, dict[str, Shares]]) -> None:
+def _show(name: str, scene: Scene, found: dict[str, dict[str, Shares]], cost: dict[str, float]) -> None:
     table = Table(
         title=f"{name}: {len(scene.log):,} events, of which {int((scene.log.times_s >= scene.day_s).sum()):,} on the day of the attack"
     )
@@ -167,7 +190,11 @@ def _show(name: str, scene: Scene, found: dict[str, dict[str, Shares]]) -> None:
         for n_accounts, share in by_accounts.items():
             n_events = ACCOUNTS.get(int(n_accounts), 0)
             table.add_row(attack, n_accounts, f"{n_events:,}", f"{share.n_lists:,}", f"{share.listed:.2%}", f"{share.first:.2%}")
-    Console(file=sys.stdout, width=140).print(table)
+    console = Console(file=sys.stdout, width=140)
+    console.print(table)
+    bounded, unbounded = cost["bounded"], cost["unbounded"]
+    change = f" ({bounded / unbounded - 1:+.1%})" if unbounded else ""
+    console.print(f"{name}: recall@10 of the lists {bounded:.4f} with the bounds, {unbounded:.4f} without{change}")
 
 
 if __name__ == "__main__":
