@@ -17,7 +17,8 @@ and 20 over all targets and over the newest 60 % of them; constants are chosen, 
 
 The list is the product's: the same engine, events weighed as the settings do, lists of 40 places of which 20 count (40, so that ties
 have their mean rank). In a log of more than 100,000 events, four in a row are ranked at once (--batch), each with its user's exact
-history; items are learnt after every batch. An item is described when it is first touched. A named data set is read from RECSYS_DATA. A
+history; items are learnt after every batch. An item is described when it is first touched. The recipe is trained on the log so far, first
+after 40 % of the targets of discovery, then after each further 10 %. A named data set is read from RECSYS_DATA. A
 file has the columns user_id, item_id, type and timestamp (whole s or ms), may have `value` for ratings, and is .csv, .csv.xz or .csv.gz;
 rows are counted from 1 below the header.
 
