@@ -16,6 +16,7 @@ _BOUNDS = {
     "searched": (0, MAX_COUNT),
     "targets": (100, MAX_COUNT),
     "events": (100, MAX_COUNT),
+    "judged": (1, MAX_COUNT),
     "seed": (0, MAX_COUNT),
 }
 
@@ -32,6 +33,8 @@ class RecipeOptions:
     """Newest events from which cases are chosen."""
     events: int = 1_000_000
     """Newest events of the log that are replayed."""
+    judged: int = 5_000
+    """Events of the newest slice on which lists are judged, at most."""
     seed: int = 0
 
     def __post_init__(self) -> None:

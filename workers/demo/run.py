@@ -31,8 +31,8 @@ from workers.runtime.text import json_text, visible
 
 CACHE = Path(".data")
 MIN_EVENTS = 5_000  # fewer leave nothing to train on, and nothing to hold out
-TRAIN_MAX_S = 10.0  # of one model: the demo shows the way, not the last digit
-TRAIN_OPTIONS = {"sasrec": {"patience": 2}, "recipe": {"cases": 600, "searched": 0}}
+TRAIN_MAX_S = 15.0  # of one model: the demo shows the way, not the last digit
+TRAIN_OPTIONS = {"sasrec": {"patience": 2}, "recipe": {"cases": 600, "searched": 0, "judged": 600}}
 
 
 def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | None = None, **trainer: Any) -> Outcome:

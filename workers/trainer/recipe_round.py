@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from recsys.engine import EngineConfig
 from recsys.errors import TooFewInteractions
 from recsys.evaluation.gate import CHAMPION, gate
 from recsys.evaluation.protocol import thinned
-from recsys.evaluation.ranking import MAX_CASES, Ranked
+from recsys.evaluation.ranking import Ranked
 from recsys.lists.default_recipe import default_recipe
 from recsys.lists.recipe import Recipe
 from recsys.recipe.judge import judge
@@ -83,6 +83,9 @@ def train_recipe_kind(columns: TrainingColumns, next_offsets: Mapping[int, int],
         tolerance=settings.tolerance,
         seed=settings.seed,
     )
+    n_judged, n_chosen = ranked[CHALLENGER].scores.n_targets, len(replayed.judging)
+    if n_judged < n_chosen:
+        decision = replace(decision, reason=f"{decision.reason}; trainer.max_seconds was up after {n_judged} of {n_chosen} targets")
     candidate = Candidate(challenger, train_s, chosen.newest)
     return settle(Recipe.kind, champion, candidate, ranked, decision, columns, next_offsets, settings, store)
 
@@ -100,7 +103,7 @@ def _replayed(
         contents,
     )
     targets, judges = log.targets(), newest[order]
-    return _Replayed(log, targets[~judges[targets]], evenly(thinned(targets[judges[targets]], log.users), MAX_CASES))
+    return _Replayed(log, targets[~judges[targets]], evenly(thinned(targets[judges[targets]], log.users), options.judged))
 
 
 def _judge(config: EngineConfig, replayed: _Replayed, recipes: Mapping[str, Recipe], settings: TrainerSettings) -> dict[str, Ranked]:

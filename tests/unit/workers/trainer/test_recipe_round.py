@@ -114,3 +114,13 @@ def test_time_that_is_up_ends_the_training_with_a_line(tmp_path: Path) -> None:
 
 def test_the_default_kinds_end_with_the_recipe() -> None:
     assert load_settings().trainer.kinds[-1] == "recipe"
+
+
+def test_a_judgement_that_ran_out_of_time_says_how_far_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(tmp_path, 0, 2_500, fashion(2_500))
+    default = recipe_round.default_recipe()
+    monkeypatch.setattr(recipe_round, "train_recipe", lambda *arguments, **options: default)
+    monkeypatch.setattr(recipe_round, "reporter", lambda max_seconds: lambda done, message: False)
+    result = trained(tmp_path)
+    assert result.action == "refused" and "fewer than min_targets" in result.reason
+    assert "trainer.max_seconds was up after 64 of " in result.reason
