@@ -47,6 +47,8 @@ from recsys.models.ials.model import IALSConfig, IALSModel  # noqa: E402
 from recsys.state.half_lives import ALL_TIME, HALF_LIVES_S, LIVE_SPANS, MOST_GROWTH, WINDOWS_S  # noqa: E402
 from recsys.state.item_row import WEIGHT_ONE  # noqa: E402
 from recsys.state.neighbours import SparseNeighbours  # noqa: E402
+from tests.builders import batch_of  # noqa: E402
+from tests.histories import apply  # noqa: E402
 from workers.stream.list_maker import LISTED_TOGETHER  # noqa: E402
 from workers.stream.warm_up import compile_all  # noqa: E402
 
@@ -267,8 +269,8 @@ def _fill(engine: Engine, world: World) -> None:
     engine.users.load({f"u{user}": None for user in range(n_users)})
     slots = np.array([engine.users.slot(f"u{user}") for user in range(n_users)], np.int64)
     times = NOW_S - 60 * np.arange(HISTORY, 0, -1)
-    counts, items = np.full(n_users, HISTORY), world.histories.ravel().astype(np.uint32)
-    engine.users.append(slots, counts, items, np.tile(times, n_users).astype(np.uint32), np.full(len(items), 32, np.int8))
+    touched = world.histories.ravel()
+    apply(engine.users, batch_of(slots, [HISTORY] * n_users, touched, np.tile(times, n_users), np.full(len(touched), 32)))
     items = np.arange(len(world.of), dtype=np.uint32)
     engine.popularity.add(ALL_TIME, 0, items, (world.popularity * WEIGHT_ONE).astype(np.int64))
     engine.advance_time(NOW_S)

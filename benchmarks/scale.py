@@ -48,6 +48,8 @@ from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import benchmark_parser, cpu_seconds, emit, run_benchmark
 from recsys.state.item_row import WEIGHT_ONE, pack_header, pack_records
 from recsys.state.user_table import UserTable
+from tests.builders import batch_of
+from tests.histories import apply
 from tests.redis_cluster import RedisCluster
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
@@ -150,7 +152,7 @@ def _histories(population: Population, names: list[str], random: np.random.Gener
     shape = (len(names), PRELOADED)
     times_s = START_S - 86_400 * 30 + np.cumsum(random.integers(1, 40_000, shape), axis=1)
     items = population.draw(random, shape).astype(np.uint32)
-    table.append(slots, np.full(len(names), PRELOADED), items.ravel(), times_s.astype(np.uint32).ravel(), np.full(items.size, 32, np.int8))
+    apply(table, batch_of(slots, [PRELOADED] * len(names), items.ravel(), times_s.ravel(), np.full(items.size, 32)))
     return table.pack(slots.tolist())
 
 

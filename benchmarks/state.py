@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import benchmark_parser, emit, resident_bytes, run_benchmark
 from recsys.state.user_table import UserTable, pack_embeddings
+from schemas.events import EventType
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
 from workers.kafka.records import Record
@@ -60,6 +61,8 @@ BATCH = 4_000
 EVENTS_AN_ITEM, MOST_ITEMS = 10, 50_000
 WEIGHTS = np.array([16, 32, 48], np.int8)
 """View, play and purchase, in units of 1/32."""
+TYPES = np.zeros(128, np.uint8)
+TYPES[WEIGHTS] = [EventType.VIEW.code, EventType.PLAY.code, EventType.PURCHASE.code]
 DAY_S, SITTING_S, PAUSES = 86_400.0, 180.0, 1 / 7
 GROWTH = {"users": 400, "items": 500, "events": 65_000, "looks": 3}
 GROWTH_EVENTS_PER_S = 100
@@ -139,8 +142,11 @@ def rows_of(users: Users) -> dict[str, bytes]:
     table = UserTable(HISTORY, 0, capacity=len(users.names))
     table.load(dict.fromkeys(users.names))
     slots = np.array([table.slot(name) for name in users.names])
-    counts = np.full(len(slots), HISTORY)
-    table.append(slots, counts, users.items.ravel(), users.times_s.ravel(), users.weights.ravel())
+    types, ones = TYPES[users.weights], np.ones_like(users.items)
+    columns = (users.items, users.times_s, users.times_s, users.weights, types, ones, ones)
+    for held, column in zip(table.histories.columns, columns, strict=True):
+        held[slots] = column
+    table.lengths[slots] = HISTORY
     return dict(zip(users.names, table.pack(slots.tolist(), [[part] for part in pack_embeddings(7, users.vectors)]), strict=True))
 
 

@@ -31,6 +31,7 @@ from workers.settings import load_settings
 AT = (1, 5, 10, 20)
 _ONE = np.array([1], np.int64)
 _PARTITION = np.zeros(1, np.int32)
+_TYPE = np.zeros(1, np.int8)
 
 
 def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -54,12 +55,11 @@ def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[ND
             place = np.flatnonzero(engine.recommend(np.array([slot]), {}, at_s).items[0] == number)
             by_list[event] = 1 + place[0] if len(place) else np.inf
             by_popularity[event] = _mean_rank(np.where(_seen(engine, slot), -np.inf, popularity), number)
-        batch = Interactions(
-            np.array([slot]), _ONE, np.array([number], np.uint32), np.array([at_s], np.uint32), weight, _PARTITION, np.array([event])
-        )
+        at, numbers_of, times_s = np.array([slot]), np.array([number], np.uint32), np.array([at_s], np.uint32)
+        batch = Interactions(at, _ONE, numbers_of, times_s, weight, _TYPE, _PARTITION, np.array([event]))
         derived = engine.derive(batch)
         engine.learn_items(derived.delta(engine.config))
-        engine.learn_histories(batch)
+        engine.learn_histories(derived)
     return by_list, by_popularity
 
 

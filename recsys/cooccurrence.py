@@ -1,8 +1,8 @@
-"""Directed item co-occurrence: which pairs an interaction makes, and what they add to the rows of items.
+"""Directed item co-occurrence: what pairs of items add to the rows of items.
 
-An interaction with item i that arrives after the interactions h_1 (newest) … h_W of the same user adds to row h_j, neighbour i ("i came
-after h_j") and, by a smaller amount, to row i, neighbour h_j. If i happened before h_j by event time, it came first, and the two amounts
-change places. Amounts are integers in units of 1/64, so that any order of summing gives the same row.
+An interaction with item i after the user's touches of the items h_1 (newest) … h_W adds to row h_j, neighbour i ("i came after h_j") and,
+by a smaller amount, to row i, neighbour h_j. Which interactions do: `recsys.state.touches`. Amounts are integers in units of 1/64, so
+that any order of summing gives the same row.
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from recsys.state import batch_delta_kernel
-from recsys.state.interactions import Interactions
-from recsys.state.user_table import WEIGHT_UNITS, UserTable
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
@@ -46,25 +42,6 @@ class Pairs:
     neighbours: U32
     weights: I64
     sources: I64
-
-
-def derive_pairs(batch: Interactions, users: UserTable, weights: PairWeights) -> Pairs:
-    """Return all pairs of a batch with the users' histories before it, and within it.
-
-    Window and distance go by arrival: the previous W interactions of the user, whatever their sign; only two positive ones with different
-    items make a pair. Direction goes by event time, in seconds; equal times keep order of arrival. An interaction that arrives late is thus
-    paired in the right direction with the W that arrived before it, and with no others."""
-    most = 2 * weights.window * len(batch)
-    found = batch_delta_kernel.PairRows(*np.empty((2, most), np.uint32), *np.empty((2, most), np.int64))
-    n_pairs = batch_delta_kernel.pairs(
-        batch_delta_kernel.Batch(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights),
-        batch_delta_kernel.Held(users.items, users.times_s, users.weights),
-        np.asarray(weights.forward, np.int64),
-        np.asarray(weights.backward, np.int64),
-        WEIGHT_UNITS,
-        found,
-    )
-    return Pairs(found.rows[:n_pairs], found.neighbours[:n_pairs], found.amounts[:n_pairs], found.sources[:n_pairs])
 
 
 def log_likelihood_ratio(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue.items import Catalogue, ItemContent
-from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
+from recsys.cooccurrence import PairWeights
 from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, ListOptions
 from recsys.lists.features import Features, RecipeFeatures
@@ -26,10 +26,12 @@ from recsys.lists.serving import ServingModel, index_of
 from recsys.models.base import Histories, Model
 from recsys.state import user_table_kernel
 from recsys.state.batch_delta import Delta, batch_delta
+from recsys.state.half_lives import PERIODS_S
 from recsys.state.interactions import Interactions
 from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
-from recsys.state.user_table import WEIGHT_UNITS, UserTable, pack_embeddings
+from recsys.state.touches import Touches, TouchRules, derive_touches
+from recsys.state.user_table import ALL_TYPES, WEIGHT_UNITS, UserTable, pack_embeddings
 
 __all__ = ["EXACT_ITEMS", "PAIR_WEIGHTS", "SOURCE_WEIGHTS", "Derived", "Engine", "EngineConfig", "Lists", "ServingModel"]
 
@@ -48,13 +50,19 @@ EXACT_ITEMS = 16_000
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Configuration of learning and listing. Times in seconds; `source_weights` by source name, a model's source has the name of its
-    kind."""
+    kind. What one user adds is bounded by `session_s`, `pairings_per_epoch`, `touches_per_epoch` and `user_budget` (`TouchRules`); bit c of
+    `kept_types` is set for an event type c whose items stay off lists when they have left the history."""
 
     history_length: int = 100
     seen_length: int = 1_000
     item_groups: int = 8
     epoch_s: int = 180 * 86_400
     pair_weights: PairWeights = PAIR_WEIGHTS
+    session_s: int = 1_800
+    pairings_per_epoch: int = 3
+    touches_per_epoch: int = 3
+    user_budget: int = 1_000
+    kept_types: int = ALL_TYPES
     recent_items: int = 10
     reading: CooccurrenceReading = READING
     content_recency: Recency = CONTENT_RECENCY
@@ -68,6 +76,13 @@ class EngineConfig:
     """Above this many items lists are made from candidates."""
     registry: Registry = field(default_factory=built_in)
     """Sources, filters, ranker and policy stages that lists are made with."""
+
+    @property
+    def touch_rules(self) -> TouchRules:
+        """Return how much the events of one user add."""
+        return TouchRules(
+            self.pair_weights, self.epoch_s, self.session_s, self.pairings_per_epoch, self.touches_per_epoch, self.user_budget
+        )
 
     @property
     def list_options(self) -> ListOptions:
@@ -90,11 +105,11 @@ class Derived:
     """The additions of one micro-batch, before anything is changed."""
 
     batch: Interactions
-    pairs: Pairs
+    touches: Touches
 
     def delta(self, config: EngineConfig, chosen: NDArray[np.bool_] | None = None) -> Delta:
         """Return what all interactions add to item groups, or those `chosen` (n,)."""
-        return batch_delta(self.batch, self.pairs, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
+        return batch_delta(self.batch, self.touches, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
 
 
 class Engine:
@@ -102,7 +117,8 @@ class Engine:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
-        self.users = UserTable(self.config.history_length, self.config.seen_length)
+        self.users = UserTable(self.config.history_length, self.config.seen_length, kept_types=self.config.kept_types)
+        self._touch_rules = self.config.touch_rules
         self.neighbours: Neighbours = DenseNeighbours()
         self.popularity = Popularity()
         self.catalogue = Catalogue()
@@ -162,13 +178,15 @@ class Engine:
 
     def derive(self, batch: Interactions) -> Derived:
         """Return what the batch adds, from the histories before it. Changes nothing."""
-        return Derived(batch, derive_pairs(batch, self.users, self.config.pair_weights))
+        return Derived(batch, derive_touches(batch, self.users, self._touch_rules, PERIODS_S))
 
-    def learn_histories(self, batch: Interactions) -> None:
-        """Append the batch to its users' histories, and move event time on to its newest interaction."""
+    def learn_histories(self, derived: Derived) -> None:
+        """Hold the histories after a batch, which must be those that were derived last of its users, and move event time on to its newest
+        interaction."""
+        batch, touches = derived.batch, derived.touches
         if len(batch):
             self.advance_time(int(batch.times_s.max()))
-        self.users.append(batch.slots, batch.counts, batch.items, batch.times_s, batch.weights)
+        self.users.replace(batch.slots, batch.counts, touches.after, touches.left)
 
     def advance_time(self, newest_s: int) -> None:
         """Move event time to `newest_s`, whether or not anything was chosen then."""

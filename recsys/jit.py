@@ -28,6 +28,12 @@ def compiled_sums(function: Callable[P, R]) -> Callable[P, R]:
     return _compiled(function, fastmath=_REORDERED)
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function as part of the compiled functions of its module that call it: a call would count references of every array."""
+    made: Callable[P, R] = numba.njit(nogil=True, inline="always", error_model="numpy")(function)
+    return made
+
+
 def _compiled(function: Callable[P, R], *, fastmath: bool | set[str]) -> Callable[P, R]:
     try:
         made: Callable[P, R] = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fastmath)(function)

@@ -40,6 +40,12 @@ EVENT_TYPES: Final[tuple[EventType, ...]] = tuple(EventType)
 """`EVENT_TYPES[code]` is the type of that code."""
 
 
+def event_type_name(code: int) -> str:
+    """Return the name of an event type, or `type <code>` for one that a newer version wrote."""
+    return EVENT_TYPES[code].value if 0 <= code < len(EVENT_TYPES) else f"type {code}"
+
+
+
 class Event(Wire):
     """One thing a user did with an item. The Kafka key is the user id.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from recsys.engine import Engine
 from recsys.lists.feature_names import FEATURES
 from recsys.lists.recipe import Recipe
 from recsys.state.interactions import Interactions
@@ -33,15 +34,15 @@ ALL_TYPES = ("impression", "view", "play", "click", "like", "rating", "add_to_ca
 def small_settings(**sections: Mapping[str, Any]) -> Settings:
     """Return settings with two partitions, three item groups, epochs of a day, and limits that a short log reaches.
 
-    `duplicate_chunk` is below what settings allow.
+    `duplicate_chunk` and `user_budget` are below what settings allow.
     """
     state = {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "duplicate_chunk": 16, "live_epochs": 32}
-    state |= dict(sections.get("state", {}))
-    chunk = state.pop("duplicate_chunk")
+    state |= {"user_budget": 30} | dict(sections.get("state", {}))
+    unbounded = {name: state.pop(name) for name in ("duplicate_chunk", "user_budget")}
     others = {name: dict(values) for name, values in sections.items() if name != "state"}
     topics = {"partitions": 2, "wrong_partition": "accept"} | others.pop("topics", {})  # tests choose the partitions of their users
     settings = load_settings(topics=topics, **others, state=state)
-    return settings.model_copy(update={"state": settings.state.model_copy(update={"duplicate_chunk": chunk})})
+    return settings.model_copy(update={"state": settings.state.model_copy(update=unbounded)})
 
 
 def value_of(fact: Fact) -> bytes:
@@ -68,9 +69,13 @@ def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Reco
     ]
 
 
-def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, partitions: int = 2) -> dict[int, list[Fact | None]]:
-    """Return a log with events of every type: ratings, duplicates, unreadable records, late events, several epochs."""
+def random_log(
+    seed: int, n_events: int, *, n_users: int = 4, n_items: int | None = None, partitions: int = 2
+) -> dict[int, list[Fact | None]]:
+    """Return a log with events of every type: ratings, dislikes after likes, repeats, duplicates, unreadable records, events that are a
+    little or very late, several epochs, and a bot that goes to and fro between two items. Without `n_items` there are few or many."""
     chance = random.Random(seed)
+    n_items = n_items or chance.choice((8, 8, 40))
     log: dict[int, list[Fact | None]] = {partition: [] for partition in range(partitions)}
     at_ms = START_MS
     for number in range(n_events):
@@ -78,13 +83,16 @@ def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, 
         mine = log[user % partitions]
         at_ms += chance.choice((0, 1_000, 60_000, 3_600_000, DAY_MS // 3))
         kind = chance.random()
+        if user == n_users - 1 and kind > 0.75:
+            kind, at_ms = 0.5, at_ms + 1_000
+            mine += [Fact(f"u{user}", f"i{n % 2}", f"e{number}/{n}", "like", None, at_ms + n) for n in range(9)]
         earlier = [fact for fact in mine if fact is not None]
         if kind < 0.05:
             mine.append(None)
         elif kind < 0.15 and earlier:
             mine.append(chance.choice(earlier[-20:]))
         else:
-            late_ms = chance.choice((0, 0, 0, DAY_MS // 2, DAY_MS))
+            late_ms = chance.choice((0, 0, 0, 30_000, 900_000, DAY_MS // 2, DAY_MS))
             what = chance.choice(ALL_TYPES + ("play",) * 10)
             value = chance.choice((0.5, 1.0, 2.5, 3.0, 4.5, 5.0)) if what == "rating" else None
             mine.append(Fact(f"u{user}", f"i{chance.randrange(n_items)}", f"e{number}", what, value, at_ms - late_ms))
@@ -92,9 +100,14 @@ def random_log(seed: int, n_events: int, *, n_users: int = 4, n_items: int = 8, 
 
 
 def batch_of(
-    slots: Sequence[int], counts: Sequence[int], items: Sequence[int], times_s: Sequence[int], weights: Sequence[int]
+    slots: Sequence[int],
+    counts: Sequence[int],
+    items: Sequence[int],
+    times_s: Sequence[int],
+    weights: Sequence[int],
+    types: Sequence[int] | None = None,
 ) -> Interactions:
-    """Return interactions from plain lists, in partition 0 with offsets in order."""
+    """Return interactions from plain lists, in partition 0 with offsets in order; of type 0 unless `types` are given."""
     n = len(items)
     return Interactions(
         np.array(slots, np.int64),
@@ -102,9 +115,17 @@ def batch_of(
         np.array(items, np.uint32),
         np.array(times_s, np.uint32),
         np.array(weights, np.int8),
+        np.zeros(n, np.int8) if types is None else np.array(types, np.int8),
         np.zeros(n, np.int32),
         np.arange(n, dtype=np.int64),
     )
+
+
+def learn(engine: Engine, batch: Interactions) -> None:
+    """Let an engine that nobody else feeds learn a batch."""
+    derived = engine.derive(batch)
+    engine.learn_items(derived.delta(engine.config))
+    engine.learn_histories(derived)
 
 
 async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool = True, now_s: float = NOW_S) -> Pipeline:

@@ -17,6 +17,7 @@ from recsys.state.duplicates import event_hash
 from recsys.state.half_lives import NAMED_HALF_LIVES_S
 from recsys.state.item_row import parse_row
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
+from schemas.events import EVENT_TYPES
 from workers.settings import Settings
 from workers.state.port import RowAddress, RowId, StateStore
 
@@ -40,12 +41,27 @@ Log = Mapping[int, Sequence[Fact | None]]
 
 
 @dataclass
+class Entry:
+    """What a user did with one item. `visits` are sessions counted in the epoch of the last touch."""
+
+    item_id: str
+    last_s: int
+    first_s: int
+    units: int
+    type: str
+    touches: int
+    visits: int
+
+
+@dataclass
 class State:
     """The state after a log. Weights of histories are in units of 1/32, all sums in units of 1/64."""
 
     watermarks: dict[int, int] = field(default_factory=dict)
-    histories: dict[Owner, list[tuple[str, int, int]]] = field(default_factory=dict)
-    """Item, seconds and weight, oldest first."""
+    histories: dict[Owner, list[Entry]] = field(default_factory=dict)
+    """One entry per item, in order of the last touch."""
+    spent: dict[Owner, int] = field(default_factory=dict)
+    """Events of each user's budget."""
     older: dict[Owner, list[str]] = field(default_factory=dict)
     cooccurrence: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     """By epoch and item."""
@@ -133,40 +149,99 @@ def weight_units(fact: Fact, settings: Settings) -> int:
 
 
 def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Settings, epoch_s: int) -> None:
-    history = state.histories.setdefault(owner, [])
-    older = state.older.setdefault(owner, [])
-    at_s = fact.event_ts_ms // 1000
-    if units > 0:
-        for distance, (item_id, its_s, its_units) in enumerate(reversed(history[-PAIR_WEIGHTS.window :])):
-            if its_units <= 0 or item_id == fact.item_id:
-                continue
-            first, then = (fact.item_id, item_id) if its_s > at_s else (item_id, fact.item_id)
-            _pair(state, at_s // epoch_s, first, then, its_units * units * PAIR_WEIGHTS.forward[distance])
-            _pair(state, at_s // epoch_s, then, first, its_units * units * PAIR_WEIGHTS.backward[distance])
-        _choose(state, "all", 0, fact.item_id, 2 * units)
-        for window, half_life_s in NAMED_HALF_LIVES_S.items():
-            span, age_s = divmod(at_s, 6 * half_life_s)
-            growth = int(2 ** (16 + (16 * age_s // half_life_s) / 16))  # 2^(age / half-life) in steps of a sixteenth, in units of 2⁻¹⁶
-            _choose(state, window, span, fact.item_id, (2 * units * growth + 2**15) // 2**16)
-    history.append((fact.item_id, at_s, units))
-    while len(history) > settings.state.history_length:
-        left = history.pop(0)[0]
-        if left in older:
-            older.remove(left)
-        older.append(left)
-        del older[: max(0, len(older) - settings.state.seen_length)]
+    rules, history, at_s = settings.state, state.histories.setdefault(owner, []), fact.event_ts_ms // 1000
+    newest_s = history[-1].last_s if history else at_s
+    days = max(at_s, newest_s) // 86_400 - newest_s // 86_400
+    state.spent[owner] = max(0, state.spent.get(owner, 0) - days * max(1, rules.user_budget // 10))
+    state.older.setdefault(owner, [])
+    entry = next((entry for entry in history if entry.item_id == fact.item_id), None)
+    before = [other for other in history if other.last_s <= at_s]
+    behind = [other for other in history if other.last_s > at_s]
+    if entry is None and not before and len(history) == rules.history_length:
+        _remember(state.older[owner], fact.item_id, rules.seen_length)  # older than all that the history can hold
+        return
+    goes_on = entry is not None and entry.units > 0 and abs(at_s - entry.last_s) <= rules.session_s
+    visits = 0
+    if entry is not None:
+        visits = entry.visits if at_s // epoch_s <= entry.last_s // epoch_s else int(goes_on)
+    if units > 0 and state.spent[owner] < rules.user_budget:
+        adds = _count(state, entry, fact, units, again=visits < rules.touches_per_epoch, goes_on=goes_on)
+        if not goes_on:
+            if visits < rules.pairings_per_epoch:
+                followers = [other for other in behind if other.last_s <= at_s + rules.session_s]
+                adds += _pairs(state, at_s // epoch_s, fact.item_id, units, before[::-1], followers)
+            visits = min(visits + 1, max(rules.pairings_per_epoch, rules.touches_per_epoch))
+        state.spent[owner] += adds > 0
+    is_late = entry is not None and at_s < entry.last_s
+    if entry is None:
+        entry = Entry(fact.item_id, at_s, at_s, units, fact.type, 0, 0)
+    elif not is_late:
+        history.remove(entry)
+    if not is_late:
+        history.insert(sum(other.last_s <= at_s for other in history), entry)
+    if (units > 0) == (entry.units > 0):
+        is_taken = abs(units) > abs(entry.units) or (abs(units) == abs(entry.units) and not is_late)
+    else:
+        is_taken = not is_late  # the newest sign counts
+    if is_taken:
+        entry.units, entry.type = units, fact.type
+    entry.last_s, entry.first_s = max(entry.last_s, at_s), min(entry.first_s, at_s)
+    entry.touches, entry.visits = min(entry.touches + 1, 255), visits
+    if len(history) > rules.history_length:
+        _remember(state.older[owner], history.pop(0).item_id, rules.seen_length)
 
 
-def _choose(state: State, window: str, span: int, item: str, amount: int) -> None:
-    sums = state.popularity.setdefault((window, span), {})
-    sums[item] = sums.get(item, 0) + amount
+def _remember(older: list[str], item_id: str, seen_length: int) -> None:
+    if item_id in older:
+        older.remove(item_id)
+    older.append(item_id)
+    del older[: max(0, len(older) - seen_length)]
 
 
-def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> None:
+def _count(state: State, entry: Entry | None, fact: Fact, units: int, *, again: bool, goes_on: bool) -> int:
+    """Add to popularity; return how much in all. `again`: this item has not been counted too often in this epoch."""
+    at_s, added = fact.event_ts_ms // 1000, 0
+    for window, half_life_s in {"all": 0, **NAMED_HALF_LIVES_S}.items():
+        bucket = at_s // half_life_s if half_life_s else 0
+        its_bucket = -1 if entry is None else entry.last_s // half_life_s if half_life_s else 0
+        amount = 0
+        if bucket > its_bucket:
+            amount = units
+        elif entry is not None and again:
+            if not goes_on and (not half_life_s or bucket < its_bucket or entry.units < 0):
+                amount = units
+            elif bucket == its_bucket and entry.units > 0:
+                amount = max(units - entry.units, 0)
+        if amount:
+            span, grown = 0, 2 * amount
+            if half_life_s:
+                span, age_s = divmod(at_s, 6 * half_life_s)
+                growth = int(2 ** (16 + (16 * age_s // half_life_s) / 16))  # 2^(age / half-life) in steps of a sixteenth, in units of 2⁻¹⁶
+                grown = (2 * amount * growth + 2**15) // 2**16
+            sums = state.popularity.setdefault((window, span), {})
+            sums[fact.item_id] = sums.get(fact.item_id, 0) + grown
+        added += amount
+    return added
+
+
+def _pairs(state: State, epoch: int, item_id: str, units: int, before: list[Entry], followers: list[Entry]) -> int:
+    """Add pairs with the nearest positive entries of other items on both sides; return how much in all."""
+    added = 0
+    for others, comes_then in ((before, True), (followers, False)):
+        positive = [other for other in others if other.units > 0 and other.item_id != item_id]
+        for distance, other in enumerate(positive[: PAIR_WEIGHTS.window]):
+            first, then = (other.item_id, item_id) if comes_then else (item_id, other.item_id)
+            added += _pair(state, epoch, first, then, other.units * units * PAIR_WEIGHTS.forward[distance])
+            added += _pair(state, epoch, then, first, other.units * units * PAIR_WEIGHTS.backward[distance])
+    return added
+
+
+def _pair(state: State, epoch: int, row: str, neighbour: str, product: int) -> int:
     amount = (product + WEIGHT_UNITS**2 // 2) // WEIGHT_UNITS**2
     if amount:
         sums = state.cooccurrence.setdefault((epoch, row), {})
         sums[neighbour] = sums.get(neighbour, 0) + amount
+    return amount
 
 
 def counted(state: State, settings: Settings, log: Log) -> State:
@@ -215,8 +290,12 @@ async def _read_partition(store: StateStore, settings: Settings, found: State, p
     for user_id, packed in zip(users, await store.read_users(partition, users), strict=True):
         assert packed is not None
         row = unpack_row(packed)
-        entries = zip(row.items.tolist(), row.times_s.tolist(), row.weights.tolist(), strict=True)
-        found.histories[partition, user_id] = [(names[number], at_s, units) for number, at_s, units in entries]
+        entries = zip(*(column.tolist() for column in row.columns), strict=True)
+        found.histories[partition, user_id] = [
+            Entry(names[number], last_s, first_s, units, EVENT_TYPES[code].value, touches, visits)
+            for number, last_s, first_s, units, code, touches, visits in entries
+        ]
+        found.spent[partition, user_id] = row.spent
         found.older[partition, user_id] = [names[number] for number in row.older.tolist()]
     chunks = list(range(found.watermarks[partition] // settings.state.duplicate_chunk + 2))
     for chunk, packed in zip(chunks, await store.read_duplicates(partition, chunks), strict=True):

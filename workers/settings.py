@@ -179,9 +179,20 @@ class StateSettings(Section):
     item_groups: Annotated[int, Field(gt=0, le=1024)] = 8
     """Hash tags that items are spread over; fixed for the life of the state."""
     history_length: Annotated[int, Field(ge=20, le=1000)] = 100
-    """Newest interactions of a user that are kept with time and weight."""
+    """Items of a user that are kept with their times, weight and event type: those touched last, one entry per item."""
     seen_length: Annotated[int, Field(ge=0, le=20_000)] = 1_000
     """Older items of a user that are kept by number only, so that they are not recommended again."""
+    session_s: Annotated[int, Field(ge=0, le=86_400)] = 1_800
+    """A user who touches an item again within this time is still in the same session: the event adds no pairs. A late event also pairs
+    with the items that follow it within this time."""
+    pairings_per_epoch: Annotated[int, Field(ge=1, le=255)] = 3
+    """In how many sessions of one epoch a user's touches of one item add pairs."""
+    touches_per_epoch: Annotated[int, Field(ge=1, le=255)] = 3
+    """In how many sessions of one epoch a user's touches of one item add to its popularity of all time. The popularity of a half-life
+    counts a user and an item once in each half-life."""
+    user_budget: Annotated[int, Field(ge=100, le=60_000)] = 1_000
+    """How many events of one user may add to pairs and popularity at once; a tenth of it comes back each day of event time. Events
+    beyond it still change the user's own history."""
     half_life_days: Annotated[float, Field(gt=0)] = 180.0
     """Half-life of co-occurrence; also the length of one event-time epoch."""
     live_epochs: Annotated[int, Field(ge=1, le=32)] = 32

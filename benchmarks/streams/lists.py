@@ -78,7 +78,7 @@ class ListStream:
             derived = [engine.derive(batch)]
             if len(cases):
                 self._list(cases, batch.slots, int(log.times_s[events[0]]), ranks)
-            engine.learn_histories(batch)
+            engine.learn_histories(derived[0])
         self._describe(events)
         for one in derived:
             engine.learn_items(one.delta(engine.config))
@@ -146,6 +146,7 @@ class ListStream:
             self._items[log.items[events]].astype(np.uint32),
             log.times_s[events].astype(np.uint32),
             self._weights[events],
+            log.types[events],
             np.zeros(len(events), np.int32),
             events.astype(np.int64),
         )
@@ -164,7 +165,7 @@ class ListStream:
             before.update(zip(listed, packed, strict=True))
             batch = self._interactions(np.array(sorted(wave), np.int64))
             derived.append(engine.derive(batch))
-            engine.learn_histories(batch)
+            engine.learn_histories(derived[-1])
             waiting = [event for event in waiting if event not in wave]
         users.load({f"case{place}": before[event] for place, event in enumerate(sorted(before))})
         slots = [users.slot(f"case{place}") for place in range(len(before))]

@@ -119,13 +119,14 @@ class Replay:
             log.items[rows][order].astype(np.uint32),
             log.times_s[rows][order].astype(np.uint32),
             log.weights[rows][order],
+            np.zeros(end - start, np.int8),
             np.zeros(end - start, np.int32),
             np.arange(start, end)[order],
         )
         derived = self.engine.derive(batch)
         self.engine.advance_time(int(log.times_s[rows].max()))
         self.engine.learn_items(derived.delta(self.engine.config))
-        self.engine.learn_histories(batch)
+        self.engine.learn_histories(derived)
 
     def moments(self, events: I64) -> Iterator[tuple[int, int, int]]:
         """Yield each of the `events` (B,), ascending, with its user's slot and its second, once all before it is learnt."""

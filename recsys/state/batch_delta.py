@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.cooccurrence import Pairs
 from recsys.state import batch_delta_kernel
 from recsys.state.batch_delta_kernel import Additions, Sums
 from recsys.state.half_lives import GROWTH, GROWTH_BITS, SPANS_S, WINDOWS
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import RECORD_BYTES
+from recsys.state.touches import Touches
 
 RowId = tuple[str, int | str, int]
 Span = tuple[str, int | str, int]
@@ -97,28 +97,32 @@ class Delta:
         return ((ends - start) * RECORD_BYTES).astype("<u4").tobytes(), self.records[start : int(ends[-1])].tobytes()
 
 
-def batch_delta(batch: Interactions, pairs: Pairs, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None) -> Delta:
-    """Return what the interactions that `chosen` (n,) selects add, or all of them, in `item_groups` groups."""
-    times_s, positive = batch.times_s.astype(np.int64), batch.weights > 0
+def batch_delta(
+    batch: Interactions, touches: Touches, *, epoch_s: int, item_groups: int, chosen: NDArray[np.bool_] | None = None
+) -> Delta:
+    """Return what the interactions that `chosen` (n,) selects add by their `touches`, or all of them, in `item_groups` groups."""
+    pairs, times_s, adds = touches.pairs, batch.times_s.astype(np.int64), touches.popularity.any(axis=0)
     rows, neighbours, amounts, sources = pairs.rows, pairs.neighbours, pairs.weights, pairs.sources
     if chosen is not None:
-        kept, positive = chosen[sources], positive & chosen
+        kept, adds = chosen[sources], adds & chosen
         rows, neighbours, amounts, sources = rows[kept], neighbours[kept], amounts[kept], sources[kept]
-    items, times_s_of = batch.items[positive], times_s[positive]
-    if not len(items):
+    choices = np.flatnonzero(adds)
+    if not len(choices) and not len(rows):
         return Delta.nothing(item_groups)
     epochs, epoch_of = _distinct(times_s // epoch_s)
     spans: list[Span] = [("c", epoch, -1) for epoch in epochs]
-    counts, span_of, amounts_of = np.empty((3, len(WINDOWS), len(items)), np.int64)
-    counts[:] = batch.weights[positive].astype(np.int64) * _POPULARITY_UNITS
-    several = np.empty(len(WINDOWS), np.bool_)
-    batch_delta_kernel.choices(times_s_of, counts, SPANS_S, GROWTH, GROWTH_BITS, span_of, amounts_of, several)
-    for row, window in enumerate(WINDOWS):
-        distinct, place = _distinct(span_of[row]) if several[row] else ([int(span_of[row, 0])], 0)
-        span_of[row] = len(spans) + place
-        spans += [("pop", window, span) for span in distinct]
-    of_pairs = _pair_sums(Additions(epoch_of, sources, rows, neighbours, amounts), len(epochs), item_groups)
-    found = _merged(of_pairs, _choice_sums(items, span_of, amounts_of, several, item_groups), item_groups)
+    of_pairs, of_choices = _pair_sums(Additions(epoch_of, sources, rows, neighbours, amounts), len(epochs), item_groups), Sums.nothing()
+    if len(choices):
+        counts = np.take(touches.popularity, choices, axis=1) * _POPULARITY_UNITS
+        span_of, amounts_of = np.empty((2, *counts.shape), np.int64)
+        several = np.empty(len(WINDOWS), np.bool_)
+        batch_delta_kernel.choices(times_s[choices], counts, SPANS_S, GROWTH, GROWTH_BITS, span_of, amounts_of, several)
+        for row, window in enumerate(WINDOWS):
+            distinct, place = _distinct(span_of[row]) if several[row] else ([int(span_of[row, 0])], 0)
+            span_of[row] = len(spans) + place
+            spans += [("pop", window, span) for span in distinct]
+        of_choices = _choice_sums(batch.items[choices], span_of, amounts_of, several, item_groups)
+    found = _merged(of_pairs, of_choices, item_groups)
     kinds = [(kind, where) for kind, where, _ in spans]
     numbers = np.where(found.number < 0, np.array([span for *_, span in spans], np.int64)[found.span], found.number).tolist()
     names = [(*kinds[place], number) for place, number in zip(found.span.tolist(), numbers, strict=True)]

@@ -1,6 +1,6 @@
-"""Additions of a batch to the rows of items, compiled: pairs out of histories, and sums of what is alike.
+"""Sums of what a batch adds alike to the rows of items, compiled.
 
-Shapes: U users, n interactions, p pairs, C slots and H columns of a user table, W the window, R rows, a additions.
+Shapes: n interactions, p pairs, m choices, V windows, R rows.
 """
 
 from __future__ import annotations
@@ -17,33 +17,6 @@ I64 = NDArray[np.int64]
 
 _DIGIT_BITS, _FEW_DIGIT_BITS = 12, 8
 """Bits that are sorted by at once, and so if there are few numbers: as many counters as digits are looked through."""
-
-
-class Batch(NamedTuple):
-    """A micro-batch: `slots` and `counts` (U,), the others (n,), user after user."""
-
-    slots: I64
-    counts: I64
-    items: U32
-    times_s: U32
-    weights: NDArray[np.int8]
-
-
-class Held(NamedTuple):
-    """The histories before a batch, (C, H) each."""
-
-    items: U32
-    times_s: U32
-    weights: NDArray[np.int8]
-
-
-class PairRows(NamedTuple):
-    """Pairs, (p,) each; `sources` are the numbers of the interactions that made them."""
-
-    rows: U32
-    neighbours: U32
-    amounts: I64
-    sources: I64
 
 
 class Additions(NamedTuple):
@@ -80,42 +53,6 @@ class Sums(NamedTuple):
     def cut(self, n_rows: int, n_records: int) -> Sums:
         """Return the first rows and records."""
         return Sums(self.group[:n_rows], self.span[:n_rows], self.number[:n_rows], self.ends[:n_rows], self.records[:n_records])
-
-
-@compiled
-def pairs(batch: Batch, held: Held, forward: I64, backward: I64, unit: int, out: PairRows) -> int:
-    """Write the pairs of a batch with the histories before it and within it into `out`, which must hold 2 W n; return how many there are.
-    Amounts by distance: `forward` and `backward` (W,), for two weights of `unit`."""
-    slots, counts, items, times_s, weights = batch.slots, batch.counts, batch.items, batch.times_s, batch.weights
-    held_items, held_times_s, held_weights = held.items, held.times_s, held.weights
-    rows, neighbours, amounts, sources = out.rows, out.neighbours, out.amounts, out.sources
-    n_columns, square, first, found = held_items.shape[1], unit * unit, 0, 0
-    for user in range(len(slots)):
-        slot = slots[user]
-        for event in range(first, first + counts[user]):
-            weight, mine = np.int64(weights[event]), items[event]
-            for distance in range(len(forward) if weight > 0 else 0):
-                place = event - 1 - distance
-                if place >= first:
-                    partner, strength, at_s = items[place], np.int64(weights[place]), times_s[place]
-                else:
-                    column = n_columns + place - first
-                    if column < 0:
-                        break
-                    partner, strength, at_s = held_items[slot, column], np.int64(held_weights[slot, column]), held_times_s[slot, column]
-                if strength <= 0 or partner == mine:
-                    continue
-                came_first, came_then = (mine, partner) if at_s > times_s[event] else (partner, mine)
-                amount = (strength * weight * forward[distance] + square // 2) // square
-                if amount > 0:
-                    rows[found], neighbours[found], amounts[found], sources[found] = came_first, came_then, amount, event
-                    found += 1
-                amount = (strength * weight * backward[distance] + square // 2) // square
-                if amount > 0:
-                    rows[found], neighbours[found], amounts[found], sources[found] = came_then, came_first, amount, event
-                    found += 1
-        first += counts[user]
-    return found
 
 
 @compiled

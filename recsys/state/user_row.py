@@ -1,19 +1,21 @@
 """One user's row: the packed value that Redis keeps for a user. `recsys.state.user_rows` packs and reads many at once.
 
-Layout 2, little-endian; a column's values lie side by side, the first in the lowest bits, and each column is padded to whole
-bytes:
+Layout 3, little-endian; a column's values lie side by side, the first in the lowest bits, and each column is padded to whole bytes:
 
-    head       layout u8, embeddings u8, history length n u16, older items m u16, distinct weights k u8, item width u8, gap width u8 (its
-               upper two bits: bytes of a jump − 1), jumps j u8, smallest item u32, newest time u32 seconds
-    items      n × item width: item − smallest item, newest first, as everything below
-    gaps       (n − 1) × gap width: seconds from each interaction to the one that arrived after it, modulo 2³², their lower bits
-    jumps      for the j gaps that are wider: place among the gaps (u8, u16 above 256 interactions) ×j, then the bits above ×j
-    weights    k ≤ 16 distinct values i8, then n codes of as many bits as k − 1 needs; k = 0: n × i8
-    older      where m > 0: width u8, smallest u32, m × width: item − smallest
+    head       layout u8, flags u8 (embeddings in 6 bits, 64: there are touches, 128: there are older items), entries n u16, spent events
+               u16, distinct tags k u8, item width u8, gap width u8 (its upper two bits: bytes of a jump − 1), jumps j u8, smallest item
+               u32, newest touch u32 seconds; only with older items: their number m u16
+    items      n × item width: item − smallest item, newest touch first, as everything below
+    gaps       (n − 1) × gap width: seconds from each entry's last touch to that of the entry before it, their lower bits
+    jumps      for the j gaps that are wider: place among the gaps (u8, u16 above 256 entries) ×j, then the bits above ×j
+    tags       k distinct pairs: weights i8 ×k, types u8 ×k, then n codes of as many bits as k − 1 needs; k = 0: n × i8, n × u8
+    touches    only with entries that were touched more than once: touches width in 4 bits, visits width in 4 bits, seconds width u8; n
+               bits, set for such entries; then of these the touches, the visits, and the seconds from the first touch to the last
+    older      only with older items: width u8, smallest u32, m × width: item − smallest
     embeddings each model tag u32, dimension d u16, scale f32, i8 × d
 
-Layout 1, which is still read: head (layout u8, embeddings u8, n u16, m u16, reserved u16), oldest first items u32 × n, times u32 × n,
-weights i8 × n, older u32 × m, embeddings. Weights are in units of 1/32.
+An entry that was touched once has one touch, one visit if its weight is above 0, and a first touch that is the last. Weights are in units
+of 1/32. Layouts 1 and 2 kept a row for every event; a state that has them is of an older layout version and is rebuilt.
 """
 
 from __future__ import annotations
@@ -27,17 +29,15 @@ from numpy.typing import NDArray
 
 from recsys.errors import LayoutError
 from recsys.state import user_row_kernel
-from recsys.state.user_row_kernel import MAX_PALETTE, MAX_WIDTH, SHORT_PLACES
+from recsys.state.user_columns import Columns
+from recsys.state.user_row_kernel import HAS_OLDER, HAS_TOUCHES, MAX_WIDTH, MOST_EMBEDDINGS, SHORT_PLACES
 
 LAYOUT = user_row_kernel.LAYOUT
-FIRST_LAYOUT = 1
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 
 _HEAD = struct.Struct("<BBHHBBBBII")
-_FIRST_HEAD = struct.Struct("<BBHHH")
-LEAST_BYTES = _FIRST_HEAD.size
 _EMBEDDING = struct.Struct("<IHf")
 _REMEDY = "upgrade or rebuild the state"
 
@@ -73,74 +73,87 @@ def pack_embeddings(tag: int, vectors: NDArray[np.float32]) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """One user's state, unpacked. Shapes: n history entries, oldest first; m older items."""
+    """One user's state, unpacked. Shapes: n entries, oldest touch first; m older items. `spent` events of the user's budget."""
 
-    items: U32
-    times_s: U32
-    weights: NDArray[np.int8]
+    columns: Columns
+    spent: int
     older: U32
     embeddings: tuple[Embedding, ...] = field(default=())
 
+    @property
+    def items(self) -> U32:
+        return self.columns.items
+
+    @property
+    def times_s(self) -> U32:
+        return self.columns.times_s
+
+    @property
+    def weights(self) -> NDArray[np.int8]:
+        return self.columns.weights
+
 
 def unpack_row(packed: bytes) -> UserRow:
-    """Return the row behind `packed`, of either layout. Raises LayoutError when lengths and header disagree."""
+    """Return the row behind `packed`, read column by column in plain steps; `unpack_rows` does the same for many rows. Raises LayoutError
+    when lengths and header disagree, or for another layout."""
     layout = packed[0] if packed else 0
-    if layout not in (FIRST_LAYOUT, LAYOUT):
+    if layout != LAYOUT:
         raise unknown_layout(layout)
-    return unpack_first(packed) if layout == FIRST_LAYOUT else _unpack_second(packed)
-
-
-def unpack_first(packed: bytes) -> UserRow:
-    """Return the row behind `packed` of layout 1. Raises LayoutError when lengths and header disagree."""
-    if len(packed) < _FIRST_HEAD.size:
-        raise torn()
-    _, n_embeddings, n, m, _ = _FIRST_HEAD.unpack_from(packed)
-    at = _FIRST_HEAD.size
-    if len(packed) < at + 9 * n + 4 * m:
-        raise torn()
-    items = np.frombuffer(packed, "<u4", n, at)
-    times_s = np.frombuffer(packed, "<u4", n, at + 4 * n)
-    weights = np.frombuffer(packed, np.int8, n, at + 8 * n)
-    older = np.frombuffer(packed, "<u4", m, at + 9 * n)
-    return UserRow(items, times_s, weights, older, _unpack_embeddings(packed, at + 9 * n + 4 * m, n_embeddings))
-
-
-def _unpack_second(packed: bytes) -> UserRow:
-    """Read column by column, in plain steps; `unpack_rows` does the same for many rows."""
     if len(packed) < _HEAD.size:
         raise torn()
-    _, n_embeddings, n, m, n_weights, item_width, widths, n_jumps, smallest_item, newest_s = _HEAD.unpack_from(packed)
-    n_gaps, gap_width, jump_bytes = max(n - 1, 0), widths & 63, (widths >> 6) + 1
+    _, flags, n, spent, n_tags, item_width, widths, n_jumps, smallest_item, newest_s = _HEAD.unpack_from(packed)
     rest = _Cursor(packed, _HEAD.size)
+    m = int(rest.numbers(1, 2)[0]) if flags & HAS_OLDER else 0
     items = rest.bits(n, item_width) + smallest_item
+    times_s = newest_s - np.cumsum(np.concatenate((np.zeros(min(n, 1), np.int64), _gaps(rest, n, widths, n_jumps))))
+    weights, types = _tags(rest, n, n_tags)
+    touches, visits, seconds = np.ones(n, np.int64), (weights > 0).astype(np.int64), np.zeros(n, np.int64)
+    if flags & HAS_TOUCHES:
+        touches_width, seconds_width = rest.numbers(2, 1).tolist()
+        marked = np.flatnonzero(rest.bits(n, 1))
+        for column, width, most in ((touches, touches_width & 15, 8), (visits, touches_width >> 4, 8), (seconds, seconds_width, MAX_WIDTH)):
+            if width > most:
+                raise torn()
+            column[marked] = rest.bits(len(marked), width)
+    older = np.zeros(0, np.int64)
+    if flags & HAS_OLDER:
+        width, smallest = rest.numbers(1, 1)[0], rest.numbers(1, 4)[0]
+        older = rest.bits(m, int(width)) + smallest
+    first_s = times_s - seconds
+    if max(items.max(initial=0), older.max(initial=0)) >= 2**32 or min(times_s.min(initial=0), first_s.min(initial=0)) < 0:
+        raise torn()
+    if (m == 0) == bool(flags & HAS_OLDER):
+        raise torn()
+    kinds = (np.uint32, np.uint32, np.uint32, np.int8, np.uint8, np.uint8, np.uint8)
+    values = (items, times_s, first_s, weights, types, touches, visits)
+    columns = Columns(*(column[::-1].astype(kind) for column, kind in zip(values, kinds, strict=True)))
+    return UserRow(columns, spent, older[::-1].astype(np.uint32), _unpack_embeddings(packed, rest.at, flags & MOST_EMBEDDINGS))
+
+
+def _gaps(rest: _Cursor, n: int, widths: int, n_jumps: int) -> I64:
+    """Read the gaps between n entries, with their jumps."""
+    n_gaps, gap_width, jump_bytes = max(n - 1, 0), widths & 63, (widths >> 6) + 1
     gaps = rest.bits(n_gaps, gap_width)
     places = rest.numbers(n_jumps, 1 if n <= SHORT_PLACES else 2)
     jumps = rest.numbers(n_jumps, jump_bytes)
     if n_jumps and (places[-1] >= n_gaps or (np.diff(places) <= 0).any() or (jumps >> max(MAX_WIDTH - gap_width, 0)).any()):
         raise torn()
     gaps[places] += jumps << gap_width
-    if n_weights > min(n, MAX_PALETTE):
+    return gaps
+
+
+def _tags(rest: _Cursor, n: int, n_tags: int) -> tuple[NDArray[np.int8], I64]:
+    """Read the weights and the types of n entries."""
+    if n_tags > n:
         raise torn()
-    weights = rest.numbers(n_weights or n, 1).astype(np.uint8).view(np.int8)
-    if n_weights:
-        codes = rest.bits(n, int(n_weights - 1).bit_length())
-        if n and codes.max() >= n_weights:
+    weights = rest.numbers(n_tags or n, 1).astype(np.uint8).view(np.int8)
+    types = rest.numbers(n_tags or n, 1)
+    if n_tags:
+        codes = rest.bits(n, int(n_tags - 1).bit_length())
+        if n and codes.max() >= n_tags:
             raise torn()
-        weights = weights[codes]
-    older = np.zeros(0, np.int64)
-    if m:
-        width, smallest = rest.numbers(1, 1)[0], rest.numbers(1, 4)[0]
-        older = rest.bits(m, int(width)) + smallest
-    if max(items.max(initial=0), gaps.max(initial=0), older.max(initial=0)) >= 2**32:
-        raise torn()
-    times_s = newest_s - np.cumsum(np.concatenate((np.zeros(min(n, 1), np.int64), gaps)))
-    return UserRow(
-        items[::-1].astype(np.uint32),
-        (times_s[::-1] & 0xFFFF_FFFF).astype(np.uint32),
-        weights[::-1].copy(),
-        older[::-1].astype(np.uint32),
-        _unpack_embeddings(packed, rest.at, n_embeddings),
-    )
+        weights, types = weights[codes], types[codes]
+    return weights, types
 
 
 class _Cursor:
@@ -194,4 +207,4 @@ def torn() -> LayoutError:
 
 def unknown_layout(layout: int) -> LayoutError:
     """Return the error of a row of a layout that this version does not read."""
-    return LayoutError(f"user row has layout {layout}, this version reads {FIRST_LAYOUT} and {LAYOUT}; {_REMEDY}")
+    return LayoutError(f"user row has layout {layout}, this version reads {LAYOUT}; {_REMEDY}")

@@ -1,4 +1,4 @@
-"""Users' state in a worker: the newest interactions of many users as arrays. How Redis keeps them: `recsys.state.user_row`."""
+"""Users' state in a worker: the histories of many users as arrays. How Redis keeps them: `recsys.state.user_row`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.state import user_table_kernel
+from recsys.state import touch_kernel, user_table_kernel
+from recsys.state.user_columns import WEIGHT_UNITS, Columns, Histories
 from recsys.state.user_row import (
     LAYOUT,
     Embedding,
@@ -18,6 +19,7 @@ from recsys.state.user_row import (
 from recsys.state.user_rows import pack_rows, unpack_rows
 
 __all__ = [
+    "ALL_TYPES",
     "LAYOUT",
     "WEIGHT_UNITS",
     "Embedding",
@@ -29,8 +31,8 @@ __all__ = [
     "used_columns",
 ]
 
-WEIGHT_UNITS = 32
-"""Interaction weights are kept as i8 in units of 1/32: from −3.97 to 3.97."""
+ALL_TYPES = -1
+"""Every bit is set: the items of events of any type are remembered when they leave a history."""
 
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
@@ -50,22 +52,36 @@ def used_columns(lengths: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
 
 
 class UserTable:
-    """The newest `history_length` interactions of many users as arrays, right-aligned (newest in the last column).
+    """The histories of many users as arrays: the `history_length` items of each that were touched last, one entry per item.
 
-    Arrays: `items` u32 (C, H), `times_s` u32 (C, H), `weights` i8 (C, H), `lengths` i32 (C,), for C slots and H = history_length. Unused
-    columns hold zero weight. `older[slot]` are up to `seen_length` item numbers that left the history, oldest first. A user is in at most
-    one slot."""
+    Rows are right-aligned and in order of the last touch (newest in the last column). Arrays (C, H), for C slots and H = history_length:
+    `items` u32; `times_s` and `first_s` u32, the newest and the earliest touch; `weights` i8, what the entry counts for now (below 0 after
+    a dislike); `types` u8, the code of the event type that gave this weight; `counts` u8, the number of touches up to 255; `visits` u8,
+    sessions counted in the present epoch. `lengths` i32 (C,) says how many columns are used, the others hold 0; `spent` i32 (C,) how many
+    events of the user's budget are spent (`recsys.state.touches` has the rules).
 
-    def __init__(self, history_length: int, seen_length: int, capacity: int = 1024) -> None:
+    `older[slot]` are up to `seen_length` item numbers that left the history, oldest first: those whose type's bit is set in `kept_types`
+    (by default all), so that they stay off the user's lists. A user is in at most one slot."""
+
+    def __init__(self, history_length: int, seen_length: int, capacity: int = 1024, *, kept_types: int = ALL_TYPES) -> None:
         self.history_length = history_length
         self.seen_length = seen_length
-        self.items: U32 = np.zeros((capacity, history_length), np.uint32)
-        self.times_s: U32 = np.zeros((capacity, history_length), np.uint32)
-        self.weights: NDArray[np.int8] = np.zeros((capacity, history_length), np.int8)
+        self.kept_types = kept_types if seen_length else 0
+        self._hold(Columns.zeros(capacity, history_length))
         self.lengths: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.spent: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.older: list[U32] = [_NONE] * capacity
         self._slots: dict[str, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
+
+    def _hold(self, columns: Columns) -> None:
+        self._columns = columns
+        self.items, self.times_s, self.first_s, self.weights, self.types, self.counts, self.visits = columns
+
+    @property
+    def histories(self) -> Histories:
+        """Return all arrays of the histories, as compiled loops take them."""
+        return Histories(self._columns, self.lengths, self.spent)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -90,9 +106,9 @@ class UserTable:
         slots = self._slots_for(rows)
         there = slots[np.fromiter(map(bool, rows.values()), np.bool_, len(rows))]
         self._clear(slots)
-        if columns := found.items.shape[1]:
-            self.lengths[there] = found.lengths
-            for table, grid in ((self.items, found.items), (self.times_s, found.times_s), (self.weights, found.weights)):
+        self.lengths[there], self.spent[there] = found.lengths, found.spent
+        if columns := found.columns.items.shape[1]:
+            for table, grid in zip(self._columns.arrays, found.columns.arrays, strict=True):
                 table[there, -columns:] = grid
         for position, older in found.older.items():
             self.older[int(there[position])] = older
@@ -113,36 +129,25 @@ class UserTable:
         self.forget(oldest)
         return oldest
 
-    def append(self, slots: I64, counts: I64, items: U32, times_s: U32, weights: NDArray[np.int8]) -> None:
-        """Add `counts[i]` interactions to `slots[i]`; the event arrays hold them user after user, oldest first.
+    def replace(self, slots: I64, counts: I64, after: Histories, left: I64) -> None:
+        """Hold the histories `after` a batch in `slots` (U,). `left` are the items that its events pushed out, to be remembered, −1 for
+        none: `counts[u]` events each, user after user."""
+        touch_kernel.put_back(after, slots, self.histories)
+        is_left = left >= 0
+        if is_left.any():
+            n_left = np.bincount(np.repeat(np.arange(len(slots)), counts)[is_left], minlength=len(slots))
+            over = np.flatnonzero(n_left)
+            self._push_out(slots[over], n_left[over], left[is_left].astype(np.uint32))
 
-        Shapes: slots and counts (U,), events (sum of counts,). What leaves the history goes to `older`.
-        """
-        length, total = self.history_length, self.lengths[slots] + counts
-        starts = np.cumsum(counts) - counts
-        over = np.flatnonzero(total > length)
-        if len(over) and self.seen_length:
-            self._push_out(slots[over], total[over] - length, items, starts[over])
-        user_table_kernel.append(self.items, self.times_s, self.weights, self.lengths, slots, counts, items, times_s, weights)
-
-    def _push_out(self, slots: I64, n_left: I64, items: U32, starts: I64) -> None:
-        """Move what leaves the histories, `n_left` of each before the new `items` from `starts` on are added, to the older items."""
-        held = self.lengths[slots].astype(np.int64)
-        first = self.history_length - held
+    def _push_out(self, slots: I64, n_left: I64, items: U32) -> None:
+        """Add `items` to the older items of these slots, `n_left` of each, slot after slot."""
+        starts = np.cumsum(n_left) - n_left
         for number in range(min(int(n_left.max()), _FEW)):
             row = np.flatnonzero((n_left > number) & (n_left <= _FEW))
-            from_history = number < held[row]
-            leaving = np.where(
-                from_history,
-                self.items[slots[row], np.minimum(first[row] + number, self.history_length - 1)],
-                items[np.where(from_history, 0, starts[row] + number - held[row])],
-            )
-            self._push_one(slots[row].tolist(), leaving)
+            self._push_one(slots[row].tolist(), items[starts[row] + number])
         for i in np.flatnonzero(n_left > _FEW).tolist():
-            slot, n_kept = int(slots[i]), int(held[i])
-            new = items[starts[i] : starts[i] + max(int(n_left[i]) - n_kept, 0)]
-            left = np.concatenate((self.items[slot, int(first[i]) :][: int(n_left[i])], new))
-            self.older[slot] = _remember(self.older[slot], left, self.seen_length)
+            slot, start = int(slots[i]), int(starts[i])
+            self.older[slot] = _remember(self.older[slot], items[start : start + int(n_left[i])], self.seen_length)
 
     def _push_one(self, slots: list[int], leaving: U32) -> None:
         """Add one older item to each of these slots, as `_remember` does."""
@@ -160,28 +165,18 @@ class UserTable:
             self.older[slot] = after
 
     def newest(self, slots: I64, width: int) -> tuple[U32, U32, NDArray[np.int8]]:
-        """Return the newest `width` interactions of these users by event time, right-aligned, those of one second in order of arrival.
-
-        Copies of items, times in seconds and weights, each (U, min(width, H)). The rows themselves stay in order of arrival; only those
-        that are not in order of time are sorted.
-        """
-        shape, is_late = (len(slots), min(width, self.history_length)), np.empty(len(slots), np.bool_)
-        items, newest_s, weights = np.empty(shape, np.uint32), np.empty(shape, np.uint32), np.empty(shape, np.int8)
-        user_table_kernel.newest(self.items, self.times_s, self.weights, slots, items, newest_s, weights, is_late)
-        late = np.flatnonzero(is_late)
-        if len(late):
-            times_s = self.times_s[slots[late]]  # unused columns hold 0, and stay on the left
-            order = np.argsort(times_s, axis=1, kind="stable")[:, -width:]
-            newest_s[late] = np.take_along_axis(times_s, order, axis=1)
-            items[late] = self.items[slots[late][:, None], order]
-            weights[late] = self.weights[slots[late][:, None], order]
-        return items, newest_s, weights
+        """Return the `width` entries of these users that were touched last, right-aligned: copies of items, times in seconds and weights,
+        each (U, min(width, H)). Unused columns hold 0."""
+        shape = (len(slots), min(width, self.history_length))
+        items, times_s, weights = np.empty(shape, np.uint32), np.empty(shape, np.uint32), np.empty(shape, np.int8)
+        user_table_kernel.newest(self.items, self.times_s, self.weights, slots, items, times_s, weights)
+        return items, times_s, weights
 
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
         """Return the packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
         at, older = np.asarray(slots, np.int64), [self.older[slot] for slot in slots]
         n_embeddings = np.fromiter(map(len, embeddings), np.int64, len(at)) if embeddings else np.zeros(len(at), np.int64)
-        rows = pack_rows(self.items, self.times_s, self.weights, self.lengths, at, older, n_embeddings)
+        rows = pack_rows(self.histories, at, older, n_embeddings)
         return [b"".join((row, *parts)) for row, parts in zip(rows, embeddings, strict=True)] if embeddings else rows
 
     def _slots_for(self, user_ids: Iterable[str]) -> I64:
@@ -199,17 +194,15 @@ class UserTable:
 
     def _grow(self) -> None:
         held = len(self.lengths)
-        for name in ("items", "times_s", "weights", "lengths"):
-            table = getattr(self, name)
-            setattr(self, name, np.concatenate((table, np.zeros_like(table))))
+        more = Columns.zeros(held, self.history_length)
+        self._hold(Columns(*map(np.concatenate, zip(self._columns.arrays, more.arrays, strict=True))))
+        self.lengths, self.spent = (np.concatenate((own, np.zeros_like(own))) for own in (self.lengths, self.spent))
         self.older.extend([_NONE] * held)
         self._free.extend(range(2 * held - 1, held - 1, -1))
 
     def _clear(self, slots: I64) -> None:
-        self.items[slots] = 0
-        self.times_s[slots] = 0
-        self.weights[slots] = 0
-        self.lengths[slots] = 0
+        for column in (*self._columns.arrays, self.lengths, self.spent):
+            column[slots] = 0
         for slot in slots.tolist():
             self.older[slot] = _NONE
 

@@ -1,4 +1,4 @@
-"""The table of users' histories, appended to and read, compiled.
+"""Reads the table of users' histories, compiled.
 
 Shapes: C slots and H columns, right-aligned; U users; W newest columns.
 """
@@ -18,39 +18,11 @@ F32 = NDArray[np.float32]
 
 
 @compiled
-def append(
-    items: U32, times_s: U32, weights: I8, lengths: I32, slots: I64, counts: I64, new_items: U32, new_times_s: U32, new_weights: I8
-) -> None:
-    """Move each user's history (C, H) to the left and put `counts[u]` new interactions behind it; of what is more than H the oldest are
-    lost. The new ones (sum of counts,) lie user after user, oldest first."""
-    n_columns, end = items.shape[1], 0
-    for user in range(len(slots)):
-        slot, count = slots[user], counts[user]
-        end += count
-        for column in range(max(n_columns - count - lengths[slot], 0), max(n_columns - count, 0)):
-            items[slot, column] = items[slot, column + count]
-            times_s[slot, column] = times_s[slot, column + count]
-            weights[slot, column] = weights[slot, column + count]
-        for back in range(1, min(count, n_columns) + 1):
-            items[slot, n_columns - back] = new_items[end - back]
-            times_s[slot, n_columns - back] = new_times_s[end - back]
-            weights[slot, n_columns - back] = new_weights[end - back]
-        lengths[slot] = min(lengths[slot] + count, n_columns)
-
-
-@compiled
-def newest(
-    items: U32, times_s: U32, weights: I8, slots: I64, of_items: U32, of_times_s: U32, of_weights: I8, is_late: NDArray[np.bool_]
-) -> None:
-    """Copy the last W columns of these users to `of_items`, `of_times_s` and `of_weights` (U, W), and note in `is_late` (U,) whose
-    whole row is not in order of time. Unused columns hold 0."""
+def newest(items: U32, times_s: U32, weights: I8, slots: I64, of_items: U32, of_times_s: U32, of_weights: I8) -> None:
+    """Copy the last W columns of these users to `of_items`, `of_times_s` and `of_weights` (U, W)."""
     n_columns, width = items.shape[1], of_items.shape[1]
     for user in range(len(slots)):
         slot = slots[user]
-        late = False
-        for column in range(1, n_columns):
-            late |= times_s[slot, column] < times_s[slot, column - 1]
-        is_late[user] = late
         for column in range(width):
             source = n_columns - width + column
             of_items[user, column] = items[slot, source]

@@ -16,14 +16,16 @@ from recsys.state.user_row import model_tag, pack_embeddings
 from recsys.state.user_rows import pack_rows
 from schemas import ModelAction, ModelAnnouncement, UserProfile, encode
 from schemas.announcements import DataRange
+from schemas.events import EventType
 from tests.contract.conftest import LAYOUT, redis_settings
+from tests.histories import histories_of, touched
 from workers.client import Interaction, Neighbour, StateReader
 from workers.client.state_reader import StateReading
 from workers.errors import Fatal, Transient
 from workers.kafka.partitioner import partition_for
 from workers.redis.store import RedisStore
 from workers.settings import RedisSettings, Settings, load_settings
-from workers.state.port import LAYOUT_VERSION, GroupDeltas, ProfileRecord, Range, StateStore, UserCommit
+from workers.state.port import GroupDeltas, ProfileRecord, Range, StateStore, UserCommit
 
 TOPIC = "topic-id"
 USER, OTHER = "u1", "only-a-profile"
@@ -33,11 +35,9 @@ PROFILE = UserProfile(user_id=USER, preferred_categories=("jazz",))
 
 
 def user_row() -> bytes:
-    """Histories are stored oldest first: item 0 at second 1,000, disliked, then item 2 at 2,000; item 1 is older than both."""
-    items, times_s = np.array([[0, 2]], np.uint32), np.array([[1_000, 2_000]], np.uint32)
-    weights, lengths, slots = np.array([[-32, 64]], np.int8), np.array([2], np.int32), np.array([0])
-    older, n_embeddings = [np.array([1], np.uint32)], np.array([2])
-    (row,) = pack_rows(items, times_s, weights, lengths, slots, older, n_embeddings)
+    """Entries oldest first: item 0 at second 1,000, disliked, then item 2, touched three times from 500 to 2,000; item 1 is older."""
+    own = [touched(0, 1_000, -32, EventType.DISLIKE.code), (2, 2_000, 500, 64, EventType.PURCHASE.code, 3, 2)]
+    (row,) = pack_rows(histories_of([own]), np.array([0]), [np.array([1], np.uint32)], np.array([2]))
     return row + pack_embeddings(model_tag("ials", VERSION), VECTOR)[0] + pack_embeddings(7, VECTOR)[0]
 
 
@@ -82,7 +82,10 @@ async def fill(store: StateStore, item_ids: tuple[str, ...] = ("a", "b", "c")) -
 
 def check(user: Any) -> None:
     assert user.partition == partition_for(USER.encode(), LAYOUT.partitions)
-    assert user.history == (Interaction("c", 2_000, 2.0), Interaction("a", 1_000, -1.0))
+    assert user.history == (
+        Interaction("c", 2_000, 2.0, "purchase", 3, 500),
+        Interaction("a", 1_000, -1.0, "dislike", 1, 1_000),
+    )
     assert user.older_items == ("b",)
     assert user.profile == PROFILE
     assert [(found.model_tag, found.kind, found.version) for found in user.embeddings] == [
@@ -197,9 +200,11 @@ def test_a_wrong_address_namespace_or_layout_is_one_clear_line(section: RedisSet
         StateReader(settings, redis_url="redis://127.0.0.1:1/0")
     with redis.Redis.from_url(section.url.get_secret_value()) as client:
         key = f"{{{section.namespace}:meta}}:layout"
-        client.set(key, (client.get(key) or b"").replace(b'"layout_version": %d' % LAYOUT_VERSION, b'"layout_version": 9'))  # type: ignore[union-attr]
-        with pytest.raises(Fatal, match="layout_version 9"):
-            StateReader(settings)
+        stored: bytes = client.get(key) or b""  # type: ignore[assignment]
+        for version, remedy in ((9, "update this program"), (1, "run `recsys state rebuild`")):
+            client.set(key, stored.replace(b'"layout_version": 2', b'"layout_version": %d' % version))
+            with pytest.raises(Fatal, match=f"layout_version {version}.*{remedy}"):
+                StateReader(settings)
         client.set(key, b"[]")
         with pytest.raises(Fatal, match=r"another redis\.namespace"):
             StateReader(settings)

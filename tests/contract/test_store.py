@@ -64,12 +64,16 @@ async def test_an_equal_layout_opens_again(store: StateStore) -> None:
         (Layout(4, 5, 86_400, 1_024), "item_groups"),
         (Layout(4, 3, 1, 1_024), "epoch_s"),
         (Layout(4, 3, 86_400, 2_048), "duplicate_chunk"),
-        (Layout(4, 3, 86_400, 1_024, layout_version=99), "layout_version"),
     ],
 )
 async def test_another_layout_is_refused_by_name_with_a_remedy(store: StateStore, changed: Layout, name: str) -> None:
     with pytest.raises(Fatal, match=rf"{name} .* the settings say .*: (set|run) "):
         await store.open(changed)
+
+
+async def test_another_layout_version_is_refused_before_all_else_and_names_the_rebuild(store: StateStore) -> None:
+    with pytest.raises(Fatal, match=r"layout_version 2, this version writes 99: stop the workers and run `recsys state rebuild`"):
+        await store.open(Layout(8, 5, 1, 2_048, layout_version=99))
 
 
 # --- item numbers ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,10 @@ from tests.fold import Fact
 from workers.kafka.partitioner import partition_for
 
 IDLE_USERS = 3
+AGAIN = 0.15
+"""Share of events that touch an item of the same user's newest events again."""
+BURSTS, BURST = 0.01, 12
+"""How often the bot comes, and its events each time."""
 FUTURE_MS = 4_000_000_000_000
 """The year 2096: too far ahead for any worker's clock, also one that jumps."""
 
@@ -29,12 +33,14 @@ def fault_log(
 ) -> list[Record]:
     """Events of every type in publication order, users hashed to partitions as clients do.
 
-    The last few users come only in the first third: they are idle while things break. Among the events are ratings, dislikes, duplicates a
-    few places later, poison, late events, and event time that goes over several epochs of a day.
+    The last few users come only in the first third: they are idle while things break. Among the events are ratings, dislikes after likes,
+    repeats within a session and later, duplicates a few places later, poison, events that are a little or very late, bursts of a bot that
+    goes to and fro between two items or through all of them, and event time that goes over several epochs of a day.
     """
     records: list[Record] = []
     readable: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
-    at_ms = START_MS
+    bot, bot_key, at_ms = f"u{n_users}", f"u{n_users}".encode(), START_MS
+    of_bot = partition_for(bot_key, partitions)
     for number in range(n_events):
         n_active = n_users if number < n_events // 3 else max(1, n_users - IDLE_USERS)
         user_id = f"u{min(chance.randrange(n_active), chance.randrange(n_active))}"  # the first ones do more: their histories overflow
@@ -43,12 +49,25 @@ def fault_log(
         mine = readable[partition]
         at_ms += chance.choice((0, 1_000, 60_000, 3_600_000, DAY_MS // 3))
         kind = chance.random()
-        if kind < poison:
+        if chance.random() < BURSTS:
+            n_between = chance.choice((2, n_items))
+            for n in range(BURST):
+                at_ms += 1_000
+                fact = Fact(bot, f"i{n % n_between}", f"b{number}/{n}", "like", None, at_ms)
+                readable[of_bot].append(Record(of_bot, bot_key, value_of(fact), fact))
+                records.append(readable[of_bot][-1])
+        elif kind < poison:
             records.append(Record(partition, key, _poison(chance, number, user_id), None))
         elif kind < poison + duplicates and mine:
             records.append(chance.choice(mine[-20:]))
+        elif kind < poison + duplicates + AGAIN and (own := [record.fact for record in mine[-20:] if record.key == key]):
+            seen = chance.choice(own)
+            assert seen is not None
+            fact = Fact(user_id, seen.item_id, f"r{number}", chance.choice(("play", "like", "dislike", "hide")), None, at_ms)
+            mine.append(Record(partition, key, value_of(fact), fact))
+            records.append(mine[-1])
         else:
-            late_ms = chance.choice((0, 0, 0, DAY_MS // 2, DAY_MS))
+            late_ms = chance.choice((0, 0, 0, 30_000, 900_000, DAY_MS // 2, DAY_MS))
             what = chance.choice(ALL_TYPES + ("play",) * 10)
             value = chance.choice((0.5, 1.0, 2.5, 3.0, 4.5, 5.0)) if what == "rating" else None
             fact = Fact(user_id, f"i{chance.randrange(n_items)}", f"e{number}", what, value, at_ms - late_ms)

@@ -19,7 +19,7 @@ from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.lists.reading import CooccurrenceReading
 from recsys.models.ials.model import IALSConfig, IALSModel
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 from tests.golden.attention import attention_model
 
 STORED = Path(__file__).with_name("lists.json")
@@ -104,8 +104,7 @@ def _learn(engine: Engine, user: int, n_items: int, random: np.random.Generator)
     weights = random.choice([32, 32, 16, 64, -32], n)
     batch = batch_of([engine.users.slot(f"u{user}") or 0], [n], items.tolist(), times_s.tolist(), weights.tolist())
     engine.advance_time(int(times_s.max()))
-    engine.learn_items(engine.derive(batch).delta(engine.config))
-    engine.learn_histories(batch)
+    learn(engine, batch)
 
 
 def made(case: Case) -> Lists:

@@ -169,6 +169,22 @@ async def test_whatever_was_lost_a_rebuild_gives_the_fold_of_the_log(
         assert again.generation == 2 and again.n_dropped > len(USERS) and keys_of(server, settings, 1) == set()
 
 
+async def test_a_state_of_an_older_layout_version_is_refused_and_a_rebuild_migrates_it(
+    server: Any, settings: Settings, worker_env: dict[str, str]
+) -> None:
+    async with applied(settings) as topics:
+        key = Keys(settings.redis.namespace).layout
+        server.set(key, server.get(key).replace(b'"layout_version": 2', b'"layout_version": 1'))
+        for user in server.scan_iter(f"{{{settings.redis.namespace}:p*}}:u:*"):
+            server.set(user, b"\x02" + bytes(40))  # as older workers wrote them
+        refused = recsys(worker_env, "state", "verify")
+        assert refused.returncode == 1 and "layout_version 1" in refused.stderr and "recsys state rebuild" in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
+        assert (await rebuild(settings, wait_s=0)).n_verified == len(USERS)
+        found, expected = await state_and_fold(settings, topics.log)
+        assert found == expected
+
+
 async def test_a_kept_generation_can_be_dropped_later(server: Any, settings: Settings) -> None:
     async with applied(settings):
         before = keys_of(server, settings, 0)

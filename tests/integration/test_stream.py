@@ -18,7 +18,8 @@ from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
 from schemas import Recommendations
-from tests.builders import START_MS, play, records_of, value_of
+from schemas.events import EventType
+from tests.builders import START_MS, learn, play, records_of, value_of
 from tests.fold import Fact, State, fold, read_state
 from workers.bootstrap import open_store
 from workers.errors import Fatal
@@ -197,12 +198,12 @@ async def test_a_short_stream_gives_the_lists_of_the_core_alone(stack: Any, sett
             np.array([numbering.index(fact.item_id)], np.uint32),
             np.array([fact.event_ts_ms // 1000], np.uint32),
             quantise_weights(np.ones(1, np.float32)),
+            np.full(1, EventType.PLAY.code, np.int8),
             np.zeros(1, np.int32),
             np.array([place]),
         )
         engine.advance_time(fact.event_ts_ms // 1000)
-        engine.learn_items(engine.derive(batch).delta(engine.config))
-        engine.learn_histories(batch)
+        learn(engine, batch)
         lists = engine.recommend(np.array([slot]), {}, fact.event_ts_ms // 1000)
         if place < 60:
             continue

@@ -34,7 +34,7 @@ STATED = (
     ("docs/adr/0006-large-catalogues.md", r"lists of (\S+) on\s+average", "_LIST_SIZE"),
     ("docs/adr/0006-large-catalogues.md", r"positive squares in a sample of (\S+)", "SAMPLE"),
     ("docs/adr/0006-large-catalogues.md", r"keeps its (\S+) most chosen", "HEADS"),
-    ("docs/guide.md", r"among the (\S+) interactions of the user", "PAIR_WEIGHTS"),
+    ("docs/guide.md", r"with the user's (\S+) liked items before it", "PAIR_WEIGHTS"),
     ("docs/reliability.md", r"newest (\S+) such users", "MAX_USERS"),
     ("docs/reliability.md", r"more than (\S+) headers", "MAX_HEADERS"),
     ("docs/reliability.md", r"more than (\S+) records a\s+second", "REFILL_PER_S"),

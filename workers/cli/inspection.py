@@ -129,9 +129,10 @@ def publish_users(
 
 @users.command("show")
 def show(user_id: UserId, as_json: JsonOption = False) -> None:
-    """A user's history (newest first), older seen items, embeddings and profile as they are stored in Redis.
+    """A user's history (last touched first), older seen items, embeddings and profile as they are stored in Redis.
 
-    The state keeps the weight of an event and not its type: above 0 it was liked, below 0 disliked.
+    A history has one entry per item. Its weight and type are those that count now: of the strongest event since the user last changed
+    their mind, below 0 if that was a dislike.
     """
     from workers.operations.lookup import show_user
 
@@ -140,12 +141,22 @@ def show(user_id: UserId, as_json: JsonOption = False) -> None:
         print_json(found)
         return
     history = found.get("history", [])
-    tell(f"user {user_id} · partition {found['partition']} · {len(history)} newest interactions · {found.get('bytes', 0):,} bytes")
+    tell(f"user {user_id} · partition {found['partition']} · {len(history)} items touched last · {found.get('bytes', 0):,} bytes")
     if found["profile"] is not None:
         tell(f"profile: {found['profile']}")
     if history:
-        rows = [(utc(row["event_ts_s"] * 1000, "seconds"), row["item_id"], row["title"], _strength(row["weight"])) for row in history]
-        tell_rows(("time", "item", "title", "weight"), rows, folding=("title",))
+        rows = [
+            (
+                utc(row["event_ts_s"] * 1000, "seconds"),
+                row["item_id"],
+                row["title"],
+                row["type"],
+                _strength(row["weight"]),
+                str(row["touches"]),
+            )
+            for row in history
+        ]
+        tell_rows(("last touch", "item", "title", "type", "weight", "touches"), rows, folding=("title",))
     if found.get("older_items"):
         tell_rows(("older items, newest first",), [(item_id,) for item_id in found["older_items"]])
     if found.get("embeddings"):

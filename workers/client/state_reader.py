@@ -36,11 +36,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One entry of a user's history. `weight` is that of the settings for the event; a dislike has a weight below 0."""
+    """One item of a user's history, touched `touches` times (255: or more) from `first_event_ts_s` to `event_ts_s`.
+
+    `weight` is what counts now, and `type` the event type that gave it: below 0 after a dislike, else the strongest since the last one.
+    """
 
     item_id: str
     event_ts_s: int
     weight: float
+    type: str
+    touches: int
+    first_event_ts_s: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +61,7 @@ class UserEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """One user's state. `history` and `older_items` (seen before the history begins) are newest first."""
+    """One user's state. `history` has one entry per item, last touched first; `older_items` left the history, newest first."""
 
     user_id: str
     partition: int
@@ -202,14 +208,16 @@ class StateReading:
     async def _unpacked(self, user_id: str, partition: int, packed: bytes, profile: UserProfile | None) -> UserState:
         from recsys.state.user_row import unpack_row
         from recsys.state.user_table import WEIGHT_UNITS
+        from schemas.events import event_type_name
         from workers.state.reading import model_tags
 
         row = unpack_row(packed)
         items, older = row.items[::-1].tolist(), row.older[::-1].tolist()
         names = await self._names.up_to([*items, *older])
+        entries = zip(*(column[::-1].tolist() for column in row.columns.arrays), strict=True)
         history = [
-            Interaction(names[number], at_s, units / WEIGHT_UNITS)
-            for number, at_s, units in zip(items, row.times_s[::-1].tolist(), row.weights[::-1].tolist(), strict=True)
+            Interaction(names[number], last_s, units / WEIGHT_UNITS, event_type_name(code), touches, first_s)
+            for number, last_s, first_s, units, code, touches, _ in entries
             if number < len(names)  # else a failover lost the newest names, which workers put back
         ]
         models = model_tags(await self._serving()) if row.embeddings else {}

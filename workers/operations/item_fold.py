@@ -2,29 +2,26 @@
 
 What it does share: the weights of pairs by distance, what a choice adds to a span of popularity, and the layout of a packed row.
 
-Rows of co-occurrence are folded for chosen items only, popularity for all. Pairs of a chosen item come from every user, so the newest
-interactions of every user of a partition are kept while that partition is folded: some 400 bytes a user of one partition.
+Rows of co-occurrence are folded for chosen items only, popularity for all. What an event adds depends on its user's history, so the
+histories of every user of a partition are kept while that partition is folded: some 3 kB a user with a full history.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from recsys.engine import PAIR_WEIGHTS
 from recsys.errors import LayoutError
 from recsys.state.batch_delta import RowId
-from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S, is_live, span_amount
+from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, PERIODS_S, WINDOWS_S, is_live, span_amount
 from recsys.state.item_row import WEIGHT_ONE, parse_row
 from recsys.state.retention import Retention
-from recsys.state.user_table import WEIGHT_UNITS
+from workers.operations.user_history import HistoryRules, Pair, UserHistory
 from workers.settings import Settings
 from workers.state.layout import layout_of
 
 Sums = dict[int, int]
 """Item number ▸ sum in units of 1/64."""
-UNIT_OF_PRODUCTS = WEIGHT_UNITS * WEIGHT_UNITS
 MANY_SPANS = 64 * LIVE_SPANS * len(WINDOWS_S)
 """Spans of popularity that are held before those that count no more are looked for."""
 NEVER = -1
@@ -37,22 +34,6 @@ class Applied:
 
     of_item: Mapping[int, Mapping[int, int]]
     of_popularity: Mapping[int, Mapping[int, int]]
-
-
-@dataclass(slots=True)
-class _Windows:
-    """The newest interactions of each user of one partition, oldest first: two numbers each, the item and seconds · 256 + weight + 128."""
-
-    length: int
-    of_user: dict[str, array[int]] = field(default_factory=dict)
-
-    def add(self, user_id: str, number: int, at_s: int, units: int) -> None:
-        window = self.of_user.get(user_id)
-        if window is None:
-            window = self.of_user[user_id] = array("Q")
-        window.extend((number, at_s << 8 | units + 128))
-        if len(window) > 2 * self.length:
-            del window[:2]
 
 
 class ItemFold:
@@ -68,7 +49,8 @@ class ItemFold:
         self._epoch_s, self._groups = layout.epoch_s, layout.item_groups
         self._retention = Retention(layout.epoch_s, settings.state.live_epochs)
         self._chunk = settings.state.duplicate_chunk
-        self._windows = _Windows(PAIR_WEIGHTS.window)
+        self._rules = HistoryRules.of(settings, PERIODS_S, remembers=False)
+        self._histories: dict[str, UserHistory[int]] = {}
         self._item_last: dict[int, int] = {}
         self._popularity_last: list[int] = []
         self._sure_from = 0
@@ -80,7 +62,7 @@ class ItemFold:
         """By item number: the epochs in which it has a row."""
         self.newest_s = 0
         self.whole = True
-        """The log starts at its beginning in every partition; else all sums are what they are at least."""
+        """The log starts at its beginning in every partition; else no sum is known."""
         self.unnumbered: dict[str, None] = {}
 
     def begin(self, partition: int, first_offset: int) -> None:
@@ -88,14 +70,14 @@ class ItemFold:
 
         Where its beginning is gone, an event may repeat one that is gone too: what could be such a duplicate is left out.
         """
-        self._windows.of_user.clear()
+        self._histories.clear()
         self._item_last = {number: lasts.get(partition, NEVER) for number, lasts in self._applied.of_item.items()}
         self._popularity_last = [self._applied.of_popularity.get(group, {}).get(partition, NEVER) for group in range(self._groups)]
         self._sure_from = (-(-first_offset // self._chunk) + 1) * self._chunk if first_offset else 0
         self.whole = self.whole and not first_offset
         self._forget_past()
 
-    def learn(self, user_id: str, item_id: str, at_s: int, units: int, source_offset: int) -> None:
+    def learn(self, user_id: str, item_id: str, at_s: int, units: int, kind: int, source_offset: int) -> None:
         """Add the next event of the partition that counts."""
         self.newest_s = max(self.newest_s, at_s)
         if source_offset < self._sure_from:
@@ -105,39 +87,30 @@ class ItemFold:
             if source_offset <= max(self._popularity_last, default=NEVER):
                 self.unnumbered[item_id] = None
             return
-        if units > 0:
-            if source_offset <= self._popularity_last[number % self._groups]:
-                self._count(number, at_s, 2 * units)
-            self._pair(user_id, number, at_s, units, source_offset)
-        self._windows.add(user_id, number, at_s, units)
+        history = self._histories.get(user_id)
+        if history is None:
+            history = self._histories[user_id] = UserHistory()
+        added = history.touch(number, at_s, units, kind, self._rules)
+        if source_offset <= self._popularity_last[number % self._groups]:
+            self._count(number, at_s, added.popularity)
+        self._pair(added.pairs, at_s // self._epoch_s, source_offset)
 
-    def _count(self, number: int, at_s: int, amount: int) -> None:
-        for window in (ALL_TIME, *WINDOWS_S):
-            span, added = span_amount(amount, at_s, window)
-            if is_live(window, span, self.newest_s):
+    def _count(self, number: int, at_s: int, counts: Sequence[int]) -> None:
+        for window, count in zip((ALL_TIME, *WINDOWS_S), counts, strict=False):
+            span, added = span_amount(2 * count, at_s, window)
+            if count and is_live(window, span, self.newest_s):
                 if len(self.popularity) > MANY_SPANS:
                     self._forget_past()
                 _add(self.popularity.setdefault((window, span), {}), number, added)
 
-    def _pair(self, user_id: str, number: int, at_s: int, units: int, source_offset: int) -> None:
-        """Add the pairs with the interactions that arrived before; each pair adds to two rows, forward to that of what happened first."""
-        last, epoch = self._item_last, at_s // self._epoch_s
-        own = number in last and source_offset <= last[number]
-        window = self._windows.of_user.get(user_id, ())
-        for distance, at in enumerate(range(len(window) - 2, -1, -2)):
-            other = window[at]
-            its = other in last and source_offset <= last[other]
-            if not (own or its) or other == number:
-                continue
-            its_s, its_units = window[at + 1] >> 8, (window[at + 1] & 0xFF) - 128
-            if its_units <= 0:
-                continue
-            product, came_first = its_units * units, its_s > at_s
-            forward, backward = _amount(product * PAIR_WEIGHTS.forward[distance]), _amount(product * PAIR_WEIGHTS.backward[distance])
-            if own and (amount := forward if came_first else backward):
-                self._add_pair(epoch, number, other, amount)
-            if its and (amount := backward if came_first else forward):
-                self._add_pair(epoch, other, number, amount)
+    def _pair(self, pairs: Sequence[Pair[int]], epoch: int, source_offset: int) -> None:
+        """Add pairs, each to the two rows of its items that are chosen."""
+        last = self._item_last
+        for came_first, came_then, forward, backward in pairs:
+            if forward and came_first in last and source_offset <= last[came_first]:
+                self._add_pair(epoch, came_first, came_then, forward)
+            if backward and came_then in last and source_offset <= last[came_then]:
+                self._add_pair(epoch, came_then, came_first, backward)
 
     def _add_pair(self, epoch: int, row: int, neighbour: int, amount: int) -> None:
         self.epochs.setdefault(row, set()).add(epoch)
@@ -158,13 +131,8 @@ class ItemFold:
 
     def finish(self) -> None:
         """Keep only what counts at the newest event of all partitions."""
-        self._windows.of_user.clear()
+        self._histories.clear()
         self._forget_past()
-
-
-def _amount(product: int) -> int:
-    """A pair's weight in units of 1/64 from a product that also carries twice 1/32."""
-    return (product + UNIT_OF_PRODUCTS // 2) // UNIT_OF_PRODUCTS
 
 
 def _add(sums: Sums, number: int, amount: int) -> None:
@@ -185,7 +153,7 @@ def row_difference(packed: bytes | None, expected: Mapping[int, int], names: Col
     """Describe how a stored row differs from the sums of the log, None if it does not.
 
     A row of more than `cap` neighbours may have lost its lightest when it was compacted, also those that grew since. Of a log that is not
-    `whole` the sums are the least there can be.
+    `whole` no sum is known: what an event adds depends on its user's history, whose beginning is gone. Then a row must be readable.
     """
     try:
         found = read_sums(packed)
@@ -193,14 +161,13 @@ def row_difference(packed: bytes | None, expected: Mapping[int, int], names: Col
         return str(error)
     if found and max(found) >= len(names):
         return f"it names item number {max(found)}, and {len(names)} items have a number"
-    capped = len(expected) > cap
-    if capped and not whole:
+    if not whole:
         return None
+    capped = len(expected) > cap
     places = sorted(
         number
         for number in found.keys() | expected.keys()
-        if (has := found.get(number, 0)) != (should := expected.get(number, 0))
-        and (has > should if capped else has < should if not whole else True)
+        if (has := found.get(number, 0)) != (should := expected.get(number, 0)) and (has > should or not capped)
     )
     if not places:
         return None

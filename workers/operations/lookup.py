@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.catalogue import Item
+from schemas.events import event_type_name
 from workers.bootstrap import open_store
 from workers.errors import Fatal
 from workers.kafka.partitioner import partition_for
@@ -42,8 +43,16 @@ async def _history(store: StateStore, packed: bytes) -> dict[str, Any]:
     titles = await _titles(store, row.items.tolist())
     return {
         "history": [
-            {"item_id": names[number], "title": titles.get(number, ""), "event_ts_s": at_s, "weight": weight / WEIGHT_UNITS}
-            for number, at_s, weight in zip(row.items[::-1].tolist(), row.times_s[::-1].tolist(), row.weights[::-1].tolist(), strict=True)
+            {
+                "item_id": names[number],
+                "title": titles.get(number, ""),
+                "event_ts_s": last_s,
+                "first_event_ts_s": first_s,
+                "type": event_type_name(code),
+                "weight": units / WEIGHT_UNITS,
+                "touches": touches,
+            }
+            for number, last_s, first_s, units, code, touches, _ in zip(*(c[::-1].tolist() for c in row.columns.arrays), strict=True)
         ],
         "older_items": [names[number] for number in row.older[::-1].tolist()],
         "embeddings": [

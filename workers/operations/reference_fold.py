@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,28 +16,23 @@ from numpy.typing import NDArray
 
 from recsys.errors import LayoutError
 from recsys.state.duplicates import event_hash
+from recsys.state.half_lives import PERIODS_S
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
 from workers.kafka.placement import refuse_misplaced
 from workers.kafka.records import Record
+from workers.operations.user_history import HistoryRules, UserHistory
 from workers.settings import Settings
 
 WITHOUT_ROW_AT_MOST = 10_000
-
-
-@dataclass(slots=True)
-class UserHistory:
-    """Holds the history of one user by the log. Entries are (item id, seconds, weight in units of 1/32), oldest first."""
-
-    entries: list[tuple[str, int, int]] = field(default_factory=list)
-    older: list[str] = field(default_factory=list)
+ENTRY_PARTS = ("item", "time", "first time", "weight", "event type", "number of touches", "number of visits")
 
 
 class EventSink(Protocol):
     """Takes every event of a partition that counts, in order of arrival."""
 
-    def learn(self, user_id: str, item_id: str, at_s: int, units: int, source_offset: int) -> None: ...
+    def learn(self, user_id: str, item_id: str, at_s: int, units: int, kind: int, source_offset: int) -> None: ...
 
 
 class HistoryFold:
@@ -63,7 +57,8 @@ class HistoryFold:
         self._keys = {user_id.encode() for user_id in user_ids}
         self._seen: dict[int, set[int]] = {}
         self._units: dict[int, int] = {}
-        self.histories = {user_id: UserHistory() for user_id in user_ids}
+        self._rules = HistoryRules.of(settings, PERIODS_S)
+        self.histories: dict[str, UserHistory[str]] = {user_id: UserHistory() for user_id in user_ids}
         self.without_row: dict[str, None] = {}
         self.newest_s = 0
         """Event time of the newest event that counts up to `last`, of the users that were folded."""
@@ -103,12 +98,12 @@ class HistoryFold:
                 continue
             item_id, at_s = decoded.item_ids[i], decoded.event_ts_ms[i] // 1000
             if self._sink is not None:
-                self._sink.learn(user_id, item_id, at_s, units, record.source_offset)
+                self._sink.learn(user_id, item_id, at_s, units, decoded.types[i], record.source_offset)
             if record.source_offset > self._last:
                 continue
             self.newest_s = max(self.newest_s, at_s)
             if user_id in self.histories:
-                self._learn(self.histories[user_id], item_id, at_s, units)
+                self.histories[user_id].touch(item_id, at_s, units, decoded.types[i], self._rules)
             elif record.key in without_row and len(self.without_row) < WITHOUT_ROW_AT_MOST:
                 self.without_row[user_id] = None
 
@@ -129,16 +124,6 @@ class HistoryFold:
         self._seen[chunk].add(hashed)
         return True
 
-    def _learn(self, history: UserHistory, item_id: str, at_s: int, units: int) -> None:
-        state = self._settings.state
-        history.entries.append((item_id, at_s, units))
-        while len(history.entries) > state.history_length:
-            left = history.entries.pop(0)[0]
-            if left in history.older:
-                history.older.remove(left)
-            history.older.append(left)
-            del history.older[: max(0, len(history.older) - state.seen_length)]
-
 
 def weight_units(kind: EventType, value: float, settings: Settings) -> int:
     """An event's weight in units of 1/32; NaN stands for no value."""
@@ -158,13 +143,13 @@ def weight_units(kind: EventType, value: float, settings: Settings) -> int:
     return max(-127, min(127, units))
 
 
-def difference(expected: UserHistory, packed: bytes | None, names: Sequence[str], *, from_start: bool = True) -> str | None:
+def difference(expected: UserHistory[str], packed: bytes | None, names: Sequence[str], *, from_start: bool = True) -> str | None:
     """Describe how a stored row differs from the log, None if it does not.
 
-    Without the log's start (`from_start` off) only what is left of it is compared: the newest entries.
+    Without the log's start (`from_start` off) an entry may have been touched before; it is compared with what is left of the log.
     """
     if packed is None:
-        return "the row is missing" if expected.entries else None
+        return "the row is missing" if expected.items else None
     try:
         row = unpack_row(packed)
     except LayoutError as error:
@@ -172,23 +157,36 @@ def difference(expected: UserHistory, packed: bytes | None, names: Sequence[str]
     numbers = row.items.tolist() + row.older.tolist()
     if numbers and max(numbers) >= len(names):
         return f"the row names item number {max(numbers)}, and {len(names)} items have a number"
-    found = [(names[n], at_s, units) for n, at_s, units in zip(row.items.tolist(), row.times_s.tolist(), row.weights.tolist(), strict=True)]
+    items, found = [names[number] for number in row.items.tolist()], [column.tolist() for column in row.columns[1:]]
     if not from_start:
-        n = min(len(found), len(expected.entries))
-        return _entries_differ(expected.entries[-n:], found[-n:]) if n else None
-    if len(found) != len(expected.entries):
-        return f"the history has {len(found)} entries, the log says {len(expected.entries)}"
-    if (differs := _entries_differ(expected.entries, found)) is not None:
-        return differs
+        return _lacks(expected, dict(zip(items, zip(*found, strict=True), strict=True)))
+    if len(items) != len(expected.items):
+        return f"the history has {len(items)} entries, the log says {len(expected.items)}"
+    for place in range(len(items)):
+        theirs, ours = expected.entry(place), (items[place], *(column[place] for column in found))
+        parts = [name for name, a, b in zip(ENTRY_PARTS, theirs, ours, strict=True) if a != b]
+        if parts:
+            return f"entry {place + 1} of {len(items)} has another {' and '.join(parts)} than the log"
+    if row.spent != expected.spent:
+        return f"{row.spent} events of the user's budget are spent, the log says {expected.spent}"
     older = [names[number] for number in row.older.tolist()]
     return None if older == expected.older else f"the {len(older)} older items are not the {len(expected.older)} that the log says"
 
 
-def _entries_differ(expected: Sequence[tuple[str, int, int]], found: Sequence[tuple[str, int, int]]) -> str | None:
-    for place, (theirs, ours) in enumerate(zip(expected, found, strict=True)):
-        parts = [name for name, a, b in zip(("item", "time", "weight"), theirs, ours, strict=True) if a != b]
-        if parts:
-            return f"entry {place + 1} of {len(found)} has another {' and '.join(parts)} than the log"
+def _lacks(expected: UserHistory[str], found: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Describe what a row lacks of a log that has lost its start: an entry that is newer than the row's oldest, or touches of one."""
+    oldest_s = min((last_s for last_s, *_ in found.values()), default=0)
+    for place in range(len(expected.items)):
+        item, last_s, first_s, units, _, touches, _ = expected.entry(place)
+        if item not in found:
+            if last_s > oldest_s:
+                return f"the history lacks item '{item}', which the log says was touched at second {last_s}"
+            continue
+        their_last_s, their_first_s, their_units, _, their_touches, _ = found[item]
+        if their_last_s < last_s or their_first_s > first_s or their_touches < touches:
+            return f"the entry of item '{item}' lacks touches that the log has"
+        if their_last_s == last_s and ((their_units > 0) != (units > 0) or abs(their_units) < abs(units)):
+            return f"the entry of item '{item}' has another weight than the log"
     return None
 
 

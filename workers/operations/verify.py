@@ -40,8 +40,8 @@ class Verification:
 
     Compared with `n_events` records: `n_users` of `n_users_stored` users, each counted once; `n_item_rows` rows of `n_items` of
     `n_items_numbered` items; `n_popularity_buckets` buckets; `n_catalogue_items` items with what the items topic says.
-    `partial`: the log no longer starts at offset 0 somewhere, so there only users' newest entries could be compared, and sums were at least
-    those of what is left.
+    `partial`: the log no longer starts at offset 0 somewhere, so there users' entries were held to what is left of it, and of rows of items
+    only that they can be read.
     """
 
     generation: int

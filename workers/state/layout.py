@@ -12,7 +12,8 @@ from workers.settings import Settings, StateSettings
 from workers.state.port import LAYOUT_VERSION, Layout, Range, StoredItem, UserCommit, Watermark
 
 _REMEDIES = {
-    "layout_version": "run the version of the workers that wrote it, or run `recsys state rebuild`",
+    "layout_version": "stop the workers and run `recsys state rebuild`, which builds the state from the log, or go back to the version "
+    "that wrote it",
     "partitions": "set topics.partitions back, or run `recsys state rebuild`",
     "item_groups": "set state.item_groups back, or run `recsys state rebuild`",
     "epoch_s": "set state.half_life_days back, or run `recsys state rebuild`",
@@ -82,10 +83,11 @@ def compare_layouts(stored: bytes | None, wanted: Layout) -> None:
         found = json.loads(stored or b"")
     except ValueError:
         raise Fatal("the stored layout is not JSON: the namespace is used by something else, choose another redis.namespace") from None
-    for name, value in asdict(wanted).items():
+    for name, value in sorted(asdict(wanted).items(), key=lambda field: field[0] != "layout_version"):
         if not isinstance(found, dict) or found.get(name) != value:
             there = found.get(name) if isinstance(found, dict) else None
-            raise Fatal(f"stored state has {name} {there!r}, the settings say {value!r}: {_REMEDIES[name]}")
+            wants = "this version writes" if name == "layout_version" else "the settings say"
+            raise Fatal(f"stored state has {name} {there!r}, {wants} {value!r}: {_REMEDIES[name]}")
 
 
 def stored_layout(stored: bytes | None, namespace: str) -> Layout:
@@ -97,7 +99,8 @@ def stored_layout(stored: bytes | None, namespace: str) -> Layout:
     except (ValueError, TypeError):
         raise Fatal("the stored layout cannot be read: the namespace is used by something else, choose another redis.namespace") from None
     if found.layout_version != LAYOUT_VERSION:
-        raise Fatal(f"stored state has layout_version {found.layout_version!r}, this version reads {LAYOUT_VERSION}: update this program")
+        remedy = "update this program" if found.layout_version > LAYOUT_VERSION else "run `recsys state rebuild`"
+        raise Fatal(f"stored state has layout_version {found.layout_version!r}, this version reads {LAYOUT_VERSION}: {remedy}")
     return found
 
 

@@ -170,6 +170,7 @@ class Admitted:
             items=np.fromiter(map(numbers.__getitem__, item_ids), np.uint32, len(item_ids))[order],
             times_s=(times_ms[kept] // 1000).astype(np.uint32),
             weights=self.weights[kept],
+            types=np.asarray(self.events.types, np.int8)[kept],
             partitions=self.partitions[kept],
             source_offsets=self.source_offsets[kept],
         )

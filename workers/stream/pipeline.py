@@ -179,8 +179,8 @@ class Pipeline:
         embeddings: list[list[bytes]] = []
         vectors: dict[str, F32] | None = None
         async with in_flight(self._writer.apply_items(ranges, derived, delta)):
-            if interactions is not None:
-                engine.learn_histories(interactions)
+            if interactions is not None and derived is not None:
+                engine.learn_histories(derived)
                 vectors = await self.lists.encode(interactions.slots)
                 embeddings = engine.embeddings(vectors, len(interactions.slots))
             watch.lap("encode")

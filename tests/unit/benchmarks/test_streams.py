@@ -27,6 +27,7 @@ from recsys.recipe.replay import Log as ReplayLog
 from recsys.recipe.train import TrainOptions
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
+from tests.builders import learn
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -273,6 +274,7 @@ def one_at_a_time(log: Log) -> np.ndarray:
             made.users.load({f"u{user}": None})
         slot = made.users.slot(f"u{user}")
         at_s = int(log.times_s[place])
+        made.advance_time(at_s)  # an event may add nothing, and time goes on
         if stream.touches.kinds[place] == DISCOVERY:
             made.advance_time(at_s)
             lists = made.recommend(np.array([slot]), {}, at_s)
@@ -287,11 +289,11 @@ def one_at_a_time(log: Log) -> np.ndarray:
             np.array([item], np.uint32),
             np.array([at_s], np.uint32),
             weight,
+            np.zeros(1, np.int8),
             np.zeros(1, np.int32),
             np.array([place]),
         )
-        made.learn_items(made.derive(batch).delta(made.config))
-        made.learn_histories(batch)
+        learn(made, batch)
     return ranks
 
 

@@ -14,7 +14,7 @@ from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.lists.reading import CooccurrenceReading
 from recsys.state.user_table import unpack_row
-from tests.builders import batch_of, recipe_of
+from tests.builders import batch_of, learn, recipe_of
 from tests.toy_model import ToyModel
 
 NOW_S = 1_700_000_000
@@ -30,8 +30,7 @@ def engine_with(n_items: int, events: Mapping[str, list[tuple[int, int]]], **con
         if own:
             items, weights = zip(*own, strict=True)
             batch = batch_of([engine.users.slot(user) or 0], [len(own)], items, [NOW_S + i for i in range(len(own))], weights)
-            engine.learn_items(engine.derive(batch).delta(engine.config))
-            engine.learn_histories(batch)
+            learn(engine, batch)
     return engine
 
 
@@ -95,7 +94,8 @@ def test_a_late_upload_is_listed_and_encoded_as_if_it_had_come_in_time() -> None
     happened = [(item, NOW_S + 40 * item) for item in range(12)]
     for user, arrived in (("in time", happened), ("late", [*happened[:3], *happened[9:], *happened[3:9]])):
         items, times_s = zip(*arrived, strict=True)
-        engine.learn_histories(batch_of([engine.users.slot(user) or 0], [len(items)], items, times_s, [32] * len(items)))
+        batch = batch_of([engine.users.slot(user) or 0], [len(items)], items, times_s, [32] * len(items))
+        engine.learn_histories(engine.derive(batch))
     lists = lists_of(engine, ["in time", "late"])
     for column in (lists.items, lists.scores, lists.because, *lists.contributions.values()):
         np.testing.assert_array_equal(column[0], column[1])

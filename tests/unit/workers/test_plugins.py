@@ -14,7 +14,7 @@ import pytest
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig, Lists
 from recsys.lists.registry import built_in
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 from workers.errors import Fatal, SettingsError
 from workers.lists.engine_config import check_weights, engine_config
 from workers.plugins import load_plugins
@@ -55,21 +55,20 @@ def settings_with(**lists: object) -> Settings:
 
 
 def engine_of(config: EngineConfig) -> Engine:
-    """User `v` chose items 0 to 59, `u` items 60 to 64, and nobody else anything. Every third item is new, some are very new."""
+    """User `v` chose items 0 to 59, `u` items 60 to 64, and three others 50 and 52. Every third item is new, some are very new."""
     engine = Engine(config)
     engine.ensure_items(N_ITEMS)
     engine.neighbours.hold_all()
     for number in range(N_ITEMS):
         age_s = 600 if number % 10 == 9 else 7_200 if number % 3 == 0 else 100 * 86_400
         engine.describe_item(number, ItemContent([f"c{number % 5}"], published_s=NOW_S - age_s))
-    engine.users.load(dict.fromkeys(("v", "u", "new")))
-    for user, items in (("v", range(60)), ("u", range(60, 65)), ("v", [50, 52, 52, 52])):
+    engine.users.load(dict.fromkeys(("v", "u", "w", "x", "y", "new")))
+    for user, items in (("v", range(60)), ("u", range(60, 65)), ("w", [50, 52]), ("x", [52]), ("y", [52])):
         numbers = list(items)
         batch = batch_of(
             [engine.users.slot(user) or 0], [len(numbers)], numbers, [NOW_S + at for at in range(len(numbers))], [32] * len(numbers)
         )
-        engine.learn_items(engine.derive(batch).delta(engine.config))
-        engine.learn_histories(batch)
+        learn(engine, batch)
     return engine
 
 

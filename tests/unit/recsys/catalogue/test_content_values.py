@@ -13,7 +13,7 @@ from recsys.catalogue import content_values
 from recsys.catalogue.content_values import IDENTIFIER_ITEMS, MAX_COLUMNS
 from recsys.catalogue.items import SHARES, Catalogue, ItemContent
 from recsys.engine import Engine, EngineConfig
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 
 NOW_S = 1_700_000_000
 contents = st.builds(
@@ -121,8 +121,7 @@ def test_a_cook_s_list_holds_no_cars() -> None:
     engine.users.load({"cook": None})
     slot = engine.users.slot("cook") or 0
     batch = batch_of([slot], [3], [600, 601, 602], [NOW_S] * 3, [32] * 3)
-    engine.learn_items(engine.derive(batch).delta(engine.config))
-    engine.learn_histories(batch)
+    learn(engine, batch)
     listed = engine.recommend(np.array([slot]), {}, NOW_S).items[0].tolist()
     assert len(listed) == 20 and set(listed) <= set(cooking)
 

@@ -26,7 +26,7 @@ from recsys.lists.sources.cooccurrence import CooccurrenceSource
 from recsys.lists.sources.models import ModelSource
 from recsys.lists.sources.new import NewSource
 from recsys.lists.sources.trending import TrendingSource
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 from tests.specification import lists as specification
 from tests.toy_model import ToyModel
 
@@ -61,8 +61,7 @@ def engine_of(n_items: int, seed: int = 0, **config: Any) -> Engine:
         n = int(random.integers(1, 45))
         items, weights = random.integers(0, n_items, n), random.choice([-32, 16, 32], n)
         batch = batch_of([engine.users.slot(f"u{user}") or 0], [n], items.tolist(), [NOW_S + i for i in range(n)], weights.tolist())
-        engine.learn_items(engine.derive(batch).delta(engine.config))
-        engine.learn_histories(batch)
+        learn(engine, batch)
     return engine
 
 

@@ -22,7 +22,7 @@ from recsys.lists.reading import CooccurrenceReading
 from recsys.lists.serving import index_of
 from recsys.lists.sources import cooccurrence_kernel, models_kernel
 from recsys.models.base import F32, Histories
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 from workers.stream.warm_up import compile_all
 
 NOW_S = 1_700_000_000
@@ -79,8 +79,7 @@ def engine_of(exact_items: int, events: list[list[tuple[int, int]]], *, embedded
         if own:
             items, weights = zip(*own, strict=True)
             batch = batch_of([slot_of(engine, i)], [len(own)], items, [NOW_S + 20 * n for n in range(len(own))], weights)
-            engine.learn_items(engine.derive(batch).delta(engine.config))
-            engine.learn_histories(batch)
+            learn(engine, batch)
     return engine
 
 
@@ -237,8 +236,7 @@ def test_items_that_nobody_described_are_listed_by_what_users_did() -> None:
     for user, items in (("v", [0, 7]), ("u", [0])):
         slots = [engine.users.slot(user) or 0]
         batch = batch_of(slots, [len(items)], items, [NOW_S] * len(items), [32] * len(items))
-        engine.learn_items(engine.derive(batch).delta(engine.config))
-        engine.learn_histories(batch)
+        learn(engine, batch)
     slots = np.array([engine.users.slot(user) or 0 for user in ("u", "new")])
     lists = engine.recommend(slots, {}, NOW_S)
     assert lists.items[0, 0] == 7 and lists.because[0, 0].tolist() == [0, -1] and 0 not in lists.items[0].tolist()

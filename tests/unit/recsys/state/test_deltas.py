@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.cooccurrence import Pairs, PairWeights, derive_pairs
+from recsys.cooccurrence import PairWeights
 from recsys.state import batch_delta as batch_delta_module
 from recsys.state import batch_delta_kernel
 from recsys.state.batch_delta import Delta, RowId, batch_delta
-from recsys.state.half_lives import WINDOWS, span_amount
+from recsys.state.half_lives import PERIODS_S, WINDOWS, span_amount
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import records
+from recsys.state.touches import Touches, TouchRules, derive_touches
 from recsys.state.user_table import UserTable
 from tests.builders import batch_of
 
@@ -27,24 +28,28 @@ EVENTS = st.lists(
 )
 
 
-def made(events: list[tuple[int, int, int]]) -> tuple[Interactions, Pairs]:
+RULES = TouchRules(PairWeights.decaying(window=6, step=0.8, backward=0.5), EPOCH_S)
+
+
+def made(events: list[tuple[int, int, int]]) -> tuple[Interactions, Touches]:
     table = UserTable(20, 0)
     table.load({"u": None})
     items, times_s, weights = zip(*events, strict=True)
-    batch = batch_of([0], [len(events)], items, times_s, weights)
-    return batch, derive_pairs(batch, table, PairWeights.decaying(window=6, step=0.8, backward=0.5))
+    batch = batch_of([table.slot("u") or 0], [len(events)], items, times_s, weights)
+    return batch, derive_touches(batch, table, RULES, PERIODS_S)
 
 
-def expected(batch: Interactions, pairs: Pairs, chosen: list[bool]) -> dict[RowId, Counter[int]]:
+def expected(batch: Interactions, touches: Touches, chosen: list[bool]) -> dict[RowId, Counter[int]]:
     sums: dict[RowId, Counter[int]] = {}
+    pairs = touches.pairs
     for row, neighbour, weight, source in zip(pairs.rows, pairs.neighbours, pairs.weights, pairs.sources, strict=True):
         if chosen[source]:
             sums.setdefault(("c", int(batch.times_s[source]) // EPOCH_S, int(row)), Counter())[int(neighbour)] += int(weight)
-    for i, (item, weight) in enumerate(zip(batch.items.tolist(), batch.weights.tolist(), strict=True)):
-        if chosen[i] and weight > 0:
-            for window in WINDOWS:
-                span, amount = span_amount(2 * weight, int(batch.times_s[i]), window)
-                sums.setdefault(("pop", window, span), Counter())[item] += amount
+    for window, amounts in zip(WINDOWS, touches.popularity.tolist(), strict=True):
+        for i, count in enumerate(amounts):
+            if chosen[i] and count:
+                span, amount = span_amount(2 * count, int(batch.times_s[i]), window)
+                sums.setdefault(("pop", window, span), Counter())[int(batch.items[i])] += amount
     return sums
 
 
@@ -89,41 +94,41 @@ def check_columns(delta: Delta) -> None:
 @pytest.mark.parametrize("item_groups", [1, 3, 8, 1024])
 @given(events=EVENTS)
 def test_the_groups_together_sum_to_the_pairs(item_groups: int, events: list[tuple[int, int, int]]) -> None:
-    batch, pairs = made(events)
-    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=item_groups)
+    batch, touches = made(events)
+    delta = batch_delta(batch, touches, epoch_s=EPOCH_S, item_groups=item_groups)
     assert delta.item_groups == item_groups
-    assert unpacked(delta) == expected(batch, pairs, [True] * len(batch))
+    assert unpacked(delta) == expected(batch, touches, [True] * len(batch))
     check_columns(delta)
 
 
 @given(events=EVENTS, at=st.integers(0, 25))
 def test_a_cut_takes_exactly_the_chosen_interactions(events: list[tuple[int, int, int]], at: int) -> None:
-    batch, pairs = made(events)
+    batch, touches = made(events)
     chosen = batch.source_offsets >= at
-    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3, chosen=chosen)
-    assert unpacked(delta) == expected(batch, pairs, chosen.tolist())
+    delta = batch_delta(batch, touches, epoch_s=EPOCH_S, item_groups=3, chosen=chosen)
+    assert unpacked(delta) == expected(batch, touches, chosen.tolist())
     check_columns(delta)
 
 
 def test_dislikes_alone_add_nothing() -> None:
-    batch, pairs = made([(1, 0, -32), (2, 0, -32)])
-    delta = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=4)
+    batch, touches = made([(1, 0, -32), (2, 0, -32)])
+    delta = batch_delta(batch, touches, epoch_s=EPOCH_S, item_groups=4)
     assert not delta.rows and [delta.packed(group) for group in range(4)] == [(b"", b"")] * 4
     check_columns(delta)
 
 
 @given(events=EVENTS)
 def test_numbers_that_do_not_fit_in_one_key_are_summed_alike(events: list[tuple[int, int, int]]) -> None:
-    batch, pairs = made(events)
+    batch, touches = made(events)
     kept, batch_delta_module._KEY_BITS = batch_delta_module._KEY_BITS, 0
     try:
-        slowly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
+        slowly = batch_delta(batch, touches, epoch_s=EPOCH_S, item_groups=3)
     finally:
         batch_delta_module._KEY_BITS = kept
-    quickly = batch_delta(batch, pairs, epoch_s=EPOCH_S, item_groups=3)
+    quickly = batch_delta(batch, touches, epoch_s=EPOCH_S, item_groups=3)
     assert (slowly.rows, slowly.groups.tolist(), slowly.ends.tolist()) == (quickly.rows, quickly.groups.tolist(), quickly.ends.tolist())
     assert slowly.records.tolist() == quickly.records.tolist() and slowly.numbers.tolist() == quickly.numbers.tolist()
-    for kernel in (batch_delta_kernel.pairs, batch_delta_kernel.keys, batch_delta_kernel.ordered, batch_delta_kernel.summed):
+    for kernel in (batch_delta_kernel.keys, batch_delta_kernel.ordered, batch_delta_kernel.summed):
         assert len(kernel.signatures) == 1, "compiled once, before the group is joined"  # type: ignore[attr-defined]
 
 

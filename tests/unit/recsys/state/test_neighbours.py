@@ -8,7 +8,7 @@ import pytest
 from recsys.engine import Engine, EngineConfig
 from recsys.state.neighbours import NO_EPOCH, DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.user_table import UserTable
-from tests.builders import batch_of
+from tests.builders import batch_of, learn
 
 N_ITEMS = 40
 
@@ -116,8 +116,7 @@ def test_an_engine_with_sparse_rows_makes_the_same_lists() -> None:
         for engine in engines:
             slots = [engine.users.slot("abcd"[slot]) or 0]
             batch = batch_of(slots, [n], items, [1_700_000_000] * n, [32] * n)
-            engine.learn_items(engine.derive(batch).delta(engine.config))
-            engine.learn_histories(batch)
+            learn(engine, batch)
     assert isinstance(engines[0].neighbours, DenseNeighbours) and isinstance(engines[1].neighbours, SparseNeighbours)
     dense, sparse = (e.recommend(np.array([e.users.slot(u) or 0 for u in "abcd"]), {}, 1_700_000_000) for e in engines)
     np.testing.assert_allclose(dense.scores, sparse.scores, atol=1e-5)

@@ -137,7 +137,9 @@ HISTORY = {
     "user_id": IDS[6],
     "partition": 0,
     "profile": json.dumps({"note": TITLES[4]}, ensure_ascii=False),
-    "history": [{"item_id": item, "title": title, "event_ts_s": 1_764_000_000, "weight": 1.0} for item, title in ROWS],
+    "history": [
+        {"item_id": item, "title": title, "event_ts_s": 1_764_000_000, "type": "play", "weight": 1.0, "touches": 2} for item, title in ROWS
+    ],
     "older_items": IDS,
     "embeddings": [{"model_tag": "[red]", "dimensions": 8, "norm": 1.0}],
     "bytes": 7,

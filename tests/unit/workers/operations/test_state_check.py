@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 from recsys.state.user_table import unpack_row
 from tests.builders import play, random_log, records_of, run_log, small_settings
 from tests.memory_store import MemoryStore
-from workers.operations.reference_fold import HistoryFold, UserHistory, difference, user_digest
+from workers.operations.reference_fold import HistoryFold, difference, user_digest
+from workers.operations.user_history import UserHistory
 
 SETTINGS = small_settings()
 
 
-async def states(seed: int, n_events: int) -> tuple[dict[tuple[int, str], UserHistory], dict[tuple[int, str], bytes | None], list[str]]:
+async def states(
+    seed: int, n_events: int, n_items: int | None = None
+) -> tuple[dict[tuple[int, str], UserHistory[str]], dict[tuple[int, str], bytes | None], list[str]]:
     """Histories by fold, rows by pipeline, and item names, of one random log."""
-    log, store = random_log(seed, n_events), MemoryStore()
+    log, store = random_log(seed, n_events, n_items=n_items), MemoryStore()
     await run_log(log, SETTINGS, store)
-    expected: dict[tuple[int, str], UserHistory] = {}
+    expected: dict[tuple[int, str], UserHistory[str]] = {}
     rows: dict[tuple[int, str], bytes | None] = {}
     for partition, facts in log.items():
         users = sorted({fact.user_id for fact in facts if fact is not None})
@@ -42,13 +45,11 @@ async def test_the_fold_agrees_with_the_engine_on_any_log(seed: int, n_events: i
 
 
 async def test_every_changed_byte_of_a_row_is_seen() -> None:
-    expected, rows, names = await states(3, 200)
+    expected, rows, names = await states(3, 200, 40)
     at = max(expected, key=lambda user: len(expected[user].older))
     row = rows[at]
     assert row is not None and unpack_row(row).older.size and difference(expected[at], row, names) is None
     for place in range(len(row)):
-        if place in (6, 7):  # reserved
-            continue
         changed = row[:place] + bytes([row[place] ^ 1]) + row[place + 1 :]
         assert difference(expected[at], changed, names) is not None, f"byte {place}"
     assert difference(expected[at], None, names) == "the row is missing"
@@ -57,12 +58,21 @@ async def test_every_changed_byte_of_a_row_is_seen() -> None:
 
 async def test_without_the_logs_start_the_newest_entries_decide() -> None:
     expected, rows, names = await states(5, 200)
-    at = max(expected, key=lambda user: len(expected[user].entries))
-    late = UserHistory(expected[at].entries[-5:])
-    assert difference(late, rows[at], names) is not None
+    log = random_log(5, 200)
+    for (partition, user), packed in rows.items():
+        fold = HistoryFold(SETTINGS, [user], partition)
+        fold.take(records_of(log[partition])[len(log[partition]) // 2 :])  # the duplicates of what is gone count once more
+        assert difference(fold.histories[user], packed, names, from_start=False) is None
+    at = max(expected, key=lambda user: len(expected[user].items))
+    late = expected[at]
     assert difference(late, rows[at], names, from_start=False) is None
-    late.entries[0] = ("other", *late.entries[0][1:])
-    assert difference(late, rows[at], names, from_start=False) == "entry 1 of 5 has another item than the log"
+    late.touches[-1] += 1
+    assert "lacks touches" in (difference(late, rows[at], names, from_start=False) or "")
+    late.touches[-1] -= 1
+    late.units[-1] = -late.units[-1]
+    assert "another weight" in (difference(late, rows[at], names, from_start=False) or "")
+    late.items[-1] = "other"
+    assert "lacks item 'other'" in (difference(late, rows[at], names, from_start=False) or "")
 
 
 def test_a_digest_does_not_hold_the_user_id() -> None:

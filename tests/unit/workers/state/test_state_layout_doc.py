@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from recsys.state import item_row
 from recsys.state.user_row import model_tag, pack_embeddings, unpack_row
 from recsys.state.user_rows import pack_rows
+from tests.histories import Entry, histories_of, touched
 
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "state-layout.md"
-U32 = st.integers(0, 2**32 - 1)
+U8, U32 = st.integers(0, 255), st.integers(0, 2**32 - 1)
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +32,32 @@ def readers() -> dict[str, Any]:
     return names
 
 
-def packed(items: list[int], times_s: list[int], weights: list[int], older: list[int], vectors: list[list[float]]) -> bytes:
+def packed(own: list[Entry], older: list[int], spent: int, vectors: list[list[float]]) -> bytes:
     """One row as workers write it, history oldest first."""
-    n = len(items)
-    (row,) = pack_rows(
-        np.array([items], np.uint32).reshape(1, n),
-        np.array([times_s], np.uint32).reshape(1, n),
-        np.array([weights], np.int8).reshape(1, n),
-        np.array([n], np.int32),
-        np.array([0]),
-        [np.array(older, np.uint32)],
-        np.array([len(vectors)]),
-    )
+    (row,) = pack_rows(histories_of([own], [spent]), np.array([0]), [np.array(older, np.uint32)], np.array([len(vectors)]))
     return row + b"".join(pack_embeddings(tag, np.array([vector], np.float32))[0] for tag, vector in enumerate(vectors))
 
 
+ONCE = st.builds(touched, U32, U32, st.integers(-128, 127), U8)
+REPEATED = st.builds(
+    lambda item, at_s, before_s, units, kind, touches, visits: (item, at_s, max(at_s - before_s, 0), units, kind, touches, visits),
+    U32, U32, U32, st.integers(-128, 127), U8, U8, U8,
+)  # fmt: skip
+
+
 @given(
-    st.lists(st.tuples(U32, U32, st.integers(-128, 127)), min_size=1, max_size=300),
+    st.lists(st.one_of(ONCE, REPEATED), min_size=1, max_size=300),
     st.lists(U32, max_size=20),
+    st.integers(0, 0xFFFF),
     st.lists(st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=5), max_size=3),
 )
 def test_the_documents_reader_reads_user_rows(
-    readers: dict[str, Any], history: list[tuple[int, int, int]], older: list[int], vectors: list[list[float]]
+    readers: dict[str, Any], own: list[Entry], older: list[int], spent: int, vectors: list[list[float]]
 ) -> None:
-    row = packed(*(list(column) for column in zip(*history, strict=True)), older, vectors)
+    own = sorted(own, key=lambda entry: entry[1])
+    row = packed(own, older, spent, vectors)
     found, older_found, embeddings = readers["read_user_row"](row)
-    assert found == [(item, time_s, units / 32) for item, time_s, units in reversed(history)]
+    assert found == [(item, last_s, first_s, units / 32, kind, touches) for item, last_s, first_s, units, kind, touches, _ in own[::-1]]
     assert older_found == older[::-1]
     ours = unpack_row(row).embeddings
     assert list(embeddings) == [embedding.tag for embedding in ours]

@@ -15,7 +15,7 @@ from workers.state.port import RowAddress
 from workers.stream.pipeline import Pipeline
 from workers.stream.row_expiry import RowExpiry
 
-SETTINGS = small_settings(state={"live_epochs": 2})
+SETTINGS = small_settings(state={"live_epochs": 2, "user_budget": 1_000})
 HOUR_MS = 3_600_000
 LOG = {0: [play("u0", f"i{n % 9}", n, at_ms=START_MS + 3 * HOUR_MS * n) for n in range(120)], 1: []}
 NEWEST_S = LOG[0][-1].event_ts_ms // 1000
@@ -138,7 +138,7 @@ async def test_what_comes_late_to_a_row_that_is_gone_is_taken_and_goes_next_time
     pipeline = await filling(store)
     at = sweeper()
     await at.look(store, NEWEST_S)
-    late = [play("u0", f"i{n}", 500 + n, at_ms=START_MS) for n in range(3)]
+    late = [play("u9", f"i{n}", 500 + n, at_ms=START_MS) for n in range(3)]
     log = {0: [*LOG[0], *late], 1: []}
     await pipeline.process({0: records_of(log[0])[len(LOG[0]) :]})
     assert START_MS // HOUR_MS in await spans(store, "pop", "10m")
