@@ -65,7 +65,7 @@ def clustered_tastes() -> DemoInput:
 def test_the_trainer_retrains_and_the_worker_swaps_while_events_stream(tmp_path: Path) -> None:
     said = StringIO()
     narrator = Narrator(Console(file=said, width=120))
-    outcome = play(clustered_tastes(), tmp_path, narrator, rate=75.0, kinds=["ials"], factors=8, tolerance=0.9, min_targets=20)
+    outcome = play(clustered_tastes(), tmp_path, narrator, rate=75.0, kinds=["ials"], factors=8, tolerance=0.9, min_targets=5)
     judge(outcome)
     figures = outcome.as_json()
     assert figures["retrainings_while_streaming"] >= 1 and figures["live_swaps"]
