@@ -23,6 +23,7 @@ from recsys.lists.recipe import Recipe, RecipeSettings
 from recsys.lists.registry import Registry, built_in
 from recsys.lists.result import Lists
 from recsys.lists.serving import ServingModel, index_of
+from recsys.lists.touch_policy import ALL_FOR_EVER, TouchPolicy
 from recsys.models.base import Histories, Model
 from recsys.state import user_table_kernel
 from recsys.state.batch_delta import Delta, batch_delta
@@ -51,7 +52,8 @@ EXACT_ITEMS = 16_000
 class EngineConfig:
     """Configuration of learning and listing. Times in seconds; `source_weights` by source name, a model's source has the name of its
     kind. What one user adds is bounded by `session_s`, `pairings_per_epoch`, `touches_per_epoch` and `user_budget` (`TouchRules`); bit c of
-    `kept_types` is set for an event type c whose items stay off lists when they have left the history."""
+    `kept_types` is set for an event type c whose items stay off lists when they have left the history; `touch_policy` says how long
+    those in the history do."""
 
     history_length: int = 100
     seen_length: int = 1_000
@@ -63,6 +65,7 @@ class EngineConfig:
     touches_per_epoch: int = 3
     user_budget: int = 1_000
     kept_types: int = ALL_TYPES
+    touch_policy: TouchPolicy = ALL_FOR_EVER
     recent_items: int = 10
     reading: CooccurrenceReading = READING
     content_recency: Recency = CONTENT_RECENCY
@@ -97,6 +100,7 @@ class EngineConfig:
             self.list_size,
             self.exploration_slots,
             self.seed,
+            self.touch_policy,
         )
 
 
@@ -121,7 +125,7 @@ class Engine:
         self._touch_rules = self.config.touch_rules
         self.neighbours: Neighbours = DenseNeighbours()
         self.popularity = Popularity()
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(touch_group_of=self.config.touch_policy.group_of)
         self.models: dict[str, ServingModel] = {}
         self.newest_epoch = -1
         self.is_large = False

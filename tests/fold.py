@@ -158,7 +158,8 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
     before = [other for other in history if other.last_s <= at_s]
     behind = [other for other in history if other.last_s > at_s]
     if entry is None and not before and len(history) == rules.history_length:
-        _remember(state.older[owner], fact.item_id, rules.seen_length)  # older than all that the history can hold
+        if is_kept(fact.type, settings):
+            _remember(state.older[owner], fact.item_id, rules.seen_length)  # older than all that the history can hold
         return
     goes_on = entry is not None and entry.units > 0 and abs(at_s - entry.last_s) <= rules.session_s
     visits = 0
@@ -188,7 +189,20 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
     entry.last_s, entry.first_s = max(entry.last_s, at_s), min(entry.first_s, at_s)
     entry.touches, entry.visits = min(entry.touches + 1, 255), visits
     if len(history) > rules.history_length:
-        _remember(state.older[owner], history.pop(0).item_id, rules.seen_length)
+        left = history.pop(0)
+        if is_kept(left.type, settings):
+            _remember(state.older[owner], left.item_id, rules.seen_length)
+
+
+def is_kept(type_name: str, settings: Settings) -> bool:
+    """Return whether an item of this event type is remembered when it leaves a history: its type, or the dislike that it may be, takes
+    items off lists."""
+    touch = settings.touch
+    names = [type_name]
+    if type_name == "rating" or getattr(settings.weights, type_name) < 0:
+        names.append("dislike")
+    changed = [touch.by_category[category] for category in touch.by_category]
+    return any(getattr(touch, name) != "no" or any(times.get(name, "no") != "no" for times in changed) for name in names)
 
 
 def _remember(older: list[str], item_id: str, seen_length: int) -> None:

@@ -175,13 +175,39 @@ class WeightSettings(Section):
         return self
 
 
+Off = Annotated[str, Field(pattern=r"^(no|forever|[1-9]\d{0,4}(\.\d{1,2})?[smhdw])$")]
+EventName = Literal["impression", "view", "play", "click", "like", "rating", "add_to_cart", "purchase", "share", "dislike", "hide"]
+
+
+class TouchSettings(Section):
+    """Times for which an item stays off a user's lists after that user's last touch of it, by event type: `no`, `forever`, or one such as
+    `30m`, `12h`, `3d` or `2w`. The type is that of the strongest event since the last change of mind."""
+
+    impression: Off = "no"
+    view: Off = "no"
+    play: Off = "forever"
+    click: Off = "no"
+    like: Off = "forever"
+    rating: Off = "forever"
+    add_to_cart: Off = "1d"
+    """The cart shows it anyway; after a day a list may remind of it."""
+    purchase: Off = "30d"
+    share: Off = "forever"
+    dislike: Off = "forever"
+    """Also for a rating below the neutral value, and for every other event that weighs less than 0."""
+    hide: Off = "forever"
+    by_category: dict[str, dict[EventName, Off]] = {}
+    """Other times for items of a category, such as {"groceries": {"purchase": "3d"}}. Of several categories the shortest time counts."""
+
+
 class StateSettings(Section):
     item_groups: Annotated[int, Field(gt=0, le=1024)] = 8
     """Hash tags that items are spread over; fixed for the life of the state."""
     history_length: Annotated[int, Field(ge=20, le=1000)] = 100
     """Items of a user that are kept with their times, weight and event type: those touched last, one entry per item."""
     seen_length: Annotated[int, Field(ge=0, le=20_000)] = 1_000
-    """Older items of a user that are kept by number only, so that they are not recommended again."""
+    """Older items of a user that are kept by number only, so that they are not recommended again: those that left the history and whose
+    event type takes items off lists (`touch`), the last ones."""
     session_s: Annotated[int, Field(ge=0, le=86_400)] = 1_800
     """A user who touches an item again within this time is still in the same session: the event adds no pairs. A late event also pairs
     with the items that follow it within this time."""
@@ -247,7 +273,9 @@ class ListSettings(Section):
     """Items on a list."""
     recent_items: Annotated[int, Field(gt=0, le=100)] = 10
     """How many of a user's newest interactions co-occurrence and content read."""
-    weights: dict[str, float] = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02}
+    weights: dict[str, float] = {
+        "cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02, "again": 0.02
+    }  # fmt: skip
     """Weight of each source; a model's source has the name of its kind. The recipe weighs `cooccurrence`, `content`, `trending` and `new`:
     here they are only on (above 0) or off (0)."""
     exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
@@ -333,6 +361,7 @@ class Settings(BaseSettings):
     topics: TopicSettings = TopicSettings()
     redis: RedisSettings = RedisSettings()
     weights: WeightSettings = WeightSettings()
+    touch: TouchSettings = TouchSettings()
     state: StateSettings = StateSettings()
     stream: StreamSettings = StreamSettings()
     lists: ListSettings = ListSettings()

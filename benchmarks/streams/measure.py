@@ -50,32 +50,37 @@ def measure_baselines(source: Source) -> tuple[dict[str, dict[str, Baseline]], f
     return found, time.perf_counter() - started
 
 
-def measure_list(source: Source, batch_events: int, seed: int) -> tuple[dict[str, F64], float]:
-    """Return the ranks of each protocol's targets on the product's lists, and the seconds that they took."""
+def measure_list(source: Source, protocol: str, batch_events: int, seed: int) -> tuple[F64, float]:
+    """Return the ranks of a protocol's targets on the product's lists, and the seconds that they took."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     stream = Stream.of(source.read())
-    engine = Engine(list_config(engine_config(load_settings()), seed))
-    ranks = ListStream(stream, engine).ranks(batch_events, Schedule(stream, engine, seed))
-    return {protocol: ranks[stream.events[stream.targets(protocol)]] for protocol in PROTOCOLS}, time.perf_counter() - started
+    targets = stream.events[stream.targets(protocol)]
+    if not len(targets):
+        return np.zeros(0), time.perf_counter() - started
+    engine = Engine(list_config(engine_config(load_settings()), seed, protocol))
+    ranks = ListStream(stream, engine).ranks(batch_events, Schedule(stream, engine, seed), protocol)[targets]
+    return ranks, time.perf_counter() - started
 
 
 class Measuring:
     """The parts of all measurements, divided among processes."""
 
     def __init__(self, pool: Executor, sources: list[Source], batch_events: int, seed: int) -> None:
-        self._lists = [pool.submit(measure_list, source, batch_events, seed) for source in sources]
+        self._lists = [
+            {protocol: pool.submit(measure_list, source, protocol, batch_events, seed) for protocol in PROTOCOLS} for source in sources
+        ]
         self._baselines = [pool.submit(measure_baselines, source) for source in sources]
 
     def figures(self, place: int, name: str, notes: tuple[str, ...]) -> Figures:
         """Wait for the parts of one source, and return its figures."""
-        of_list, seconds = self._lists[place].result()
-        by_protocol, more_seconds = self._baselines[place].result()
+        lists = {protocol: part.result() for protocol, part in self._lists[place].items()}
+        by_protocol, seconds = self._baselines[place].result()
         ranks: dict[str, dict[str, tuple[F64, str]]] = {
-            protocol: {"list": (of_list[protocol], ""), **{ranker: (one.ranks, one.chosen) for ranker, one in found.items()}}
+            protocol: {"list": (lists[protocol][0], ""), **{ranker: (one.ranks, one.chosen) for ranker, one in found.items()}}
             for protocol, found in by_protocol.items()
         }
-        return figures_of(name, ranks, notes, seconds + more_seconds)
+        return figures_of(name, ranks, notes, seconds + sum(spent for _, spent in lists.values()))
 
 
 class _InThisProcess(Executor):

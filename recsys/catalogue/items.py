@@ -56,11 +56,16 @@ class Catalogue:
     An embedding of many dimensions is projected to fewer (`recsys.catalogue.projection`).
 
     Categories, eras and attributes have columns as `recsys.catalogue.content_values` says; what it leaves out of them takes no part.
+    `touch_groups` (C,) are the groups of the touch policy that items are in, by `touch_group_of` their categories.
 
     After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication,
     `n_left_out` the embeddings for which there were no columns left."""
 
-    def __init__(self, n_items: int = 256, shares: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, n_items: int = 256, shares: Mapping[str, float] | None = None, touch_group_of: Callable[[Sequence[str]], int] | None = None
+    ) -> None:
+        self._touch_group_of = touch_group_of
+        self.touch_groups: NDArray[np.uint16] = np.zeros(n_items, np.uint16)
         self.shares = dict(shares or SHARES)
         self._era_values = (_REACH * (sqrt(self.shares["era"]) / np.linalg.norm(_REACH))).astype(np.float32).tolist()
         self.n_items = 0
@@ -88,6 +93,7 @@ class Catalogue:
         if n_items > held:
             more = max(n_items, 2 * held) - held
             self.available = np.pad(self.available, (0, more), constant_values=True)
+            self.touch_groups = np.pad(self.touch_groups, (0, more))
             self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
             self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
             self._digests = np.pad(self._digests, (0, more))
@@ -174,6 +180,8 @@ class Catalogue:
         """Replace the description of an item; None removes it from every list."""
         self.grow(number + 1)
         self.available[number] = content is not None and content.available
+        categories = content.categories if content is not None else ()
+        self.touch_groups[number] = self._touch_group_of(categories) if self._touch_group_of is not None else 0
         published_s = content.published_s if content is not None and content.published_s is not None else UNKNOWN_S
         self.changes += bool(self.published_s[number] != published_s)
         self.published_s[number] = published_s

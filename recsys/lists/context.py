@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue.items import Catalogue
+from recsys.lists import touch_policy_kernel
 from recsys.lists.reading import CooccurrenceReading, Recency, Recent
 from recsys.lists.recipe import Recipe
 from recsys.lists.serving import ServingModel
+from recsys.lists.touch_policy import TouchPolicy
+from recsys.lists.touch_policy_kernel import Entries
 from recsys.state.neighbours import Neighbours
 from recsys.state.popularity import Popularity
 from recsys.state.user_table import UserTable
@@ -28,8 +31,8 @@ T = TypeVar("T")
 
 
 class Seen(NamedTuple):
-    """Items that users have seen: the last `lengths[slot]` columns of `histories[slot]` (C, H) for the `slots` (U,), and in `older` those
-    that left the history, of which user u's end at `older_ends[u]`."""
+    """Items that stay off users' lists: the last `lengths[slot]` columns of `histories[slot]` (C, H) for the `slots` (U,), and those in
+    `older`, of which user u's end at `older_ends[u]`. `Users.seen` puts all of them into `older`."""
 
     histories: U32
     slots: I64
@@ -51,6 +54,7 @@ class ListOptions:
     size: int
     exploration_slots: int
     seed: int
+    touch_policy: TouchPolicy
     recipe: Recipe | None = None
     """None: the default recipe."""
 
@@ -142,12 +146,23 @@ class Users:
             self.seeds[rows],
         )
 
-    def seen(self, table: UserTable) -> Seen:
-        """Return the items that the users have seen."""
+    def entries(self, context: ListContext) -> Entries:
+        """Return the entries of the users' histories."""
+        table = context.table
+        columns = (table.items, table.times_s, table.first_s, table.weights, table.types, table.counts)
+        return Entries(*columns, table.lengths, self.slots)
+
+    def seen(self, context: ListContext) -> Seen:
+        """Return the items that the touch policy keeps off the users' lists now, and those that left the history."""
 
         def gathered() -> Seen:
+            table, policy = context.table, context.options.touch_policy
             older = [table.older[slot] for slot in self.slots.tolist()]
-            ends = np.cumsum([len(some) for some in older], dtype=np.int64)
-            return Seen(table.items, self.slots, table.lengths, np.concatenate(older), ends)
+            older_ends = np.cumsum([len(some) for some in older], dtype=np.int64)
+            joined = np.concatenate(older) if older else np.zeros(0, np.uint32)
+            off, ends = np.empty(int(table.lengths[self.slots].sum()) + len(joined), np.uint32), np.empty(len(self), np.int64)
+            groups = context.catalogue.touch_groups
+            touch_policy_kernel.off_lists(self.entries(context), groups, policy.table, context.now_s, joined, older_ends, off, ends)
+            return Seen(table.items, self.slots, np.zeros_like(table.lengths), off, ends)
 
         return self.once("seen", gathered)

@@ -88,7 +88,7 @@ def _scan(
             links[at] = SOFTENED if product.link == "softmax" else CLAMPED
             if product.known is not None:
                 known[at] = product.known
-    seen, numbers = users.seen(context.table), np.arange(n_items)
+    seen, numbers = users.seen(context), np.arange(n_items)
     n_blocks = max(1, -(-n_users * len(own) * n_items // _BLOCK_SCORES))
     most = max(1, -(-n_users // n_blocks))
     for start in range(0, n_users, most):

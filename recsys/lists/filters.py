@@ -52,13 +52,13 @@ class Expired(Filter):
 
 
 class Seen(Filter):
-    """Leaves out items that the user has seen."""
+    """Leaves out items that the user's touches keep off lists, by the touch policy."""
 
     def personal(self, numbers: I64, users: Users, context: ListContext) -> Bools:
-        table, unseen = context.table, np.ones(numbers.shape, np.bool_)
-        for user, slot in enumerate(users.slots.tolist()):
-            newest = table.items[slot, table.history_length - table.lengths[slot] :]
-            unseen[user] = ~np.isin(numbers[user], np.concatenate((newest, table.older[slot])))
+        seen, unseen = users.seen(context), np.ones(numbers.shape, np.bool_)
+        starts = np.concatenate(([0], seen.older_ends[:-1]))
+        for user, (start, end) in enumerate(zip(starts.tolist(), seen.older_ends.tolist(), strict=True)):
+            unseen[user] = ~np.isin(numbers[user], seen.older[start:end])
         return unseen
 
 

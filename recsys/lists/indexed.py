@@ -44,7 +44,7 @@ def _distinct(sources: Sequence[Source], filters: Sequence[Filter], users: Users
     shape = (len(users), max(joined.shape[1] + int(shared.quotas.sum()), wanted))
     numbers, counts = np.full(shape, -1, np.int64), np.empty(len(users), np.int64)
     with _marks.borrowed(context.n_items) as marks:
-        seen, listable = users.seen(context.table), _listable(filters, context)
+        seen, listable = users.seen(context), _listable(filters, context)
         candidates_kernel.distinct(joined, shared.tops, shared.quotas, wanted, seen, listable, marks, numbers, counts)
     return np.ascontiguousarray(numbers[:, : max(int(counts.max(initial=0)), 1)])
 

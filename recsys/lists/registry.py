@@ -13,6 +13,7 @@ from recsys.errors import CoreError
 from recsys.lists.filters import Available, Expired, Filter, Published, Seen
 from recsys.lists.policy import Exploration, PolicyStage
 from recsys.lists.ranker import ByRecipe, Ranker
+from recsys.lists.sources.again import AgainSource
 from recsys.lists.sources.base import Source
 from recsys.lists.sources.content import ContentSource
 from recsys.lists.sources.cooccurrence import CooccurrenceSource
@@ -67,7 +68,7 @@ class Registry:
 def built_in() -> Registry:
     """Return a registry of the parts that come with the engine. Trained models are sources too, named by their kind."""
     registry = Registry()
-    for source in (CooccurrenceSource, ContentSource, TrendingSource, NewSource):
+    for source in (CooccurrenceSource, ContentSource, TrendingSource, NewSource, AgainSource):
         registry.sources.add(source.name, source)
     for name, one in {"available": Available, "published": Published, "expired": Expired, "seen": Seen}.items():
         registry.filters.add(name, one)

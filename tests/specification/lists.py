@@ -77,7 +77,7 @@ def recommend(
             best[name][user] = raw[user, numbers].max(initial=0)
         by_source = parts_of(engine, numbers, scores, user, slots[user], now_s, user in (preferred or {}))
         total = np.sum(list(by_source.values()), axis=0)
-        order = np.lexsort((numbers, -total))[:size]
+        order = np.lexsort((numbers, -np.round(total, 9)))[:size]  # sums of the same parts in another order are equal
         items[user, : len(order)] = numbers[order]
         for name in shown:
             part = by_source[name][order]
@@ -121,7 +121,23 @@ def source_scores(
             raw[kind][~user_vectors.any(axis=1)] = 0
     everybody = {"trending": engine.popularity.trending()[:n_items], "new": catalogue.freshness(now_s, config.new_s, valid_s)}
     raw |= {name: np.tile(row, (len(slots), 1)) for name, row in everybody.items() if weights.get(name)}
+    if weights.get("again"):
+        raw["again"] = np.array([again_scores(engine, slot, now_s) for slot in slots.tolist()], np.float32).reshape(len(slots), n_items)
     return SourceScores(recent, raw, wide, reading.candidate_factor(popularity), of_rows, of_content)
+
+
+def again_scores(engine: Engine, slot: int, now_s: int) -> F64:
+    """Return how much each item of a user's history is worth repeating, (N,)."""
+    users, found, place = engine.users, np.zeros(engine.n_items), 0
+    for column in range(users.history_length - 1, users.history_length - 1 - int(users.lengths[slot]), -1):
+        if users.weights[slot, column] > 0:
+            near = 0.0
+            for times_s, hours in ((users.times_s, 4), (users.first_s, 3)):
+                apart_s = (now_s - int(times_s[slot, column])) % 86_400
+                near += float(np.exp(-0.5 * (min(apart_s, 86_400 - apart_s) / (hours * 3_600)) ** 2))
+            found[users.items[slot, column]] = max(int(users.counts[slot, column]), 1) * (1 + place) ** -0.7 * np.exp(near)
+            place += 1
+    return found
 
 
 def gaps_s(engine: Engine, slots: I64, now_s: int) -> F32:
@@ -133,7 +149,7 @@ def gaps_s(engine: Engine, slots: I64, now_s: int) -> F32:
 
 def candidates(engine: Engine, slot: int, scores: SourceScores, user: int, now_s: int, valid_s: int, wanted: int) -> I64:
     """Return the items that may be listed and that a source names, and others by number until there are `wanted`, ascending."""
-    listable, named = listable_items(engine, slot, valid_s), set[int]()
+    listable, named = listable_items(engine, slot, now_s, valid_s), set[int]()
     for name, raw in scores.raw.items():
         if name not in RANKING:
             order = [
@@ -148,11 +164,16 @@ def candidates(engine: Engine, slot: int, scores: SourceScores, user: int, now_s
     return np.array(sorted(named), np.int64)
 
 
-def listable_items(engine: Engine, slot: int, valid_s: int) -> Bools:
+def listable_items(engine: Engine, slot: int, now_s: int, valid_s: int) -> Bools:
     """Return which items the user may be shown, (N,)."""
     users = engine.users
     listable = engine.catalogue.recommendable(valid_s).copy()
-    listable[users.items[slot, used_columns(users.lengths[[slot]], users.history_length)[0]]] = False
+    table, groups = engine.config.touch_policy.table, engine.catalogue.touch_groups
+    for column in np.flatnonzero(used_columns(users.lengths[[slot]], users.history_length)[0]).tolist():
+        item, is_disliked = int(users.items[slot, column]), int(users.weights[slot, column] < 0)
+        off_s = int(table[groups[item], is_disliked, users.types[slot, column]])
+        if off_s > 0 and int(users.times_s[slot, column]) + off_s > now_s:
+            listable[item] = False
     listable[users.older[slot]] = False
     return listable
 
@@ -293,6 +314,9 @@ def because(engine: Engine, scores: SourceScores, items: I64, best: Mapping[str,
         features = engine.catalogue.features
         weighted = features[recent.items] * (scores.content * scale["content"][:, None])[:, :, None]
         added += np.maximum(features[items] @ weighted.transpose(0, 2, 1), 0)
+    if "again" in scale:
+        raw = np.take_along_axis(scores.raw["again"], np.maximum(items, 0), 1) * scale["again"][:, None]
+        added += np.where(items[:, :, None] == recent.items[:, None, :], raw[:, :, None], np.float32(0))
     added[items < 0] = 0
     return _strongest(added, recent.items)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recsys.engine import EngineConfig
 from recsys.lists.reading import CooccurrenceReading
 from recsys.lists.recipe import Recipe
@@ -10,6 +12,7 @@ from workers.errors import SettingsError
 from workers.plugins import load_plugins
 from workers.settings import ListSettings, Settings, StateSettings
 from workers.state.layout import epoch_s_of
+from workers.state.touch_policy import kept_types, touch_policy
 
 DAY_S = 86_400
 
@@ -19,11 +22,13 @@ def engine_config(settings: Settings) -> EngineConfig:
     load, SettingsError for a source without a weight."""
     registry = load_plugins()
     check_weights(settings, registry)
-    return engine_config_of(settings.state, settings.lists, registry)
+    policy = touch_policy(settings)
+    config = engine_config_of(settings.state, settings.lists, registry)
+    return replace(config, touch_policy=policy, kept_types=kept_types(policy, settings.weights))
 
 
 def engine_config_of(state: StateSettings, lists: ListSettings, registry: Registry) -> EngineConfig:
-    """Return the engine's configuration behind these sections."""
+    """Return the engine's configuration behind these sections, in which every touch takes its item off lists for ever."""
     return EngineConfig(
         history_length=state.history_length,
         seen_length=state.seen_length,

@@ -16,6 +16,7 @@ from recsys.engine import PAIR_WEIGHTS
 from recsys.state.user_table import WEIGHT_UNITS
 from workers.settings import Settings
 from workers.state.layout import layout_of
+from workers.state.touch_policy import kept_types, touch_policy
 
 DAY_S = 86_400
 BUDGET_DAYS = 10
@@ -38,6 +39,8 @@ class HistoryRules:
     touches: int
     budget: int
     periods_s: Sequence[int]
+    kept_types: int = -1
+    """Bit c is set for an event type c whose items are remembered when they leave the history."""
 
     @classmethod
     def of(cls, settings: Settings, periods_s: Sequence[int], *, remembers: bool = True) -> HistoryRules:
@@ -52,6 +55,7 @@ class HistoryRules:
             state.touches_per_epoch,
             state.user_budget,
             periods_s,
+            kept_types(touch_policy(settings), settings.weights),
         )
 
 
@@ -94,7 +98,7 @@ class UserHistory(Generic[Item]):
             self.spent = max(self.spent - max(rules.budget // BUDGET_DAYS, 1) * days, 0)
         is_full = len(self.items) == rules.history_length
         if where is None and is_full and place == 0:
-            self._remember(item, rules)
+            self._remember(item, kind, rules)
             return Added((), ())
         visits, goes_on = self._visits(where, at_s, rules)
         added: Added[Item] = Added((), ())
@@ -106,7 +110,7 @@ class UserHistory(Generic[Item]):
                 visits = min(visits + 1, max(rules.pairings, rules.touches))
         if where is None:
             if is_full:
-                self._remember(self.items[0], rules)
+                self._remember(self.items[0], self.types[0], rules)
                 self._delete(0)
                 place -= 1
             self._insert(place, item, at_s, at_s, units, kind, 1, visits)
@@ -171,7 +175,9 @@ class UserHistory(Generic[Item]):
     def _columns(self) -> tuple[array[int], ...]:
         return self.last_s, self.first_s, self.units, self.types, self.touches, self.visits
 
-    def _remember(self, item: Item, rules: HistoryRules) -> None:
+    def _remember(self, item: Item, kind: int, rules: HistoryRules) -> None:
+        if not (rules.kept_types >> kind) & 1:
+            return
         if item in self.older:
             self.older.remove(item)
         self.older.append(item)

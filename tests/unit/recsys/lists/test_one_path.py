@@ -26,13 +26,16 @@ from recsys.lists.sources.cooccurrence import CooccurrenceSource
 from recsys.lists.sources.models import ModelSource
 from recsys.lists.sources.new import NewSource
 from recsys.lists.sources.trending import TrendingSource
+from recsys.lists.touch_policy import ALL_FOR_EVER, FOR_EVER, TouchPolicy
 from tests.builders import batch_of, learn
 from tests.specification import lists as specification
 from tests.toy_model import ToyModel
 
 NOW_S = 1_700_000_000
 N_USERS = 9
-WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02}
+WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "toy": 0.2, "softened": 0.3, "trending": 0.02, "new": 0.02, "again": 0.4}
+POLICY = TouchPolicy([0, 0, 20, FOR_EVER, 5], {"c1": {2: FOR_EVER, 3: 0}, "c2": {3: 9}}, 4)
+"""Events of the tests are a second apart."""
 
 
 def engine_of(n_items: int, seed: int = 0, **config: Any) -> Engine:
@@ -59,9 +62,9 @@ def engine_of(n_items: int, seed: int = 0, **config: Any) -> Engine:
     engine.users.load({f"u{user}": None for user in range(N_USERS)})
     for user in range(N_USERS - 2):
         n = int(random.integers(1, 45))
-        items, weights = random.integers(0, n_items, n), random.choice([-32, 16, 32], n)
-        batch = batch_of([engine.users.slot(f"u{user}") or 0], [n], items.tolist(), [NOW_S + i for i in range(n)], weights.tolist())
-        learn(engine, batch)
+        items, weights, types = random.integers(0, n_items, n), random.choice([-32, 16, 32], n), random.integers(0, 5, n)
+        times_s = [NOW_S - 45 + i for i in range(n)]
+        learn(engine, batch_of([engine.users.slot(f"u{user}") or 0], [n], items.tolist(), times_s, weights.tolist(), types.tolist()))
     return engine
 
 
@@ -92,11 +95,12 @@ def assert_alike(found: Lists, expected: Lists, tolerance: float = 2e-4, share: 
     st.sampled_from([0, 3]),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([(), ("cooccurrence",), ("content", "toy", "softened"), ("trending", "new"), tuple(WEIGHTS)[:-1]]),
 )
 @settings(max_examples=40, deadline=None)
 def test_lists_are_those_of_the_specification(
-    n_items: int, seed: int, similarity: Any, exploration_slots: int, dense: bool, prefers: bool, without: tuple[str, ...]
+    n_items: int, seed: int, similarity: Any, exploration_slots: int, dense: bool, prefers: bool, repeats: bool, without: tuple[str, ...]
 ) -> None:
     engine = engine_of(
         n_items,
@@ -104,6 +108,7 @@ def test_lists_are_those_of_the_specification(
         reading=CooccurrenceReading(similarity=similarity),
         exploration_slots=exploration_slots,
         dense_items=10_000 if dense else 1,
+        touch_policy=POLICY if repeats else ALL_FOR_EVER,
         source_weights={name: weight for name, weight in WEIGHTS.items() if name not in without},
     )
     slots, seeds = slots_of(engine), np.arange(N_USERS)
@@ -142,7 +147,7 @@ def test_a_small_catalogue_is_scanned_with_each_source_s_own_scores(dense_items:
         assert raw[found.valid].any()
     for row in range(N_USERS):  # each source's best are among them
         every = np.broadcast_to(np.arange(context.n_items), (N_USERS, context.n_items))
-        listable = specification.listable_items(engine, users.slots[row], context.valid_s)
+        listable = specification.listable_items(engine, users.slots[row], NOW_S, context.valid_s)
         for source in SOURCES[:4]:
             raw = np.where(listable, source.score(users, every, context)[row], 0)
             best = np.sort(raw)[::-1][: source.size]

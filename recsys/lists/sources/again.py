@@ -1,0 +1,42 @@
+"""Items of a user's own that are worth repeating."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.lists import touch_policy_kernel
+from recsys.lists.context import ListContext, Users
+from recsys.lists.scratch import Scratch
+from recsys.lists.sources.base import Source
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+
+class AgainSource(Source):
+    """Scores an item that the user touched before by the user's own rhythm: how often, how long ago, and at what time of day.
+
+    What the touch policy keeps off lists is not listed, whatever its score. All other items have no score.
+    """
+
+    name = "again"
+    size = 64
+
+    def __init__(self) -> None:
+        self._by_item = Scratch(np.float32)
+
+    def nominate(self, users: Users, context: ListContext, size: int) -> I64:
+        numbers = np.empty((len(users), size), np.int64)
+        touch_policy_kernel.best_again(users.entries(context), context.now_s, context.n_items, numbers)
+        return numbers
+
+    def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
+        raw = np.empty(numbers.shape, np.float32)
+        with self._by_item.borrowed(context.n_items) as by_item:
+            touch_policy_kernel.again(users.entries(context), context.now_s, numbers, by_item, raw)
+        return raw
+
+    def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
+        raw = self.score(users, items, context) * scale[:, None]
+        added += np.where(items[:, :, None] == users.recent.items[:, None, :], raw[:, :, None], np.float32(0))
