@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arithmetic_kernel import exp_of_negative
+from recsys.index.scan_kernel import replace_least
 from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import take_shared
 from recsys.lists.context import Seen
@@ -24,8 +25,6 @@ Bools = NDArray[np.bool_]
 
 CLAMPED, SOFTENED, PLAIN = 0, 1, 2
 """What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
-_RUN = 16
-"""Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
 
 class RawScores(NamedTuple):
@@ -59,8 +58,6 @@ class _Work(NamedTuple):
 
     listable: Bools
     taken: Bools
-    total: F32
-    bests: F32
     places: I64
     scores: F32
 
@@ -74,8 +71,6 @@ def choose(rows: CountRows, others: RawScores, quotas: I64, shared: Shared, n_wa
     work = _Work(
         shared.allowed.copy(),
         np.zeros(n_items, np.bool_),
-        np.empty(n_items, np.float32),
-        np.empty(n_items // _RUN, np.float32),
         np.empty(most, np.int64),
         np.empty(most, np.float32),
     )
@@ -132,26 +127,30 @@ def _unmark(seen: Seen, user: int, start: int, allowed: Bools, listable: Bools) 
 
 @compiled
 def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> int:
-    """Add the first `quota` of a row of scores (N,), above 0 and listable, to `numbers` from `count` on, unless they are taken; return how
-    many there are."""
+    """Add the first `quota` of a row of scores (N,), above 0 and listable, equal ones by number, to `numbers` from `count` on, unless they
+    are taken; return how many there are. A heap finds the least score that counts, then a second look takes what is above it, or equal."""
     wanted = min(quota, len(row))
     if wanted == 0:
         return count
-    _masked(row, work.listable, work.total)
-    _top(work.total, work.bests, work.places[:wanted], work.scores[:wanted])
+    heap, places = work.scores[:wanted], work.places[:wanted]
+    heap[:] = 0
+    for item in range(len(row)):
+        if row[item] > heap[0] and work.listable[item]:
+            replace_least(heap, places, row[item], item)
+    least, n_equal = heap[0], wanted
     for place in range(wanted):
-        item = work.places[place]
-        if work.scores[place] > 0 and not work.taken[item]:
-            work.taken[item] = True
-            numbers[count] = item
-            count += 1
+        n_equal -= heap[place] > least
+    for item in range(len(row)):
+        if row[item] >= least and row[item] > 0 and work.listable[item]:
+            if row[item] == least:
+                if n_equal == 0:
+                    continue
+                n_equal -= 1
+            if not work.taken[item]:
+                work.taken[item] = True
+                numbers[count] = item
+                count += 1
     return count
-
-
-@compiled_sums
-def _masked(row: F32, listable: Bools, total: F32) -> None:
-    for i in range(len(row)):
-        total[i] = row[i] if listable[i] else np.float32(-1)
 
 
 @compiled
@@ -182,42 +181,3 @@ def _soften(row: F32, known: Bools) -> None:
 def _clamp(row: F32) -> None:
     for i in range(len(row)):
         row[i] = (row[i] + abs(row[i])) * np.float32(0.5)  # the maximum with 0, without a branch
-
-
-@compiled
-def _top(total: F32, bests: F32, items: I64, scores: F32) -> None:
-    """Write the best of `total` (N,), best first, equal ones by number, into `items` and `scores` (P,). `bests` (N // _RUN,) is
-    overwritten."""
-    n_places, n_runs = len(items), len(bests)
-    _run_bests(total, bests)
-    least = np.float32(-np.inf)  # nothing below it can be among the first
-    if n_runs > n_places:
-        for run in range(n_runs):
-            if run < n_places or bests[run] > scores[n_places - 1]:
-                _insert(items, scores, min(run, n_places - 1), run, bests[run])
-        least = scores[n_places - 1]
-    found = 0
-    for run in range(n_runs + 1):
-        if run == n_runs or bests[run] >= least:
-            for item in range(run * _RUN, min((run + 1) * _RUN, len(total))):
-                if total[item] >= least and (found < n_places or total[item] > scores[n_places - 1]):
-                    _insert(items, scores, min(found, n_places - 1), item, total[item])
-                    found += 1
-
-
-@compiled_sums
-def _run_bests(total: F32, bests: F32) -> None:
-    for run in range(len(bests)):
-        best = total[run * _RUN]
-        for i in range(1, _RUN):
-            best = max(best, total[run * _RUN + i])
-        bests[run] = best
-
-
-@compiled
-def _insert(items: I64, scores: F32, place: int, item: int, score: np.float32) -> None:
-    """Put an item behind those before `place` that are as good; what stood at `place` is overwritten."""
-    while place > 0 and scores[place - 1] < score:
-        items[place], scores[place] = items[place - 1], scores[place - 1]
-        place -= 1
-    items[place], scores[place] = item, score
