@@ -25,13 +25,14 @@ from benchmarks.figures import benchmark_parser, run_benchmark
 from recsys.engine import Engine
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
+from schemas.events import EventType
 from workers.lists.engine_config import engine_config
 from workers.settings import load_settings
 
 AT = (1, 5, 10, 20)
 _ONE = np.array([1], np.int64)
 _PARTITION = np.zeros(1, np.int32)
-_TYPE = np.zeros(1, np.int8)
+_TYPE = np.array([EventType.RATING.code], np.int8)
 
 
 def prequential_ranks(stream: Stream, engine: Engine, n_events: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

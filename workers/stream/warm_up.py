@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from recsys.catalogue.items import ItemContent
-from recsys.engine import EXACT_ITEMS, Engine, EngineConfig
+from recsys.engine import EXACT_ITEMS, SOURCE_WEIGHTS, Engine, EngineConfig
 from recsys.index.vectors import VectorIndex
 from recsys.models.base import Model
 from recsys.models.ials.model import IALSConfig, IALSModel
@@ -38,7 +38,7 @@ def compile_all() -> float:
     started = time.perf_counter()
     log.info("loading compiled loops; the first time on a machine they are compiled, which can take a minute")
     for exact_items in (EXACT_ITEMS, 0):
-        _learn_and_list(Engine(EngineConfig(exact_items=exact_items)))
+        _learn_and_list(Engine(EngineConfig(exact_items=exact_items, source_weights={**SOURCE_WEIGHTS, "again": 1.0})))
     partitions_of([b"u"], 1)
     most_headers(np.zeros(1, np.uint8), 1)
     event_weights(np.zeros(1, np.int8), np.zeros(1), WeightTable((1.0,), 0, 0.0, 1.0))
