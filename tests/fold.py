@@ -216,8 +216,9 @@ def _count(state: State, entry: Entry | None, fact: Fact, units: int, *, again: 
     """Add to popularity; return how much in all. `again`: this item has not been counted too often in this epoch."""
     at_s, added = fact.event_ts_ms // 1000, 0
     for window, half_life_s in {"all": 0, **NAMED_HALF_LIVES_S}.items():
-        bucket = at_s // half_life_s if half_life_s else 0
-        its_bucket = -1 if entry is None else entry.last_s // half_life_s if half_life_s else 0
+        period_s = max(half_life_s, 86_400)  # a user counts once for an item in so many seconds
+        bucket = at_s // period_s if half_life_s else 0
+        its_bucket = -1 if entry is None else entry.last_s // period_s if half_life_s else 0
         amount = 0
         if bucket > its_bucket:
             amount = units

@@ -215,7 +215,7 @@ class StateSettings(Section):
     """In how many sessions of one epoch a user's touches of one item add pairs."""
     touches_per_epoch: Annotated[int, Field(ge=1, le=255)] = 3
     """In how many sessions of one epoch a user's touches of one item add to its popularity of all time. The popularity of a half-life
-    counts a user and an item once in each half-life."""
+    counts a user and an item once in each half-life, and at most once a day."""
     user_budget: Annotated[int, Field(ge=100, le=60_000)] = 1_000
     """How many events of one user may add to pairs and popularity at once; a tenth of it comes back each day of event time. Events
     beyond it still change the user's own history."""

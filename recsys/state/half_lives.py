@@ -36,7 +36,9 @@ ALL_TIME = "all"
 WINDOWS_S: Mapping[str, int] = {name: SPAN_HALF_LIVES * half_life_s for name, half_life_s in NAMED_HALF_LIVES_S.items()}
 """Popularity windows with spans of event time; "all" has the single span 0."""
 WINDOWS = (ALL_TIME, *WINDOWS_S)
-PERIODS_S: tuple[int, ...] = (0, *NAMED_HALF_LIVES_S.values())
+LEAST_PERIOD_S = 86_400
+"""Once a half-life would be once in 10 minutes: then ten accounts that repeat one item lead what is popular now."""
+PERIODS_S: tuple[int, ...] = (0, *(max(half_life_s, LEAST_PERIOD_S) for half_life_s in NAMED_HALF_LIVES_S.values()))
 """By window, "all" first: a user counts once for an item in so many seconds of event time; 0 where that goes by sessions."""
 SPANS_S: I64 = np.array([0, *WINDOWS_S.values()], np.int64)
 """Lengths of the spans of `WINDOWS`, 0 for "all"."""
