@@ -63,9 +63,11 @@ class _Work(NamedTuple):
 
 
 @compiled
-def choose(rows: CountRows, others: RawScores, quotas: I64, shared: Shared, n_wanted: int, seen: Seen, found: Found) -> None:
+def choose(
+    rows: CountRows, others: RawScores, quotas: I64, nominated: I64, shared: Shared, n_wanted: int, seen: Seen, found: Found
+) -> None:
     """Fill `found` for B users: the first `quotas` (1 + S,) items, of those above 0, by the sum of `rows` and by each of the `others`; then
-    the best for everybody; then others by number until there are `n_wanted`."""
+    those `nominated` (U, K), −1 for none; then the best for everybody; then others by number until there are `n_wanted`."""
     n_items = len(shared.allowed)
     most = max(1, quotas.max())
     work = _Work(
@@ -86,6 +88,12 @@ def choose(rows: CountRows, others: RawScores, quotas: I64, shared: Shared, n_wa
         for source in range(len(others.scores)):
             _interpret(others.scores[source, row], others.links[source], others.known[source])
             count = _take_best(others.scores[source, row], quotas[1 + source], work, numbers, count)
+        for place in range(nominated.shape[1]):
+            item = nominated[user, place]
+            if item >= 0 and work.listable[item] and not work.taken[item]:
+                work.taken[item] = True
+                numbers[count] = item
+                count += 1
         count = take_shared(shared.tops, shared.quotas, work.listable, work.taken, numbers, count)
         item = 0
         while count < n_wanted and item < n_items:

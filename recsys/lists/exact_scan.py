@@ -43,15 +43,19 @@ def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: User
     shared = _shared(sources, filters, context)
     common = [source for source in sources if source.tops(context) is not None]
     rows_source, rows = _rows([source for source in sources if source not in common], users, context)
-    own = [source for source in sources if source is not rows_source and source not in common]
+    sparse = [source for source in sources if source.is_sparse]
+    own = [source for source in sources if source is not rows_source and source not in common and source not in sparse]
     quotas = np.array([rows_source.size if rows_source is not None else 0, *(source.size for source in own)], np.int64)
-    n_users, n_places = len(users), min(max(int(quotas.sum() + shared.quotas.sum()), wanted), context.n_items)
+    n_named = int(quotas.sum() + shared.quotas.sum()) + sum(source.size for source in sparse)
+    n_users, n_places = len(users), min(max(n_named, wanted), context.n_items)
     found = Found(np.empty((n_users, n_places), np.int64), np.empty((1 + len(own), n_users, n_places), np.float32))
-    _scan(rows, own, quotas, shared, wanted, users, context, found)
+    none = np.zeros((n_users, 0), np.int64)
+    nominated = np.concatenate([none, *(source.nominate(users, context, source.size) for source in sparse)], axis=1)
+    _scan(rows, own, quotas, nominated, shared, wanted, users, context, found)
     numbers = np.ascontiguousarray(found.numbers[:, : max(int((found.numbers >= 0).sum(axis=1).max(initial=0)), 1)])
     raw: dict[str, F32] = {}
     for source in sources:
-        if source in common:
+        if source in common or source in sparse:
             raw[source.name] = source.score(users, numbers, context)
         else:
             place = 0 if source is rows_source else 1 + own.index(source)
@@ -72,6 +76,7 @@ def _scan(
     rows: CountRows,
     own: Sequence[Source],
     quotas: I64,
+    nominated: I64,
     shared: Shared,
     wanted: int,
     users: Users,
@@ -99,4 +104,4 @@ def _scan(
                 made_of.write(block, scores)
             else:
                 scores[:] = source.score(users.part(block), np.broadcast_to(numbers, scores.shape), context)
-        exact_kernel.choose(rows, RawScores(raw, start, known, links), quotas, shared, wanted, seen, found)
+        exact_kernel.choose(rows, RawScores(raw, start, known, links), quotas, nominated, shared, wanted, seen, found)

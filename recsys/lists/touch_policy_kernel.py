@@ -55,9 +55,8 @@ def off_lists(
         slot = entries.slots[user]
         for column in range(n_columns - entries.lengths[slot], n_columns):
             item = entries.items[slot, column]
-            group = groups[item] if item < len(groups) else 0
-            off_s = table[group, 1 if entries.weights[slot, column] < 0 else 0, entries.types[slot, column]]
-            if off_s > 0 and np.int64(entries.times_s[slot, column]) + off_s > now_s:
+            group = groups[item] if item < len(groups) else np.uint16(0)
+            if _is_off(entries, slot, column, group, table, now_s):
                 off[n_off] = item
                 n_off += 1
         for place in range(start, older_ends[user]):
@@ -67,20 +66,32 @@ def off_lists(
 
 
 @compiled
-def again_scores(entries: Entries, user: int, now_s: int, scores: F32) -> None:
-    """Write how much each entry of a user is worth repeating at `now_s` into the last columns of `scores` (H,); 0 for dislikes.
+def _is_off(entries: Entries, slot: Whole, column: Whole, group: Whole, table: I64, now_s: int) -> bool:
+    """Return whether an entry of an item in this group keeps it off at `now_s`."""
+    off_s = table[group, 1 if entries.weights[slot, column] < 0 else 0, entries.types[slot, column]]
+    return bool(off_s > 0 and np.int64(entries.times_s[slot, column]) + off_s > now_s)
+
+
+@compiled
+def again_scores(entries: Entries, groups: NDArray[np.uint16], table: I64, now_s: int, scores: F32) -> None:
+    """Write how much each entry is worth repeating at `now_s` into the last columns of `scores` (U, H); 0 for dislikes, and for what the
+    policy keeps off.
 
     An entry with n touches, which p others have followed, is worth n · (1 + p)^−0.7, up to e² times as much near the times of day of its
     last and its first touch."""
-    slot, n_columns = entries.slots[user], entries.items.shape[1]
-    place = 0
-    for column in range(n_columns - 1, n_columns - entries.lengths[slot] - 1, -1):
-        scores[column] = 0
-        if entries.weights[slot, column] > 0:
-            near = _near(now_s - np.int64(entries.times_s[slot, column]), LAST_WIDTH_S)
-            near += _near(now_s - np.int64(entries.first_s[slot, column]), FIRST_WIDTH_S)
-            scores[column] = np.float32(max(entries.counts[slot, column], 1) * (1.0 + place) ** -ORDER_POWER * np.exp(near))
+    n_columns = entries.items.shape[1]
+    for user in range(len(entries.slots)):
+        slot, place = entries.slots[user], 0
+        for column in range(n_columns - 1, n_columns - entries.lengths[slot] - 1, -1):
+            item = entries.items[slot, column]
+            scores[user, column] = 0
+            if entries.weights[slot, column] <= 0:
+                continue
             place += 1
+            if item < len(groups) and not _is_off(entries, slot, column, groups[item], table, now_s):
+                near = _near(now_s - np.int64(entries.times_s[slot, column]), LAST_WIDTH_S)
+                near += _near(now_s - np.int64(entries.first_s[slot, column]), FIRST_WIDTH_S)
+                scores[user, column] = np.float32(max(entries.counts[slot, column], 1) * float(place) ** -ORDER_POWER * np.exp(near))
 
 
 @compiled
@@ -92,43 +103,37 @@ def _near(apart_s: Whole, width_s: int) -> float:
 
 
 @compiled
-def again(entries: Entries, now_s: int, numbers: I64, by_item: F32, raw: F32) -> None:
-    """Write the scores of the items `numbers` (U, C), −1 for none, into `raw` (U, C). `by_item` (N,) is zero before and after."""
+def again(entries: Entries, scores: F32, numbers: I64, by_item: F32, raw: F32) -> None:
+    """Write the scores (U, H) of the items `numbers` (U, C), −1 for none, into `raw` (U, C). `by_item` (N,) is zero before and after."""
     n_columns = entries.items.shape[1]
-    scores = np.zeros(n_columns, np.float32)
     for user in range(len(entries.slots)):
         slot = entries.slots[user]
-        again_scores(entries, user, now_s, scores)
         first = n_columns - entries.lengths[slot]
         for column in range(first, n_columns):
-            if entries.items[slot, column] < len(by_item):
-                by_item[entries.items[slot, column]] = scores[column]
+            if scores[user, column] > 0:
+                by_item[entries.items[slot, column]] = scores[user, column]
         for place in range(numbers.shape[1]):
             raw[user, place] = by_item[numbers[user, place]] if numbers[user, place] >= 0 else np.float32(0)
         for column in range(first, n_columns):
-            if entries.items[slot, column] < len(by_item):
+            if scores[user, column] > 0:
                 by_item[entries.items[slot, column]] = 0
 
 
 @compiled
-def best_again(entries: Entries, now_s: int, n_items: int, numbers: I64) -> None:
-    """Write each user's items most worth repeating into `numbers` (U, K), best first, −1 for none."""
+def best_again(entries: Entries, scores: F32, numbers: I64) -> None:
+    """Write each user's items of the highest `scores` (U, H) above 0 into `numbers` (U, K), best first, −1 for none."""
     n_columns, n_places = entries.items.shape[1], numbers.shape[1]
-    scores, best = np.zeros(n_columns, np.float32), np.zeros(n_places, np.float32)
+    best = np.zeros(n_places, np.float32)
     for user in range(len(entries.slots)):
-        slot = entries.slots[user]
-        again_scores(entries, user, now_s, scores)
+        slot, found = entries.slots[user], 0
         numbers[user] = -1
-        best[:], found = 0, 0
         for column in range(n_columns - 1, n_columns - entries.lengths[slot] - 1, -1):
-            item, score = np.int64(entries.items[slot, column]), scores[column]
-            if score <= 0 or item >= n_items:
-                continue
-            if found == n_places and score <= best[n_places - 1]:
+            score = scores[user, column]
+            if score <= 0 or (found == n_places and score <= best[n_places - 1]):
                 continue
             found = min(found + 1, n_places)
             at = found - 1
             while at > 0 and best[at - 1] < score:
                 best[at], numbers[user, at] = best[at - 1], numbers[user, at - 1]
                 at -= 1
-            best[at], numbers[user, at] = score, item
+            best[at], numbers[user, at] = score, entries.items[slot, column]

@@ -31,7 +31,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MAX_BECAUSE = 2
-NOMINATED = {"cooccurrence": 128, "content": 96}
+NOMINATED = {"cooccurrence": 128, "content": 96, "again": 32}
 """Candidates that a source names for a user; 64 those that are not here."""
 FROM_A_RANKING, RANKING = 24, {"trending": 24 + 80, "new": 24 + 24}
 """Candidates that a user gets from each ranking that all users share, of so many that are looked at."""

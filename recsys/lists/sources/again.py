@@ -21,22 +21,35 @@ class AgainSource(Source):
     """
 
     name = "again"
-    size = 64
+    size = 32
+    is_sparse = True
 
     def __init__(self) -> None:
         self._by_item = Scratch(np.float32)
 
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
         numbers = np.empty((len(users), size), np.int64)
-        touch_policy_kernel.best_again(users.entries(context), context.now_s, context.n_items, numbers)
+        touch_policy_kernel.best_again(users.entries(context), _scores(users, context), numbers)
         return numbers
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
         raw = np.empty(numbers.shape, np.float32)
         with self._by_item.borrowed(context.n_items) as by_item:
-            touch_policy_kernel.again(users.entries(context), context.now_s, numbers, by_item, raw)
+            touch_policy_kernel.again(users.entries(context), _scores(users, context), numbers, by_item, raw)
         return raw
 
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
         raw = self.score(users, items, context) * scale[:, None]
         added += np.where(items[:, :, None] == users.recent.items[:, None, :], raw[:, :, None], np.float32(0))
+
+
+def _scores(users: Users, context: ListContext) -> F32:
+    """Return the scores of the entries of the users' histories, (U, H); unused columns hold anything."""
+
+    def made() -> F32:
+        scores = np.empty((len(users), context.table.history_length), np.float32)
+        groups, table = context.catalogue.touch_groups[: context.n_items], context.options.touch_policy.table
+        touch_policy_kernel.again_scores(users.entries(context), groups, table, context.now_s, scores)
+        return scores
+
+    return users.once("again", made)

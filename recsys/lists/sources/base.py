@@ -31,11 +31,13 @@ class Source(ABC):
 
     name: str
     size: int = 64
+    is_sparse: bool = False
+    """A source of few items for each user: in a small catalogue, too, it names them instead of scoring all items."""
 
     @abstractmethod
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
-        """Return each user's best items by this source, at most `size`: (U, n), −1 for none. Called in large catalogues only; in a small
-        one all items are scored."""
+        """Return each user's best items by this source, at most `size`: (U, n), −1 for none. Called in large catalogues, and for
+        sparse sources; in a small catalogue all items are scored by the others."""
 
     @abstractmethod
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
