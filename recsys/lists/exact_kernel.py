@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arithmetic_kernel import exp_of_negative
-from recsys.index.scan_kernel import replace_least
 from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import take_shared
 from recsys.lists.context import Seen
@@ -25,6 +24,8 @@ Bools = NDArray[np.bool_]
 
 CLAMPED, SOFTENED, PLAIN = 0, 1, 2
 """What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
+_RUN = 8
+"""Neighbouring items of which only the best is looked at first when the top of a row is sought."""
 
 
 class RawScores(NamedTuple):
@@ -58,7 +59,9 @@ class _Work(NamedTuple):
 
     listable: Bools
     taken: Bools
-    places: I64
+    bests: F32
+    within: I64
+    values: F32
     scores: F32
 
 
@@ -73,7 +76,9 @@ def choose(
     work = _Work(
         shared.allowed.copy(),
         np.zeros(n_items, np.bool_),
-        np.empty(most, np.int64),
+        np.empty(-(-n_items // _RUN), np.float32),
+        np.empty(n_items, np.int64),
+        np.empty(n_items, np.float32),
         np.empty(most, np.float32),
     )
     together = np.zeros(n_items, np.float32)
@@ -136,20 +141,31 @@ def _unmark(seen: Seen, user: int, start: int, allowed: Bools, listable: Bools) 
 @compiled
 def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> int:
     """Add the first `quota` of a row of scores (N,), above 0 and listable, equal ones by number, to `numbers` from `count` on, unless they
-    are taken; return how many there are. A heap finds the least score that counts, then a second look takes what is above it, or equal."""
+    are taken; return how many there are. Scores that are not listable become 0.
+
+    The best of each run of neighbouring items say where the first can be: an item below the `quota`-th best run is not among them."""
     wanted = min(quota, len(row))
     if wanted == 0:
         return count
-    heap, places = work.scores[:wanted], work.places[:wanted]
-    heap[:] = 0
-    for item in range(len(row)):
-        if row[item] > heap[0] and work.listable[item]:
-            replace_least(heap, places, row[item], item)
+    _run_bests(row, work.listable, work.bests)
+    runs = work.scores[: min(wanted, len(work.bests))]
+    _keep_largest(work.bests, runs)
+    bound = runs[0] if len(runs) == wanted else np.float32(0)
+    n_within = 0
+    for run in range(len(work.bests)):
+        if work.bests[run] >= bound and work.bests[run] > 0:
+            for item in range(run * _RUN, min((run + 1) * _RUN, len(row))):
+                if row[item] >= bound and row[item] > 0:
+                    work.within[n_within], work.values[n_within] = item, row[item]
+                    n_within += 1
+    heap = work.scores[:wanted]
+    _keep_largest(work.values[:n_within], heap)
     least, n_equal = heap[0], wanted
     for place in range(wanted):
         n_equal -= heap[place] > least
-    for item in range(len(row)):
-        if row[item] >= least and row[item] > 0 and work.listable[item]:
+    for at in range(n_within):
+        item = work.within[at]
+        if row[item] >= least:
             if row[item] == least:
                 if n_equal == 0:
                     continue
@@ -159,6 +175,38 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
                 numbers[count] = item
                 count += 1
     return count
+
+
+@compiled
+def _keep_largest(values: F32, heap: F32) -> None:
+    """Write the largest of the values (n,) above 0 into `heap` (K,), the least one first; 0 where there are no more."""
+    heap[:] = 0
+    for at in range(len(values)):
+        if values[at] > heap[0]:
+            place, size = 0, len(heap)
+            while True:
+                child = 2 * place + 1
+                if child + 1 < size and heap[child + 1] < heap[child]:
+                    child += 1
+                if child >= size or heap[child] >= values[at]:
+                    break
+                heap[place] = heap[child]
+                place = child
+            heap[place] = values[at]
+
+
+@compiled_sums
+def _run_bests(row: F32, listable: Bools, bests: F32) -> None:
+    """Replace scores (N,) that are not listable by 0, and write the best of each run into `bests` (N / _RUN, rounded up)."""
+    for i in range(len(row)):
+        row[i] = row[i] if listable[i] else np.float32(0)
+    for run in range(len(row) // _RUN):
+        best = row[run * _RUN]
+        for i in range(1, _RUN):
+            best = max(best, row[run * _RUN + i])
+        bests[run] = best
+    if len(row) % _RUN:
+        bests[-1] = row[len(row) - len(row) % _RUN :].max()
 
 
 @compiled
