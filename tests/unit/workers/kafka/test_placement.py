@@ -92,7 +92,7 @@ def test_trainer_and_verify_refuse_the_same_events(tmp_path: Path) -> None:
         users = sorted({fact.user_id for fact in facts if fact})
         histories = HistoryFold(SETTINGS, users, partition)
         histories.take(records_of(facts))
-        assert sum(len(history.entries) for history in histories.histories.values()) == len(good)
+        assert sum(sum(history.touches) for history in histories.histories.values()) == len(good)
 
 
 async def test_a_profile_in_another_partition_than_its_user_s_events_is_a_dead_letter() -> None:
