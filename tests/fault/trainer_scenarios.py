@@ -248,7 +248,7 @@ async def model_corrupt(lane: Lane, chance: random.Random, folder: Path) -> Roun
             here.damaged.add(version)
             here.faults += 1
             errors = await worker.follow()
-            if len(errors) != 1 or version not in errors[0] or "the one before goes on serving" not in errors[0]:
+            if len(errors) != 1 or version not in errors[0] or "what served before goes on serving" not in errors[0]:
                 here.differ(f"{how}: the worker says {errors}")
             if worker.serving != "ials-000001":
                 here.differ(f"{how}: the worker serves {worker.serving}")
