@@ -54,7 +54,7 @@ RARER_SHARE = 0.1
 LIMITS = {1: 0.02, 10: 0.05}
 """Number of accounts ▸ share of the lists that may not be reached."""
 DAY_S = 86_400
-UNBOUNDED = {"session_s": 0, "pairings_per_epoch": 255, "touches_per_epoch": 255, "user_budget": 60_000}
+UNBOUNDED = {"session_s": 0, "pairings_per_epoch": 255, "touches_per_epoch": 255, "partner_touches": 255, "user_budget": 60_000}
 """Bounds on what one user adds, as good as off."""
 
 

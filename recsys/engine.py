@@ -51,7 +51,8 @@ EXACT_ITEMS = 16_000
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Configuration of learning and listing. Times in seconds; `source_weights` by source name, a model's source has the name of its
-    kind. What one user adds is bounded by `session_s`, `pairings_per_epoch`, `touches_per_epoch` and `user_budget` (`TouchRules`); bit c of
+    kind. What one user adds is bounded by `session_s`, `pairings_per_epoch`, `touches_per_epoch`,
+    `partner_touches` and `user_budget` (`TouchRules`); bit c of
     `kept_types` is set for an event type c whose items stay off lists when they have left the history; `touch_policy` says how long
     those in the history do."""
 
@@ -61,8 +62,9 @@ class EngineConfig:
     epoch_s: int = 180 * 86_400
     pair_weights: PairWeights = PAIR_WEIGHTS
     session_s: int = 1_800
-    pairings_per_epoch: int = 3
-    touches_per_epoch: int = 3
+    pairings_per_epoch: int = 1
+    touches_per_epoch: int = 1
+    partner_touches: int = 20
     user_budget: int = 1_000
     kept_types: int = ALL_TYPES
     touch_policy: TouchPolicy = ALL_FOR_EVER
@@ -84,7 +86,13 @@ class EngineConfig:
     def touch_rules(self) -> TouchRules:
         """Return how much the events of one user add."""
         return TouchRules(
-            self.pair_weights, self.epoch_s, self.session_s, self.pairings_per_epoch, self.touches_per_epoch, self.user_budget
+            self.pair_weights,
+            self.epoch_s,
+            self.session_s,
+            self.pairings_per_epoch,
+            self.touches_per_epoch,
+            self.partner_touches,
+            self.user_budget,
         )
 
     @property

@@ -166,12 +166,19 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
     if entry is not None:
         visits = entry.visits if at_s // epoch_s <= entry.last_s // epoch_s else int(goes_on)
     if units > 0 and state.spent[owner] < rules.user_budget:
-        adds = _count(state, entry, fact, units, again=visits < rules.touches_per_epoch, goes_on=goes_on)
-        if not goes_on:
-            if visits < rules.pairings_per_epoch:
-                followers = [other for other in behind if other.last_s <= at_s + rules.session_s]
-                adds += _pairs(state, at_s // epoch_s, fact.item_id, units, before[::-1], followers)
-            visits = min(visits + 1, max(rules.pairings_per_epoch, rules.touches_per_epoch))
+        most = max(rules.pairings_per_epoch, rules.touches_per_epoch)
+        grown = max(units - entry.units, 0) if entry is not None and entry.units > 0 and visits <= most else 0
+        adds = _count(state, entry, fact, units, grown, again=visits < rules.touches_per_epoch, goes_on=goes_on)
+        if not goes_on and visits < rules.pairings_per_epoch:
+            followers = [other for other in behind if other.last_s <= at_s + rules.session_s]
+            adds += _pairs(state, at_s // epoch_s, fact.item_id, units, before[::-1], followers, settings)
+        elif entry is not None and grown:
+            at = history.index(entry)
+            adds += _pairs(state, at_s // epoch_s, fact.item_id, grown, history[:at][::-1], history[at:], settings)
+        if not goes_on and entry is not None and entry.units < 0:
+            visits = min(visits + 1, most + 1)  # it came back from a dislike
+        elif not goes_on:
+            visits = max(visits, min(visits + 1, most))
         state.spent[owner] += adds > 0
     is_late = entry is not None and at_s < entry.last_s
     if entry is None:
@@ -212,8 +219,9 @@ def _remember(older: list[str], item_id: str, seen_length: int) -> None:
     del older[: max(0, len(older) - seen_length)]
 
 
-def _count(state: State, entry: Entry | None, fact: Fact, units: int, *, again: bool, goes_on: bool) -> int:
-    """Add to popularity; return how much in all. `again`: this item has not been counted too often in this epoch."""
+def _count(state: State, entry: Entry | None, fact: Fact, units: int, grown: int, *, again: bool, goes_on: bool) -> int:
+    """Add to popularity; return how much in all. `again`: this item has not been counted too often in this epoch; `grown`: how much
+    stronger than the entry the event is."""
     at_s, added = fact.event_ts_ms // 1000, 0
     for window, half_life_s in {"all": 0, **NAMED_HALF_LIVES_S}.items():
         period_s = max(half_life_s, 86_400)  # a user counts once for an item in so many seconds
@@ -222,29 +230,28 @@ def _count(state: State, entry: Entry | None, fact: Fact, units: int, *, again: 
         amount = 0
         if bucket > its_bucket:
             amount = units
-        elif entry is not None and again:
-            if not goes_on and (not half_life_s or bucket < its_bucket or entry.units < 0):
-                amount = units
-            elif bucket == its_bucket and entry.units > 0:
-                amount = max(units - entry.units, 0)
+        elif entry is not None and again and not goes_on and (not half_life_s or bucket < its_bucket or entry.units < 0):
+            amount = units
+        elif bucket == its_bucket:
+            amount = grown
         if amount:
-            span, grown = 0, 2 * amount
+            span, sized = 0, 2 * amount
             if half_life_s:
                 span, age_s = divmod(at_s, 6 * half_life_s)
                 growth = int(2 ** (16 + (16 * age_s // half_life_s) / 16))  # 2^(age / half-life) in steps of a sixteenth, in units of 2⁻¹⁶
-                grown = (2 * amount * growth + 2**15) // 2**16
+                sized = (2 * amount * growth + 2**15) // 2**16
             sums = state.popularity.setdefault((window, span), {})
-            sums[fact.item_id] = sums.get(fact.item_id, 0) + grown
+            sums[fact.item_id] = sums.get(fact.item_id, 0) + sized
         added += amount
     return added
 
 
-def _pairs(state: State, epoch: int, item_id: str, units: int, before: list[Entry], followers: list[Entry]) -> int:
+def _pairs(state: State, epoch: int, item_id: str, units: int, before: list[Entry], followers: list[Entry], settings: Settings) -> int:
     """Add pairs with the nearest positive entries of other items on both sides; return how much in all."""
-    added = 0
+    added, most = 0, settings.state.partner_touches
     for others, comes_then in ((before, True), (followers, False)):
-        positive = [other for other in others if other.units > 0 and other.item_id != item_id]
-        for distance, other in enumerate(positive[: PAIR_WEIGHTS.window]):
+        partners = [other for other in others if other.units > 0 and other.item_id != item_id and other.touches <= most]
+        for distance, other in enumerate(partners[: PAIR_WEIGHTS.window]):
             first, then = (other.item_id, item_id) if comes_then else (item_id, other.item_id)
             added += _pair(state, epoch, first, then, other.units * units * PAIR_WEIGHTS.forward[distance])
             added += _pair(state, epoch, then, first, other.units * units * PAIR_WEIGHTS.backward[distance])

@@ -15,7 +15,7 @@ from recsys.state.touches import Touches, TouchRules, derive_touches
 from recsys.state.user_columns import Columns, Histories
 from recsys.state.user_table import UserTable
 
-RULES = TouchRules(PAIR_WEIGHTS, 180 * 86_400)
+RULES = TouchRules(PAIR_WEIGHTS, 180 * 86_400, pairings_per_epoch=3, touches_per_epoch=3)
 Entry = tuple[int, int, int, int, int, int, int]
 """As the columns: item, newest and first second, weight, type, touches, visits."""
 

@@ -211,11 +211,13 @@ class StateSettings(Section):
     session_s: Annotated[int, Field(ge=0, le=86_400)] = 1_800
     """A user who touches an item again within this time is still in the same session: the event adds no pairs. A late event also pairs
     with the items that follow it within this time."""
-    pairings_per_epoch: Annotated[int, Field(ge=1, le=255)] = 3
+    pairings_per_epoch: Annotated[int, Field(ge=1, le=254)] = 1
     """In how many sessions of one epoch a user's touches of one item add pairs."""
-    touches_per_epoch: Annotated[int, Field(ge=1, le=255)] = 3
+    touches_per_epoch: Annotated[int, Field(ge=1, le=254)] = 1
     """In how many sessions of one epoch a user's touches of one item add to its popularity of all time. The popularity of a half-life
     counts a user and an item once in each half-life, and at most once a day."""
+    partner_touches: Annotated[int, Field(ge=1, le=255)] = 20
+    """An item that a user touched more often pairs no more with items that the user touches after it."""
     user_budget: Annotated[int, Field(ge=100, le=60_000)] = 1_000
     """How many events of one user may add to pairs and popularity at once; a tenth of it comes back each day of event time. Events
     beyond it still change the user's own history."""

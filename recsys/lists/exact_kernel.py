@@ -19,6 +19,7 @@ from recsys.lists.sources.base import CountRows
 from recsys.lists.sources.cooccurrence_kernel import sum_rows
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -26,6 +27,7 @@ CLAMPED, SOFTENED, PLAIN = 0, 1, 2
 """What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
 _RUN = 8
 """Neighbouring items of which only the best is looked at first when the top of a row is sought."""
+_BINS = 2_048
 
 
 class RawScores(NamedTuple):
@@ -62,7 +64,8 @@ class _Work(NamedTuple):
     bests: F32
     within: I64
     values: F32
-    scores: F32
+    bits: I32
+    counts: I32
 
 
 @compiled
@@ -72,14 +75,14 @@ def choose(
     """Fill `found` for B users: the first `quotas` (1 + S,) items, of those above 0, by the sum of `rows` and by each of the `others`; then
     those `nominated` (U, K), −1 for none; then the best for everybody; then others by number until there are `n_wanted`."""
     n_items = len(shared.allowed)
-    most = max(1, quotas.max())
     work = _Work(
         shared.allowed.copy(),
         np.zeros(n_items, np.bool_),
         np.empty(-(-n_items // _RUN), np.float32),
         np.empty(n_items, np.int64),
         np.empty(n_items, np.float32),
-        np.empty(most, np.float32),
+        np.empty(n_items, np.int32),
+        np.empty(_BINS, np.int32),
     )
     together = np.zeros(n_items, np.float32)
     start = seen.older_ends[others.first - 1] if others.first else 0
@@ -141,16 +144,13 @@ def _unmark(seen: Seen, user: int, start: int, allowed: Bools, listable: Bools) 
 @compiled
 def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> int:
     """Add the first `quota` of a row of scores (N,), above 0 and listable, equal ones by number, to `numbers` from `count` on, unless they
-    are taken; return how many there are. Scores that are not listable become 0.
+    are taken; return how many there are. Scores that are not listable or not above 0 become 0.
 
     The best of each run of neighbouring items say where the first can be: an item below the `quota`-th best run is not among them."""
-    wanted = min(quota, len(row))
-    if wanted == 0:
+    if quota == 0:
         return count
     _run_bests(row, work.listable, work.bests)
-    runs = work.scores[: min(wanted, len(work.bests))]
-    _keep_largest(work.bests, runs)
-    bound = runs[0] if len(runs) == wanted else np.float32(0)
+    bound = _nth_largest(work.bests, quota, work)
     n_within = 0
     for run in range(len(work.bests)):
         if work.bests[run] >= bound and work.bests[run] > 0:
@@ -158,15 +158,13 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
                 if row[item] >= bound and row[item] > 0:
                     work.within[n_within], work.values[n_within] = item, row[item]
                     n_within += 1
-    heap = work.scores[:wanted]
-    _keep_largest(work.values[:n_within], heap)
-    least, n_equal = heap[0], wanted
-    for place in range(wanted):
-        n_equal -= heap[place] > least
+    least, n_equal = _nth_largest(work.values[:n_within], quota, work), quota
+    for at in range(n_within):
+        n_equal -= work.values[at] > least
     for at in range(n_within):
         item = work.within[at]
-        if row[item] >= least:
-            if row[item] == least:
+        if work.values[at] >= least:
+            if work.values[at] == least:
                 if n_equal == 0:
                     continue
                 n_equal -= 1
@@ -178,28 +176,44 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
 
 
 @compiled
-def _keep_largest(values: F32, heap: F32) -> None:
-    """Write the largest of the values (n,) above 0 into `heap` (K,), the least one first; 0 where there are no more."""
-    heap[:] = 0
-    for at in range(len(values)):
-        if values[at] > heap[0]:
-            place, size = 0, len(heap)
-            while True:
-                child = 2 * place + 1
-                if child + 1 < size and heap[child + 1] < heap[child]:
-                    child += 1
-                if child >= size or heap[child] >= values[at]:
-                    break
-                heap[place] = heap[child]
-                place = child
-            heap[place] = values[at]
+def _nth_largest(values: F32, nth: int, work: _Work) -> np.float32:
+    """Return the `nth` largest of values (n,) ≥ 0; 0 if there are fewer. Floats ≥ 0 are in the order of their bits: the values are counted
+    by the upper 11 bits, those that share them with the one that is sought by the next 11, and those left by the last 9."""
+    n, bits, counts, left = len(values), values.view(np.int32), work.counts, work.bits
+    if nth > n:
+        return np.float32(0)
+    left[:n] = bits
+    above, shift, found = 0, np.int32(20), np.int32(0)
+    while True:
+        counts[:] = 0
+        highest = np.int32(0)
+        for at in range(n):
+            digit = (left[at] >> shift) & np.int32(_BINS - 1)
+            counts[digit] += 1
+            highest = max(highest, digit)
+        digit = highest
+        while above + counts[digit] < nth:
+            above += counts[digit]
+            digit -= np.int32(1)
+        found |= digit << shift
+        n_left = 0
+        for at in range(n):
+            is_left = (left[at] >> shift) & np.int32(_BINS - 1) == digit
+            left[n_left] = left[at]
+            n_left += is_left
+        n = n_left
+        if shift == 0:
+            break
+        shift = np.int32(9) if shift == 20 else np.int32(0)
+    work.bits[0] = found
+    return work.bits[:1].view(np.float32)[0]
 
 
 @compiled_sums
 def _run_bests(row: F32, listable: Bools, bests: F32) -> None:
-    """Replace scores (N,) that are not listable by 0, and write the best of each run into `bests` (N / _RUN, rounded up)."""
+    """Replace scores (N,) that are not listable or not above 0 by 0, and write the best of each run into `bests` (N / _RUN, rounded up)."""
     for i in range(len(row)):
-        row[i] = row[i] if listable[i] else np.float32(0)
+        row[i] = row[i] if listable[i] and row[i] > 0 else np.float32(0)
     for run in range(len(row) // _RUN):
         best = row[run * _RUN]
         for i in range(1, _RUN):

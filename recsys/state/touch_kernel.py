@@ -47,6 +47,7 @@ class Rules(NamedTuple):
     session_s: int
     pairings: int
     touches: int
+    partner_touches: int
     budget: int
     refill: int
     kept_types: int
@@ -169,10 +170,15 @@ def _learn(
     if weight > 0 and spent < rules.budget:
         n_before = n_pairs
         counts = _count(batch, event, rules, own, where, visits, goes_on, out.popularity)
+        if not goes_on and visits < rules.pairings:
+            n_pairs = _pair(batch, event, rules, own, start, end, place, where, n_pairs, out.pairs)
+        elif is_held:
+            grown = _grown(batch, event, rules, own, where, visits)
+            if grown > 0:
+                n_pairs = _strengthen(batch, event, rules, own, start, end, where, grown, n_pairs, out.pairs)
         if not goes_on:
-            if visits < rules.pairings:
-                n_pairs = _pair(batch, event, rules, own, start, end, place, where, n_pairs, out.pairs)
-            visits = min(visits + 1, max(rules.pairings, rules.touches))
+            has_flipped = is_held and own.weights[where] <= 0
+            visits = max(visits, min(visits + 1, max(rules.pairings, rules.touches) + np.int64(has_flipped)))
         spent += counts or n_pairs > n_before
     if is_held:
         _touch_again(batch, event, own, where, place, visits)
@@ -194,7 +200,7 @@ def _count(batch: Batch, event: Whole, rules: Rules, own: Columns, where: Whole,
     held = np.int64(own.weights[where]) if where >= 0 else np.int64(0)
     last_s = np.int64(own.times_s[where]) if where >= 0 else np.int64(0)
     again = visits < rules.touches
-    grown: Whole = max(weight - held, 0) if again and held > 0 else np.int64(0)
+    grown: Whole = _grown(batch, event, rules, own, where, visits) if where >= 0 else np.int64(0)
     for window in range(len(rules.periods_s)):
         period_s = rules.periods_s[window]
         amount: Whole = weight
@@ -206,6 +212,13 @@ def _count(batch: Batch, event: Whole, rules: Rules, own: Columns, where: Whole,
         popularity[window, event] = amount
         counts |= amount > 0
     return bool(counts)
+
+
+@inlined
+def _grown(batch: Batch, event: Whole, rules: Rules, own: Columns, where: Whole, visits: Whole) -> Whole:
+    """Return by how much a positive event is stronger than the positive entry at `where`; 0 once it came back too often from a dislike."""
+    held, most = np.int64(own.weights[where]), max(rules.pairings, rules.touches)
+    return max(np.int64(batch.weights[event]) - held, 0) if held > 0 and visits <= most else np.int64(0)
 
 
 @inlined
@@ -223,24 +236,86 @@ def _pair(
 ) -> Whole:
     """Write the pairs of an event that belongs before `place`: with W positive entries of other items before it and, if it is late, with
     those that follow within its session. Return how many pairs there are."""
-    item, at_s, weight = batch.items[event], np.int64(batch.times_s[event]), np.int64(batch.weights[event])
-    n_distances, distance = len(rules.forward), 0
-    for other in range(place - 1, start - 1, -1):
-        if distance == n_distances:
-            break
-        if other != where and own.weights[other] > 0:
-            product = weight * np.int64(own.weights[other])
-            found = _add(rules, own.items[other], item, product, distance, event, found, out)
-            distance += 1
+    weight, last_s = np.int64(batch.weights[event]), np.int64(batch.times_s[event]) + rules.session_s
+    found = _pair_before(batch, event, rules, own, start, place, where, weight, found, out)
+    return _pair_behind(batch, event, rules, own, place, end, where, weight, last_s, found, out)
+
+
+@inlined
+def _strengthen(
+    batch: Batch,
+    event: Whole,
+    rules: Rules,
+    own: Columns,
+    start: Whole,
+    end: Whole,
+    where: Whole,
+    grown: Whole,
+    found: Whole,
+    out: PairRows,
+) -> Whole:
+    """Write what an event that is stronger than the entry at `where`, by `grown`, adds to pairs with the entries around it. Return how many
+    pairs there are."""
+    found = _pair_before(batch, event, rules, own, start, where, where, grown, found, out)
+    return _pair_behind(batch, event, rules, own, where, end, where, grown, np.int64(own.times_s[end - 1]), found, out)
+
+
+@inlined
+def _pair_before(
+    batch: Batch,
+    event: Whole,
+    rules: Rules,
+    own: Columns,
+    start: Whole,
+    place: Whole,
+    where: Whole,
+    weight: Whole,
+    found: Whole,
+    out: PairRows,
+) -> Whole:
+    """Write pairs with W entries before `place` that may be partners, but not the one at `where`. Return how many pairs there are."""
     distance = 0
-    for other in range(place, end):
-        if distance == n_distances or np.int64(own.times_s[other]) > at_s + rules.session_s:
+    for other in range(place - 1, start - 1, -1):
+        if distance == len(rules.forward):
             break
-        if other != where and own.weights[other] > 0:
+        if other != where and _is_partner(rules, own, other):
             product = weight * np.int64(own.weights[other])
-            found = _add(rules, item, own.items[other], product, distance, event, found, out)
+            found = _add(rules, own.items[other], batch.items[event], product, distance, event, found, out)
             distance += 1
     return found
+
+
+@inlined
+def _pair_behind(
+    batch: Batch,
+    event: Whole,
+    rules: Rules,
+    own: Columns,
+    place: Whole,
+    end: Whole,
+    where: Whole,
+    weight: Whole,
+    last_s: Whole,
+    found: Whole,
+    out: PairRows,
+) -> Whole:
+    """Write pairs with W entries from `place` on that may be partners and were touched at `last_s` at the latest, but not the one at
+    `where`. Return how many pairs there are."""
+    distance = 0
+    for other in range(place, end):
+        if distance == len(rules.forward) or np.int64(own.times_s[other]) > last_s:
+            break
+        if other != where and _is_partner(rules, own, other):
+            product = weight * np.int64(own.weights[other])
+            found = _add(rules, batch.items[event], own.items[other], product, distance, event, found, out)
+            distance += 1
+    return found
+
+
+@inlined
+def _is_partner(rules: Rules, own: Columns, other: Whole) -> bool:
+    is_partner: bool = own.weights[other] > 0 and np.int64(own.counts[other]) <= rules.partner_touches
+    return is_partner
 
 
 @inlined

@@ -44,8 +44,9 @@ class TouchRules:
     pair_weights: PairWeights
     epoch_s: int
     session_s: int = 1_800
-    pairings_per_epoch: int = 3
-    touches_per_epoch: int = 3
+    pairings_per_epoch: int = 1
+    touches_per_epoch: int = 1
+    partner_touches: int = 20
     budget: int = 1_000
 
     @property
@@ -97,6 +98,7 @@ def _numbers(rules: TouchRules, periods_s: tuple[int, ...], kept_types: int) -> 
         rules.session_s,
         rules.pairings_per_epoch,
         rules.touches_per_epoch,
+        rules.partner_touches,
         rules.budget,
         rules.refill,
         kept_types,

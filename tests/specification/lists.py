@@ -31,9 +31,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MAX_BECAUSE = 2
-NOMINATED = {"cooccurrence": 128, "content": 96, "again": 32}
+NOMINATED = {"cooccurrence": 96, "content": 48, "again": 32}
 """Candidates that a source names for a user; 64 those that are not here."""
-FROM_A_RANKING, RANKING = 24, {"trending": 24 + 80, "new": 24 + 24}
+FROM_A_RANKING, RANKING = 16, {"trending": 16 + 80, "new": 16 + 24}
 """Candidates that a user gets from each ranking that all users share, of so many that are looked at."""
 LEAST_SHARE, LEAST_COUNT, EXTRA_WEIGHT, PREFERRED_WEIGHT = 0.01, 0.03, 5.0, 40.0
 SOURCES = ("cooccurrence", "content", "trending", "new")

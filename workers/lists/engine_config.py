@@ -37,6 +37,7 @@ def engine_config_of(state: StateSettings, lists: ListSettings, registry: Regist
         session_s=state.session_s,
         pairings_per_epoch=state.pairings_per_epoch,
         touches_per_epoch=state.touches_per_epoch,
+        partner_touches=state.partner_touches,
         user_budget=state.user_budget,
         recent_items=lists.recent_items,
         reading=CooccurrenceReading(similarity=state.similarity),

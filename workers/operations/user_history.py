@@ -37,6 +37,7 @@ class HistoryRules:
     session_s: int
     pairings: int
     touches: int
+    partner_touches: int
     budget: int
     periods_s: Sequence[int]
     kept_types: int = -1
@@ -53,6 +54,7 @@ class HistoryRules:
             state.session_s,
             state.pairings_per_epoch,
             state.touches_per_epoch,
+            state.partner_touches,
             state.user_budget,
             periods_s,
             kept_types(touch_policy(settings), settings.weights),
@@ -103,11 +105,18 @@ class UserHistory(Generic[Item]):
         visits, goes_on = self._visits(where, at_s, rules)
         added: Added[Item] = Added((), ())
         if units > 0 and self.spent < rules.budget:
-            pairs = self._pairs(item, at_s, place, units, rules) if not goes_on and visits < rules.pairings else ()
-            added = Added(self._popularity(where, at_s, units, visits, goes_on, rules), pairs)
+            most, pairs = max(rules.pairings, rules.touches), list[Pair[Item]]()
+            grown = max(units - self.units[where], 0) if where is not None and self.units[where] > 0 and visits <= most else 0
+            if not goes_on and visits < rules.pairings:
+                behind = bisect_right(self.last_s, at_s + rules.session_s) if place < len(self.items) else place
+                pairs = self._pairs(item, units, range(place), range(place, behind), rules)
+            elif where is not None and grown:
+                pairs = self._pairs(item, grown, range(where), range(where, len(self.items)), rules)
+            added = Added(self._popularity(where, at_s, units, grown, visits < rules.touches and not goes_on, rules), pairs)
             self.spent += any(added.popularity) or any(pair.forward or pair.backward for pair in pairs)
             if not goes_on:
-                visits = min(visits + 1, max(rules.pairings, rules.touches))
+                has_flipped = where is not None and self.units[where] < 0
+                visits = max(visits, min(visits + 1, most + has_flipped))
         if where is None:
             if is_full:
                 self._remember(self.items[0], self.types[0], rules)
@@ -131,26 +140,28 @@ class UserHistory(Generic[Item]):
         goes_on = self.units[where] > 0 and abs(at_s - last_s) <= rules.session_s
         return (int(goes_on) if at_s // rules.epoch_s > last_s // rules.epoch_s else self.visits[where]), goes_on
 
-    def _popularity(self, where: int | None, at_s: int, units: int, visits: int, goes_on: bool, rules: HistoryRules) -> list[int]:
+    def _popularity(self, where: int | None, at_s: int, units: int, grown: int, may_repeat: bool, rules: HistoryRules) -> list[int]:
         if where is None:
             return [units] * len(rules.periods_s)
         last_s, held, amounts = self.last_s[where], self.units[where], []
-        again = visits < rules.touches
         for period_s in rules.periods_s:
             behind = at_s // period_s - last_s // period_s if period_s else 0
-            if behind > 0 or (again and not goes_on and (not period_s or behind < 0 or held <= 0)):
+            if behind > 0 or (may_repeat and (not period_s or behind < 0 or held <= 0)):
                 amounts.append(units)
             else:
-                amounts.append(max(units - held, 0) if again and held > 0 and behind == 0 else 0)
+                amounts.append(grown if behind == 0 else 0)
         return amounts
 
-    def _pairs(self, item: Item, at_s: int, place: int, units: int, rules: HistoryRules) -> list[Pair[Item]]:
-        """Return the pairs with positive entries of other items: those before the place, and those that follow within a session."""
-        before = [at for at in range(place - 1, -1, -1) if self.units[at] > 0 and self.items[at] != item][: PAIR_WEIGHTS.window]
-        end = bisect_right(self.last_s, at_s + rules.session_s) if place < len(self.items) else place
-        behind = [at for at in range(place, end) if self.units[at] > 0 and self.items[at] != item][: PAIR_WEIGHTS.window]
-        pairs = [Pair(self.items[at], item, *_amounts(self.units[at] * units, distance)) for distance, at in enumerate(before)]
-        return pairs + [Pair(item, self.items[at], *_amounts(self.units[at] * units, distance)) for distance, at in enumerate(behind)]
+    def _pairs(self, item: Item, units: int, before: range, behind: range, rules: HistoryRules) -> list[Pair[Item]]:
+        """Return the pairs of `units` with the entries of other items that may be partners, the nearest ones on both sides."""
+
+        def partners(places: Sequence[int]) -> list[int]:
+            found = [at for at in places if self.units[at] > 0 and self.items[at] != item and self.touches[at] <= rules.partner_touches]
+            return found[: PAIR_WEIGHTS.window]
+
+        came_first, came_then = partners(before[::-1]), partners(behind)
+        pairs = [Pair(self.items[at], item, *_amounts(self.units[at] * units, distance)) for distance, at in enumerate(came_first)]
+        return pairs + [Pair(item, self.items[at], *_amounts(self.units[at] * units, distance)) for distance, at in enumerate(came_then)]
 
     def _touch_again(self, where: int, place: int, at_s: int, units: int, kind: int, visits: int) -> None:
         last_s, held, held_kind, item = self.last_s[where], self.units[where], self.types[where], self.items[where]

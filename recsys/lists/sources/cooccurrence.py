@@ -24,7 +24,7 @@ class CooccurrenceSource(Source):
     """
 
     name = "cooccurrence"
-    size = 128
+    size = 96
 
     def prepare(self, context: ListContext) -> None:
         if not context.is_large:

@@ -120,7 +120,7 @@ def test_a_session_that_runs_into_the_next_epoch_is_its_first_visit() -> None:
 def test_the_window_counts_other_items_that_the_user_likes() -> None:
     user = One()
     likes = [(n, n, 32) for n in range(25)]
-    user.does(*likes, *[(100 + n, 30 + n, -32) for n in range(30)], *[(24, 70 + n, 16) for n in range(30)])
+    user.does(*likes, *[(100 + n, 30 + n, -32) for n in range(30)], *[(24, 70 + n, 16) for n in range(19)])
     before = user.pairs.copy()
     user.does((50, 200, 32))
     assert {row for row, neighbour in (user.pairs - before) if neighbour == 50} == set(range(5, 25))
@@ -165,6 +165,30 @@ def test_a_stronger_event_adds_what_it_weighs_more() -> None:
     user = One()
     user.does((1, 0, 16), (1, 10, 48), (1, 20, 32))
     assert {window: amounts[1] for window, amounts in user.popularity.items()} == dict.fromkeys(WINDOWS, 48)
+
+
+def test_a_stronger_event_adds_the_difference_to_the_pairs_that_its_item_has() -> None:
+    """View, cart and purchase in one session count as the purchase alone would have."""
+    funnel, at_once = One(), One()
+    around = [(1, 0, 32), (2, 10, 32)], [(3, 30, 32), (4, 40, 32)]
+    funnel.does(*around[0], (9, 20, 16), (9, 22, 32), (9, 25, 64), *around[1])
+    at_once.does(*around[0], (9, 20, 64), *around[1])
+    assert funnel.pairs == at_once.pairs
+    funnel.does((9, 70, 64), (9, 80, 16), (9, 4_000, 64), (9, 9_000, 64), (9, 19_000, 64))
+    before = funnel.pairs.copy()
+    funnel.does((9, 30_000, 96))
+    assert (funnel.pairs - before)[1, 9] > 0, "however late"
+    before = funnel.pairs.copy()
+    funnel.does(*[(9, 31_000 + n, (-32, 16, 96)[n % 3]) for n in range(300)])
+    assert funnel.pairs == before, "but not after each change of mind"
+
+
+def test_an_item_that_is_touched_again_and_again_pairs_with_few_that_follow() -> None:
+    user = One(partner_touches=5)
+    for n in range(300):
+        user.does((1_000, 30 * n, 32), (n, 30 * n + 15, 32))
+    assert {row for row, neighbour in user.pairs if neighbour == 1_000} == set(range(5))
+    assert {neighbour for row, neighbour in user.pairs if row == 1_000} == set(range(5))
 
 
 def test_going_to_and_fro_between_like_and_dislike_adds_no_more_than_three_sessions() -> None:
@@ -220,16 +244,24 @@ SECONDS = st.one_of(st.integers(0, 7_200), st.sampled_from([n * 1_800 for n in r
 EVENTS = st.lists(st.tuples(st.integers(0, 25), SECONDS, st.integers(-32, 32).filter(bool)), min_size=1, max_size=60)
 
 
-@given(EVENTS, st.integers(1, 3), st.integers(1, 3), st.sampled_from([4, 1_000]), st.lists(st.integers(1, 60), max_size=3))
-def test_touches_are_those_of_the_plain_fold(events: list[Event], pairings: int, most_touches: int, budget: int, cuts: list[int]) -> None:
-    state = {"pairings_per_epoch": pairings, "touches_per_epoch": most_touches, "user_budget": budget}
+BOUNDS = st.fixed_dictionaries(
+    {
+        "pairings_per_epoch": st.integers(1, 3),
+        "touches_per_epoch": st.integers(1, 3),
+        "partner_touches": st.sampled_from([1, 2, 20]),
+        "user_budget": st.sampled_from([4, 1_000]),
+    }
+)
+
+
+@given(EVENTS, BOUNDS, st.lists(st.integers(1, 60), max_size=3))
+def test_touches_are_those_of_the_plain_fold(events: list[Event], state: dict[str, int], cuts: list[int]) -> None:
     config = small_settings(state=state, topics={"partitions": 1})
     folding = Folding(config)
     for number, (item, at_s, units) in enumerate(events):
         folding.add(0, Fact("u", str(item), f"e{number}", "rating", 2.5 + 2.5 * units / 32, (NOW_S + at_s) * 1_000))
     expected = folding.state()
-    rules = {"epoch_s": DAY_S, "pairings_per_epoch": pairings, "touches_per_epoch": most_touches, "budget": budget}
-    user = One(history_length=20, **rules)
+    user = One(history_length=20, epoch_s=DAY_S, budget=state["user_budget"], **{k: n for k, n in state.items() if k != "user_budget"})
     edges = sorted({0, len(events), *(cut for cut in cuts if cut < len(events))})
     for start, end in itertools.pairwise(edges):
         user.does(*events[start:end], types=[5] * (end - start))
