@@ -228,9 +228,8 @@ def _count(state: State, entry: Entry | None, fact: Fact, units: int, grown: int
         bucket = at_s // period_s if half_life_s else 0
         its_bucket = -1 if entry is None else entry.last_s // period_s if half_life_s else 0
         amount = 0
-        if bucket > its_bucket:
-            amount = units
-        elif entry is not None and again and not goes_on and (not half_life_s or bucket < its_bucket or entry.units < 0):
+        repeats = entry is not None and again and not goes_on and (not half_life_s or bucket < its_bucket or entry.units < 0)
+        if bucket > its_bucket or repeats:
             amount = units
         elif bucket == its_bucket:
             amount = grown

@@ -22,7 +22,8 @@ Bools = NDArray[np.bool_]
 class Candidates:
     """Items that may be listed, all (U, C): `numbers`, −1 for none; each source's `raw` scores; and `scales` (U,), which make them shares
     of the user's best candidate's, times the source's weight. After ranking: `scores`, what each feature gave to them (`parts`), and the
-    `propensities` of being listed. Where a number is −1, a score is −∞ and all else may be anything."""
+    `propensities` of being listed. `wide` (U, C) is the wide reading of co-occurrence where it is known already. Where a number is −1, a
+    score is −∞ and all else may be anything."""
 
     numbers: I64
     raw: Mapping[str, F32]
@@ -30,9 +31,10 @@ class Candidates:
     scores: F32
     parts: Mapping[str, F32]
     propensities: F32
+    wide: F32 | None = None
 
     @classmethod
-    def unranked(cls, numbers: I64, raw: Mapping[str, F32], weights: Mapping[str, float]) -> Candidates:
+    def unranked(cls, numbers: I64, raw: Mapping[str, F32], weights: Mapping[str, float], wide: F32 | None = None) -> Candidates:
         """Return candidates that no ranker has seen. `weights` by source name."""
         none, valid = np.zeros((len(numbers), 0), np.float32), numbers >= 0
         scales = {}
@@ -40,7 +42,7 @@ class Candidates:
             highest = np.max(scores, axis=1, initial=0, where=valid)
             weight = np.float32(weights.get(name, 1.0))
             scales[name] = np.divide(weight, highest, out=np.zeros_like(highest), where=highest > 0)
-        return cls(numbers, raw, scales, none, {}, none)
+        return cls(numbers, raw, scales, none, {}, none, wide)
 
     def __len__(self) -> int:
         return len(self.numbers)

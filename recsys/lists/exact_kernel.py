@@ -16,18 +16,14 @@ from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import take_shared
 from recsys.lists.context import Seen
 from recsys.lists.sources.base import CountRows
-from recsys.lists.sources.cooccurrence_kernel import sum_rows
+from recsys.lists.sources.cooccurrence_kernel import score_dense_at, sum_rows
 
 F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 CLAMPED, SOFTENED, PLAIN = 0, 1, 2
 """What raw scores are: at least 0 after clamping; logits, whose softmax counts; or as they are."""
-_RUN = 8
-"""Neighbouring items of which only the best is looked at first when the top of a row is sought."""
-_BINS = 2_048
 
 
 class RawScores(NamedTuple):
@@ -50,10 +46,12 @@ class Shared(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Candidates of each user: `numbers` (U, P), −1 for none, and the raw scores of the rows and of each source, `raw` (1 + S, U, P)."""
+    """Candidates of each user: `numbers` (U, P), −1 for none, the raw scores of the rows and of each source, `raw` (1 + S, U, P), and the
+    wide reading of rows of a matrix, `wide` (U, P)."""
 
     numbers: I64
     raw: F32
+    wide: F32
 
 
 class _Work(NamedTuple):
@@ -62,10 +60,9 @@ class _Work(NamedTuple):
     listable: Bools
     taken: Bools
     bests: F32
+    near: I64
     within: I64
     values: F32
-    bits: I32
-    counts: I32
 
 
 @compiled
@@ -78,11 +75,10 @@ def choose(
     work = _Work(
         shared.allowed.copy(),
         np.zeros(n_items, np.bool_),
-        np.empty(-(-n_items // _RUN), np.float32),
+        np.empty(-(-n_items // 8), np.float32),
+        np.empty(-(-n_items // 8), np.int64),
         np.empty(n_items, np.int64),
         np.empty(n_items, np.float32),
-        np.empty(n_items, np.int32),
-        np.empty(_BINS, np.int32),
     )
     together = np.zeros(n_items, np.float32)
     start = seen.older_ends[others.first - 1] if others.first else 0
@@ -114,6 +110,8 @@ def choose(
             found.raw[0, user, place] = together[numbers[place]]
             for source in range(len(others.scores)):
                 found.raw[1 + source, user, place] = others.scores[source, row, numbers[place]]
+        if rows.wide.shape[1] > 0 and len(rows.matrix) > 0:  # while the rows are in the processor's cache
+            score_dense_at(rows, rows.places[user], rows.wide[user], numbers[:count], found.wide[user, :count])
         numbers[count:] = -1
         _unmark(seen, user, start, shared.allowed, work.listable)
         start = end
@@ -146,21 +144,28 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
     """Add the first `quota` of a row of scores (N,), above 0 and listable, equal ones by number, to `numbers` from `count` on, unless they
     are taken; return how many there are. Scores that are not listable or not above 0 become 0.
 
-    The best of each run of neighbouring items say where the first can be: an item below the `quota`-th best run is not among them."""
+    The best of each eight items say where the first can be: an item of an eight whose best is below the `quota`-th best is not among
+    them."""
     if quota == 0:
         return count
-    _run_bests(row, work.listable, work.bests)
-    bound = _nth_largest(work.bests, quota, work)
-    n_within = 0
-    for run in range(len(work.bests)):
-        if work.bests[run] >= bound and work.bests[run] > 0:
-            for item in range(run * _RUN, min((run + 1) * _RUN, len(row))):
-                if row[item] >= bound and row[item] > 0:
-                    work.within[n_within], work.values[n_within] = item, row[item]
-                    n_within += 1
-    least, n_equal = _nth_largest(work.values[:n_within], quota, work), quota
-    for at in range(n_within):
-        n_equal -= work.values[at] > least
+    n_eights, n_within, n_near = len(work.bests), 0, 0
+    _best_of_eights(row, work.listable, work.bests)
+    bound = _nth_largest(work.bests, quota)
+    for eight in range(n_eights):
+        work.near[n_near] = eight
+        n_near += (work.bests[eight] >= bound) & (work.bests[eight] > 0)
+    for first in range(0, len(row), n_eights):
+        for at in range(n_near):
+            item = first + work.near[at]
+            if item >= len(row):
+                break
+            work.within[n_within], work.values[n_within] = item, row[item]
+            n_within += (row[item] >= bound) & (row[item] > 0)
+    least, n_equal = np.float32(0), 0
+    if n_within > quota:
+        least, n_equal = _nth_largest(work.values[:n_within], quota), quota
+        for at in range(n_within):
+            n_equal -= work.values[at] > least
     for at in range(n_within):
         item = work.within[at]
         if work.values[at] >= least:
@@ -176,51 +181,45 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
 
 
 @compiled
-def _nth_largest(values: F32, nth: int, work: _Work) -> np.float32:
-    """Return the `nth` largest of values (n,) ≥ 0; 0 if there are fewer. Floats ≥ 0 are in the order of their bits: the values are counted
-    by the upper 11 bits, those that share them with the one that is sought by the next 11, and those left by the last 9."""
-    n, bits, counts, left = len(values), values.view(np.int32), work.counts, work.bits
-    if nth > n:
+def _nth_largest(values: F32, nth: int) -> np.float32:
+    """Return the `nth` largest of values (n,) ≥ 0; 0 if there are fewer. Floats ≥ 0 are in the order of their bits, which are halved until
+    `nth` values lie above: counting is vectorised, and takes less time than to move values."""
+    if nth > len(values):
         return np.float32(0)
-    left[:n] = bits
-    above, shift, found = 0, np.int32(20), np.int32(0)
-    while True:
-        counts[:] = 0
-        highest = np.int32(0)
-        for at in range(n):
-            digit = (left[at] >> shift) & np.int32(_BINS - 1)
-            counts[digit] += 1
-            highest = max(highest, digit)
-        digit = highest
-        while above + counts[digit] < nth:
-            above += counts[digit]
-            digit -= np.int32(1)
-        found |= digit << shift
-        n_left = 0
-        for at in range(n):
-            is_left = (left[at] >> shift) & np.int32(_BINS - 1) == digit
-            left[n_left] = left[at]
-            n_left += is_left
-        n = n_left
-        if shift == 0:
+    bits = values.view(np.int32)
+    low, high = np.int32(0), bits.max()
+    while low < high:
+        middle = low + (high - low + np.int32(1)) // np.int32(2)
+        above = np.int32(0)
+        for at in range(len(bits)):
+            above += np.int32(bits[at] >= middle)
+        if above == nth:
+            low = high
+            for at in range(len(bits)):
+                low = min(low, bits[at]) if bits[at] >= middle else low
             break
-        shift = np.int32(9) if shift == 20 else np.int32(0)
-    work.bits[0] = found
-    return work.bits[:1].view(np.float32)[0]
+        if above > nth:
+            low = middle
+        else:
+            high = middle - np.int32(1)
+    found = np.float32(0)
+    for at in range(len(bits)):
+        found = values[at] if bits[at] == low else found
+    return found
 
 
 @compiled_sums
-def _run_bests(row: F32, listable: Bools, bests: F32) -> None:
-    """Replace scores (N,) that are not listable or not above 0 by 0, and write the best of each run into `bests` (N / _RUN, rounded up)."""
+def _best_of_eights(row: F32, listable: Bools, bests: F32) -> None:
+    """Replace scores (N,) that are not listable or not above 0 by 0, and write the best of items i, i + M, i + 2 M, … into `bests` (M,), M
+    = N / 8, rounded up: so this is vectorised."""
+    n_eights = len(bests)
     for i in range(len(row)):
-        row[i] = row[i] if listable[i] and row[i] > 0 else np.float32(0)
-    for run in range(len(row) // _RUN):
-        best = row[run * _RUN]
-        for i in range(1, _RUN):
-            best = max(best, row[run * _RUN + i])
-        bests[run] = best
-    if len(row) % _RUN:
-        bests[-1] = row[len(row) - len(row) % _RUN :].max()
+        row[i] = row[i] if listable[i] & (row[i] > 0) else np.float32(0)
+    bests[:] = 0
+    for first in range(0, len(row), n_eights):
+        part = row[first : first + n_eights]
+        for i in range(len(part)):
+            bests[i] = max(bests[i], part[i])
 
 
 @compiled

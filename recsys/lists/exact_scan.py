@@ -21,7 +21,7 @@ from recsys.lists.sources.base import CountRows, Product, Source, rankings
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-_BLOCK_SCORES = 500_000
+_BLOCK_SCORES = 2_000_000
 """Users are scored in blocks of about this many scores, so that they are not far when they are read again: 2 MB."""
 
 
@@ -48,7 +48,8 @@ def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: User
     quotas = np.array([rows_source.size if rows_source is not None else 0, *(source.size for source in own)], np.int64)
     n_named = int(quotas.sum() + shared.quotas.sum()) + sum(source.size for source in sparse)
     n_users, n_places = len(users), min(max(n_named, wanted), context.n_items)
-    found = Found(np.empty((n_users, n_places), np.int64), np.empty((1 + len(own), n_users, n_places), np.float32))
+    shape = (n_users, n_places)
+    found = Found(np.empty(shape, np.int64), np.empty((1 + len(own), *shape), np.float32), np.zeros(shape, np.float32))
     none = np.zeros((n_users, 0), np.int64)
     nominated = np.concatenate([none, *(source.nominate(users, context, source.size) for source in sparse)], axis=1)
     _scan(rows, own, quotas, nominated, shared, wanted, users, context, found)
@@ -60,7 +61,9 @@ def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: User
         else:
             place = 0 if source is rows_source else 1 + own.index(source)
             raw[source.name] = np.ascontiguousarray(found.raw[place, :, : numbers.shape[1]])
-    return Candidates.unranked(numbers, raw, context.options.weights)
+    has_wide = rows.wide.shape[1] > 0 and len(rows.matrix) > 0
+    wide = np.ascontiguousarray(found.wide[:, : numbers.shape[1]]) if has_wide else None
+    return Candidates.unranked(numbers, raw, context.options.weights, wide)
 
 
 def _rows(sources: Sequence[Source], users: Users, context: ListContext) -> tuple[Source | None, CountRows]:

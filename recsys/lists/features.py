@@ -78,15 +78,18 @@ class RecipeFeatures:
 
 def raw_features(candidates: Candidates, users: Users, context: ListContext) -> RawFeatures:
     """Return the numbers that features are computed from. A source that is switched off has no opinion."""
-    none = np.zeros(candidates.numbers.shape, np.float32)
-    raw = candidates.raw
+    n_users, n_candidates = candidates.numbers.shape
+    none = np.zeros((n_users, n_candidates), np.float32)
+    raw, wide = candidates.raw, candidates.wide
+    if wide is None:
+        wide = wide_scores(users, candidates.numbers, context) if "cooccurrence" in raw else none
     return RawFeatures(
         candidates.numbers,
         raw.get("cooccurrence", none),
-        wide_scores(users, candidates.numbers, context) if "cooccurrence" in raw else none,
+        wide,
         raw.get("content", none),
         raw.get("new", none),
-        context.popularity.bank_of(candidates.numbers) if "trending" in raw else np.zeros((*none.shape, _N_COUNTS), np.float32),
+        context.popularity.bank_of(candidates.numbers) if "trending" in raw else np.zeros((n_users, _N_COUNTS, n_candidates), np.float32),
         user_features(users, context),
     )
 
@@ -105,8 +108,8 @@ def user_features(users: Users, context: ListContext) -> F32:
         found[:, 0] = np.log2(1.0 + lengths)
         found[:, 1] = np.log2(1.0 + users.gaps_s(context) / 60.0)
         read = recent.strengths > 0
-        counts = np.log2(context.popularity.bank_of(recent.items) + LEAST_COUNT)  # (U, R, H)
-        total = np.einsum("urh,ur->uh", counts, read.astype(np.float32))
+        counts = np.log2(context.popularity.bank_of(recent.items) + LEAST_COUNT)  # (U, H, R)
+        total = np.einsum("uhr,ur->uh", counts, read.astype(np.float32))
         n_read = read.sum(axis=1, keepdims=True)
         found[:, 2:] = np.where(n_read > 0, total / np.maximum(n_read, 1), np.log2(LEAST_COUNT))
         return found

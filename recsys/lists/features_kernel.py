@@ -27,7 +27,7 @@ LEAST_COUNT = np.float32(0.03)
 
 class RawFeatures(NamedTuple):
     """Numbers (U, C), −1 for none; the raw scores of co-occurrence, its wide reading, content and freshness (U, C); counts at each
-    half-life (U, C, H); and the users' own features (U, B)."""
+    half-life (U, H, C); and the users' own features (U, B)."""
 
     numbers: I64
     cooccurrence: F32
@@ -71,7 +71,7 @@ class Ranked(NamedTuple):
 @compiled
 def features(raw: RawFeatures, out: F32) -> None:
     """Write the features of all candidates into `out` (U, F, C), as a recipe is trained on them."""
-    n_items = N_RATIOS + 1 + raw.counts.shape[2]
+    n_items = N_RATIOS + 1 + raw.counts.shape[1]
     for user in range(len(raw.numbers)):
         _item_features(raw, user, out[user])
         for own in range(raw.users.shape[1]):
@@ -104,22 +104,23 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
         _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], ranked.parts[:, user])
 
 
-@compiled
+@compiled_sums
 def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, groups: I64, columns: I64, parts: F32) -> None:
     """Write what each of G sources added to the scores of the candidates in `columns` (P,) into `parts` (G, P): extra sources are the last,
     and before them comes what no feature of an item added."""
     parts[:] = 0
-    rest = len(parts) - len(extra) - 1
+    rest, n_items, slopes = len(parts) - len(extra) - 1, len(groups), np.empty(len(groups), np.float32)
     for place in range(len(columns)):
         column = columns[place]
-        for feature in range(len(groups)):
-            parts[groups[feature], place] += weights.linear[feature] * values[feature, column]
+        for feature in range(n_items):
+            slopes[feature] = weights.linear[feature]
         for k in range(len(own)):
             if units[k, column] > 0:
                 parts[rest, place] += weights.output[k] * own[k]
-                for feature in range(len(groups)):
-                    added = weights.output[k] * weights.hidden[k, feature] * values[feature, column]
-                    parts[groups[feature], place] += added
+                for feature in range(n_items):
+                    slopes[feature] += weights.output[k] * weights.hidden[k, feature]
+        for feature in range(n_items):
+            parts[groups[feature], place] += slopes[feature] * values[feature, column]
         for e in range(len(extra)):
             parts[rest + 1 + e, place] = extra[e] * values[len(groups) + e, column]
 
@@ -142,8 +143,8 @@ def _item_features(raw: RawFeatures, user: int, out: F32) -> None:
     _ratio(raw.wide[user], numbers, out[3], out[4])
     _ratio(raw.content[user], numbers, out[5], out[6])
     out[7] = raw.new[user]
-    for h in range(raw.counts.shape[2]):
-        _logarithm(raw.counts[user, :, h], LEAST_COUNT, out[N_RATIOS + 1 + h])
+    for h in range(raw.counts.shape[1]):
+        _logarithm(raw.counts[user, h], LEAST_COUNT, out[N_RATIOS + 1 + h])
 
 
 @compiled

@@ -314,8 +314,7 @@ def _pair_behind(
 
 @inlined
 def _is_partner(rules: Rules, own: Columns, other: Whole) -> bool:
-    is_partner: bool = own.weights[other] > 0 and np.int64(own.counts[other]) <= rules.partner_touches
-    return is_partner
+    return bool(own.weights[other] > 0 and np.int64(own.counts[other]) <= rules.partner_touches)
 
 
 @inlined

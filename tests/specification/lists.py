@@ -31,9 +31,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MAX_BECAUSE = 2
-NOMINATED = {"cooccurrence": 96, "content": 48, "again": 32}
-"""Candidates that a source names for a user; 64 those that are not here."""
-FROM_A_RANKING, RANKING = 16, {"trending": 16 + 80, "new": 16 + 24}
+NOMINATED = {"cooccurrence": 80, "content": 32, "again": 32}
+"""Candidates that a source names for a user; 40 those that are not here."""
+FROM_A_RANKING, RANKING = 12, {"trending": 12 + 80, "new": 12 + 24}
 """Candidates that a user gets from each ranking that all users share, of so many that are looked at."""
 LEAST_SHARE, LEAST_COUNT, EXTRA_WEIGHT, PREFERRED_WEIGHT = 0.01, 0.03, 5.0, 40.0
 SOURCES = ("cooccurrence", "content", "trending", "new")
@@ -155,7 +155,7 @@ def candidates(engine: Engine, slot: int, scores: SourceScores, user: int, now_s
             order = [
                 item for item in np.lexsort((np.arange(engine.n_items), -raw[user])).tolist() if listable[item] and raw[user, item] > 0
             ]
-            named.update(order[: NOMINATED.get(name, 64)])
+            named.update(order[: NOMINATED.get(name, 40)])
     for name, ranking in rankings(engine, now_s, valid_s):
         if name in scores.raw:
             named.update([item for item in ranking[: RANKING[name]].tolist() if listable[item]][:FROM_A_RANKING])

@@ -30,7 +30,7 @@ class Source(ABC):
     """
 
     name: str
-    size: int = 64
+    size: int = 40
     is_sparse: bool = False
     """A source of few items for each user: in a small catalogue, too, it names them instead of scoring all items."""
 
@@ -121,6 +121,7 @@ class CountRows(NamedTuple):
 
     Rows are those of `matrix` (M, N or more) with a `factor` (N,) for each item; or, where `matrix` has no row, row m holds `values` of
     `neighbours`, ascending, from `starts[m]` to `starts[m + 1]`, factors included. `places` and `weights` are (U, R); place −1 is no row.
+    `wide` are the weights of a second reading of the rows, of which a feature is made: (U, R), or (U, 0) if there is none.
     """
 
     matrix: F32
@@ -130,17 +131,19 @@ class CountRows(NamedTuple):
     values: F32
     places: I64
     weights: F32
+    wide: F32
 
     @classmethod
-    def dense(cls, matrix: F32, factor: F32, places: I64, weights: F32) -> CountRows:
+    def dense(cls, matrix: F32, factor: F32, places: I64, weights: F32, wide: F32 | None = None) -> CountRows:
         """Return rows of a matrix."""
-        none = np.zeros(0, np.int64)
-        return cls(matrix, factor, none, none, np.zeros(0, np.float32), places, weights)
+        none, wide = np.zeros(0, np.int64), weights[:, :0] if wide is None else wide
+        return cls(matrix, factor, none, none, np.zeros(0, np.float32), places, weights, np.ascontiguousarray(wide))
 
     @classmethod
-    def sparse(cls, starts: I64, neighbours: I64, values: F32, places: I64, weights: F32) -> CountRows:
+    def sparse(cls, starts: I64, neighbours: I64, values: F32, places: I64, weights: F32, wide: F32 | None = None) -> CountRows:
         """Return rows of pairs."""
-        return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.float32), starts, neighbours, values, places, weights)
+        none, wide = np.zeros((0, 0), np.float32), weights[:, :0] if wide is None else wide
+        return cls(none, np.zeros(0, np.float32), starts, neighbours, values, places, weights, np.ascontiguousarray(wide))
 
     @classmethod
     def none(cls, n_users: int) -> CountRows:

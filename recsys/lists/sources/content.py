@@ -18,7 +18,7 @@ class ContentSource(Source):
     """Scores an item by the inner product of its features and the user's profile, at least 0."""
 
     name = "content"
-    size = 48
+    size = 32
 
     def prepare(self, context: ListContext) -> None:
         if context.is_large:

@@ -24,7 +24,7 @@ class CooccurrenceSource(Source):
     """
 
     name = "cooccurrence"
-    size = 96
+    size = 80
 
     def prepare(self, context: ListContext) -> None:
         if not context.is_large:
@@ -49,13 +49,9 @@ class CooccurrenceSource(Source):
 
 
 def wide_scores(users: Users, numbers: I64, context: ListContext) -> F32:
-    """Return the scores of the items `numbers` (U, C) by a second reading of the same rows, whose weights depend on the time from each
-    recent interaction until now: (U, C)."""
+    """Return the scores of the items `numbers` (U, C) by the wide reading of co-occurrence: (U, C)."""
     rows = users.once("cooccurrence.rows", lambda: _rows(users, context))
-    reading, recent = replace(context.options.reading, recency=context.options.wide_recency), users.recent
-    from_now = replace(recent, ages_s=recent.ages_s + users.gaps_s(context)[:, None])
-    weights = reading.weights(from_now, context.popularity.all_time[: context.n_items])
-    return _scores(rows._replace(weights=np.where(rows.weights > 0, weights, np.float32(0))), numbers, context)
+    return _scores(rows._replace(weights=rows.wide), numbers, context)
 
 
 def _scores(rows: CountRows, numbers: I64, context: ListContext) -> F32:
@@ -78,13 +74,21 @@ def _weights(users: Users, context: ListContext) -> F32:
     return context.neighbours.relative_weights(users.recent.items, weights)
 
 
+def _wide(users: Users, context: ListContext, weights: F32) -> F32:
+    """Return the weights of a second reading of the recent items' rows (U, R), which depend on the time from each interaction until now; 0
+    where `weights` (U, R) are."""
+    reading, recent = replace(context.options.reading, recency=context.options.wide_recency), users.recent
+    from_now = replace(recent, ages_s=recent.ages_s + users.gaps_s(context)[:, None])
+    return np.where(weights > 0, reading.weights(from_now, context.popularity.all_time[: context.n_items]), np.float32(0))
+
+
 def _rows(users: Users, context: ListContext) -> CountRows:
     reading, neighbours, popularity = context.options.reading, context.neighbours, context.popularity.all_time[: context.n_items]
     if isinstance(neighbours, SparseNeighbours):
         return _sparse_rows(users, context, neighbours, ratios=reading.similarity == "llr")
     weights, factor = _weights(users, context), _candidate_factor(context)
     if reading.similarity != "llr":
-        return CountRows.dense(neighbours.matrix, factor, users.recent.items, weights)
+        return CountRows.dense(neighbours.matrix, factor, users.recent.items, weights, _wide(users, context, weights))
     read = weights > 0
     numbers, place = np.unique(users.recent.items[read], return_inverse=True)
     matrix = np.zeros((max(len(numbers), 1), context.n_items), np.float32)
@@ -93,7 +97,7 @@ def _rows(users: Users, context: ListContext) -> CountRows:
         matrix[:] = log_likelihood_ratio(neighbours.rows(numbers, context.n_items), own, popularity[None, :], total)
     places = np.zeros(read.shape, np.int64)
     places[read] = place
-    return CountRows.dense(matrix, factor, places, weights)
+    return CountRows.dense(matrix, factor, places, weights, _wide(users, context, weights))
 
 
 def _sparse_rows(users: Users, context: ListContext, neighbours: SparseNeighbours, *, ratios: bool) -> CountRows:
@@ -110,7 +114,7 @@ def _sparse_rows(users: Users, context: ListContext, neighbours: SparseNeighbour
         values = log_likelihood_ratio(rows.values, own, popularity[rows.neighbours], float(popularity.sum())).astype(np.float32)
     else:
         values = rows.values * reading.candidate_factor(popularity[rows.neighbours])
-    return CountRows.sparse(rows.starts, rows.neighbours, values, places, weights)
+    return CountRows.sparse(rows.starts, rows.neighbours, values, places, weights, _wide(users, context, weights))
 
 
 def _explaining_rows(users: Users, context: ListContext) -> CountRows:

@@ -66,12 +66,19 @@ def score_sparse(rows: CountRows, numbers: I64, raw: F32) -> None:
 def score_dense(rows: CountRows, numbers: I64, raw: F32) -> None:
     """Write the sums of rows of the matrix at `numbers` (U, C) into `raw` (U, C)."""
     for user in range(len(numbers)):
-        for column in range(numbers.shape[1]):
-            item, total = numbers[user, column], np.float32(0)
-            for r in range(rows.places.shape[1]):
-                if rows.weights[user, r] != 0:
-                    total += rows.matrix[rows.places[user, r], item] * rows.weights[user, r]
-            raw[user, column] = total * rows.factor[item]
+        score_dense_at(rows, rows.places[user], rows.weights[user], numbers[user], raw[user])
+
+
+@compiled
+def score_dense_at(rows: CountRows, places: I64, weights: F32, numbers: I64, raw: F32) -> None:
+    """Write one user's sums of the rows at `places` (R,), times `weights` (R,), at `numbers` (C,) into `raw` (C,)."""
+    raw[:] = 0
+    for r in range(len(places)):
+        if weights[r] != 0:
+            for column in range(len(numbers)):
+                raw[column] += rows.matrix[places[r], numbers[column]] * weights[r]
+    for column in range(len(numbers)):
+        raw[column] *= rows.factor[numbers[column]]
 
 
 @compiled

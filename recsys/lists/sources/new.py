@@ -20,7 +20,7 @@ class NewSource(Source):
     """Scores an item by its freshness: 1 for one published now or since, 0 at age `new_s`."""
 
     name = "new"
-    size = 16
+    size = 12
 
     def __init__(self) -> None:
         self._by_time = _ByTime()
