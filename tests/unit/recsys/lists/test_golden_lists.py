@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.golden.lists import CASES, LARGE, STORED, Case, made, readable
+from tests.golden.lists import CASES, LARGE, LISTED, N_GROUPS, STORED, Case, made, readable
 
 TOLERANCE = 1e-4
 
@@ -23,26 +22,19 @@ def test_three_hundred_lists_are_stored(stored: dict[str, list[list[dict[str, ob
     assert sum(map(len, stored.values())) == 300 and all(stored.values())
 
 
-def total(lists: list[list[dict[str, Any]]]) -> float:
-    return sum(place["score"] for places in lists for place in places)
-
-
-def assert_equally_good(before: list[list[dict[str, Any]]], now: list[list[dict[str, Any]]]) -> None:
-    """Compare sums of scores: hundreds of kinds of a newcomer's category are equally near, and the last bit, which libraries and the number
-    of threads change, says which of them an index of a large catalogue finds first."""
-    for user, (old, new) in enumerate(zip(before, now, strict=True)):
-        assert len({place["item"] for place in new}) == len(old), f"list {user}"
-        assert total([new]) == pytest.approx(total([old]), rel=0.05), f"list {user}"
-    assert total(now) == pytest.approx(total(before), rel=0.01)
+def is_preferred(item: int, user: int) -> bool:
+    """Return whether an item is in the categories that a newcomer named."""
+    return item % N_GROUPS == user % N_GROUPS or item % 7 == 3
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_lists_are_those_that_were_stored(case: Case, stored: dict[str, list[list[dict[str, object]]]]) -> None:
     before, now = stored[case.name], list(readable(made(case)))
-    if case.preferred and case.n_items == LARGE:
-        assert_equally_good(before, now)
-        return
     for user, (old, new) in enumerate(zip(before, now, strict=True)):
+        if case.preferred and case.n_items == LARGE and user % 2 == 0:
+            # hundreds of kinds are equally near what was named: the last bit says which of them the index finds
+            assert len({place["item"] for place in new}) == LISTED and all(is_preferred(place["item"], user) for place in [*old, *new])
+            continue
         assert [place["item"] for place in new] == [place["item"] for place in old], f"list {user}"
         assert [place["because"] for place in new] == [place["because"] for place in old], f"list {user}"
         for name in ("score", "propensity"):
