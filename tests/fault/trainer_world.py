@@ -107,7 +107,7 @@ class World:
                 "segment_events": 150,
                 "tolerance": 0.9,
                 "min_targets": 5,
-                "options": {"ials": {"factors": 8, "epochs": 3}},
+                "options": {"ials": {"factors": 8, "epochs": 3, "unobserved_weight": 0.1, "regularisation": 0.003}},
                 **trainer,
             },
         }
