@@ -138,7 +138,7 @@ def test_the_whole_line_runs_with_exactly_the_documented_rights(
         return found.code == 0 and bool(json.loads(found.out)["items"])
 
     wait_until(listed, lambda: stream.child.last_lines(20))
-    wait_until(lambda: "popular popular-" in trainer.said, lambda: trainer.child.last_lines(20))
+    wait_until(lambda: "workers.trainer.app: popular-000001: promoted" in trainer.said, lambda: trainer.child.last_lines(20))
     commands: tuple[tuple[Role, tuple[str, ...]], ...] = (
         *(("admin", ("topics", "create")), ("admin", ("topics", "list"))),
         *(("operator", ("dlq", "list")), ("operator", ("dlq", "redrive", "--all")), ("operator", ("users", "show", "u1"))),
