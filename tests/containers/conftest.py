@@ -129,6 +129,7 @@ def system(_engine: None) -> Iterator[System]:
         "RECSYS_KAFKA_PORT": str(port),
         "RECSYS_STREAM_WORKERS": "2",
         "RECSYS_TRAINER__MIN_EVENTS": str(MIN_EVENTS),
+        "RECSYS_TRAINER__MIN_TARGETS": "100",
         "RECSYS_TRAINER__EVERY_S": "5",
     }
     compose = Compose(f"recsys-test-{uuid.uuid4().hex[:8]}", variables)

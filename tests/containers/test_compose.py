@@ -78,8 +78,8 @@ def until_listed(settings: Settings, publisher: EventPublisher) -> Recommendatio
 def test_models_of_the_trainer_reach_the_lists_of_the_workers(system: System, publisher: EventPublisher) -> None:
     chance = random.Random(7)
     start_ms = time.time_ns() // 1_000_000 - 10_000_000
-    for n in range(2 * MIN_EVENTS):  # three tastes, so that there is something to learn
-        user = chance.randrange(60)
+    for n in range(8 * MIN_EVENTS):  # three tastes, so that there is something to learn, and enough first touches to judge it by
+        user = chance.randrange(450)
         item = 3 * chance.randrange(CATALOGUE // 3) + user % 3
         publisher.publish(user_id=f"taste-{user}", item_id=f"i{item}", type="like", event_ts_ms=start_ms + n * 1_000)
     publisher.flush()

@@ -17,6 +17,8 @@ from recsys.models.registry import MODELS, ModelKind, load_model
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
 
+pytestmark = pytest.mark.xdist_group("models_contract")  # its models are trained once, in one process
+
 QUICK: dict[str, dict[str, Any]] = {
     "ials": {"factors": 16, "epochs": 6},
     "sasrec": {"factors": 16, "window": 16, "max_epochs": 12, "learning_rate": 1e-2, "patience": 12},

@@ -16,6 +16,8 @@ from workers.trainer import recipe_round
 from workers.trainer.settling import KindResult
 from workers.trainer.training_round import run_job
 
+pytestmark = pytest.mark.xdist_group("recipe_round")  # its models are trained once, in one process
+
 OPTIONS = {"recipe": {"cases": 400, "searched": 0}}
 N_ITEMS, N_USERS, N_HOT = 300, 200, 10
 START_MS = 1_700_000_000_000
