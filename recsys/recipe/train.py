@@ -36,14 +36,20 @@ class TrainOptions:
     fit: FitOptions = field(default_factory=FitOptions)
 
 
-def settings_grid(start: RecipeSettings) -> list[RecipeSettings]:
-    """Return the settings that are tried, the start first: recency that counts minutes, hours or days, or the order alone."""
+def recencies(start: RecipeSettings) -> list[RecipeSettings]:
+    """Return the settings of recency that are tried, the start first: one that counts minutes, hours or days, or the order alone."""
     base = start.cooccurrence
     found = [start]
     for age_s, step in ((120.0, 0.88), (3_600.0, 0.9), (86_400.0, 0.93), (1e8, 0.85)):
         content = Recency(step=0.75, age_s=max(90.0, age_s))
         found.append(replace(start, cooccurrence=replace(base, age_s=age_s, step=step), content=content))
     return list(dict.fromkeys(found))
+
+
+def exponents(start: RecipeSettings) -> list[RecipeSettings]:
+    """Return the exponents of co-occurrence that are tried, the start first: from the confidence that a neighbour follows to cosines."""
+    tried = ((0.9, 0.1), (0.6, 0.33), (0.5, 0.5))
+    return list(dict.fromkeys([start, *(replace(start, source_power=own, candidate_power=other) for own, other in tried)]))
 
 
 def train_recipe(
@@ -72,19 +78,34 @@ def train_recipe(
 def best_settings(
     config: EngineConfig, log: Log, events: I64, start: Recipe, options: TrainOptions, progress: Progress | None = None
 ) -> RecipeSettings:
-    """Return the settings by which a fitted recipe ranks the newest of these events best."""
-    grid = settings_grid(start.settings)
-    recipes = [replace(start, settings=settings) for settings in grid]
-    losses = []
-    for recipe, cases in zip(recipes, gather(config, log, events, recipes, _part(progress, 0.0, 0.4)), strict=True):
+    """Return the settings by which a fitted recipe ranks the newest of these events best: recency first, then exponents with it. Others
+    than the start's have to be better beyond the noise."""
+    settings = start.settings
+    for stage, tried_from in enumerate((recencies, exponents)):
+        recipes = [replace(start, settings=one) for one in tried_from(settings)]
+        part = _part(progress, 0.2 * stage, 0.2 * (stage + 1))
+        settings = recipes[_best_of(config, log, events, recipes, options, part)].settings
+    return settings
+
+
+def _best_of(config: EngineConfig, log: Log, events: I64, recipes: list[Recipe], options: TrainOptions, progress: Progress | None) -> int:
+    gains = []
+    for recipe, cases in zip(recipes, gather(config, log, events, recipes, progress), strict=True):
         try:
             fitted = fit(cases, recipe, replace(options.fit, seed=options.seed, epochs=8))
         except TooFewInteractions:
-            return start.settings
-        newest = cases.at(slice(int(len(cases) * (1 - options.fit.validation)), None))
-        ranks = case_ranks(fitted, newest)
-        losses.append(-float(np.where(ranks <= 20, 1 / np.log2(1 + ranks), 0).mean()))
-    return grid[int(np.argmin(losses))]
+            return 0
+        ranks = case_ranks(fitted, cases.at(slice(int(len(cases) * (1 - options.fit.validation)), None)))
+        gains.append(np.where(ranks <= 20, 1 / np.log2(1 + np.minimum(ranks, 20)), 0))
+    return best_beyond_noise(np.array(gains))
+
+
+def best_beyond_noise(gains: F64) -> int:
+    """Return which of the settings has the highest mean of `gains` (G, B), of those that are better than the first by more than the
+    standard error of the difference; 0, the first, if none is."""
+    over = gains - gains[0]
+    errors = over.std(axis=1, ddof=1) / np.sqrt(over.shape[1]) if over.shape[1] > 1 else np.full(len(over), np.inf)
+    return int(np.argmax(np.where(over.mean(axis=1) > errors, over.mean(axis=1), 0.0)))
 
 
 def _part(progress: Progress | None, first: float, last: float) -> Progress | None:
