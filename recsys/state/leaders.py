@@ -1,7 +1,7 @@
 """The best items of one half-life, kept while counts come in instead of being looked for among all items after each batch.
 
-Until a span ends, counts only grow, and halving changes them all by one factor. So an item that was not among the best `POOL` when all were
-looked through cannot be among the best before it is chosen again.
+Until a span ends, counts only grow, and halving changes them all by one factor. So an item that was not among the best `POOL` when they
+were looked through cannot be among the best before it is chosen again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.state import popularity_kernel
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
@@ -19,6 +21,8 @@ POOL = 512
 """Best items that are remembered: as many can be asked for."""
 _CHANGED = 8_192
 """All items are looked through again after this many changes."""
+_MOST = 2 * POOL
+"""The best of those that are remembered are chosen again where there are more."""
 _FEW = 4
 """Values are cut before they are sorted if there are this many times more than wanted."""
 
@@ -53,11 +57,17 @@ class Leaders:
             chosen = np.flatnonzero(values > 0)
             self._pool = np.sort(_highest(chosen, values[chosen], POOL))
         elif self._changed:
-            self._pool = np.unique(np.concatenate((self._pool, *self._changed)).astype(np.int64))
+            joined = np.concatenate((self._pool, *self._changed)).astype(np.int64)
+            joined.sort()
+            self._pool = joined[np.flatnonzero(np.append(joined[1:] != joined[:-1], True))]
             self._changed = []
         values = values_of(self._pool)
-        some = values > 0
-        return _highest(self._pool[some], values[some], size)
+        if len(self._pool) > _MOST:
+            some = values > 0
+            self._pool = np.sort(_highest(self._pool[some], values[some], POOL))
+            values = values_of(self._pool)
+        found = np.empty(size, np.int64)
+        return found[: popularity_kernel.highest(self._pool, values, found, np.empty(size))]
 
 
 def _highest(numbers: I64, values: F64, size: int) -> I64:

@@ -70,6 +70,35 @@ def add(
 
 
 @compiled
+def ordering(sums: F64, units: I64, items: I64, place: int, newest: int, out: F64) -> None:
+    """Write what orders `items` (P,) at the half-life at `place`, whose newest span is in the slot `newest`, into `out` (P,)."""
+    for at in range(len(items)):
+        item = items[at]
+        if place < sums.shape[1]:
+            out[at] = sums[item, place, newest] + sums[item, place, 1 - newest] * _BEFORE
+        else:
+            out[at] = units[item]
+
+
+@compiled
+def highest(numbers: I64, values: F64, found: I64, scores: F64) -> int:
+    """Write the `numbers` (P,) with the highest `values` above 0, highest first, equal ones by number, into `found` (K,), and their values
+    into `scores` (K,); return how many there are."""
+    size, n = len(found), 0
+    for at in range(len(numbers)):
+        value, number = values[at], numbers[at]
+        if value <= 0 or (n == size and (value < scores[n - 1] or (value == scores[n - 1] and number > found[n - 1]))):
+            continue
+        n = min(n + 1, size)
+        place = n - 1
+        while place > 0 and (scores[place - 1] < value or (scores[place - 1] == value and found[place - 1] > number)):
+            found[place], scores[place] = found[place - 1], scores[place - 1]
+            place -= 1
+        found[place], scores[place] = number, value
+    return n
+
+
+@compiled
 def bank(sums: F64, all_time: F32, numbers: I64, newest: I64, factors: F64, out: F32) -> None:
     """Write the counts of `numbers` (U, C) at every half-life and of all time into `out` (U, H + 1, C); 0 for a number below 0."""
     n_half_lives = len(factors)
