@@ -178,3 +178,17 @@ def test_spans_end_where_one_of_the_shortest_does_and_growth_is_exact() -> None:
     assert all(length % lengths[0] == 0 for length in lengths) and lengths == sorted(lengths)
     for step, growth in enumerate(GROWTH.tolist()):  # the 16th root, rounded down, in whole numbers
         assert growth**16 <= 1 << (step + 16 * 16) < (growth + 1) ** 16
+
+
+def test_the_best_are_found_while_more_items_than_are_remembered_change() -> None:
+    """Items that leave the pool of the best come back when they are chosen again."""
+    popularity, random = Popularity(3_000), np.random.default_rng(0)
+    last = len(HALF_LIVES_S) - 1
+    popularity.top(last, 20)
+    for step in range(60):
+        for number in random.integers(0, 3_000, 60).tolist():
+            choose(popularity, number, 100 + step, int(random.integers(1, 65)))
+        for place in (0, last):
+            counts = popularity.bank()[place].astype(np.float64)
+            expected = np.lexsort((np.arange(3_000), -counts))[:20]
+            np.testing.assert_array_equal(popularity.top(place, 20), expected)
