@@ -79,8 +79,7 @@ def main() -> int:
             measuring = Measuring(pool, sources, arguments.batch, arguments.seed)
             for place, (name, notes) in enumerate(logs):
                 found.append(measuring.figures(place, name, notes))
-                if not arguments.json:
-                    show(found[-1])
+                show(found[-1], sys.stderr if arguments.json else sys.stdout)
     except (BadFile, DatasetMissing) as error:
         print(f"streams: {error}", file=sys.stderr)
         return 2

@@ -67,10 +67,11 @@ class Measuring:
     """The parts of all measurements, divided among processes."""
 
     def __init__(self, pool: Executor, sources: list[Source], batch_events: int, seed: int) -> None:
-        self._lists = [
-            {protocol: pool.submit(measure_list, source, protocol, batch_events, seed) for protocol in PROTOCOLS} for source in sources
-        ]
-        self._baselines = [pool.submit(measure_baselines, source) for source in sources]
+        self._lists: list[dict[str, Future[tuple[F64, float]]]] = []
+        self._baselines: list[Future[tuple[dict[str, dict[str, Baseline]], float]]] = []
+        for source in sources:  # one after another, so that the first figures are there early
+            self._lists.append({protocol: pool.submit(measure_list, source, protocol, batch_events, seed) for protocol in PROTOCOLS})
+            self._baselines.append(pool.submit(measure_baselines, source))
 
     def figures(self, place: int, name: str, notes: tuple[str, ...]) -> Figures:
         """Wait for the parts of one source, and return its figures."""

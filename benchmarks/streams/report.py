@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -46,9 +47,9 @@ class Figures:
         return rankers["list"][JUDGED] / best if best else None
 
 
-def show(figures: Figures) -> None:
+def show(figures: Figures, file: TextIO | None = None) -> None:
     """Print one data set's tables."""
-    console = Console(file=sys.stdout, width=140)
+    console = Console(file=file or sys.stdout, width=140)
     for protocol in PROTOCOLS:
         if not figures.targets[protocol]:
             console.print(Text(f"{figures.name}, {protocol}: no targets"))
