@@ -146,7 +146,7 @@ def _take_best(row: F32, quota: int, work: _Work, numbers: I64, count: int) -> i
 
     The best of each eight items say where the first can be: an item of an eight whose best is below the `quota`-th best is not among
     them."""
-    if quota == 0:
+    if quota == 0 or len(row) == 0:
         return count
     n_eights, n_within, n_near = len(work.bests), 0, 0
     _best_of_eights(row, work.listable, work.bests)

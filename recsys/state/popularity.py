@@ -165,14 +165,9 @@ class Popularity:
 
     def _values(self, place: int, items: I64 | slice) -> F64:
         """Return what orders items at a half-life: their counts but for a factor that is the same for all."""
-        if not isinstance(items, slice):
-            found, newest = np.empty(len(items)), self.newest_s // int(_SPANS_S[place]) % LIVE_SPANS if place < len(_SPANS_S) else 0
-            popularity_kernel.ordering(self._sums, self._units, items, place, newest, found)
-            return found
-        if place == len(_SPANS_S):
-            return self._units[items].astype(np.float64)
-        sums, newest = self._sums[items, place], self.newest_s // int(_SPANS_S[place]) % LIVE_SPANS
-        values: F64 = sums[:, newest] + sums[:, 1 - newest] / MOST_GROWTH
+        numbers = np.arange(len(self._units))[items] if isinstance(items, slice) else items
+        values, newest = np.empty(len(numbers)), self.newest_s // int(_SPANS_S[place]) % LIVE_SPANS if place < len(_SPANS_S) else 0
+        popularity_kernel.ordering(self._sums, self._units, numbers, place, newest, values)
         return values
 
     def _now(self) -> tuple[I64, F64]:
