@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from workers.demo.input import DemoInput, Rating
+from workers.demo.interruption import Interruption
 from workers.demo.report import Narrator
 from workers.demo.run import play, run_demo
 from workers.demo.session import judge
@@ -89,18 +91,33 @@ sys.exit(demo.run_demo(folder=Path(sys.argv[1])))
 
 def test_ctrl_c_stops_every_process_and_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, str(tmp_path)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    assert run.stdout is not None and run.stderr is not None
-    for line in run.stdout:
-        if "starting broker" in line:  # everything runs now
-            break
-    children = _children(run.pid)
-    assert len(children) == 4
-    run.send_signal(signal.SIGINT)
-    said, complaint = run.communicate(timeout=60)
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as run:
+        try:
+            assert run.stdout is not None
+            for line in run.stdout:
+                if "starting broker" in line:  # everything runs now
+                    break
+            children = _children(run.pid)
+            assert len(children) == 4
+            run.send_signal(signal.SIGINT)
+            said, complaint = run.communicate(timeout=60)
+        except BaseException:
+            run.kill()
+            raise
     assert run.returncode == 130, complaint
     assert "processes ended, none left" in said and "interrupted" in complaint and "Traceback" not in complaint
     assert left_over(children) == []
+
+
+def test_a_signal_that_a_library_keeps_to_itself_ends_the_demo_at_its_next_look() -> None:
+    interruption = Interruption()
+    with interruption.listening():
+        interruption.check()
+        with contextlib.suppress(KeyboardInterrupt):  # as in a finaliser
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
 
 
 def _children(pid: int) -> list[int]:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from workers.client import EventPublisher
+from workers.client import EventPublisher, PublishError
 from workers.demo.input import DemoInput, movielens_input
+from workers.demo.interruption import Interruption, deaf
 from workers.demo.report import Narrator, figures_table, header, models_table
 from workers.demo.session import Demo, DemoFailed, Outcome, choose_rate, judge
 from workers.demo.tail import Tail
@@ -28,14 +27,24 @@ from workers.kafka.topics import provision
 from workers.local.embedded import EmbeddedStack
 from workers.local.processes import left_over
 from workers.runtime.text import json_text, visible
+from workers.settings import Settings
 
 CACHE = Path(".data")
 MIN_EVENTS = 5_000  # fewer leave nothing to train on, and nothing to hold out
+LEAVE_S = 1.0  # a failed demo waits so long for what it published
 TRAIN_MAX_S = 15.0  # of one model: the demo shows the way, not the last digit
 TRAIN_OPTIONS = {"sasrec": {"patience": 2}, "recipe": {"cases": 600, "searched": 0, "judged": 600}}
 
 
-def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | None = None, **trainer: Any) -> Outcome:
+def play(
+    source: DemoInput,
+    folder: Path,
+    narrator: Narrator,
+    *,
+    rate: float | None = None,
+    interruption: Interruption | None = None,
+    **trainer: Any,
+) -> Outcome:
     """Run the demo on a stack of its own in `folder`, print what it did, and stop all of it. `trainer` overrides trainer settings.
 
     Raises: DemoFailed, or another WorkerError where something could not even start.
@@ -68,9 +77,9 @@ def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | N
             tail = Tail(settings)
             leaving.callback(tail.close)
             tail.start()
-            publisher = leaving.enter_context(EventPublisher(settings))
+            publisher = leaving.enter_context(_publisher(settings))
             stage.note(f"logs in {folder}")
-        demo = Demo(source, stack, settings, narrator, publisher, tail, started_s=started_s)
+        demo = Demo(source, stack, settings, narrator, publisher, tail, interruption or Interruption(), started_s=started_s)
         bulk = demo.bulk()
         first_training_s = demo.first_models()
         pace = demo.paced(rate or choose_rate(n_rest, first_training_s))
@@ -82,10 +91,23 @@ def play(source: DemoInput, folder: Path, narrator: Narrator, *, rate: float | N
         return outcome
 
 
+@contextmanager
+def _publisher(settings: Settings) -> Iterator[EventPublisher]:
+    """Return a publisher that is flushed at the end, and left at once when the demo failed or was interrupted: nobody reads its records."""
+    publisher = EventPublisher(settings)
+    try:
+        yield publisher
+    except BaseException:
+        with suppress(PublishError):
+            publisher.close(LEAVE_S)
+        raise
+    publisher.close()
+
+
 def _stop(stack: EmbeddedStack, narrator: Narrator) -> None:
     """Stop all children and look whether any is left."""
     children = [child for child in (stack.broker, stack.valkey, *stack.workers) if child is not None]
-    with _deaf(), narrator.stage("stopping everything") as stage:
+    with deaf(), narrator.stage("stopping everything") as stage:
         stack.stop()
         left = left_over(child.process.pid for child in children)
         if left:
@@ -94,30 +116,13 @@ def _stop(stack: EmbeddedStack, narrator: Narrator) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until everything is stopped."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _alone() -> Iterator[None]:
-    """Without this process's own RECSYS_ settings, which are for another system; SIGTERM ends the demo as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+    """Without this process's own RECSYS_ settings, which are for another system."""
     held = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("RECSYS_")}
     os.environ["RECSYS_CONFIG"] = os.devnull
-    previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
         del os.environ["RECSYS_CONFIG"]
         os.environ.update(held)
 
@@ -143,13 +148,13 @@ def run_demo(
     if rate is not None and not rate > 0:
         return _failed("--rate: a number of events a second above 0", 2)
     place = Path(tempfile.mkdtemp(prefix="recsys-demo-")) if folder is None else folder.resolve()
-    code, outcome = 1, None
+    code, outcome, interruption = 1, None, Interruption()
     try:
-        with _alone():
+        with _alone(), interruption.listening():
             narrator.show(header())
             source = movielens_input(cache, n_events, narrator.say)
             narrator.say()
-            outcome = play(source, place, narrator, rate=rate)
+            outcome = play(source, place, narrator, rate=rate, interruption=interruption)
             judge(outcome)
             code = 0
     except KeyboardInterrupt:

@@ -27,6 +27,7 @@ from workers.demo.figures import (
     throughput,
 )
 from workers.demo.input import DemoInput, Rating
+from workers.demo.interruption import Interruption
 from workers.demo.report import Freshness, Narrator, homepage
 from workers.demo.tail import Tail
 from workers.errors import Fatal
@@ -124,6 +125,7 @@ class Demo:
     narrator: Narrator
     publisher: EventPublisher
     tail: Tail
+    interruption: Interruption
     events: list[PublishedEvent] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
     started_s: float = field(default_factory=time.time)
@@ -221,7 +223,8 @@ class Demo:
         return Pace(rate, first, begin_s, end_s, n_lists, retrained, promoted, swaps)
 
     def _check(self) -> None:
-        """Raises DemoFailed when a child ended or the reader failed."""
+        """Raises DemoFailed when a child ended or the reader failed, KeyboardInterrupt when a signal came."""
+        self.interruption.check()
         self.tail.check()
         for child in self.stack.dead():
             raise DemoFailed(f"{child.name} ended with code {child.process.returncode}; its log ends with: {child.last_lines(1)}")
