@@ -174,8 +174,7 @@ def popularity_ranks(engine: Engine, slot: int, item: int) -> F64:
     table = engine.users
     seen = np.concatenate((table.items[slot, table.history_length - table.lengths[slot] :], table.older[slot]))
     ranks = np.full(len(HALF_LIVES_S), np.inf)
-    for place in range(len(HALF_LIVES_S)):
-        best = engine.popularity.top(place, _BASELINE_PLACES)
+    for place, best in enumerate(engine.popularity.tops(_BASELINE_PLACES)):
         at = np.flatnonzero(best == item)
         if len(at):
             ranks[place] = 1 + int((~np.isin(best[: at[0]], seen)).sum())

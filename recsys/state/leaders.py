@@ -1,4 +1,4 @@
-"""The best items of one half-life, kept while counts come in instead of being looked for among all items after each batch.
+"""The best items of each half-life, kept while counts come in instead of being looked for among all items after each batch.
 
 Until a span ends, counts only grow, and halving changes them all by one factor. So an item that was not among the best `POOL` when they
 were looked through cannot be among the best before it is chosen again.
@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.state import popularity_kernel
+from recsys.state import leaders_kernel
+from recsys.state.leaders_kernel import Counts, Pools
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -19,8 +20,6 @@ U32 = NDArray[np.uint32]
 
 POOL = 512
 """Best items that are remembered: as many can be asked for."""
-_CHANGED = 8_192
-"""All items are looked through again after this many changes."""
 _MOST = 2 * POOL
 """The best of those that are remembered are chosen again where there are more."""
 _FEW = 4
@@ -28,46 +27,46 @@ _FEW = 4
 
 
 class Leaders:
-    """Items among which the best are: the best `POOL` of when all were looked through, and those that changed since."""
+    """For each of H half-lives, items among which the best are: the best `POOL` of when all were looked through, and those that changed
+    since."""
 
-    def __init__(self) -> None:
-        self._pool: I64 | None = None
-        self._changed: list[U32] = []
-        self._n_changed = 0
+    def __init__(self, n_half_lives: int, n_items: int) -> None:
+        n_bits = 16
+        if n_half_lives > n_bits:
+            raise ValueError(f"n_half_lives: got {n_half_lives}, there are {n_bits} bits for each item")
+        sizes = np.full(n_half_lives, -1, np.int64)
+        self._pools = Pools(np.empty((n_half_lives, _MOST), np.int64), sizes, np.zeros(n_items, np.uint16), np.empty(_MOST))
 
-    def drop(self) -> None:
-        """Look through all items before the next answer."""
-        self._pool, self._changed, self._n_changed = None, [], 0
+    def grow(self, n_items: int) -> None:
+        """Make room for item numbers below `n_items`."""
+        held = self._pools.held_by
+        if n_items > len(held):
+            self._pools = self._pools._replace(held_by=np.pad(held, (0, n_items - len(held))))
 
-    def note(self, items: U32) -> None:
-        """Note that the counts of these items grew."""
-        if self._pool is not None:
-            self._changed.append(items)
-            self._n_changed += len(items)
-            if self._n_changed > _CHANGED:
-                self.drop()
+    def drop(self, place: int) -> None:
+        """Look through all items before the next answer about one half-life."""
+        self._pools.sizes[place] = -1
+        np.bitwise_and(self._pools.held_by, np.uint16(0xFFFF ^ (1 << place)), out=self._pools.held_by)
 
-    def best(self, size: int, values_of: Callable[[I64 | slice], F64]) -> I64:
-        """Return the `size` items (at most `POOL`) with the highest values above 0, highest first, equal ones by number. `values_of`
-        returns the values of some items, or of all."""
+    def note(self, items: U32, counts: Counts) -> None:
+        """Note that these items grew at any half-life."""
+        leaders_kernel.note(items, counts, self._pools, POOL)
+
+    def tops(self, places: I64, size: int, counts: Counts, values_of: Callable[[int], F64]) -> I64:
+        """Return the `size` items (at most `POOL`) with the highest counts above 0 at the half-lives at `places` (P,), highest first, equal
+        ones by number: (P, `size`), −1 for none. `values_of` returns what orders all items at one."""
         if size > POOL:
             raise ValueError(f"size: got {size}; the best {POOL} are kept, ask for no more")
-        if self._pool is None:
-            values = values_of(slice(None))
+        for place in places[self._pools.sizes[places] < 0].tolist():
+            values = values_of(place)
             chosen = np.flatnonzero(values > 0)
-            self._pool = np.sort(_highest(chosen, values[chosen], POOL))
-        elif self._changed:
-            joined = np.concatenate((self._pool, *self._changed)).astype(np.int64)
-            joined.sort()
-            self._pool = joined[np.flatnonzero(np.append(joined[1:] != joined[:-1], True))]
-            self._changed = []
-        values = values_of(self._pool)
-        if len(self._pool) > _MOST:
-            some = values > 0
-            self._pool = np.sort(_highest(self._pool[some], values[some], POOL))
-            values = values_of(self._pool)
-        found = np.empty(size, np.int64)
-        return found[: popularity_kernel.highest(self._pool, values, found, np.empty(size))]
+            best = _highest(chosen, values[chosen], POOL)
+            self._pools.numbers[place, : len(best)] = best
+            self._pools.sizes[place] = len(best)
+            self._pools.held_by[best] |= np.uint16(1 << place)
+        found = np.full((len(places), size), -1, np.int64)
+        leaders_kernel.tops(places, counts, self._pools, found)
+        return found
 
 
 def _highest(numbers: I64, values: F64, size: int) -> I64:

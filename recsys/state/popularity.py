@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.state import popularity_kernel
+from recsys.state import leaders_kernel, popularity_kernel
 from recsys.state.half_lives import ALL_TIME, HALF_LIVES_S, LIVE_SPANS, MOST_GROWTH, NAMED_HALF_LIVES_S, SPANS_S, WINDOWS_S, is_live
 from recsys.state.item_row import WEIGHT_ONE
 from recsys.state.leaders import Leaders
+from recsys.state.leaders_kernel import Counts
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -24,6 +25,7 @@ _SPANS_S: I64 = SPANS_S[1:]
 _FINITE_S: F64 = np.array(list(NAMED_HALF_LIVES_S.values()), np.float64)
 _SHORTEST_S = int(_SPANS_S.min())
 _TRENDING: I64 = np.array([_PLACE[name] for name in TRENDING_SHARES], np.int64)
+_PLACES: I64 = np.arange(len(HALF_LIVES_S))
 _AMONG = 256
 """Best items of each half-life among which those that trend most are looked for."""
 _FILLED_SHARE = 8
@@ -47,7 +49,7 @@ class Popularity:
         self._sums: F64 = np.zeros((n_items, len(_SPANS_S), LIVE_SPANS))
         self._marks: NDArray[np.bool_] = np.zeros(n_items, np.bool_)
         self._filled = [[_Filled() for _ in range(LIVE_SPANS)] for _ in _SPANS_S]
-        self._leaders = [Leaders() for _ in HALF_LIVES_S]
+        self._leaders = Leaders(len(HALF_LIVES_S), n_items)
 
     def grow(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`."""
@@ -57,6 +59,7 @@ class Popularity:
             self.all_time, self._units = np.pad(self.all_time, (0, more)), np.pad(self._units, (0, more))
             self._marks = np.pad(self._marks, (0, more))
             self._sums = np.pad(self._sums, ((0, more), (0, 0), (0, 0)))
+            self._leaders.grow(len(self.all_time))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -75,7 +78,7 @@ class Popularity:
             newest = newest_s // int(_SPANS_S[place])
             for slot in range(LIVE_SPANS) if ended[place] >= LIVE_SPANS else (newest % LIVE_SPANS,):
                 self._filled[place][slot].empty(self._sums[:, place, slot])
-            self._leaders[place].drop()
+            self._leaders.drop(place)
 
     def add(self, window: str, span: int, items: U32, units: I64) -> None:
         """Add `units` (n,) of 1/64, of any sign, to distinct `items` (n,) in a span of a window, as `batch_delta` made them. What no longer
@@ -83,7 +86,7 @@ class Popularity:
         if window == ALL_TIME:
             self._units[items] += units
             self.all_time[items] = self._units[items] / WEIGHT_ONE
-            self._leaders[-1].note(items)
+            self._note(len(HALF_LIVES_S) - 1, items, units)
             return
         place = _PLACE[window]
         self.advance(span * int(_SPANS_S[place]))
@@ -91,7 +94,7 @@ class Popularity:
             return
         self._sums[items, place, span % LIVE_SPANS] += units
         self._filled[place][span % LIVE_SPANS].note(items, len(self._units))
-        self._leaders[place].note(items)
+        self._note(place, items, units)
 
     def add_rows(self, windows: I64, spans: I64, starts: I64, ends: I64, records: U32) -> None:
         """Add `records[starts:ends]`, items and units of 1/64 (n, 2), of each row (R,) to its span of its window, by place in `WINDOWS`."""
@@ -103,8 +106,7 @@ class Popularity:
         items = items[:n_items].copy()
         for place, slot in np.argwhere(filled).tolist():
             self._filled[place][slot].note(items, len(self._units))
-        for leaders in self._leaders:
-            leaders.note(items)
+        self._leaders.note(items, self._counts())
 
     def put(self, window: str, span: int, items: U32, units: I64) -> None:
         """Replace the sums of distinct `items` (n,) in one span, as `add` would have summed them."""
@@ -136,10 +138,10 @@ class Popularity:
         counts: F32 = self.bank_of(np.arange(len(self.all_time))[None])[0]
         return counts
 
-    def top(self, place: int, size: int) -> I64:
-        """Return the `size` items (at most 512) with the highest counts above 0 at half-life `HALF_LIVES_S[place]`, highest first, equal
-        ones by number. Changes what is remembered: call it once for a context, before lists are made in threads."""
-        return self._leaders[place].best(size, lambda items: self._values(place, items))
+    def tops(self, size: int, places: I64 = _PLACES) -> I64:
+        """Return the `size` items (at most 512) with the highest counts above 0 at the half-lives `HALF_LIVES_S[places]`, highest first,
+        equal ones by number: (P, `size`), −1 for none. Changes what is remembered: call it before lists are made in threads."""
+        return self._leaders.tops(places, size, self._counts(), self._values)
 
     def trending(self) -> F32:
         """Return recent counts, halved every 6 hours and every 4 days of event time, with a trace of the all-time count: (C,)."""
@@ -159,15 +161,24 @@ class Popularity:
     def best_trending(self, size: int) -> I64:
         """Return the `size` items (at most 512) that trend most, of those that are among the best at one of the half-lives that `trending`
         reads; most first, equal ones by number."""
-        places = [*_TRENDING.tolist(), len(HALF_LIVES_S) - 1]
-        among = np.unique(np.concatenate([self.top(place, max(size, _AMONG)) for place in places]))
+        among = np.unique(self.tops(max(size, _AMONG), np.append(_TRENDING, len(HALF_LIVES_S) - 1)))
+        among = among[among >= 0]
         return among[np.lexsort((among, -self.trending_of(among)))[:size]]
 
-    def _values(self, place: int, items: I64 | slice) -> F64:
-        """Return what orders items at a half-life: their counts but for a factor that is the same for all."""
-        numbers = np.arange(len(self._units))[items] if isinstance(items, slice) else items
-        values, newest = np.empty(len(numbers)), self.newest_s // int(_SPANS_S[place]) % LIVE_SPANS if place < len(_SPANS_S) else 0
-        popularity_kernel.ordering(self._sums, self._units, numbers, place, newest, values)
+    def _note(self, place: int, items: U32, units: I64) -> None:
+        """Note that items grew at a half-life, or that some of them shrank."""
+        if (units < 0).any():
+            self._leaders.drop(place)
+        else:
+            self._leaders.note(items, self._counts())
+
+    def _counts(self) -> Counts:
+        return Counts(self._sums, self._units, self.newest_s // _SPANS_S % LIVE_SPANS)
+
+    def _values(self, place: int) -> F64:
+        """Return what orders all items at a half-life."""
+        values = np.empty(len(self._units))
+        leaders_kernel.ordering(self._counts(), place, values)
         return values
 
     def _now(self) -> tuple[I64, F64]:

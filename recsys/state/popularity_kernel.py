@@ -12,18 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.jit import compiled
-from recsys.state.half_lives import LIVE_SPANS, MOST_GROWTH
+from recsys.state.half_lives import LIVE_SPANS
 from recsys.state.item_row import WEIGHT_ONE
+from recsys.state.leaders_kernel import BEFORE
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
-
-_BEFORE = 1.0 / MOST_GROWTH
-"""What a sum of the span before counts less."""
-
 
 class Held(NamedTuple):
     """Counts that are held: `sums` (N, H, 2), and of all time `units` (N,) and the same as numbers, `all_time` (N,). `marks` (N,) are
@@ -70,35 +67,6 @@ def add(
 
 
 @compiled
-def ordering(sums: F64, units: I64, items: I64, place: int, newest: int, out: F64) -> None:
-    """Write what orders `items` (P,) at the half-life at `place`, whose newest span is in the slot `newest`, into `out` (P,)."""
-    for at in range(len(items)):
-        item = items[at]
-        if place < sums.shape[1]:
-            out[at] = sums[item, place, newest] + sums[item, place, 1 - newest] * _BEFORE
-        else:
-            out[at] = units[item]
-
-
-@compiled
-def highest(numbers: I64, values: F64, found: I64, scores: F64) -> int:
-    """Write the `numbers` (P,) with the highest `values` above 0, highest first, equal ones by number, into `found` (K,), and their values
-    into `scores` (K,); return how many there are."""
-    size, n = len(found), 0
-    for at in range(len(numbers)):
-        value, number = values[at], numbers[at]
-        if value <= 0 or (n == size and (value < scores[n - 1] or (value == scores[n - 1] and number > found[n - 1]))):
-            continue
-        n = min(n + 1, size)
-        place = n - 1
-        while place > 0 and (scores[place - 1] < value or (scores[place - 1] == value and found[place - 1] > number)):
-            found[place], scores[place] = found[place - 1], scores[place - 1]
-            place -= 1
-        found[place], scores[place] = number, value
-    return n
-
-
-@compiled
 def bank(sums: F64, all_time: F32, numbers: I64, newest: I64, factors: F64, out: F32) -> None:
     """Write the counts of `numbers` (U, C) at every half-life and of all time into `out` (U, H + 1, C); 0 for a number below 0."""
     n_half_lives = len(factors)
@@ -110,7 +78,7 @@ def bank(sums: F64, all_time: F32, numbers: I64, newest: I64, factors: F64, out:
                 continue
             for h in range(n_half_lives):
                 slot = newest[h]
-                out[user, h, place] = (sums[number, h, slot] + sums[number, h, 1 - slot] * _BEFORE) * factors[h]
+                out[user, h, place] = (sums[number, h, slot] + sums[number, h, 1 - slot] * BEFORE) * factors[h]
             out[user, n_half_lives, place] = all_time[number]
 
 

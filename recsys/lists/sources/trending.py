@@ -28,12 +28,8 @@ class TrendingSource(Source):
 
     def tops(self, context: ListContext) -> Tops:
         def made() -> Tops:
-            width = self.size + _MARGIN
-            tops = np.full((len(HALF_LIVES_S), width), -1, np.int64)
-            for place in range(len(HALF_LIVES_S)):
-                best = context.popularity.top(place, width)
-                best = best[best < context.n_items]
-                tops[place, : len(best)] = best
+            tops = context.popularity.tops(self.size + _MARGIN)
+            tops[tops >= context.n_items] = -1
             return Tops(tops, np.full(len(HALF_LIVES_S), self.size, np.int64))
 
         return context.once("trending.tops", made)

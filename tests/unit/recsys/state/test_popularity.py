@@ -26,6 +26,12 @@ def choose(popularity: Popularity, item: int, at_s: int, units: int = UNIT) -> N
         popularity.add(window, span, np.array([item], np.uint32), np.array([amount]))
 
 
+def top(popularity: Popularity, place: int, size: int) -> np.ndarray:
+    """Return the best items at one half-life."""
+    found = popularity.tops(size, np.array([place]))[0]
+    return found[found >= 0]
+
+
 def plain_bank(choices: list[tuple[int, int, int]], now_s: int) -> np.ndarray:
     """Return the sums (H, N) of halved units, span by span as the definition says, in plain floats."""
     found = np.zeros((len(HALF_LIVES_S), N_ITEMS))
@@ -59,7 +65,7 @@ def test_any_order_and_any_restart_gives_equal_values(choices: list[tuple[int, i
     other.grow(N_ITEMS)
     for choice in choices:
         choose(one, *choice)
-        one.top(data.draw(st.integers(0, len(HALF_LIVES_S) - 1)), 3)
+        top(one, data.draw(st.integers(0, len(HALF_LIVES_S) - 1)), 3)
     for choice in data.draw(st.permutations(choices)):
         choose(other, *choice)
         if data.draw(st.integers(0, 5)) == 0:  # a new process reads the spans that count
@@ -77,7 +83,7 @@ def test_any_order_and_any_restart_gives_equal_values(choices: list[tuple[int, i
     np.testing.assert_array_equal(one.bank()[:, :N_ITEMS], other.bank()[:, :N_ITEMS])
     np.testing.assert_array_equal(one.trending()[:N_ITEMS], other.trending()[:N_ITEMS])
     for place in range(len(HALF_LIVES_S)):
-        assert one.top(place, 4).tolist() == other.top(place, 4).tolist()
+        assert top(one, place, 4).tolist() == top(other, place, 4).tolist()
     assert one.best_trending(4).tolist() == other.best_trending(4).tolist()
 
 
@@ -87,10 +93,10 @@ def test_the_top_is_sorted_by_count_and_then_by_number(choices: list[tuple[int, 
     for at, choice in enumerate(choices):
         choose(popularity, *choice)
         if at % 3 == 0:
-            popularity.top(at % len(HALF_LIVES_S), 2)
+            top(popularity, at % len(HALF_LIVES_S), 2)
     for place, row in enumerate(popularity.bank().tolist()):
         best = sorted((number for number in range(N_ITEMS) if row[number] > 0), key=lambda number: (-row[number], number))
-        assert popularity.top(place, 4).tolist() == best[:4]
+        assert top(popularity, place, 4).tolist() == best[:4]
 
 
 def test_among_many_equal_items_the_lowest_numbers_lead_also_past_the_pool() -> None:
@@ -99,13 +105,13 @@ def test_among_many_equal_items_the_lowest_numbers_lead_also_past_the_pool() -> 
     for one in (popularity, fresh):
         one.add("1d", 0, everything, np.full(len(everything), UNIT))
     place = NAMES.index("1d")
-    assert popularity.top(place, POOL).tolist() == list(range(POOL))
+    assert top(popularity, place, POOL).tolist() == list(range(POOL))
     late = np.array([4 * POOL - 1, 7], np.uint32)
     for one in (popularity, fresh):
         one.add("1d", 0, late, np.array([UNIT, UNIT]))
-    assert popularity.top(place, 5).tolist() == fresh.top(place, 5).tolist() == [7, 4 * POOL - 1, 0, 1, 2]
+    assert top(popularity, place, 5).tolist() == top(fresh, place, 5).tolist() == [7, 4 * POOL - 1, 0, 1, 2]
     with pytest.raises(ValueError, match=f"the best {POOL} are kept"):
-        popularity.top(place, POOL + 1)
+        top(popularity, place, POOL + 1)
 
 
 def test_a_span_counts_until_event_time_is_two_spans_on() -> None:
@@ -170,7 +176,7 @@ def test_counts_survive_growth_and_are_gone_after_clearing() -> None:
     assert popularity.bank().shape[1] == len(popularity.all_time) >= 1_000
     assert (popularity.bank()[:, 3] > 0).all()
     popularity.clear()
-    assert not popularity.bank().any() and popularity.newest_s == 0 and not len(popularity.top(0, 5))
+    assert not popularity.bank().any() and popularity.newest_s == 0 and not len(top(popularity, 0, 5))
 
 
 def test_spans_end_where_one_of_the_shortest_does_and_growth_is_exact() -> None:
@@ -184,11 +190,21 @@ def test_the_best_are_found_while_more_items_than_are_remembered_change() -> Non
     """Items that leave the pool of the best come back when they are chosen again."""
     popularity, random = Popularity(3_000), np.random.default_rng(0)
     last = len(HALF_LIVES_S) - 1
-    popularity.top(last, 20)
+    top(popularity, last, 20)
     for step in range(60):
         for number in random.integers(0, 3_000, 60).tolist():
             choose(popularity, number, 100 + step, int(random.integers(1, 65)))
         for place in (0, last):
             counts = popularity.bank()[place].astype(np.float64)
             expected = np.lexsort((np.arange(3_000), -counts))[:20]
-            np.testing.assert_array_equal(popularity.top(place, 20), expected)
+            np.testing.assert_array_equal(top(popularity, place, 20), expected)
+
+
+def test_an_item_whose_sum_shrinks_gives_its_place_up() -> None:
+    popularity = Popularity(4 * POOL)
+    for item in range(4 * POOL):
+        choose(popularity, item, 100, 4 * POOL - item)
+    last = len(HALF_LIVES_S) - 1
+    assert top(popularity, last, POOL).tolist() == list(range(POOL))
+    popularity.put("all", 0, np.arange(POOL, dtype=np.uint32), np.zeros(POOL, np.int64))
+    assert top(popularity, last, POOL).tolist() == list(range(POOL, 2 * POOL))
