@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.jit import compiled
+from recsys.jit import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+_SPARSE = 4
+"""Only the columns of an item that are not 0 are read if there are fewer than this part of all."""
 
 
 @compiled
@@ -60,20 +63,28 @@ def heads_of(heads: I32, kinds: I64, found: I64) -> None:
 def explain(features: F32, width: int, recent: I64, likings: F32, items: I64, added: F32) -> None:
     """Add to `added` (U, K, R) the inner products, at least 0, of the listed `items` (U, K), −1 for none, and the `recent` items (U, R)
     times `likings` (U, R); the first `width` columns of `features` (at least N, F) count."""
-    n_recent = recent.shape[1]
-    turned, own = np.empty((width, n_recent), np.float32), np.empty(n_recent, np.float32)
+    columns = np.empty(width, np.int64)
     for user in range(len(items)):
-        for r in range(n_recent):
-            for f in range(width):
-                turned[f, r] = features[recent[user, r], f] * likings[user, r]
         for k in range(items.shape[1]):
-            item = items[user, k]
+            item, n_columns = items[user, k], 0
             if item < 0:
                 continue
-            own[:] = 0
             for f in range(width):
-                if features[item, f] != 0:
-                    for r in range(n_recent):
-                        own[r] += features[item, f] * turned[f, r]
-            for r in range(n_recent):
-                added[user, k, r] += max(own[r], np.float32(0))
+                columns[n_columns] = f
+                n_columns += features[item, f] != 0
+            for r in range(recent.shape[1]):
+                if n_columns * _SPARSE < width:
+                    product = np.float32(0)
+                    for at in range(n_columns):
+                        product += features[item, columns[at]] * features[recent[user, r], columns[at]]
+                else:
+                    product = _product(features[item, :width], features[recent[user, r], :width])
+                added[user, k, r] += max(product * likings[user, r], np.float32(0))
+
+
+@compiled_sums
+def _product(a: F32, b: F32) -> np.float32:
+    total = np.float32(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total

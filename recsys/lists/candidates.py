@@ -36,12 +36,10 @@ class Candidates:
     @classmethod
     def unranked(cls, numbers: I64, raw: Mapping[str, F32], weights: Mapping[str, float], wide: F32 | None = None) -> Candidates:
         """Return candidates that no ranker has seen. `weights` by source name."""
-        none, valid = np.zeros((len(numbers), 0), np.float32), numbers >= 0
-        scales = {}
+        none, scales = np.zeros((len(numbers), 0), np.float32), {}
         for name, scores in raw.items():
-            highest = np.max(scores, axis=1, initial=0, where=valid)
-            weight = np.float32(weights.get(name, 1.0))
-            scales[name] = np.divide(weight, highest, out=np.zeros_like(highest), where=highest > 0)
+            scales[name] = np.empty(len(numbers), np.float32)
+            candidates_kernel.scale(scores, numbers, np.float32(weights.get(name, 1.0)), scales[name])
         return cls(numbers, raw, scales, none, {}, none, wide)
 
     def __len__(self) -> int:

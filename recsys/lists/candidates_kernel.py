@@ -32,6 +32,16 @@ class Listable(NamedTuple):
 
 
 @compiled
+def scale(scores: F32, numbers: I64, weight: np.float32, scales: F32) -> None:
+    """Write what makes each user's best score (U, C) the `weight` into `scales` (U,); 0 if there is none above 0."""
+    for user in range(len(scores)):
+        best = np.float32(0)
+        for column in range(scores.shape[1]):
+            best = max(best, scores[user, column] if numbers[user, column] >= 0 else np.float32(0))
+        scales[user] = weight / best if best > 0 else np.float32(0)
+
+
+@compiled
 def take_shared(tops: I64, quotas: I64, listable: Bools, taken: Bools, numbers: I64, count: int) -> int:
     """Add the first `quotas` (T,) items of each ranking in `tops` (T, M), −1 for none, that are `listable` (N,) to `numbers`, from `count`
     on, unless they are `taken` (N,), which is changed; return how many there are."""

@@ -81,6 +81,10 @@ def raw_features(candidates: Candidates, users: Users, context: ListContext) -> 
     n_users, n_candidates = candidates.numbers.shape
     none = np.zeros((n_users, n_candidates), np.float32)
     raw, wide = candidates.raw, candidates.wide
+    if "trending" in raw:
+        logs, places = _counts(candidates.numbers, context)
+    else:
+        logs, places = np.full((1, _N_COUNTS), np.log2(LEAST_COUNT), np.float32), np.zeros_like(candidates.numbers)
     if wide is None:
         wide = wide_scores(users, candidates.numbers, context) if "cooccurrence" in raw else none
     return RawFeatures(
@@ -89,9 +93,36 @@ def raw_features(candidates: Candidates, users: Users, context: ListContext) -> 
         wide,
         raw.get("content", none),
         raw.get("new", none),
-        context.popularity.bank_of(candidates.numbers) if "trending" in raw else np.zeros((n_users, _N_COUNTS, n_candidates), np.float32),
+        logs,
+        places,
         user_features(users, context),
     )
+
+
+def prepare(context: ListContext) -> None:
+    """Compute what all users share, before lists are made in threads."""
+    if not context.is_large:
+        _all_counts(context)
+
+
+def _counts(numbers: I64, context: ListContext) -> tuple[F32, I64]:
+    """Return logarithms of items' counts at each half-life, (M, H), and at which of these places each of `numbers` (U, C) is, (U, C)."""
+    if not context.is_large:
+        return _all_counts(context), numbers
+    counts = context.popularity.bank_of(numbers.ravel())
+    features_kernel.logarithms(counts)
+    return counts, np.arange(numbers.size).reshape(numbers.shape)
+
+
+def _all_counts(context: ListContext) -> F32:
+    """Return the logarithms of all items' counts at each half-life, (N, H)."""
+
+    def made() -> F32:
+        counts = context.popularity.bank_of(np.arange(context.n_items))
+        features_kernel.logarithms(counts)
+        return counts
+
+    return context.once("recipe.counts", made)
 
 
 _N_COUNTS = len(USER_FEATURES) - 2
@@ -102,16 +133,10 @@ def user_features(users: Users, context: ListContext) -> F32:
     newest interaction, and the mean logarithm of the recent items' counts at each half-life."""
 
     def made() -> F32:
-        table, recent = context.table, users.recent
+        recent, lengths = users.recent, context.table.lengths[users.slots]
         found = np.empty((len(users), len(USER_FEATURES)), np.float32)
-        lengths = table.lengths[users.slots]
-        found[:, 0] = np.log2(1.0 + lengths)
-        found[:, 1] = np.log2(1.0 + users.gaps_s(context) / 60.0)
-        read = recent.strengths > 0
-        counts = np.log2(context.popularity.bank_of(recent.items) + LEAST_COUNT)  # (U, H, R)
-        total = np.einsum("uhr,ur->uh", counts, read.astype(np.float32))
-        n_read = read.sum(axis=1, keepdims=True)
-        found[:, 2:] = np.where(n_read > 0, total / np.maximum(n_read, 1), np.log2(LEAST_COUNT))
+        logs, places = _counts(recent.items, context)
+        features_kernel.of_users(lengths, users.gaps_s(context), recent.strengths, logs, places, found)
         return found
 
     return users.once("recipe.users", made)

@@ -15,6 +15,7 @@ from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import best
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 N_RATIOS = 7
@@ -25,16 +26,20 @@ LEAST_COUNT = np.float32(0.03)
 """So are counts below this one."""
 
 
+_LEAST_LOG = np.float32(np.log2(LEAST_COUNT))
+
+
 class RawFeatures(NamedTuple):
-    """Numbers (U, C), −1 for none; the raw scores of co-occurrence, its wide reading, content and freshness (U, C); counts at each
-    half-life (U, H, C); and the users' own features (U, B)."""
+    """Numbers (U, C), −1 for none; the raw scores of co-occurrence, its wide reading, content and freshness (U, C); logarithms of counts at
+    each half-life, (M, H), and at which `places` (U, C) of them the candidates are, −1 for none; and the users' own features (U, B)."""
 
     numbers: I64
     cooccurrence: F32
     wide: F32
     content: F32
     new: F32
-    counts: F32
+    logs: F32
+    places: I64
     users: F32
 
 
@@ -69,9 +74,32 @@ class Ranked(NamedTuple):
 
 
 @compiled
+def logarithms(counts: F32) -> None:
+    """Replace counts (M, H) by their logarithms."""
+    for row in range(len(counts)):
+        _logarithm(counts[row], LEAST_COUNT, counts[row])
+
+
+@compiled
+def of_users(lengths: I32, gaps_s: F32, strengths: F32, logs: F32, places: I64, out: F32) -> None:
+    """Write the features of users into `out` (U, 2 + H): logarithms of their `lengths` (U,) and of the minutes in `gaps_s` (U,), and the
+    mean of the `logs` (M, H) at the `places` (U, R) of the interactions with `strengths` (U, R) above 0."""
+    for user in range(len(out)):
+        out[user, 0], out[user, 1] = np.log2(1.0 + lengths[user]), np.log2(1.0 + gaps_s[user] / 60.0)
+        means, n_read = out[user, 2:], 0
+        means[:] = 0
+        for r in range(places.shape[1]):
+            if strengths[user, r] > 0:
+                n_read += 1
+                add(means, logs[places[user, r]], np.float32(1))
+        for h in range(len(means)):
+            means[h] = means[h] / np.float32(n_read) if n_read else _LEAST_LOG
+
+
+@compiled
 def features(raw: RawFeatures, out: F32) -> None:
     """Write the features of all candidates into `out` (U, F, C), as a recipe is trained on them."""
-    n_items = N_RATIOS + 1 + raw.counts.shape[1]
+    n_items = N_RATIOS + 1 + raw.logs.shape[1]
     for user in range(len(raw.numbers)):
         _item_features(raw, user, out[user])
         for own in range(raw.users.shape[1]):
@@ -102,6 +130,25 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
             add(total[0], values[n_items + e], extra.weights[e])
         best(total, raw.numbers[one], ranked.columns[one], ranked.numbers[one], ranked.scores[one])
         _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], ranked.parts[:, user])
+
+
+@compiled
+def settle(numbers: I64, parts: F32, scores: F32) -> None:
+    """Let each of `parts` (G, U, P) count from the least of a user's `numbers` (U, P), −1 for none, and write their sums into `scores` (U,
+    P). Where there is no candidate parts become 0 and the score −∞."""
+    scores[:] = 0
+    for part in parts:
+        for user in range(len(numbers)):
+            least = np.float32(np.inf)
+            for place in range(numbers.shape[1]):
+                least = min(least, part[user, place] if numbers[user, place] >= 0 else least)
+            for place in range(numbers.shape[1]):
+                part[user, place] = part[user, place] - least if numbers[user, place] >= 0 else np.float32(0)
+                scores[user, place] += part[user, place]
+    for user in range(len(numbers)):
+        for place in range(numbers.shape[1]):
+            if numbers[user, place] < 0:
+                scores[user, place] = -np.inf
 
 
 @compiled_sums
@@ -143,8 +190,10 @@ def _item_features(raw: RawFeatures, user: int, out: F32) -> None:
     _ratio(raw.wide[user], numbers, out[3], out[4])
     _ratio(raw.content[user], numbers, out[5], out[6])
     out[7] = raw.new[user]
-    for h in range(raw.counts.shape[1]):
-        _logarithm(raw.counts[user, h], LEAST_COUNT, out[N_RATIOS + 1 + h])
+    for candidate in range(len(numbers)):
+        place = max(raw.places[user, candidate], 0)
+        for h in range(raw.logs.shape[1]):
+            out[N_RATIOS + 1 + h, candidate] = raw.logs[place, h]
 
 
 @compiled

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from recsys.lists import exact_scan, indexed
+from recsys.lists import exact_scan, features, indexed
 from recsys.lists.candidates import Candidates, best, flat
 from recsys.lists.context import ListContext, Users
 from recsys.lists.features import FeatureMaker, SourceParts
@@ -53,6 +53,8 @@ class ListMaker:
             indexed.prepare(sources, self._filters, context)
         else:
             exact_scan.prepare(sources, self._filters, context)
+        if isinstance(self._ranker, ByRecipe):
+            features.prepare(context)
 
     def lists(self, users: Users, context: ListContext) -> Lists:
         """Return a list for each user."""
@@ -91,11 +93,11 @@ class ListMaker:
         """Return the `size` best candidates, best first."""
         if isinstance(self._ranker, ByRecipe):
             return self._ranker.ranked(found, users, context, size)
-        features = self._features(found, users, context)
-        columns, numbers, scores = best(self._ranker.score(features, found.valid), found.numbers, size)
+        made = self._features(found, users, context)
+        columns, numbers, scores = best(self._ranker.score(made, found.valid), found.numbers, size)
         places = flat(columns, found.numbers.shape[1])
-        parts = self._ranker.parts(features.at(places)).transpose(2, 0, 1)  # (F, U, P)
-        by_name = dict(zip(features.names, parts, strict=True))
+        parts = self._ranker.parts(made.at(places)).transpose(2, 0, 1)  # (F, U, P)
+        by_name = dict(zip(made.names, parts, strict=True))
         return Candidates(numbers, found.raw_at(places), found.scales, scores, by_name, np.ones(scores.shape, np.float32))
 
     def _active(self, context: ListContext, kinds: Iterable[str]) -> list[Source]:

@@ -74,7 +74,7 @@ class ByRecipe:
             np.empty((len(SOURCES) + 1 + len(weights), *shape), np.float32),
         )
         features_kernel.rank(raw_features(found, users, context), self._compiled(recipe), of_extras, _GROUPS, ranked)
-        valid, parts = ranked.numbers >= 0, ranked.parts
+        parts = ranked.parts
         if len(parts) > len(names):
             parts[SOURCES.index("content")] += parts[-1]
         for place, name in enumerate(SOURCES):
@@ -82,10 +82,8 @@ class ByRecipe:
                 parts[names.index(REST)] += parts[place]
         shown = [place for place, name in enumerate(names) if name == REST or name in found.raw]
         shown.sort(key=lambda place: names[place] == REST)
-        parts = np.where(valid, parts[shown], np.float32(np.inf))
-        parts -= parts.min(axis=2, keepdims=True, initial=np.float32(1e30))
-        parts = np.where(valid, parts, np.float32(0))
-        scores = np.where(valid, parts.sum(axis=0), np.float32(-np.inf))
+        parts, scores = parts[shown], np.empty(shape, np.float32)
+        features_kernel.settle(ranked.numbers, parts, scores)
         by_name = {names[place]: part for place, part in zip(shown, parts, strict=True)}
         places = flat(ranked.columns, found.numbers.shape[1])
         ones = np.ones(shape, np.float32)

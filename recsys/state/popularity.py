@@ -127,16 +127,15 @@ class Popularity:
         return self._sums[:, place, span % LIVE_SPANS].astype(np.int64)
 
     def bank_of(self, numbers: I64) -> F32:
-        """Return the counts of items `numbers` (U, C) at every half-life: (U, H, C); 0 where a number is −1."""
-        found = np.empty((len(numbers), len(HALF_LIVES_S), numbers.shape[1]), np.float32)
+        """Return the counts of items `numbers` (P,) at every half-life: (P, H); 0 where a number is −1."""
+        found = np.empty((len(numbers), len(HALF_LIVES_S)), np.float32)
         newest, factors = self._now()
         popularity_kernel.bank(self._sums, self.all_time, np.ascontiguousarray(numbers, np.int64), newest, factors, found)
         return found
 
     def bank(self) -> F32:
         """Return the counts of all items at every half-life, (H, C)."""
-        counts: F32 = self.bank_of(np.arange(len(self.all_time))[None])[0]
-        return counts
+        return np.ascontiguousarray(self.bank_of(np.arange(len(self.all_time))).T)
 
     def tops(self, size: int, places: I64 = _PLACES) -> I64:
         """Return the `size` items (at most 512) with the highest counts above 0 at the half-lives `HALF_LIVES_S[places]`, highest first,

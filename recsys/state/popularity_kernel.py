@@ -68,18 +68,17 @@ def add(
 
 @compiled
 def bank(sums: F64, all_time: F32, numbers: I64, newest: I64, factors: F64, out: F32) -> None:
-    """Write the counts of `numbers` (U, C) at every half-life and of all time into `out` (U, H + 1, C); 0 for a number below 0."""
+    """Write the counts of `numbers` (P,) at every half-life and of all time into `out` (P, H + 1); 0 for a number below 0."""
     n_half_lives = len(factors)
-    for user in range(len(numbers)):
-        for place in range(numbers.shape[1]):
-            number = numbers[user, place]
-            if number < 0:
-                out[user, :, place] = 0
-                continue
-            for h in range(n_half_lives):
-                slot = newest[h]
-                out[user, h, place] = (sums[number, h, slot] + sums[number, h, 1 - slot] * BEFORE) * factors[h]
-            out[user, n_half_lives, place] = all_time[number]
+    for place in range(len(numbers)):
+        number = numbers[place]
+        if number < 0:
+            out[place] = 0
+            continue
+        for h in range(n_half_lives):
+            slot = newest[h]
+            out[place, h] = (sums[number, h, slot] + sums[number, h, 1 - slot] * BEFORE) * factors[h]
+        out[place, n_half_lives] = all_time[number]
 
 
 @compiled

@@ -77,11 +77,15 @@ def rankings(sources: Sequence[Source], context: ListContext) -> Tops:
 
     def made() -> Tops:
         found = [tops for source in sources if (tops := source.tops(context)) is not None]
-        width = max((one.tops.shape[1] for one in found), default=0)
-        padded = [np.pad(one.tops, ((0, 0), (0, width - one.tops.shape[1])), constant_values=-1) for one in found]
         if not found:
             return Tops(np.zeros((0, 0), np.int64), np.zeros(0, np.int64))
-        return Tops(np.concatenate(padded), np.concatenate([one.quotas for one in found]))
+        width = max(one.tops.shape[1] for one in found)
+        padded = np.full((sum(len(one.tops) for one in found), width), -1, np.int64)
+        start = 0
+        for one in found:
+            padded[start : start + len(one.tops), : one.tops.shape[1]] = one.tops
+            start += len(one.tops)
+        return Tops(padded, np.concatenate([one.quotas for one in found]))
 
     return context.once("rankings", made)
 

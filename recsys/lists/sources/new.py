@@ -41,8 +41,12 @@ class NewSource(Source):
         return np.broadcast_to(newest, (len(users), len(newest)))
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
-        published_s = context.catalogue.published_s[numbers]
-        return freshness(published_s, context.now_s, context.options.new_s, context.valid_s)
+        catalogue, new_s = context.catalogue, context.options.new_s
+        if context.is_large:
+            return freshness(catalogue.published_s[numbers], context.now_s, new_s, context.valid_s)
+        all_items = context.once("new.scores", lambda: catalogue.freshness(context.now_s, new_s, context.valid_s))
+        found: F32 = all_items[numbers]
+        return found
 
 
 class _ByTime:

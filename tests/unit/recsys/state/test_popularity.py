@@ -152,9 +152,9 @@ def test_some_items_are_read_as_all_are_and_none_counts_nothing() -> None:
     for number in range(N_ITEMS):
         choose(popularity, number, 1_000 * number, 32 * (number + 1))
     numbers = np.array([[3, -1], [0, 5]])
-    found = popularity.bank_of(numbers)
-    assert found.shape == (2, len(HALF_LIVES_S), 2) and found.dtype == np.float32 and not found[0, :, 1].any()
-    np.testing.assert_array_equal(found[1, :, 1], popularity.bank()[:, 5])
+    found = popularity.bank_of(numbers.ravel())
+    assert found.shape == (4, len(HALF_LIVES_S)) and found.dtype == np.float32 and not found[1].any()
+    np.testing.assert_array_equal(found[3], popularity.bank()[:, 5])
     np.testing.assert_array_equal(popularity.trending_of(numbers)[1], popularity.trending()[[0, 5]])
 
 
