@@ -97,6 +97,10 @@ class ListContext:
             self._made[key] = make()
         return cast(T, self._made[key])
 
+    def scores_all(self, numbers: I64) -> bool:
+        """Return True where it is cheaper to score all items once than `numbers` (U, C) one by one."""
+        return not self.is_large and numbers.size >= self.n_items
+
     def users(
         self, slots: I64, vectors: Mapping[str, F32], preferred: Mapping[int, Sequence[str]] | None = None, seeds: I64 | None = None
     ) -> Users:

@@ -99,15 +99,9 @@ def raw_features(candidates: Candidates, users: Users, context: ListContext) -> 
     )
 
 
-def prepare(context: ListContext) -> None:
-    """Compute what all users share, before lists are made in threads."""
-    if not context.is_large:
-        _all_counts(context)
-
-
 def _counts(numbers: I64, context: ListContext) -> tuple[F32, I64]:
     """Return logarithms of items' counts at each half-life, (M, H), and at which of these places each of `numbers` (U, C) is, (U, C)."""
-    if not context.is_large:
+    if context.scores_all(numbers):
         return _all_counts(context), numbers
     counts = context.popularity.bank_of(numbers.ravel())
     features_kernel.logarithms(counts)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from recsys.lists import exact_scan, features, indexed
+from recsys.lists import exact_scan, indexed
 from recsys.lists.candidates import Candidates, best, flat
 from recsys.lists.context import ListContext, Users
 from recsys.lists.features import FeatureMaker, SourceParts
@@ -53,8 +53,6 @@ class ListMaker:
             indexed.prepare(sources, self._filters, context)
         else:
             exact_scan.prepare(sources, self._filters, context)
-        if isinstance(self._ranker, ByRecipe):
-            features.prepare(context)
 
     def lists(self, users: Users, context: ListContext) -> Lists:
         """Return a list for each user."""

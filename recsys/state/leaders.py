@@ -18,7 +18,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 
-POOL = 512
+POOL = 256
 """Best items that are remembered: as many can be asked for."""
 _MOST = 2 * POOL
 """The best of those that are remembered are chosen again where there are more."""

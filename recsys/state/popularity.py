@@ -26,8 +26,6 @@ _FINITE_S: F64 = np.array(list(NAMED_HALF_LIVES_S.values()), np.float64)
 _SHORTEST_S = int(_SPANS_S.min())
 _TRENDING: I64 = np.array([_PLACE[name] for name in TRENDING_SHARES], np.int64)
 _PLACES: I64 = np.arange(len(HALF_LIVES_S))
-_AMONG = 256
-"""Best items of each half-life among which those that trend most are looked for."""
 _FILLED_SHARE = 8
 """Items with a sum are remembered up to this part of all items."""
 _SHARES: F64 = np.array(list(TRENDING_SHARES.values()))
@@ -138,7 +136,7 @@ class Popularity:
         return np.ascontiguousarray(self.bank_of(np.arange(len(self.all_time))).T)
 
     def tops(self, size: int, places: I64 = _PLACES) -> I64:
-        """Return the `size` items (at most 512) with the highest counts above 0 at the half-lives `HALF_LIVES_S[places]`, highest first,
+        """Return the `size` items (at most 256) with the highest counts above 0 at the half-lives `HALF_LIVES_S[places]`, highest first,
         equal ones by number: (P, `size`), −1 for none. Changes what is remembered: call it before lists are made in threads."""
         return self._leaders.tops(places, size, self._counts(), self._values)
 
@@ -156,13 +154,6 @@ class Popularity:
         shares = (factors[_TRENDING] * _SHARES)[:, None] * np.where(newest[_TRENDING, None] == (0, 1), 1.0, 1.0 / MOST_GROWTH)
         popularity_kernel.blend(self._sums, self.all_time, numbers, _TRENDING, shares, ALL_TIME_SHARE, found)
         return found
-
-    def best_trending(self, size: int) -> I64:
-        """Return the `size` items (at most 512) that trend most, of those that are among the best at one of the half-lives that `trending`
-        reads; most first, equal ones by number."""
-        among = np.unique(self.tops(max(size, _AMONG), np.append(_TRENDING, len(HALF_LIVES_S) - 1)))
-        among = among[among >= 0]
-        return among[np.lexsort((among, -self.trending_of(among)))[:size]]
 
     def _note(self, place: int, items: U32, units: I64) -> None:
         """Note that items grew at a half-life, or that some of them shrank."""

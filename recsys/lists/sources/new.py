@@ -42,7 +42,7 @@ class NewSource(Source):
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
         catalogue, new_s = context.catalogue, context.options.new_s
-        if context.is_large:
+        if not context.scores_all(numbers):
             return freshness(catalogue.published_s[numbers], context.now_s, new_s, context.valid_s)
         all_items = context.once("new.scores", lambda: catalogue.freshness(context.now_s, new_s, context.valid_s))
         found: F32 = all_items[numbers]

@@ -40,7 +40,7 @@ class TrendingSource(Source):
         return np.broadcast_to(distinct, (len(users), len(distinct)))
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
-        if context.is_large:
+        if not context.scores_all(numbers):
             return context.popularity.trending_of(numbers)
         all_items = context.once("trending.scores", lambda: context.popularity.trending_of(np.arange(context.n_items)))
         found: F32 = all_items[numbers]
