@@ -112,6 +112,7 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
     n_items, n_candidates, n_hidden, n_extra = len(groups), raw.numbers.shape[1], len(weights.bias), len(extra.weights)
     values, units = np.empty((n_items + n_extra, n_candidates), np.float32), np.empty((n_hidden, n_candidates), np.float32)
     own, total, logarithm = np.empty(n_hidden, np.float32), np.empty((1, n_candidates), np.float32), np.empty(n_candidates, np.float32)
+    work = np.empty((1 + n_hidden, ranked.columns.shape[1]), np.float32)
     for user in range(len(raw.numbers)):
         numbers, one = raw.numbers[user], slice(user, user + 1)
         _item_features(raw, user, values)
@@ -129,7 +130,7 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
             _blend(values[n_items + e], logarithm)
             add(total[0], values[n_items + e], extra.weights[e])
         best(total, raw.numbers[one], ranked.columns[one], ranked.numbers[one], ranked.scores[one])
-        _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], ranked.parts[:, user])
+        _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], work, ranked.parts[:, user])
 
 
 @compiled
@@ -152,24 +153,28 @@ def settle(numbers: I64, parts: F32, scores: F32) -> None:
 
 
 @compiled_sums
-def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, groups: I64, columns: I64, parts: F32) -> None:
+def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, groups: I64, columns: I64, work: F32, parts: F32) -> None:
     """Write what each of G sources added to the scores of the candidates in `columns` (P,) into `parts` (G, P): extra sources are the last,
-    and before them comes what no feature of an item added."""
+    and before them comes what no feature of an item added. `work` (1 + K, P) is room for slopes and for the outputs of hidden units."""
     parts[:] = 0
-    rest, n_items, slopes = len(parts) - len(extra) - 1, len(groups), np.empty(len(groups), np.float32)
-    for place in range(len(columns)):
-        column = columns[place]
-        for feature in range(n_items):
-            slopes[feature] = weights.linear[feature]
-        for k in range(len(own)):
-            if units[k, column] > 0:
-                parts[rest, place] += weights.output[k] * own[k]
-                for feature in range(n_items):
-                    slopes[feature] += weights.output[k] * weights.hidden[k, feature]
-        for feature in range(n_items):
-            parts[groups[feature], place] += slopes[feature] * values[feature, column]
-        for e in range(len(extra)):
-            parts[rest + 1 + e, place] = extra[e] * values[len(groups) + e, column]
+    rest, n_items, n_hidden = len(parts) - len(extra) - 1, len(groups), len(own)
+    slopes, active = work[0], work[1:]
+    for k in range(n_hidden):
+        for place in range(len(columns)):
+            active[k, place] = weights.output[k] if units[k, columns[place]] > 0 else np.float32(0)
+        add(parts[rest], active[k], own[k])
+    for feature in range(n_items):
+        slopes[:] = weights.linear[feature]
+        for k in range(n_hidden):
+            weight = weights.hidden[k, feature]
+            for place in range(len(slopes)):
+                slopes[place] += active[k, place] * weight
+        group = groups[feature]
+        for place in range(len(columns)):
+            parts[group, place] += values[feature, columns[place]] * slopes[place]
+    for e in range(len(extra)):
+        for place in range(len(columns)):
+            parts[rest + 1 + e, place] = extra[e] * values[n_items + e, columns[place]]
 
 
 @compiled_sums
