@@ -110,17 +110,20 @@ class ItemStateCache:
     def _absorb_counts(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
         """Take in the rows of popularity (r,) of a delta."""
         landed: list[int] = []
-        past: list[int] = []
-        sizes = delta.sizes_of(grown)
-        for row, group, size, length in zip(grown.tolist(), groups[grown].tolist(), sizes.tolist(), lengths[grown].tolist(), strict=True):
-            row_id = delta.rows[row]
-            if not self._engine.popularity.holds(str(row_id[1]), row_id[2]):
-                past.append(row)
-            elif self._one_landed((group, row_id), size, length):
+        counts = self._counts_at(delta)[delta.span[grown]]
+        sizes, after = delta.sizes_of(grown) * RECORD_BYTES, lengths[grown]
+        columns = (grown, groups[grown], sizes, after, counts)
+        for row, group, size, length, still_counts in zip(*(column.tolist() for column in columns), strict=True):
+            if still_counts and self._one_landed((group, delta.rows[row]), size, length):
                 landed.append(row)
         self._engine.learn_counts(delta, np.array(landed, np.int64))
-        if past:
-            self._note_past(delta, np.array(past), lengths, groups)
+        if not counts.all():
+            self._note_past(delta, grown[~counts], lengths, groups)
+
+    def _counts_at(self, delta: Delta) -> NDArray[np.bool_]:
+        """Return which of a delta's spans still count for popularity, (S,)."""
+        holds = self._engine.popularity.holds
+        return np.array([kind == "pop" and holds(str(window), span) for kind, window, span in delta.spans], np.bool_)
 
     def _note_past(self, delta: Delta, grown: I64, lengths: I64, groups: I64) -> None:
         """Note expired rows of popularity that are due to be compacted. They are not held, so their compacted lengths are not known: they
@@ -241,9 +244,10 @@ class ItemStateCache:
         self._long.update(self._address(delta.rows[row]) for row in grown[lengths > longest].tolist())
         return landed
 
-    def _one_landed(self, address: RowAddress, n_records: int, length: int) -> bool:
+    def _one_landed(self, address: RowAddress, size: int, length: int) -> bool:
+        """Take in that `size` bytes were appended to a row, which has `length` bytes now; return whether it was held up to there."""
         held = self._held.get(address) or MADE_HERE
-        landed = held.length + n_records * RECORD_BYTES == length and address not in self._dirty
+        landed = held.length + size == length and address not in self._dirty
         if not landed:
             self._dirty.add(address)
         self._held.put(address, Held(held.generation, length, held.base) if landed else held)

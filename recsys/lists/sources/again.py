@@ -33,21 +33,25 @@ class AgainSource(Source):
         return numbers
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
+        if not _scores(users, context).any():
+            return np.zeros(numbers.shape, np.float32)
         raw = np.empty(numbers.shape, np.float32)
         with self._by_item.borrowed(context.n_items) as by_item:
             touch_policy_kernel.again(users.entries(context), _scores(users, context), numbers, by_item, raw)
         return raw
 
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
+        if not scale.any():
+            return
         raw = self.score(users, items, context) * scale[:, None]
         added += np.where(items[:, :, None] == users.recent.items[:, None, :], raw[:, :, None], np.float32(0))
 
 
 def _scores(users: Users, context: ListContext) -> F32:
-    """Return the scores of the entries of the users' histories, (U, H); unused columns hold anything."""
+    """Return the scores of the entries of the users' histories, (U, H), 0 in unused columns."""
 
     def made() -> F32:
-        scores = np.empty((len(users), context.table.history_length), np.float32)
+        scores = np.zeros((len(users), context.table.history_length), np.float32)
         groups, table = context.catalogue.touch_groups[: context.n_items], context.options.touch_policy.table
         touch_policy_kernel.again_scores(users.entries(context), groups, table, context.now_s, scores)
         return scores
