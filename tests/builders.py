@@ -181,8 +181,8 @@ class FailingStore:
         return call
 
 
-def recipe_of(**linear: float) -> Recipe:
-    """Return a recipe without hidden units that gives weights to some features, and none to all others."""
+def recipe_of(extras: Mapping[str, float] | None = None, /, **linear: float) -> Recipe:
+    """Return a recipe without hidden units that gives weights to some features and to some `extras`, and none to all others."""
     weights = np.array([linear.get(name, 0.0) for name in FEATURES], np.float32)
-    none = np.zeros(0, np.float32)
-    return Recipe(np.zeros_like(weights), np.ones_like(weights), weights, np.zeros((len(weights), 0), np.float32), none, none)
+    none, hidden = np.zeros(0, np.float32), np.zeros((len(weights), 0), np.float32)
+    return Recipe(np.zeros_like(weights), np.ones_like(weights), weights, hidden, none, none, extras=extras or {})

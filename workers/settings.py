@@ -278,8 +278,8 @@ class ListSettings(Section):
     weights: dict[str, float] = {
         "cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02, "again": 0.02
     }  # fmt: skip
-    """Weight of each source; a model's source has the name of its kind. The recipe weighs `cooccurrence`, `content`, `trending` and `new`:
-    here they are only on (above 0) or off (0)."""
+    """Weight of each source; a model's source has the name of its kind. The recipe weighs `cooccurrence`, `content`, `trending` and `new`,
+    and `again` once it has learnt from repeats: here they are only on (above 0) or off (0)."""
     exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
     """Positions at the end of a list that are drawn at random from the next best items, with their propensity."""
     new_days: Annotated[float, Field(gt=0)] = 30.0

@@ -1,4 +1,4 @@
-"""Trains the recipe of the lists as the trainer does, on the events so far: after 40 % of the targets, then after each further 10 %."""
+"""Trains the recipe of the lists as the trainer does, on the events so far: after 40 % of the targets, then after each further 20 %."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys.recipe.replay import Log as ReplayLog
 from recsys.recipe.train import TrainOptions, train_recipe
 from recsys.state.user_table import quantise_weights
 
-AGAIN_SHARE = 0.1
+AGAIN_SHARE = 0.2
 """A recipe is trained again after this share of the targets."""
 
 
@@ -26,7 +26,7 @@ class Schedule:
         log = stream.log
         self._name = log.name
         contents = {number: log.content[item_id] for number, item_id in enumerate(log.item_ids) if item_id in log.content}
-        self._log = ReplayLog(log.users, log.items, log.times_s, quantise_weights(log.weights), contents)
+        self._log = ReplayLog(log.users, log.items, log.times_s, quantise_weights(log.weights), contents, log.types)
         self.n_trained = 0
 
     def __call__(self, event: int) -> None:

@@ -5,6 +5,7 @@ Shapes: U users, C candidates, R recent interactions, H half-lives, F features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +75,14 @@ class RecipeFeatures:
         columns = np.empty((len(users), len(FEATURES), candidates.numbers.shape[1]), np.float32)
         features_kernel.features(raw, columns)
         return Features(FEATURES, columns.transpose(0, 2, 1))
+
+
+def extra_shares(candidates: Candidates, names: Sequence[str]) -> F32:
+    """Return what the sources `names` (E), which have no features, count for each candidate, from 0 to 1: (U, C, E)."""
+    scores = np.array([candidates.raw[name] for name in names], np.float32).reshape(len(names), *candidates.numbers.shape)
+    shares = np.empty_like(scores)
+    features_kernel.shares(scores, candidates.numbers, shares)
+    return np.ascontiguousarray(shares.transpose(1, 2, 0))
 
 
 def raw_features(candidates: Candidates, users: Users, context: ListContext) -> RawFeatures:

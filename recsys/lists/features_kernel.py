@@ -134,6 +134,16 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
 
 
 @compiled
+def shares(scores: F32, numbers: I64, out: F32) -> None:
+    """Write what the scores (E, U, C) of sources without features count, from 0 to 1, into `out` (E, U, C)."""
+    logarithm = np.empty(scores.shape[2], np.float32)
+    for e in range(len(scores)):
+        for user in range(len(numbers)):
+            _ratio(scores[e, user], numbers[user], out[e, user], logarithm)
+            _blend(out[e, user], logarithm)
+
+
+@compiled
 def settle(numbers: I64, parts: F32, scores: F32) -> None:
     """Let each of `parts` (G, U, P) count from the least of a user's `numbers` (U, P), −1 for none, and write their sums into `scores` (U,
     P). Where there is no candidate parts become 0 and the score −∞."""

@@ -28,7 +28,7 @@ SOURCES = ("cooccurrence", "content", "trending", "new")
 REST = "context"
 """The part of the score that belongs to no source: what a user's own features and the bounds of hidden units add."""
 EXTRA_WEIGHT = 5.0
-"""A source of weight 1 that the recipe has no features of, such as a model, adds up to this to the score of its best candidate."""
+"""A source of weight 1 that the recipe has neither features nor a trained weight of adds this to the score of its best candidate."""
 PREFERRED_WEIGHT = 40.0
 """For a user without a history who named categories, these come before all else."""
 _GROUPS: I64 = np.array([SOURCES.index(SOURCE_OF[name]) for name in ITEM_FEATURES], np.int64)
@@ -61,7 +61,7 @@ class ByRecipe:
         recipe = context.options.recipe or default_recipe()
         extras = [name for name in found.raw if name not in SOURCES]
         raw = [found.raw[name] for name in extras]
-        weights = [EXTRA_WEIGHT * context.options.weights[name] for name in extras]
+        weights = [recipe.extras.get(name, EXTRA_WEIGHT * context.options.weights[name]) for name in extras]
         if users.preferred and "content" in found.raw:
             raw.append(_preferred(found.raw["content"], users))
             weights.append(PREFERRED_WEIGHT)

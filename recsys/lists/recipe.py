@@ -24,6 +24,7 @@ F32 = NDArray[np.float32]
 MAX_HIDDEN = 128
 MAX_NUMBER = 1e4
 """Largest magnitude of a trained number; usual ones stay below 10."""
+MAX_EXTRAS = 64
 CLIP = 6.0
 """Standardised features are cut at ± this, so that a value never seen in training does not decide alone."""
 _BOUNDS = {
@@ -83,9 +84,19 @@ class RecipeSettings:
             raise ModelError(f"recipe options do not fit: {error}") from error
 
 
+def check_extras(extras: Mapping[str, float]) -> None:
+    """Raises: ModelError unless these are at most `MAX_EXTRAS` weights of sources by name, from 0 to `MAX_NUMBER`."""
+    if len(extras) > MAX_EXTRAS:
+        raise ModelError(f"recipe option extras: {len(extras)} sources, at most {MAX_EXTRAS} have weights")
+    for name, weight in extras.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_NUMBER:
+            raise ModelError(f"recipe option extras: {name:.40} has {weight!r:.20}, needs a number from 0 to {MAX_NUMBER:g}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """Trained numbers, all float32: `mean`, `scale` and `linear` (F,); `hidden` (F, H), `bias` and `output` (H,), where H may be 0.
+    `extras` are trained weights of sources that no feature stands for, by name: what such a source adds to the score of its best candidate.
 
     Raises: ModelError for a number that is not finite or out of bounds, or features of another version; ShapeError for shapes that do not
     fit together.
@@ -101,8 +112,10 @@ class Recipe:
     output: F32
     settings: RecipeSettings = field(default_factory=RecipeSettings)
     feature_version: int = FEATURE_VERSION
+    extras: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_extras(self.extras)
         if self.feature_version != FEATURE_VERSION:
             raise ModelError(
                 f"the recipe needs features of version {self.feature_version}, and there are those of {FEATURE_VERSION}: train it again"
@@ -128,8 +141,9 @@ class Recipe:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The version and names of its features, and its settings, as JSON can hold them."""
-        return {"feature_version": self.feature_version, "features": list(FEATURES), "settings": asdict(self.settings)}
+        """The version and names of its features, its settings and the weights of other sources, as JSON can hold them."""
+        features = {"feature_version": self.feature_version, "features": list(FEATURES)}
+        return {**features, "settings": asdict(self.settings), "extras": dict(self.extras)}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the trained numbers by name. Those of a recipe without hidden units are not among them: a store holds no empty tensor."""
@@ -144,12 +158,14 @@ class Recipe:
             raise ModelError(
                 f"the recipe needs features of version {version!r:.20}, and there are those of {FEATURE_VERSION}: train it again"
             )
-        if not isinstance(settings, Mapping):
-            raise ModelError("recipe option settings: it must be an object")
+        extras = config.get("extras", {})
+        for option, value in (("settings", settings), ("extras", extras)):
+            if not isinstance(value, Mapping):
+                raise ModelError(f"recipe option {option}: it must be an object")
         for name in ("mean", "scale", "linear"):
             if name not in tensors:
                 raise ModelError(f"tensor {name} of the recipe is missing")
         none = {"hidden": np.zeros((len(FEATURES), 0), np.float32), "bias": np.zeros(0, np.float32), "output": np.zeros(0, np.float32)}
         found: dict[str, NDArray[Any]] = {**none, **{name: tensors[name] for name in ("mean", "scale", "linear", *none) if name in tensors}}
         mean, scale, linear, hidden, bias, output = (found[name] for name in ("mean", "scale", "linear", "hidden", "bias", "output"))
-        return cls(mean, scale, linear, hidden, bias, output, RecipeSettings.of(settings))
+        return cls(mean, scale, linear, hidden, bias, output, RecipeSettings.of(settings), extras=dict(extras))

@@ -1,6 +1,6 @@
 """Cases to learn a recipe from: a user's candidates just before an event, and which of them the event was about.
 
-Shapes: B cases, C candidates, F features.
+Shapes: B cases, C candidates, F features, E sources without features.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+_COLUMNS = ("counts", "targets", "users", "times_s", "events", "popular")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cases:
     """Cases in order of arrival. `features` (B, C, F) of the first `counts` (B,) candidates of each; `targets` (B,), the column of the item
     that the user chose, or −1 if it is no candidate; `users` (B,), any numbers; `times_s` (B,); `events` (B,), the places of the events in
-    the log; and `popular` (B, H), the rank of the item by popularity at each half-life, infinite where it is far behind."""
+    the log; `popular` (B, H), the rank of the item by popularity at each half-life, infinite where it is far behind; and `extras` (B, C,
+    E), what the sources `extra_names` (E) count for each candidate."""
 
     features: F32
     counts: I32
@@ -34,9 +38,13 @@ class Cases:
     times_s: I64
     events: I64
     popular: F64
+    extras: F32
+    extra_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shapes = {len(getattr(self, name)) for name in ("features", "counts", "targets", "users", "times_s", "events", "popular")}
+        if self.extras.shape != (*self.features.shape[:2], len(self.extra_names)):
+            raise ShapeError(f"cases of {len(self.extra_names)} sources without features have extras of shape {self.extras.shape}")
+        shapes = {len(getattr(self, name)) for name in ("features", *_COLUMNS)}
         if len(shapes) != 1 or self.features.ndim != 3:
             raise ShapeError(f"cases do not fit together: {sorted(shapes)} cases, features of shape {self.features.shape}")
         if len(self) and (int(self.counts.max()) > self.features.shape[1] or (self.targets >= self.counts).any()):
@@ -53,25 +61,16 @@ class Cases:
 
     def at(self, rows: I64 | slice) -> Self:
         """Return some of the cases."""
-        return type(self)(
-            self.features[rows],
-            self.counts[rows],
-            self.targets[rows],
-            self.users[rows],
-            self.times_s[rows],
-            self.events[rows],
-            self.popular[rows],
-        )
+        columns = {name: getattr(self, name)[rows] for name in ("features", *_COLUMNS, "extras")}
+        return type(self)(**columns, extra_names=self.extra_names)
 
     @classmethod
     def joined(cls, blocks: Sequence[Self]) -> Self:
         """Return the cases of all blocks, one after another."""
         width = max(block.features.shape[1] for block in blocks)
-        padded = [np.pad(block.features, ((0, 0), (0, width - block.features.shape[1]), (0, 0))) for block in blocks]
-        return cls(
-            np.concatenate(padded),
-            *(
-                np.concatenate([getattr(block, name) for block in blocks])
-                for name in ("counts", "targets", "users", "times_s", "events", "popular")
-            ),
-        )
+
+        def padded(name: str) -> F32:
+            return np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1]), (0, 0))) for one in (getattr(b, name) for b in blocks)])
+
+        columns = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in _COLUMNS}
+        return cls(features=padded("features"), **columns, extras=padded("extras"), extra_names=blocks[0].extra_names)

@@ -5,7 +5,9 @@ Shapes: B cases, C candidates, F features, H hidden units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from recsys.recipe.cases import Cases
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
+_LEAST_EXTRA = 0.01
+"""Weights of sources without features are learnt as logarithms, from this on."""
 LEAST_CASES = 100
 """Fewer cases than this say next to nothing about some twenty numbers."""
 
@@ -31,6 +35,7 @@ class FitOptions:
 
     prior_scale: float = 0.3
     learning_rate: float = 3e-3
+    extras_learning_rate: float = 0.02
     epochs: int = 30
     patience: int = 4
     batch_cases: int = 64
@@ -39,14 +44,26 @@ class FitOptions:
 
 
 class _Net(torch.nn.Module):
-    def __init__(self, start: Recipe) -> None:
+    def __init__(self, start: Recipe, extra_names: Sequence[str]) -> None:
         super().__init__()
+        weights = [max(start.extras.get(name, 0.0), _LEAST_EXTRA) for name in extra_names]
+        self.extras = torch.nn.Parameter(torch.tensor(weights, dtype=torch.float32).log())
         self.linear, self.hidden, self.bias, self.output = (
             torch.nn.Parameter(torch.from_numpy(array.copy())) for array in (start.linear, start.hidden, start.bias, start.output)
         )
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def shrinking(self) -> list[torch.nn.Parameter]:
+        """Return what is drawn towards the start."""
+        return [self.linear, self.hidden, self.bias, self.output]
+
+    def numbers(self) -> list[F32]:
+        """Return copies of all numbers, those of extras last, as logarithms."""
+        return [parameter.detach().numpy().astype(np.float32) for parameter in (*self.shrinking(), self.extras)]
+
+    def forward(self, features: torch.Tensor, extras: torch.Tensor) -> torch.Tensor:
         scores = features @ self.linear  # (B, C)
+        if len(self.extras):
+            scores = scores + extras @ self.extras.exp()
         if len(self.bias):
             scores = scores + torch.relu(features @ self.hidden + self.bias) @ self.output
         return scores
@@ -65,14 +82,17 @@ def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress
         raise TooFewInteractions(f"a recipe needs {LEAST_CASES} cases or more whose item is a candidate, and there are {len(cases)}")
     features, valid = torch.from_numpy(standardised(cases.features, start)), torch.from_numpy(cases.valid)
     targets = torch.from_numpy(cases.targets.astype(np.int64))
-    net = _Net(start)
-    before = [parameter.detach().clone() for parameter in net.parameters()]
-    optimiser = torch.optim.Adam(net.parameters(), lr=options.learning_rate)
+    extras, net = torch.from_numpy(cases.extras), _Net(start, cases.extra_names)
+    before = [parameter.detach().clone() for parameter in net.shrinking()]
+    groups: list[dict[str, Any]] = [{"params": net.shrinking()}]
+    if cases.extra_names:
+        groups.append({"params": [net.extras], "lr": options.extras_learning_rate})
+    optimiser = torch.optim.Adam(groups, lr=options.learning_rate)
     random = np.random.default_rng(options.seed)
     strength = 0.5 / (options.prior_scale**2 * n_train)
 
     def loss(rows: torch.Tensor | slice) -> torch.Tensor:
-        scores = net(features[rows]).masked_fill(~valid[rows], -1e9)
+        scores = net(features[rows], extras[rows]).masked_fill(~valid[rows], -1e9)
         return torch.nn.functional.cross_entropy(scores, targets[rows])
 
     def validation_loss() -> float:
@@ -80,22 +100,23 @@ def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress
             blocks = [slice(at, min(at + 256, len(cases))) for at in range(n_train, len(cases), 256)]
             return sum(float(loss(block)) * (block.stop - block.start) for block in blocks) / (len(cases) - n_train)
 
-    best, least, since = [one.clone() for one in before], validation_loss(), 0
+    best, least, since = net.numbers(), validation_loss(), 0
     for epoch in range(options.epochs):
         order = torch.from_numpy(random.permutation(n_train))
         for at in range(0, n_train, options.batch_cases):
             optimiser.zero_grad()
-            shrunk = sum(((now - then) ** 2).sum() for now, then in zip(net.parameters(), before, strict=True))
+            shrunk = sum(((now - then) ** 2).sum() for now, then in zip(net.shrinking(), before, strict=True))
             (loss(order[at : at + options.batch_cases]) + strength * shrunk).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         now = validation_loss()
         since += 1
         if now < least:
-            best, least, since = [parameter.detach().clone() for parameter in net.parameters()], now, 0
+            best, least, since = net.numbers(), now, 0
         if since >= options.patience or not go_on(progress, (epoch + 1) / options.epochs, f"recipe: validation loss {least:.4f}"):
             break
-    linear, hidden, bias, output = (one.numpy().astype(np.float32) for one in best)
-    return replace(start, linear=linear, hidden=hidden, bias=bias, output=output)
+    linear, hidden, bias, output, weights = best
+    learnt = dict(zip(cases.extra_names, np.exp(weights).tolist(), strict=True))
+    return replace(start, linear=linear, hidden=hidden, bias=bias, output=output, extras={**start.extras, **learnt})
 
 
 def standardised(features: F32, recipe: Recipe) -> F32:
@@ -121,10 +142,10 @@ def blank(cases: Cases, n_hidden: int, settings: RecipeSettings, seed: int = 0) 
     )
 
 
-def case_scores(recipe: Recipe, features: F32) -> F32:
-    """Return the scores of candidates by their features (…, F), as plain arrays: what the compiled loops compute."""
-    x = standardised(features, recipe)
-    scores: F32 = x @ recipe.linear + np.maximum(x @ recipe.hidden + recipe.bias, 0) @ recipe.output
+def case_scores(recipe: Recipe, cases: Cases) -> F32:
+    """Return the scores of candidates (B, C), as plain arrays: what the compiled loops compute."""
+    x, weights = standardised(cases.features, recipe), np.array([recipe.extras.get(name, 0.0) for name in cases.extra_names], np.float32)
+    scores: F32 = x @ recipe.linear + np.maximum(x @ recipe.hidden + recipe.bias, 0) @ recipe.output + cases.extras @ weights
     return scores
 
 
@@ -133,7 +154,7 @@ def case_ranks(recipe: Recipe, cases: Cases) -> NDArray[np.float64]:
     ranks = np.full(len(cases), np.inf)
     for at in range(0, len(cases), 256):
         part = cases.at(slice(at, at + 256))
-        scores = np.where(part.valid, case_scores(recipe, part.features), np.float32(-np.inf))
+        scores = np.where(part.valid, case_scores(recipe, part), np.float32(-np.inf))
         mine = np.take_along_axis(scores, np.maximum(part.targets, 0)[:, None], 1)
         found = 1.0 + (scores > mine).sum(axis=1) + ((scores == mine).sum(axis=1) - 1) / 2
         ranks[at : at + 256] = np.where(part.targets >= 0, found, np.inf)

@@ -65,7 +65,7 @@ def judge(
             engine.use_recipe(recipe)
             place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == item)
             ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
-        popular.append(popularity_ranks(engine, slot, item)[None])
+        popular.append(popularity_ranks(engine, slot, item, now_s)[None])
         n_judged += 1
         if n_judged % 64 == 0 and not go_on(progress, n_judged / len(events), f"recipe: {n_judged:,} of {len(events):,} lists"):
             break

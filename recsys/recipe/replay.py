@@ -8,7 +8,7 @@ Shapes: n events, B cases, C candidates, F features, H half-lives.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig
 from recsys.errors import ShapeError
+from recsys.lists.features import extra_shares
+from recsys.lists.ranker import SOURCES
 from recsys.lists.recipe import Recipe
+from recsys.lists.touch_policy import FOR_EVER
 from recsys.models.training import Progress, go_on
 from recsys.recipe.cases import Cases
 from recsys.state.half_lives import HALF_LIVES_S
@@ -35,16 +38,17 @@ _BASELINE_PLACES = 200
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
     """Events in order of arrival, all (n,): `users` and `items` are numbers, `times_s` seconds, `weights` in units of 1/32. `contents` by
-    item number."""
+    item number. `types` (n,) are the codes of the events' types, all 0 unless given."""
 
     users: I64
     items: I64
     times_s: I64
     weights: NDArray[np.int8]
     contents: Mapping[int, ItemContent] = field(default_factory=dict)
+    types: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("items", "times_s", "weights"):
+        for name in ("items", "times_s", "weights", *(("types",) if self.types is not None else ())):
             if len(getattr(self, name)) != len(self.users):
                 raise ShapeError(f"{name} has {len(getattr(self, name))} entries for {len(self.users)} events")
 
@@ -53,19 +57,28 @@ class Log:
 
     def first(self, n_events: int) -> Log:
         """Return the first events."""
-        return replace(
-            self, users=self.users[:n_events], items=self.items[:n_events], times_s=self.times_s[:n_events], weights=self.weights[:n_events]
-        )
+        rows, types = slice(n_events), None if self.types is None else self.types[:n_events]
+        return Log(self.users[rows], self.items[rows], self.times_s[rows], self.weights[rows], self.contents, types)
 
-    def targets(self) -> I64:
+    def repeats(self, config: EngineConfig) -> bool:
+        """Return True if lists repeat what a user touched: the source `again` is on, and some type of event takes nothing off for ever."""
+        codes = np.zeros(1, np.int64) if self.types is None else np.unique(self.types)
+        return config.source_weights.get("again", 0.0) > 0 and bool((config.touch_policy.table[:, 0, codes] < FOR_EVER).any())
+
+    def targets(self, *, repeats: bool = False) -> I64:
         """Return the places of the events that may be cases, ascending: a user's first touch of an item, if it is liked, if somebody
-        touched the item before, and if the user touched another item before."""
+        touched the item before, and if the user touched another item before. With `repeats` also touches of the user's earlier items,
+        except of the one touched just before."""
         n_items = int(self.items.max(initial=0)) + 1
         is_target = self.weights > 0
-        _, first_pair = np.unique(self.users * n_items + self.items, return_index=True)
-        is_first = np.zeros(len(self), np.bool_)
-        is_first[first_pair] = True
-        is_target &= is_first
+        pairs = self.users * n_items + self.items
+        if repeats:
+            order = np.argsort(self.users, kind="stable")
+            is_target[order[1:][pairs[order[1:]] == pairs[order[:-1]]]] = False
+        else:
+            is_first = np.zeros(len(self), np.bool_)
+            is_first[np.unique(pairs, return_index=True)[1]] = True
+            is_target &= is_first
         for column in (self.users, self.items):
             _, first_place = np.unique(column, return_index=True)
             is_target[first_place] = False
@@ -119,7 +132,7 @@ class Replay:
             log.items[rows][order].astype(np.uint32),
             log.times_s[rows][order].astype(np.uint32),
             log.weights[rows][order],
-            np.zeros(end - start, np.int8),
+            np.zeros(end - start, np.int8) if log.types is None else log.types[rows][order],
             np.zeros(end - start, np.int32),
             np.arange(start, end)[order],
         )
@@ -147,10 +160,11 @@ def gather(
     for done, (event, slot, now_s) in enumerate(replayed.moments(events)):
         slots = np.array([slot])
         vectors = engine.encode(slots)
-        popular = popularity_ranks(engine, slot, int(log.items[event]))
+        popular = popularity_ranks(engine, slot, int(log.items[event]), now_s)
         for cases, recipe in zip(made, recipes, strict=True):
             engine.use_recipe(recipe)
             found, features = engine.features(slots, vectors, now_s)
+            names = tuple(name for name in found.raw if name not in SOURCES)
             order = np.flatnonzero(found.valid[0])
             targets = np.flatnonzero(found.numbers[0, order] == log.items[event])
             cases.append(
@@ -162,6 +176,8 @@ def gather(
                     np.array([now_s]),
                     np.array([event]),
                     popular[None],
+                    extra_shares(found, names)[:, order],
+                    names,
                 )
             )
         if done % 64 == 0 and not go_on(progress, done / len(events), f"recipe: {done:,} of {len(events):,} cases"):
@@ -169,10 +185,11 @@ def gather(
     return [Cases.joined(cases) for cases in made]
 
 
-def popularity_ranks(engine: Engine, slot: int, item: int) -> F64:
-    """Return the rank of an item among those that the user has not seen by popularity at each half-life, (H,); infinite beyond 200."""
-    table = engine.users
-    seen = np.concatenate((table.items[slot, table.history_length - table.lengths[slot] :], table.older[slot]))
+def popularity_ranks(engine: Engine, slot: int, item: int, now_s: int) -> F64:
+    """Return the rank of an item among those that the user's touches do not keep off lists by popularity at each half-life, (H,); infinite
+    beyond 200."""
+    context = engine.shared(now_s)
+    seen = context.users(np.array([slot]), {}).seen(context).older
     ranks = np.full(len(HALF_LIVES_S), np.inf)
     for place, best in enumerate(engine.popularity.tops(_BASELINE_PLACES)):
         at = np.flatnonzero(best == item)

@@ -23,7 +23,7 @@ BEFORE = 1.0 / MOST_GROWTH
 
 
 class Counts(NamedTuple):
-    """What orders items: `sums` (N, H − 1, 2) by the slot of their span, of which `newest` (H − 1,) is that of the newest one, and of all
+    """Holds what orders items: `sums` (N, H − 1, 2) by the slot of their span, of which `newest` (H − 1,) is that of the newest one, and of all
     time `units` (N,)."""
 
     sums: F64

@@ -66,7 +66,7 @@ def train_recipe_kind(columns: TrainingColumns, next_offsets: Mapping[int, int],
     chosen = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
     options = RecipeOptions.of(settings.options.get(Recipe.kind, {}), settings.seed)
     contents = {} if sections.catalogue is None else read_catalogue(sections.catalogue, columns.item_ids)
-    replayed = _replayed(columns, contents, chosen.newest, options)
+    replayed = _replayed(config, columns, contents, chosen.newest, options)
     serving = default_recipe() if champion.stored is None else champion.stored.recipe
     started = time.monotonic()
     try:
@@ -91,7 +91,7 @@ def train_recipe_kind(columns: TrainingColumns, next_offsets: Mapping[int, int],
 
 
 def _replayed(
-    columns: TrainingColumns, contents: Mapping[int, ItemContent], newest: NDArray[np.bool_], options: RecipeOptions
+    config: EngineConfig, columns: TrainingColumns, contents: Mapping[int, ItemContent], newest: NDArray[np.bool_], options: RecipeOptions
 ) -> _Replayed:
     """Return the log in the order in which its events happened: that of the newest `options.events`."""
     order = np.lexsort((columns.arrivals(), columns.ts_ms))[-options.events :]
@@ -101,8 +101,9 @@ def _replayed(
         columns.ts_ms[order] // 1000,
         quantise_weights(columns.weights[order]),
         contents,
+        columns.types[order],
     )
-    targets, judges = log.targets(), newest[order]
+    targets, judges = log.targets(repeats=log.repeats(config)), newest[order]
     return _Replayed(log, targets[~judges[targets]], evenly(thinned(targets[judges[targets]], log.users), options.judged))
 
 

@@ -18,7 +18,7 @@ from workers.trainer.event_columns import EventColumns
 
 @dataclass(frozen=True, slots=True)
 class TrainingColumns:
-    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings."""
+    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings, `types` are codes."""
 
     user_codes: NDArray[np.int32]
     item_codes: NDArray[np.int32]
@@ -27,6 +27,7 @@ class TrainingColumns:
     item_ids: list[str]
     partitions: NDArray[np.int32]
     source_offsets: NDArray[np.int64]
+    types: NDArray[np.int8]
 
     @classmethod
     def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
@@ -41,6 +42,7 @@ class TrainingColumns:
             events.item_ids,
             events.partitions[kept],
             events.source_offsets[kept],
+            events.types[kept],
         )
 
     def arrivals(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

@@ -17,9 +17,11 @@ import pytest
 from benchmarks.streams import __main__ as command
 from benchmarks.streams import baselines, kernels, training
 from benchmarks.streams.kernels import MOST_USERS, NEWEST, WINDOW
+from benchmarks.streams.limits import missed
 from benchmarks.streams.lists import ListStream, list_config, mean_rank
 from benchmarks.streams.log import BadFile, Log, made_log, read_items, read_log
 from benchmarks.streams.protocol import AGAIN, DISCOVERY, PROTOCOLS, Stream, recalls
+from benchmarks.streams.report import COLUMNS, JUDGED, Figures
 from recsys.engine import Engine, EngineConfig
 from recsys.lists.default_recipe import default_recipe
 from recsys.lists.recipe import Recipe
@@ -331,7 +333,7 @@ def test_ranks_on_a_list_are_means_of_ties() -> None:
     assert [mean_rank(items, scores, item) for item in (4, 2, 7, 1, 9)] == [1.0, 2.5, 2.5, 4.0, np.inf]
 
 
-def test_recipes_are_trained_on_the_past_alone_after_each_tenth_of_the_targets_from_four_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_are_trained_on_the_past_alone_after_each_fifth_of_the_targets_from_two_on(monkeypatch: pytest.MonkeyPatch) -> None:
     log, made, trained_on = random_log(8, 900, n_users=30, n_items=60), engine(), list[int]()
 
     def train(config: EngineConfig, past: ReplayLog, options: TrainOptions, start: Recipe | None) -> Recipe:
@@ -351,9 +353,9 @@ def test_recipes_are_trained_on_the_past_alone_after_each_tenth_of_the_targets_f
 
     ListStream(stream, made).ranks(1, every)
     targets = stream.targets("discovery")
-    assert trained_on == [int(targets[int(share * len(targets))]) for share in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
-    assert [seen.index(n) - 1 for n in range(1, 6)] == trained_on[:5], "each before the event is listed"
-    assert made.recipe is not None and schedule.n_trained == 6
+    assert trained_on == [int(targets[int(share * len(targets))]) for share in (0.4, 0.6, 0.8)]
+    assert [seen.index(n) - 1 for n in range(1, 3)] == trained_on[:2], "each before the event is listed"
+    assert made.recipe is not None and schedule.n_trained == 3
 
 
 def test_a_log_with_too_few_targets_keeps_the_default_recipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,6 +476,37 @@ def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
     arguments = ["--file", str(path), "--json", "--events", "150", "--jobs", "2"]
     printed = subprocess.run([sys.executable, "-m", "benchmarks.streams", *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(printed.stdout) == figures, "processes give the same"
+
+
+def figures(name: str, of_list: float, best: float, again: float = 0.5, own: float = 0.4) -> Figures:
+    """Return figures whose newest 60 % have these recalls at 10."""
+
+    def rankers(**judged: float) -> dict[str, dict[str, float]]:
+        return {ranker: dict.fromkeys(COLUMNS, 0.0) | {JUDGED: value} for ranker, value in judged.items()}
+
+    by_protocol = {"discovery": rankers(list=of_list, popularity=0.01, item_knn=best), "again": rankers(list=again, own_most_frequent=own)}
+    return Figures(name, by_protocol, {"discovery": 100, "again": 100}, {})
+
+
+def test_a_list_that_misses_a_limit_is_named() -> None:
+    good = [figures("deskdrop", 0.766, 0.75), figures("foursquare-nyc", 0.103, 0.1, 0.421), figures("mine", 0.0205, 0.02)]
+    assert list(missed(good, whole=True)) == []
+    beaten = figures("mine", 0.0203, 0.02)
+    assert list(missed([beaten], whole=False)) == ["mine, discovery: 0.0203 is 1.015 times item_knn, at least 1.02 must be"]
+    low = [figures("deskdrop", 0.764, 0.1), figures("foursquare-nyc", 0.103, 0.1, 0.419)]
+    assert [line.partition(":")[0] for line in missed(low, whole=True)] == ["deskdrop, discovery", "foursquare-nyc, again"]
+    assert list(missed(low, whole=False)) == [], "a part of a log is another log"
+
+
+def test_the_command_fails_where_a_limit_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, ROWS)
+    monkeypatch.setattr(sys, "argv", ["streams", "--file", str(path), "--json", "--check", "--jobs", "1"])
+    monkeypatch.setattr(command, "missed", lambda found, whole: [f"{found[0].name} whole {whole}"])
+    assert command.main() == 1 and "streams: short: log whole True" in capsys.readouterr().err
+    monkeypatch.setattr(command, "missed", lambda found, whole: [])
+    assert command.main() == 0
 
 
 @pytest.mark.parametrize(

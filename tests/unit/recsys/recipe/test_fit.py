@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,8 @@ def cases_of(n: int, seed: int = 0, *, shuffled: bool = False, n_candidates: int
     liking[np.arange(n_candidates) >= counts[:, None]] = -np.inf
     targets = liking.argmax(axis=1).astype(np.int32)
     targets[random.random(n) < 0.1] = -1
-    return Cases(features, counts, targets, random.integers(0, 50, n), np.arange(n), np.arange(n), np.full((n, 9), np.inf))
+    none = np.zeros((n, n_candidates, 0), np.float32)
+    return Cases(features, counts, targets, random.integers(0, 50, n), np.arange(n), np.arange(n), np.full((n, 9), np.inf), none)
 
 
 def hits(recipe: object, cases: Cases) -> float:
@@ -81,9 +84,24 @@ def test_a_training_that_is_stopped_keeps_what_it_has_learnt() -> None:
 def test_cases_that_do_not_fit_together_are_refused() -> None:
     good = cases_of(10)
     with pytest.raises(ShapeError):
-        Cases(good.features, good.counts[:5], good.targets, good.users, good.times_s, good.events, good.popular)
+        replace(good, counts=good.counts[:5])
     with pytest.raises(ShapeError):
-        Cases(good.features, good.counts, good.counts.copy(), good.users, good.times_s, good.events, good.popular)
+        replace(good, targets=good.counts.copy())
+    with pytest.raises(ShapeError, match="2 sources without features"):
+        replace(good, extra_names=("again", "ials"))
+
+
+def test_the_weight_of_a_source_without_features_is_learnt() -> None:
+    """Whoever may repeat chooses by the source alone, or by the planted preferences alone."""
+    cases, random = cases_of(1_500), np.random.default_rng(9)
+    shares = (random.random((*cases.features.shape[:2], 1)) * (random.random((*cases.features.shape[:2], 1)) < 0.2)).astype(np.float32)
+    start = recipe_of({"again": 0.1}, **PLANTED)
+    with_source = replace(cases, extras=shares, extra_names=("again",))
+    repeated = np.where(cases.valid, shares[:, :, 0] * 20 + cases.features @ start.linear, -np.inf).argmax(axis=1).astype(np.int32)
+    found = fit(replace(with_source, targets=repeated), start)
+    assert found.extras["again"] > 5.0
+    assert hits(found, replace(with_source, targets=repeated)) > hits(start, replace(with_source, targets=repeated)) + 0.3
+    assert fit(with_source, start).extras["again"] < 0.5
 
 
 def test_joined_cases_are_those_of_the_blocks() -> None:

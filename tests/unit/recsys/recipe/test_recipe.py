@@ -23,14 +23,14 @@ def recipe(n_hidden: int = 3) -> Recipe:
     random = np.random.default_rng(n_hidden)
     n = len(FEATURES)
     shapes = ((n,), (n,), (n,), (n, n_hidden), (n_hidden,), (n_hidden,))
-    return Recipe(*(random.uniform(0.1, 1, shape).astype(np.float32) for shape in shapes), settings=SETTINGS)
+    return Recipe(*(random.uniform(0.1, 1, shape).astype(np.float32) for shape in shapes), settings=SETTINGS, extras={"again": 2.5})
 
 
 @pytest.mark.parametrize("n_hidden", [0, 3])
 def test_a_recipe_is_read_as_it_was_stored(n_hidden: int) -> None:
     before = recipe(n_hidden)
     after = Recipe.from_tensors(json.loads(json.dumps(before.config)), before.tensors())
-    assert after.settings == before.settings == SETTINGS
+    assert after.settings == before.settings == SETTINGS and after.extras == before.extras == {"again": 2.5}
     for name in ("mean", "scale", "linear", "hidden", "bias", "output"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert all(array.size for array in before.tensors().values())
@@ -47,6 +47,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str]]
     "version": (lambda config, _: config.update(feature_version=99), "needs features of version 99"),
     "names": (lambda config, _: config["features"].pop(), "train it again"),
     "settings": (lambda config, _: config.update(settings=7), "settings: it must be an object"),
+    "extras": (lambda config, _: config.update(extras=[]), "extras: it must be an object"),
+    "weight": (lambda config, _: config.update(extras={"again": -1.0}), "extras: again has -1.0, needs a number from 0"),
+    "weight of a kind": (lambda config, _: config.update(extras={"again": "much"}), "extras: again has 'much'"),
+    "weight not finite": (lambda config, _: config.update(extras={"again": float("nan")}), "extras: again has nan"),
+    "many weights": (lambda config, _: config.update(extras=dict.fromkeys(map(str, range(65)), 1.0)), "65 sources, at most 64"),
     "bounds": (lambda config, _: config["settings"].update(source_power=99), "source_power: got 99"),
     "kind": (lambda config, _: config["settings"].update(source_power="high"), "source_power: got 'high'"),
     "recency": (lambda config, _: config["settings"].update(wide={"step": 1}), "wide: got"),
@@ -68,6 +73,12 @@ def test_a_recipe_that_cannot_serve_is_refused_and_the_message_names_the_part(ca
     spoil(config, tensors)
     with pytest.raises(CoreError, match=message):
         Recipe.from_tensors(config, tensors)
+
+
+def test_a_recipe_of_before_there_were_weights_of_other_sources_is_read() -> None:
+    config = recipe().config
+    del config["extras"]
+    assert Recipe.from_tensors(config, recipe().tensors()).extras == {}
 
 
 def test_too_many_hidden_units_are_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from recsys.engine import EngineConfig
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.lists.default_recipe import default_recipe
+from recsys.lists.touch_policy import FOR_EVER, N_CODES, TouchPolicy
 from recsys.recipe.fit import case_ranks
 from recsys.recipe.judge import judge
 from recsys.recipe.replay import Log, evenly, gather
@@ -77,6 +78,56 @@ def test_a_trained_recipe_finds_what_the_log_is_about_and_popularity_does_not() 
     assert hits["found"] > max(hits["start"], hits["popularity"]) + 0.1 and hits["found"] >= hits["recent_popularity"] > hits["popularity"]
     assert (judged.ndcg("found") <= judged.hits("found")).all() and judged.ndcg("found").mean() > judged.ndcg("start").mean()
     np.testing.assert_array_equal(judged.users, log.users[newest])
+
+
+REPEATING = EngineConfig(
+    touch_policy=TouchPolicy([0] * N_CODES), kept_types=0, source_weights={**EngineConfig().source_weights, "again": 0.02}
+)
+
+
+def habits(n: int) -> Log:
+    """Return a log of users who repeat one of their own few items three times of four."""
+    random = np.random.default_rng(2)
+    users, items = random.integers(0, 30, n), random.integers(0, 150, n)
+    habit = random.random(n) < 0.75
+    items[habit] = users[habit] * 5 + random.integers(0, 5, int(habit.sum()))
+    return Log(users, items, START_S + np.arange(n) * 300, np.full(n, 32, np.int8))
+
+
+def test_repeats_are_targets_where_lists_repeat() -> None:
+    users, items = np.array([0, 1, 1, 0, 0, 0, 1]), np.array([5, 6, 5, 6, 5, 5, 5])
+    log = Log(users, items, np.arange(7) + START_S, np.full(7, 32, np.int8), types=np.array([2, 2, 2, 2, 2, 2, 9], np.int8))
+    assert log.targets().tolist() == [2, 3] and log.targets(repeats=True).tolist() == [2, 3, 4]
+    assert log.first(3).types is not None and not log.repeats(EngineConfig())
+    assert log.repeats(REPEATING) and not log.repeats(replace(REPEATING, source_weights={"cooccurrence": 1.0}))
+    kept_off = [FOR_EVER] * N_CODES
+    assert not log.repeats(replace(REPEATING, touch_policy=TouchPolicy(kept_off)))
+    kept_off[9] = 0
+    assert log.repeats(replace(REPEATING, touch_policy=TouchPolicy(kept_off)))
+    with pytest.raises(ShapeError, match="types has 2 entries for 7 events"):
+        replace(log, types=np.zeros(2, np.int8))
+
+
+def test_the_weight_of_repeats_is_learnt_from_a_log_of_habits() -> None:
+    log = habits(2_500)
+    targets = log.targets(repeats=True)
+    train, newest = log.first(int(targets[int(0.7 * len(targets))])), evenly(targets[int(0.7 * len(targets)) :], 150)
+    start = recipe_of(**{"popularity.all": 1.0})
+    found = train_recipe(REPEATING, train, TrainOptions(cases=500, searched=0), start=start)
+    judged = judge(REPEATING, log, newest, {"start": start, "found": found})
+    assert found.extras.keys() == {"again"}, "weights of models stay those of the settings"
+    assert found.extras["again"] > 1.0 and judged.ndcg("found").mean() > judged.ndcg("start").mean() + 0.1
+
+
+def test_a_case_with_repeats_is_ranked_as_the_list_is() -> None:
+    log, recipe = habits(600), recipe_of({"again": 30.0}, **{"popularity.2h": 1.0})
+    events = evenly(log.targets(repeats=True), 60)
+    (cases,) = gather(REPEATING, log, events, [recipe])
+    assert cases.extra_names == ("again",) and cases.extras.any()
+    ranks, listed = case_ranks(recipe, cases), judge(REPEATING, log, events, {"own": recipe}).ranks["own"]
+    found = np.isfinite(listed)
+    assert found.sum() > 30 and (ranks[~found] > 20).all()
+    np.testing.assert_allclose(ranks[found], listed[found], atol=0.51)
 
 
 def test_a_log_with_too_little_to_learn_from_is_refused() -> None:
