@@ -125,7 +125,7 @@ def gains_of(recipe: Recipe, cases: Cases) -> F64:
 def weighed(fitted: Recipe, cases: Cases) -> Recipe:
     """Return the recipe with multiples of the weights of sources without features, if these rank the cases better beyond the noise.
 
-    A likelihood holds such a weight down, because it pays for being sure where the item is none of the source's; places of a list do not."""
+    A likelihood holds such a weight down: being sure costs much where the item is none of the source's, and places of a list little."""
     for name in cases.extra_names:
         tried = [fitted] + [replace(fitted, extras={**fitted.extras, name: fitted.extras[name] * factor}) for factor in _FACTORS]
         fitted = tried[best_beyond_noise(np.array([gains_of(one, cases) for one in tried]))]

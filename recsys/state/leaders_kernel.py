@@ -23,8 +23,8 @@ BEFORE = 1.0 / MOST_GROWTH
 
 
 class Counts(NamedTuple):
-    """Holds what orders items: `sums` (N, H − 1, 2) by the slot of their span, of which `newest` (H − 1,) is that of the newest one, and of all
-    time `units` (N,)."""
+    """Holds what orders items: `sums` (N, H − 1, 2) by the slot of their span, of which `newest` (H − 1,) is that of the newest one, and
+    of all time `units` (N,)."""
 
     sums: F64
     units: I64
