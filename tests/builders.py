@@ -181,7 +181,7 @@ class FailingStore:
         return call
 
 
-def recipe_of(extras: Mapping[str, float] | None = None, /, **linear: float) -> Recipe:
+def recipe_of(extras: Mapping[str, tuple[float, float]] | None = None, /, **linear: float) -> Recipe:
     """Return a recipe without hidden units that gives weights to some features and to some `extras`, and none to all others."""
     weights = np.array([linear.get(name, 0.0) for name in FEATURES], np.float32)
     none, hidden = np.zeros(0, np.float32), np.zeros((len(weights), 0), np.float32)

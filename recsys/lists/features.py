@@ -78,9 +78,10 @@ class RecipeFeatures:
 
 
 def extra_shares(candidates: Candidates, names: Sequence[str]) -> F32:
-    """Return what the sources `names` (E), which have no features, count for each candidate, from 0 to 1: (U, C, E)."""
+    """Return the scores of the sources `names` (E), which have no features, as shares of the user's best candidate's, and the logarithms of
+    these from 0 to 1: (U, C, 2 E)."""
     scores = np.array([candidates.raw[name] for name in names], np.float32).reshape(len(names), *candidates.numbers.shape)
-    shares = np.empty_like(scores)
+    shares = np.empty((2 * len(names), *candidates.numbers.shape), np.float32)
     features_kernel.shares(scores, candidates.numbers, shares)
     return np.ascontiguousarray(shares.transpose(1, 2, 0))
 

@@ -57,7 +57,8 @@ class Weights(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """Raw scores (E, U, C) of sources that the recipe has no features of, and their weights (E,)."""
+    """Raw scores (E, U, C) of sources that the recipe has no features of, and the weights (E, 2) of the share of the best candidate's score
+    and of its logarithm."""
 
     scores: F32
     weights: F32
@@ -127,20 +128,20 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
             _add_rectified(total[0], units[k], weights.output[k])
         for e in range(n_extra):
             _ratio(extra.scores[e, user], numbers, values[n_items + e], logarithm)
-            _blend(values[n_items + e], logarithm)
-            add(total[0], values[n_items + e], extra.weights[e])
+            _weigh(values[n_items + e], logarithm, extra.weights[e])
+            add(total[0], values[n_items + e], np.float32(1))
         best(total, raw.numbers[one], ranked.columns[one], ranked.numbers[one], ranked.scores[one])
-        _parts(values, units, own, weights, extra.weights, groups, ranked.columns[user], work, ranked.parts[:, user])
+        _parts(values, units, own, weights, n_extra, groups, ranked.columns[user], work, ranked.parts[:, user])
 
 
 @compiled
 def shares(scores: F32, numbers: I64, out: F32) -> None:
-    """Write what the scores (E, U, C) of sources without features count, from 0 to 1, into `out` (E, U, C)."""
-    logarithm = np.empty(scores.shape[2], np.float32)
+    """Write the scores (E, U, C) of sources without features as shares of the best candidate's, and the logarithms of these from 0 to 1,
+    into `out` (2 E, U, C): two after two."""
     for e in range(len(scores)):
         for user in range(len(numbers)):
-            _ratio(scores[e, user], numbers[user], out[e, user], logarithm)
-            _blend(out[e, user], logarithm)
+            _ratio(scores[e, user], numbers[user], out[2 * e, user], out[2 * e + 1, user])
+            _scale_logarithm(out[2 * e + 1, user])
 
 
 @compiled
@@ -163,11 +164,11 @@ def settle(numbers: I64, parts: F32, scores: F32) -> None:
 
 
 @compiled_sums
-def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, groups: I64, columns: I64, work: F32, parts: F32) -> None:
+def _parts(values: F32, units: F32, own: F32, weights: Weights, n_extra: int, groups: I64, columns: I64, work: F32, parts: F32) -> None:
     """Write what each of G sources added to the scores of the candidates in `columns` (P,) into `parts` (G, P): extra sources are the last,
     and before them comes what no feature of an item added. `work` (1 + K, P) is room for slopes and for the outputs of hidden units."""
     parts[:] = 0
-    rest, n_items, n_hidden = len(parts) - len(extra) - 1, len(groups), len(own)
+    rest, n_items, n_hidden = len(parts) - n_extra - 1, len(groups), len(own)
     slopes, active = work[0], work[1:]
     for k in range(n_hidden):
         for place in range(len(columns)):
@@ -182,18 +183,25 @@ def _parts(values: F32, units: F32, own: F32, weights: Weights, extra: F32, grou
         group = groups[feature]
         for place in range(len(columns)):
             parts[group, place] += values[feature, columns[place]] * slopes[place]
-    for e in range(len(extra)):
+    for e in range(n_extra):
         for place in range(len(columns)):
-            parts[rest + 1 + e, place] = extra[e] * values[n_items + e, columns[place]]
+            parts[rest + 1 + e, place] = values[n_items + e, columns[place]]
 
 
 @compiled_sums
-def _blend(relative: F32, logarithm: F32) -> None:
-    """Replace shares of the best candidate's score by the mean of the share and of its logarithm, which is scaled to 0 for no share and 1
-    for the whole."""
-    scale = np.float32(0.5 / 6.658211)  # log2(1.01 / 0.01)
+def _weigh(relative: F32, logarithm: F32, weights: F32) -> None:
+    """Replace shares of the best candidate's score by the weighted sum of the share and of its logarithm."""
+    _scale_logarithm(logarithm)
     for i in range(len(relative)):
-        relative[i] = np.float32(0.5) * relative[i] + (logarithm[i] + np.float32(6.6438562)) * scale
+        relative[i] = weights[0] * relative[i] + weights[1] * logarithm[i]
+
+
+@compiled_sums
+def _scale_logarithm(logarithm: F32) -> None:
+    """Scale the logarithm of a share to 0 for no share and 1 for the whole."""
+    scale = np.float32(1 / 6.658211)  # log2(1.01 / 0.01)
+    for i in range(len(logarithm)):
+        logarithm[i] = (logarithm[i] + np.float32(6.6438562)) * scale
 
 
 @compiled

@@ -28,7 +28,7 @@ SOURCES = ("cooccurrence", "content", "trending", "new")
 REST = "context"
 """The part of the score that belongs to no source: what a user's own features and the bounds of hidden units add."""
 EXTRA_WEIGHT = 5.0
-"""A source of weight 1 that the recipe has neither features nor a trained weight of adds this to the score of its best candidate."""
+"""A source of weight 1 that the recipe has neither features nor trained weights of adds this to the score of its best candidate."""
 PREFERRED_WEIGHT = 40.0
 """For a user without a history who named categories, these come before all else."""
 _GROUPS: I64 = np.array([SOURCES.index(SOURCE_OF[name]) for name in ITEM_FEATURES], np.int64)
@@ -61,11 +61,12 @@ class ByRecipe:
         recipe = context.options.recipe or default_recipe()
         extras = [name for name in found.raw if name not in SOURCES]
         raw = [found.raw[name] for name in extras]
-        weights = [recipe.extras.get(name, EXTRA_WEIGHT * context.options.weights[name]) for name in extras]
+        weights = [recipe.extras.get(name) or plain_weights(context.options.weights[name]) for name in extras]
         if users.preferred and "content" in found.raw:
             raw.append(_preferred(found.raw["content"], users))
-            weights.append(PREFERRED_WEIGHT)
-        of_extras = Extra(np.stack(raw) if raw else np.zeros((0, *found.numbers.shape), np.float32), np.array(weights, np.float32))
+            weights.append((PREFERRED_WEIGHT / 2, PREFERRED_WEIGHT / 2))
+        scores = np.stack(raw) if raw else np.zeros((0, *found.numbers.shape), np.float32)
+        of_extras = Extra(scores, np.array(weights, np.float32).reshape(-1, 2))
         shape, names = (len(found), size), (*SOURCES, REST, *extras)
         ranked = Ranked(
             np.zeros(shape, np.int64),
@@ -82,17 +83,22 @@ class ByRecipe:
                 parts[names.index(REST)] += parts[place]
         shown = [place for place, name in enumerate(names) if name == REST or name in found.raw]
         shown.sort(key=lambda place: names[place] == REST)
-        parts, scores = parts[shown], np.empty(shape, np.float32)
-        features_kernel.settle(ranked.numbers, parts, scores)
+        parts, totals = parts[shown], np.empty(shape, np.float32)
+        features_kernel.settle(ranked.numbers, parts, totals)
         by_name = {names[place]: part for place, part in zip(shown, parts, strict=True)}
         places = flat(ranked.columns, found.numbers.shape[1])
         ones = np.ones(shape, np.float32)
-        return Candidates(ranked.numbers, found.raw_at(places), found.scales, scores, by_name, ones)
+        return Candidates(ranked.numbers, found.raw_at(places), found.scales, totals, by_name, ones)
 
     def _compiled(self, recipe: Recipe) -> Weights:
         if self._weights is None or self._weights[0] is not recipe:
             self._weights = (recipe, compiled_weights(recipe))
         return self._weights[1]
+
+
+def plain_weights(weight: float) -> tuple[float, float]:
+    """Return the weights of a source's share and of its logarithm that a `weight` of the settings stands for."""
+    return EXTRA_WEIGHT * weight / 2, EXTRA_WEIGHT * weight / 2
 
 
 def _preferred(content: F32, users: Users) -> F32:

@@ -7,7 +7,7 @@ Shapes: F features, H hidden units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from typing import Any, ClassVar, Self
@@ -84,19 +84,24 @@ class RecipeSettings:
             raise ModelError(f"recipe options do not fit: {error}") from error
 
 
-def check_extras(extras: Mapping[str, float]) -> None:
-    """Raises: ModelError unless these are at most `MAX_EXTRAS` weights of sources by name, from 0 to `MAX_NUMBER`."""
+def checked_extras(extras: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Return two weights for each source by name. Raises: ModelError unless these are at most `MAX_EXTRAS` pairs from 0 to `MAX_NUMBER`."""
     if len(extras) > MAX_EXTRAS:
         raise ModelError(f"recipe option extras: {len(extras)} sources, at most {MAX_EXTRAS} have weights")
-    for name, weight in extras.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= MAX_NUMBER:
-            raise ModelError(f"recipe option extras: {name:.40} has {weight!r:.20}, needs a number from 0 to {MAX_NUMBER:g}")
+    found = {}
+    for name, weights in extras.items():
+        pair = tuple(weights) if isinstance(weights, list | tuple) else ()
+        if len(pair) != 2 or not all(type(one) in (int, float) and 0 <= one <= MAX_NUMBER for one in pair):
+            raise ModelError(f"recipe option extras: {name:.40} has {weights!r:.40}, needs two numbers from 0 to {MAX_NUMBER:g}")
+        found[name] = pair
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """Trained numbers, all float32: `mean`, `scale` and `linear` (F,); `hidden` (F, H), `bias` and `output` (H,), where H may be 0.
-    `extras` are trained weights of sources that no feature stands for, by name: what such a source adds to the score of its best candidate.
+    `extras` are trained weights of sources that no feature stands for, by name: of a candidate's share of the source's best score, and of
+    the logarithm of that share, which is 1 for the best and 0 for none.
 
     Raises: ModelError for a number that is not finite or out of bounds, or features of another version; ShapeError for shapes that do not
     fit together.
@@ -112,10 +117,10 @@ class Recipe:
     output: F32
     settings: RecipeSettings = field(default_factory=RecipeSettings)
     feature_version: int = FEATURE_VERSION
-    extras: Mapping[str, float] = field(default_factory=dict)
+    extras: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_extras(self.extras)
+        checked_extras(self.extras)
         if self.feature_version != FEATURE_VERSION:
             raise ModelError(
                 f"the recipe needs features of version {self.feature_version}, and there are those of {FEATURE_VERSION}: train it again"
@@ -143,7 +148,7 @@ class Recipe:
     def config(self) -> dict[str, Any]:
         """The version and names of its features, its settings and the weights of other sources, as JSON can hold them."""
         features = {"feature_version": self.feature_version, "features": list(FEATURES)}
-        return {**features, "settings": asdict(self.settings), "extras": dict(self.extras)}
+        return {**features, "settings": asdict(self.settings), "extras": {name: list(weights) for name, weights in self.extras.items()}}
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the trained numbers by name. Those of a recipe without hidden units are not among them: a store holds no empty tensor."""
@@ -168,4 +173,4 @@ class Recipe:
         none = {"hidden": np.zeros((len(FEATURES), 0), np.float32), "bias": np.zeros(0, np.float32), "output": np.zeros(0, np.float32)}
         found: dict[str, NDArray[Any]] = {**none, **{name: tensors[name] for name in ("mean", "scale", "linear", *none) if name in tensors}}
         mean, scale, linear, hidden, bias, output = (found[name] for name in ("mean", "scale", "linear", "hidden", "bias", "output"))
-        return cls(mean, scale, linear, hidden, bias, output, RecipeSettings.of(settings), extras=dict(extras))
+        return cls(mean, scale, linear, hidden, bias, output, RecipeSettings.of(settings), extras=checked_extras(extras))

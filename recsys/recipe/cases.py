@@ -29,7 +29,7 @@ class Cases:
     """Cases in order of arrival. `features` (B, C, F) of the first `counts` (B,) candidates of each; `targets` (B,), the column of the item
     that the user chose, or −1 if it is no candidate; `users` (B,), any numbers; `times_s` (B,); `events` (B,), the places of the events in
     the log; `popular` (B, H), the rank of the item by popularity at each half-life, infinite where it is far behind; and `extras` (B, C,
-    E), what the sources `extra_names` (E) count for each candidate."""
+    2 E), the shares of the best score of the sources `extra_names` (E) and their logarithms."""
 
     features: F32
     counts: I32
@@ -42,7 +42,7 @@ class Cases:
     extra_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.extras.shape != (*self.features.shape[:2], len(self.extra_names)):
+        if self.extras.shape != (*self.features.shape[:2], 2 * len(self.extra_names)):
             raise ShapeError(f"cases of {len(self.extra_names)} sources without features have extras of shape {self.extras.shape}")
         shapes = {len(getattr(self, name)) for name in ("features", *_COLUMNS)}
         if len(shapes) != 1 or self.features.ndim != 3:

@@ -46,7 +46,7 @@ class FitOptions:
 class _Net(torch.nn.Module):
     def __init__(self, start: Recipe, extra_names: Sequence[str]) -> None:
         super().__init__()
-        weights = [max(start.extras.get(name, 0.0), _LEAST_EXTRA) for name in extra_names]
+        weights = [max(weight, _LEAST_EXTRA) for name in extra_names for weight in start.extras.get(name, (0.0, 0.0))]
         self.extras = torch.nn.Parameter(torch.tensor(weights, dtype=torch.float32).log())
         self.linear, self.hidden, self.bias, self.output = (
             torch.nn.Parameter(torch.from_numpy(array.copy())) for array in (start.linear, start.hidden, start.bias, start.output)
@@ -115,7 +115,7 @@ def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress
         if since >= options.patience or not go_on(progress, (epoch + 1) / options.epochs, f"recipe: validation loss {least:.4f}"):
             break
     linear, hidden, bias, output, weights = best
-    learnt = dict(zip(cases.extra_names, np.exp(weights).tolist(), strict=True))
+    learnt = {name: (pair[0], pair[1]) for name, pair in zip(cases.extra_names, np.exp(weights).reshape(-1, 2).tolist(), strict=True)}
     return replace(start, linear=linear, hidden=hidden, bias=bias, output=output, extras={**start.extras, **learnt})
 
 
@@ -142,9 +142,14 @@ def blank(cases: Cases, n_hidden: int, settings: RecipeSettings, seed: int = 0) 
     )
 
 
+def extra_weights(recipe: Recipe, names: Sequence[str]) -> F32:
+    """Return the weights of shares and logarithms of the sources `names` (E), two after two: (2 E,)."""
+    return np.array([recipe.extras.get(name, (0.0, 0.0)) for name in names], np.float32).ravel()
+
+
 def case_scores(recipe: Recipe, cases: Cases) -> F32:
     """Return the scores of candidates (B, C), as plain arrays: what the compiled loops compute."""
-    x, weights = standardised(cases.features, recipe), np.array([recipe.extras.get(name, 0.0) for name in cases.extra_names], np.float32)
+    x, weights = standardised(cases.features, recipe), extra_weights(recipe, cases.extra_names)
     scores: F32 = x @ recipe.linear + np.maximum(x @ recipe.hidden + recipe.bias, 0) @ recipe.output + cases.extras @ weights
     return scores
 

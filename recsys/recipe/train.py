@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.engine import EngineConfig
 from recsys.errors import TooFewInteractions
 from recsys.lists.default_recipe import default_recipe
-from recsys.lists.ranker import EXTRA_WEIGHT
+from recsys.lists.ranker import plain_weights
 from recsys.lists.reading import Recency
 from recsys.lists.recipe import Recipe, RecipeSettings
 from recsys.models.training import Progress, go_on
@@ -23,10 +23,6 @@ from recsys.recipe.replay import Log, evenly, gather
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-
-_FACTORS = (0.5, 2.0, 4.0, 8.0, 16.0)
-"""Multiples of the fitted weight of a source without features that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +73,12 @@ def train_recipe(
         settings = best_settings(config, log, evenly(targets, options.searched), start, options, progress)
     start = replace(start, settings=settings)
     (cases,) = gather(config, log, evenly(targets, options.cases), [start], _part(progress, 0.4, 0.8))
-    fitted = fit(cases, with_extras(start, cases, config), replace(options.fit, seed=options.seed), _part(progress, 0.8, 1.0))
-    return weighed(fitted, newest(cases, options.fit))
+    return fit(cases, with_extras(start, cases, config), replace(options.fit, seed=options.seed), _part(progress, 0.8, 1.0))
 
 
 def with_extras(recipe: Recipe, cases: Cases, config: EngineConfig) -> Recipe:
     """Return the recipe with weights of all sources of the cases that have no features: those of the settings where it has none."""
-    by_settings = {name: EXTRA_WEIGHT * config.source_weights.get(name, 1.0) for name in cases.extra_names}
+    by_settings = {name: plain_weights(config.source_weights.get(name, 1.0)) for name in cases.extra_names}
     return replace(recipe, extras={**by_settings, **recipe.extras})
 
 
@@ -107,29 +102,9 @@ def _best_of(config: EngineConfig, log: Log, events: I64, recipes: list[Recipe],
             fitted = fit(cases, with_extras(recipe, cases, config), replace(options.fit, seed=options.seed, epochs=8))
         except TooFewInteractions:
             return 0
-        gains.append(gains_of(fitted, newest(cases, options.fit)))
+        ranks = case_ranks(fitted, cases.at(slice(int(len(cases) * (1 - options.fit.validation)), None)))
+        gains.append(np.where(ranks <= 20, 1 / np.log2(1 + np.minimum(ranks, 20)), 0))
     return best_beyond_noise(np.array(gains))
-
-
-def newest(cases: Cases, options: FitOptions) -> Cases:
-    """Return the cases that a fit validates on."""
-    return cases.at(slice(int(len(cases) * (1 - options.validation)), None))
-
-
-def gains_of(recipe: Recipe, cases: Cases) -> F64:
-    """Return 1 / log₂(1 + rank) where a recipe ranks a case's item among the first 20, else 0: (B,)."""
-    ranks = case_ranks(recipe, cases)
-    return np.where(ranks <= 20, 1 / np.log2(1 + np.minimum(ranks, 20)), 0.0)
-
-
-def weighed(fitted: Recipe, cases: Cases) -> Recipe:
-    """Return the recipe with multiples of the weights of sources without features, if these rank the cases better beyond the noise.
-
-    A likelihood holds such a weight down: being sure costs much where the item is none of the source's, and places of a list little."""
-    for name in cases.extra_names:
-        tried = [fitted] + [replace(fitted, extras={**fitted.extras, name: fitted.extras[name] * factor}) for factor in _FACTORS]
-        fitted = tried[best_beyond_noise(np.array([gains_of(one, cases) for one in tried]))]
-    return fitted
 
 
 def best_beyond_noise(gains: F64) -> int:

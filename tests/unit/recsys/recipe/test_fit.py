@@ -95,13 +95,13 @@ def test_the_weight_of_a_source_without_features_is_learnt() -> None:
     """Whoever may repeat chooses by the source alone, or by the planted preferences alone."""
     cases, random = cases_of(1_500), np.random.default_rng(9)
     shares = (random.random((*cases.features.shape[:2], 1)) * (random.random((*cases.features.shape[:2], 1)) < 0.2)).astype(np.float32)
-    start = recipe_of({"again": 0.1}, **PLANTED)
-    with_source = replace(cases, extras=shares, extra_names=("again",))
+    start = recipe_of({"again": (0.1, 0.1)}, **PLANTED)
+    with_source = replace(cases, extras=np.concatenate((shares, np.zeros_like(shares)), axis=2), extra_names=("again",))
     repeated = np.where(cases.valid, shares[:, :, 0] * 20 + cases.features @ start.linear, -np.inf).argmax(axis=1).astype(np.int32)
     found = fit(replace(with_source, targets=repeated), start)
-    assert found.extras["again"] > 5.0
+    assert found.extras["again"][0] > 5.0
     assert hits(found, replace(with_source, targets=repeated)) > hits(start, replace(with_source, targets=repeated)) + 0.3
-    assert fit(with_source, start).extras["again"] < 0.5
+    assert fit(with_source, start).extras["again"][0] < 0.5
 
 
 def test_joined_cases_are_those_of_the_blocks() -> None:

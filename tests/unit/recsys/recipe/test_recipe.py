@@ -23,14 +23,14 @@ def recipe(n_hidden: int = 3) -> Recipe:
     random = np.random.default_rng(n_hidden)
     n = len(FEATURES)
     shapes = ((n,), (n,), (n,), (n, n_hidden), (n_hidden,), (n_hidden,))
-    return Recipe(*(random.uniform(0.1, 1, shape).astype(np.float32) for shape in shapes), settings=SETTINGS, extras={"again": 2.5})
+    return Recipe(*(random.uniform(0.1, 1, shape).astype(np.float32) for shape in shapes), settings=SETTINGS, extras={"again": (2.5, 0.0)})
 
 
 @pytest.mark.parametrize("n_hidden", [0, 3])
 def test_a_recipe_is_read_as_it_was_stored(n_hidden: int) -> None:
     before = recipe(n_hidden)
     after = Recipe.from_tensors(json.loads(json.dumps(before.config)), before.tensors())
-    assert after.settings == before.settings == SETTINGS and after.extras == before.extras == {"again": 2.5}
+    assert after.settings == before.settings == SETTINGS and after.extras == before.extras == {"again": (2.5, 0.0)}
     for name in ("mean", "scale", "linear", "hidden", "bias", "output"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert all(array.size for array in before.tensors().values())
@@ -48,10 +48,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], object], str]]
     "names": (lambda config, _: config["features"].pop(), "train it again"),
     "settings": (lambda config, _: config.update(settings=7), "settings: it must be an object"),
     "extras": (lambda config, _: config.update(extras=[]), "extras: it must be an object"),
-    "weight": (lambda config, _: config.update(extras={"again": -1.0}), "extras: again has -1.0, needs a number from 0"),
+    "weight": (lambda config, _: config.update(extras={"again": [1, -1.0]}), "extras: again has .*, needs two numbers from 0"),
     "weight of a kind": (lambda config, _: config.update(extras={"again": "much"}), "extras: again has 'much'"),
-    "weight not finite": (lambda config, _: config.update(extras={"again": float("nan")}), "extras: again has nan"),
-    "many weights": (lambda config, _: config.update(extras=dict.fromkeys(map(str, range(65)), 1.0)), "65 sources, at most 64"),
+    "weight not finite": (lambda config, _: config.update(extras={"again": [float("nan"), 1]}), "extras: again has"),
+    "many weights": (lambda config, _: config.update(extras={str(n): [1, 1] for n in range(65)}), "65 sources, at most 64"),
     "bounds": (lambda config, _: config["settings"].update(source_power=99), "source_power: got 99"),
     "kind": (lambda config, _: config["settings"].update(source_power="high"), "source_power: got 'high'"),
     "recency": (lambda config, _: config["settings"].update(wide={"step": 1}), "wide: got"),

@@ -116,11 +116,11 @@ def test_the_weight_of_repeats_is_learnt_from_a_log_of_habits() -> None:
     found = train_recipe(REPEATING, train, TrainOptions(cases=500, searched=0), start=start)
     judged = judge(REPEATING, log, newest, {"start": start, "found": found})
     assert found.extras.keys() == {"again"}, "weights of models stay those of the settings"
-    assert found.extras["again"] > 1.0 and judged.ndcg("found").mean() > judged.ndcg("start").mean() + 0.1
+    assert max(found.extras["again"]) > 1.0 and judged.ndcg("found").mean() > judged.ndcg("start").mean() + 0.1
 
 
 def test_a_case_with_repeats_is_ranked_as_the_list_is() -> None:
-    log, recipe = habits(600), recipe_of({"again": 30.0}, **{"popularity.2h": 1.0})
+    log, recipe = habits(600), recipe_of({"again": (10.0, 20.0)}, **{"popularity.2h": 1.0})
     events = evenly(log.targets(repeats=True), 60)
     (cases,) = gather(REPEATING, log, events, [recipe])
     assert cases.extra_names == ("again",) and cases.extras.any()
