@@ -478,14 +478,14 @@ def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
     assert json.loads(printed.stdout) == figures, "processes give the same"
 
 
-def figures(name: str, of_list: float, best: float, again: float = 0.5, own: float = 0.4) -> Figures:
+def figures(name: str, of_list: float, best: float, again: float = 0.5, own: float = 0.4, n_targets: int = 200) -> Figures:
     """Return figures whose newest 60 % have these recalls at 10."""
 
     def rankers(**judged: float) -> dict[str, dict[str, float]]:
         return {ranker: dict.fromkeys(COLUMNS, 0.0) | {JUDGED: value} for ranker, value in judged.items()}
 
     by_protocol = {"discovery": rankers(list=of_list, popularity=0.01, item_knn=best), "again": rankers(list=again, own_most_frequent=own)}
-    return Figures(name, by_protocol, {"discovery": 100, "again": 100}, {})
+    return Figures(name, by_protocol, {"discovery": n_targets, "again": n_targets}, {})
 
 
 def test_a_list_that_misses_a_limit_is_named() -> None:
@@ -496,6 +496,7 @@ def test_a_list_that_misses_a_limit_is_named() -> None:
     low = [figures("deskdrop", 0.764, 0.1), figures("foursquare-nyc", 0.103, 0.1, 0.419)]
     assert [line.partition(":")[0] for line in missed(low, whole=True)] == ["deskdrop, discovery", "foursquare-nyc, again"]
     assert list(missed(low, whole=False)) == [], "a part of a log is another log"
+    assert list(missed([figures("mine", 0.0, 0.02, n_targets=199)], whole=True)) == [], "few targets say nothing"
 
 
 def test_the_command_fails_where_a_limit_is_missed(
