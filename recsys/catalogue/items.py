@@ -73,6 +73,7 @@ class Catalogue:
         self.published_s: I64 = np.full(n_items, UNKNOWN_S, np.int64)
         self.expires_s: I64 = np.full(n_items, np.iinfo(np.int64).max, np.int64)
         self._features: F32 = np.zeros((n_items, 16), np.float32)
+        self._by_column: F32 | None = None
         self._said: dict[int, Said] = {}
         self._unwritten: set[int] = set()
         self._digests: I64 = np.zeros(n_items, np.int64)
@@ -117,6 +118,7 @@ class Catalogue:
             vectors = tuple((block, row[block].copy()) for block in self._blocks.values() if row[block].any())
             kinds.put(number, Described(self._said.get(number, Said()), vectors))
         self.kinds, self._features, self._said = kinds, np.zeros((0, 16), np.float32), {}
+        self._by_column = None
 
     @property
     def width(self) -> int:
@@ -137,6 +139,14 @@ class Catalogue:
         """Return (C, F) content features, with category weights as of the last 5 % of changes."""
         self._settle()
         return self._features[:, : self._width]
+
+    @property
+    def features_by_column(self) -> F32:
+        """Return `features` of the numbered items, (n_items, F), column after column in memory; kept until one of them changes."""
+        features = self.features[: self.n_items]
+        if self._by_column is None or self._by_column.shape != features.shape:
+            self._by_column = np.asfortranarray(features)
+        return self._by_column
 
     @property
     def left_out(self) -> LeftOut:
@@ -167,6 +177,8 @@ class Catalogue:
                 or not values.isdisjoint((*said.categories, *said.eras, *(value for _, value in said.attributes)))
                 or not parts.isdisjoint(part for part, _ in said.attributes)
             }
+        if self._unwritten:
+            self._by_column = None
         for number in self._unwritten:
             self._write(number, self._said.get(number, Said()))
         self._unwritten.clear()
@@ -214,6 +226,7 @@ class Catalogue:
         if self.kinds is not None:
             self.kinds.put(number, described)
             return
+        self._by_column = None
         for block in self._blocks.values():
             self._features[number, block] = 0
         for block, vector in described.embeddings:

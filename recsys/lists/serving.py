@@ -55,8 +55,8 @@ def index_of(model: Model) -> VectorIndex:
 
 @dataclass(frozen=True, slots=True)
 class ServingModel:
-    """A model over N item numbers: `vectors` (N, D) with zero rows for items it does not know, `positions` (N,) on its own axis. In a
-    large catalogue `vectors` is empty, and `indexed` holds them."""
+    """A model over N item numbers: `vectors` (N, D), dimension after dimension in memory, with zero rows for items it does not know;
+    `positions` (N,) on its own axis. In a large catalogue `vectors` is empty, and `indexed` holds them."""
 
     kind: str
     version: str
@@ -78,7 +78,7 @@ class ServingModel:
         if is_large:
             none = np.zeros((0, model.item_vectors.shape[1]), np.float32)
             return cls(kind, version, model, none, known, positions, IndexedModel.of(model, positions, known))
-        vectors = np.zeros((n_items, model.item_vectors.shape[1]), np.float32)
+        vectors = np.zeros((n_items, model.item_vectors.shape[1]), np.float32, order="F")
         vectors[known] = model.item_vectors[positions[known]]
         return cls(kind, version, model, vectors, known, positions)
 

@@ -32,7 +32,7 @@ from workers.stream.row_expiry import RowExpiry
 from workers.stream.state_writer import StateWriter
 
 SETTINGS = small_settings()
-EXAMPLES = max(200, settings().max_examples)
+EXAMPLES = max(100, settings().max_examples)
 """200 in CI, 2,000 in the nightly profile; on Redis a tenth of that."""
 LATER_S = NOW_S + 400 * 86_400
 """The second worker's clock: what lies in the future for the first is long past for it."""

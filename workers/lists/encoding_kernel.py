@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.jit import compiled
+from recsys.jit import compiled, inlined
 
 Bytes = NDArray[np.uint8]
 I64 = NDArray[np.int64]
@@ -56,7 +56,7 @@ def write(
                 at = _put(out, at, _COMMA)
             at = _put_whole(out, _put(out, at, _RANK), place + 1)
             at = _put_text(out, _put(out, at, _ITEM), ids, id_ends, items[row, place])
-            at = _put_decimal(out, _put(out, at, _SCORE), units[0, row, place], 4)
+            at = _put_score(out, _put(out, at, _SCORE), units[0, row, place])
             at = _put(out, at, _SOURCES)
             is_later = False
             for source in range(len(name_ends)):
@@ -64,7 +64,7 @@ def write(
                     if is_later:
                         at = _put(out, at, _COMMA)
                     is_later = True
-                    at = _put_decimal(out, _put_text(out, at, names, name_ends, source), units[1 + source, row, place], 4)
+                    at = _put_score(out, _put_text(out, at, names, name_ends, source), units[1 + source, row, place])
             at = _put(out, at, _BECAUSE)
             is_later = False
             for reason in because[row, place]:
@@ -73,13 +73,13 @@ def write(
                         at = _put(out, at, _COMMA)
                     is_later = True
                     at = _put_text(out, at, ids, id_ends, reason)
-            at = _put_decimal(out, _put(out, at, _PROPENSITY), propensities[row, place], 6)
+            at = _put_propensity(out, _put(out, at, _PROPENSITY), propensities[row, place])
             at = _put(out, at, _CLOSED)
         at = _put(out, at, _ALL_CLOSED)
         ends[row] = at
 
 
-@compiled
+@inlined
 def _put(out: Bytes, at: int, text: Bytes) -> int:
     """Write a text; where it ends."""
     for i in range(len(text)):
@@ -87,16 +87,16 @@ def _put(out: Bytes, at: int, text: Bytes) -> int:
     return at + len(text)
 
 
-@compiled
+@inlined
 def _put_text(out: Bytes, at: int, joined: Bytes, ends: I64, number: int) -> int:
     start = ends[number - 1] if number else 0
     for i in range(start, ends[number]):
-        out[at] = joined[i]
-        at += 1
-    return at
+        out[at + i - start] = joined[i]
+    after: int = at + ends[number] - start
+    return after
 
 
-@compiled
+@inlined
 def _put_whole(out: Bytes, at: int, number: int) -> int:
     n_digits, rest = 1, number
     while rest >= 10:
@@ -109,12 +109,21 @@ def _put_whole(out: Bytes, at: int, number: int) -> int:
 
 
 @compiled
-def _put_decimal(out: Bytes, at: int, units: int, decimals: int) -> int:
-    """A number of `decimals` decimals, without zeros at its end but for one behind the point."""
-    one = 10**decimals
-    at = _put_whole(out, at, units // one)
+def _put_score(out: Bytes, at: int, units: int) -> int:
+    """Write a number of four decimals. The divisor is written here, so that no division is made."""
+    return _put_fraction(out, _put_whole(out, at, units // 10_000), units % 10_000, 4)
+
+
+@compiled
+def _put_propensity(out: Bytes, at: int, units: int) -> int:
+    """Write a number of six decimals."""
+    return _put_fraction(out, _put_whole(out, at, units // 1_000_000), units % 1_000_000, 6)
+
+
+@inlined
+def _put_fraction(out: Bytes, at: int, fraction: int, decimals: int) -> int:
+    """Write the point and the decimals behind it, without zeros at their end but for one behind the point."""
     out[at] = 46
-    fraction = units % one
     for i in range(decimals, 0, -1):
         out[at + i] = 48 + fraction % 10
         fraction //= 10

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from recsys.lists import product_kernel
 from recsys.lists.context import ListContext, Users
 
 F32 = NDArray[np.float32]
@@ -92,7 +92,8 @@ def rankings(sources: Sequence[Source], context: ListContext) -> Tops:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Raw scores that are inner products of `users` (U, D) and `items` (N, D), at least 0; or with "softmax" their exponentials, up to a
+    """Raw scores that are inner products of `users` (U, D) and `items` (N, D), which are read fastest where they lie by dimension
+    (`np.asfortranarray`), at least 0; or with "softmax" their exponentials, up to a
     factor, over the `known` items (N,). A user whose vector is zero has no scores."""
 
     users: F32
@@ -102,8 +103,7 @@ class Product:
 
     def write(self, rows: slice, raw: F32) -> None:
         """Write the inner products of some users (B,) into `raw` (B, N)."""
-        users, items = torch.from_numpy(self.users[rows]), torch.from_numpy(self.items).T
-        torch.mm(users, items, out=torch.from_numpy(raw))
+        product_kernel.write(np.ascontiguousarray(self.users[rows]), np.ascontiguousarray(self.items.T), raw)
 
     def scores(self, numbers: I64) -> F32:
         """Return the raw scores of the items `numbers` (U, C)."""

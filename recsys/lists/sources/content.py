@@ -36,7 +36,7 @@ class ContentSource(Source):
         return self.product(users, context).scores(numbers)
 
     def product(self, users: Users, context: ListContext) -> Product:
-        return Product(_profiles(users, context), context.catalogue.features[: context.n_items])
+        return Product(_profiles(users, context), context.catalogue.features_by_column)
 
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
         recent, likings = users.recent, _likings(users, context) * scale[:, None]
