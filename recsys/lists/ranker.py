@@ -59,7 +59,8 @@ class ByRecipe:
     def ranked(self, found: Candidates, users: Users, context: ListContext, size: int) -> Candidates:
         """Return the `size` best candidates, best first."""
         recipe = context.options.recipe or default_recipe()
-        extras = [name for name in found.raw if name not in SOURCES]
+        others = [name for name in found.raw if name not in SOURCES]
+        extras = [name for name in others if found.scales[name].any()]  # those with an opinion
         raw = [found.raw[name] for name in extras]
         weights = [recipe.extras.get(name) or plain_weights(context.options.weights[name]) for name in extras]
         if users.preferred and "content" in found.raw:
@@ -81,11 +82,11 @@ class ByRecipe:
         for place, name in enumerate(SOURCES):
             if name not in found.raw:  # it is switched off: what is left of it is the same for all but for hidden units
                 parts[names.index(REST)] += parts[place]
-        shown = [place for place, name in enumerate(names) if name == REST or name in found.raw]
-        shown.sort(key=lambda place: names[place] == REST)
-        parts, totals = parts[shown], np.empty(shape, np.float32)
+        shown = [name for name in (*SOURCES, *extras) if name in found.raw] + [REST]
+        parts, totals = parts[[names.index(name) for name in shown]], np.empty(shape, np.float32)
         features_kernel.settle(ranked.numbers, parts, totals)
-        by_name = {names[place]: part for place, part in zip(shown, parts, strict=True)}
+        of_shown, none = dict(zip(shown, parts, strict=True)), np.zeros(shape, np.float32)
+        by_name = {name: of_shown.get(name, none) for name in (*SOURCES, *others, REST) if name in found.raw or name == REST}
         places = flat(ranked.columns, found.numbers.shape[1])
         ones = np.ones(shape, np.float32)
         return Candidates(ranked.numbers, found.raw_at(places), found.scales, totals, by_name, ones)

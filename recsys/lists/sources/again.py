@@ -52,6 +52,9 @@ def _scores(users: Users, context: ListContext) -> F32:
 
     def made() -> F32:
         scores = np.zeros((len(users), context.table.history_length), np.float32)
+        seen = users.seen(context)
+        if not len(users) or seen.older_ends[-1] == len(seen.older):  # the room for items that are kept off is full: all of them are
+            return scores
         groups, table = context.catalogue.touch_groups[: context.n_items], context.options.touch_policy.table
         touch_policy_kernel.again_scores(users.entries(context), groups, table, context.now_s, scores)
         return scores
