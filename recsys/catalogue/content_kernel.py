@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.jit import compiled, compiled_sums
+from recsys.arithmetic_kernel import dot
+from recsys.jit import compiled
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -78,13 +79,5 @@ def explain(features: F32, width: int, recent: I64, likings: F32, items: I64, ad
                     for at in range(n_columns):
                         product += features[item, columns[at]] * features[recent[user, r], columns[at]]
                 else:
-                    product = _product(features[item, :width], features[recent[user, r], :width])
+                    product = dot(features[item, :width], features[recent[user, r], :width])
                 added[user, k, r] += max(product * likings[user, r], np.float32(0))
-
-
-@compiled_sums
-def _product(a: F32, b: F32) -> np.float32:
-    total = np.float32(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total

@@ -101,6 +101,14 @@ class ListContext:
         """Return True where it is cheaper to score all items once than `numbers` (U, C) one by one."""
         return not self.is_large and numbers.size >= self.n_items
 
+    def of_items(self, key: str, numbers: I64, score: Callable[[I64], F32]) -> F32:
+        """Return scores of the items `numbers` (U, C) that are the same for all users, by `score`, which takes numbers of any shape: of all
+        items once, kept by `key`, where that is cheaper."""
+        if not self.scores_all(numbers):
+            return score(numbers)
+        found: F32 = self.once(key, lambda: score(np.arange(self.n_items)))[numbers]
+        return found
+
     def users(
         self, slots: I64, vectors: Mapping[str, F32], preferred: Mapping[int, Sequence[str]] | None = None, seeds: I64 | None = None
     ) -> Users:

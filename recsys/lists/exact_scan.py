@@ -22,7 +22,7 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
 _BLOCK_SCORES = 2_000_000
-"""Users are scored in blocks of about this many scores, 8 MB: a product of matrices takes longer for each user where there are few."""
+"""Users are scored in blocks of about this many scores, 8 MB: smaller blocks gain nothing."""
 
 
 def prepare(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> None:

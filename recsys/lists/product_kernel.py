@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arithmetic_kernel import add
 from recsys.jit import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
@@ -37,7 +38,7 @@ def write(users: F32, columns: F32, out: F32) -> None:
                 _add_one(out[u, first:last], a, b, c, e, users[u, d : d + _TOGETHER])
         for u in range(n_users):
             for d in range(whole, n_dimensions):
-                _add(out[u, first:last], columns[d, first:last], users[u, d])
+                add(out[u, first:last], columns[d, first:last], users[u, d])
 
 
 @compiled_sums
@@ -61,9 +62,3 @@ def _add_one(p: F32, a: F32, b: F32, c: F32, d: F32, user: F32) -> None:
     pa, pb, pc, pd = user[0], user[1], user[2], user[3]
     for i in range(len(p)):
         p[i] += pa * a[i] + pb * b[i] + pc * c[i] + pd * d[i]
-
-
-@compiled_sums
-def _add(sums: F32, column: F32, number: np.float32) -> None:
-    for i in range(len(sums)):
-        sums[i] += number * column[i]

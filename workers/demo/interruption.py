@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,24 +24,25 @@ class Interruption:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Raise KeyboardInterrupt at either signal."""
-        previous = {number: signal.signal(number, self._interrupt) for number in SIGNALS}
-        try:
+        with _handled_by(self._interrupt):
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.came = True
         raise KeyboardInterrupt
 
 
-@contextmanager
-def deaf() -> Iterator[None]:
+def deaf() -> AbstractContextManager[None]:
     """Let both signals wait until everything is stopped."""
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    return _handled_by(signal.SIG_IGN)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    """Give both signals this handler, and their own ones back afterwards."""
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, own in previous.items():
+            signal.signal(number, own)

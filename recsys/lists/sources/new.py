@@ -41,12 +41,8 @@ class NewSource(Source):
         return np.broadcast_to(newest, (len(users), len(newest)))
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
-        catalogue, new_s = context.catalogue, context.options.new_s
-        if not context.scores_all(numbers):
-            return freshness(catalogue.published_s[numbers], context.now_s, new_s, context.valid_s)
-        all_items = context.once("new.scores", lambda: catalogue.freshness(context.now_s, new_s, context.valid_s))
-        found: F32 = all_items[numbers]
-        return found
+        published_s, new_s = context.catalogue.published_s, context.options.new_s
+        return context.of_items("new.scores", numbers, lambda some: freshness(published_s[some], context.now_s, new_s, context.valid_s))
 
 
 class _ByTime:

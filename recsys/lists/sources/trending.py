@@ -40,8 +40,4 @@ class TrendingSource(Source):
         return np.broadcast_to(distinct, (len(users), len(distinct)))
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
-        if not context.scores_all(numbers):
-            return context.popularity.trending_of(numbers)
-        all_items = context.once("trending.scores", lambda: context.popularity.trending_of(np.arange(context.n_items)))
-        found: F32 = all_items[numbers]
-        return found
+        return context.of_items("trending.scores", numbers, context.popularity.trending_of)
