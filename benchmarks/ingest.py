@@ -16,6 +16,8 @@ Runs:
   coalesce. There is one partition, because a batch of a backlog comes from one partition and would hold a quarter of the users three times.
   `lists_per_event` shows how many events still coalesced.
 * without_sequence: the same without SASRec.
+* homepage: the same as full with a ranker of as many trees as a trained one, and with `HOMEPAGE`: rules, freshness, calibration,
+  diversity, caps and reasons.
 * naive: `benchmarks.naive_faust`, event by event with redis-py, state only: the baseline.
 * decode: a consumer that only polls and validates.
 * redis: the commands that the state path sends, replayed from a file by a C client. The slower of decode and redis is the limit.
@@ -32,7 +34,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,26 @@ from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.stream.pipeline import Pipeline
 
-RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence")
+RUNS = ("decode", "redis", "naive", "state", "full", "without_sequence", "homepage")
+OF_LISTS: Mapping[str, str] = {
+    "full": "lists_per_s",
+    "without_sequence": "lists_without_sequence_per_s",
+    "homepage": "lists_with_homepage_per_s",
+}
+"""Runs that make lists, and the keys of their lists per second."""
+HOMEPAGE: Mapping[str, Any] = {
+    "rules": [
+        {"name": "no documentaries", "when": '"Documentary" in item.categories', "action": "deny"},
+        {"name": "westerns later", "when": '"Western" in item.categories', "action": "bury", "amount": 1.0},
+        {"name": "recent films first", "when": "has(item.age_days) && item.age_days < 365.0", "action": "boost", "amount": 0.5},
+    ],
+    "freshness": {"weight": 0.2},
+    "calibration": {"strength": 0.1},
+    "diversity": {"kind": "dpp"},
+    "caps": [{"by": "category", "most": 6}],
+    "reasons": True,
+}
+"""Settings of `lists` with rules of three actions, every stage and reasons on."""
 LEAST_EVENTS = 20_000
 LARGE_CATALOGUE = 20_000
 """Items that take a worker longer to load than a run's events."""
@@ -73,16 +94,18 @@ def state(bench: Bench, n_events: int) -> Rate:
     return bench.run_worker(settings, sections, n_events)
 
 
-def full(bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec")) -> Rate:
-    """Measure the state path with a list for every touched user."""
-    settings, sections = bench.settings()
+def full(
+    bench: Bench, n_events: int, kinds: Sequence[str] = ("ials", "sasrec"), lists: Mapping[str, Any] | None = None
+) -> Rate:
+    """Measure the state path with a list for every touched user. With `lists`, settings of that section, a ranker serves too."""
+    settings, sections = bench.settings({"lists": lists} if lists else None)
     order = in_turns(bench.stream, n_events)
     if len(bench.stream.content) > LARGE_CATALOGUE:
-        asyncio.run(bench.serve_models(settings, kinds))
+        asyncio.run(bench.serve_models(settings, kinds, with_ranker=bool(lists)))
         rate = bench.run_serving_worker(settings, sections, order)
     else:
         asyncio.run(bench.publish(settings, order))
-        asyncio.run(bench.serve_models(settings, kinds))
+        asyncio.run(bench.serve_models(settings, kinds, with_ranker=bool(lists)))
         rate = bench.run_worker(settings, sections, n_events)
     used = bench.sources_of_newest_lists(settings)
     if not used:
@@ -258,6 +281,7 @@ def main() -> int:
             "state": lambda: state(bench, n_events),
             "full": lambda: full(of_one, n_full),
             "without_sequence": lambda: full(of_one, n_full, ("ials",)),
+            "homepage": lambda: full(of_one, n_full, lists=HOMEPAGE),
         }
         for done in range(max(repeats.values())):  # runs take turns, so that a busy minute of the machine affects all of them
             for run in arguments.only:
@@ -278,13 +302,13 @@ def main() -> int:
 def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
     """Return figures by key, and the table's rows."""
     events = {run: Spread(tuple(rate.events_per_s for rate in found)) for run, found in rates.items()}
-    lists = {run: Spread(tuple(rate.lists_per_s for rate in rates[run])) for run in ("full", "without_sequence") if run in rates}
+    lists = {run: Spread(tuple(rate.lists_per_s for rate in rates[run])) for run in OF_LISTS if run in rates}
     figures: dict[str, Any] = {}
     for run, spread in events.items():
         figures[f"{run}_repeats"] = len(rates[run])
         figures |= {f"{run}_events_per_s": round(spread.median), f"{run}_events_per_s_low": round(spread.low)}
         figures[f"{run}_events_per_s_high"] = round(spread.high)
-    for run, key in (("full", "lists_per_s"), ("without_sequence", "lists_without_sequence_per_s")):
+    for run, key in OF_LISTS.items():
         if run in lists:
             figures[key] = round(lists[run].median)
             figures[f"{run}_lists_per_event"] = round(rates[run][-1].lists / max(rates[run][-1].events, 1), 3)

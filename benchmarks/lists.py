@@ -10,6 +10,10 @@ does (`stream.list_threads`). A million items take minutes. For each size, on a 
 
 * index: queries/s and recall@100 of `VectorIndex` for an iALS-like and a SASRec-like model. The baseline is the exact top 100 from the
   matrix product over all items in blocks; that product without the top 100 is the limit of any exact search on this processor.
+* homepage: the same lists with a generated ranker, rules of three actions, freshness, calibration, DPP, a cap, and reasons
+  (`homepage_lists_per_s`).
+* ranker: the exact lists with a learned ranker of 120 trees of 15 leaves, generated too, beside those without in the same run
+  (`exact_ranker_lists_per_s`, `…_per_cpu_s`).
 * lists: `Engine.recommend` with every source on and user vectors given (`benchmarks.ingest` measures encoding), from candidates
   (`lists_per_s`) and over all items (`exact_lists_per_s`); `…_per_cpu_s` counts processor seconds, which other work on the machine affects
   less. `overlap_at_20` is the share of the exact list's items that the list from candidates has.
@@ -39,11 +43,14 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks.figures import Spread, benchmark_parser, emit, resident_bytes  # noqa: E402
+from benchmarks.trees import generated_ranker  # noqa: E402
 from recsys.catalogue.items import Catalogue, ItemContent  # noqa: E402
 from recsys.engine import Engine, EngineConfig, Lists  # noqa: E402
 from recsys.index.vectors import VectorIndex  # noqa: E402
+from recsys.lists.policies.options import CalibrationOptions, Cap, DiversityOptions, FreshnessOptions, PolicyOptions  # noqa: E402
 from recsys.models.base import F32, Histories, Model  # noqa: E402
 from recsys.models.ials.model import IALSConfig, IALSModel  # noqa: E402
+from recsys.rules.rule import Rule, RuleSet  # noqa: E402
 from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, MOST_GROWTH, WINDOWS_S  # noqa: E402
 from recsys.state.item_row import WEIGHT_ONE  # noqa: E402
 from recsys.state.neighbours import SparseNeighbours  # noqa: E402
@@ -63,6 +70,24 @@ K = 100
 EXACT_SCORES = 40_000_000
 """Upper bound on scores per source in an exact run: 40 users at a million items."""
 N_CATEGORIES, N_BRANDS = 40, 60
+HOMEPAGE = EngineConfig(
+    exact_items=0,
+    reasons=True,
+    policy=PolicyOptions(
+        freshness=FreshnessOptions(0.2, 7 * DAY_S),
+        calibration=CalibrationOptions(0.1),
+        diversity=DiversityOptions("dpp", 0.18),
+        caps=(Cap("category", 6, 10),),
+    ),
+    rules=RuleSet(
+        (
+            Rule("not this category", '"c7" in item.categories', "deny"),
+            Rule("own brand", 'item.brand == "5"', "boost", 0.5),
+            Rule("old ones", "item.age_days > 3650.0", "bury", 0.5),
+        )
+    ),
+)
+"""Rules of three actions, every stage, and reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,11 +257,21 @@ def _rates(n: int, repeats: int, run: Any, clock: Callable[[], float] = time.per
     return [round(value, 1) for value in Spread.of(once, repeats).values]
 
 
-def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent]) -> tuple[Engine, Engine, dict[str, float]]:
-    """Return two engines with the same state, one listing from candidates, one scoring every item; and the seconds that each step took."""
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """Engines with the same state: one lists from `candidates`, one from them with rules and stages (`HOMEPAGE`), one scores every item."""
+
+    candidates: Engine
+    homepage: Engine
+    exact: Engine
+
+
+def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent]) -> tuple[Engines, dict[str, float]]:
+    """Return the engines, and the seconds that each step took."""
     n = len(world.of)
     took: dict[str, float] = {}
-    candidates, exact = Engine(EngineConfig(exact_items=0)), Engine(EngineConfig(exact_items=NEVER))
+    candidates, homepage, exact = Engine(EngineConfig(exact_items=0)), Engine(HOMEPAGE), Engine(EngineConfig(exact_items=NEVER))
+    candidates.catalogue = homepage.catalogue  # which holds the values that rules and caps read
     started = time.perf_counter()
     candidates.ensure_items(n)
     for number, described in enumerate(content):
@@ -260,7 +295,10 @@ def engines(world: World, models: Sequence[Model], content: Sequence[ItemContent
         candidates.serve(model.kind, "v1", model, item_numbers)
         took[f"serve_{model.kind}_s"] = time.perf_counter() - started
         exact.serve(model.kind, "v1", model, item_numbers)
-    return candidates, exact, took
+    for part in ("users", "popularity", "neighbours", "models", "is_large", "newest_epoch"):
+        setattr(homepage, part, getattr(candidates, part))
+    homepage.use_ranker(generated_ranker(tuple(homepage.models)))
+    return Engines(candidates, homepage, exact), took
 
 
 def _fill(engine: Engine, world: World) -> None:
@@ -291,13 +329,13 @@ def _with_matrix(catalogue: Catalogue) -> Catalogue:
         setattr(dense, name, getattr(catalogue, name)[:n].copy())
     of_kinds = kinds.features(np.arange(kinds.n_kinds), catalogue.width)
     dense._features, dense._width = of_kinds[kinds.of[:n]], catalogue.width
-    dense._values, dense._places = catalogue._values, catalogue._places
+    dense.values, dense._places = catalogue.values, catalogue._places
     return dense
 
 
-def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) -> dict[str, Any]:
-    """Measure the speed of both engines, and the share of the exact lists that the other engine finds."""
-    n = candidates.n_items
+def list_figures(made: Engines, n_users: int, repeats: int) -> dict[str, Any]:
+    """Measure the speed of the engines, and the share of the exact lists that those from candidates hold."""
+    candidates, exact, n = made.candidates, made.exact, made.candidates.n_items
     slots = np.arange(n_users)
     slots = np.array([candidates.users.slot(f"u{user}") for user in slots.tolist()], np.int64)
     vectors = candidates.encode(slots)
@@ -306,17 +344,18 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
     def listed(engine: Engine, count: int) -> Lists:
         return engine.recommend(slots[:count], {kind: v[:count] for kind, v in vectors.items()}, NOW_S)
 
-    def side_by_side() -> None:
+    def side_by_side(engine: Engine) -> None:
         """List in threads, as a worker with `stream.list_threads` does."""
-        shared = candidates.shared(NOW_S)
+        shared = engine.shared(NOW_S)
         parts = [slice(start, start + LISTED_TOGETHER) for start in range(0, n_users, LISTED_TOGETHER)]
 
         def part_of(rows: slice) -> Lists:
-            return candidates.recommend(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
+            return engine.recommend(slots[rows], {kind: v[rows] for kind, v in vectors.items()}, shared)
 
         with ThreadPoolExecutor(THREADS) as threads:
             list(threads.map(part_of, parts))
 
+    listed(made.homepage, n_users)
     listed(candidates, n_users)
     lists, best = listed(candidates, n_exact), listed(exact, n_exact)
     shares = [len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists.items, best.items, strict=True)]
@@ -325,10 +364,13 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
     return {
         "lists_per_s": _rates(n_users, repeats, lambda: listed(candidates, n_users)),
         "lists_per_cpu_s": _rates(n_users, repeats, lambda: listed(candidates, n_users), time.process_time),
-        f"lists_per_s_in_{THREADS}_threads": _rates(n_users, repeats, side_by_side),
+        f"lists_per_s_in_{THREADS}_threads": _rates(n_users, repeats, lambda: side_by_side(candidates)),
+        "homepage_lists_per_s": _rates(n_users, repeats, lambda: listed(made.homepage, n_users)),
+        f"homepage_lists_per_s_in_{THREADS}_threads": _rates(n_users, repeats, lambda: side_by_side(made.homepage)),
         **small,
         "exact_lists_per_s": _rates(n_exact, 1, lambda: listed(exact, n_exact)),
         "exact_lists_per_cpu_s": _rates(n_exact, 1, lambda: listed(exact, n_exact), time.process_time),
+        **_ranker_figures(exact, lambda: listed(exact, n_exact), n_exact),
         "trending_after_add_ms": round(_trending_ms(candidates), 3),
         "overlap_at_20": round(float(np.mean(shares)), 4),
         "overlap_at_20_worst": round(float(np.min(shares)), 4),
@@ -336,6 +378,18 @@ def list_figures(candidates: Engine, exact: Engine, n_users: int, repeats: int) 
         "n_lists_compared": n_exact,
         "sources": {name: round(float((part > 0).mean()), 3) for name, part in lists.contributions.items()},
     }
+
+
+def _ranker_figures(engine: Engine, listed: Callable[[], Lists], n_users: int) -> dict[str, Any]:
+    """Measure exact lists with a learned ranker."""
+    engine.use_ranker(generated_ranker(tuple(engine.models)))
+    listed()
+    found = {
+        "exact_ranker_lists_per_s": _rates(n_users, 1, listed),
+        "exact_ranker_lists_per_cpu_s": _rates(n_users, 1, listed, time.process_time),
+    }
+    engine.use_ranker(None)
+    return found
 
 
 def _trending_ms(engine: Engine) -> float:
@@ -365,7 +419,8 @@ def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[s
         IALSModel(IALSConfig(factors=dimensions), item_ids, world.ials_like()),
         PooledSequence(item_ids, world.sasrec_like()),
     ]
-    candidates, exact, took = engines(world, models, world.content())
+    made, took = engines(world, models, world.content())
+    candidates = made.candidates
     kinds = candidates.catalogue.kinds
     assert kinds is not None and isinstance(candidates.neighbours, SparseNeighbours)
     slots = np.array([candidates.users.slot(f"u{user}") for user in range(n_users)], np.int64)
@@ -378,7 +433,7 @@ def figures(n_items: int, dimensions: int, n_users: int, repeats: int) -> dict[s
         "build_s": {name: round(seconds, 2) for name, seconds in took.items()},
         "n_kinds": kinds.n_kinds,
         "content_bytes_per_item": round(kinds.nbytes / n_items, 1),
-        **list_figures(candidates, exact, n_users, repeats),
+        **list_figures(made, n_users, repeats),
         "resident_bytes_added": resident_bytes(os.getpid()) - before,
     }
     return found
@@ -403,6 +458,7 @@ def main() -> None:
         for kind, index in case["index"].items():
             speed = (Spread(tuple(index[name])) for name in ("queries_per_s", "exact_queries_per_s"))
             rows.append((f"{size}: index of {kind}", *speed, index["recall_at_100"], index["build_s"]))
+        rows.append((f"{size}: lists with rules and stages", Spread(tuple(case["homepage_lists_per_s"])), "", "", ""))
         for label, suffix in (("lists", "s"), ("lists, per processor second", "cpu_s")):
             speed = (Spread(tuple(case[name])) for name in (f"lists_per_{suffix}", f"exact_lists_per_{suffix}"))
             rows.append((f"{size}: {label}", *speed, case["overlap_at_20"], round(sum(case["build_s"].values()), 1)))

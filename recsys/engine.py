@@ -7,143 +7,98 @@ A worker feeds it from Kafka and keeps it in step with Redis; a benchmark feeds 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.catalogue.held_values import HeldValues
 from recsys.catalogue.items import Catalogue, ItemContent
-from recsys.cooccurrence import PairWeights
+from recsys.catalogue.labels import CATEGORY
 from recsys.lists.candidates import Candidates
-from recsys.lists.context import ListContext, ListOptions
+from recsys.lists.context import ListContext
+from recsys.lists.engine_config import EXACT_ITEMS, PAIR_WEIGHTS, SOURCE_WEIGHTS, EngineConfig
 from recsys.lists.features import Features, RecipeFeatures
+from recsys.lists.learned.feature_names import FEATURE_VERSION
+from recsys.lists.learned.features import LearnedFeatures
+from recsys.lists.learned.ranker import NARROWED, LearnedRanker
 from recsys.lists.maker import ListMaker
-from recsys.lists.reading import CooccurrenceReading, Recency
-from recsys.lists.recipe import Recipe, RecipeSettings
-from recsys.lists.registry import Registry, built_in
+from recsys.lists.reason_choice import reason_fields
+from recsys.lists.recipe import Recipe
 from recsys.lists.result import Lists
-from recsys.lists.serving import ServingModel, index_of
-from recsys.lists.touch_policy import ALL_FOR_EVER, TouchPolicy
-from recsys.models.base import Histories, Model
-from recsys.state import user_table_kernel
+from recsys.lists.row_options import label_fields
+from recsys.lists.rule_effects import RuleEffects
+from recsys.lists.serving import ServingModel, extend_models, prepare_index
+from recsys.lists.trace import Trace
+from recsys.models.base import Model
+from recsys.models.content_map import MappedModel, parts_of
+from recsys.models.segments.model import SegmentsModel
+from recsys.rules.rule import RuleSet
 from recsys.state.batch_delta import Delta, batch_delta
 from recsys.state.half_lives import PERIODS_S
 from recsys.state.interactions import Interactions
-from recsys.state.neighbours import DENSE_ITEMS, DenseNeighbours, Neighbours, SparseNeighbours
+from recsys.state.neighbours import DenseNeighbours, Neighbours, SparseNeighbours
 from recsys.state.popularity import Popularity
-from recsys.state.touches import Touches, TouchRules, derive_touches
-from recsys.state.user_table import ALL_TYPES, WEIGHT_UNITS, UserTable, pack_embeddings
+from recsys.state.related import RelatedCounts
+from recsys.state.shown import ShownEvents
+from recsys.state.touches import Touches, derive_touches
+from recsys.state.user_attributes import WantedAttributes
+from recsys.state.user_table import UserTable, pack_embeddings
 
 __all__ = ["EXACT_ITEMS", "PAIR_WEIGHTS", "SOURCE_WEIGHTS", "Derived", "Engine", "EngineConfig", "Lists", "ServingModel"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-PAIR_WEIGHTS = PairWeights.decaying(window=20, step=0.85, backward=0.4)
-READING = CooccurrenceReading()
-CONTENT_RECENCY = Recency(step=0.75, age_s=90.0)
-SOURCE_WEIGHTS = {"cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02}
-"""Co-occurrence and content: chosen on the first 40 % of the five-star events of MovieLens 1M; models: on events 80,000 to 88,000 of
-them, trained on what was before."""
-EXACT_ITEMS = 16_000
-"""Up to this many items every one is scored for every user, which is faster and exact."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """Configuration of learning and listing. Times in seconds; `source_weights` by source name, a model's source has the name of its
-    kind. What one user adds is bounded by `session_s`, `pairings_per_epoch`, `touches_per_epoch`,
-    `partner_touches` and `user_budget` (`TouchRules`); bit c of
-    `kept_types` is set for an event type c whose items stay off lists when they have left the history; `touch_policy` says how long
-    those in the history do."""
-
-    history_length: int = 100
-    seen_length: int = 1_000
-    item_groups: int = 8
-    epoch_s: int = 180 * 86_400
-    pair_weights: PairWeights = PAIR_WEIGHTS
-    session_s: int = 1_800
-    pairings_per_epoch: int = 1
-    touches_per_epoch: int = 1
-    partner_touches: int = 20
-    user_budget: int = 1_000
-    kept_types: int = ALL_TYPES
-    touch_policy: TouchPolicy = ALL_FOR_EVER
-    recent_items: int = 10
-    reading: CooccurrenceReading = READING
-    content_recency: Recency = CONTENT_RECENCY
-    source_weights: Mapping[str, float] = field(default_factory=lambda: dict(SOURCE_WEIGHTS))
-    list_size: int = 20
-    exploration_slots: int = 0
-    new_s: float = 30 * 86_400
-    seed: int = 0
-    dense_items: int = DENSE_ITEMS
-    exact_items: int = EXACT_ITEMS
-    """Above this many items lists are made from candidates."""
-    registry: Registry = field(default_factory=built_in)
-    """Sources, filters, ranker and policy stages that lists are made with."""
-
-    @property
-    def touch_rules(self) -> TouchRules:
-        """Return how much the events of one user add."""
-        return TouchRules(
-            self.pair_weights,
-            self.epoch_s,
-            self.session_s,
-            self.pairings_per_epoch,
-            self.touches_per_epoch,
-            self.partner_touches,
-            self.user_budget,
-        )
-
-    @property
-    def list_options(self) -> ListOptions:
-        """Return what lists depend on."""
-        return ListOptions(
-            self.source_weights,
-            self.reading,
-            self.content_recency,
-            RecipeSettings().wide,
-            self.recent_items,
-            self.new_s,
-            self.list_size,
-            self.exploration_slots,
-            self.seed,
-            self.touch_policy,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Derived:
     """The additions of one micro-batch, before anything is changed."""
 
     batch: Interactions
     touches: Touches
+    related: RelatedCounts | None = None
+    """Additions for lists of items, if they are kept."""
 
     def delta(self, config: EngineConfig, chosen: NDArray[np.bool_] | None = None) -> Delta:
         """Return what all interactions add to item groups, or those `chosen` (n,)."""
-        return batch_delta(self.batch, self.touches, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
+        delta = batch_delta(self.batch, self.touches, epoch_s=config.epoch_s, item_groups=config.item_groups, chosen=chosen)
+        return delta if self.related is None else self.related.added_to(delta, chosen)
 
 
 class Engine:
     """State in arrays. Item numbers are dense; `ensure_items` makes room before numbers are used."""
 
     def __init__(self, config: EngineConfig | None = None) -> None:
-        self.config = config or EngineConfig()
-        self.users = UserTable(self.config.history_length, self.config.seen_length, kept_types=self.config.kept_types)
+        self.config = own = config or EngineConfig()
+        self.users = UserTable(own.history_length, own.seen_length, own.user_slots, kept_types=own.kept_types, shown_items=own.shown_items)
         self._touch_rules = self.config.touch_rules
         self.neighbours: Neighbours = DenseNeighbours()
         self.popularity = Popularity()
-        self.catalogue = Catalogue(touch_group_of=self.config.touch_policy.group_of)
+        self.rules = rules = self.config.rules
+        """Rules that lists follow."""
+        self.catalogue = Catalogue(
+            touch_group_of=self.config.touch_policy.group_of,
+            label_fields=own.fields_of_lists | label_fields(own.rows) | own.label_fields | reason_fields(own.reasons),
+            wanted=rules.wanted if rules is not None and rules.rules else None,
+        )
         self.models: dict[str, ServingModel] = {}
         self.newest_epoch = -1
         self.is_large = False
         self.recipe: Recipe | None = None
+        self.ranker: LearnedRanker | None = None
+        self.users.hold_attributes(WantedAttributes() if rules is None else rules.of_profiles)
         self._options = self.config.list_options.with_recipe(None)
-        self._lists = ListMaker(self.config.registry)
+        self._lists = ListMaker(self.config.registry, rules)
 
     @property
     def n_items(self) -> int:
         return self.catalogue.n_items
+
+    @property
+    def category_names(self) -> Sequence[str]:
+        """Return the texts of categories by number, as of now; empty unless exact ones are held."""
+        labels = self.catalogue.labels.get(CATEGORY)
+        return () if labels is None else labels.texts
 
     def ensure_items(self, n_items: int) -> None:
         """Make room for item numbers below `n_items`. Past the dense limit the neighbours are dropped, to be loaded again as sparse
@@ -173,20 +128,56 @@ class Engine:
         """Learn an item's content; None removes it from every list."""
         self.ensure_items(number + 1)
         self.catalogue.put(number, content)
+        extend_models(self.models, self.catalogue, np.array([number]))
 
-    def serve(self, kind: str, version: str, model: Model, item_numbers: Mapping[str, int]) -> None:
+    def name_items(self, ids: Sequence[str]) -> None:
+        """Let rules read the ids of items, by number; `ids` may grow, and ids never change."""
+        if self.catalogue.held is not None:
+            self.catalogue.held.ids = ids
+
+    def serve(self, kind: str, version: str, model: Model | MappedModel, item_numbers: Mapping[str, int]) -> None:
         """Use this model from now on. Items of the model that have no number here are left out."""
-        self.models[kind] = ServingModel.of(kind, version, model, item_numbers, self.n_items, is_large=self.is_large)
+        self.models[kind] = serving = ServingModel.of(kind, version, model, item_numbers, self.n_items, is_large=self.is_large)
+        serving.extend_all(self.catalogue, self.n_items)
+        if serving.needs_profiles:
+            self.users.hold_profiles()
+
+    def retire(self, kind: str) -> bool:
+        """Use no model of this kind from now on; return whether one served."""
+        served = self.models.pop(kind, None)
+        if served is not None and served.needs_profiles and not any(other.needs_profiles for other in self.models.values()):
+            self.users.drop_profiles()
+        return served is not None
+
+    def supply_texts(self, numbers: I64, vectors: F32) -> None:
+        """Give the items `numbers` (n,) the vectors of their texts, (n, E), as `ItemVectors.changes` names them."""
+        self.catalogue.supply(numbers, vectors)
+        extend_models(self.models, self.catalogue, numbers)
+
+    def use_rules(self, rules: RuleSet | None, held: HeldValues | None = None) -> None:
+        """Make lists by these rules from now on, between two batches; None: by none. `held` are values of all items that the rules name,
+        where the catalogue does not hold them."""
+        self._lists.use_rules(rules)
+        self.rules = rules
+        self.users.hold_attributes(WantedAttributes() if rules is None else rules.of_profiles)
+        if held is not None:
+            held.grow(len(self.catalogue.available))
+            self.catalogue.held = held
 
     def use_recipe(self, recipe: Recipe | None) -> None:
         """Make lists by this recipe from now on, between two batches; None: by the default one."""
         self.recipe = recipe
-        self._options = self.config.list_options.with_recipe(recipe)
+        self._options = replace(self.config.list_options.with_recipe(recipe), ranker=self.ranker)
 
-    def prepare(self, model: Model) -> None:
+    def use_ranker(self, ranker: LearnedRanker | None) -> None:
+        """Rank again by this ranker what the recipe ranks first, between two batches; None: the recipe alone ranks."""
+        self.ranker = ranker
+        self._options = replace(self._options, ranker=ranker)
+
+    def prepare(self, served: Model | MappedModel) -> None:
         """Build the index that `serve` will need for this model: seconds in a large catalogue. May run in another thread."""
-        if max(self.n_items, len(model.item_ids)) > self.config.exact_items:
-            index_of(model)
+        if max(self.n_items, len(served.item_ids)) > self.config.exact_items:
+            prepare_index(parts_of(served)[0])
 
     def derive(self, batch: Interactions) -> Derived:
         """Return what the batch adds, from the histories before it. Changes nothing."""
@@ -199,6 +190,13 @@ class Engine:
         if len(batch):
             self.advance_time(int(batch.times_s.max()))
         self.users.replace(batch.slots, batch.counts, touches.after, touches.left)
+
+    def learn_shown(self, events: ShownEvents) -> NDArray[np.bool_]:
+        """Count a batch's impressions, and return for which of its users (U,) an item begins to rest. Moves no event time."""
+        shown, cap = self.users.shown, self.config.frequency_cap
+        if shown is None:
+            return np.zeros(len(events.slots), np.bool_)
+        return shown.learn(events) if cap is None else shown.learn(events, cap.times, cap.rest_s)
 
     def advance_time(self, newest_s: int) -> None:
         """Move event time to `newest_s`, whether or not anything was chosen then."""
@@ -223,21 +221,33 @@ class Engine:
             self.popularity.add_rows(*delta.windows_of(rows), delta.starts_of(rows), delta.ends[rows], delta.records)
 
     def encode(self, slots: I64) -> dict[str, F32]:
-        """Return user vectors (U, D) by model kind."""
-        return {kind: serving.model.encode(self._histories(slots, serving)) for kind, serving in self.models.items()}
+        """Return user vectors (U, D) by model kind, of the models that read histories."""
+        by_history = {kind: serving for kind, serving in self.models.items() if not serving.reads_profiles}
+        return {kind: serving.encode(self.users, slots) for kind, serving in by_history.items()}
 
-    def _histories(self, slots: I64, serving: ServingModel) -> Histories:
-        users = self.users
-        length = min(serving.model.history_length, users.history_length)
-        numbers, at_s, units = users.newest(slots, length)
-        items, weights, ages_s = np.empty(numbers.shape, np.int32), *np.empty((2, *numbers.shape), np.float32)
-        unit = np.float32(WEIGHT_UNITS)
-        user_table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, serving.positions, items, weights, ages_s)
-        return Histories(items, weights, ages_s)
+    def _with_profiles(self, slots: I64, vectors: Mapping[str, F32]) -> Mapping[str, F32]:
+        """Return the vectors with those of the model that reads profiles, and with what profiles add to others, if they are held."""
+        serving, profiles = self.models.get(SegmentsModel.kind), self.users.profiles
+        if profiles is not None and (adding := {kind: one for kind, one in self.models.items() if one.adds_profiles and kind in vectors}):
+            columns = profiles.columns.at(slots)
+            vectors = {**vectors, **{kind: one.with_profiles(vectors[kind], columns) for kind, one in adding.items()}}
+        if serving is None or profiles is None or SegmentsModel.kind in vectors or not isinstance(serving.model, SegmentsModel):
+            return vectors
+        return {**vectors, SegmentsModel.kind: serving.model.encode_profiles(profiles.columns.at(slots))}
+
+    def segment_scores(self, attribute: str, value: str | float) -> F32 | None:
+        """Return the probability of each item among the first choices of users with this value of a profile's attribute, (N,): 0 of an
+        item that nobody chose. `preferred` is the attribute of preferred categories. None: no model of segments serves, or it has no such
+        segment."""
+        serving = self.models.get(SegmentsModel.kind)
+        scores = serving.model.scores_of(attribute, value) if serving is not None and isinstance(serving.model, SegmentsModel) else None
+        if serving is None or scores is None:
+            return None
+        return np.where(serving.known, scores[serving.positions], np.float32(0))[: self.n_items]
 
     def embeddings(self, vectors: Mapping[str, F32], n_users: int) -> list[list[bytes]]:
         """Return the vectors as version-stamped parts of user rows: a list for each user."""
-        packed = [pack_embeddings(self.models[kind].tag, vectors[kind]) for kind in vectors]
+        packed = [pack_embeddings(self.models[kind].tag, made) for kind, made in vectors.items() if made.shape[1]]
         return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
 
     def shared(self, now_s: int, valid_s: int | None = None) -> ListContext:
@@ -262,9 +272,25 @@ class Engine:
     def features(self, slots: I64, vectors: Mapping[str, F32], shared: ListContext | int) -> tuple[Candidates, Features]:
         """Return what lists of the users in `slots` (U,) may hold, and the features by which a recipe ranks it."""
         context = self.shared(shared) if isinstance(shared, int) else shared
-        users = context.users(slots, vectors)
+        users = context.users(slots, self._with_profiles(slots, vectors))
         found = self._lists.candidates(users, context)
         return found, RecipeFeatures()(found, users, context)
+
+    def shortlist(
+        self,
+        slots: I64,
+        vectors: Mapping[str, F32],
+        shared: ListContext | int,
+        sources: Sequence[str] = (),
+        size: int = NARROWED,
+        version: int = FEATURE_VERSION,
+    ) -> tuple[Candidates, Features]:
+        """Return the `size` best candidates of the users in `slots` (U,) by the recipe, best first, and the features of a `version` by
+        which a learned ranker ranks them again, those of further `sources` among them."""
+        context = self.shared(shared) if isinstance(shared, int) else shared
+        users = context.users(slots, self._with_profiles(slots, vectors))
+        found = self._lists.shortlist(users, context, size)
+        return found, LearnedFeatures(sources, version)(found, users, context)
 
     def recommend(
         self,
@@ -273,8 +299,26 @@ class Engine:
         shared: ListContext | int,
         seeds: I64 | None = None,
         preferred: Mapping[int, Sequence[str]] | None = None,
+        *,
+        user_ids: Sequence[str] | None = None,
+        with_rules: bool = True,
+        within: NDArray[np.bool_] | None = None,
+        previous: I64 | None = None,
     ) -> Lists:
         """Return lists for the users in `slots` (U,), made at the second `shared` or in that context. `seeds` (U,) repeat the exploration;
-        `preferred[i]` are categories that user i named, used where the user has no history."""
+        `preferred[i]` are categories that user i named, used where the user has no history; `user_ids` (U,) are for rules that read them;
+        the lists are as without rules if `with_rules` is False, and hold only items `within` (N,) if that is given. `previous` (U, K) are
+        the items of the lists before, −1 for none, whose order is kept where scores differ little."""
         context = self.shared(shared) if isinstance(shared, int) else shared
-        return self._lists.lists(context.users(slots, vectors, preferred, seeds), context)
+        users = context.users(slots, self._with_profiles(slots, vectors), preferred, seeds, user_ids, previous)
+        return self._lists.lists(users, context, with_rules=with_rules, within=within)
+
+    def trace(self, slots: I64, vectors: Mapping[str, F32], shared: ListContext, **named: Any) -> Trace:
+        """Return lists with the steps that led to them, of users for whom rules do the same; `named` is what `ListContext.users` takes."""
+        return self._lists.traced(shared.users(slots, self._with_profiles(slots, vectors), **named), shared)
+
+    def rule_groups(
+        self, slots: I64, shared: ListContext, preferred: Mapping[int, Sequence[str]] | None = None, user_ids: Sequence[str] | None = None
+    ) -> list[tuple[I64, RuleEffects]]:
+        """Return what rules do to the lists of users in `slots` (U,): the rows of those for whom it is the same, and the effects."""
+        return self._lists.rule_groups(shared.users(slots, {}, preferred, None, user_ids), shared)

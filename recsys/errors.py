@@ -3,6 +3,7 @@
 CoreError
 ├── ShapeError     arrays whose axes do not fit together
 │   └── TooFewInteractions   there is nothing to learn from
+├── RuleError      a rule that cannot be read
 ├── ModelError     a model whose numbers or options cannot serve
 └── LayoutError    packed bytes that are not what their header says
 """
@@ -18,6 +19,10 @@ class ShapeError(CoreError, ValueError):
 
 class TooFewInteractions(ShapeError):
     """There is nothing to learn from; more events may change that."""
+
+
+class RuleError(CoreError, ValueError):
+    """A rule that is no sentence of the language, or that contradicts itself; the message says where and how to write it."""
 
 
 class ModelError(CoreError, ValueError):

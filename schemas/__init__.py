@@ -6,6 +6,7 @@ It knows neither Kafka nor Redis, clock nor environment.
 from schemas.announcements import DataRange, ModelAction, ModelAnnouncement, ModelReference
 from schemas.catalogue import Item
 from schemas.contracts import CONTRACTS, Contract
+from schemas.control import PublishedRule, PublishedRules
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import (
     DecodedEvents,
@@ -18,13 +19,14 @@ from schemas.decoding import (
     decode_key,
     decode_profile,
     decode_recommendations,
+    decode_rules,
     encode,
     from_fields,
     key_of,
 )
 from schemas.errors import Poison, SchemaError
 from schemas.events import EVENT_TYPES, Event, EventType
-from schemas.lists import Recommendations, RecommendedItem, Trigger
+from schemas.lists import Recommendations, RecommendedItem, Row, RowItem, Trigger
 from schemas.profiles import UserProfile
 
 __all__ = [
@@ -41,8 +43,12 @@ __all__ = [
     "ModelAnnouncement",
     "ModelReference",
     "Poison",
+    "PublishedRule",
+    "PublishedRules",
     "Recommendations",
     "RecommendedItem",
+    "Row",
+    "RowItem",
     "SchemaError",
     "Trigger",
     "UserProfile",
@@ -55,6 +61,7 @@ __all__ = [
     "decode_key",
     "decode_profile",
     "decode_recommendations",
+    "decode_rules",
     "encode",
     "from_fields",
     "key_of",

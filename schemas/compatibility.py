@@ -42,6 +42,12 @@ def incompatibilities(old: Schema, new: Schema, direction: Direction) -> list[st
     return problems + _not_within(new, old, _Documents(new, old), "record", "old readers refuse what is now written")
 
 
+def version_incompatibilities(old: Schema, new: Schema) -> list[str]:
+    """List what readers of the version `old` of an output topic could not read of the version `new`, if they pass over its number."""
+    stated = {"schema_version": old["properties"]["schema_version"]}
+    return incompatibilities(old, {**new, "properties": {**new["properties"], **stated}}, "output")
+
+
 class _Documents:
     """The documents that `$ref`s of the narrow and the wide side point into, and the pairs of references under comparison."""
 

@@ -1,4 +1,4 @@
-"""The six topics in one table: model, address, key, direction and cap of each."""
+"""The topics in one table: model, address, key, direction and cap of each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from schemas import limits
 from schemas.announcements import ModelAnnouncement
 from schemas.catalogue import Item
+from schemas.control import PublishedRules
 from schemas.dead_letters import DeadLetter
 from schemas.events import Event
 from schemas.fields import Wire
 from schemas.lists import Recommendations
 from schemas.profiles import UserProfile
+from schemas.related import BoughtTogether, SimilarItems, Trending
 
 W = TypeVar("W", bound=Wire)
 
@@ -73,4 +75,23 @@ DEAD_LETTERS: Final = Contract(
     ("source_topic", "source_partition", "source_offset"), limits.DEAD_LETTER_MAX_BYTES, compacted=False, tombstone=None,
 )  # fmt: skip
 
-CONTRACTS: Final[tuple[Contract[Any], ...]] = (EVENTS, ITEMS, PROFILES, RECOMMENDATIONS, MODELS, DEAD_LETTERS)
+CONTROL: Final = Contract(
+    "PublishedRules", PublishedRules, "recsys.control", "Rules that workers follow", "input", ("kind",), limits.CONTROL_MAX_BYTES,
+    compacted=True, tombstone="removes the rules; those of the settings stay",
+)  # fmt: skip
+SIMILAR: Final = Contract(
+    "SimilarItems", SimilarItems, "recsys.similar", "Similar items of each item", "output", ("item_id",), limits.RELATED_MAX_BYTES,
+    compacted=True, tombstone="removes the list",
+)  # fmt: skip
+BOUGHT_TOGETHER: Final = Contract(
+    "BoughtTogether", BoughtTogether, "recsys.bought-together", "What is bought together with each item", "output", ("item_id",),
+    limits.RELATED_MAX_BYTES, compacted=True, tombstone="removes the list",
+)  # fmt: skip
+TRENDING: Final = Contract(
+    "Trending", Trending, "recsys.trending", "What rises in each category", "output", ("scope", "name"), limits.RELATED_MAX_BYTES,
+    compacted=True, tombstone="removes the list",
+)  # fmt: skip
+
+CONTRACTS: Final[tuple[Contract[Any], ...]] = (
+    EVENTS, ITEMS, PROFILES, RECOMMENDATIONS, MODELS, DEAD_LETTERS, CONTROL, SIMILAR, BOUGHT_TOGETHER, TRENDING
+)  # fmt: skip

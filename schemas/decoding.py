@@ -24,6 +24,7 @@ from schemas import contracts, limits
 from schemas.announcements import ModelAnnouncement
 from schemas.catalogue import Item
 from schemas.contracts import Contract, W
+from schemas.control import RULES_KEY, PublishedRules
 from schemas.dead_letters import DeadLetter
 from schemas.errors import Poison, SchemaError
 from schemas.events import Event
@@ -226,11 +227,28 @@ def decode_announcement(
     return _decode(contracts.MODELS, value, key, max_bytes)
 
 
+def decode_rules(value: bytes | None, key: bytes | None, *, max_bytes: int = limits.CONTROL_MAX_BYTES) -> PublishedRules | None:
+    """A set of rules, or None for a tombstone (no rules but those of the settings). Nothing in it is trimmed. Raises Poison."""
+    if key != RULES_KEY:
+        raise Poison("key", "key: not `rules`; send a set of rules with the Kafka key `rules`, by `recsys rules publish`", "key_mismatch")
+    if isinstance(value, Unreadable):
+        raise value.poison
+    if value is None:
+        return None
+    _check_bytes(value, max_bytes)
+    return _validated(PublishedRules, PublishedRules.model_validate_json, value)
+
+
 def decode_dead_letter(value: bytes | None, key: bytes | None, *, max_bytes: int = limits.DEAD_LETTER_MAX_BYTES) -> DeadLetter:
     """A dead letter. Raises Poison."""
     letter = _decode(contracts.DEAD_LETTERS, value, key, max_bytes)
     assert letter is not None  # this contract has no tombstone
     return letter
+
+
+def decode_related(model: type[W], value: bytes | None, key: bytes | None, *, max_bytes: int = limits.RELATED_MAX_BYTES) -> W | None:
+    """A list of items of this model (`SimilarItems`, `BoughtTogether`, `Trending`), or None for a tombstone. Raises Poison."""
+    return _decode(_CONTRACT_OF[model], value, key, max_bytes)
 
 
 def decode_key(key: bytes | None) -> str:

@@ -6,12 +6,14 @@ from typing import Final
 
 from schemas.announcements import DataRange, ModelAction, ModelAnnouncement, ModelReference
 from schemas.catalogue import Item
+from schemas.control import PublishedRule, PublishedRules
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.errors import Poison
 from schemas.events import Event, EventType
 from schemas.fields import Wire
-from schemas.lists import Recommendations, RecommendedItem, Trigger
+from schemas.lists import Recommendations, RecommendedItem, Row, RowItem, Trigger
 from schemas.profiles import UserProfile
+from schemas.related import BoughtTogether, BoughtTogetherItem, Scope, SimilarItem, SimilarItems, Trending, TrendingItem
 
 EVENT: Final = Event(
     event_id="7f9c24e5-0001",
@@ -59,6 +61,23 @@ RECOMMENDATIONS: Final = Recommendations(
     ),
 )
 
+PAGE: Final = RECOMMENDATIONS.model_copy(
+    update={
+        "schema_version": 2,
+        "rows": (
+            Row(
+                name="because",
+                kind="because",
+                title="row.because",
+                item_id="film-1198",
+                items=(RowItem(item_id="film-1291", score=0.42), RowItem(item_id="film-2115", score=0.4)),
+            ),
+            Row(name="new", kind="new_in", title="row.new", category="Adventure", items=(RowItem(item_id="film-9000", score=0.97),)),
+        ),
+    }
+)
+"""A list with rows."""
+
 ANNOUNCEMENT: Final = ModelAnnouncement(
     kind="ials",
     version="20260101T000000-1",
@@ -78,6 +97,17 @@ ANNOUNCEMENT: Final = ModelAnnouncement(
     reason="recall@10 0.121 against 0.118 on the newest tenth of the events",
 )
 
+RULES: Final = PublishedRules(
+    version=12,
+    published_ts_ms=1_767_225_600_000,
+    published_by="content team",
+    note="spirits are off for January",
+    rules=(
+        PublishedRule(name="no spirits", when='"spirits" in item.categories', action="deny"),
+        PublishedRule(name="editors' choice", when='item.id == "film-17"', action="pin", places=(1,)),
+    ),
+)
+
 DEAD_LETTER: Final = make_dead_letter(
     Poison(
         "event_ts_ms",
@@ -93,6 +123,32 @@ DEAD_LETTER: Final = make_dead_letter(
     dead_letter_ts_ms=1_767_225_601_012,
 )
 
+SIMILAR: Final = SimilarItems(
+    item_id="film-1198",
+    generated_ts_ms=1_767_225_600_420,
+    items=(
+        SimilarItem(rank=1, item_id="film-1291", score=0.91, support=412.5),
+        SimilarItem(rank=2, item_id="film-2115", score=0.62, support=230.25),
+    ),
+)
+
+BOUGHT_TOGETHER: Final = BoughtTogether(
+    item_id="camera-7",
+    generated_ts_ms=1_767_225_600_420,
+    users=200,
+    items=(
+        BoughtTogetherItem(rank=1, item_id="battery-7", score=310.2, support=80, confidence=0.4, lift=16.0),
+        BoughtTogetherItem(rank=2, item_id="strap-2", score=41.7, support=24, confidence=0.12, lift=6.0),
+    ),
+)
+
+TRENDING: Final = Trending(
+    scope=Scope.CATEGORY,
+    name="Adventure",
+    generated_ts_ms=1_767_225_600_420,
+    items=(TrendingItem(rank=1, item_id="film-1198", score=57.3, count=31.5, rise=4.2),),
+)
+
 EXAMPLES: Final[dict[type[Wire], Wire]] = {
     Event: EVENT,
     Item: ITEM,
@@ -100,4 +156,8 @@ EXAMPLES: Final[dict[type[Wire], Wire]] = {
     Recommendations: RECOMMENDATIONS,
     ModelAnnouncement: ANNOUNCEMENT,
     DeadLetter: DEAD_LETTER,
+    PublishedRules: RULES,
+    SimilarItems: SIMILAR,
+    BoughtTogether: BOUGHT_TOGETHER,
+    Trending: TRENDING,
 }

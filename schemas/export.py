@@ -1,7 +1,8 @@
 """JSON Schema and AsyncAPI documents of the wire, generated: `python -m schemas.export [--check | --freeze]`.
 
 `docs/schemas/<Name>.v1.json` and `docs/asyncapi.json` are what the code says today. `docs/schemas/frozen/v1/` is what has been promised:
-a change may add to it (`--freeze` records that), never break it.
+a change may add to it (`--freeze` records that), never break it. A list with rows is a record of version 2: `Recommendations.v2.json`,
+promised in `frozen/v2/`, is valid under version 1 but for its number.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema
 
-from schemas.compatibility import Direction, incompatibilities
-from schemas.contracts import CONTRACTS, Contract
+from schemas.compatibility import Direction, incompatibilities, version_incompatibilities
+from schemas.contracts import CONTRACTS, RECOMMENDATIONS, Contract
 from schemas.decoding import encode, key_of
-from schemas.examples import EXAMPLES
+from schemas.examples import EXAMPLES, PAGE
+from schemas.examples import RECOMMENDATIONS as RECOMMENDATIONS_EXAMPLE
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
@@ -29,6 +31,21 @@ def json_schema(contract: Contract[Any]) -> dict[str, Any]:
     return {"$schema": _DIALECT, **contract.model.model_json_schema(mode=mode), "examples": [_example(contract)]}
 
 
+def list_schema(version: int) -> dict[str, Any]:
+    """The JSON Schema of lists of one version: 1 has no rows."""
+    schema = {**json_schema(RECOMMENDATIONS), "examples": [json.loads(encode(PAGE if version > 1 else RECOMMENDATIONS_EXAMPLE))]}
+    fields = schema["properties"]
+    stated = {key: value for key, value in fields["schema_version"].items() if key != "enum"}
+    schema["properties"] = {**fields, "schema_version": {**stated, "const": version}}
+    if version == 1:
+        del schema["properties"]["rows"]
+        schema["$defs"] = {name: part for name, part in schema["$defs"].items() if name not in ("Row", "RowItem")}
+    else:
+        schema["required"] = [*schema["required"], "rows"]
+        schema["properties"]["schema_version"]["default"] = version
+    return schema
+
+
 def promises() -> dict[str, tuple[dict[str, Any], Direction]]:
     """File name of each frozen schema, its present form, and the direction in which it must stay compatible.
 
@@ -36,15 +53,17 @@ def promises() -> dict[str, tuple[dict[str, Any], Direction]]:
     """
     frozen: dict[str, tuple[dict[str, Any], Direction]] = {}
     for contract in CONTRACTS:
-        frozen[f"{contract.name}.json"] = (json_schema(contract), contract.direction)
+        schema = list_schema(1) if contract is RECOMMENDATIONS else json_schema(contract)
+        frozen[f"{contract.name}.json"] = (schema, contract.direction)
         if contract.direction == "output":
             accepted = {"$schema": _DIALECT, **contract.model.model_json_schema(mode="validation")}
             frozen[f"{contract.name}.reader.json"] = (accepted, "input")
+    frozen[f"../v2/{RECOMMENDATIONS.name}.json"] = (list_schema(2), "output")
     return frozen
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document: six channels, their keys, messages, schemas and examples; operations as seen from this system."""
+    """The AsyncAPI 3.0 document: channels, their keys, messages, schemas and examples; operations as seen from this system."""
     modes: list[tuple[Any, Any]] = [(c.model, "validation" if c.direction == "input" else "serialization") for c in CONTRACTS]
     names, definitions = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     return {
@@ -78,6 +97,7 @@ def asyncapi() -> dict[str, Any]:
 def documents() -> dict[str, str]:
     """Every generated document: path below `docs/` and its text."""
     generated = {f"schemas/{contract.name}.v1.json": _text(json_schema(contract)) for contract in CONTRACTS}
+    generated |= {f"schemas/{RECOMMENDATIONS.name}.v{version}.json": _text(list_schema(version)) for version in (1, 2)}
     return {**generated, "asyncapi.json": _text(asyncapi())}
 
 
@@ -98,6 +118,8 @@ def broken(docs: Path = _DOCS) -> list[str]:
             continue
         frozen = json.loads((folder / name).read_text("utf-8"))
         problems += [f"{name}: {problem}" for problem in incompatibilities(frozen, schema, direction)]
+    lists = current["Recommendations.json"][0]
+    problems += [f"version 2 of lists: {problem}" for problem in version_incompatibilities(lists, list_schema(2))]
     removed = sorted(found.name for found in folder.glob("*.json") if found.name not in current)
     return problems + [f"{name}: frozen, but no longer generated; a promised topic may not vanish" for name in removed]
 

@@ -89,6 +89,9 @@ Categories = Annotated[tuple[Annotated[Label, Field(min_length=1)], ...], Field(
 # `Literal[1]` would take `true` and `1.0` for 1.
 SchemaVersion = Annotated[int, Field(strict=True, ge=1, le=1), WithJsonSchema({"type": "integer", "const": 1})]
 
+ListVersion = Annotated[int, Field(strict=True, ge=1, le=2), WithJsonSchema({"type": "integer", "enum": [1, 2]})]
+"""Version of a list: 2 with rows, else 1."""
+
 
 class Wire(BaseModel):
     """Base of every wire model: immutable, unknown fields ignored, null in an optional field taken for "not given".

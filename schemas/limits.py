@@ -10,8 +10,12 @@ PROFILE_MAX_BYTES: Final = 262_144
 """Bytes of one profile; like an item, without text and embeddings."""
 RECOMMENDATIONS_MAX_BYTES: Final = 1_000_000
 """Bytes of one list; a broker's `message.max.bytes` is 1,048,588 unless somebody changed it."""
+RELATED_MAX_BYTES: Final = 262_144
+"""Bytes of one list of items: a hundred places with escaped ids are 120 kB."""
 ANNOUNCEMENT_MAX_BYTES: Final = 131_072
 """Bytes of one model announcement."""
+CONTROL_MAX_BYTES: Final = 524_288
+"""Bytes of one set of rules: fifty long conditions are 400 kB. Larger ones are refused before they are parsed."""
 DEAD_LETTER_MAX_BYTES: Final = 786_432
 """Bytes of one dead letter: base64 of the largest payload that is kept (below), and its coordinates."""
 DEAD_LETTER_MAX_PAYLOAD_BYTES: Final = 524_288
@@ -42,8 +46,20 @@ MAX_EMBEDDING_DIMENSIONS: Final = 3_072
 MAX_EMBEDDING_VALUE: Final = 1e6
 """Largest magnitude of one coordinate, so that the squared length of 3,072 of them is finite in float32."""
 MAX_LIST_ITEMS: Final = 200
+MAX_RELATED_ITEMS: Final = 100
+"""Places of a list of items."""
 MAX_BECAUSE: Final = 10
 """Items that one recommendation names as its reason; a person reads two or three."""
+MAX_RULES: Final = 8
+"""Rules that one recommendation names as having moved it."""
+MAX_PUBLISHED_RULES: Final = 50
+RULE_MAX_CHARS: Final = 8_192
+"""Characters of the condition of a rule."""
+MAX_RULE_PLACES: Final = 20
+MAX_ROWS: Final = 16
+"""Rows of one page; people scroll past fewer."""
+MAX_ROW_ITEMS: Final = 50
+"""Items of one row."""
 MAX_SOURCES: Final = 16
 MAX_MODELS: Final = 16
 """Model kinds that may take part in one list."""

@@ -53,7 +53,7 @@ def plain_ones(values: Sequence[bytes | None], max_bytes: int) -> Sequence[int]:
         plain = joined.isascii() and b"\\" not in joined and b"\x7f" not in joined
         flat = plain and b"[" not in joined and joined.count(b"{") == len(values)
         if flat and max(map(len, values)) <= max_bytes:  # type: ignore[arg-type]
-            return range(len(values))  # one that has no brace at all is no object and falls out when it is parsed, with one that has two
+            return range(len(values))  # one that has no brace at all is no object; one that has two, for it, is not plain by its context
     return [position for position, value in enumerate(values) if is_plain(value, max_bytes)]
 
 
@@ -133,6 +133,8 @@ def _columns(documents: Sequence[dict[str, Any]], keys: Sequence[bytes | None], 
     if "session" in names and (named := _given(sessions)) and not _are_ids(named):
         sessions = _without(sessions, lambda session: _are_ids([session]), "session", trims)
     if "context" in names:
+        if dict in map(type, contexts):  # a nested record, which a record without a brace beside it made up for
+            return None
         contexts = _without(contexts, lambda _: False, "context", trims)  # a flat record has none that could be kept
     return event_ids, user_ids, item_ids, codes, numbers, times, list_ids, places, sessions, contexts
 

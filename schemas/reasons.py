@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
+from annotated_types import Le
 from pydantic import ValidationError
 
 from schemas.errors import Poison
@@ -33,9 +34,10 @@ def poison_of(model: type[Wire], error: ValidationError) -> Poison:
     field, whole = _path(model, fault)
     found = "nothing" if fault["type"] == "missing" else _KINDS_OF_VALUE.get(type(fault["input"]), "a value")
     if field == "schema_version":
-        return Poison(
-            field, f"{field}: got {found}, this reader knows version 1; send version 1, or upgrade the readers first", "unknown_version"
-        )
+        newest = max(int(str(bound.le)) for bound in model.model_fields[field].metadata if isinstance(bound, Le))
+        known = "version 1" if newest == 1 else f"versions 1 to {newest}"
+        remedy = f"send {known}, or upgrade the readers first"
+        return Poison(field, f"{field}: got {found}, this reader knows {known}; {remedy}", "unknown_version")
     if fault["type"] == "extra_forbidden":
         return Poison(field, f"{field}: unknown field; send only: {', '.join(model.model_fields)}", "unknown_field")
     top = model.model_fields.get(field.split(".")[0])

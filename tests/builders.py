@@ -16,12 +16,14 @@ from recsys.engine import Engine
 from recsys.lists.feature_names import FEATURES
 from recsys.lists.recipe import Recipe
 from recsys.state.interactions import Interactions
+from schemas import Item, encode
 from tests.fold import Fact
 from tests.memory_store import MemoryStore
 from workers.errors import Transient
 from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
-from workers.state.port import StateStore
+from workers.state.port import ItemRecord, StateStore
+from workers.stream.partitions import Partitions
 from workers.stream.pipeline import Pipeline
 
 NOW_S = 1_800_000_000
@@ -133,6 +135,20 @@ async def opened_pipeline(store: StateStore, settings: Settings, *, ranks: bool 
     pipeline = Pipeline(settings, store, ranks=ranks, wall_clock=lambda: now_s)
     await pipeline.open()
     return pipeline
+
+
+async def put_items(pipeline: Pipeline, source_offset: int, *items: Item) -> None:
+    """Store items as the items topic gives them at this offset."""
+    store = pipeline.state.store
+    numbers = await store.item_numbers([item.item_id for item in items])
+    await store.upsert_items([ItemRecord(number, 0, source_offset, encode(item)) for number, item in zip(numbers, items, strict=True)])
+
+
+def own(partitions: Partitions, numbers: Sequence[int]) -> None:
+    """Own these partitions from their start."""
+    partitions.take(numbers)
+    for number in numbers:
+        partitions.own(number, 0, has_deferred_lists=False)
 
 
 async def run_log(log: Mapping[int, Sequence[Fact | None]], settings: Settings, store: StateStore | None = None) -> Pipeline:

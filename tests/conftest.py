@@ -6,15 +6,21 @@ The state is in the embedded Valkey; with RECSYS_TEST_REDIS=cluster (`make test-
 
 from __future__ import annotations
 
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # before numpy is loaded: threads of several test processes wait for each other and spin
+
+# ruff: noqa: E402
 import contextlib
 import importlib.util
-import os
+import itertools
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import pytest
@@ -22,10 +28,11 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from kafka.net.inet import KafkaNetSocket
 
+from tests import forked
 from tests.kafka_home import KafkaHome
 from tests.redis_cluster import RedisCluster
 from workers.kafka.topics import provision
-from workers.local.embedded import EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
+from workers.local.embedded import Child, EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
 from workers.settings import Settings, load_settings
 
 hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,6 +45,29 @@ TEST_PARTITIONS = 4
 KEPT_VARIABLES = ("RECSYS_TEST_KAFKA", "RECSYS_TEST_REDIS", "RECSYS_DATA")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest-xdist hand out groups in the order below, not by their number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give the tests of a file to one process: what it trains, generates and parses is made once. Slow ones are handed out one by one."""
+    if item.get_closest_marker("xdist_group") is None and item.path.parent.name not in ("integration", "fault"):
+        item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with those that may take longest, then the other slow ones: they wait for servers while others compute."""
+
+    def order(item: pytest.Item) -> tuple[float, bool]:
+        timeout = item.get_closest_marker("timeout")
+        return -float(timeout.args[0]) if timeout is not None else 0.0, item.get_closest_marker("slow") is None
+
+    items.sort(key=order)
+
+
 class TestStack:
     """The broker and Redis of this test run, and the settings that reach them."""
 
@@ -45,6 +75,7 @@ class TestStack:
 
     def __init__(self, embedded: EmbeddedStack, kafka: KafkaHome | None, cluster: RedisCluster | None = None) -> None:
         self.embedded, self.kafka, self.cluster = embedded, kafka, cluster
+        self._numbers = itertools.count()
 
     @property
     def folder(self) -> Path:
@@ -60,11 +91,22 @@ class TestStack:
 
     def settings_overrides(self) -> dict[str, Any]:
         overrides = self.embedded.settings_overrides()
+        overrides["kafka"] |= {"fetch_max_wait_ms": 20}  # less costs a quarter of a core for each worker
         if self.kafka is not None:
             overrides["kafka"] |= {"bootstrap_servers": self.kafka.bootstrap_servers, "idempotence": True, "fetch_max_wait_ms": 100}
         if self.cluster is not None:
             overrides["redis"] |= {"url": self.cluster.url, "cluster": True}
         return overrides
+
+    def start_worker(self, kind: Literal["stream", "trainer"], env: Mapping[str, str]) -> Child:
+        """Fork `recsys worker KIND` from a process that has imported everything; `stack.embedded.stop_workers()` ends it.
+
+        `stack.embedded.start_worker` starts the same command in 4 s: for tests of the start itself.
+        """
+        name = f"forked-{kind}-{next(self._numbers)}"
+        child = forked.spawner().start_command(kind, name, {**os.environ, **self.embedded.env(), **env}, self.folder / f"{name}.log")
+        self.embedded.workers.append(child)
+        return child
 
 
 def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
@@ -72,7 +114,8 @@ def fresh_sections(stack: TestStack, folder: Path) -> dict[str, Any]:
     name = uuid.uuid4().hex[:10]
     sections = stack.settings_overrides()
     sections["topics"] |= {
-        role: f"t{name}.{role}" for role in ("events", "items", "users", "recommendations", "models", "dead_letters")
+        role: f"t{name}.{role}"
+        for role in ("events", "items", "users", "recommendations", "models", "dead_letters", "similar", "bought_together", "trending")
     } | {"partitions": TEST_PARTITIONS}
     sections["redis"] |= {"namespace": f"t{name}"}
     sections["state"] = {"item_groups": 4}
@@ -103,6 +146,12 @@ def _no_socket_is_forgotten() -> Iterator[None]:
 
     with mock.patch.object(KafkaNetSocket, "sock_connect", closing):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_forked_process_is_left() -> Iterator[None]:
+    yield
+    forked.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from kafka.partitioner.default import murmur2
@@ -16,8 +17,10 @@ from recsys.engine import PAIR_WEIGHTS
 from recsys.state.duplicates import event_hash
 from recsys.state.half_lives import NAMED_HALF_LIVES_S
 from recsys.state.item_row import parse_row
+from recsys.state.shown import unpack_shown
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.events import EVENT_TYPES
+from tests.bought_fold import buy, count_windows, read_bought
 from workers.settings import Settings
 from workers.state.port import RowAddress, RowId, StateStore
 
@@ -54,6 +57,20 @@ class Entry:
 
 
 @dataclass
+class ShownEntry:
+    """How often an item was shown since it was last chosen, when last, and when it was last chosen; 0: never."""
+
+    item_id: str
+    count: int
+    shown_s: int
+    chosen_s: int
+
+    @property
+    def newest_s(self) -> int:
+        return max(self.shown_s, self.chosen_s)
+
+
+@dataclass
 class State:
     """The state after a log. Weights of histories are in units of 1/32, all sums in units of 1/64."""
 
@@ -63,6 +80,8 @@ class State:
     spent: dict[Owner, int] = field(default_factory=dict)
     """Events of each user's budget."""
     older: dict[Owner, list[str]] = field(default_factory=dict)
+    shown: dict[Owner, list[ShownEntry]] = field(default_factory=dict)
+    """What was shown to users, in order of the newest event; empty where impressions are not counted."""
     cooccurrence: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
     """By epoch and item."""
     popularity: dict[tuple[str, int], dict[str, int]] = field(default_factory=dict)
@@ -71,6 +90,12 @@ class State:
     """By partition and chunk, the two newest chunks of each partition."""
     event_times: dict[int, int] = field(default_factory=dict)
     """Time in seconds of each partition's newest counted event; 0 without one."""
+    windows: dict[Owner, list[str]] = field(default_factory=dict)
+    """The items of each user that count for what is bought together, the newest last."""
+    bought: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By item: with which others, and how many users."""
+    buyers: dict[str, int] = field(default_factory=dict)
+    """Users by item, and all of them under ``."""
 
 
 class Folding:
@@ -99,15 +124,19 @@ class Folding:
                 del chunks[old]
         chunks[chunk].append(hashed)
         units = weight_units(fact, self._settings)
+        if self._settings.state.shown_items and (units or fact.type == "impression"):
+            _show(self._state.shown.setdefault((partition, fact.user_id), []), fact, self._settings.state.shown_items)
         if units:
             times = self._state.event_times
             times[partition] = max(times[partition], fact.event_ts_ms // 1000)
             _learn(self._state, (partition, fact.user_id), fact, units, self._settings, self._epoch_s)
+            buy(self._state, (partition, fact.user_id), fact, units, self._settings)
         return units != 0
 
     def state(self) -> State:
         """Return the state after all added records."""
         state, duplicate_chunk = self._state, self._settings.state.duplicate_chunk
+        count_windows(state)
         state.duplicates = {
             (partition, chunk): hashes
             for partition, chunks in self._chunks.items()
@@ -199,6 +228,28 @@ def _learn(state: State, owner: Owner, fact: Fact, units: int, settings: Setting
         left = history.pop(0)
         if is_kept(left.type, settings):
             _remember(state.older[owner], left.item_id, rules.seen_length)
+
+
+def _show(entries: list[ShownEntry], fact: Fact, most: int) -> None:
+    """Count an impression of an item, or start its count again after any other event."""
+    at_s = fact.event_ts_ms // 1000
+    entry = next((entry for entry in entries if entry.item_id == fact.item_id), None)
+    if entry is not None and at_s <= entry.chosen_s:
+        return
+    if entry is None and len(entries) == most:
+        if at_s < entries[0].newest_s:
+            return
+        del entries[0]
+    if entry is None:
+        entry = ShownEntry(fact.item_id, 0, 0, 0)
+    else:
+        entries.remove(entry)
+    if fact.type == "impression":
+        entry.count, entry.shown_s = min(entry.count + 1, 255), max(entry.shown_s, at_s)
+    else:
+        entry.count, entry.chosen_s = min(entry.count, int(entry.shown_s > at_s)), at_s
+    newest_s = entry.newest_s
+    entries.insert(sum(other.newest_s <= newest_s for other in entries), entry)
 
 
 def is_kept(type_name: str, settings: Settings) -> bool:
@@ -296,6 +347,7 @@ async def read_state(store: StateStore, settings: Settings, expected: State) -> 
         theirs = {partition: watermark.last_applied_offset for partition, watermark in (await store.group_watermarks(group)).items()}
         if theirs != found.watermarks:
             found.watermarks |= {-1 - partition: at for partition, at in theirs.items()}
+    await read_bought(store, settings, found, names)
     for (group, (kind, where, number)), sums in (await _rows(store, _addresses(settings, expected, len(names)))).items():
         for item, amount in sums.items():
             assert kind == "c" or item % rules.item_groups == group, "a popularity row holds only items of its group"
@@ -318,10 +370,21 @@ async def _read_partition(store: StateStore, settings: Settings, found: State, p
         ]
         found.spent[partition, user_id] = row.spent
         found.older[partition, user_id] = [names[number] for number in row.older.tolist()]
+    await _read_shown(store, found, partition, names)
     chunks = list(range(found.watermarks[partition] // settings.state.duplicate_chunk + 2))
     for chunk, packed in zip(chunks, await store.read_duplicates(partition, chunks), strict=True):
         if packed:
             found.duplicates[partition, chunk] = np.frombuffer(packed, "<u8").tolist()
+
+
+async def _read_shown(store: StateStore, found: State, partition: int, names: Sequence[str]) -> None:
+    users = sorted({user_id async for user_id in store.scan_shown(partition)})
+    entries, lengths = unpack_shown((await store.read_shown_of({partition: users}))[partition])
+    rows = iter(entries.tolist())
+    for user_id, length in zip(users, lengths.tolist(), strict=True):
+        found.shown[partition, user_id] = [
+            ShownEntry(names[number], count, shown_s, chosen_s) for number, count, shown_s, chosen_s in islice(rows, length)
+        ]
 
 
 def _addresses(settings: Settings, expected: State, n_items: int) -> list[RowAddress]:

@@ -6,13 +6,13 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from recsys.state.batch_delta import RowId
 from recsys.state.item_row import HEADER_BYTES, pack_header
+from tests.memory_related import MemoryRelated
 from workers.errors import Fatal, Fenced
-from workers.state.layout import compare_layouts, refuse_active, store_chunks, stored_layout, validate_ranges
+from workers.state.layout import compare_layouts, layout_text, refuse_active, store_chunks, stored_layout, validate_ranges
 from workers.state.port import (
     MOST_EPOCHS,
     ApplyStatus,
@@ -22,7 +22,6 @@ from workers.state.port import (
     GroupResult,
     ItemRecord,
     Layout,
-    ProfileRecord,
     Range,
     RowAddress,
     RowTail,
@@ -32,6 +31,7 @@ from workers.state.port import (
     UserCommit,
     Watermark,
 )
+from workers.state.users_topic import MOST_SOURCES, ListWork, MergeNote, ProfileRecord, Standing
 
 _OF_ALL_GENERATIONS = frozenset({"_layout", "_run_id", "_active", "_generation", "_shelved", "_claim"})
 _Versioned = tuple[int, int, bytes | None]
@@ -50,7 +50,7 @@ def _is_of_another_item(stored: bytes | None, content: bytes | None) -> bool:
     return isinstance(there, dict) and isinstance(here, dict) and there.get("item_id") != here.get("item_id")
 
 
-class MemoryStore:
+class MemoryStore(MemoryRelated):
     """A `StateStore` of one process; the protocol documents each method."""
 
     def __init__(self) -> None:
@@ -65,6 +65,8 @@ class MemoryStore:
         """Create the attributes of one generation: all but those in `_OF_ALL_GENERATIONS`."""
         self._stored_layout: bytes | None = None
         self._owed: dict[int, dict[str, None]] = {}
+        self._bought: dict[int, dict[str, bytes]] = {}
+        self._published: dict[int, dict[bytes, bytes]] = {}
         self._catalogue_read = ""
         self._catalogue_offsets: dict[str, int] = {}
         self._numbers_used = 0
@@ -74,6 +76,7 @@ class MemoryStore:
         self._event_times: dict[int, int] = {}
         self._group_watermarks: dict[int, dict[int, Watermark]] = {}
         self._users: dict[int, dict[str, bytes]] = {}
+        self._shown: dict[int, dict[str, bytes]] = {}
         self._duplicates: dict[tuple[int, int], bytes] = {}
         self._rows: dict[RowAddress, bytes] = {}
         self._epochs: dict[int, list[int]] = {}
@@ -82,6 +85,10 @@ class MemoryStore:
         self._version = 0
         self._profiles: dict[tuple[int, str], _Versioned] = {}
         self._serving: dict[str, tuple[int, bytes]] = {}
+        self._control: dict[str, tuple[int, bytes]] = {}
+        self._merged: dict[int, dict[str, tuple[str, str]]] = {}
+        self._asked: dict[tuple[int, str], int] = {}
+        self._sources: dict[int, dict[str, dict[str, int]]] = {}
 
     @property
     def layout(self) -> Layout:
@@ -97,7 +104,7 @@ class MemoryStore:
             vars(self).update(self._shelved.pop(chosen, {}))
             self._generation = chosen
         if self._stored_layout is None:
-            self._stored_layout = json.dumps(asdict(layout)).encode()
+            self._stored_layout = layout_text(layout).encode()
         compare_layouts(self._stored_layout, layout)
         self._layout = layout
         self._state_id = self._state_id or secrets.token_hex(8)
@@ -175,6 +182,18 @@ class MemoryStore:
     async def read_users_at(self, partition: int, user_ids: Sequence[str]) -> tuple[Watermark | None, list[bytes | None]]:
         return self._watermarks.get(partition), await self.read_users(partition, user_ids)
 
+    async def read_shown_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
+        return {partition: [self._shown.get(partition, {}).get(user_id) for user_id in users] for partition, users in requests.items()}
+
+    async def scan_shown(self, partition: int) -> AsyncIterator[str]:
+        for user_id in list(self._shown.get(partition, {})):
+            yield user_id
+
+    async def read_shown_at(self, partition: int, user_ids: Sequence[str]) -> tuple[int, list[bytes | None]]:
+        watermark = self._watermarks.get(partition)
+        rows = (await self.read_shown_of({partition: user_ids}))[partition]
+        return -1 if watermark is None else watermark.last_applied_offset, rows
+
     async def numbers_used(self) -> int:
         return self._numbers_used
 
@@ -215,6 +234,8 @@ class MemoryStore:
             return CommitResult(commit.partition, False, current)
         appended, dropped = store_chunks(commit, self.layout.duplicate_chunk)
         self._users.setdefault(commit.partition, {}).update(commit.rows)
+        self._bought.setdefault(commit.partition, {}).update(commit.bought)
+        self._shown.setdefault(commit.partition, {}).update(commit.shown)
         for chunk, hashes in appended.items():
             self._duplicates[commit.partition, chunk] = self._duplicates.get((commit.partition, chunk), b"") + hashes
         for chunk in dropped:
@@ -228,11 +249,13 @@ class MemoryStore:
     async def owed_lists(self, partition: int, at_most: int) -> list[str]:
         return list(self._owed.get(partition, {}))[:at_most]
 
-    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
-        if self._watermarks.get(partition) != made_from:
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str], asked: Sequence[int] | None = None) -> bool:
+        if self._watermarks.get(partition) != (made_from if made_from.last_applied_offset >= 0 else None):
             return False
-        for user_id in user_ids:
-            self._owed.get(partition, {}).pop(user_id, None)
+        for user_id, n_asked in zip(user_ids, asked or [0] * len(user_ids), strict=True):
+            if self._asked.get((partition, user_id), 0) == n_asked:
+                self._owed.get(partition, {}).pop(user_id, None)
+                self._asked.pop((partition, user_id), None)
         return True
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
@@ -273,7 +296,7 @@ class MemoryStore:
         return len(row)
 
     async def scan_rows(self) -> AsyncIterator[list[RowAddress]]:
-        yield list(self._rows)
+        yield [address for address in self._rows if address[1][0] in ("c", "pop")]
 
     async def drop_rows(self, rows: Sequence[RowAddress]) -> int:
         return sum(self._rows.pop(row, None) is not None for row in rows)
@@ -311,6 +334,12 @@ class MemoryStore:
         if _is_older(self._profiles.get(key), record.partition, record.source_offset):
             return False
         self._profiles[key] = (record.partition, record.source_offset, record.content or None)
+        merged = self._merged.setdefault(record.partition, {})
+        went_on, _ = merged.get(record.user_id, ("", ""))
+        if went_on != record.merged_into:
+            merged[record.user_id] = (record.merged_into, went_on)
+        if record.needs_list or (went_on and went_on != record.merged_into):
+            await self.await_lists({record.partition: [record.user_id]})
         return True
 
     async def upsert_profiles(self, records: Sequence[ProfileRecord]) -> list[bool]:
@@ -318,6 +347,44 @@ class MemoryStore:
 
     async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         return [stored[2] if (stored := self._profiles.get((partition, user_id))) else None for user_id in user_ids]
+
+    async def note_merges(self, notes: Sequence[MergeNote]) -> None:
+        for note in notes:
+            held = self._sources.setdefault(note.partition, {}).setdefault(note.account, {})
+            held[note.user_id] = max(note.record_ts_ms, held.get(note.user_id, note.record_ts_ms))
+            kept = sorted(held, key=lambda user_id: (-held[user_id], user_id))[:MOST_SOURCES]
+            self._sources[note.partition][note.account] = {user_id: held[user_id] for user_id in kept}
+
+    async def read_standings(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[Standing]]:
+        return {partition: [self._standing(partition, user_id) for user_id in user_ids] for partition, user_ids in requests.items()}
+
+    def _standing(self, partition: int, user_id: str) -> Standing:
+        merged = self._merged.get(partition, {}).get(user_id, ("", ""))
+        return Standing(*merged, tuple(self._sources.get(partition, {}).get(user_id, ())))
+
+    async def list_work(self, partitions: Sequence[int]) -> dict[int, ListWork]:
+        return {p: ListWork(len(self._owed.get(p, ())), bool(self._merged.get(p) or self._sources.get(p))) for p in partitions}
+
+    async def await_lists(self, user_ids: Mapping[int, Sequence[str]]) -> None:
+        for partition, waiting in user_ids.items():
+            self._owed.setdefault(partition, {}).update(dict.fromkeys(waiting))
+            for user_id in waiting:
+                self._asked[partition, user_id] = self._asked.get((partition, user_id), 0) + 1
+
+    async def lists_asked(self, partition: int, user_ids: Sequence[str]) -> list[int]:
+        return [self._asked.get((partition, user_id), 0) for user_id in user_ids]
+
+    async def forget_before(self, partition: int, before: Mapping[str, str]) -> None:
+        merged = self._merged.get(partition, {})
+        for user_id, went_on in before.items():
+            merged_into, stored = merged.get(user_id, ("", ""))
+            if stored == went_on and merged_into:
+                merged[user_id] = (merged_into, "")
+            elif stored == went_on:
+                merged.pop(user_id, None)
+
+    async def scan_merged(self, partition: int) -> AsyncIterator[list[tuple[str, str]]]:
+        yield [(user_id, merged_into) for user_id, (merged_into, _) in self._merged.get(partition, {}).items() if merged_into]
 
     async def catalogue_read(self) -> str:
         return self._catalogue_read
@@ -340,6 +407,15 @@ class MemoryStore:
             return False
         self._serving[kind] = (order, announcement)
         return True
+
+    async def set_control(self, key: str, record: bytes, order: int) -> bool:
+        if key in self._control and order < self._control[key][0]:
+            return False
+        self._control[key] = (order, record)
+        return True
+
+    async def control(self) -> dict[str, bytes]:
+        return {key: record for key, (_, record) in self._control.items()}
 
     async def serving(self) -> dict[str, bytes]:
         return {kind: announcement for kind, (_, announcement) in self._serving.items()}

@@ -20,8 +20,11 @@ def key_patterns(keys: Keys, *, groups: int, partitions: int) -> Iterator[tuple[
     yield f"{keys.namespace}:index", [keys.ids, keys.names, keys.changes, keys.version]
     for group in range(groups):
         rows = keys.rows(group, [("c", 0, group), ("c", 12_345, 2**32 - 1), ("pop", "all", 0), ("pop", "10m", 500_000)])
+        rows += keys.rows(group, [("bought", 0, group), ("buyers", 0, group)])
         yield f"{keys.namespace}:g{group}", [keys.group_watermarks(group), keys.items(group), keys.epochs(group), *rows]
     for partition in range(partitions):
         users = keys.users(partition, ["u1", "{other}:u", "}{", "ü b"])
         others = [keys.partition_watermark(partition), keys.owed(partition), keys.event_time(partition), keys.duplicates(partition, 7)]
-        yield f"{keys.namespace}:p{partition}", [*users, *others, keys.profile(partition, "{x}y")]
+        topic = [keys.profile(partition, "{x}y"), keys.merged(partition), keys.sources(partition), keys.asked(partition)]
+        users += [*keys.shown(partition, ["{x}y"]), *keys.bought(partition, ["{x}y"])]
+        yield f"{keys.namespace}:p{partition}", [*users, *others, *topic]

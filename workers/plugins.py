@@ -9,7 +9,7 @@ from typing import Any
 from recsys.lists.filters import Filter
 from recsys.lists.registry import NameTaken, Parts, Registry, built_in
 from recsys.lists.sources.base import Source
-from recsys.models.registry import MODELS
+from recsys.models.registry import MODELS, PROFILE_MODELS
 from workers.errors import Fatal, describe
 
 GROUP = "recsys.plugins"
@@ -64,6 +64,6 @@ def _source_problem(name: str, made: object) -> str | None:
         return f"{name!r} is no recsys.lists.sources.base.Source"
     if made.name != name:
         return f"the source registered as {name!r} calls itself {made.name!r}"
-    if name in MODELS:
+    if name in MODELS or name in PROFILE_MODELS:
         return f"a source cannot be named {name!r}, the kind of a model"
     return None

@@ -9,19 +9,18 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from workers.content_settings import ContentSettings
 from workers.errors import SettingsError
-
-Positive = Annotated[int, Field(gt=0)]
+from workers.list_settings import ListSettings as ListSettings
+from workers.related_settings import RelatedSettings as RelatedSettings
+from workers.section import Positive, Section
+from workers.tuning_settings import TuningSettings
 
 READ_COMMITTED = "read_committed"
 """Isolation level of every consumer: records of aborted transactions are not read."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 class KafkaSettings(Section):
@@ -53,8 +52,7 @@ class KafkaSettings(Section):
     """Largest size of one batch of records after decompression. A larger batch becomes a dead letter: 1 MB may expand to a gigabyte.
     Set the same value for all workers: it decides which events count."""
     damaged_batches: Literal["stop", "dead_letter"] = "stop"
-    """A batch of events whose checksum stays wrong: `stop` stops the worker; `dead_letter` writes a dead letter and loses the batch's
-    events."""
+    """A batch of events whose checksum stays wrong: `stop` stops the worker; `dead_letter` writes a dead letter and loses its events."""
     idempotence: bool = True
     """Use idempotent producers. Switch off only for a broker that lacks them for aiokafka, as the embedded broker does."""
 
@@ -93,8 +91,16 @@ class TopicSettings(Section):
     """Topic of lists."""
     models: str = "recsys.models"
     """Topic of model announcements."""
+    control: str = "recsys.control"
+    """Topic of rules that change while workers run (`lists.rules_topic`)."""
     dead_letters: str = "recsys.dlq"
     """Topic of refused records."""
+    similar: str = "recsys.similar"
+    """Topic of similar items of each item (`related.similar`)."""
+    bought_together: str = "recsys.bought-together"
+    """Topic of the items that are bought together with each item (`related.bought_together`)."""
+    trending: str = "recsys.trending"
+    """Topic of the items that rise in each category (`related.trending`)."""
     partitions: Annotated[int, Field(gt=0, le=4096)] = 8
     """Partitions of events, users and recommendations; fixed for the life of the state."""
     replication_factor: Annotated[int, Field(gt=0, le=16)] = 1
@@ -110,8 +116,7 @@ class RedisSettings(Section):
     cluster: bool = False
     """The URL is a node of a Redis Cluster."""
     seeds: str = ""
-    """More nodes of a cluster (host:port, separated by commas) to read the cluster's layout from when the node of `url` does not
-    answer."""
+    """More nodes of a cluster (host:port, separated by commas), to read its layout from when the node of `url` does not answer."""
     username: str | None = None
     """User name, if the URL has none."""
     password: SecretStr | None = None
@@ -208,6 +213,9 @@ class StateSettings(Section):
     seen_length: Annotated[int, Field(ge=0, le=20_000)] = 1_000
     """Older items of a user that are kept by number only, so that they are not recommended again: those that left the history and whose
     event type takes items off lists (`touch`), the last ones."""
+    shown_items: Annotated[int, Field(ge=0, le=1_000)] = 0
+    """Items of a user of which the state counts how often they were shown (events of type `impression`) since the user last chose them:
+    the last ones. Fixed for the life of the state. 0: impressions are not counted."""
     session_s: Annotated[int, Field(ge=0, le=86_400)] = 1_800
     """A user who touches an item again within this time is still in the same session: the event adds no pairs. A late event also pairs
     with the items that follow it within this time."""
@@ -270,29 +278,7 @@ class StreamSettings(Section):
     """Threads that make the lists of a large batch in parallel; set 1 where each core has a worker of its own."""
 
 
-class ListSettings(Section):
-    size: Annotated[int, Field(gt=0, le=200)] = 20
-    """Items on a list."""
-    recent_items: Annotated[int, Field(gt=0, le=100)] = 10
-    """How many of a user's newest interactions co-occurrence and content read."""
-    weights: dict[str, float] = {
-        "cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "trending": 0.02, "new": 0.02, "again": 0.02
-    }  # fmt: skip
-    """Weight of each source; a model's source has the name of its kind. The recipe weighs `cooccurrence`, `content`, `trending` and `new`,
-    and `again` once it has learnt from repeats: here they are only on (above 0) or off (0)."""
-    exploration_slots: Annotated[int, Field(ge=0, le=20)] = 0
-    """Positions at the end of a list that are drawn at random from the next best items, with their propensity."""
-    new_days: Annotated[float, Field(gt=0)] = 30.0
-    """The source `new` prefers items published within this many days."""
-    variant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "default"
-    """Name of this configuration; each list carries it."""
-    seed: int = 0
-    """Seed of the random draws of exploration."""
-    exact_items: Positive = 16_000
-    """Up to this many items, every item is scored for every list. Above it, only the candidates of each source are scored (ADR 6)."""
-
-
-class TrainerSettings(Section):
+class TrainerSettings(TuningSettings):
     app_id: str = "recsys-trainer"
     """Faust application id of the trainers: consumer group and leader election."""
     log_url: str = ".recsys/log"
@@ -300,7 +286,8 @@ class TrainerSettings(Section):
     model_url: str = ".recsys/models"
     """fsspec URL of the model store."""
     kinds: tuple[str, ...] = ("ials", "sasrec", "recipe")
-    """Kinds of models to train; `recipe` is what lists are made by, and is trained last."""
+    """Kinds of models to train; `recipe` is what lists are made by, and is trained after them. A learned `ranker`, off unless it is named
+    here, ranks again what the recipe ranks first, and is trained last (docs/ranker.md)."""
     every_s: Annotated[float, Field(gt=0)] = 900.0
     """Train after this time, or after `every_events`, whichever comes first."""
     every_events: Positive = 200_000
@@ -325,7 +312,7 @@ class TrainerSettings(Section):
     """Seed of training."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """A training stops after this and keeps what it has learnt. Its process is killed after twice this time and a minute."""
-    options: dict[str, dict[str, int | float]] = {}
+    options: dict[str, dict[str, int | float | str]] = {}
     """Training options of a kind that override its defaults, such as {"sasrec": {"max_epochs": 20}}."""
     keep_versions: Annotated[int, Field(ge=2)] = 10
     """Finished versions of each kind to keep, besides those that rollback can reach."""
@@ -367,10 +354,22 @@ class Settings(BaseSettings):
     state: StateSettings = StateSettings()
     stream: StreamSettings = StreamSettings()
     lists: ListSettings = ListSettings()
+    related: RelatedSettings = RelatedSettings()
     trainer: TrainerSettings = TrainerSettings()
+    content: ContentSettings = ContentSettings()
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
     alarms: AlarmSettings = AlarmSettings()
+
+    @model_validator(mode="after")
+    def _impressions_are_counted(self) -> Settings:
+        """Refuse a frequency cap that could never rest an item: it was set to change lists."""
+        if self.lists.frequency_cap.times and not self.state.shown_items:
+            raise ValueError(
+                "lists.frequency_cap.times is set and state.shown_items is 0: set state.shown_items to the items whose impressions are "
+                "counted, such as 100, or lists.frequency_cap.times to 0"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

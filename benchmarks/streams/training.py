@@ -9,8 +9,9 @@ import numpy as np
 from benchmarks.streams.protocol import Stream, n_choosing
 from recsys.engine import Engine
 from recsys.errors import TooFewInteractions
+from recsys.recipe.budget import TrainOptions
 from recsys.recipe.replay import Log as ReplayLog
-from recsys.recipe.train import TrainOptions, train_recipe
+from recsys.recipe.train import train_recipe
 from recsys.state.user_table import quantise_weights
 
 AGAIN_SHARE = 0.2

@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue import content_kernel
 from recsys.catalogue.content_values import Said
-from recsys.index.vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from recsys.index.vectors import VectorIndex
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -54,6 +57,7 @@ class ContentKinds:
         self._values: F32 = np.zeros((256, 8), np.float32)
         self._heads: I32 = np.full((256, HEADS), -1, np.int32)
         self._embedded: dict[int, Described] = {}
+        self.has_embeddings: NDArray[np.bool_] = np.zeros(256, np.bool_)
         self._index: VectorIndex | None = None
         self._indexed = 0
         self._n_described, self._described_at = 0, 0
@@ -108,11 +112,13 @@ class ContentKinds:
             if kind >= len(self._members):
                 more = len(self._members)
                 self._members = np.pad(self._members, (0, more))
+                self.has_embeddings = np.pad(self.has_embeddings, (0, more))
                 self._columns = np.pad(self._columns, ((0, more), (0, 0)))
                 self._values = np.pad(self._values, ((0, more), (0, 0)))
                 self._heads = np.pad(self._heads, ((0, more), (0, 0)), constant_values=-1)
             if described.embeddings:
                 self._embedded[kind] = described
+                self.has_embeddings[kind] = True
         return kind
 
     def _write(self, kind: int, described: Described) -> None:
@@ -124,6 +130,21 @@ class ContentKinds:
         self._columns[kind], self._values[kind] = 0, 0
         self._columns[kind, : len(weighed)] = list(weighed)
         self._values[kind, : len(weighed)] = list(weighed.values())
+
+    @property
+    def sparse(self) -> tuple[I32, F32]:
+        """Return columns and values of what the kinds say, without embeddings, (G or more, W): behind a kind's last column both are 0."""
+        return self._columns, self._values
+
+    def embeddings(self, kinds: I64, columns: I64) -> F32:
+        """Return the embeddings of `kinds` (M,) that have some, by `columns` (D,) of the features, ascending in each embedding: (M, D)."""
+        found = np.zeros((len(kinds), len(columns)), np.float32)
+        start_of = {column: place for place, column in enumerate(columns.tolist())}
+        for row, kind in zip(found, kinds.tolist(), strict=True):
+            for block, vector in self._embedded[kind].embeddings:
+                start = start_of[block.start]
+                row[start : start + len(vector)] = vector
+        return found
 
     def features(self, kinds: I64, width: int) -> F32:
         """Return the (…, F) features of `kinds` (…), F = `width`."""
@@ -202,6 +223,8 @@ class ContentKinds:
         grown = self._n_described > self._described_at * _REBUILD_GROWTH + 64
         if self.n_kinds == 1 or not width or (self._index is not None and not grown and len(self._gram) == width):
             return
+        from recsys.index.vectors import VectorIndex  # not before it is needed: torch takes more than a second
+
         liked, kinds = scores_of(), np.arange(1, self.n_kinds)
         n_items = len(liked)
         features = self.features(kinds, width) if self.n_kinds * width < 50_000_000 else None

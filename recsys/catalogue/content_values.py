@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, nsmallest
 
+import numpy as np
+
 MAX_COLUMNS = 512
 IDENTIFIER_ITEMS = 100
 """An attribute of fewer items is never an identifier: too few to say."""
@@ -26,6 +28,15 @@ ALONE = -1
 _NOBODY = -1
 _NONE = -1
 CATEGORY, ERA = "category", "era"
+IS = "\x1f"
+"""Stands between the name and the text of a value: no name has it, so that distinct values have distinct words."""
+ERA_REACH = 0.75
+"""Reach of an era: the next one counts exp(−1/0.75) as much."""
+ERA_REACHED = 2
+"""Eras before and after its own that an item reaches into."""
+REACH = np.exp(-np.abs(np.arange(-ERA_REACHED, ERA_REACHED + 1)) / ERA_REACH)
+"""Weights of the eras that an item reaches into, oldest first."""
+_ERA_WEIGHTS = (REACH / np.linalg.norm(REACH)).tolist()
 
 
 @dataclass(slots=True)
@@ -253,6 +264,24 @@ class ContentValues:
     def counted(self, attributes: Sequence[tuple[int, int]]) -> list[int]:
         """Return the values of the attributes that are no identifiers, ALONE among them."""
         return [value for part, value in attributes if not self._parts[part].is_left_out]
+
+    def words(self, item: int, said: Said) -> list[tuple[str, float]]:
+        """Return what an item says as (value, weight): `category`, `era` or `attribute.` and its name, then `IS` and the text. The weights
+        of categories, of eras and of attributes have unit length. Identifiers take no part."""
+        found: list[tuple[str, float]] = []
+        counted = [(part, value) for part, value in said.attributes if not self._parts[part].is_left_out]
+        alone = [number for number in self._alone.get(item, ()) if not self._parts[self._value(number).part].is_left_out]
+        attributes = [*(value for _, value in counted if value != ALONE), *alone]
+        for numbers, length in ((said.categories, len(said.categories)), (tuple(attributes), len(counted))):
+            found += [(self._word(number), length**-0.5) for number in numbers]
+        if said.eras:
+            found += zip(map(self._word, said.eras), _ERA_WEIGHTS, strict=True)
+        return found
+
+    def _word(self, number: int) -> str:
+        value = self._value(number)
+        kind, name = self._parts[value.part].key
+        return f"{kind}.{name}{IS}{value.text}" if name else f"{kind}{IS}{value.text}"
 
     def column(self, number: int) -> int:
         """Return the column of a value, −1 for none."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.catalogue.content_kinds import ContentKinds, Described
-from recsys.catalogue.content_values import ALONE, ContentValues, LeftOut, Said
+from recsys.catalogue.content_values import ALONE, ERA_REACHED, REACH, ContentValues, LeftOut, Said
+from recsys.catalogue.held_values import HeldValues, Wanted
+from recsys.catalogue.item_content import ItemContent as ItemContent
+from recsys.catalogue.item_content import digest_of, labels_of
+from recsys.catalogue.labels import Labels
 from recsys.catalogue.projection import projected
+from recsys.catalogue.sparse_rows import Sparse, sparse_rows
+from recsys.catalogue.supplied import SUPPLIED, put_vectors, take_away, unit_vectors
 from recsys.jit import compiled
 
 F32 = NDArray[np.float32]
@@ -19,10 +25,6 @@ I64 = NDArray[np.int64]
 
 ERA_S = 5 * 365.25 * 86_400
 """Items published in the same five years share the feature "era"."""
-ERA_REACH = 0.75
-"""How far an era reaches: the next one counts exp(−1/0.75) as much."""
-ERA_REACHED = 2
-"""Eras before and after its own that an item reaches into."""
 RARITY_POWER = 0.7
 """A category weighs ln(1 + described items / items with it)^0.7."""
 REWEIGHED_SHARE = 0.05
@@ -30,20 +32,7 @@ REWEIGHED_SHARE = 0.05
 SHARES = {"category": 1.0, "era": 0.5, "attribute": 0.5, "embedding": 1.0}
 MAX_EMBEDDING_COLUMNS = 4_096
 """Columns of all embeddings together: an embedding of yet another name or dimension beyond this takes no part."""
-_REACH = np.exp(-np.abs(np.arange(-ERA_REACHED, ERA_REACHED + 1)) / ERA_REACH)
 UNKNOWN_S = int(np.iinfo(np.int64).min)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemContent:
-    """One item's content. Times are seconds; `embeddings` are the owner's own vectors by name (text, image, audio)."""
-
-    categories: Sequence[str] = ()
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    published_s: int | None = None
-    expires_s: int | None = None
-    available: bool = True
-    embeddings: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Catalogue:
@@ -56,34 +45,44 @@ class Catalogue:
     An embedding of many dimensions is projected to fewer (`recsys.catalogue.projection`).
 
     Categories, eras and attributes have columns as `recsys.catalogue.content_values` says; what it leaves out of them takes no part.
-    `touch_groups` (C,) are the groups of the touch policy that items are in, by `touch_group_of` their categories.
+    `touch_groups` (C,) are the groups of the touch policy that items are in, by `touch_group_of` their categories. `labels` holds the exact
+    values of the fields that `label_fields` names (`recsys.catalogue.labels`), and nothing without them.
 
     After `compact` there is no such matrix: `kinds` holds each distinct content once. `changes` counts changed times of publication,
-    `n_left_out` the embeddings for which there were no columns left."""
+    `n_left_out` the embeddings for which there were no columns left. `held` are the values that rules name, None without rules."""
 
     def __init__(
-        self, n_items: int = 256, shares: Mapping[str, float] | None = None, touch_group_of: Callable[[Sequence[str]], int] | None = None
+        self,
+        n_items: int = 256,
+        shares: Mapping[str, float] | None = None,
+        touch_group_of: Callable[[Sequence[str]], int] | None = None,
+        label_fields: Collection[str] = (),
+        wanted: Wanted | None = None,
     ) -> None:
         self._touch_group_of = touch_group_of
+        self.labels = {field: Labels(n_items) for field in sorted(set(label_fields))}
         self.touch_groups: NDArray[np.uint16] = np.zeros(n_items, np.uint16)
         self.shares = dict(shares or SHARES)
-        self._era_values = (_REACH * (sqrt(self.shares["era"]) / np.linalg.norm(_REACH))).astype(np.float32).tolist()
+        self._era_values = (REACH * (sqrt(self.shares["era"]) / np.linalg.norm(REACH))).astype(np.float32).tolist()
         self.n_items = 0
         self.available: NDArray[np.bool_] = np.ones(n_items, np.bool_)
         self.published_s: I64 = np.full(n_items, UNKNOWN_S, np.int64)
         self.expires_s: I64 = np.full(n_items, np.iinfo(np.int64).max, np.int64)
         self._features: F32 = np.zeros((n_items, 16), np.float32)
         self._by_column: F32 | None = None
+        self._sparse: tuple[F32, Sparse] | None = None
         self._said: dict[int, Said] = {}
         self._unwritten: set[int] = set()
         self._digests: I64 = np.zeros(n_items, np.int64)
-        self._values = ContentValues()
+        self.values = ContentValues()
         self._places: list[int] = []
         self._n_changed, self._weighed_at = 0, 0
         self._n_categorised, self._n_described = 0, 0
-        self._blocks: dict[str, slice] = {}
+        self.blocks: dict[str, slice] = {}
+        self._supplied: slice | None = None
         self._width = 0
         self.kinds: ContentKinds | None = None
+        self.held = None if wanted is None else HeldValues(wanted, n_items)
         self.changes = 0
         self.n_left_out = 0
 
@@ -98,8 +97,12 @@ class Catalogue:
             self.published_s = np.pad(self.published_s, (0, more), constant_values=UNKNOWN_S)
             self.expires_s = np.pad(self.expires_s, (0, more), constant_values=np.iinfo(np.int64).max)
             self._digests = np.pad(self._digests, (0, more))
+            if self.held is not None:
+                self.held.grow(len(self.available))
             if self.kinds is None:
                 self._features = np.pad(self._features, ((0, more), (0, 0)))
+        for labels in self.labels.values():
+            labels.grow(len(self.available))
         if self.kinds is not None:
             self.kinds.grow(len(self.available))
 
@@ -111,14 +114,14 @@ class Catalogue:
         kinds = ContentKinds(self._weighed)
         kinds.grow(len(self.available))
         embedded = np.zeros(len(self._features), np.bool_)
-        for block in self._blocks.values():
+        for block in self.blocks.values():
             embedded |= self._features[:, block].any(axis=1)
         for number in sorted(self._said.keys() | set(np.flatnonzero(embedded).tolist())):
             row = self._features[number]
-            vectors = tuple((block, row[block].copy()) for block in self._blocks.values() if row[block].any())
+            vectors = tuple((block, row[block].copy()) for block in self.blocks.values() if row[block].any())
             kinds.put(number, Described(self._said.get(number, Said()), vectors))
         self.kinds, self._features, self._said = kinds, np.zeros((0, 16), np.float32), {}
-        self._by_column = None
+        self._by_column = self._sparse = None
 
     @property
     def width(self) -> int:
@@ -149,11 +152,27 @@ class Catalogue:
         return self._by_column
 
     @property
+    def sparse_features(self) -> Sparse:
+        """Return `features` without those of embeddings as sparse rows, (n_items, W); kept until one of them changes."""
+        features = self.features_by_column
+        if self._sparse is None or self._sparse[0] is not features:
+            is_embedding = np.zeros(features.shape[1], np.bool_)
+            for block in self.embedding_blocks:
+                is_embedding[block] = True
+            self._sparse = features, sparse_rows(features, is_embedding)
+        return self._sparse[1]
+
+    @property
+    def embedding_blocks(self) -> list[slice]:
+        """Return the columns of each embedding, by name and dimension."""
+        return list(self.blocks.values())
+
+    @property
     def left_out(self) -> LeftOut:
         """Return what takes no part in content features."""
         if self.kinds is None or self._is_outdated:
             self._settle()
-        return self._values.left_out
+        return self.values.left_out
 
     @property
     def _is_outdated(self) -> bool:
@@ -161,7 +180,7 @@ class Catalogue:
 
     def _settle(self) -> None:
         """Bring columns up to date, and category weights too if enough items changed."""
-        parts, values = self._values.settle()
+        parts, values = self.values.settle()
         is_outdated = self._is_outdated
         if is_outdated:
             self._n_changed, self._weighed_at = 0, self._n_described
@@ -198,7 +217,11 @@ class Catalogue:
         self.changes += bool(self.published_s[number] != published_s)
         self.published_s[number] = published_s
         self.expires_s[number] = content.expires_s if content is not None and content.expires_s is not None else np.iinfo(np.int64).max
-        digest = 0 if content is None else _digest_of(content)
+        for field_name, labels in self.labels.items():
+            labels.put(number, () if content is None else labels_of(content, field_name))
+        if self.held is not None:
+            self.held.put(number, content)
+        digest = 0 if content is None else digest_of(content)
         if digest != self._digests[number]:
             self._digests[number] = digest
             self._describe(number, ItemContent() if content is None else content)
@@ -206,29 +229,30 @@ class Catalogue:
     def _describe(self, number: int, content: ItemContent) -> None:
         """Replace what an item says, and what that changes of items that had a value alone."""
         self._n_changed += 1
-        self._values.release(number, self._said_of(number))
-        said, shared = self._values.take(number, content.categories, eras_of(content.published_s), content.attributes)
+        self.values.release(number, self.said_of(number))
+        said, shared = self.values.take(number, content.categories, eras_of(content.published_s), content.attributes)
         self._set(number, Described(said, self._embedded(content)))
         for owner, part, value in shared:
-            before = self._said_of(owner)
+            before = self.said_of(owner)
             attributes = tuple((p, value if p == part else v) for p, v in before.attributes)
             self._say(owner, replace(before, attributes=attributes))
 
-    def _said_of(self, number: int) -> Said:
-        if self.kinds is not None:
-            return self.kinds.described(number).said
-        return self._said.get(number, Said())
+    def said_of(self, number: int) -> Said:
+        """Return what an item says."""
+        return self._said.get(number, Said()) if self.kinds is None else self.kinds.described(number).said
 
     def _set(self, number: int, described: Described) -> None:
-        before = self._said_of(number)
+        before = self.said_of(number)
         self._n_categorised += bool(described.said.categories) - bool(before.categories)
         self._n_described += (described.said != Said()) - (before != Said())
         if self.kinds is not None:
-            self.kinds.put(number, described)
+            supplied = tuple(one for one in self.kinds.described(number).embeddings if one[0] == self._supplied)
+            self.kinds.put(number, replace(described, embeddings=described.embeddings + supplied))
             return
         self._by_column = None
-        for block in self._blocks.values():
-            self._features[number, block] = 0
+        for block in self.blocks.values():
+            if block != self._supplied:
+                self._features[number, block] = 0
         for block, vector in described.embeddings:
             self._features[number, block] = vector
         self._say(number, described.said)
@@ -257,6 +281,19 @@ class Catalogue:
                     embeddings.append((block, (dense * (np.sqrt(self.shares["embedding"]) / norm)).astype(np.float32)))
         return tuple(embeddings)
 
+    def supply(self, numbers: I64, vectors: F32) -> None:
+        """Give the items `numbers` (n,) an embedding beside their own, (n, E), 0 for none. It stays when an item is described again."""
+        self.grow(int(numbers.max(initial=-1)) + 1)
+        units = unit_vectors(vectors, self.shares["embedding"])
+        block, before = self._embedding_block(f"{SUPPLIED}/{vectors.shape[1]}", units.shape[1]), self._supplied
+        if before is not None and before != block:
+            take_away(before, self._features, self.kinds, self.n_items)
+        self._supplied, self._by_column = block, None
+        if block is None:
+            self.n_left_out += len(numbers)
+        else:
+            put_vectors(block, numbers, units, self._features, self.kinds)
+
     def _write(self, number: int, said: Said) -> None:
         """Write what an item says into its row, beside its embeddings."""
         weighed = self._weighed(said)
@@ -271,10 +308,10 @@ class Catalogue:
             weighed += zip(said.categories, self._category_values(said.categories).tolist(), strict=True)
         if said.eras:
             weighed += zip(said.eras, self._era_values, strict=True)
-        if counted := self._values.counted(said.attributes):
+        if counted := self.values.counted(said.attributes):
             each = sqrt(self.shares["attribute"] / len(counted))
             weighed += [(value, each) for value in counted if value != ALONE]
-        column = self._values.column
+        column = self.values.column
         return {self._place(at): weight for value, weight in weighed if (at := column(value)) >= 0}
 
     def _place(self, column: int) -> int:
@@ -285,15 +322,22 @@ class Catalogue:
 
     def _category_values(self, categories: Sequence[int]) -> F32:
         described = max(self._n_categorised, 2)
-        count = self._values.count
-        rarity = np.array([log(1 + described / max(count(value), 1)) for value in categories]) ** RARITY_POWER
+        rarity = np.array([log(1 + described / max(self.values.count(value), 1)) for value in categories]) ** RARITY_POWER
         values: F32 = (rarity * (sqrt(self.shares["category"]) / sqrt(rarity @ rarity))).astype(np.float32)
         return values
 
     def recommendable(self, valid_s: int) -> NDArray[np.bool_]:
         """Return which items may be listed at `valid_s`: available, published and not expired, (n_items,)."""
-        n = self.n_items
-        return self.available[:n] & (self.expires_s[:n] > valid_s) & (self.published_s[:n] <= valid_s)
+        return self.recommendable_of(slice(self.n_items), valid_s)
+
+    def recommendable_of(self, numbers: NDArray[np.int64] | slice, valid_s: int) -> NDArray[np.bool_]:
+        """Return which of the items `numbers`, of any shape, may be listed at `valid_s`."""
+        found: NDArray[np.bool_] = self.available[numbers] & (self.expires_s[numbers] > valid_s) & (self.published_s[numbers] <= valid_s)
+        return found
+
+    def was_removed(self, number: int) -> bool:
+        """Return whether an item is not available, and nothing describes it."""
+        return not (self.available[number] or self._digests[number])
 
     def freshness(self, now_s: int, new_s: float, valid_s: int | None = None) -> F32:
         """Return (n_items,): 1 for an item published at `now_s` or since, falling to 0 at age `new_s` and beyond, 0 where unknown or
@@ -304,7 +348,7 @@ class Catalogue:
         """Return the content vector of someone who likes these categories, (F,), or None when no item has any of them."""
         if self.kinds is None:
             self._settle()
-        held = (self._values.column_of_category(category) for category in categories)
+        held = (self.values.column_of_category(category) for category in categories)
         columns = [self._place(column) for column in held if column >= 0]
         if not columns:
             return None
@@ -314,13 +358,13 @@ class Catalogue:
 
     def _embedding_block(self, key: str, width: int) -> slice | None:
         """Return the columns of the embeddings of this name and dimension; None if there are none left."""
-        if key not in self._blocks:
-            held = sum(block.stop - block.start for block in self._blocks.values())
+        if key not in self.blocks:
+            held = sum(block.stop - block.start for block in self.blocks.values())
             if held + width > MAX_EMBEDDING_COLUMNS:
                 return None
             start = self._reserve(width)
-            self._blocks[key] = slice(start, start + width)
-        return self._blocks[key]
+            self.blocks[key] = slice(start, start + width)
+        return self.blocks[key]
 
     def _reserve(self, width: int) -> int:
         start = self._width
@@ -336,12 +380,6 @@ def eras_of(published_s: int | None) -> Sequence[int]:
         return ()
     era = int(published_s // ERA_S)
     return range(era - ERA_REACHED, era + ERA_REACHED + 1)
-
-
-def _digest_of(content: ItemContent) -> int:
-    """Return a number that stands for what an item says and its embeddings, in this process; availability and expiry are no part of it."""
-    embeddings = tuple((name, np.asarray(vector, np.float64).tobytes()) for name, vector in content.embeddings.items())
-    return hash((tuple(content.categories), tuple(content.attributes.items()), content.published_s, embeddings))
 
 
 def freshness(published_s: I64, now_s: int, new_s: float, valid_s: int) -> F32:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.metrics import F64, I64, mean_ranks, ranking_metrics
+from recsys.evaluation.model_scores import scores_of
 from recsys.evaluation.protocol import Slice
 from recsys.evaluation.user_scores import UserScores
 from recsys.models.base import Model
+from recsys.models.neighbour import NeighbourModel
 
 MAX_CASES = 5_000
 HALF_LIVES = (30, 100, 300, 1_000, 3_000, 10_000)
@@ -58,10 +60,15 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
     item_vectors[in_model] = model.item_vectors[to_model[in_model]]
     ranks = np.full(len(cases), np.inf)
     blank, repeats = np.zeros(len(cases), bool), part.repeats()
-    for rows in _blocks(len(cases), len(part.item_ids)):
-        vectors = model.encode(part.histories(cases[rows], model.history_length, to_model, repeats))  # (B, D)
-        blank[rows] = ~np.any(vectors, axis=1)
-        scores = vectors @ item_vectors.T
+    for rows in blocks(len(cases), len(part.item_ids)):
+        histories = part.histories(cases[rows], model.history_length, to_model, repeats)
+        if isinstance(model, NeighbourModel):
+            of_model, readable = scores_of(model, histories)
+            scores, blank[rows] = of_model[:, to_model], ~readable
+        else:
+            vectors = model.encode(histories)  # (B, D)
+            blank[rows] = ~np.any(vectors, axis=1)
+            scores = vectors @ item_vectors.T
         scores[:, ~in_model] = -np.inf
         ranks[rows] = mean_ranks(scores, part.items[cases[rows]].astype(np.int64), part.seen(cases[rows]))
     unknown = ~in_model[part.items[cases]]
@@ -121,6 +128,7 @@ def evaluate_popularity(part: Slice, *, limit: int = MAX_CASES) -> dict[str, flo
     return rank_by_popularity(part, limit=limit).metrics()
 
 
-def _blocks(n_rows: int, n_items: int) -> list[slice]:
+def blocks(n_rows: int, n_items: int) -> list[slice]:
+    """Return the rows that are ranked at once."""
     step = max(1, _BLOCK_SCORES // max(n_items, 1))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]

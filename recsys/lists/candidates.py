@@ -6,7 +6,7 @@ Shapes: U users, C candidates.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ class Candidates:
     """Items that may be listed, all (U, C): `numbers`, −1 for none; each source's `raw` scores; and `scales` (U,), which make them shares
     of the user's best candidate's, times the source's weight. After ranking: `scores`, what each feature gave to them (`parts`), and the
     `propensities` of being listed. `wide` (U, C) is the wide reading of co-occurrence where it is known already. Where a number is −1, a
-    score is −∞ and all else may be anything."""
+    score is −∞ and all else may be anything.
+    `reference` (U,) by part is what each gave to the average candidate, where the ranker says so."""
 
     numbers: I64
     raw: Mapping[str, F32]
@@ -32,15 +33,25 @@ class Candidates:
     parts: Mapping[str, F32]
     propensities: F32
     wide: F32 | None = None
+    fades: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of sources whose weight falls with the length of the history: `Source.fades`."""
+    reference: Mapping[str, F32] | None = None
 
     @classmethod
-    def unranked(cls, numbers: I64, raw: Mapping[str, F32], weights: Mapping[str, float], wide: F32 | None = None) -> Candidates:
+    def unranked(
+        cls,
+        numbers: I64,
+        raw: Mapping[str, F32],
+        weights: Mapping[str, float],
+        wide: F32 | None = None,
+        fades: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> Candidates:
         """Return candidates that no ranker has seen. `weights` by source name."""
         none, scales = np.zeros((len(numbers), 0), np.float32), {}
         for name, scores in raw.items():
             scales[name] = np.empty(len(numbers), np.float32)
             candidates_kernel.scale(scores, numbers, np.float32(weights.get(name, 1.0)), scales[name])
-        return cls(numbers, raw, scales, none, {}, none, wide)
+        return cls(numbers, raw, scales, none, {}, none, wide, fades or {})
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -79,16 +90,16 @@ class Candidates:
         return {name: raw.ravel()[places] for name, raw in self.raw.items()}
 
     def first(self, size: int) -> Candidates:
-        """Return each user's first `size` candidates."""
+        """Return each user's first `size` candidates, as contiguous arrays: compiled loops would be compiled again for others."""
         if size >= self.numbers.shape[1]:
             return self
         return Candidates(
-            self.numbers[:, :size],
-            {name: raw[:, :size] for name, raw in self.raw.items()},
+            np.ascontiguousarray(self.numbers[:, :size]),
+            {name: np.ascontiguousarray(raw[:, :size]) for name, raw in self.raw.items()},
             self.scales,
-            self.scores[:, :size],
-            {name: part[:, :size] for name, part in self.parts.items()},
-            self.propensities[:, :size],
+            np.ascontiguousarray(self.scores[:, :size]),
+            {name: np.ascontiguousarray(part[:, :size]) for name, part in self.parts.items()},
+            np.ascontiguousarray(self.propensities[:, :size]),
         )
 
 

@@ -16,7 +16,7 @@ from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, Users
 from recsys.lists.exact_kernel import CLAMPED, PLAIN, SOFTENED, Found, RawScores, Shared
 from recsys.lists.filters import Filter, allowed_by
-from recsys.lists.sources.base import CountRows, Product, Source, rankings
+from recsys.lists.sources.base import CountRows, Product, Source, fades_of, rankings
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -63,7 +63,7 @@ def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: User
             raw[source.name] = np.ascontiguousarray(found.raw[place, :, : numbers.shape[1]])
     has_wide = rows.wide.shape[1] > 0 and len(rows.matrix) > 0
     wide = np.ascontiguousarray(found.wide[:, : numbers.shape[1]]) if has_wide else None
-    return Candidates.unranked(numbers, raw, context.options.weights, wide)
+    return Candidates.unranked(numbers, raw, context.options.weights, wide, fades_of(sources))
 
 
 def _rows(sources: Sequence[Source], users: Users, context: ListContext) -> tuple[Source | None, CountRows]:
@@ -96,7 +96,7 @@ def _scan(
             links[at] = SOFTENED if product.link == "softmax" else CLAMPED
             if product.known is not None:
                 known[at] = product.known
-    seen, numbers = users.seen(context), np.arange(n_items)
+    seen, numbers = users.off_lists(context), np.arange(n_items)
     n_blocks = max(1, -(-n_users * len(own) * n_items // _BLOCK_SCORES))
     most = max(1, -(-n_users // n_blocks))
     for start in range(0, n_users, most):

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from recsys.lists import features_kernel
 from recsys.lists.candidates import Candidates
 from recsys.lists.context import ListContext, Users
+from recsys.lists.fading import factor, source_of
 from recsys.lists.feature_names import FEATURE_VERSION, FEATURES, USER_FEATURES
 from recsys.lists.features_kernel import LEAST_COUNT, RawFeatures
 from recsys.lists.sources.cooccurrence import wide_scores
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
@@ -77,12 +79,15 @@ class RecipeFeatures:
         return Features(FEATURES, columns.transpose(0, 2, 1))
 
 
-def extra_shares(candidates: Candidates, names: Sequence[str]) -> F32:
-    """Return the scores of the sources `names` (E), which have no features, as shares of the user's best candidate's, and the logarithms of
-    these from 0 to 1: (U, C, 2 E)."""
+def extra_shares(candidates: Candidates, columns: Sequence[str], lengths: I32) -> F32:
+    """Return the scores of the sources of these columns (K), which have no features, as shares of the user's best candidate's, and the
+    logarithms of these from 0 to 1: (U, C, 2 K). `lengths` (U,) of the users' histories reduce the columns that fall with them."""
+    names = [source_of(column) for column in columns]
     scores = np.array([candidates.raw[name] for name in names], np.float32).reshape(len(names), *candidates.numbers.shape)
     shares = np.empty((2 * len(names), *candidates.numbers.shape), np.float32)
     features_kernel.shares(scores, candidates.numbers, shares)
+    for place, column in enumerate(columns):
+        shares[2 * place : 2 * place + 2] *= factor(column, lengths)[:, None]
     return np.ascontiguousarray(shares.transpose(1, 2, 0))
 
 

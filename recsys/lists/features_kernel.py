@@ -57,16 +57,18 @@ class Weights(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """Raw scores (E, U, C) of sources that the recipe has no features of, and the weights (E, 2) of the share of the best candidate's score
-    and of its logarithm."""
+    """Raw scores (E, U, C) of sources that the recipe has no features of, and the weights (E, U, 2) of the share of the best candidate's
+    score and of its logarithm. `added` (U, C) is what rules add to scores, (0, 0) for none: it counts in the choice, and in no part."""
 
     scores: F32
     weights: F32
+    added: F32
 
 
 class Ranked(NamedTuple):
     """The best candidates of each user, best first: columns, numbers and scores (U, P), and what each of G sources added, (G, U, P). Begin
-    with column 0, −1 and −∞."""
+    with column 0, −1 and −∞.
+    Where there is a column more of parts, (G, U, P + 1), it is of the average candidate: of the means of all candidates' features."""
 
     columns: I64
     numbers: I64
@@ -102,7 +104,7 @@ def features(raw: RawFeatures, out: F32) -> None:
     """Write the features of all candidates into `out` (U, F, C), as a recipe is trained on them."""
     n_items = N_RATIOS + 1 + raw.logs.shape[1]
     for user in range(len(raw.numbers)):
-        _item_features(raw, user, out[user])
+        item_features(raw, user, out[user])
         for own in range(raw.users.shape[1]):
             out[user, n_items + own] = raw.users[user, own]
 
@@ -111,16 +113,19 @@ def features(raw: RawFeatures, out: F32) -> None:
 def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: Ranked) -> None:
     """Fill `ranked` with each user's best candidates, equal ones by number. `groups` (A,) is the source of each feature of items."""
     n_items, n_candidates, n_hidden, n_extra = len(groups), raw.numbers.shape[1], len(weights.bias), len(extra.weights)
-    values, units = np.empty((n_items + n_extra, n_candidates), np.float32), np.empty((n_hidden, n_candidates), np.float32)
-    own, total, logarithm = np.empty(n_hidden, np.float32), np.empty((1, n_candidates), np.float32), np.empty(n_candidates, np.float32)
-    work = np.empty((1 + n_hidden, ranked.columns.shape[1]), np.float32)
+    n_columns, n_explained = n_candidates + ranked.parts.shape[2] - ranked.columns.shape[1], ranked.parts.shape[2]
+    values, units = np.zeros((n_items + n_extra, n_columns), np.float32), np.empty((n_hidden, n_columns), np.float32)
+    own, total, logarithm = np.empty(n_hidden, np.float32), np.empty((1, n_candidates), np.float32), np.empty(n_columns, np.float32)
+    work, explained = np.empty((1 + n_hidden, n_explained), np.float32), np.full(n_explained, n_candidates, np.int64)
     for user in range(len(raw.numbers)):
         numbers, one = raw.numbers[user], slice(user, user + 1)
-        _item_features(raw, user, values)
+        item_features(raw, user, values)
         total[:] = 0
         for feature in range(n_items):
             _standardise(values[feature], weights.mean[feature], weights.inverse[feature], weights.clip)
             add(total[0], values[feature], weights.linear[feature])
+        if n_columns > n_candidates:
+            _average(values[:n_items], numbers)
         for k in range(n_hidden):
             own[k] = _user_bias(raw, weights, user, k, n_items)
             units[k] = own[k]
@@ -128,10 +133,35 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
             _add_rectified(total[0], units[k], weights.output[k])
         for e in range(n_extra):
             _ratio(extra.scores[e, user], numbers, values[n_items + e], logarithm)
-            _weigh(values[n_items + e], logarithm, extra.weights[e])
+            _weigh(values[n_items + e], logarithm, extra.weights[e, user])
             add(total[0], values[n_items + e], np.float32(1))
+        if n_columns > n_candidates:
+            _average(values[n_items:], numbers)
+        if len(extra.added):
+            add(total[0], extra.added[user], np.float32(1))
         best(total, raw.numbers[one], ranked.columns[one], ranked.numbers[one], ranked.scores[one])
-        _parts(values, units, own, weights, n_extra, groups, ranked.columns[user], work, ranked.parts[:, user])
+        explained[: ranked.columns.shape[1]] = ranked.columns[user]
+        _parts(values, units, own, weights, n_extra, groups, explained, work, ranked.parts[:, user])
+
+
+@compiled_sums
+def _average(values: F32, numbers: I64) -> None:
+    """Write the mean of the features of the candidates `numbers` (C,), −1 for none, into the last column of `values` (F, C + 1)."""
+    n_valid, n_first = 0, 0
+    for column in range(len(numbers)):
+        n_valid += numbers[column] >= 0
+    for column in range(n_valid):
+        n_first += numbers[column] >= 0
+    inverse = np.float32(1 / max(n_valid, 1))
+    for feature in range(len(values)):
+        total = np.float32(0)
+        if n_first == n_valid:  # no gap between candidates, as nearly always
+            for column in range(n_valid):
+                total += values[feature, column]
+        else:
+            for column in range(len(numbers)):
+                total += values[feature, column] if numbers[column] >= 0 else np.float32(0)
+        values[feature, len(numbers)] = total * inverse
 
 
 @compiled
@@ -146,8 +176,8 @@ def shares(scores: F32, numbers: I64, out: F32) -> None:
 
 @compiled
 def settle(numbers: I64, parts: F32, scores: F32) -> None:
-    """Let each of `parts` (G, U, P) count from the least of a user's `numbers` (U, P), −1 for none, and write their sums into `scores` (U,
-    P). Where there is no candidate parts become 0 and the score −∞."""
+    """Let each of `parts` (G, U, P or more) count from the least of a user's `numbers` (U, P), −1 for none, and write their sums into
+    `scores` (U, P). Where there is no candidate parts become 0 and the score −∞."""
     scores[:] = 0
     for part in parts:
         for user in range(len(numbers)):
@@ -157,6 +187,8 @@ def settle(numbers: I64, parts: F32, scores: F32) -> None:
             for place in range(numbers.shape[1]):
                 part[user, place] = part[user, place] - least if numbers[user, place] >= 0 else np.float32(0)
                 scores[user, place] += part[user, place]
+            for place in range(numbers.shape[1], part.shape[1]):
+                part[user, place] -= least
     for user in range(len(numbers)):
         for place in range(numbers.shape[1]):
             if numbers[user, place] < 0:
@@ -205,14 +237,14 @@ def _scale_logarithm(logarithm: F32) -> None:
 
 
 @compiled
-def _item_features(raw: RawFeatures, user: int, out: F32) -> None:
+def item_features(raw: RawFeatures, user: int, out: F32) -> None:
     """Write the features of a user's candidates into the first rows of `out` (A or more, C)."""
     numbers = raw.numbers[user]
     _ratio(raw.cooccurrence[user], numbers, out[0], out[1])
     _logarithm(raw.cooccurrence[user], LEAST_SHARE, out[2])
     _ratio(raw.wide[user], numbers, out[3], out[4])
     _ratio(raw.content[user], numbers, out[5], out[6])
-    out[7] = raw.new[user]
+    out[7, : len(numbers)] = raw.new[user]
     for candidate in range(len(numbers)):
         place = max(raw.places[user, candidate], 0)
         for h in range(raw.logs.shape[1]):

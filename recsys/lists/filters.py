@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.lists.context import ListContext, Users
 
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 Bools = NDArray[np.bool_]
 
 
@@ -55,15 +56,34 @@ class Seen(Filter):
     """Leaves out items that the user's touches keep off lists, by the touch policy."""
 
     def personal(self, numbers: I64, users: Users, context: ListContext) -> Bools:
-        seen, unseen = users.seen(context), np.ones(numbers.shape, np.bool_)
-        starts = np.concatenate(([0], seen.older_ends[:-1]))
-        for user, (start, end) in enumerate(zip(starts.tolist(), seen.older_ends.tolist(), strict=True)):
-            unseen[user] = ~np.isin(numbers[user], seen.older[start:end])
-        return unseen
+        seen = users.seen(context)
+        return _are_not_among(numbers, seen.older, seen.older_ends)
 
 
-COMPILED = (Available, Published, Expired, Seen)
+class Resting(Filter):
+    """Leaves out items that were shown to the user too often without a choice, for as long as the frequency cap says."""
+
+    def personal(self, numbers: I64, users: Users, context: ListContext) -> Bools | None:
+        return None if context.options.frequency_cap is None else _are_not_among(numbers, *users.resting(context))
+
+
+class ByRules(Filter):
+    """Leaves out items that rules deny, or do not allow."""
+
+    def shared(self, context: ListContext) -> Bools | None:
+        return None if context.effects is None else context.effects.allowed
+
+
+COMPILED = (Available, Published, Expired, Seen, Resting)
 """Filters that the compiled loops apply while they look for candidates."""
+
+
+def _are_not_among(numbers: I64, items: U32, ends: I64) -> Bools:
+    """Return which candidates (U, C) are none of their user's `items`, of which user u's end at `ends[u]`."""
+    absent, starts = np.ones(numbers.shape, np.bool_), np.concatenate(([0], ends[:-1]))
+    for user, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        absent[user] = ~np.isin(numbers[user], items[start:end])
+    return absent
 
 
 def allowed_by(filters: Sequence[Filter], context: ListContext) -> Bools:

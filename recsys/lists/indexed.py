@@ -16,7 +16,7 @@ from recsys.lists.candidates_kernel import Listable
 from recsys.lists.context import ListContext, Users
 from recsys.lists.filters import COMPILED, Filter, allowed_by
 from recsys.lists.scratch import Scratch
-from recsys.lists.sources.base import Source, rankings
+from recsys.lists.sources.base import Source, fades_of, rankings
 
 I64 = NDArray[np.int64]
 
@@ -25,7 +25,7 @@ _marks = Scratch(np.int8)
 
 def prepare(sources: Sequence[Source], filters: Sequence[Filter], context: ListContext) -> None:
     """Compute what all users share, before lists are made in threads."""
-    _listable(filters, context)
+    listable(filters, context)
     rankings(sources, context)
 
 
@@ -33,7 +33,7 @@ def candidates(sources: Sequence[Source], filters: Sequence[Filter], users: User
     """Return all items that a source nominates and that may be listed, and others until there are `wanted`."""
     numbers = _distinct(sources, filters, users, context, wanted)
     raw = {source.name: source.score(users, numbers, context) for source in sources}
-    return Candidates.unranked(numbers, raw, context.options.weights)
+    return Candidates.unranked(numbers, raw, context.options.weights, fades=fades_of(sources))
 
 
 def _distinct(sources: Sequence[Source], filters: Sequence[Filter], users: Users, context: ListContext, wanted: int) -> I64:
@@ -44,12 +44,12 @@ def _distinct(sources: Sequence[Source], filters: Sequence[Filter], users: Users
     shape = (len(users), max(joined.shape[1] + int(shared.quotas.sum()), wanted))
     numbers, counts = np.full(shape, -1, np.int64), np.empty(len(users), np.int64)
     with _marks.borrowed(context.n_items) as marks:
-        seen, listable = users.seen(context), _listable(filters, context)
-        candidates_kernel.distinct(joined, shared.tops, shared.quotas, wanted, seen, listable, marks, numbers, counts)
+        seen, may_be = users.off_lists(context), listable(filters, context)
+        candidates_kernel.distinct(joined, shared.tops, shared.quotas, wanted, seen, may_be, marks, numbers, counts)
     return np.ascontiguousarray(numbers[:, : max(int(counts.max(initial=0)), 1)])
 
 
-def _listable(filters: Sequence[Filter], context: ListContext) -> Listable:
+def listable(filters: Sequence[Filter], context: ListContext) -> Listable:
     """Return what the compiled loop needs to apply the built-in filters, and in `available` what all others allow."""
 
     def made() -> Listable:

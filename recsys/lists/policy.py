@@ -6,7 +6,7 @@ Shapes: U users, P ranked candidates, K places.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,15 @@ class PolicyStage(Protocol):
 
     def __call__(self, candidates: Candidates, size: int, users: Users, context: ListContext) -> Candidates:
         """Return candidates for lists of `size` places. Given are more, best first, ranked and with propensities."""
+        ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A stage that computes what all users share before lists are made in several threads."""
+
+    def prepare(self, context: ListContext) -> None:
+        """Compute it and keep it. Called once for each context."""
         ...
 
 

@@ -55,7 +55,7 @@ class Recent:
         user_table_kernel.recent(times_s, weights, lengths, np.float32(WEIGHT_UNITS), ages_s, strengths, places)
         return cls(items.astype(np.int64), ages_s, strengths, places)
 
-    def part(self, rows: slice) -> Recent:
+    def part(self, rows: slice | NDArray[np.int64]) -> Recent:
         """Return some of the users."""
         return Recent(self.items[rows], self.ages_s[rows], self.strengths[rows], self.places[rows])
 

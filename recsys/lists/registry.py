@@ -5,12 +5,18 @@ A new one is a module of its own and an entry here, or in a plugin (`docs/extend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from recsys.errors import CoreError
-from recsys.lists.filters import Available, Expired, Filter, Published, Seen
+from recsys.lists.filters import Available, Expired, Filter, Published, Resting, Seen
+from recsys.lists.policies.calibration import Calibration
+from recsys.lists.policies.caps import Caps
+from recsys.lists.policies.diversity import Diversity
+from recsys.lists.policies.freshness import Freshness
+from recsys.lists.policies.mixed import Mixed
+from recsys.lists.policies.stability import Stability
 from recsys.lists.policy import Exploration, PolicyStage
 from recsys.lists.ranker import ByRecipe, Ranker
 from recsys.lists.sources.again import AgainSource
@@ -21,6 +27,18 @@ from recsys.lists.sources.new import NewSource
 from recsys.lists.sources.trending import TrendingSource
 
 Part = TypeVar("Part")
+
+
+STAGES: Mapping[str, Callable[[], PolicyStage]] = {
+    "freshness": Freshness,
+    "calibration": Calibration,
+    "diversity": Diversity,
+    "stability": Stability,
+    "caps": Caps,
+    "mixed": Mixed,
+    "exploration": Exploration,
+}
+"""The engine's policy stages in the order in which they run."""
 
 
 class NameTaken(CoreError, ValueError):
@@ -57,7 +75,7 @@ class Parts(Generic[Part]):
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Parts that lists are made with. Of the `rankers` the one added last ranks, and among the `policies` exploration comes last."""
+    """Parts that lists are made with. Of the `rankers` the one added last ranks, and of the `policies` caps and exploration come last."""
 
     sources: Parts[Source] = field(default_factory=lambda: Parts("source"))
     filters: Parts[Filter] = field(default_factory=lambda: Parts("filter"))
@@ -70,8 +88,10 @@ def built_in() -> Registry:
     registry = Registry()
     for source in (CooccurrenceSource, ContentSource, TrendingSource, NewSource, AgainSource):
         registry.sources.add(source.name, source)
-    for name, one in {"available": Available, "published": Published, "expired": Expired, "seen": Seen}.items():
+    filters = {"available": Available, "published": Published, "expired": Expired, "seen": Seen, "resting": Resting}
+    for name, one in filters.items():
         registry.filters.add(name, one)
     registry.rankers.add("recipe", ByRecipe)
-    registry.policies.add("exploration", Exploration)
+    for name, stage in STAGES.items():
+        registry.policies.add(name, stage)
     return registry

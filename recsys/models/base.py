@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
+from recsys.models.item_values import ItemValues
+from recsys.state.profiles import ProfileColumns
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -76,3 +78,25 @@ class Model(Protocol):
         Raises: ShapeError for tensors that do not fit, ModelError for an option out of its bounds.
         """
         ...
+
+
+@runtime_checkable
+class ReadsProfiles(Protocol):
+    """A model whose users' vectors have a part that profiles make, if it `reads_attributes`."""
+
+    @property
+    def reads_attributes(self) -> bool:
+        """True if it has learnt from profiles."""
+        ...
+
+    def with_profiles(self, vectors: F32, profiles: ProfileColumns) -> F32:
+        """Return the vectors (U, D) of histories with what the profiles (U) of the same users add."""
+        ...
+
+
+@runtime_checkable
+class NamesValues(Protocol):
+    """A model that knows which values its items say, and what each adds to a score: a reason can name it."""
+
+    shared_values: tuple[ItemValues, F32] | None
+    """The values that items say, and the vectors (F, D) of the values; None where nothing is known."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ModelError
 from recsys.models.base import Histories, Model
+from recsys.models.neighbour import NeighbourModel
 
 MAX_WEIGHT = 1e6
 """Largest magnitude of a trained number; usual ones stay below 100. The squared length of 4,096 such numbers is finite in float32."""
@@ -28,6 +29,8 @@ Bound = tuple[float, float]
 def check_options(name: str, options: Any, bounds: Mapping[str, Bound]) -> None:
     """Check that each field of the dataclass `options` is a number of its type within its bounds (inclusive). Raises: ModelError."""
     for field in fields(options):
+        if field.type == "str":  # one of several names, which the options check themselves
+            continue
         value, (lowest, highest) = getattr(options, field.name), bounds[field.name]
         whole = field.type == "int"
         if value is None and str(field.type).endswith("| None"):
@@ -50,6 +53,8 @@ def check_tensors(tensors: Mapping[str, NDArray[Any]]) -> None:
             raise ModelError(f"tensor {name}: it holds no numbers")
         if not array.size:
             raise ModelError(f"tensor {name}: it is empty")
+        if np.issubdtype(array.dtype, np.integer):  # places in other tensors, or numbers that are checked again as floats
+            continue
         low, high = array.min(), array.max()  # both are NaN if any number is
         if not np.isfinite(low) or not np.isfinite(high):
             raise ModelError(f"tensor {name}: it holds numbers that are not finite")
@@ -63,6 +68,9 @@ def check_model(model: Model) -> None:
         raise ModelError("the model knows no items")
     if len(set(model.item_ids)) != len(model.item_ids):
         raise ModelError("two items of the model have one id")
+    if isinstance(model, NeighbourModel):
+        _check_neighbours(model)
+        return
     vectors = model.item_vectors
     if vectors.ndim != 2 or vectors.shape[0] != len(model.item_ids) or not 1 <= vectors.shape[1] <= MAX_FACTORS:
         raise ModelError(f"item vectors have shape {vectors.shape}, expected ({len(model.item_ids)}, 1 to {MAX_FACTORS})")
@@ -77,6 +85,17 @@ def check_model(model: Model) -> None:
     longest = float(np.sqrt(np.square(encoded, dtype=np.float64).sum(1).max()))
     if longest * float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max())) > MAX_SCORE:  # Cauchy and Schwarz: no score is larger
         raise ModelError(f"the model makes scores beyond {MAX_SCORE:g}")
+
+
+def _check_neighbours(model: NeighbourModel) -> None:
+    """Check the rows of a model without vectors: a sum of `MAX_HISTORY` numbers up to `MAX_WEIGHT` is far below `MAX_SCORE`."""
+    if not 1 <= model.history_length <= MAX_HISTORY:
+        raise ModelError(f"the model reads {model.history_length} interactions, expected 1 to {MAX_HISTORY}")
+    check_tensors(model.tensors())
+    if not model.rows.values.any():
+        raise ModelError("all weights of neighbours are zero, so every item would get the score 0")
+    if not np.isfinite(model.scores(_probes(len(model.item_ids), model.history_length))).all():
+        raise ModelError("the model makes numbers that are not finite of a history")
 
 
 def _probes(n_items: int, history_length: int) -> Histories:

@@ -2,85 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
-from types import MappingProxyType
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from importlib import import_module
+from typing import Any
 
-from recsys.errors import ModelError
+import numpy as np
+
+from recsys.errors import ModelError, ShapeError
 from recsys.models.base import Model
-from recsys.models.checks import check_model, check_tensors, known_options
-from recsys.models.ials import model as ials
-from recsys.models.popular import model as popular
-from recsys.models.sasrec import model as sasrec
-from recsys.models.sasrec import training as sasrec_training
-from recsys.models.sasrec.config import SASRecConfig
-from recsys.models.training import Progress
-from recsys.models.training_set import TrainingSet
+from recsys.models.checks import check_model, check_tensors
+from recsys.models.kind import ModelKind, nearest
 
 
-class Fit(Protocol):
-    """Train one kind. Raises: TooFewInteractions when there is too little to learn from; other CoreErrors for options that do not fit."""
+class Kinds(MutableMapping[str, ModelKind]):
+    """Kinds by name. A kind given as the name of a module, whose `KIND` it is, is imported when it is first asked for: torch alone takes
+    more than a second, and a worker without models needs none of it."""
 
-    def __call__(self, interactions: TrainingSet, config: Any, progress: Progress | None = None, warm_start: Any = None) -> Model: ...
+    def __init__(self, kinds: Mapping[str, ModelKind | str]) -> None:
+        self._kinds = dict(kinds)
 
+    def __getitem__(self, name: str) -> ModelKind:
+        found = self._kinds[name]
+        if isinstance(found, str):
+            kind: ModelKind = import_module(found).KIND
+            self._kinds[name] = found = kind
+        return found
 
-@dataclass(frozen=True, slots=True)
-class ModelKind:
-    """One kind of model: its class, its options, its training.
+    def __setitem__(self, name: str, kind: ModelKind) -> None:
+        self._kinds[name] = kind
 
-    `config` is a frozen dataclass with defaults. `refit` derives the options of the short training that follows a promotion and includes
-    the newest slice.
-    """
+    def __delitem__(self, name: str) -> None:
+        del self._kinds[name]
 
-    model: type[Any]
-    config: type[Any]
-    fit: Fit
-    refit: Callable[[Any], Any] = lambda config: config
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
 
-    @property
-    def option_names(self) -> list[str]:
-        """Names of the kind's training options."""
-        return [field.name for field in fields(self.config)]
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
 
-    def configure(self, options: Mapping[str, Any], shared: Mapping[str, Any] = MappingProxyType({})) -> Any:
-        """Return the kind's configuration: `options` over `shared` over its defaults.
-
-        `shared` holds options of several kinds: those that this kind lacks (`factors` of a model without any) are left out.
-        Raises: ModelError for an unknown name in `options`, and for a value out of its bounds.
-        """
-        self.check_names(options)
-        return self.config(**{**known_options(self.config, shared), **options})
-
-    def check_names(self, options: Iterable[str]) -> None:
-        """Raises: ModelError naming the first option that this kind does not have, and the nearest one that it has."""
-        for name in options:
-            if name not in self.option_names:
-                raise ModelError(f"{self.model.kind} has no option {name:.40}; {nearest(name, self.option_names)}")
+    def __len__(self) -> int:
+        return len(self._kinds)
 
 
-MODELS: dict[str, ModelKind] = {
-    "ials": ModelKind(ials.IALSModel, ials.IALSConfig, ials.fit),
-    "sasrec": ModelKind(
-        sasrec.SASRecModel,
-        SASRecConfig,
-        sasrec_training.fit,
-        lambda config: replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4),
-    ),
-    "popular": ModelKind(popular.PopularModel, popular.PopularConfig, popular.fit),
-}
+NEIGHBOUR_KINDS = ("knn", "ease", "slim")
+"""Kinds whose scores are sums of rows of neighbours (`recsys.models.neighbour`)."""
+
+FACTOR_KINDS = ("bpr", "biased_mf", "isgd", "item2vec")
+"""Matrix factorisations beside iALS, and item2vec: a user is folded in from the history against stored item vectors."""
+
+CONTENT_KINDS = ("lightgcn", "two_tower")
+"""Kinds that learn from what items say, too, where it is known: they give an item a vector before anybody has touched it."""
+
+ATTRIBUTE_KINDS = ("two_tower",)
+"""Kinds that learn from profiles beside histories, where they are known."""
+
+MODELS = Kinds(
+    {name: f"recsys.models.{name}.kind" for name in ("ials", "sasrec", "popular", *NEIGHBOUR_KINDS, *FACTOR_KINDS, *CONTENT_KINDS)}
+)
+
+PROFILE_MODELS = Kinds({"segments": "recsys.models.segments.kind"})
+"""Kinds that read profiles instead of histories: they are trained and judged by rounds of their own."""
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return a remedy for an unknown name: the nearest of the known ones, or all of them."""
-    close = get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
+def kind_of(name: str) -> ModelKind:
+    """Return a kind of model by name. Raises: KeyError."""
+    return PROFILE_MODELS[name] if name in PROFILE_MODELS else MODELS[name]
 
 
 def check_kinds(kinds: Iterable[str], others: Collection[str] = ()) -> None:
     """Raises: ModelError naming the first kind that is neither registered nor among `others`, and the nearest one that is."""
-    known = [*MODELS, *others]
+    known = [*MODELS, *PROFILE_MODELS, *others]
     for kind in kinds:
         if kind not in known:
             raise ModelError(f"there is no model kind {kind:.40}; {nearest(kind, known)}")
@@ -90,7 +81,7 @@ def check_training_options(options: Mapping[str, Mapping[str, Any]], others: Col
     """Raises: ModelError naming the first unknown kind or option, by kind, and the nearest known one; `others` are known kinds too."""
     check_kinds(options, others)
     for kind, named in options.items():
-        MODELS[kind].check_names(named)
+        kind_of(kind).check_names(named)
 
 
 def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, Any]) -> Model:
@@ -98,8 +89,10 @@ def load_model(kind: str, config: Mapping[str, Any], item_ids: list[str], tensor
 
     Raises: KeyError for an unregistered kind, ShapeError for tensors that do not fit, ModelError for a model that cannot serve.
     """
-    found = MODELS[kind]
+    found = kind_of(kind)
     check_tensors(tensors)  # first: a solver may hang or crash on numbers that are not finite
+    if halves := sorted(name for name, array in tensors.items() if array.dtype == np.float16):
+        raise ShapeError(f"tensor {halves[0]:.40}: it holds float16, which models of the kind {kind} do not")
     model: Model = found.model.from_tensors(config, item_ids, tensors)
     check_model(model)
     return model

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from recsys.errors import ShapeError
 from recsys.models.base import F32, I32
+from recsys.models.descriptions import Descriptions, UserProfiles
 
 I64 = NDArray[np.int64]
 
@@ -21,7 +22,8 @@ class TrainingSet:
 
     Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,). `users` are numbers from 0 to U−1, `items` positions in
     `item_ids` (I of them), `weights` unitless: above 0 a preference, below 0 a dislike. `ts_ms` are event times in milliseconds. `unseen`
-    (n,), if given, marks what the model of a warm start was not trained on.
+    (n,), if given, marks what the model of a warm start was not trained on. `descriptions` tell what items say, and `profiles`
+    what users do, for kinds that read it.
     Raises: ShapeError for columns of different lengths, unsorted users, or numbers outside their axes.
     """
 
@@ -32,6 +34,8 @@ class TrainingSet:
     item_ids: list[str]
     n_users: int
     unseen: NDArray[np.bool_] | None = None
+    descriptions: Descriptions | None = None
+    profiles: UserProfiles | None = None
 
     def __post_init__(self) -> None:
         n = len(self.users)
@@ -57,7 +61,7 @@ class TrainingSet:
 
     def positive(self) -> TrainingSet:
         """Return only the preferences (weight > 0). Users keep their numbers."""
-        return self._only(self.weights > 0)
+        return self.only(self.weights > 0)
 
     def last_of_pairs(self) -> TrainingSet:
         """Return one interaction for each pair of user and item: the newest."""
@@ -65,13 +69,13 @@ class TrainingSet:
         users, items = self.users[order], self.items[order]
         chosen = np.ones(len(order), bool)
         chosen[order[:-1][(users[1:] == users[:-1]) & (items[1:] == items[:-1])]] = False
-        return self._only(chosen)
+        return self.only(chosen)
 
-    def _only(self, chosen: NDArray[np.bool_]) -> TrainingSet:
+    def only(self, chosen: NDArray[np.bool_]) -> TrainingSet:
         """Return the chosen interactions, (n,). Users and items keep their numbers."""
         unseen = None if self.unseen is None else self.unseen[chosen]
         columns = self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen]
-        return TrainingSet(*columns, self.item_ids, self.n_users, unseen)
+        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles)
 
     def entries(self, length: int) -> TrainingSet:
         """Return what a history of `length` entries holds of each user: one interaction for each item, those of the newest items.
@@ -94,7 +98,9 @@ class TrainingSet:
         n_of_user = np.bincount(self.users[newest], minlength=self.n_users)
         behind = np.repeat(np.cumsum(n_of_user), n_of_user) - np.arange(len(newest))
         kept = newest[behind <= length]
-        return TrainingSet(self.users[kept], self.items[kept], merged[kept], self.ts_ms[kept], self.item_ids, self.n_users)
+        columns = self.users[kept], self.items[kept], merged[kept], self.ts_ms[kept]
+        unseen = None if self.unseen is None else self.unseen[kept]
+        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles)
 
     @classmethod
     def from_columns(

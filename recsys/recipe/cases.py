@@ -1,12 +1,12 @@
 """Cases to learn a recipe from: a user's candidates just before an event, and which of them the event was about.
 
-Shapes: B cases, C candidates, F features, E sources without features.
+Shapes: B cases, C candidates, F features, E columns of sources without features (`recsys.lists.fading`), L later choices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -21,7 +21,11 @@ F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-_COLUMNS = ("counts", "targets", "users", "times_s", "events", "popular")
+_COLUMNS = ("counts", "targets", "users", "times_s", "events", "popular", "later")
+
+
+def _no_later() -> I32:
+    return np.zeros((0, 0), np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +33,8 @@ class Cases:
     """Cases in order of arrival. `features` (B, C, F) of the first `counts` (B,) candidates of each; `targets` (B,), the column of the item
     that the user chose, or −1 if it is no candidate; `users` (B,), any numbers; `times_s` (B,); `events` (B,), the places of the events in
     the log; `popular` (B, H), the rank of the item by popularity at each half-life, infinite where it is far behind; and `extras` (B, C,
-    2 E), the shares of the best score of the sources `extra_names` (E) and their logarithms."""
+    2 E), the shares of the best score of the sources of the columns `extra_names` (E), and their logarithms. `later` (B, L) are columns of
+    items that the user chose after the target and that count as targets too, −1 where there is none; L is 0 unless given."""
 
     features: F32
     counts: I32
@@ -40,14 +45,17 @@ class Cases:
     popular: F64
     extras: F32
     extra_names: tuple[str, ...] = ()
+    later: I32 = field(default_factory=_no_later)
 
     def __post_init__(self) -> None:
+        if not self.later.size:
+            object.__setattr__(self, "later", np.zeros((len(self.counts), 0), np.int32))
         if self.extras.shape != (*self.features.shape[:2], 2 * len(self.extra_names)):
             raise ShapeError(f"cases of {len(self.extra_names)} sources without features have extras of shape {self.extras.shape}")
         shapes = {len(getattr(self, name)) for name in ("features", *_COLUMNS)}
         if len(shapes) != 1 or self.features.ndim != 3:
             raise ShapeError(f"cases do not fit together: {sorted(shapes)} cases, features of shape {self.features.shape}")
-        if len(self) and (int(self.counts.max()) > self.features.shape[1] or (self.targets >= self.counts).any()):
+        if len(self) and (int(self.counts.max()) > self.features.shape[1] or (self.chosen >= self.counts[:, None]).any()):
             raise ShapeError("a case has more candidates than features, or a target that is none of them")
 
     def __len__(self) -> int:
@@ -59,10 +67,20 @@ class Cases:
         found: Bools = np.arange(self.features.shape[1]) < self.counts[:, None]
         return found
 
+    @property
+    def chosen(self) -> I32:
+        """Return the columns of the targets and of what was chosen later, (B, 1 + L)."""
+        found: I32 = np.concatenate((self.targets[:, None], self.later), axis=1)
+        return found
+
     def at(self, rows: I64 | slice) -> Self:
         """Return some of the cases."""
         columns = {name: getattr(self, name)[rows] for name in ("features", *_COLUMNS, "extras")}
         return type(self)(**columns, extra_names=self.extra_names)
+
+    def of_next_choices(self) -> Self:
+        """Return the cases with their targets alone."""
+        return replace(self, later=self.later[:, :0])
 
     @classmethod
     def joined(cls, blocks: Sequence[Self]) -> Self:

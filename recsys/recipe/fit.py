@@ -5,42 +5,29 @@ Shapes: B cases, C candidates, F features, H hidden units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from recsys.errors import TooFewInteractions
+from recsys.lists.fading import source_of
 from recsys.lists.recipe import CLIP, Recipe, RecipeSettings
+from recsys.models.adam import Adam
 from recsys.models.training import Progress, go_on
+from recsys.recipe.budget import FitOptions
 from recsys.recipe.cases import Cases
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
+_BETAS = 0.9, 0.999
 _LEAST_EXTRA = 0.01
 """Weights of sources without features are learnt as logarithms, from this on."""
 LEAST_CASES = 100
 """Fewer cases than this say next to nothing about some twenty numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """Options of the fit. `prior_scale` is by how much a standardised weight is expected to differ from the start's: weights are drawn
-    towards the start as by a normal prior of this deviation, so that few cases change little. `validation` is the newest share of the cases
-    that decides when to stop."""
-
-    prior_scale: float = 0.3
-    learning_rate: float = 3e-3
-    extras_learning_rate: float = 0.02
-    epochs: int = 30
-    patience: int = 4
-    batch_cases: int = 64
-    validation: float = 0.2
-    seed: int = 0
 
 
 class _Net(torch.nn.Module):
@@ -56,6 +43,15 @@ class _Net(torch.nn.Module):
         """Return what is drawn towards the start."""
         return [self.linear, self.hidden, self.bias, self.output]
 
+    def optimisers(self, extra_names: Sequence[str], options: FitOptions, only: Collection[str] | None) -> list[Adam]:
+        """Return what moves the weights: with `only` nothing but those of these sources."""
+        of_extras = Adam([self.extras], options.extras_learning_rate, _BETAS)
+        if only is None:
+            return [of_extras, Adam(self.shrinking(), options.learning_rate, _BETAS)]
+        learns = torch.tensor([source_of(name) in only for name in extra_names for _ in range(2)], dtype=torch.float32)
+        self.extras.register_hook(lambda gradient: gradient * learns)  # type: ignore[no-untyped-call]
+        return [of_extras]
+
     def numbers(self) -> list[F32]:
         """Return copies of all numbers, those of extras last, as logarithms."""
         return [parameter.detach().numpy().astype(np.float32) for parameter in (*self.shrinking(), self.extras)]
@@ -69,31 +65,39 @@ class _Net(torch.nn.Module):
         return scores
 
 
-def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress: Progress | None = None) -> Recipe:
+def fit(
+    cases: Cases,
+    start: Recipe,
+    options: FitOptions | None = None,
+    progress: Progress | None = None,
+    *,
+    only: Collection[str] | None = None,
+) -> Recipe:
     """Return the recipe that ranks the newest cases best, after training on the older ones from `start`; at worst `start` itself.
 
-    Cases are in order of time; those whose target is no candidate are passed over. The same input gives the same output.
+    With `only` nothing is trained but the weights of these sources, of those without features.
+
+    All choices of a case share its weight evenly. Cases are in order of time; those none of whose choices is a candidate are passed over.
+    The same input gives the same output.
     Raises: TooFewInteractions for fewer than 100 cases.
     """
     options = options or FitOptions()
-    cases = cases.at(np.flatnonzero(cases.targets >= 0))
+    cases = cases.at(np.flatnonzero((cases.chosen >= 0).any(axis=1)))
     n_train = int(len(cases) * (1 - options.validation))
     if len(cases) < LEAST_CASES:
         raise TooFewInteractions(f"a recipe needs {LEAST_CASES} cases or more whose item is a candidate, and there are {len(cases)}")
     features, valid = torch.from_numpy(standardised(cases.features, start)), torch.from_numpy(cases.valid)
-    targets = torch.from_numpy(cases.targets.astype(np.int64))
+    chosen, shares = _chosen(cases)
     extras, net = torch.from_numpy(cases.extras), _Net(start, cases.extra_names)
     before = [parameter.detach().clone() for parameter in net.shrinking()]
-    groups: list[dict[str, Any]] = [{"params": net.shrinking()}]
-    if cases.extra_names:
-        groups.append({"params": [net.extras], "lr": options.extras_learning_rate})
-    optimiser = torch.optim.Adam(groups, lr=options.learning_rate)
+    optimisers = net.optimisers(cases.extra_names, options, only)
     random = np.random.default_rng(options.seed)
     strength = 0.5 / (options.prior_scale**2 * n_train)
 
     def loss(rows: torch.Tensor | slice) -> torch.Tensor:
         scores = net(features[rows], extras[rows]).masked_fill(~valid[rows], -1e9)
-        return torch.nn.functional.cross_entropy(scores, targets[rows])
+        logs = torch.log_softmax(scores, dim=1).gather(1, chosen[rows])  # (rows, 1 + L)
+        return -(logs * shares[rows]).sum(dim=1).mean()
 
     def validation_loss() -> float:
         with torch.no_grad():
@@ -104,10 +108,12 @@ def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress
     for epoch in range(options.epochs):
         order = torch.from_numpy(random.permutation(n_train))
         for at in range(0, n_train, options.batch_cases):
-            optimiser.zero_grad()
+            for optimiser in optimisers:
+                optimiser.clear()
             shrunk = sum(((now - then) ** 2).sum() for now, then in zip(net.shrinking(), before, strict=True))
             (loss(order[at : at + options.batch_cases]) + strength * shrunk).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
         now = validation_loss()
         since += 1
         if now < least:
@@ -117,6 +123,14 @@ def fit(cases: Cases, start: Recipe, options: FitOptions | None = None, progress
     linear, hidden, bias, output, weights = best
     learnt = {name: (pair[0], pair[1]) for name, pair in zip(cases.extra_names, np.exp(weights).reshape(-1, 2).tolist(), strict=True)}
     return replace(start, linear=linear, hidden=hidden, bias=bias, output=output, extras={**start.extras, **learnt})
+
+
+def _chosen(cases: Cases) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the columns of each case's choices and the share that each of them has in the case, both (B, 1 + L); shares are 0 where the
+    choice is no candidate."""
+    is_candidate = cases.chosen >= 0
+    shares = is_candidate / is_candidate.sum(axis=1, keepdims=True)
+    return torch.from_numpy(np.maximum(cases.chosen, 0).astype(np.int64)), torch.from_numpy(shares.astype(np.float32))
 
 
 def standardised(features: F32, recipe: Recipe) -> F32:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.engine import EngineConfig
 from recsys.evaluation.metrics import ndcg_at_k
+from recsys.lists.learned.ranker import LearnedRanker
 from recsys.lists.recipe import Recipe
 from recsys.models.training import Progress, go_on
-from recsys.recipe.replay import Log, Replay, popularity_ranks
+from recsys.recipe.replay import Log, Replay, Serving, popularity_ranks
 from recsys.state.half_lives import HALF_LIVES_S
 
 F64 = NDArray[np.float64]
@@ -48,21 +50,24 @@ def judge(
     recipes: Mapping[str, Recipe | None],
     recent: int | None = None,
     progress: Progress | None = None,
+    serving: Serving | None = None,
+    rankers: Mapping[str, LearnedRanker] = MappingProxyType({}),
 ) -> Judged:
     """Return the places of the items of the `events` (B,), ascending, on the lists that each recipe makes just before them (None: the
-    default one), and in popularity of all time and at half-life `HALF_LIVES_S[recent]`. Where `progress` says that time is up, the cases
-    end early.
+    default one), with the models that are `serving` and the ranker of the recipe's name in `rankers`, if any; and in popularity of all time
+    and at half-life `HALF_LIVES_S[recent]`. Where `progress` says that time is up, the cases end early.
 
     Use recipes that were trained on events before these, and a half-life that was best before these (`recent_half_life`). Without `recent`
     it is the one that is best on these events: an advantage over lists.
     """
-    replayed, ranks = Replay(config, log), {name: list[float]() for name in recipes}
+    replayed, ranks = Replay(config, log, serving), {name: list[float]() for name in recipes}
     engine, n_judged, popular = replayed.engine, 0, [np.zeros((0, len(HALF_LIVES_S)))]
     for event, slot, now_s in replayed.moments(events):
         slots, item = np.array([slot]), int(log.items[event])
         vectors = engine.encode(slots)
         for name, recipe in recipes.items():
             engine.use_recipe(recipe)
+            engine.use_ranker(rankers.get(name))
             place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == item)
             ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
         popular.append(popularity_ranks(engine, slot, item, now_s)[None])

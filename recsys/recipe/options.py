@@ -8,8 +8,8 @@ from typing import Any
 
 from recsys.errors import ModelError
 from recsys.models.checks import MAX_COUNT, check_options
-from recsys.models.registry import nearest
-from recsys.recipe.train import TrainOptions
+from recsys.models.kind import nearest
+from recsys.recipe.budget import TrainOptions
 
 _BOUNDS = {
     "cases": (100, MAX_COUNT),

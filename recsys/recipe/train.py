@@ -5,7 +5,7 @@ Shapes: B cases, H half-lives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +13,18 @@ from numpy.typing import NDArray
 from recsys.engine import EngineConfig
 from recsys.errors import TooFewInteractions
 from recsys.lists.default_recipe import default_recipe
-from recsys.lists.ranker import plain_weights
+from recsys.lists.fading import Pair, half_of, source_of
+from recsys.lists.ranker import extra_pairs
 from recsys.lists.reading import Recency
 from recsys.lists.recipe import Recipe, RecipeSettings
 from recsys.models.training import Progress, go_on
+from recsys.recipe.budget import TrainOptions
 from recsys.recipe.cases import Cases
-from recsys.recipe.fit import FitOptions, case_ranks, fit
-from recsys.recipe.replay import Log, evenly, gather
+from recsys.recipe.fit import case_ranks, fit
+from recsys.recipe.replay import Log, Serving, evenly, gather, with_beginnings
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """Budget and seed of a training: at most `cases`, evenly chosen from the newest `targets` events that may be cases, of which `searched`
-    choose among the settings."""
-
-    cases: int = 5_000
-    searched: int = 800
-    targets: int = 50_000
-    seed: int = 0
-    fit: FitOptions = field(default_factory=FitOptions)
 
 
 def recencies(start: RecipeSettings) -> list[RecipeSettings]:
@@ -72,14 +62,40 @@ def train_recipe(
     if options.searched and len(targets) >= 2 * options.searched:
         settings = best_settings(config, log, evenly(targets, options.searched), start, options, progress)
     start = replace(start, settings=settings)
-    (cases,) = gather(config, log, evenly(targets, options.cases), [start], _part(progress, 0.4, 0.8))
-    return fit(cases, with_extras(start, cases, config), replace(options.fit, seed=options.seed), _part(progress, 0.8, 1.0))
+    (cases,) = gather(config, log, with_beginnings(log, targets, options.cases), [start], part_of(progress, 0.4, 0.8))
+    return fit(cases, with_extras(start, cases, config), replace(options.fit, seed=options.seed), part_of(progress, 0.8, 1.0))
+
+
+def with_model_weights(
+    config: EngineConfig,
+    log: Log,
+    events: I64,
+    recipe: Recipe,
+    serving: Serving,
+    options: TrainOptions | None = None,
+    progress: Progress | None = None,
+) -> Recipe:
+    """Return the recipe with weights of the models that are `serving`, fitted to the `events` (B,), ascending.
+
+    No model may have seen these events. Nothing else of the recipe changes. Cases ask for the next choice alone: with all first choices
+    the lists after one and two events would be worse (ADR 12). Raises: TooFewInteractions if fewer than 100 make a case.
+    """
+    options = options or TrainOptions()
+    (cases,) = gather(config, log, events, [recipe], part_of(progress, 0.0, 0.8), serving)
+    start, cases = with_extras(recipe, cases, config), cases.of_next_choices()
+    return fit(cases, start, replace(options.fit, seed=options.seed), part_of(progress, 0.8, 1.0), only=serving.models)
 
 
 def with_extras(recipe: Recipe, cases: Cases, config: EngineConfig) -> Recipe:
     """Return the recipe with weights of all sources of the cases that have no features: those of the settings where it has none."""
-    by_settings = {name: plain_weights(config.source_weights.get(name, 1.0)) for name in cases.extra_names}
-    return replace(recipe, extras={**by_settings, **recipe.extras})
+    fades: dict[str, list[int]] = {}
+    for column in cases.extra_names:
+        halves, half = fades.setdefault(source_of(column), []), half_of(column)
+        halves += [half] if half is not None else []
+    by_column: dict[str, Pair] = {}
+    for name in fades:
+        by_column |= extra_pairs(recipe, name, fades, config.source_weights.get(name, 1.0))
+    return replace(recipe, extras={**by_column, **recipe.extras})
 
 
 def best_settings(
@@ -90,7 +106,7 @@ def best_settings(
     settings = start.settings
     for stage, tried_from in enumerate((recencies, exponents)):
         recipes = [replace(start, settings=one) for one in tried_from(settings)]
-        part = _part(progress, 0.2 * stage, 0.2 * (stage + 1))
+        part = part_of(progress, 0.2 * stage, 0.2 * (stage + 1))
         settings = recipes[_best_of(config, log, events, recipes, options, part)].settings
     return settings
 
@@ -115,7 +131,7 @@ def best_beyond_noise(gains: F64) -> int:
     return int(np.argmax(np.where(over.mean(axis=1) > errors, over.mean(axis=1), 0.0)))
 
 
-def _part(progress: Progress | None, first: float, last: float) -> Progress | None:
+def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
     """Return a progress that reports from `first` to `last` of the whole."""
     if progress is None:
         return None

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.jit import compiled
+from recsys.jit import compiled, compiled_sums
 from recsys.state.item_row import WEIGHT_ONE
 
 F32 = NDArray[np.float32]
@@ -31,12 +30,8 @@ _WIDE = 8
 
 def weighted_rows(matrix: F32, rows: I64, weights: F32) -> F32:
     """Return Σ_r weights[u, r] · matrix[rows[u, r]]: (M, N), (U, R), (U, R) ▸ (U, N), without a copy of the rows."""
-    summed: F32 = torch.nn.functional.embedding_bag(
-        torch.from_numpy(np.ascontiguousarray(rows)),
-        torch.from_numpy(matrix),
-        per_sample_weights=torch.from_numpy(np.ascontiguousarray(weights)),
-        mode="sum",
-    ).numpy()
+    summed = np.zeros((len(rows), matrix.shape[1]), np.float32)
+    _add_weighted(matrix, rows, weights, summed)
     return summed
 
 
@@ -130,6 +125,18 @@ class DenseNeighbours(_Rows):
     def weighted_sums(self, items: I64, weights: F32, n_items: int) -> F32:
         """Return Σ_r weights[u, r] · row(items[u, r]): (U, R), (U, R) ▸ (U, n_items)."""
         return weighted_rows(self._matrix, items, weights)[:, :n_items]
+
+
+@compiled_sums
+def _add_weighted(matrix: F32, rows: I64, weights: F32, summed: F32) -> None:
+    for user in range(len(rows)):
+        for r in range(rows.shape[1]):
+            weight = weights[user, r]
+            if weight == 0:
+                continue
+            row = rows[user, r]
+            for column in range(matrix.shape[1]):
+                summed[user, column] += weight * matrix[row, column]
 
 
 @compiled

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.state import touch_kernel, user_table_kernel
+from recsys.state.profiles import ProfileTable
+from recsys.state.shown import ShownTable, unpack_shown
+from recsys.state.user_attributes import WantedAttributes
 from recsys.state.user_columns import WEIGHT_UNITS, Columns, Histories
 from recsys.state.user_row import (
     LAYOUT,
@@ -61,9 +64,12 @@ class UserTable:
     events of the user's budget are spent (`recsys.state.touches` has the rules).
 
     `older[slot]` are up to `seen_length` item numbers that left the history, oldest first: those whose type's bit is set in `kept_types`
-    (by default all), so that they stay off the user's lists. A user is in at most one slot."""
+    (by default all), so that they stay off the user's lists. `shown` counts what was shown to users, None if nobody counts. A user is in at
+    most one slot."""
 
-    def __init__(self, history_length: int, seen_length: int, capacity: int = 1024, *, kept_types: int = ALL_TYPES) -> None:
+    def __init__(
+        self, history_length: int, seen_length: int, capacity: int = 1024, *, kept_types: int = ALL_TYPES, shown_items: int = 0
+    ) -> None:
         self.history_length = history_length
         self.seen_length = seen_length
         self.kept_types = kept_types if seen_length else 0
@@ -71,6 +77,9 @@ class UserTable:
         self.lengths: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.spent: NDArray[np.int32] = np.zeros(capacity, np.int32)
         self.older: list[U32] = [_NONE] * capacity
+        self.shown = ShownTable(shown_items, capacity) if shown_items else None
+        self.profiles: ProfileTable | None = None
+        """Attributes of the users' profiles, once a model or rules read them."""
         self._slots: dict[str, int] = {}
         self._free = list(range(capacity - 1, -1, -1))
 
@@ -100,10 +109,14 @@ class UserTable:
             self._slots[user_id] = slot
         return slot
 
-    def load(self, rows: Mapping[str, bytes | None]) -> None:
-        """Hold these users, from their packed rows (None: a user without any). Raises LayoutError on a torn row, and holds none then."""
+    def load(self, rows: Mapping[str, bytes | None], shown: Sequence[bytes | None] | None = None) -> None:
+        """Hold these users, from their packed rows (None: a user without any), and their packed rows of `shown` items in the same order.
+        Raises LayoutError on a torn row, and holds none then."""
         found = unpack_rows([packed for packed in rows.values() if packed], self.history_length)
+        entries = None if self.shown is None else unpack_shown([None] * len(rows) if shown is None else shown)
         slots = self._slots_for(rows)
+        if self.shown is not None and entries is not None:
+            self.shown.load(slots, *entries)
         there = slots[np.fromiter(map(bool, rows.values()), np.bool_, len(rows))]
         self._clear(slots)
         self.lengths[there], self.spent[there] = found.lengths, found.spent
@@ -112,6 +125,29 @@ class UserTable:
                 table[there, -columns:] = grid
         for position, older in found.older.items():
             self.older[int(there[position])] = older
+
+    def hold_profiles(self) -> ProfileTable:
+        """Return the table of profiles, which holds the columns of every slot from now on."""
+        if self.profiles is None:
+            self.profiles = ProfileTable(len(self.lengths))
+        self.profiles.hold_columns()
+        return self.profiles
+
+    def drop_profiles(self) -> None:
+        """Hold no columns of profiles any more, and nothing of them unless rules read some."""
+        if self.profiles is None or self.profiles.attributes is None:
+            self.profiles = None
+        else:
+            self.profiles.drop_columns()
+
+    def hold_attributes(self, wanted: WantedAttributes) -> None:
+        """Hold what rules read of profiles from now on: these attributes, or nothing."""
+        if self.profiles is None and wanted:
+            self.profiles = ProfileTable(len(self.lengths), has_columns=False)
+        if self.profiles is not None:
+            self.profiles.hold_attributes(wanted)
+            if not wanted and not self.profiles.has_columns:
+                self.profiles = None
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """Hold these users no longer."""
@@ -147,10 +183,10 @@ class UserTable:
             self._push_one(slots[row].tolist(), items[starts[row] + number])
         for i in np.flatnonzero(n_left > _FEW).tolist():
             slot, start = int(slots[i]), int(starts[i])
-            self.older[slot] = _remember(self.older[slot], items[start : start + int(n_left[i])], self.seen_length)
+            self.older[slot] = remember(self.older[slot], items[start : start + int(n_left[i])], self.seen_length)
 
     def _push_one(self, slots: list[int], leaving: U32) -> None:
-        """Add one older item to each of these slots, as `_remember` does."""
+        """Add one older item to each of these slots, as `remember` does."""
         older = [self.older[slot] for slot in slots]
         sizes = np.fromiter(map(len, older), np.int64, len(older))
         again = np.concatenate(older) == np.repeat(leaving, sizes) if len(older) else np.zeros(0, np.bool_)
@@ -163,6 +199,11 @@ class UserTable:
             after[:kept] = before[len(before) - kept :]
             after[kept] = item
             self.older[slot] = after
+
+    def highest_item(self, slots: Sequence[int]) -> int:
+        """Return the highest item number in the histories of these users and in what was shown to them; 0 without any."""
+        held = int(self.items[slots].max(initial=0))
+        return held if self.shown is None else max(held, self.shown.highest_item(np.asarray(slots, np.int64)))
 
     def newest(self, slots: I64, width: int) -> tuple[U32, U32, NDArray[np.int8]]:
         """Return the `width` entries of these users that were touched last, right-aligned: copies of items, times in seconds and weights,
@@ -198,11 +239,19 @@ class UserTable:
         self._hold(Columns(*map(np.concatenate, zip(self._columns.arrays, more.arrays, strict=True))))
         self.lengths, self.spent = (np.concatenate((own, np.zeros_like(own))) for own in (self.lengths, self.spent))
         self.older.extend([_NONE] * held)
+        if self.shown is not None:
+            self.shown.grow(2 * held)
         self._free.extend(range(2 * held - 1, held - 1, -1))
+        if self.profiles is not None:
+            self.profiles.grow(2 * held)
 
     def _clear(self, slots: I64) -> None:
-        for column in (*self._columns.arrays, self.lengths, self.spent):
-            column[slots] = 0
+        used = slots[self.lengths[slots] > 0]  # pages of a row that nobody has used yet are not touched
+        for column in self._columns.arrays:
+            column[used] = 0
+        self.lengths[slots], self.spent[slots] = 0, 0
+        if self.profiles is not None:
+            self.profiles.clear(slots)
         for slot in slots.tolist():
             self.older[slot] = _NONE
 
@@ -212,7 +261,7 @@ _FEW = 4
 """Up to this many items that leave a history at once are moved one after another, for all users together."""
 
 
-def _remember(older: U32, left: U32, limit: int) -> U32:
+def remember(older: U32, left: U32, limit: int) -> U32:
     """Return `older` and then `left`, each item once (its last place), the newest `limit` of them: the same however the log was cut into
     batches."""
     if not limit:

@@ -8,7 +8,8 @@ import workers.redis.catalogue
 from tests.contract.conftest import LAYOUT
 from tests.contract.test_store import TOPIC, A, deltas, source, sums
 from workers.errors import Fatal
-from workers.state.port import ItemRecord, ProfileRecord, StateStore, StoredItem, UserCommit, Watermark
+from workers.state.port import ItemRecord, StateStore, StoredItem, UserCommit, Watermark
+from workers.state.users_topic import ProfileRecord
 
 PARTITIONS = range(LAYOUT.partitions)
 GROUPS = range(LAYOUT.item_groups)

@@ -23,6 +23,7 @@ from workers.redis.keys import Keys, PointerKeys
 from workers.redis.store import RedisStore
 from workers.settings import Settings
 from workers.state.layout import layout_of
+from workers.state.users_topic import MergeNote, ProfileRecord
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import ModelFollower
 from workers.stream.reference_topics import Intake
@@ -68,7 +69,8 @@ def shape(key: str) -> str:
     parts = re.fullmatch(rf"\{{{NAMESPACE}(?:\.g\d+)?:(?P<tag>[a-z]+)\d*\}}:(?P<rest>.*)", key, re.DOTALL)
     assert parts is not None, f"a key outside the namespace: {key}"
     kind, _, rest = parts["rest"].partition(":")
-    what = "*" if kind in ("u", "profile") else re.sub(r"[a-z]+", "span", re.sub(r"\d+(?![a-z\d])", "#", re.sub(r"\d+[a-z]", "span", rest)))
+    spans = re.sub(r"[a-z]+", "span", re.sub(r"\d+(?![a-z\d])", "#", re.sub(r"\d+[a-z]", "span", rest)))
+    what = "*" if kind in ("u", "profile", "shown", "bought") else spans
     return f"{parts['tag']}:{kind}:{what}"
 
 
@@ -99,7 +101,7 @@ async def drive(settings: Settings, store: RedisStore) -> None:
         await pipeline.process({p: part[at : at + BATCH] for p, part in records.items()}, defer_lists=at > N_EVENTS // 4)
     for partition in log:
         while (owed := await pipeline.deferred_lists(partition, 100)) is not None:
-            assert await store.settle_lists(partition, owed.made_from, owed.user_ids)
+            assert await store.settle_lists(partition, owed.made_from, owed.user_ids, owed.asked)
     assert await pipeline.state.compact_rows(), "no row was long enough"
     await pipeline.assign(list(log), TOPIC_ID)
     await pipeline.process({p: part[-BATCH:] for p, part in records.items()})  # a replay
@@ -109,6 +111,12 @@ async def drive(settings: Settings, store: RedisStore) -> None:
     assert await store.known_item_numbers(["i0", "never seen"]) == [pipeline.state.numbering.numbers["i0"], None]
     assert await store.restore_names(len(pipeline.state.numbering.names), ["put back"])
     await store.read_profiles(0, ["u0"])
+    await store.note_merges([MergeNote(0, "account", "visitor", 1)])
+    await store.upsert_profile(ProfileRecord(1, "visitor", 9, b"{}", "account", True))
+    await store.await_lists({0: ["account"]})
+    await store.forget_before(1, {"visitor": "another"})
+    assert [pair async for page in store.scan_merged(1) for pair in page] == [("visitor", "account")]
+    assert (await store.list_work([0, 1]))[0].has_merges and await store.lists_asked(0, ["account"]) == [1]
     await store.note_catalogue("read")
     assert await store.catalogue_read() == "read"
     await store.read_rows([(0, ("pop", "all", 0))])

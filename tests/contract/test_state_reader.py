@@ -25,7 +25,8 @@ from workers.errors import Fatal, Transient
 from workers.kafka.partitioner import partition_for
 from workers.redis.store import RedisStore
 from workers.settings import RedisSettings, Settings, load_settings
-from workers.state.port import GroupDeltas, ProfileRecord, Range, StateStore, UserCommit
+from workers.state.port import GroupDeltas, Range, StateStore, UserCommit
+from workers.state.users_topic import MergeNote, ProfileRecord
 
 TOPIC = "topic-id"
 USER, OTHER = "u1", "only-a-profile"
@@ -104,6 +105,18 @@ async def test_a_reader_returns_what_every_kind_of_store_holds(store: StateStore
     assert only_profile is not None and only_profile.history == () == only_profile.embeddings
     assert only_profile.profile is not None and only_profile.profile.user_id == OTHER
     assert await reading.user("nobody") is None
+
+
+async def test_a_reader_joins_the_histories_of_merged_ids_and_says_where_they_went(store: StateStore) -> None:
+    await fill(store)
+    partition, anonymous = partition_for(OTHER.encode(), LAYOUT.partitions), partition_for(USER.encode(), LAYOUT.partitions)
+    await store.note_merges([MergeNote(partition, OTHER, USER, 1)])
+    await store.upsert_profile(ProfileRecord(anonymous, USER, 1, encode(UserProfile(user_id=USER, merged_into=OTHER)), OTHER))
+    reading = StateReading(store, live_epochs=6)
+    account, ended = await reading.user(OTHER), await reading.user(USER)
+    assert account is not None and account.merged_from == (USER,) and account.merged_into is None and account.embeddings == ()
+    assert [entry.item_id for entry in account.history] == ["c", "a"] and account.older_items == ("b",)
+    assert ended is not None and ended.merged_into == OTHER and ended.merged_from == () and ended.history == account.history
 
 
 async def test_neighbours_come_by_similarity_with_older_epochs_halved(store: StateStore) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from recsys.state import item_row
 from recsys.state.batch_delta import RowId
 from tests.contract.conftest import LAYOUT
 from workers.errors import Fatal
+from workers.state.layout import layout_text
 from workers.state.port import (
     MOST_EPOCHS,
     ApplyStatus,
@@ -16,7 +20,6 @@ from workers.state.port import (
     GroupDeltas,
     ItemRecord,
     Layout,
-    ProfileRecord,
     Range,
     StateStore,
     StoredItem,
@@ -24,6 +27,7 @@ from workers.state.port import (
     UserCommit,
     Watermark,
 )
+from workers.state.users_topic import ProfileRecord
 
 TOPIC = "t:0pic-id"  # a topic id may hold a colon
 A: RowId = ("c", 3, 4)
@@ -296,6 +300,27 @@ async def test_whoever_lost_the_partition_is_fenced_and_writes_nothing(store: St
     assert await store.watermarks([0, 2]) == {0: Watermark(TOPIC, 9), 2: None}
 
 
+async def test_rows_of_shown_items_move_with_the_watermark(store: StateStore) -> None:
+    await store.commit_users([UserCommit(0, TOPIC, -1, 9, {"u": b"row"}, {0: b"12345678"}, ("u",), 5, {"u": b"one", "v:{p1}": b"\0two"})])
+    assert await store.read_shown_of({0: ["v:{p1}", "u", "w"], 1: ["u"], 2: []}) == {0: [b"\0two", b"one", None], 1: [None], 2: []}
+    assert await store.read_shown_at(0, ["u"]) == (9, [b"one"]) and await store.read_shown_at(1, ["u"]) == (-1, [None])
+    assert await store.read_users(0, ["u", "v:{p1}"]) == [b"row", None] and await store.read_duplicates(0, [0]) == [b"12345678"]
+    assert await store.owed_lists(0, 9) == ["u"]
+    zombie = UserCommit(0, TOPIC, 5, 12, {}, shown={"u": b"old", "w": b"new"})
+    assert not (await store.commit_users([zombie]))[0].committed
+    assert await store.read_shown_at(0, ["u", "w"]) == (9, [b"one", None])
+    assert {user_id async for user_id in store.scan_shown(0)} == {"u", "v:{p1}"}
+    assert {user_id async for user_id in store.scan_users(0)} == {"u"}
+    assert [user_id async for user_id in store.scan_shown(1)] == []
+
+
+async def test_a_layout_without_counts_of_impressions_is_stored_as_before_and_refuses_them(store: StateStore) -> None:
+    as_before = {name: value for name, value in asdict(LAYOUT).items() if name != "shown_items"}
+    assert layout_text(LAYOUT) == json.dumps(as_before, sort_keys=True)
+    with pytest.raises(Fatal, match=r"shown_items 0, the settings say 5: set state.shown_items back, or run `recsys state rebuild`"):
+        await store.open(replace(LAYOUT, shown_items=5))
+
+
 async def test_a_commit_may_write_users_without_moving(store: StateStore) -> None:
     await store.commit_users([UserCommit(0, TOPIC, -1, 9, {"u": b"one"})])
     assert (await store.commit_users([UserCommit(0, TOPIC, 9, 9, {"u": b"two"})]))[0].committed
@@ -393,6 +418,13 @@ async def test_a_later_announcement_serves(store: StateStore) -> None:
     assert not await store.set_serving("ials", b'{"v":1}', 5)
     assert await store.set_serving("ials", b'{"v":2}', 6)
     assert await store.serving() == {"ials": b'{"v":2}', "sasrec": b'{"v":9}'}
+
+
+async def test_a_later_record_of_the_control_topic_stays_and_is_no_model(store: StateStore) -> None:
+    assert await store.control() == {}
+    assert await store.set_control("rules", b"{}", 3) and not await store.set_control("rules", b"old", 2)
+    assert await store.control() == {"rules": b"{}"} and await store.serving() == {}
+    assert await store.set_control("rules", b"", 4) and await store.control() == {"rules": b""}
 
 
 async def test_the_server_says_who_it_is(store: StateStore) -> None:

@@ -76,6 +76,21 @@ def fault_log(
     return records
 
 
+def merge_plan(chance: random.Random, n_users: int, n_events: int) -> list[tuple[int, str, str]]:
+    """Merges among the events of a log: (events before it, user, the id that the user goes on as; empty: their own again).
+
+    Among them are chains, ids that go on as another one later or as nobody, and circles.
+    """
+    users = [f"u{number}" for number in range(n_users)]
+    plan = []
+    for _ in range(chance.randint(3, 8)):
+        user_id, into = chance.sample(users, 2)
+        plan.append((chance.randrange(n_events), user_id, "" if plan and chance.random() < 0.15 else into))
+        if chance.random() < 0.4:
+            plan.append((chance.randrange(n_events), into, chance.choice([other for other in users if other != into])))
+    return sorted(plan)
+
+
 def _poison(chance: random.Random, number: int, user_id: str) -> bytes:
     """A value of its own that no worker can read."""
     late = value_of(Fact(user_id, "i0", f"future{number}", "play", None, FUTURE_MS))

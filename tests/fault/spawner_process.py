@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
 import socket
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +50,35 @@ def _fork(request: dict[str, Any], connection: socket.socket) -> int:
         os.setsid()
         die_with(parent)
         os.close(connection.fileno())
-        with open(os.devnull, "rb") as nothing, open(request["log"], "ab") as log:
-            for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        with (
+            open(request.get("stdin", os.devnull), "rb") as given,
+            open(request["log"], "ab") as log,
+            open(request.get("err", request["log"]), "ab") as err,
+        ):
+            for source, target in ((given, 0), (log, 1), (err, 2)):
                 os.dup2(source.fileno(), target)
-        os.environ.update(request["env"])
-        from tests.fault.worker import run
-
-        code = run(request["name"], FaultPlan.of(request["fault_plan"]), Path(request["log"]).parent / request["name"])
+        code = _run(request, Path(request["log"]).parent / request["name"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _run(request: dict[str, Any], data_folder: Path) -> int:
+    """Run a command as it is, or a worker with the faults of a plan."""
+    if "arguments" in request:
+        from workers.cli.app import run as run_command
+
+        os.environ.clear()
+        os.environ.update(request["env"])
+        warnings.simplefilter("default", ResourceWarning)
+        code = run_command(request["arguments"])
+        gc.collect()  # says what was left open
+        return code
+    os.environ.update(request["env"])
+    from tests.fault.worker import run
+
+    return run(request["name"], FaultPlan.of(request["fault_plan"]), data_folder)
 
 
 def die_with(parent: int) -> None:

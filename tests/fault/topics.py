@@ -19,11 +19,12 @@ from aiokafka.errors import KafkaError
 
 from tests.builders import value_of
 from tests.fault.lanes import FaultLane
-from tests.fault.logs import Record, fault_log
+from tests.fault.logs import Record, fault_log, merge_plan
 from tests.fault.registry import Lane
 from tests.fault.worker_spawner import Worker
 from tests.fold import Fact, Log, weight_units
 from tests.fresh import ListedItems
+from tests.merging import end_of
 from tests.raw_batches import send_raw
 from workers.bootstrap import open_store
 from workers.kafka.connection import aiokafka_consumer_arguments, aiokafka_producer_arguments
@@ -42,6 +43,8 @@ SWEEP_S = 0.3
 """Seconds between scans for expired rows: so short that rows are deleted while other things happen."""
 SELDOM_S = 3_600.0
 """Longer than a round: nothing is deleted, and everything is compared."""
+SHOWN_ITEMS = 5
+"""Shown items that are counted in half of the rounds: so few that some leave."""
 PATIENCE_S = 30.0
 HIDDEN_SHARE = 0.15
 """Share of the items that are never available; as many more turn unavailable half way through the log."""
@@ -64,6 +67,8 @@ class Seen:
     lists: dict[str, list[Made]] = field(default_factory=dict)
     dead: list[tuple[int, int]] = field(default_factory=list)
     """Source partition and offset."""
+    gone: set[str] = field(default_factory=set)
+    """Users whose newest list was removed."""
 
 
 class RoundTopics:
@@ -85,6 +90,7 @@ class RoundTopics:
         n_events: tuple[int, int] = (200, 500),
         poison: float = 0.05,
         drain_s: float = DRAIN_S,
+        with_merges: bool = False,
     ) -> None:
         assert isinstance(lane, FaultLane)
         self.lane, self.chance, self.folder = lane, chance, folder
@@ -97,6 +103,10 @@ class RoundTopics:
         self.plan = fault_log(
             chance, chance.randint(*n_events), n_users=n_users, n_items=self.n_items, partitions=PARTITIONS, poison=poison
         )
+        self.merge_plan = merge_plan(chance, n_users, len(self.plan)) if with_merges else []
+        """(how much of the plan is published before, user, the id that the user goes on as; empty: none), in their order."""
+        self.merges: dict[str, tuple[str, int]] = {}
+        """What was published: ended id ▸ the id that goes on, and the time of the record."""
         self.published = self._nudges = 0
         self.seen = Seen()
         self.workers: list[Worker] = []
@@ -116,16 +126,21 @@ class RoundTopics:
     def _sections(
         self, redis_url: str | None, bootstrap_servers: str | None, more: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        name = f"f{uuid.uuid4().hex[:10]}"
+        name, counts = f"f{uuid.uuid4().hex[:10]}", self.chance.choice((True, True, False))
         chosen: dict[str, dict[str, Any]] = {
             "kafka": {**self.lane.kafka_settings(), "bootstrap_servers": bootstrap_servers or self.lane.bootstrap_servers},
             "topics": {role: f"{name}.{role}" for role in ("events", "items", "users", "recommendations", "models", "dead_letters")}
+            | {role: f"{name}.{role}" for role in ("similar", "bought_together", "trending")}
             | {"partitions": PARTITIONS, "replication_factor": 1},
             "redis": {"url": redis_url or self.lane.redis_url, "namespace": name, "timeout_s": 2.0},
             "state": {"item_groups": 3, "half_life_days": 1.0, "history_length": 20, "seen_length": 3, "live_epochs": 32}
-            | {"sweep_s": self.chance.choice((SWEEP_S, SELDOM_S))},
+            | {"sweep_s": self.chance.choice((SWEEP_S, SELDOM_S)), "shown_items": (n_shown := self.chance.choice((0, SHOWN_ITEMS)))},
+            "lists": {"frequency_cap": {"times": 2}} if n_shown else {},
             "stream": {"group_id": f"{name}-stream", "staleness_ms": 1}
             | {"batch_max_events": self.chance.choice((20, 30, 60)), "catch_up_events": self.chance.choice((40, 100_000))},
+            "related": {"similar": counts, "bought_together": counts, "trending": counts, "items_per_user": 8, "least_users": 2}
+            | {"again_s": 2.0}  # the order of a list depends on how often others were chosen, which asks for no list of its own
+            | {"event_types": ("play", "like", "purchase", "rating")},
             "trainer": {"model_url": str(self.folder / "models"), "log_url": str(self.folder / "log")},
         }
         for section, values in more.items():
@@ -188,6 +203,22 @@ class RoundTopics:
             self.published += len(some)
             if self.published * 2 >= len(self.plan):
                 await self._hide_more()
+            while self.merge_plan and self.merge_plan[0][0] <= self.published:
+                await self._publish_merge(*self.merge_plan.pop(0)[1:])
+
+    async def _publish_merge(self, user_id: str, into: str) -> None:
+        """Publish that a user goes on as another one, or with nobody named a profile: the user's id is its own again."""
+        assert self._producer is not None
+        value = orjson.dumps({"user_id": user_id, "merged_into": into} if into else {"user_id": user_id})
+        key = user_id.encode()
+        sent = await self._producer.send_and_wait(self.settings.topics.users, value, key=key, partition=partition_for(key, PARTITIONS))
+        self.merges.pop(user_id, None)
+        if into:
+            self.merges[user_id] = into, sent.timestamp
+
+    def is_merged(self, user_id: str) -> bool:
+        """Return whether another id goes on in a user's place."""
+        return end_of(user_id, self.merges) != user_id
 
     async def _hide_more(self) -> None:
         """Turn some items unavailable."""
@@ -256,7 +287,10 @@ class RoundTopics:
                     letter = orjson.loads(record.value)
                     if letter["source_topic"] == topics.events:
                         self.seen.dead.append((letter["source_partition"], letter["source_offset"]))
+                elif record.value is None:
+                    self.seen.gone.add(record.key.decode())
                 else:
+                    self.seen.gone.discard(record.key.decode())
                     made = orjson.loads(record.value)
                     items = {item["item_id"]: item["score"] for item in made["items"]}
                     trigger = made["trigger"]
@@ -302,7 +336,7 @@ class RoundTopics:
                 chunks[name] = chunk
                 if weight_units(fact, self.settings):
                     due[fact.user_id] = source_offset
-        return due
+        return {user_id: at for user_id, at in due.items() if not self.is_merged(user_id)}
 
     def newest(self, user_id: str) -> int:
         """Return the offset of a user's newest list; −1 without one."""

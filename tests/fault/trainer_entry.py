@@ -26,7 +26,8 @@ from workers.storage import Storage
 from workers.trainer.app import TrainerService
 from workers.trainer.log_tail import LogTail
 from workers.trainer.settling import KindResult
-from workers.trainer.training_round import TrainingJob, run_job
+from workers.trainer.training_job import TrainingJob
+from workers.trainer.training_round import run_job
 
 FAULTS = ("tailing", "merging", "training", "saved", "promoted")
 """Where a trainer is killed: with records in hand that are not in the log, between writing a merged segment and removing its parts, while

@@ -10,24 +10,28 @@ a child. Only an answer to the second reaps a child, so that a process id stays 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 from tests.fault.fault_plan import FaultPlan
 from workers.local.embedded import Child
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0
+"""5 s where the loops are compiled; they are compiled first after one of them has changed."""
+COMMAND_TIMEOUT_S = 180.0
 POLL_S = 0.02
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
 """A process that forks must not have threads, and numpy starts some when it is imported."""
@@ -50,7 +54,7 @@ class WorkerSpawner:
             log = self._folder / "spawner.log"
             self._folder.mkdir(parents=True, exist_ok=True)
             outside = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
-            env = {**outside, **ONE_THREAD, "RECSYS_CONFIG": os.devnull, "PYTHONPATH": str(ROOT)}
+            env = {**outside, **ONE_THREAD, "RECSYS_CONFIG": os.devnull, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "tests.fault.spawner_process", str(theirs.fileno())],
@@ -66,7 +70,11 @@ class WorkerSpawner:
         mine.settimeout(START_TIMEOUT_S)
         self._lines = mine.makefile("rw", encoding="utf-8")
         mine.close()
-        self.ask({"ready": True})
+        try:
+            self.ask({"ready": True})
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -92,8 +100,26 @@ class WorkerSpawner:
 
     def start(self, name: str, env: Mapping[str, str], log: Path, fault_plan: FaultPlan | None = None) -> Worker:
         """Fork a stream worker that sees exactly these settings (RECSYS_… variables); its output goes to `log`."""
+        return self._fork(name, log, {"env": dict(env), "fault_plan": asdict(fault_plan or FaultPlan())})
+
+    def start_command(self, kind: Literal["stream", "trainer"], name: str, env: Mapping[str, str], log: Path) -> Child:
+        """Fork `recsys worker KIND` as it is, without a fault, in exactly this environment."""
+        arguments = ["worker", kind, "--data-folder", str(log.parent / name)]
+        return Child(name, ForkedProcess(self._fork(name, log, {"env": dict(env), "arguments": arguments})), log)  # type: ignore[arg-type]
+
+    def run_command(self, env: Mapping[str, str], *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `recsys ARGUMENTS` in exactly this environment to its end, as `subprocess.run` does. Raises TimeoutError."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            given, out, err = (Path(folder) / name for name in ("in", "out", "err"))
+            given.write_text(stdin)
+            streams = {"stdin": str(given), "err": str(err)}
+            code = self._fork("command", out, {"env": dict(env), "arguments": arguments, **streams}).wait(COMMAND_TIMEOUT_S)
+            return subprocess.CompletedProcess(list(arguments), code, out.read_text(), err.read_text())
+
+    def _fork(self, name: str, log: Path, request: Mapping[str, Any]) -> Worker:
         log.parent.mkdir(parents=True, exist_ok=True)
-        answer = self.ask({"fork": {"name": name, "env": dict(env), "log": str(log), "fault_plan": asdict(fault_plan or FaultPlan())}})
+        log.touch()
+        answer = self.ask({"fork": {"name": name, "log": str(log), **request}})
         return Worker(self, name, int(answer["pid"]), log)
 
 
@@ -147,3 +173,33 @@ class Worker:
 
     def last_lines(self, n: int = 5) -> str:
         return "\n".join(self.said().splitlines()[-n:])
+
+
+class ForkedProcess:
+    """A forked worker with the methods of `subprocess.Popen` that `Child` and tests call."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self.pid = worker, worker.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._worker.exit_code
+
+    def poll(self) -> int | None:
+        return self._worker.exit_code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code. Raises subprocess.TimeoutExpired."""
+        try:
+            return self._worker.wait(math.inf if timeout is None else timeout)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(self._worker.name, timeout or 0.0) from None
+
+    def send_signal(self, number: int) -> None:
+        self._worker.signal(signal.Signals(number))
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)

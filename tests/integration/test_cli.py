@@ -17,22 +17,24 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from schemas import Recommendations, decode_event, decode_profile, encode, key_of
+from tests import forked
 from tests.integration.test_embedded_publisher import everything
 from workers.cli.app import run as run_in_process
 from workers.kafka.connection import aiokafka_producer_arguments
-from workers.local.embedded import HOST, free_port
+from workers.local.embedded import HOST, die_with_parent, free_port
 from workers.settings import Settings
 
 
-def recsys(env: dict[str, str], *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "workers.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env={**env, "COLUMNS": "200", "PYTHONWARNINGS": "default::ResourceWarning"},
-        input=stdin,
-        timeout=180,
-    )
+def recsys(env: dict[str, str], *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, forked from one that has imported everything."""
+    return forked.spawner().run_command({**env, "COLUMNS": "200"}, *arguments, stdin=stdin)
+
+
+def started(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a shell does: a new interpreter, 1 s of imports."""
+    command = [sys.executable, "-m", "workers.cli", *arguments]
+    env = {**env, "COLUMNS": "200", "PYTHONWARNINGS": "default::ResourceWarning"}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=180)
 
 
 def made_list(user_id: str, source_offset: int, items: list[str], partition: int = 0) -> Recommendations:
@@ -64,7 +66,7 @@ async def publish_lists(settings: Settings, lists: list[Recommendations | tuple[
 
 def test_topics_create_makes_them_once_and_list_names_what_is_missing(sections: dict[str, Any], worker_env: dict[str, str]) -> None:
     env = {**worker_env, "RECSYS_TOPICS__MODELS": f"{sections['topics']['models']}.new"}
-    missing = recsys(env, "topics", "list", "--json")
+    missing = started(env, "topics", "list", "--json")
     assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and "recsys topics create" in missing.stderr
     assert sum(row["found_partitions"] is None for row in json.loads(missing.stdout)) == 1
     created = recsys(env, "topics", "create", "--json")
@@ -144,7 +146,7 @@ async def test_lists_get_shows_the_newest_list_even_when_a_late_one_came_after_i
 
 
 def test_the_doctor_finds_nothing_on_a_sound_system_and_names_what_is_wrong(settings: Settings, worker_env: dict[str, str]) -> None:
-    well = recsys(worker_env, "doctor", "--json")
+    well = started(worker_env, "doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(well.stdout)}
     assert well.returncode == 0, well.stdout
     assert {"python", "kafka", "redis", "topic events", "event clock", "functions", "state"} <= set(findings)
@@ -201,7 +203,12 @@ def test_up_starts_everything_says_how_to_reach_it_and_stops_all_of_it(tmp_path:
     env_file = tmp_path / "env"
     command = [sys.executable, "-m", "workers.cli", "up", "--workers", "0", "--no-trainer", "--folder", str(tmp_path / "up")]
     with subprocess.Popen(
-        [*command, "--env-file", str(env_file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        [*command, "--env-file", str(env_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        preexec_fn=die_with_parent(),
     ) as up:
         try:
             assert up.stdout is not None
@@ -210,7 +217,7 @@ def test_up_starts_everything_says_how_to_reach_it_and_stops_all_of_it(tmp_path:
             while not env_file.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
             variables = dict(re.findall(r"export (\w+)='(.*)'", env_file.read_text()))
-            assert recsys({**env, **variables}, "topics", "list").returncode == 0
+            assert started({**env, **variables}, "topics", "list").returncode == 0
         finally:
             up.send_signal(signal.SIGINT)
         up.communicate(timeout=30)

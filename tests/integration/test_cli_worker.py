@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from workers.local.embedded import die_with_parent
 from workers.settings import Settings
 
 PROGRAM = """
@@ -75,7 +76,8 @@ def test_a_worker_that_cannot_go_on_says_so_and_leaves(
 
 
 def test_a_worker_stops_with_code_0_on_sigterm(settings: Settings, worker_env: dict[str, str]) -> None:
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, "run"], stdout=subprocess.PIPE, text=True, env=worker_env) as worker:
+    command = [sys.executable, "-c", PROGRAM, "run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=worker_env, preexec_fn=die_with_parent()) as worker:
         assert worker.stdout is not None and worker.stdout.readline() == "started\n"
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0

@@ -21,7 +21,7 @@ from workers.demo.report import Narrator
 from workers.demo.run import play, run_demo
 from workers.demo.session import judge
 from workers.errors import Fatal
-from workers.local.embedded import broker_binary, valkey_binary
+from workers.local.embedded import broker_binary, die_with_parent, valkey_binary
 from workers.local.processes import left_over
 
 pytestmark = [pytest.mark.slow]
@@ -92,7 +92,7 @@ sys.exit(demo.run_demo(folder=Path(sys.argv[1])))
 def test_ctrl_c_stops_every_process_and_exits_with_130(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, str(tmp_path)]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as run:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=die_with_parent()) as run:
         try:
             assert run.stdout is not None
             for line in run.stdout:

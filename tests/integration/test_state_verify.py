@@ -98,6 +98,25 @@ async def copy_row(store: StateStore, user_id: str, source: int, target: int) ->
     assert all(result.committed for result in await store.commit_users([UserCommit(target, mark.topic_id, last, last, {user_id: row})]))
 
 
+async def test_merged_ids_are_compared_with_the_users_topic(server: Any, settings: Settings) -> None:  # noqa: F811
+    async with forty_users(settings) as topics:
+        await topics.profile("u1", merged_into="u2")
+        await topics.profile("u3", merged_into="u4")
+        await topics.profile("u3")
+        await topics.profile("u5", merged_into="u5")  # a dead letter
+        assert (await checked(settings)).n_merged_ids == 0, "workers have not read them"
+        await take_catalogue_in(settings)
+        found = await checked(settings)
+        assert (found.n_merged_ids, found.differences) == (1, [])
+        partitions, keys = settings.topics.partitions, Keys(settings.redis.namespace)
+        merged = keys.merged(partition_for(b"u1", partitions))
+        server.hset(merged, "u1", "u9\n")
+        server.hset(keys.merged(partition_for(b"u7", partitions)), "u7", "u2\n")
+        lines = (await checked(settings)).differences
+        assert len(lines) == 4 and all(line.startswith("merged id ") for line in lines), "each by the topic, and by its account"
+        assert sum(f"by the state as user {user_digest(account)}" in line for line in lines for account in ("u9", "u2")) == 2
+
+
 async def test_whatever_part_is_corrupted_is_named(server: Any, settings: Settings) -> None:  # noqa: F811
     async with forty_users(settings):
         keys, groups = Keys(settings.redis.namespace), settings.state.item_groups

@@ -128,7 +128,7 @@ async def topics_of(settings: Settings) -> AsyncIterator[Topics]:
 @contextmanager
 def workers(stack: Any, env: Mapping[str, str], count: int = 1) -> Iterator[list[Child]]:
     """Stream workers of these settings; all of them are gone afterwards."""
-    started = [stack.embedded.start_worker("stream", env) for _ in range(count)]
+    started = [stack.start_worker("stream", env) for _ in range(count)]
     try:
         yield started
     finally:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -78,7 +77,7 @@ def publish(settings: Settings, first: int, last: int, *, ts_ms: int | None = No
 
 def start(stack: Any, env: dict[str, str]) -> Child:
     """A trainer with a log file of its own."""
-    child: Child = stack.embedded.start_worker("trainer", env, name=f"trainer-{uuid.uuid4().hex[:8]}")
+    child: Child = stack.start_worker("trainer", env)
     return child
 
 

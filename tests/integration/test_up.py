@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -18,14 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.test_cli import recsys
+from tests.conftest import TestStack
+from tests.integration.test_cli import started
 from tests.integration.test_embedded_publisher import everything
 from workers.client import EventPublisher
 from workers.errors import Fatal
 from workers.kafka.offsets import committed_offsets, end_offsets
 from workers.kafka.topics import topic_specs
 from workers.lists.reader import newest_list
-from workers.local.embedded import broker_binary, free_port, is_free, valkey_binary
+from workers.local.embedded import broker_binary, die_with_parent, free_port, is_free, valkey_binary
 from workers.operations.kept_state import fit_redis
 from workers.operations.lookup import show_user
 from workers.settings import Settings, load_settings
@@ -106,7 +108,9 @@ def up(folder: Path, *arguments: str) -> Iterator[Up]:
     env_file = folder.with_suffix(".env")
     env_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "workers.cli", "up", "--folder", str(folder), "--env-file", str(env_file), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=outside) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=outside, preexec_fn=die_with_parent()
+    ) as process:  # it takes the usual ports: a test run that is killed must not leave it behind
         running = Up(process, env_file, outside)
         try:
             yield running
@@ -148,9 +152,10 @@ def test_readme_s_first_example_gives_a_list_and_everything_outlives_kills_and_r
             assert first.said("port 9092 is taken")
         run_snippet(snippet("python", "EventPublisher"), first)
         lines = _read_lists(snippet("python", "KafkaConsumer"), first)
-        assert lines[0] == "u1 ['i2']\n", "the first list has items in it"
+        assert lines["u1"] == ["i2"], "the first list has items in it"
+        assert sorted(lines["recsys:default"]) == ["i1", "i2"], "so has that of a visitor without any event"
         plain = first.env if first.said("is taken") else first._outside
-        assert "Giant Steps" in recsys(plain, "lists", "get", "u1").stdout, "without exports where the usual ports are free"
+        assert "Giant Steps" in started(plain, "lists", "get", "u1").stdout, "without exports where the usual ports are free"
 
         os.kill(first.child("worker", "stream").pid, signal.SIGKILL)
         until(lambda: first.said("stream-0 was killed by signal 9"), "a line about the worker")
@@ -180,7 +185,7 @@ def test_readme_s_first_example_gives_a_list_and_everything_outlives_kills_and_r
     with up(folder, "--no-trainer", "--workers", "0") as third:
         settings = third.settings
         held, events = records(settings), settings.topics.events
-        assert {key for (key,) in held["recommendations"]} == {b"u1", b"u2", b"u3", b"u4"}
+        assert {key for (key,) in held["recommendations"]} == {b"u1", b"u2", b"u3", b"u4", b"recsys:default"}
         assert len(held["events"]) == len(before["events"]) + 1 and held["items"] == before["items"]
         ends = {partition: end for (_, partition), end in end_offsets(settings, [events]).items() if end}
         assert committed_offsets(settings, settings.stream.group_id, events) == ends, "lists are not sent again after a clean stop"
@@ -201,16 +206,19 @@ def listed_items(settings: Settings, user_id: str) -> list[str]:
     return [] if found is None else [item.item_id for item in found.items]
 
 
-def _read_lists(code: str, running: Up) -> list[str]:
-    """The first line that README's reading program prints; it never ends by itself."""
+def _read_lists(code: str, running: Up) -> dict[str, list[str]]:
+    """The lists that README's reading program prints, until there is one of a user and a whole one of everybody; it never ends."""
     program = code.replace("127.0.0.1:9092", running.env["RECSYS_KAFKA__BOOTSTRAP_SERVERS"])
-    lines: list[str] = []
-    with subprocess.Popen([sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True, env=running._outside) as reader:
+    lines: dict[str, list[str]] = {}
+    command = [sys.executable, "-u", "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=running._outside, preexec_fn=die_with_parent()) as reader:
         try:
             assert reader.stdout is not None
             for line in reader.stdout:
-                lines.append(line)
-                break
+                key, _, listed = line.partition(" ")
+                lines[key] = ast.literal_eval(listed)
+                if "u1" in lines and len(lines.get("recsys:default", ())) == 2:
+                    break
         finally:
             reader.kill()
     return lines
@@ -226,11 +234,11 @@ def test_a_port_that_was_asked_for_and_is_taken_is_one_line(tmp_path: Path) -> N
     assert second.lines == [f"recsys: --port: port {port} is taken: choose another one, or leave the option out\n"]
 
 
-def test_state_that_is_ahead_of_the_topics_is_emptied_and_any_other_follows_the_new_topic(settings: Settings, redis_url: str) -> None:
+def test_state_that_is_ahead_of_the_topics_is_emptied_and_any_other_follows_the_new_topic(stack: TestStack) -> None:
     import redis
 
-    with redis.Redis.from_url(redis_url.removesuffix("/0") + "/9") as client:  # a database of its own: it may be emptied
-        url = redis_url.removesuffix("/0") + "/9"
+    url = stack.embedded.redis_url.removesuffix("/0") + "/9"  # a database of its own: it may be emptied
+    with redis.Redis.from_url(url) as client:
         client.set("{n:p3}:wm", "old:id:41")
         client.hset("{n.g2:g0}:wm", mapping={"3": "old:id:41", "n": "7"})
         client.set("{n:p3}:u:{a:p1}:wm", "a user's row")

@@ -258,3 +258,10 @@ def test_a_batch_with_poisons_yields_exactly_the_good_ones(good: list[Event], ba
         for _, e in kept
     ]  # fmt: skip
     assert len(batch.poisons) == len(bad)
+
+
+def test_a_context_survives_beside_a_record_without_a_brace() -> None:
+    event = Event(event_id="e", user_id="u", item_id="i", type=EventType.VIEW, event_ts_ms=100_000_000_000, context={"page": "home"})
+    for records in ([(b"u", b""), (b"u", encode(event))], [(b"u", encode(event)), (b"u", b"1")]):
+        batch = decode_events(records, record_ts_ms=[NOW_MS] * 2, future_skew_ms=0)
+        assert batch.contexts == [{"page": "home"}] and len(batch.poisons) == 1

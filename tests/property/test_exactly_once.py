@@ -31,7 +31,8 @@ from workers.stream.pipeline import Pipeline
 from workers.stream.row_expiry import RowExpiry
 from workers.stream.state_writer import StateWriter
 
-SETTINGS = small_settings()
+SETTINGS = small_settings(state={"shown_items": 4})
+"""Few items that were shown are kept, so that some leave."""
 EXAMPLES = max(100, settings().max_examples)
 """200 in CI, 2,000 in the nightly profile; on Redis a tenth of that."""
 LATER_S = NOW_S + 400 * 86_400
@@ -247,7 +248,7 @@ async def test_a_zombie_changes_nothing_that_its_successor_has_applied() -> None
 
 # Mutations: the comparison above must detect each of these bugs.
 
-FIXED_LOG, GENEROUS = random_log(11, 300, n_items=8), small_settings(state={"user_budget": 1_000})
+FIXED_LOG, GENEROUS = random_log(11, 300, n_items=8), small_settings(state={"user_budget": 1_000, "shown_items": 4})
 """With a small budget many events add nothing, so that they may be lost."""
 CRASHES = [
     step

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
 
 from tests.unit.test_house import RECSYS, WORKERS
 from workers.cli import app as cli
@@ -115,7 +116,7 @@ def missing_paths(document: Document) -> Iterator[str]:
 def missing_modules(document: Document) -> Iterator[str]:
     topics = set(Settings.model_construct().topics.model_dump().values())
     for code in document.code:
-        for name in re.findall(rf"(?<![\w/.`@-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+", code):
+        for name in re.findall(rf"(?<![\w/.`@-])(?:{'|'.join(PACKAGES)})(?:\.\w+)+(?:-\w+)*", code):
             if name in topics or name in NAMES_WITH_DOTS or name.rpartition(".")[2] in ("md", "py", "svg"):
                 continue
             parts = name.split(".")
@@ -128,9 +129,17 @@ def missing_modules(document: Document) -> Iterator[str]:
                 yield name
 
 
+def setting_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Names of all settings and of the sections that hold some: `lists.size`, `lists.diversity`, `lists.diversity.kind`."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_paths(field.annotation, f"{prefix}{name}.")
+
+
 def unknown_settings(document: Document) -> Iterator[str]:
     fields = {section: set(field.annotation.model_fields) for section, field in Settings.model_fields.items()}  # type: ignore[union-attr]
-    variables = {f"RECSYS_{section}__{name}".upper() for section, names in fields.items() for name in names}
+    variables = {f"RECSYS_{path}".upper().replace(".", "__") for path in setting_paths(Settings)}
     others = set(re.findall(r"RECSYS_[A-Z_]+[A-Z]", source("workers", "tests", "benchmarks")))
     for file in ("Makefile", "docker-compose.yml", "Dockerfile"):
         others |= set(re.findall(r"RECSYS_[A-Z_]+[A-Z]", (ROOT / file).read_text("utf-8")))
@@ -138,6 +147,10 @@ def unknown_settings(document: Document) -> Iterator[str]:
         if not (name in variables if "__" in name else name in others):
             yield name
     for code in CODE.findall(FENCE.sub("", document.text)):
+        nested = re.fullmatch(r"([a-z]+\.[a-z_]+)\.([a-z_]+)(?: = .*)?", code)
+        inside = [path for path in setting_paths(Settings) if nested and path.startswith(f"{nested[1]}.")]
+        if nested and inside and f"{nested[1]}.{nested[2]}" not in inside:
+            yield code
         named = re.fullmatch(r"([a-z]+)\.([a-z_]+)(?: = .*)?", code)
         if named and named[1] in fields and named[2] not in {"py", *fields[named[1]]}:
             yield code

@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from schemas.errors import SchemaError
-from workers.cli import diagnosis, dlq, events, lists, stack, state, topics, worker
+from workers.cli import diagnosis, dlq, events, lists, rules, stack, state, topics, worker
+from workers.cli import evaluate as evaluating
+from workers.cli import explain as explaining
 from workers.cli import inspection as inspect_commands
 from workers.cli.arguments import dash_hint
 from workers.cli.console import CommandFailed, encode_everything, warn
@@ -56,8 +58,11 @@ app.add_typer(events.app, name="events")
 app.add_typer(inspect_commands.items, name="items")
 app.add_typer(inspect_commands.users, name="users")
 app.add_typer(lists.app, name="lists")
+app.add_typer(rules.app, name="rules")
 app.add_typer(state.app, name="state")
 app.add_typer(dlq.app, name="dlq")
+app.command("explain")(explaining.explain)
+app.command("evaluate")(evaluating.evaluate)
 app.command("doctor")(diagnosis.doctor)
 app.command("settings")(diagnosis.show_settings)
 

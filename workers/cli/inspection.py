@@ -1,4 +1,4 @@
-"""`recsys users show`, `recsys users publish`, `recsys items similar`, `recsys items publish`."""
+"""`recsys users show`, `publish` and `merge`, `recsys items similar`, `bought-together` and `publish`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.arguments import ItemId, UserId
+from workers.cli.arguments import ItemId, UserId, checked_id
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
 from workers.cli.file_options import (
     Decimal,
@@ -94,6 +94,28 @@ def similar(
     tell_rows(("item", "title", "score", "co-occurrence"), rows, folding=("title",), title=f"similar to {item_id}")
 
 
+@items.command("bought-together")
+def bought_together(
+    item_id: ItemId,
+    k: Annotated[int, typer.Option("-k", "--count", help="How many.", min=1, max=1000)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """The items that the same users chose as this one, by events of related.event_types.
+
+    Pairs of fewer users than related.least_users are left out. Items that may not be listed now are shown too.
+    """
+    from workers.operations.lookup import bought_together_items
+
+    found = asyncio.run(bought_together_items(settings(), item_id, k))
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (item["item_id"], item["title"], f"{item['support']:,}", f"{item['confidence']:.1%}", f"{item['lift']:.3g}") for item in found
+    ]
+    tell_rows(("item", "title", "users", "of this item's", "lift"), rows, folding=("title",), title=f"bought together with {item_id}")
+
+
 @users.command("publish")
 def publish_users(
     file: File,
@@ -142,6 +164,12 @@ def show(user_id: UserId, as_json: JsonOption = False) -> None:
         return
     history = found.get("history", [])
     tell(f"user {user_id} · partition {found['partition']} · {len(history)} items touched last · {found.get('bytes', 0):,} bytes")
+    if found.get("merged_into"):
+        tell(f"merged into {found['merged_into']}: this id has no list")
+    if found.get("merge_ignored"):
+        tell("merged into another id in a circle, or over too many others: this counts for nothing; publish a profile of one of them")
+    if found.get("merged_from"):
+        tell(f"joined with the histories of {', '.join(found['merged_from'])}")
     if found["profile"] is not None:
         tell(f"profile: {found['profile']}")
     if history:
@@ -162,6 +190,29 @@ def show(user_id: UserId, as_json: JsonOption = False) -> None:
     if found.get("embeddings"):
         held = [(row["model_tag"], str(row["dimensions"]), f"{row['norm']:.4g}") for row in found["embeddings"]]
         tell_rows(("embedding of model", "dimensions", "length"), held)
+
+
+@users.command("merge")
+def merge(
+    ended_id: Annotated[str, typer.Argument(help="The id that ends.", metavar="ENDED_ID", callback=checked_id)],
+    account_id: Annotated[str, typer.Argument(help="The id that goes on.", metavar="ACCOUNT_ID", callback=checked_id)],
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a user goes on with another id: what both have done counts for it, and the ended id has no list any more.
+
+    Publishes one record to the users topic; it takes the place of the ended id's profile. To take it back, publish a profile of the ended
+    id with `recsys users publish`.
+    """
+    from workers.client import EventPublisher
+
+    if ended_id == account_id:
+        raise typer.BadParameter("an id cannot go on as itself: name the account's id", param_hint="ACCOUNT_ID")
+    with EventPublisher(settings()) as publisher:
+        record = publisher.merge_users(ended_id, account_id)
+    if as_json:
+        print_json(record.model_dump(exclude_none=True))
+    else:
+        tell(f"user {ended_id} goes on as {account_id}")
 
 
 def _strength(weight: float) -> str:

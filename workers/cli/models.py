@@ -17,6 +17,7 @@ from workers.cli.worker import logging_config
 from workers.errors import WorkerError
 from workers.kafka.startup import check_writable
 from workers.models.announcements import announce
+from workers.models.lineage import lineage, measured_gain
 from workers.models.manifest import StoreError
 from workers.models.store import ModelStore, open_model_store
 
@@ -87,13 +88,15 @@ def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only th
 
 @app.command("show")
 def show(version: Version, as_json: JsonOption = False) -> None:
-    """The manifest of one version, after checking every hash of it."""
+    """The manifest of one version, after checking every hash of it; the versions it descends from; and what its kind adds to the list."""
     store = open_model_store(settings())
     kind = _kind_of(version)
     stored = store.load_stored(kind, version)
     shown = stored.manifest.model_dump(mode="json") | {
         "manifest_sha256": stored.manifest_sha256,
         "serving": store.champion(kind) == version,
+        "lineage": lineage(store, stored.manifest),
+        "gain": measured_gain(store, kind),
         "history": [entry.model_dump(mode="json") for entry in store.history(kind) if entry.version == version],
     }
     if as_json:

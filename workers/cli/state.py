@@ -89,6 +89,8 @@ def _compared(found: Verification) -> str:
         parts.append(f"{found.n_popularity_buckets:,} popularity spans")
     catalogue = f"{found.n_catalogue_items:,} items of the catalogue with their topic"
     text = f"{', '.join(parts)} compared with {found.n_events:,} events, {catalogue}"
+    if found.n_merged_ids:
+        text += f", {found.n_merged_ids:,} merged ids with theirs"
     if found.partial:
         text += "; the log no longer holds its first events: only users' newest entries were compared, and sums with the least they can be"
     return text

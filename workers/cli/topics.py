@@ -9,7 +9,7 @@ import typer
 
 from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell_rows, warn
 
-app = typer.Typer(help="Create, check and list the six topics.", no_args_is_help=True)
+app = typer.Typer(help="Create, check and list the topics.", no_args_is_help=True)
 
 
 def _rows(states: Any, before: set[str] | None = None) -> list[dict[str, Any]]:

@@ -45,6 +45,12 @@ def checked_profile(profile: UserProfile | Mapping[str, Any], trimmed: TrimmedFi
     return profile if isinstance(profile, UserProfile) else _checked(UserProfile, profile, trimmed)
 
 
+def checked_merge(ended_id: str, account_id: str, trimmed: TrimmedFields) -> UserProfile:
+    """Return the record that says that an id goes on as another one. Raises Poison."""
+    fields = {"user_id": ended_id, "merged_into": account_id, "updated_ts_ms": time.time_ns() // 1_000_000}
+    return checked_profile(fields, trimmed)
+
+
 def value_of(record: Record) -> bytes:
     """Return a record as the value of a Kafka record. Raises Poison when it is too large, SchemaError when it is not valid Unicode."""
     value = encode(record)
@@ -85,6 +91,10 @@ class DryRun:
         record = checked_profile(profile, self.trimmed)
         value_of(record)
         return record
+
+    def merge_users(self, ended_id: str, account_id: str) -> UserProfile:
+        """Check a merge. Raises Poison or SchemaError."""
+        return checked_merge(ended_id, account_id, self.trimmed)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Do nothing: nothing is on its way."""

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from schemas import Event, Item, UserProfile, from_fields, key_of
-from workers.client.checks import MAX_RECORD_BYTES, Record, checked_event, checked_item, checked_profile, value_of
+from workers.client.checks import MAX_RECORD_BYTES, Record, checked_event, checked_item, checked_merge, checked_profile, value_of
 from workers.errors import Transient
 from workers.kafka.admin import explain_denial, kafka_errors
 from workers.kafka.clients import blocking_producer
@@ -87,7 +87,7 @@ class EventPublisher:
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
         self._in_flight: dict[int, Record | str] = {}
-        self._failed: list[Record | str] = []
+        self._failed: dict[int, Record | str] = {}
         self._first_failure: BaseException | None = None
         self._n_sent = 0
         self._producer: Any = None
@@ -179,6 +179,16 @@ class EventPublisher:
         self._send(self.settings.topics.users, record)
         return record
 
+    def merge_users(self, ended_id: str, account_id: str) -> UserProfile:
+        """Say that a user who had one id goes on with another one, as after an anonymous visitor has logged in: what both ids have done
+        counts for the account from now on, and the ended id has no list any more. Raises as `publish`.
+
+        The record takes the place of the ended id's profile. Publish a profile of the ended id to take it back.
+        """
+        record = checked_merge(ended_id, account_id, self.trimmed)
+        self._send(self.settings.topics.users, record)
+        return record
+
     def _send(self, topic: str, record: Record | str) -> None:
         if self._closed:
             raise RuntimeError("this publisher is closed: make another one")
@@ -208,31 +218,41 @@ class EventPublisher:
             if record is None:
                 return
             if error is not None:
-                self._failed.append(record)
+                self._failed[ticket] = record
                 self._first_failure = self._first_failure or error
         self._slots.release()
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until every record is acknowledged or given up; raises PublishError with those that were not (each only once)."""
+        late = self._wait(timeout_s)
+        with self._lock:
+            failed, self._failed = self._failed, {}
+            reason, self._first_failure = self._first_failure, None
+            waiting = len(self._in_flight)
+        if failed:
+            raise self._undelivered(failed, reason)
+        if late and waiting:
+            raise Transient(f"{waiting} records are not acknowledged yet: flush again")
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        """Wait until every record is acknowledged or given up. Return True if some are neither when the time is up."""
         from kafka.errors import KafkaTimeoutError
 
         self.notice_fork()
-        late = False
         try:
             if self._producer is not None:
                 self._producer.flush(self.delivery_timeout_s + 5 if timeout_s is None else timeout_s)
         except KafkaTimeoutError:
-            late = True
-        with self._lock:
-            failed, self._failed = self._failed, []
-            reason, self._first_failure = self._first_failure, None
-            waiting = len(self._in_flight)
-        if failed:
-            raise PublishError(f"{len(failed)} records were not delivered ({self._why(reason)}): publish them again", failed)
-        if late and waiting:
-            raise Transient(f"{waiting} records are not acknowledged yet: flush again")
+            return True
+        return False
 
-    def _why(self, error: BaseException | None) -> str:
+    def _undelivered(self, records: Mapping[int, Record | str], reason: BaseException | None) -> PublishError:
+        """Return the error that hands records back in the order in which they were sent. `records`: by the number of the sending."""
+        why = "no acknowledgement yet" if reason is None else self._why(reason)
+        ordered = [records[ticket] for ticket in sorted(records)]
+        return PublishError(f"{len(ordered)} records were not delivered ({why}): publish them again", ordered)
+
+    def _why(self, error: BaseException) -> str:
         """Return why records were not delivered, naming the right if one is missing."""
         from kafka.errors import AuthorizationError
 
@@ -247,13 +267,11 @@ class EventPublisher:
             return
         self._closed = True
         try:
-            self.flush(timeout_s)
-        except PublishError:
-            raise
-        except Transient as error:
+            late = self._wait(timeout_s)
             with self._lock:
-                undelivered = list(self._in_flight.values())
-            raise PublishError(str(error), undelivered) from None
+                undelivered = {**self._failed, **(self._in_flight if late else {})}
+            if undelivered:
+                raise self._undelivered(undelivered, self._first_failure)
         finally:
             self._disconnect()
 

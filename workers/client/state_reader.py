@@ -16,7 +16,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -69,6 +69,10 @@ class UserState:
     older_items: tuple[str, ...] = ()
     embeddings: tuple[UserEmbedding, ...] = ()
     profile: UserProfile | None = None
+    merged_into: str | None = None
+    """The id that goes on, if this one was merged into another one."""
+    merged_from: tuple[str, ...] = ()
+    """Ids that were merged into this one; their histories are in `history`."""
 
     def embedding(self, kind: str) -> UserEmbedding | None:
         """Return the embedding of the serving model of a kind, None without one."""
@@ -177,10 +181,11 @@ class StateReader:
 class StateReading:
     """The same reads on an opened or unopened store of any kind, for a caller that runs an event loop itself."""
 
-    def __init__(self, store: StateStore, *, live_epochs: int) -> None:
+    def __init__(self, store: StateStore, *, live_epochs: int, settings: Settings | None = None) -> None:
+        """`settings` say how long the histories are of users into whom others were merged; default: environment and TOML."""
         from workers.state.reading import ItemNames
 
-        self._store, self._live_epochs = store, live_epochs
+        self._store, self._live_epochs, self._settings = store, live_epochs, settings
         self._names: ItemNames = ItemNames(store)
         self._layout: Layout | None = None
 
@@ -196,16 +201,37 @@ class StateReading:
 
         layout = await self._opened()
         partition = partition_for(user_id.encode(), layout.partitions)
-        (packed,) = await self._store.read_users(partition, [user_id])
+        (own,) = await self._store.read_users(partition, [user_id])
         (stored,) = await self._store.read_profiles(partition, [user_id])
+        merged_into, merged_from, packed = await self._merged(user_id, partition, own, layout.partitions)
         if packed is None and stored is None:
             return None
-        profile = None if stored is None else _profile(user_id, stored)
-        if packed is None:
-            return UserState(user_id, partition, profile=profile)
-        return await self._unpacked(user_id, partition, packed, profile)
+        known = UserState(
+            user_id,
+            partition,
+            profile=None if stored is None else _profile(user_id, stored),
+            merged_into=merged_into,
+            merged_from=merged_from,
+        )
+        return known if packed is None else await self._unpacked(known, packed, own)
 
-    async def _unpacked(self, user_id: str, partition: int, packed: bytes, profile: UserProfile | None) -> UserState:
+    async def _merged(
+        self, user_id: str, partition: int, own: bytes | None, partitions: int
+    ) -> tuple[str | None, tuple[str, ...], bytes | None]:
+        """Return the id that goes on in a user's place, the ids that were merged into the user, and the row of the joined history."""
+        from workers.kafka.partitioner import partition_for
+        from workers.state.merged_users import NOT_MERGED, MergeReader, joined_rows, joining_table
+
+        user = partition, user_id
+        found = await MergeReader(self._store, lambda other: partition_for(other.encode(), partitions)).read([user])
+        merged = found.get(user, NOT_MERGED)
+        packed = own
+        if merged.parts:
+            self._settings = load_settings() if self._settings is None else self._settings
+            packed = (await joined_rows(self._store, [(user, own)], found, joining_table(self._settings))).get(user, own)
+        return None if merged.goes_on_as is None else merged.goes_on_as[1], tuple(part[1] for part in merged.parts), packed
+
+    async def _unpacked(self, known: UserState, packed: bytes, own: bytes | None) -> UserState:
         from recsys.state.user_row import unpack_row
         from recsys.state.user_table import WEIGHT_UNITS
         from schemas.events import event_type_name
@@ -220,13 +246,14 @@ class StateReading:
             for number, last_s, first_s, units, code, touches, _ in entries
             if number < len(names)  # else a failover lost the newest names, which workers put back
         ]
-        models = model_tags(await self._serving()) if row.embeddings else {}
+        stored = () if own is None else unpack_row(own).embeddings
+        models = model_tags(await self._serving()) if stored else {}
         embeddings = []
-        for found in row.embeddings:
+        for found in stored:
             kind, version = models.get(found.tag, (None, None))
             embeddings.append(UserEmbedding(found.tag, kind, version, found.vector()))
         older_items = tuple(names[number] for number in older if number < len(names))
-        return UserState(user_id, partition, tuple(history), older_items, tuple(embeddings), profile)
+        return replace(known, history=tuple(history), older_items=older_items, embeddings=tuple(embeddings))
 
     async def _serving(self) -> dict[str, str]:
         """Return kind ▸ version of the models that serve."""
@@ -275,7 +302,7 @@ class StateReading:
 async def _opened(settings: Settings) -> StateReading:
     from workers.bootstrap import open_store
 
-    return StateReading(open_store(settings), live_epochs=settings.state.live_epochs)
+    return StateReading(open_store(settings), live_epochs=settings.state.live_epochs, settings=settings)
 
 
 def _profile(user_id: str, stored: bytes) -> UserProfile | None:

@@ -25,13 +25,18 @@ ROLES: dict[Role, str] = {
     "reader": "programs that read lists; `recsys lists get` and `tail`",
     "operator": "`recsys dlq`, `recsys state`, `recsys models`",
 }
+PROFILE_READERS = ("segments", "two_tower")
+"""Kinds of models that are trained on profiles."""
 OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
 """Kafka's numbers of the operations; in a bitfield of authorized operations each is the bit of that number."""
 REMEDY = "grant it (docs/security.md)"
 REDIS_COMMANDS = (
-    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hexists", "hget", "hgetall"),
+    *("append", "fcall", "fcall_ro", "function|list", "function|load", "get", "getrange", "hdel", "hexists", "hget", "hgetall"),
     *(
+        "hincrby",
+        "hlen",
         "hmget",
+        "hscan",
         "hset",
         "incr",
         "info",
@@ -43,6 +48,7 @@ REDIS_COMMANDS = (
         "rpush",
         "sadd",
         "scan",
+        "scard",
         "set",
         "srandmember",
         "srem",
@@ -74,6 +80,13 @@ def leader_topic(settings: Settings) -> str:
     return f"{settings.trainer.app_id}-__assignor-__leader"
 
 
+def related_topics(settings: Settings) -> dict[str, str]:
+    """Return the topics of lists of items that these settings publish, by role."""
+    topics, related = settings.topics, settings.related
+    found = {"similar": topics.similar, "bought_together": topics.bought_together, "trending": topics.trending}
+    return {role: name for role, name in found.items() if getattr(related, role)}
+
+
 def catalogue_group(settings: Settings) -> str:
     """Return the consumer group in which stream workers share items, profiles and models."""
     return f"{settings.stream.group_id}-catalogue"
@@ -82,15 +95,21 @@ def catalogue_group(settings: Settings) -> str:
 def kafka_rights(settings: Settings, role: Role) -> list[Right]:
     """Return the least rights of a role, with the topics and groups of these settings."""
     topics, stream, trainer = settings.topics, settings.stream, settings.trainer
-    every = (topics.events, topics.items, topics.users, topics.recommendations, topics.models, topics.dead_letters)
-    sources = (topics.events, topics.items, topics.users)
+    control = (topics.control,) if settings.lists.rules_topic else ()
+    every = (topics.events, topics.items, topics.users, topics.recommendations, topics.models, *control, topics.dead_letters)
+    sources, related = (topics.events, topics.items, topics.users), related_topics(settings)
+    read = (*sources, topics.models, *control)
+    profiled = " and ".join(f"`{kind}`" for kind in PROFILE_READERS if kind in trainer.kinds)
+    reads_lists = settings.lists.renewed_users or settings.lists.stability.margin
     match role:
         case "publisher":
             return [Right("topic", name, "Write", "publish") for name in sources]
         case "stream":
             return [
-                *(Right("topic", name, "Read", "read") for name in (*sources, topics.models)),
+                *(Right("topic", name, "Read", "read") for name in read),
                 *(Right("topic", name, "Write", "publish") for name in (topics.recommendations, topics.dead_letters)),
+                *(Right("topic", name, right, f"`related.{kind}`") for kind, name in related.items() for right in ("Read", "Write")),
+                *([Right("topic", topics.recommendations, "Read", "`lists.renewed_users`, `lists.stability`")] if reads_lists else []),
                 Right("group", stream.group_id, "Read", "share the events among the workers"),
                 Right("group", catalogue_group(settings), "Read", "share items, profiles and models among the workers"),
             ]
@@ -98,6 +117,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
             return [
                 Right("topic", topics.events, "Read", "keep the event log"),
                 Right("topic", topics.items, "Read", "train a recipe on the content of items"),
+                *([Right("topic", topics.users, "Read", f"train {profiled} on profiles")] if profiled else []),
                 Right("topic", topics.models, "Read", "compare what is announced with the model store"),
                 Right("topic", topics.models, "Write", "announce models"),
                 Right("topic", leader_topic(settings), "Create", "elect the leader; not needed where the topic exists"),
@@ -106,16 +126,22 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
             ]
         case "admin":
             return [
-                *(Right("topic", name, "Create", "`topics create`; not needed where the topic exists") for name in every),
+                *(
+                    Right("topic", name, "Create", "`topics create`; not needed where the topic exists")
+                    for name in (*every, *related.values())
+                ),
                 # Read on the others includes it
-                *(Right("topic", name, "Describe", "`topics list`, `doctor`") for name in (topics.recommendations, topics.dead_letters)),
-                *(Right("topic", name, "DescribeConfigs", "`doctor`: clock, retention, removals") for name in (*sources, topics.models)),
-                *(Right("topic", name, "Read", "`doctor`: whether records can be read") for name in (*sources, topics.models)),
+                *(
+                    Right("topic", name, "Describe", "`topics list`, `doctor`")
+                    for name in (topics.recommendations, topics.dead_letters, *related.values())
+                ),
+                *(Right("topic", name, "DescribeConfigs", "`doctor`: clock, retention, removals") for name in read),
+                *(Right("topic", name, "Read", "`doctor`: whether records can be read") for name in read),
                 Right("group", stream.group_id, "Describe", "`doctor`: how far behind workers are"),
                 Right("group", catalogue_group(settings), "Describe", "`doctor`: how far behind workers are"),
             ]
         case "reader":
-            return [Right("topic", topics.recommendations, "Read", "read lists")]
+            return [Right("topic", name, "Read", "read lists") for name in (topics.recommendations, *related.values())]
         case "operator":
             return [
                 *(
@@ -124,6 +150,7 @@ def kafka_rights(settings: Settings, role: Role) -> list[Right]:
                     if name != topics.recommendations
                 ),
                 *(Right("topic", name, "Write", "`dlq redrive`, `models promote` and `rollback`") for name in (*sources, topics.models)),
+                *(Right("topic", name, "Write", "`rules publish`") for name in control),
             ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from workers.errors import Fatal, Transient
 from workers.kafka.admin import admin_client
-from workers.kafka.rights import denial, lacking, on_topics
+from workers.kafka.rights import denial, lacking, on_topics, related_topics
 from workers.settings import KafkaSettings, Settings
 
 DAY_MS = 86_400_000
@@ -76,17 +76,21 @@ def _compacted(**more: str) -> dict[str, str]:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """Return the required form of the six topics. Events, users and recommendations share keys, so they have equally many partitions."""
+    """Return the required form of the topics: of the control topic only with `lists.rules_topic`, of lists of items only of those that are
+    published. Events, users and recommendations share keys, so they have equally many partitions."""
     topics, kept = settings.topics, {"delete.retention.ms": str(TOMBSTONE_RETENTION_MS)}
+    related = related_topics(settings)
     return [
         TopicSpec("events", topics.events, topics.partitions, True, dict(EVENTS_CONFIGS)),
         TopicSpec("items", topics.items, topics.partitions, False, _compacted(**kept)),
         TopicSpec("users", topics.users, topics.partitions, True, _compacted(**kept)),
         TopicSpec("recommendations", topics.recommendations, topics.partitions, True, _compacted(**{"min.cleanable.dirty.ratio": "0.3"})),
         TopicSpec("models", topics.models, 1, True, _compacted(**kept)),
+        *([TopicSpec("control", topics.control, 1, True, _compacted(**kept))] if settings.lists.rules_topic else []),
         TopicSpec(
             "dead_letters", topics.dead_letters, 1, False, {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
         ),
+        *(TopicSpec(role, name, topics.partitions, True, _compacted()) for role, name in related.items()),
     ]
 
 

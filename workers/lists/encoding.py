@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 
 from recsys.engine import Lists
 from workers.lists import encoding_kernel
+from workers.lists.place_endings import ending, endings
+from workers.lists.texts import Texts
 
 Bytes = NDArray[np.uint8]
 I64 = NDArray[np.int64]
@@ -20,7 +21,7 @@ _SCORE_UNITS = 10_000
 _PROPENSITY_UNITS = 1_000_000
 """Scores are written with four decimals, propensities with six."""
 _PLAIN = 1e9
-"""Numbers from 0 to below this are written digit by digit."""
+"""Numbers whose magnitude is below this are written digit by digit."""
 _LEAST_PROPENSITY = 1e-4
 """Smaller ones than this are written with an exponent."""
 
@@ -37,24 +38,6 @@ class ListHead(NamedTuple):
     def of_state(cls, user_id: str, partition: int, last_applied_offset: int) -> ListHead:
         """Return the head of a list that no event made. The schema has no offset below 0, so −1 (nothing applied yet) is written as 0."""
         return cls(user_id, partition, max(0, last_applied_offset), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Pieces of records one after another, and where they end, (n,)."""
-
-    joined: Bytes
-    ends: I64
-
-    @classmethod
-    def of(cls, pieces: Sequence[bytes]) -> Texts:
-        return cls(np.frombuffer(b"".join(pieces), np.uint8), np.cumsum([len(piece) for piece in pieces], dtype=np.int64))
-
-    def size_of(self, numbers: I64) -> int:
-        """Bytes of the pieces with these numbers together, any shape; −1 is none."""
-        named = numbers[numbers >= 0]
-        inner = named[named > 0]
-        return int(self.ends[named].sum() - self.ends[inner - 1].sum())
 
 
 class ItemIds:
@@ -89,8 +72,10 @@ def encode_lists(
     generated_ts_ms: int,
     model_versions: Mapping[str, str],
     variant: str,
+    rule_names: Sequence[str] = (),
 ) -> list[bytes]:
-    """Each list as the JSON of `schemas.Recommendations`; `ids` are the items' by number. Places with nothing left to list are dropped.
+    """Each list as the JSON of `schemas.Recommendations`; `ids` are the items' by number, `rule_names` those of the bits of
+    `lists.rules`. Places with nothing left to list are dropped.
 
     Written by `record_kernel` from numbers in units of their last decimal. Tests hold that equal to what dictionaries give.
     """
@@ -101,8 +86,8 @@ def encode_lists(
     values = np.stack([scores, *lists.contributions.values()]).astype(np.float64)  # (1 + S, U, K)
     listed = np.arange(scores.shape[1]) < filled[:, None]
     propensities = lists.propensities[listed]
-    if values.min(initial=0) < 0 or values.max(initial=0) >= _PLAIN or propensities.min(initial=1) < _LEAST_PROPENSITY:
-        return [opening + _places(lists, row, int(filled[row]), ids) for row, opening in enumerate(openings)]
+    if max(values.max(initial=0), -values.min(initial=0)) >= _PLAIN or propensities.min(initial=1) < _LEAST_PROPENSITY:
+        return [opening + _places(lists, row, int(filled[row]), ids, rule_names) for row, opening in enumerate(openings)]
     return _written(
         openings,
         lists,
@@ -110,19 +95,22 @@ def encode_lists(
         np.rint(values * _SCORE_UNITS).astype(np.int64),
         np.rint(lists.propensities.astype(np.float64) * _PROPENSITY_UNITS).astype(np.int64),
         ids,
+        *endings(lists, rule_names),
     )
 
 
-def _written(openings: Sequence[bytes], lists: Lists, filled: I64, units: I64, propensities: I64, ids: Texts) -> list[bytes]:
+def _written(
+    openings: Sequence[bytes], lists: Lists, filled: I64, units: I64, propensities: I64, ids: Texts, marks: I64, marked: Texts
+) -> list[bytes]:
     """Records of openings (U) and places, whose numbers are in `units` (1 + S, U, K) and `propensities` (U, K)."""
     before, names = Texts.of(openings), Texts.of([orjson.dumps(name) + b":" for name in lists.contributions])
-    n_ids = ids.size_of(lists.items) + ids.size_of(lists.because)
+    n_ids = ids.size_of(lists.items) + ids.size_of(lists.because) + marked.size_of(marks)
     fixed = encoding_kernel.LONGEST_PLACE + len(names.joined) + len(units) * encoding_kernel.LONGEST_NUMBER
     out = np.empty(len(before.joined) + n_ids + lists.items.size * fixed + 2 * len(openings), np.uint8)
     ends = np.empty(len(openings), np.int64)
     encoding_kernel.write(
         before.joined, before.ends, lists.items, lists.because, filled, units, propensities, names.joined, names.ends, ids.joined, ids.ends,
-        out, ends,
+        marks, marked.joined, marked.ends, out, ends,
     )  # fmt: skip
     data = out.data
     return [bytes(data[start:end]) for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
@@ -143,7 +131,7 @@ def _shared(model_versions: Mapping[str, str], variant: str) -> bytes:
     return shared[1:-1] + b',"items":['
 
 
-def _places(lists: Lists, row: int, n_places: int, ids: Texts) -> bytes:
+def _places(lists: Lists, row: int, n_places: int, ids: Texts, rule_names: Sequence[str]) -> bytes:
     """The places of one list and what closes it, whatever its numbers are."""
 
     def name(item: int) -> Any:
@@ -158,6 +146,7 @@ def _places(lists: Lists, row: int, n_places: int, ids: Texts) -> bytes:
             "because": [name(item) for item in lists.because[row, place].tolist() if item >= 0],
             "propensity": _rounded(lists.propensities[row, place], 6),
         }
+        | ending(lists, row, place, rule_names)
         for place in range(n_places)
     ]
     return orjson.dumps(places)[1:] + b"}"

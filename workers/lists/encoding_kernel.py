@@ -20,7 +20,8 @@ def _text(written: bytes) -> Bytes:
 
 _RANK, _ITEM, _SCORE = _text(b'{"rank":'), _text(b',"item_id":'), _text(b',"score":')
 _SOURCES, _BECAUSE, _PROPENSITY = _text(b',"sources":{'), _text(b'},"because":['), _text(b'],"propensity":')
-_COMMA, _CLOSED, _ALL_CLOSED = _text(b","), _text(b"}"), _text(b"]}")
+_MINUS = _text(b"-")
+_COMMA, _ALL_CLOSED = _text(b","), _text(b"]}")
 LONGEST_NUMBER = 24
 """Bytes of a number, and of a comma."""
 LONGEST_PLACE = 96 + 2 * LONGEST_NUMBER
@@ -40,13 +41,17 @@ def write(
     name_ends: I64,
     ids: Bytes,
     id_ends: I64,
+    marks: I64,
+    marked: Bytes,
+    marked_ends: I64,
     out: Bytes,
     ends: I64,
 ) -> None:
     """Write lists one after another to `out`, each from its opening to its end, which is noted in `ends` (U,).
 
     `items` (U, K), of which the first `filled` (U,) are written, `because` (U, K, 2), −1 for none; `units` (1 + S, U, K) of 1/10,000: the
-    score, and what each source added, left out where that is 0; `propensities` (U, K) of 1/1,000,000; `names` (S) with a colon.
+    score, and what each source added, left out where that is 0; `propensities` (U, K) of 1/1,000,000; `names` (S) with a colon; `marks` (U,
+    K) say which text of `marked` closes a place.
     """
     at = 0
     for row in range(len(items)):
@@ -74,7 +79,7 @@ def write(
                     is_later = True
                     at = _put_text(out, at, ids, id_ends, reason)
             at = _put_propensity(out, _put(out, at, _PROPENSITY), propensities[row, place])
-            at = _put(out, at, _CLOSED)
+            at = _put_text(out, at, marked, marked_ends, marks[row, place])
         at = _put(out, at, _ALL_CLOSED)
         ends[row] = at
 
@@ -111,6 +116,8 @@ def _put_whole(out: Bytes, at: int, number: int) -> int:
 @compiled
 def _put_score(out: Bytes, at: int, units: int) -> int:
     """Write a number of four decimals. The divisor is written here, so that no division is made."""
+    if units < 0:
+        at, units = _put(out, at, _MINUS), -units
     return _put_fraction(out, _put_whole(out, at, units // 10_000), units % 10_000, 4)
 
 
@@ -130,3 +137,7 @@ def _put_fraction(out: Bytes, at: int, fraction: int, decimals: int) -> int:
     while decimals > 1 and out[at + decimals] == 48:
         decimals -= 1
     return at + 1 + decimals
+
+
+put, put_text, put_score = _put, _put_text, _put_score
+"""For the rows of pages (`workers.lists.row_kernel`)."""

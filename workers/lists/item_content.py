@@ -15,4 +15,6 @@ def content_of(item: Item) -> ItemContent:
         expires_s=None if item.expires_ts_ms is None else item.expires_ts_ms // 1000,
         available=item.available,
         embeddings=dict(item.embeddings),
+        title=item.title,
+        numbers=item.numeric_attributes,
     )

@@ -14,6 +14,7 @@ from itertools import chain
 
 from aiokafka.errors import KafkaError
 
+from recsys.catalogue.item_vectors import ItemVectors
 from schemas import ModelAction, ModelAnnouncement, Poison, decode_announcement, encode, key_of
 from schemas.decoding import decode_key
 from workers.errors import Transient
@@ -97,7 +98,7 @@ async def reconcile(settings: Settings, store: ModelStore, *, contradictions_onl
     sent: list[Correction] = []
     for _ in range(RECONCILE_ATTEMPTS):
         said = await newest_announcements(settings)
-        missing = await asyncio.to_thread(_corrections, store, said, settings.trainer.kinds)
+        missing = await asyncio.to_thread(_corrections, store, said, trained_kinds(settings))
         if contradictions_only:
             missing = [correction for correction in missing if correction.contradicted is not None]
         if not missing:
@@ -107,6 +108,11 @@ async def reconcile(settings: Settings, store: ModelStore, *, contradictions_onl
         sent += missing
     log.warning("models keep changing while they are announced; the next look goes on")
     return sent
+
+
+def trained_kinds(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds that the trainer makes: models, the recipe, and the vectors of texts where a language model is set."""
+    return (*settings.trainer.kinds, *([ItemVectors.kind] if settings.content.text_model is not None else []))
 
 
 def _corrections(store: ModelStore, said: Mapping[str, ModelAnnouncement | None], trained: Iterable[str]) -> list[Correction]:

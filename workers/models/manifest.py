@@ -12,6 +12,7 @@ from workers.errors import Fatal
 
 MAX_TENSORS = 1_024
 MAX_ITEMS = 10_000_000
+MAX_OPTIONS = 64
 MAX_DECISION_CHARS = 4_096
 
 
@@ -41,7 +42,7 @@ class TensorShape(Record):
     """One tensor of the file."""
 
     shape: Annotated[tuple[Annotated[int, Field(ge=0, le=limits.MAX_SAFE_INTEGER)], ...], Field(max_length=8)]
-    dtype: Literal["float32", "float64", "int32", "int64"]
+    dtype: Literal["float16", "float32", "float64", "int32", "int64"]
 
 
 class StoredFile(Record):
@@ -72,6 +73,31 @@ class Refit(Record):
     """The metric after the pass, on events the pass has seen: it only shows that the pass broke nothing."""
 
 
+class SearchOutcome(Record):
+    """Options that a search found, and what it was. They are the kind's defaults from this version on, until another search."""
+
+    options: Annotated[dict[Name, int | float | str | bool | None], Field(max_length=MAX_OPTIONS)]
+    metric: Name
+    start: float | None
+    """The metric of what the search started from, on validation events cut from the training; None where it could not be judged in time."""
+    found: float | None
+    """The same of these options."""
+    n_trials: Count
+    n_events: Count
+    """Events of the training that it searched on."""
+    seconds: Seconds
+    seed: int
+    at_ts_ms: TimestampMs
+
+
+class Gain(Record):
+    """Holds what a kind of model adds to a metric of the list: the mean over targets, and the ends of its interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class Manifest(Record):
     """Everything about one stored version but its numbers."""
 
@@ -83,7 +109,7 @@ class Manifest(Record):
     config: dict[str, Any]
     tensors: Annotated[dict[str, TensorShape], Field(max_length=MAX_TENSORS)]
     n_items: Annotated[int, Field(ge=0, le=MAX_ITEMS)]
-    """0 for a recipe, which knows no items."""
+    """0 for a recipe or a ranker, which know no items."""
     files: dict[Literal["model.safetensors", "items.json"], StoredFile]
     metrics: Annotated[dict[Name, Metrics], Field(max_length=limits.MAX_METRICS)]
     """By who was judged: `challenger` (this version), `champion`, `popularity`, `recent_popularity`; all on the same slice."""
@@ -93,6 +119,12 @@ class Manifest(Record):
     trained_ts_ms: TimestampMs
     train_s: Seconds
     refit: Refit | None = None
+    seed: int | None = None
+    """Of training, search and gate (`trainer.seed`); None where nothing is drawn."""
+    search: SearchOutcome | None = None
+    """The search whose options this version has: of its own round, or of an earlier one."""
+    gains: Annotated[dict[Name, Gain], Field(max_length=limits.MAX_METRICS)] = {}
+    """Of a recipe: kind of model ▸ what it adds to NDCG@10 of the list, with the other weights fitted without it."""
     code_version: Annotated[Line, Field(max_length=64)]
 
 

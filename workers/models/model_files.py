@@ -15,10 +15,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from recsys.catalogue.item_vectors import ItemVectors
 from recsys.errors import CoreError
+from recsys.lists.learned.ranker import LearnedRanker
 from recsys.lists.recipe import Recipe
 from recsys.models.base import Model
 from recsys.models.checks import check_model, check_tensors
+from recsys.models.content_map import OPTION, ContentMap, MappedModel, parts_of, split_tensors
 from recsys.models.registry import load_model
 from schemas.fields import Id
 from workers.errors import Transient, WorkerError, describe, one_line
@@ -34,8 +37,12 @@ HEADER_BYTES = 1024**2
 _ITEM_IDS = TypeAdapter(Annotated[list[Id], Field(max_length=MAX_ITEMS)])
 
 
-Servable = Model | Recipe
-"""What a version holds: a model, whose scores are a source of lists, or the recipe that lists are made by."""
+Servable = Model | MappedModel | Recipe | ItemVectors | LearnedRanker
+"""What a version holds: a model, whose scores are a source of lists, with or without its map from content; the recipe that lists are made
+by; vectors of items' texts; or a ranker, which ranks again what the recipe ranks first."""
+NO_MODELS = (Recipe, ItemVectors, LearnedRanker)
+LIST_MAKERS = {one.kind: one for one in (Recipe, LearnedRanker)}
+"""Kinds that are trained on replayed lists and know no items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,15 @@ class StoredModel:
 
     @property
     def model(self) -> Model:
-        """Return the model of this version. Raises StoreError if it is a recipe."""
-        if isinstance(self.content, Recipe):
-            raise StoreError(f"{self.manifest.version}: it is a recipe and no model")
-        return self.content
+        """Return the model of this version. Raises StoreError if it is a recipe, a ranker, or vectors of texts."""
+        if isinstance(self.content, NO_MODELS):
+            raise StoreError(f"{self.manifest.version}: it is no model but of the kind {self.content.kind}")
+        return parts_of(self.content)[0]
+
+    @property
+    def served(self) -> Model | MappedModel:
+        """Return the model of this version with its map from content, if it has one. Raises StoreError as `model` does."""
+        return self.content if isinstance(self.content, MappedModel) else self.model
 
     @property
     def recipe(self) -> Recipe:
@@ -60,10 +72,17 @@ class StoredModel:
             raise StoreError(f"{self.manifest.version}: it is a model and no recipe")
         return self.content
 
+    @property
+    def ranker(self) -> LearnedRanker:
+        """Return the ranker of this version. Raises StoreError if it is none."""
+        if not isinstance(self.content, LearnedRanker):
+            raise StoreError(f"{self.manifest.version}: it is no ranker")
+        return self.content
+
 
 @dataclass(frozen=True, slots=True)
 class PackedModel:
-    """A checked model or recipe as the content of its files; a recipe knows no items."""
+    """A checked model, recipe or ranker as the content of its files; only models know items."""
 
     kind: str
     n_items: int
@@ -74,11 +93,11 @@ class PackedModel:
 
 
 def pack(model: Servable) -> PackedModel:
-    """Check and pack a model or a recipe. Raises StoreError when it could not be loaded again."""
-    item_ids = [] if isinstance(model, Recipe) else model.item_ids
+    """Check and pack a model, a recipe or a ranker. Raises StoreError when it could not be loaded again."""
+    item_ids = [] if isinstance(model, Recipe | LearnedRanker) else model.item_ids
     try:
-        if not isinstance(model, Recipe):  # a recipe checks itself when it is made
-            check_model(model)
+        if not isinstance(model, NO_MODELS):  # these check themselves when they are made
+            check_model(parts_of(model)[0])
     except CoreError as error:
         raise StoreError(f"{error}; if training diverged, lower its learning rate") from None
     tensors = {name: np.ascontiguousarray(array) for name, array in model.tensors().items()}
@@ -158,10 +177,17 @@ class ModelFiles:
             raise StoreError(f"{version}: model.safetensors has {file.n_bytes:.3g} bytes, more than its tensors need")
         item_ids = self._item_ids(manifest)
         tensors = self._tensors(manifest)
-        if kind == Recipe.kind:
+        if kind in LIST_MAKERS:
             check_tensors(tensors)
-            return StoredModel(manifest, found_sha256, Recipe.from_tensors(manifest.config, tensors))
-        return StoredModel(manifest, found_sha256, load_model(kind, manifest.config, item_ids, tensors))
+            return StoredModel(manifest, found_sha256, LIST_MAKERS[kind].from_tensors(manifest.config, tensors))
+        if kind == ItemVectors.kind:
+            return StoredModel(manifest, found_sha256, ItemVectors.from_tensors(manifest.config, item_ids, tensors))
+        own, of_map = split_tensors(tensors)
+        model = load_model(kind, manifest.config, item_ids, own)
+        if OPTION not in manifest.config:
+            return StoredModel(manifest, found_sha256, model)
+        content_map = ContentMap.from_tensors(manifest.config[OPTION], of_map)
+        return StoredModel(manifest, found_sha256, MappedModel(model, content_map))
 
     def _file(self, manifest: Manifest, name: Literal["model.safetensors", "items.json"], max_bytes: int) -> bytes:
         stored = manifest.files.get(name)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from schemas.fields import TimestampMs
+from schemas.fields import Count, TimestampMs
 from workers.models.manifest import Line, Metrics, Record, Version
 
 LAYOUT = 1
@@ -22,6 +22,8 @@ class ChampionEntry(Record):
     reason: Line
     at_ts_ms: TimestampMs
     metrics: Metrics = Field(default={})
+    n_events: Count | None = None
+    """Of a retirement by the trainer: events of the log. With twice as many the kind is trained again. None: a person retired it."""
 
 
 class ChampionFile(Record):

@@ -16,14 +16,24 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from types import EllipsisType
+from types import EllipsisType, MappingProxyType
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from recsys.models.base import Model
 from schemas import DataRange, ModelAction, ModelAnnouncement, ModelReference, limits
-from workers.models.manifest import ChampionMoved, Manifest, Refit, StoreError, TrainedOn, first_problem, printable_line
+from workers.models.manifest import (
+    ChampionMoved,
+    Gain,
+    Manifest,
+    Refit,
+    SearchOutcome,
+    StoreError,
+    TrainedOn,
+    first_problem,
+    printable_line,
+)
 from workers.models.model_files import MAX_MANIFEST_BYTES, ModelFiles, Servable, StoredModel, pack
 from workers.models.serving_history import LAYOUT, ChampionEntry, ChampionFile, before_last, served_versions
 from workers.settings import Settings
@@ -71,8 +81,11 @@ class ModelStore:
         train_s: float,
         refit: Refit | None,
         code_version: str,
+        seed: int | None = None,
+        search: SearchOutcome | None = None,
+        gains: Mapping[str, Gain] = MappingProxyType({}),
     ) -> Manifest:
-        """Store a model or a recipe as the next version of its kind.
+        """Store a model, a recipe or a ranker as the next version of its kind.
 
         Two processes that save at once get different versions. A version that could not be stored whole leaves nothing behind. Raises
         StoreError when the model could not be loaded again, Transient when the storage is full.
@@ -95,6 +108,9 @@ class ModelStore:
                 trained_ts_ms=trained_ts_ms,
                 train_s=train_s,
                 refit=refit,
+                seed=seed,
+                search=search,
+                gains=dict(gains),
                 code_version=code_version,
             )
             self._files.write_manifest(manifest)
@@ -151,17 +167,22 @@ class ModelStore:
         return served[-1] if served else None
 
     def is_retired(self, kind: str) -> bool:
-        """Return whether a person retired this kind, and nothing was promoted since."""
-        history = self.history(kind)
-        return bool(history) and history[-1].action == "retired"
+        """Return whether this kind was retired, and nothing was promoted since."""
+        return self.retirement(kind) is not None
 
-    def retire(self, kind: str, *, reason: str = "") -> str:
-        """Let no version serve until the next promotion or rollback; return the one that served. Raises StoreError without one."""
+    def retirement(self, kind: str) -> ChampionEntry | None:
+        """Return the entry that retired this kind; None if a version may serve."""
+        history = self.history(kind)
+        return history[-1] if history and history[-1].action == "retired" else None
+
+    def retire(self, kind: str, *, reason: str = "", n_events: int | None = None) -> str:
+        """Let no version serve until the next promotion or rollback; return the one that served. `n_events` are those of the log where the
+        trainer decides that by itself. Raises StoreError without a version that serves."""
         with self.storage.locked(kind):
             history, champion = self.history(kind), self.champion(kind)
             if champion is None:
                 raise StoreError(f"{kind}: no version serves, so there is nothing to retire; `recsys models list` shows what there is")
-            entry = ChampionEntry(action="retired", version=champion, reason=printable_line(reason), at_ts_ms=_now_ms())
+            entry = ChampionEntry(action="retired", version=champion, reason=printable_line(reason), at_ts_ms=_now_ms(), n_events=n_events)
             self._write_history(kind, [*history, entry])
         return champion
 

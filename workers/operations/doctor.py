@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
+from pydantic import ValidationError
 
+from schemas.control import RULES_KEY, PublishedRules
 from workers.errors import Fatal, WorkerError
 from workers.operations.content_findings import examine_content
 from workers.operations.finding import Finding
 from workers.operations.log_findings import examine_codecs, examine_log
+from workers.runtime.text import visible
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -204,17 +207,32 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} is empty: the first worker lays it out"))
         else:
             compare_layouts(stored, layout_of(settings))
-            if generation:
-                await store.open(layout_of(settings), generation)  # else it reads generation 0, as every store does before
+            await store.open_read_only()  # of the active generation; it writes nothing
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} fits the settings"))
             findings += await _watermarks(settings, store, topics)
             findings += await examine_content(store)
+            findings += await _rules(settings, store)
     except WorkerError as error:
         return [*findings, _failed("redis", error)]
     finally:
         await link.close()
         await store.close()
     return findings
+
+
+async def _rules(settings: Settings, store: StateStore) -> list[Finding]:
+    """Say which published rules workers follow."""
+    if not settings.lists.rules_topic:
+        return []
+    stored = (await store.control()).get(RULES_KEY.decode())
+    if not stored:
+        return [Finding("rules", "ok", "none are published: workers follow those of lists.rules")]
+    try:
+        published = PublishedRules.model_validate_json(stored)
+    except ValidationError:
+        return [Finding("rules", "wrong", "the stored rules cannot be read by this version", "publish them again")]
+    by = f" by {visible(published.published_by)}" if published.published_by else ""
+    return [Finding("rules", "ok", f"version {published.version}{by}, {len(published.rules)} rules besides those of lists.rules")]
 
 
 async def _watermarks(settings: Settings, store: StateStore, topics: dict[str, str]) -> list[Finding]:

@@ -16,6 +16,7 @@ from recsys.state.batch_delta import RowId
 from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, PERIODS_S, WINDOWS_S, is_live, span_amount
 from recsys.state.item_row import WEIGHT_ONE, parse_row
 from recsys.state.retention import Retention
+from workers.operations.bought_fold import BoughtFold
 from workers.operations.user_history import HistoryRules, Pair, UserHistory
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -64,6 +65,7 @@ class ItemFold:
         self.whole = True
         """The log starts at its beginning in every partition; else no sum is known."""
         self.unnumbered: dict[str, None] = {}
+        self.bought = BoughtFold(settings.related) if settings.related.bought_together else None
 
     def begin(self, partition: int, first_offset: int) -> None:
         """Turn to another partition, whose log starts there.
@@ -71,6 +73,8 @@ class ItemFold:
         Where its beginning is gone, an event may repeat one that is gone too: what could be such a duplicate is left out.
         """
         self._histories.clear()
+        if self.bought is not None:
+            self.bought.begin()
         self._item_last = {number: lasts.get(partition, NEVER) for number, lasts in self._applied.of_item.items()}
         self._popularity_last = [self._applied.of_popularity.get(group, {}).get(partition, NEVER) for group in range(self._groups)]
         self._sure_from = (-(-first_offset // self._chunk) + 1) * self._chunk if first_offset else 0
@@ -94,6 +98,8 @@ class ItemFold:
         if source_offset <= self._popularity_last[number % self._groups]:
             self._count(number, at_s, added.popularity)
         self._pair(added.pairs, at_s // self._epoch_s, source_offset)
+        if self.bought is not None:
+            self.bought.learn(user_id, number, units, kind, source_offset, (self._item_last, self._popularity_last))
 
     def _count(self, number: int, at_s: int, counts: Sequence[int]) -> None:
         for window, count in zip((ALL_TIME, *WINDOWS_S), counts, strict=False):

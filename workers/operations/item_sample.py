@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -11,8 +11,10 @@ from typing import NamedTuple
 import xxhash
 
 from recsys.state.batch_delta import RowId
+from recsys.state.bought import BOUGHT, BUYERS, BUYERS_ROW, bought_row
 from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S
 from recsys.state.item_row import MOST_NUMBERS
+from workers.operations.bought_fold import bought_difference
 from workers.operations.item_fold import NEVER, Applied, ItemFold, row_difference
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -79,6 +81,8 @@ class ItemSample:
         for number, noted in self.epochs.items():
             if missing := _not_noted(fold.epochs.get(number, ()), noted):
                 yield Compared("c", [f"item '{names[number]}': epoch {missing[0]} is not noted, so that no worker reads its row"])
+        for compared in self._compare_bought(fold, names, groups):
+            yield compared
         spans = {row_id[1:] for _, row_id in self.rows if row_id[0] == "pop" and fold.counts(row_id)}
         for window, span in sorted(spans, key=str):
             expected = fold.popularity.get((str(window), span), {})
@@ -93,6 +97,22 @@ class ItemSample:
                     lines.append(f"popularity, {_span(str(window), span)}, item group {group}: {line}")
             if n_rows:
                 yield Compared("pop", lines)
+
+    def _compare_bought(self, fold: ItemFold, names: Sequence[str], groups: int) -> Iterator[Compared]:
+        """Compare the counts of what is bought together: of chosen items, and of the users of all items."""
+        if fold.bought is None or not fold.whole:
+            return
+        for (group, (kind, _, number)), packed in self.rows.items():
+            if kind == BOUGHT:
+                expected, crowded = fold.bought.pairs.get(number, {}), number in fold.bought.were_crowded
+                title = f"bought together with item '{names[number]}'"
+            elif kind == BUYERS:
+                expected, crowded, title = fold.bought.users_of_group(group, groups), False, f"users of the items of item group {group}"
+            else:
+                continue
+            line = bought_difference(packed, expected, crowded=crowded)
+            if packed is not None or line is not None:
+                yield Compared("c", [] if line is None else [f"{title}: {line}"])
 
     async def _read_absent(self, store: StateStore, fold: ItemFold, groups: int) -> set[RowAddress]:
         """Rows that the fold has and that were not there when rows were listed: no row that counts goes away, so one that is there now came
@@ -117,6 +137,7 @@ async def read_items(store: StateStore, settings: Settings, n_items: int, seed: 
     items."""
     names, groups = await store.item_names(), settings.state.item_groups
     chosen = nsmallest(n_items, range(len(names)), key=lambda number: xxhash.xxh3_64_intdigest(f"{seed}/{names[number]}".encode()))
+    counts = settings.related.bought_together
     sample = ItemSample(sum(number % groups not in without_groups for number in chosen), without_groups)
     epochs: set[int] = set()
     spans: set[tuple[str, int]] = set()
@@ -129,12 +150,13 @@ async def read_items(store: StateStore, settings: Settings, n_items: int, seed: 
                 spans.add((str(where), number))
     read = sorted(epochs)[-max(ROWS_AT_MOST // max(len(chosen), 1), 1) :]
     for group in sorted(set(range(groups)) - set(without_groups)):
-        await _read_popularity(store, sample, group, _newest(spans))
+        await _read_popularity(store, sample, group, _newest(spans), counts)
         own = [number for number in chosen if number % groups == group]
         step = max(ROWS_AT_ONCE // max(len(read), 1), 1)
         for start in range(0, len(own), step):
             some = own[start : start + step]
             row_ids: list[RowId] = [("c", epoch, number) for number in some for epoch in read]
+            row_ids += [bought_row(number) for number in some if counts]
             marks, rows = await store.read_rows_at(group, row_ids)
             sample.of_item |= dict.fromkeys(some, marks)
             sample.rows |= {(group, row_id): row for row_id, row in zip(row_ids, rows, strict=True)}
@@ -148,9 +170,10 @@ def _not_noted(epochs: Collection[int], noted: Sequence[int]) -> list[int]:
     return sorted(epoch for epoch in set(epochs).difference(noted) if epoch > oldest)
 
 
-async def _read_popularity(store: StateStore, sample: ItemSample, group: int, spans: Sequence[tuple[str, int]]) -> None:
-    """Read spans of a group in one call, as of one moment."""
+async def _read_popularity(store: StateStore, sample: ItemSample, group: int, spans: Sequence[tuple[str, int]], users: bool) -> None:
+    """Read spans of a group, and with `users` the users of its items, in one call, as of one moment."""
     row_ids: list[RowId] = [("pop", window, span) for window, span in spans]
+    row_ids += [BUYERS_ROW] if users else []
     marks, rows = await store.read_rows_at(group, row_ids)
     sample.of_popularity[group] = marks
     sample.rows |= {(group, row_id): row for row_id, row in zip(row_ids, rows, strict=True)}

@@ -31,7 +31,7 @@ from workers.local.embedded import Child, EmbeddedStack
 from workers.operations.kept_state import fit_event_log, fit_redis, move_aside
 from workers.operations.topic_journal import TopicJournal
 from workers.operations.topic_keeping import TopicKeeper, newer_list, restore
-from workers.settings import Settings
+from workers.settings import Settings, load_settings
 from workers.storage import replace_file
 
 FIRST_BACKOFF_S = 1.0
@@ -42,6 +42,7 @@ MAX_SERVER_RESTARTS = 5
 """How often broker and Valkey are started again within STABLE_S of each other before the stack gives up."""
 VALKEY_GRACE_S = 10.0
 LOADING_TIMEOUT_S = 120.0  # of an append-only file: a gigabyte takes about 10 s
+SHARED_EVERY_S = 10.0  # the list for everybody follows a stack that somebody tries out
 WORKER_KILL_GRACE_S = 1.0  # without a broker a worker has nothing to finish
 
 
@@ -87,6 +88,8 @@ class LocalStack:
         self._sections: dict[str, Any] = {
             "trainer": {"log_url": str(self.folder / "event-log"), "model_url": str(self.folder / "models")},
         }
+        if "shared_every_s" not in load_settings().lists.model_fields_set:
+            self._sections["lists"] = {"shared_every_s": SHARED_EVERY_S}  # visitors have a list, too, unless somebody decided otherwise
         self._commits = self.folder / "commits.json"
         self._journal = TopicJournal(self.folder / "topics")
         self._keeper: TopicKeeper | None = None

@@ -14,31 +14,45 @@ from workers.bootstrap import open_store
 from workers.errors import Fatal
 from workers.kafka.partitioner import partition_for
 from workers.settings import Settings
+from workers.state.buyers import Buyers
 from workers.state.layout import layout_of
+from workers.state.merged_users import NOT_MERGED, MergeReader, joined_rows, joining_table
 from workers.state.port import StateStore
 from workers.state.reading import SIMILARITIES, all_time_popularity, best, neighbour_counts, similarities
 
 
 async def show_user(settings: Settings, user_id: str) -> dict[str, Any]:
-    """Return a user's history (newest first), older seen items, embeddings and profile. Raises Fatal when there is nothing."""
+    """Return a user's history (newest first, with those of ids that were merged into this one), older seen items, embeddings and profile.
+
+    Raises Fatal when there is nothing.
+    """
     store = open_store(settings)
     try:
         await store.open(layout_of(settings))
         partition = partition_for(user_id.encode(), settings.topics.partitions)
-        packed = (await store.read_users(partition, [user_id]))[0]
+        own = (await store.read_users(partition, [user_id]))[0]
         profile = (await store.read_profiles(partition, [user_id]))[0]
+        user = partition, user_id
+        merges = await MergeReader(store, lambda other: partition_for(other.encode(), settings.topics.partitions)).read([user])
+        packed = (await joined_rows(store, [(user, own)], merges, joining_table(settings))).get(user, own)
         if packed is None and profile is None:
             raise Fatal(f"no state of this user in partition {partition}: has an event with this user_id as its Kafka key been published?")
         found: dict[str, Any] = {"user_id": user_id, "partition": partition, "profile": None if profile is None else profile.decode()}
+        merged = merges.get(user, NOT_MERGED)
+        found["merged_into"] = None if merged.goes_on_as is None else merged.goes_on_as[1]
+        found["merged_from"] = [part[1] for part in merged.parts]
+        (standing,) = (await store.read_standings({partition: [user_id]}))[partition]
+        found["merge_ignored"] = bool(standing.merged_into) and merged.goes_on_as is None
         if packed is not None:
-            found |= await _history(store, packed)
+            found |= await _history(store, packed, own)
         return found
     finally:
         await store.close()
 
 
-async def _history(store: StateStore, packed: bytes) -> dict[str, Any]:
-    row = unpack_row(packed)
+async def _history(store: StateStore, packed: bytes, own: bytes | None) -> dict[str, Any]:
+    """Return the history of a row, joined with others or not, and the embeddings of the user's own row."""
+    row, embeddings = unpack_row(packed), () if own is None else unpack_row(own).embeddings
     names = await store.item_names()
     titles = await _titles(store, row.items.tolist())
     return {
@@ -61,9 +75,9 @@ async def _history(store: StateStore, packed: bytes) -> dict[str, Any]:
                 "dimensions": len(embedding.values),
                 "norm": round(float(np.linalg.norm(embedding.vector())), 4),
             }
-            for embedding in row.embeddings
+            for embedding in embeddings
         ],
-        "bytes": len(packed),
+        "bytes": 0 if own is None else len(own),
     }
 
 
@@ -114,6 +128,37 @@ async def similar_items(settings: Settings, item_id: str, k: int = 10, similarit
                 "cooccurrence": round(float(counts[n]), 4),
             }
             for n in nearest
+        ]
+    finally:
+        await store.close()
+
+
+async def bought_together_items(settings: Settings, item_id: str, k: int = 20) -> list[dict[str, Any]]:
+    """Return the `k` items that most go with an item by what the same users chose, with support, confidence and lift. Raises Fatal for an
+    unknown item, and where nothing is counted."""
+    if not settings.related.bought_together:
+        raise Fatal("nothing is counted: set related.bought_together for the stream workers, and run `recsys state rebuild`")
+    store = open_store(settings)
+    try:
+        await store.open(layout_of(settings))
+        number = (await store.known_item_numbers([item_id]))[0]
+        if number is None:
+            raise Fatal("this item has no number yet: publish it to the items topic, or an event with it")
+        buyers = Buyers(store, settings.state.item_groups)
+        await buyers.refresh()
+        found = (await buyers.together_of([number], settings.related, size=k))[number]
+        names, titles = await store.item_names(), await _titles(store, found.numbers.tolist())
+        columns = (found.numbers, found.support, found.confidence, found.lift, found.score)
+        return [
+            {
+                "item_id": names[other],
+                "title": titles.get(other, ""),
+                "support": support,
+                "confidence": round(confidence, 6),
+                "lift": round(lift, 4),
+                "score": round(score, 4),
+            }
+            for other, support, confidence, lift, score in zip(*(column.tolist() for column in columns), strict=True)
         ]
     finally:
         await store.close()

@@ -20,8 +20,9 @@ from recsys.state.half_lives import PERIODS_S
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.decoding import decode_events
 from schemas.events import EVENT_TYPES, EventType
-from workers.kafka.placement import refuse_misplaced
+from workers.kafka.placement import refuse_by_key
 from workers.kafka.records import Record
+from workers.operations.shown_fold import UserShown
 from workers.operations.user_history import HistoryRules, UserHistory
 from workers.settings import Settings
 
@@ -39,7 +40,8 @@ class HistoryFold:
     """Folds one partition of the log, each event counted once: the histories of chosen users up to offset `last` (None: all of it).
 
     `stored` (ascending hashes of user ids, `user_hash`) are the users that have a row; others with an event that counts go to
-    `without_row`, 10,000 of them at most. `sink` takes the events of all users, also those after `last`.
+    `without_row`, 10,000 of them at most. `sink` takes the events of all users, also those after `last`. What was shown to the chosen users
+    is folded up to offset `shown_last`, where impressions are counted.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class HistoryFold:
         last: int | None = None,
         stored: NDArray[np.uint64] | None = None,
         sink: EventSink | None = None,
+        shown_last: int | None = None,
     ) -> None:
         self._settings, self._partition, self._sink, self._stored = settings, partition, sink, stored
         self._last = float("inf") if last is None else last
@@ -60,6 +63,9 @@ class HistoryFold:
         self._rules = HistoryRules.of(settings, PERIODS_S)
         self.histories: dict[str, UserHistory[str]] = {user_id: UserHistory() for user_id in user_ids}
         self.without_row: dict[str, None] = {}
+        self._shown_last = self._last if shown_last is None else shown_last
+        self._n_shown = settings.state.shown_items
+        self.shown: dict[str, UserShown] = {user_id: UserShown() for user_id in user_ids} if self._n_shown else {}
         self.newest_s = 0
         """Event time of the newest event that counts up to `last`, of the users that were folded."""
 
@@ -88,15 +94,18 @@ class HistoryFold:
             future_skew_ms=stream.future_skew_s * 1000,
             max_bytes=stream.max_record_bytes,
         )
-        refuse_misplaced(decoded, [record.key for record in chosen], self._partition, self._settings.topics)
+        refuse_by_key(decoded, [record.key for record in chosen], self._partition, self._settings)
         for i, at in enumerate(decoded.index):
             user_id, record = decoded.user_ids[i], chosen[at]
             if not self._is_new(record.source_offset, event_hash(user_id, decoded.event_ids[i])):
                 continue
             units = self._weight_units(decoded.types[i], decoded.values[i])
+            item_id, at_s = decoded.item_ids[i], decoded.event_ts_ms[i] // 1000
+            is_impression = decoded.types[i] == EventType.IMPRESSION.code
+            if user_id in self.shown and record.source_offset <= self._shown_last and (units or is_impression):
+                self.shown[user_id].add(item_id, at_s, is_impression=is_impression, most=self._n_shown)
             if not units:
                 continue
-            item_id, at_s = decoded.item_ids[i], decoded.event_ts_ms[i] // 1000
             if self._sink is not None:
                 self._sink.learn(user_id, item_id, at_s, units, decoded.types[i], record.source_offset)
             if record.source_offset > self._last:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from workers.runtime.shown_settings import masked
-from workers.settings import Section, Settings
+from workers.section import Section
+from workers.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -42,8 +45,12 @@ def constraint(schema: dict[str, Any]) -> str:
         branches = schema["anyOf"]
         named = list(dict.fromkeys(constraint(branch) for branch in branches if branch.get("type") != "null"))
         return " or ".join(named) + (", or not set" if any(branch.get("type") == "null" for branch in branches) else "")
+    if "$ref" in schema:
+        return "map"
     if "enum" in schema:
         return "one of " + ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if "$ref" in schema:
+        return "map"
     kind = {"password": "secret", "path": "path"}.get(schema.get("format", ""), NAMES.get(schema.get("type", ""), "value"))
     if schema.get("type") == "array" and "items" in schema:
         kind += f" of {constraint(schema['items'])}"
@@ -77,11 +84,20 @@ def table() -> str:
         if "description" in schema:
             parts.append(f"\n{_cell(schema['description'])}\n")
         parts.append("\n| environment variable | default | value | meaning |\n| --- | --- | --- | --- |\n")
-        for name, described in schema["properties"].items():
-            variable = f"RECSYS_{section}__{name}".upper()
-            cells = (f"`{variable}`", _default(defaults[section][name]), constraint(described), described.get("description", ""))
-            parts.append("| " + " | ".join(_cell(cell) for cell in cells) + " |\n")
+        parts += _rows(f"RECSYS_{section}", model, defaults[section])
     return "".join(parts)
+
+
+def _rows(prefix: str, model: type[BaseModel], defaults: dict[str, Any]) -> Iterator[str]:
+    """Yield a row for each setting of a section, and for each of the sections in it."""
+    described = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}__{name}".upper()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _rows(variable, field.annotation, defaults[name])
+            continue
+        cells = (f"`{variable}`", _default(defaults[name]), constraint(described[name]), described[name].get("description", ""))
+        yield "| " + " | ".join(_cell(cell) for cell in cells) + " |\n"
 
 
 def stale(document: Path = DOCUMENT) -> bool:

@@ -29,6 +29,9 @@ class UserSample:
     watermarks: dict[int, Watermark | None] = field(default_factory=dict)
     rows: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
     hashes: dict[int, U64] = field(default_factory=dict)
+    shown: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
+    shown_lasts: dict[int, int] = field(default_factory=dict)
+    """Rows of what was shown to the chosen users, as of these offsets; none where impressions are not counted."""
 
     def n_in(self, partition: int) -> int:
         """Return the number of users with a row in a partition."""
@@ -60,8 +63,11 @@ class _Smallest:
             self.chosen[drawn] = {(partition, user_id): None}
 
 
-async def read_users(store: StateStore, partitions: Iterable[int], n_users: int, seed: int) -> UserSample:
-    """Choose `n_users` stored users, or all if there are fewer, and read them. The same seed chooses the same users."""
+async def read_users(
+    store: StateStore, partitions: Iterable[int], n_users: int, seed: int, *, with_shown: bool = False
+) -> UserSample:
+    """Choose `n_users` stored users, or all if there are fewer, and read them, `with_shown` also what was shown to them. The same seed
+    chooses the same users."""
     smallest = _Smallest(n_users, seed)
     hashes: dict[int, U64] = {}
     for partition in partitions:
@@ -79,4 +85,7 @@ async def read_users(store: StateStore, partitions: Iterable[int], n_users: int,
     for partition, user_ids in chosen.items():
         sample.watermarks[partition], rows = await store.read_users_at(partition, user_ids)
         sample.rows[partition] = dict(zip(user_ids, rows, strict=True))
+        if with_shown:
+            sample.shown_lasts[partition], rows = await store.read_shown_at(partition, user_ids)
+            sample.shown[partition] = dict(zip(user_ids, rows, strict=True))
     return sample

@@ -20,7 +20,9 @@ from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.operations.catalogue_check import Catalogue, applied_offsets, catalogue_differences, read_catalogue
 from workers.operations.item_fold import ItemFold
 from workers.operations.item_sample import ItemSample, read_items
+from workers.operations.merge_check import merge_differences
 from workers.operations.reference_fold import HistoryFold, difference, user_digest
+from workers.operations.shown_fold import shown_difference
 from workers.operations.user_sample import UserSample, read_users
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -39,7 +41,7 @@ class Verification:
     """`differences` are lines to print, none for a sound state: `n_differences` in all, of which the first of each kind are shown.
 
     Compared with `n_events` records: `n_users` of `n_users_stored` users, each counted once; `n_item_rows` rows of `n_items` of
-    `n_items_numbered` items; `n_popularity_buckets` buckets; `n_catalogue_items` items with what the items topic says.
+    `n_items_numbered` items; `n_popularity_buckets` buckets; `n_catalogue_items` items and `n_merged_ids` ids with what their topics say.
     `partial`: the log no longer starts at offset 0 somewhere, so there users' entries were held to what is left of it, and of rows of items
     only that they can be read.
     """
@@ -52,6 +54,7 @@ class Verification:
     n_item_rows: int
     n_popularity_buckets: int
     n_catalogue_items: int
+    n_merged_ids: int
     n_events: int
     seconds: float
     partial: bool
@@ -111,7 +114,7 @@ async def verify_store(
     idle = filled_from is not None
     check = _Check(settings, store, differences, say)
     await check.open()
-    users = await read_users(store, range(settings.topics.partitions), n_users, seed)
+    users = await read_users(store, range(settings.topics.partitions), n_users, seed, with_shown=settings.state.shown_items > 0)
     check.compare_topics(users)
     broken = await check.compare_watermarks(users, idle)
     items = await read_items(store, settings, n_items, seed, without_groups=broken) if n_items else None
@@ -125,6 +128,9 @@ async def verify_store(
     n_catalogue, wrong = await catalogue_differences(store, topic_items, names)
     for item_id, line in wrong:
         differences.add("the catalogue", f"catalogue, item '{item_id}': {line}")
+    n_merged, wrong = await merge_differences(settings, store)
+    for user_id, line in wrong:
+        differences.add("merged ids", f"merged id {user_digest(user_id)}: {line}")
     return Verification(
         store.generation,
         users.n_chosen,
@@ -134,6 +140,7 @@ async def verify_store(
         n_rows,
         n_buckets,
         n_catalogue,
+        n_merged,
         fold.n_events,
         time.monotonic() - started_s,
         fold.partial,
@@ -235,12 +242,19 @@ class _Check:
             if last >= there:
                 line = f"partition {partition}: the state is at offset {last}, and the log ends at {there}: it lost records"
                 self._differences.add("the log", line)
-            furthest = max(last, -1 if items is None else items.furthest(partition))
+            shown_last = users.shown_lasts.get(partition, -1)
+            furthest = max(last, shown_last, -1 if items is None else items.furthest(partition))
             end = min(there, furthest + 1)
             if furthest < 0:
                 continue
             fold.histories[partition] = HistoryFold(
-                self._settings, users.of_partition(partition), partition, last=last, stored=users.hashes[partition], sink=fold.items
+                self._settings,
+                users.of_partition(partition),
+                partition,
+                last=last,
+                stored=users.hashes[partition],
+                sink=fold.items,
+                shown_last=shown_last,
             )
             if fold.items is not None:
                 fold.items.begin(partition, fold.starts[partition])
@@ -272,6 +286,9 @@ class _Check:
             for user_id, packed in users.rows[partition].items():
                 line = difference(folded.histories[user_id], packed, names, from_start=from_start)
                 if line is not None:
+                    self._differences.add("users", f"partition {partition}, user {user_digest(user_id)}: {line}")
+            for user_id, packed in users.shown.get(partition, {}).items() if from_start else ():
+                if (line := shown_difference(folded.shown[user_id], packed, names)) is not None:
                     self._differences.add("users", f"partition {partition}, user {user_digest(user_id)}: {line}")
             absent = list(folded.without_row)
             for user_id, packed in zip(absent, await self._store.read_users(partition, absent), strict=True):

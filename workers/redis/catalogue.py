@@ -9,19 +9,17 @@ from workers.redis.commands import Argument, Command
 from workers.redis.keys import Keys, generation_namespace
 from workers.redis.opened_store import OpenedStore
 from workers.state.layout import parse_item_groups, parse_stored_item, strip_prefix
-from workers.state.port import ItemRecord, ProfileRecord, StoredItem
+from workers.state.port import ItemRecord, StoredItem
 
 IDS_PER_CALL = 4_096
 """Item ids that one call numbers: some 6 ms of the server at most."""
 NAMES_PER_CALL = 50_000
 RECORDS_PER_CALL = 1_024
 """Catalogue records, some kB each, that one call stores."""
-REMOVAL_MARK_S = 30 * 86_400
-"""How long the mark of a removed profile keeps a late writer from restoring it."""
 
 
 class Catalogue(OpenedStore):
-    """Methods of `StateStore` for items, profiles and reference topics."""
+    """Methods of `StateStore` for items and reference topics."""
 
     async def item_numbers(self, item_ids: Sequence[str], n_known: int = 0, last_known: str = "") -> list[int]:
         keys, numbers = [self.keys.ids, self.keys.names], []
@@ -128,22 +126,6 @@ class Catalogue(OpenedStore):
             if len(names) < RECORDS_PER_CALL:
                 return
             start += RECORDS_PER_CALL
-
-    async def upsert_profile(self, record: ProfileRecord) -> bool:
-        return (await self.upsert_profiles([record]))[0]
-
-    async def upsert_profiles(self, records: Sequence[ProfileRecord]) -> list[bool]:
-        commands = []
-        for record in records:
-            key, content = self.keys.profile(record.partition, record.user_id), record.content or b""
-            commands.append(self._call("upsert_profile", [key], record.partition, record.source_offset, content, REMOVAL_MARK_S))
-        return [answer == 1 for answer in await self._link.run(commands)]
-
-    async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
-        if not user_ids:
-            return []
-        keys = [self.keys.profile(partition, user_id) for user_id in user_ids]
-        return [strip_prefix(stored) for stored in await self._link.one(keys[0], "MGET", *keys)]
 
     async def catalogue_read(self) -> str:
         return (await self._link.one(self.keys.catalogue, "GET", self.keys.catalogue) or b"").decode()

@@ -1,6 +1,6 @@
 -- commit_users: write one partition's users and move its watermark, if the watermark is still what the writer read.
--- KEYS    1: the partition's watermark; 2: set of the users whose list is owed; 3: the partition's event time; then U user rows, then A
---         duplicate chunks to append to, then duplicate chunks to delete
+-- KEYS    1: the partition's watermark; 2: set of the users whose list is owed; 3: the partition's event time; then U rows of users,
+--         of what was shown to them and of what they bought, then A duplicate chunks to append to, then duplicate chunks to delete
 -- ARGV    1: topic id; 2: expected last applied offset (-1: none); 3: new last applied offset; 4: newest event time in seconds (0: none
 --         counts; what is stored only grows); 5: U; 6: A; then U values, then A appendices, then ids of users whose list is owed
 -- RETURNS nil when committed, else the stored watermark ('' when there is none) and nothing is written

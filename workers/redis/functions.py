@@ -19,7 +19,7 @@ WRITING = (
     "compact_rows",
     "upsert_items",
     "note_changes",
-    "upsert_profile",
+    "upsert_profile", "note_merge", "forget_before", "await_lists",
     "set_serving",
     "switch_generation",
     "claim_rebuild",

@@ -39,6 +39,8 @@ class Keys:
         self.catalogue_offsets = meta + "catalogue_offsets"
         self.models = meta + "models"
         self.model_orders = meta + "model_orders"
+        self.control = meta + "control"
+        self.control_orders = meta + "control_orders"
         self.ids = index + "ids"
         self.names = index + "names"
         self.changes = index + "changes"
@@ -88,8 +90,36 @@ class Keys:
         prefix = self.users_prefix(partition)
         return [prefix + user_id for user_id in user_ids]
 
+    def bought(self, partition: int, user_ids: list[str]) -> list[str]:
+        """Return the keys of users' windows of one partition."""
+        prefix = self._partition(partition) + "bought:"
+        return [prefix + user_id for user_id in user_ids]
+
+    def published(self, group: int) -> str:
+        return self._group(group) + "published"
+
+    def shown_prefix(self, partition: int) -> str:
+        return self._partition(partition) + "shown:"
+
+    def shown(self, partition: int, user_ids: list[str]) -> list[str]:
+        """Return the keys of users' rows of shown items."""
+        prefix = self.shown_prefix(partition)
+        return [prefix + user_id for user_id in user_ids]
+
     def duplicates(self, partition: int, chunk: int) -> str:
         return f"{self._partition(partition)}dup:{chunk}"
 
     def profile(self, partition: int, user_id: str) -> str:
         return f"{self._partition(partition)}profile:{user_id}"
+
+    def asked(self, partition: int) -> str:
+        """Return the key of how often lists were asked for users of a partition."""
+        return self._partition(partition) + "asked"
+
+    def merged(self, partition: int) -> str:
+        """Return the key of the ids of a partition that go on as another one."""
+        return self._partition(partition) + "merged"
+
+    def sources(self, partition: int) -> str:
+        """Return the key of the ids that may go on as accounts of a partition."""
+        return self._partition(partition) + "sources"

@@ -1,4 +1,4 @@
--- set_serving: make an announcement the serving one of its model kind, unless a later one is there.
+-- set_serving: make an announcement the serving one of its model kind, unless a later one is there; records of the control topic likewise.
 -- KEYS    1: hash kind -> announcement JSON; 2: hash kind -> order
 -- ARGV    1: kind; 2: announcement JSON; 3: order, a whole number that grows with each announcement of the kind
 -- RETURNS 1 if it serves now, 0 if a later one does

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from workers.redis.catalogue import Catalogue
 from workers.redis.commands import Command
+from workers.redis.control import Control
 from workers.redis.item_groups import ItemGroups
 from workers.redis.keys import Keys, generation_namespace
 from workers.redis.opened_store import SCAN_COUNT
+from workers.redis.related import Related
 from workers.redis.users import Users
-from workers.state.layout import compare_layouts, parse_generation, refuse_active, stored_layout
+from workers.redis.users_topic import UsersTopic
+from workers.state.layout import compare_layouts, layout_text, parse_generation, refuse_active, stored_layout
 from workers.state.port import Layout, ServerIdentity
 
 
-class RedisStore(ItemGroups, Users, Catalogue):
+class RedisStore(ItemGroups, Users, UsersTopic, Catalogue, Related, Control):
     """`StateStore` on Redis; see there for what each method promises. A pinned one opens that generation, whichever is active."""
 
     async def open(self, layout: Layout, generation: int | None = None) -> None:
@@ -29,7 +30,7 @@ class RedisStore(ItemGroups, Users, Catalogue):
         chosen = await self.wanted_generation() if generation is None else generation
         self._generation, self.keys = chosen, Keys(generation_namespace(self._namespace, chosen))
         key = self.keys.layout
-        wanted = json.dumps(asdict(layout), sort_keys=True)
+        wanted = layout_text(layout)
         await self._link.one(key, "SET", key, wanted, "NX")
         compare_layouts(await self._link.one(key, "GET", key), layout)
         await self._link.one(self.keys.state_id, "SET", self.keys.state_id, secrets.token_hex(8), "NX")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from workers.redis.commands import Command
 from workers.redis.opened_store import SCAN_COUNT, OpenedStore
@@ -27,11 +27,23 @@ class Users(OpenedStore):
         return (await self.read_users_of({partition: user_ids}))[partition]
 
     async def read_users_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
+        return await self._read_of(requests, self.keys.users)
+
+    async def read_shown_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
+        return await self._read_of(requests, self.keys.shown)
+
+    async def read_bought_of(self, requests: Mapping[int, Sequence[str]]) -> dict[int, list[bytes | None]]:
+        return await self._read_of(requests, self.keys.bought)
+
+    async def _read_of(
+        self, requests: Mapping[int, Sequence[str]], keys_of: Callable[[int, list[str]], list[str]]
+    ) -> dict[int, list[bytes | None]]:
+        """Return the values of the keys of users by partition, in one round trip."""
         found: dict[int, list[bytes | None]] = {partition: [] for partition in requests}
         asked = [partition for partition, user_ids in requests.items() if user_ids]
         commands = []
         for partition in asked:
-            keys = self.keys.users(partition, list(requests[partition]))
+            keys = keys_of(partition, list(requests[partition]))
             commands.append(Command(keys[0], ("MGET", *keys)))
         return found | dict(zip(asked, await self._link.run(commands), strict=True))
 
@@ -40,6 +52,12 @@ class Users(OpenedStore):
         watermark, *rows = await self._link.one(keys[0], "MGET", *keys)
         return parse_watermark(watermark), rows
 
+    async def read_shown_at(self, partition: int, user_ids: Sequence[str]) -> tuple[int, list[bytes | None]]:
+        keys = [self.keys.partition_watermark(partition), *self.keys.shown(partition, list(user_ids))]
+        stored, *rows = await self._link.one(keys[0], "MGET", *keys)
+        watermark = parse_watermark(stored)
+        return -1 if watermark is None else watermark.last_applied_offset, rows
+
     async def commit_users(self, commits: Sequence[UserCommit]) -> list[CommitResult]:
         commands = []
         for commit in commits:
@@ -47,9 +65,11 @@ class Users(OpenedStore):
             chunk_keys = [self.keys.duplicates(commit.partition, chunk) for chunk in (*appended, *dropped)]
             partition = commit.partition
             heads = [self.keys.partition_watermark(partition), self.keys.owed(partition), self.keys.event_time(partition)]
-            keys = [*heads, *self.keys.users(commit.partition, list(commit.rows)), *chunk_keys]
-            head = (commit.topic_id, commit.expected_last, commit.new_last, commit.newest_s, len(commit.rows), len(appended))
-            commands.append(self._call("commit_users", keys, *head, *commit.rows.values(), *appended.values(), *commit.owed))
+            users = self.keys.users(partition, list(commit.rows)), self.keys.shown(partition, list(commit.shown))
+            keys = [*heads, *users[0], *users[1], *self.keys.bought(partition, list(commit.bought)), *chunk_keys]
+            rows = *commit.rows.values(), *commit.shown.values(), *commit.bought.values()
+            head = (commit.topic_id, commit.expected_last, commit.new_last, commit.newest_s, len(rows), len(appended))
+            commands.append(self._call("commit_users", keys, *head, *rows, *appended.values(), *commit.owed))
         results = []
         for commit, stored in zip(commits, await self._link.run(commands), strict=True):
             moved = Watermark(commit.topic_id, commit.new_last) if commit.new_last >= 0 else None
@@ -60,9 +80,10 @@ class Users(OpenedStore):
         key = self.keys.owed(partition)
         return [user_id.decode() for user_id in await self._link.one(key, "SRANDMEMBER", key, at_most)]
 
-    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
-        keys = [self.keys.partition_watermark(partition), self.keys.owed(partition)]
-        answer = await self._link.run([self._call("settle_lists", keys, *made_from, *user_ids)])
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str], asked: Sequence[int] | None = None) -> bool:
+        keys = [self.keys.partition_watermark(partition), self.keys.owed(partition), self.keys.asked(partition)]
+        counts = [0] * len(user_ids) if asked is None else asked
+        answer = await self._link.run([self._call("settle_lists", keys, *made_from, len(user_ids), *user_ids, *counts)])
         return bool(answer[0] == 1)
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
@@ -72,7 +93,15 @@ class Users(OpenedStore):
         return [stored or b"" for stored in await self._link.one(keys[0], "MGET", *keys)]
 
     async def scan_users(self, partition: int) -> AsyncIterator[str]:
-        prefix = self.keys.users_prefix(partition)
+        async for user_id in self._scan(self.keys.users_prefix(partition)):
+            yield user_id
+
+    async def scan_shown(self, partition: int) -> AsyncIterator[str]:
+        async for user_id in self._scan(self.keys.shown_prefix(partition)):
+            yield user_id
+
+    async def _scan(self, prefix: str) -> AsyncIterator[str]:
+        """Yield what follows the prefix in the names of keys."""
         async for page in self._link.scan(prefix, prefix + "*", SCAN_COUNT):
             for key in page:
                 yield key.decode()[len(prefix) :]

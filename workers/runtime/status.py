@@ -20,6 +20,8 @@ class WorkerStatus:
         self._reasons: dict[str, str] = {"start": STARTING}
         self._beaten_s: float | None = None
         self._round_s: float | None = None
+        self.facts: dict[str, int] = {}
+        """What /ready says besides, by name."""
         self.registry: CollectorRegistry | None = None
         """What /metrics shows."""
 

@@ -79,7 +79,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._live()
         elif path == "/ready":
             reasons = [redact(reason) for reason in self.status.reasons()]
-            self._say(HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, {"ready": not reasons, "reasons": reasons})
+            code = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+            self._say(code, {"ready": not reasons, "reasons": reasons, **self.status.facts})
         elif path == "/metrics" and self.status.registry is not None:
             encoder, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._send(HTTPStatus.OK, encoder(self.status.registry), content_type)

@@ -18,13 +18,24 @@ _REMEDIES = {
     "item_groups": "set state.item_groups back, or run `recsys state rebuild`",
     "epoch_s": "set state.half_life_days back, or run `recsys state rebuild`",
     "duplicate_chunk": "set state.duplicate_chunk back, or run `recsys state rebuild`",
+    "shown_items": "set state.shown_items back, or run `recsys state rebuild`, which counts impressions from the log",
 }
+OPTIONAL = {"shown_items": 0}
+"""Fields of a layout that a stored one may lack, and what they are then."""
 
 
 def layout_of(settings: Settings) -> Layout:
     """Return the layout that the settings ask for."""
     state = settings.state
-    return Layout(settings.topics.partitions, state.item_groups, epoch_s_of(state), state.duplicate_chunk)
+    return Layout(
+        settings.topics.partitions, state.item_groups, epoch_s_of(state), state.duplicate_chunk, shown_items=state.shown_items
+    )
+
+
+def layout_text(layout: Layout) -> str:
+    """Return a layout as it is stored, as JSON. A part that is off is left out."""
+    fields = asdict(layout)
+    return json.dumps({name: value for name, value in fields.items() if name not in OPTIONAL or value}, sort_keys=True)
 
 
 def epoch_s_of(state: StateSettings) -> int:
@@ -84,8 +95,8 @@ def compare_layouts(stored: bytes | None, wanted: Layout) -> None:
     except ValueError:
         raise Fatal("the stored layout is not JSON: the namespace is used by something else, choose another redis.namespace") from None
     for name, value in sorted(asdict(wanted).items(), key=lambda field: field[0] != "layout_version"):
-        if not isinstance(found, dict) or found.get(name) != value:
-            there = found.get(name) if isinstance(found, dict) else None
+        there = found.get(name, OPTIONAL.get(name)) if isinstance(found, dict) else None
+        if there != value:
             wants = "this version writes" if name == "layout_version" else "the settings say"
             raise Fatal(f"stored state has {name} {there!r}, {wants} {value!r}: {_REMEDIES[name]}")
 

@@ -12,6 +12,11 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from recsys.state.batch_delta import RowId
+from workers.state.control_port import ControlRecords
+from workers.state.related_port import RelatedStore
+from workers.state.server_identity import ServerIdentity as ServerIdentity
+from workers.state.shown_port import ShownRows
+from workers.state.users_topic import UsersTopicStore
 
 LAYOUT_VERSION = 2
 """Version of keys and packed values in the store; another version refuses to start."""
@@ -30,13 +35,15 @@ class Watermark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Parameters that are fixed for the life of the state. `duplicate_chunk` is in offsets, `epoch_s` in seconds of event time."""
+    """Parameters that are fixed for the life of the state. `duplicate_chunk` is in offsets, `epoch_s` in seconds of event time,
+    `shown_items` in entries of a user (0: impressions are not counted)."""
 
     partitions: int
     item_groups: int
     epoch_s: int
     duplicate_chunk: int
     layout_version: int = LAYOUT_VERSION
+    shown_items: int = 0
 
 
 class Range(NamedTuple):
@@ -102,7 +109,8 @@ class UserCommit:
     `duplicate_chunks` maps chunk (offset // `Layout.duplicate_chunk`) to packed u64 hashes to append; chunks older than the one before
     that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark. `owed` are users whose new list
     is deferred: they are noted in the same step, until `settle_lists` removes them. `newest_s` is the event time of the newest event among
-    those that move the watermark (0: none counts): the partition's event time never goes back.
+    those that move the watermark (0: none counts): the partition's event time never goes back. `shown` are the rows of shown items by user,
+    `bought` users' windows (`recsys.state.bought`).
     """
 
     partition: int
@@ -113,6 +121,8 @@ class UserCommit:
     duplicate_chunks: Mapping[int, bytes] = field(default_factory=dict)
     owed: Sequence[str] = ()
     newest_s: int = 0
+    shown: Mapping[str, bytes] = field(default_factory=dict)
+    bought: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.new_last < self.expected_last or self.expected_last < -1:
@@ -166,32 +176,7 @@ class StoredItem(NamedTuple):
     content: bytes | None
 
 
-class ProfileRecord(NamedTuple):
-    """One record of the users topic; `content` is JSON, None removes the profile."""
-
-    partition: int
-    user_id: str
-    source_offset: int
-    content: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerIdentity:
-    """One primary. `run_id` changes with a restart, `replication_id` with a failover too: then drop every cached row and pending
-    compaction, and seek back to the watermarks. `libraries` are the recommender's function libraries, one for each version in use."""
-
-    run_id: str
-    replication_id: str
-    role: str
-    server: str
-    version: str
-    used_memory_bytes: int
-    maxmemory_bytes: int
-    maxmemory_policy: str
-    libraries: tuple[str, ...]
-
-
-class StateStore(Protocol):
+class StateStore(ShownRows, RelatedStore, UsersTopicStore, ControlRecords, Protocol):
     """State of the recommender. Every method raises Transient when the server is away or busy (one attempt, all calls may be repeated)
     and Fatal when a person must act; `open` comes first."""
 
@@ -297,8 +282,9 @@ class StateStore(Protocol):
         """Return some users of a partition whose list is deferred."""
         ...
 
-    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str]) -> bool:
-        """Their lists are published; False, and nothing changes, when the partition's watermark is not the one they were made from."""
+    async def settle_lists(self, partition: int, made_from: Watermark, user_ids: Sequence[str], asked: Sequence[int] | None = None) -> bool:
+        """Their lists are published; False, and nothing changes, when the partition's watermark is not the one they were made from. A user
+        for whom lists were asked more often since than `asked` says (None: not at all) waits for another one."""
         ...
 
     async def read_duplicates(self, partition: int, chunks: Sequence[int]) -> list[bytes]:
@@ -350,14 +336,6 @@ class StateStore(Protocol):
     def scan_items(self, generation: int) -> AsyncIterator[list[tuple[str, StoredItem]]]:
         """Pages of what a generation, not only the opened one, stores of items by item id, whatever its layout; none for an empty one."""
         ...
-
-    async def upsert_profile(self, record: ProfileRecord) -> bool:
-        """Store a profile unless a newer one is there; True if it is what is stored now."""
-        ...
-
-    async def upsert_profiles(self, records: Sequence[ProfileRecord]) -> list[bool]: ...
-
-    async def read_profiles(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]: ...
 
     async def catalogue_read(self) -> str:
         """Return the last value that `note_catalogue` wrote; empty if there is none."""

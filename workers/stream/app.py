@@ -10,9 +10,8 @@ from functools import partial
 from typing import Any
 
 import faust
-import torch
-from threadpoolctl import threadpool_limits
 
+from recsys.lists.learned.ranker import LearnedRanker
 from schemas.announcements import ModelAction, ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.bootstrap import open_store
@@ -22,12 +21,15 @@ from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.connection import faust_arguments
 from workers.kafka.records import Record
 from workers.kafka.rights import explain
+from workers.lists.policy_options import policy_options
+from workers.lists.row_specs import row_specs
 from workers.models.manifest import StoreError
-from workers.models.model_files import Servable
+from workers.models.model_files import NO_MODELS, Servable
 from workers.models.store import open_model_store
 from workers.runtime.faust_app import WorkerApp
 from workers.runtime.rounds import Rounds, patiently
 from workers.runtime.status import WorkerStatus
+from workers.runtime.threads import limit_threads
 from workers.settings import Settings
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import ModelFollower
@@ -36,7 +38,8 @@ from workers.stream.readiness import Readiness
 from workers.stream.reference_loading import CatalogueLoader
 from workers.stream.reference_topics import Intake
 from workers.stream.service import EventsService
-from workers.stream.warm_up import compile_all
+from workers.stream.shared_records import shared_policy
+from workers.stream.warm_up import compile_lists, compile_models, compile_ranker
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +67,17 @@ class StoredModels:
 
     def __init__(self, settings: Settings) -> None:
         self._store = open_model_store(settings)
+        self._compiled = set[Callable[[], float]]()
 
     def load(self, announcement: ModelAnnouncement) -> Servable:
-        """Return the model or recipe that serves after an announcement. Raises Fatal, Transient."""
+        """Return what serves after an announcement, in any thread; its loops are compiled. Raises Fatal, Transient."""
         stored = self._store.load_announced(announcement)
         assert stored is not None, "the follower asks only for what serves"
+        content = stored.content
+        compiles = compile_ranker if isinstance(content, LearnedRanker) else None if isinstance(content, NO_MODELS) else compile_models
+        if compiles is not None and compiles not in self._compiled:
+            compiles()
+            self._compiled.add(compiles)
         return stored.content
 
     def serving(self, kind: str) -> ModelAnnouncement | None:
@@ -85,9 +94,9 @@ class StoredModels:
 def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faust.App:
     """Return the stream worker of these settings, ready to run. Nothing is connected yet. `status` shows why it is not ready."""
     status = WorkerStatus() if status is None else status
-    torch.set_num_threads(settings.stream.torch_threads)
-    threadpool_limits(settings.stream.torch_threads, user_api="blas")  # numpy's products too: more threads would take Redis' core
-    compile_all()
+    limit_threads(settings.stream.torch_threads)
+    shared = [shared_policy(settings.lists)] if settings.lists.shared_every_s else []
+    compile_lists([policy_options(settings.lists), *shared], row_specs(settings.lists.rows))
     _calm_garbage_collector()
     app = StreamApp(
         f"{settings.stream.group_id}-catalogue",
@@ -105,7 +114,7 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
     state = pipeline.state
-    catalogue = CatalogueFollower(state)
+    catalogue = CatalogueFollower(state, status)
     stored = StoredModels(settings)
     models = ModelFollower(state, stored.load, stored.serving)
     readiness = Readiness(state, models)
@@ -160,10 +169,14 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
     async def take_models(records: Sequence[Record]) -> None:
         await dead(await intake.announcements(records))
 
+    async def take_rules(records: Sequence[Record]) -> None:
+        await dead(await intake.rules(records))
+
     for name, topic, take in (
         ("items", settings.topics.items, take_items),
         ("users", settings.topics.users, take_users),
         ("models", settings.topics.models, take_models),
+        *([("control", settings.topics.control, take_rules)] if settings.lists.rules_topic else []),
     ):
         _agent(app, service, name, topic, take)
 

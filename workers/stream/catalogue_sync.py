@@ -11,6 +11,9 @@ from recsys.catalogue.items import MAX_EMBEDDING_COLUMNS
 from schemas.catalogue import Item
 from workers.lists.item_content import content_of
 from workers.runtime.left_out import left_out_lines
+from workers.runtime.status import WorkerStatus
+from workers.runtime.text import visible
+from workers.stream.rules_sync import RulesFollower
 from workers.stream.serving_state import ServingState
 
 log = logging.getLogger(__name__)
@@ -21,11 +24,14 @@ ITEMS_AT_ONCE = 250  # four embeddings of 3,072 numbers are 160 kB of JSON
 class CatalogueFollower:
     """Keeps the engine's catalogue at the store's version."""
 
-    def __init__(self, state: ServingState) -> None:
+    def __init__(self, state: ServingState, status: WorkerStatus | None = None) -> None:
+        """`status` shows the version of the published rules in use."""
         self._state = state
+        self.rules = RulesFollower(state, status) if state.settings.lists.rules_topic else None
         self._version, self._resets = 0, 0
         self._left_out = 0
         self._values_left_out = LeftOut()
+        self._without_values: set[str] = set()
 
     @property
     def is_small(self) -> bool:
@@ -37,6 +43,8 @@ class CatalogueFollower:
         state = self._state
         if self._resets != state.resets:
             self._version, self._resets = 0, state.resets
+        if self.rules is not None:
+            await self.rules.follow(is_described=self._version > 0)
         version, numbers = await state.store.changed_items(self._version)
         if numbers:
             await state.learn_new_items()
@@ -53,6 +61,7 @@ class CatalogueFollower:
                     state.engine.describe_item(number, None if item is None else content_of(item))  # else of a numbering that was lost
         self._version = version
         self._warn_of_left_out()
+        self._warn_of_caps()
         return len(numbers)
 
     def _warn_of_left_out(self) -> None:
@@ -72,3 +81,12 @@ class CatalogueFollower:
             for line in left_out_lines(values):
                 log.warning("%s", line)
         self._values_left_out = values
+
+    def _warn_of_caps(self) -> None:
+        """Warn once of each field that a cap counts and that no item has, as one with a misspelt name."""
+        if self.is_small:
+            return
+        for name, labels in self._state.engine.catalogue.labels.items():
+            if not labels.bound and name not in self._without_values:
+                self._without_values.add(name)
+                log.warning("no item has a value of %s, which lists.caps or lists.calibration reads: check the name", visible(name))

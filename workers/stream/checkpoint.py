@@ -71,6 +71,7 @@ class Checkpoint:
     async def deliver(self, outcome: Outcome) -> None:
         """Start to publish a batch that was applied, once the one before it is published. Raises what that one's delivery met."""
         await self.delivered()
+        self._partitions.note_deferred(outcome.owing)
         self._delivery = asyncio.create_task(self._deliver(outcome))
 
     async def _deliver(self, outcome: Outcome) -> None:

@@ -139,7 +139,7 @@ class ItemStateCache:
         for group in range(delta.item_groups):
             for row_id in delta.rows_of(group):
                 address = (group, row_id)
-                known = address in self._held if row_id[0] == "pop" else loaded[row_id[2]]
+                known = address in self._held if row_id[0] == "pop" else row_id[0] == "c" and loaded[row_id[2]]
                 if known:
                     self._dirty.add(address)
 
@@ -172,6 +172,11 @@ class ItemStateCache:
             self._popularity_synced_s = now_s
             addresses.update(dict.fromkeys(self._popularity_rows()))
         await self._read_tails(list(addresses))
+
+    def expire(self, numbers: I64) -> None:
+        """Look at these items' rows with the next `refresh` that has them, whenever they were looked at last."""
+        known = numbers[numbers < len(self._synced_s)]
+        self._synced_s[known] = self._all_synced_s[known] = float("-inf")
 
     async def compact(self) -> int:
         """Replace long rows by their sums, COMPACT_ROWS at most, and return how many were replaced. Changes no sum."""

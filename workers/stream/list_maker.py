@@ -18,6 +18,11 @@ from recsys.state.duplicates import event_hash
 from schemas.decoding import decode_profile
 from schemas.errors import Poison
 from workers.lists.encoding import ListHead, encode_lists
+from workers.lists.policy_options import remembered_users
+from workers.lists.row_encoding import with_rows
+from workers.lists.row_specs import shown_size
+from workers.stream.listed_items import ListedItems
+from workers.stream.profile_cache import ProfileCache
 from workers.stream.serving_state import ServingState
 from workers.stream.short_lists import ShortLists
 from workers.stream.stopwatch import Stopwatch
@@ -44,6 +49,10 @@ class ListMaker:
         self._lists, self._n_threads = settings.lists, settings.stream.list_threads
         self._threads = ThreadPoolExecutor(self._n_threads, "lists") if self._n_threads > 1 else None
         self.short_lists = ShortLists(settings.lists.size)
+        self.profiles = ProfileCache(state, settings.lists.profile_refresh_s)
+        self.listed_items = ListedItems(shown_size(settings.lists), remembered_users(settings.lists))
+        self._listed_of = state.resets
+        """`ServingState.resets` of the state whose item numbers `listed_items` holds."""
 
     async def records(
         self,
@@ -54,6 +63,7 @@ class ListMaker:
         vectors: dict[str, F32] | None = None,
         preferred: Preferred | None = None,
         watch: Stopwatch | None = None,
+        is_of_users: bool = True,
     ) -> list[bytes]:
         """Return the lists of users held in `slots` as records, in their order. `vectors` spares encoding the users. Raises Transient."""
         watch, state = watch or Stopwatch(), self._state
@@ -61,25 +71,59 @@ class ListMaker:
         await state.item_cache.refresh(np.unique(recent[units > 0]).astype(np.int64))
         if len(state.numbering.names) < state.engine.n_items:
             await state.numbering.catch_up()
+        if is_of_users:
+            await self.profiles.refresh(slots, heads)
         watch.lap("refresh")
-        # event time, so that a list can be made again; the clock where no event has come
-        now_s = state.item_cache.newest_s or now_ms // 1000
-        valid_s = max(now_s, now_ms // 1000)  # the reader's time: the newest event may be days old, and offers expire all the same
         engine, settings = state.engine, self._lists
-        shared, seeds, ids = engine.shared(now_s, valid_s), self._seeds(heads), state.item_ids.texts()
+        shared, seeds, ids = engine.shared(*self.moment(now_ms)), self.seeds(heads), state.item_ids.texts()
         encoded = await self.encode(slots) if vectors is None else vectors
-        versions = state.versions
+        versions, rules = state.versions, engine.rules
+        names = () if rules is None else rules.names
+        categories = engine.category_names
+        user_ids = [head.user_id for head in heads] if rules is not None and rules.reads_user_ids else None
+
+        previous = self._previous(heads) if is_of_users and settings.stability.margin else None
 
         def listed(rows: slice) -> list[bytes]:
             lists = engine.recommend(
-                slots[rows], {kind: v[rows] for kind, v in encoded.items()}, shared, None if seeds is None else seeds[rows], preferred
+                slots[rows],
+                {kind: v[rows] for kind, v in encoded.items()},
+                shared,
+                None if seeds is None else seeds[rows],
+                preferred,
+                user_ids=None if user_ids is None else user_ids[rows],
+                previous=None if previous is None else previous[rows],
             )
-            self.short_lists.note(heads[rows], lists)
-            return encode_lists(heads[rows], lists, ids, generated_ts_ms=now_ms, model_versions=versions, variant=settings.variant)
+            if is_of_users:
+                self.short_lists.note(heads[rows], lists)
+                self.listed_items.note(heads[rows], lists.shown_items)
+            written = encode_lists(
+                heads[rows], lists, ids, generated_ts_ms=now_ms, model_versions=versions, variant=settings.variant, rule_names=names
+            )
+            return written if lists.rows is None else with_rows(written, lists.rows, ids, categories)
 
         parts = [listed(slice(0, len(slots)))] if preferred else await self._side_by_side(listed, len(slots), LISTED_TOGETHER)
         watch.lap("lists")
         return [record for part in parts for record in part]
+
+    def _previous(self, heads: Sequence[ListHead]) -> I64:
+        """Return the items (U, K) of the lists that users have, −1 for none or for a list that is not known."""
+        if self._listed_of != self._state.resets:  # items have other numbers now
+            self._listed_of = self._state.resets
+            self.listed_items.clear()
+        return self.listed_items.previous(heads, self._lists.size)
+
+    def moment(self, now_ms: int) -> tuple[int, int]:
+        """Return the seconds that lists are made at: event time, so that a list can be made again, or the clock where no event has come;
+        and the reader's time, by which items expire: the newest event may be days old."""
+        now_s = self._state.item_cache.newest_s or now_ms // 1000
+        return now_s, max(now_s, now_ms // 1000)
+
+    def forget(self, heads: Sequence[ListHead]) -> None:
+        """Forget the lists of users whose lists are removed."""
+        users = [(head.partition, head.user_id) for head in heads]
+        self.short_lists.forget(users)
+        self.listed_items.forget_users(users)
 
     async def encode(self, slots: I64) -> dict[str, F32]:
         """Return user vectors (U, D) by model kind."""
@@ -99,20 +143,25 @@ class ListMaker:
         parts = [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
         return await asyncio.gather(*(loop.run_in_executor(self._threads, step, rows) for rows in parts))
 
-    def _seeds(self, heads: Sequence[ListHead]) -> I64 | None:
+    def seeds(self, heads: Sequence[ListHead]) -> I64 | None:
         """Return a seed for each list's exploration, from the settings' seed, the user and the offset, so that a list can be made again."""
         if not self._lists.exploration_slots:
             return None
         return np.array([event_hash(head.user_id, f"{self._lists.seed}/{head.source_offset}") >> 1 for head in heads], np.int64)
 
-    async def first_lists(self, heads: Sequence[ListHead], preferred: Preferred, now_ms: int) -> list[bytes]:
-        """Return the lists of users who have no history, and keep nothing of them. Raises Transient."""
+    async def first_lists(
+        self, heads: Sequence[ListHead], preferred: Preferred, now_ms: int, *, is_of_users: bool = True
+    ) -> list[bytes]:
+        """Return the lists of users who have no history, and keep nothing of them but what is on their lists. Raises Transient.
+
+        `is_of_users` off makes lists that belong to no user.
+        """
         users = self._state.engine.users
         keys = [f"new:{head.partition}:{head.user_id}" for head in heads]
         users.load(dict.fromkeys(keys))
         slots = np.array([users.slot(key) for key in keys], np.int64)
         try:
-            return await self.records(slots, heads, now_ms, preferred=preferred)
+            return await self.records(slots, heads, now_ms, preferred=preferred, is_of_users=is_of_users)
         finally:
             users.forget(keys)
 

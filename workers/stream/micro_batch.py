@@ -22,8 +22,9 @@ from recsys.state.item_row import run_ends
 from recsys.state.user_table import quantise_weights
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import DecodedEvents, decode_events
+from schemas.events import EventType
 from workers.kafka.named import rows_of
-from workers.kafka.placement import refuse_misplaced
+from workers.kafka.placement import refuse_by_key
 from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.settings import Settings
@@ -79,7 +80,7 @@ class DecodedBatch:
             future_skew_ms=settings.stream.future_skew_s * 1000,
             max_bytes=settings.stream.max_record_bytes,
         )
-        refuse_misplaced(events, records.keys, records.partitions, settings.topics)
+        refuse_by_key(events, records.keys, records.partitions, settings)
         return cls(batch, records, events, time.perf_counter() - started)
 
     def dead_letters(self, settings: Settings, now_ms: int) -> list[DeadLetter]:
@@ -129,6 +130,8 @@ class Admitted:
     is_new: NDArray[np.bool_]
     hashes: dict[int, dict[int, list[int]]]
     n_duplicates: int
+    shown: I64
+    """The new events that are impressions or weigh something, (s,), in order of arrival; none where impressions are not counted."""
 
     @property
     def newest_s(self) -> dict[int, int]:
@@ -143,11 +146,19 @@ class Admitted:
     @property
     def new_item_ids(self) -> list[str]:
         """Return the items of the new events."""
-        return _at(self.events.item_ids, self.here[self.is_new])
+        return self.item_ids_of(self.here[self.is_new])
+
+    def item_ids_of(self, here: I64) -> list[str]:
+        """Return the items of the events at these places."""
+        return _at(self.events.item_ids, here)
 
     def users(self) -> BatchUsers:
-        """Return the users of these events."""
-        events, here = self.events, self.here
+        """Return the users of the events that count."""
+        return self.users_of(self.here)
+
+    def users_of(self, here: I64) -> BatchUsers:
+        """Return the users of the events at these places, (h,)."""
+        events = self.events
         keys = _user_keys(self.partitions[here], _at(events.user_ids, here))
         newest = dict(zip(keys, here.tolist(), strict=True))
         last = np.fromiter(newest.values(), np.int64, len(newest))
@@ -177,8 +188,9 @@ class Admitted:
         return interactions, _at(users.heads, touched)
 
 
-def admit(given: DecodedBatch, owned: Mapping[int, OwnedPartition], weights: WeightTable) -> Admitted:
-    """Choose the events of a batch that count. New ones are remembered in their partition's window of duplicates."""
+def admit(given: DecodedBatch, owned: Mapping[int, OwnedPartition], weights: WeightTable, *, with_shown: bool = False) -> Admitted:
+    """Choose the events of a batch that count. New ones are remembered in their partition's window of duplicates. `with_shown` chooses
+    impressions too."""
     events = given.events
     index = np.asarray(events.index, np.int64)
     partitions, source_offsets = given.records.partitions[index], given.records.source_offsets[index]
@@ -196,7 +208,11 @@ def admit(given: DecodedBatch, owned: Mapping[int, OwnedPartition], weights: Wei
             hashes[partition] = of.duplicates.by_chunk(at, found, admitted)
         start = end
     here = np.flatnonzero(counts & (units != 0))
-    return Admitted(events, units, partitions, source_offsets, here, is_new[here], hashes, int((is_new & ~counts).sum()))
+    shown = np.zeros(0, np.int64)
+    if with_shown:
+        is_impression = np.asarray(events.types, np.int8) == EventType.IMPRESSION.code
+        shown = np.flatnonzero(is_new & counts & ((units != 0) | is_impression))
+    return Admitted(events, units, partitions, source_offsets, here, is_new[here], hashes, int((is_new & ~counts).sum()), shown)
 
 
 def _at(column: Sequence[T], places: I64) -> list[T]:

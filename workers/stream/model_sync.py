@@ -1,4 +1,4 @@
-"""Keeps the engine's serving models and its recipe in step with the announcements in the state store."""
+"""Keeps the engine's serving models, its recipe and its ranker in step with the announcements in the state store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from recsys.lists.recipe import Recipe
 from schemas.announcements import ModelAnnouncement
 from workers.errors import Fatal, Transient
-from workers.models.model_files import Servable
+from workers.models.model_files import NO_MODELS, Servable
 from workers.runtime.metrics import StreamMetrics
 from workers.runtime.rounds import Rounds
 from workers.stream.serving_state import ServingState
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 MODELS_WAIT_S = 60.0
 """Seconds that lists wait for an announced model; then they are made without it, until it can be loaded."""
 ModelSource = Callable[[ModelAnnouncement], Servable]
-"""Returns the model or recipe that serves after an announcement. Raises Fatal or Transient when it cannot be loaded."""
+"""Returns the model, recipe or ranker that serves after an announcement. Raises Fatal or Transient when it cannot be loaded."""
 Confirm = Callable[[str], ModelAnnouncement | None]
 """Returns the version of a kind that serves according to the model store, as an announcement; None for none. Raises Fatal, Transient."""
 FIRST_WAIT_S = 0.5
@@ -152,7 +152,7 @@ class ModelFollower:
         if wanted.version == held:
             return _Found(held, None, agrees)
         model = self._source(truth)
-        if not isinstance(model, Recipe):
+        if not isinstance(model, NO_MODELS):
             self._state.engine.prepare(model)  # an index of a million items takes seconds, and lists go out during that time
         return _Found(wanted.version, model, agrees)
 
@@ -178,7 +178,7 @@ class ModelFollower:
             swapped.append(f"{kind}/{found.version}")
             self._count("loaded")
             log.info("serving model %s/%s", kind, found.version)
-            if kind != Recipe.kind and kind not in self._state.engine.config.source_weights:
+            if not isinstance(found.model, NO_MODELS) and kind not in self._state.engine.config.source_weights:
                 log.warning("model kind %s has no weight, so lists hold nothing of it: add it to lists.weights (0 if that is meant)", kind)
         if not found.agrees:
             self._count("unconfirmed")

@@ -28,8 +28,11 @@ from workers.state.event_weights import weight_table
 from workers.state.port import Range, StateStore, Watermark
 from workers.state.sending import in_flight
 from workers.stream.list_maker import ListMaker
+from workers.stream.merges import NO_MERGES, Merges, MergesOfBatch
 from workers.stream.micro_batch import DecodedBatch, OwnedPartition, admit
+from workers.stream.related_counts import related_counter
 from workers.stream.serving_state import ServingState, last_applied
+from workers.stream.shown_batch import Shown, ShownBatch
 from workers.stream.state_writer import Chosen, StateWriter
 from workers.stream.stopwatch import Stopwatch
 
@@ -52,6 +55,8 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     trimmed: Mapping[str, int] = field(default_factory=dict)
     """Optional fields, and of how many events something in them was dropped or cut."""
+    owing: frozenset[int] = frozenset()
+    """Partitions with users whose list is deferred because what was shown to them too often begins to rest."""
 
     @property
     def n_lists(self) -> int:
@@ -60,10 +65,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Lists of one partition that had been deferred, as (key, record), and the watermark they were made from."""
+    """Lists of one partition that had been deferred, as (key, record), and the watermark they were made from. A record of None removes the
+    list of an id that was merged into another one."""
 
     records: Records
     made_from: Watermark
+    asked: Sequence[int]
+    """How often others had asked for a list of each user before these were made."""
 
     @property
     def user_ids(self) -> list[str]:
@@ -77,9 +85,10 @@ class Pipeline:
         """Without `ranks` no lists are made."""
         self.settings, self.ranks = settings, ranks
         self.state = ServingState(settings, store, wall_clock=wall_clock)
-        self.lists = ListMaker(self.state)
+        self.lists, self.merges = ListMaker(self.state), Merges(self.state)
         self._owned: dict[int, OwnedPartition] = {}
-        self._writer = StateWriter(self.state, self._owned)
+        self._related = related_counter(self.state)
+        self._writer = StateWriter(self.state, self._owned, self._related)
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
 
@@ -113,6 +122,7 @@ class Pipeline:
             self.release(wanted)
             raise Transient(f"{error} while it was being taken over") from None
         self._note_ownership_changed()
+        await self.merges.follow(self._owned)
         return {partition: self._owned[partition].last_applied_offset + 1 for partition in wanted}
 
     def release(self, partitions: Iterable[int]) -> None:
@@ -121,7 +131,14 @@ class Pipeline:
         if prefixes:
             users = self.state.engine.users
             users.forget([key for key in users if key.startswith(prefixes)])
+            if self._related is not None:
+                self._related.forget(prefixes)
             self._note_ownership_changed()
+
+    def last_applied(self, partition: int) -> int | None:
+        """Return the last applied offset of a partition, −1 where nothing was applied; None of one that is not owned."""
+        owned = self._owned.get(partition)
+        return None if owned is None else owned.last_applied_offset
 
     def _note_ownership_changed(self) -> None:
         self.state.item_cache.look_again(alone=len(self._owned) == self.settings.topics.partitions)
@@ -145,57 +162,78 @@ class Pipeline:
         next_offsets = {p: records[-1].source_offset + 1 for p, records in given.batch.items() if records}
         ranges = self._writer.ranges(next_offsets)
         lists: dict[int, Records] = {}
+        merges = await self.merges.look(chosen.users.heads) if self.ranks and not defer_lists else NO_MERGES
         notes_deferred = defer_lists and self.ranks and self.settings.stream.publish_lists
         vectors: dict[str, F32] | None = None
+        owing: frozenset[int] = frozenset()
         committing: AbstractAsyncContextManager[None] = contextlib.nullcontext()
         if chosen.newest_s:
             await self.state.item_cache.advance(max(chosen.newest_s.values()))
         if ranges:
-            committing, vectors = await self._apply(ranges, chosen, watch, notes_deferred)
+            committing, vectors, owing = await self._apply(ranges, chosen, merges, watch, notes_deferred)
         async with committing:  # lists are made while the store commits; none is published before it has acknowledged
             watch.lap("commit")
             if chosen.users.heads and self.ranks and not defer_lists:
-                lists = await self._list(chosen, vectors, now_ms, watch)
+                lists = await self._list(chosen, merges, vectors, now_ms, watch)
+        await self.merges.pass_on(merges)
         watch.lap("commit")
         if notes_deferred:
             # of replayed users, in partitions where nothing was committed: their lists may or may not be published
             replayed = given.batch.keys() - {cut.partition for cut in ranges}
             await self._writer.note_deferred({p: chosen.users.of_partition(p) for p in given.batch if p in replayed})
         self.state.engine.users.shrink(self.settings.stream.user_cache)
+        if self._related is not None:
+            self._related.shrink()
         n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         n_records, n_duplicates = len(given.records.keys), chosen.admitted.n_duplicates
-        return Outcome(lists, dead_letters, next_offsets, n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed)
+        return Outcome(lists, dead_letters, next_offsets, n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed, owing)
 
     async def _apply(
-        self, ranges: Sequence[Range], chosen: Chosen, watch: Stopwatch, notes_deferred: bool
-    ) -> tuple[AbstractAsyncContextManager[None], dict[str, F32] | None]:
+        self, ranges: Sequence[Range], chosen: Chosen, merges: MergesOfBatch, watch: Stopwatch, notes_deferred: bool
+    ) -> tuple[AbstractAsyncContextManager[None], dict[str, F32] | None, frozenset[int]]:
         """Apply ranges to the item groups while the batch's users are encoded.
 
-        Return the commit of the users, to be sent next, and the vectors of the users by model kind; None when no user changed.
+        Return the commit of the users, to be sent next; the vectors of the users by model kind, None when no user changed; and the
+        partitions with users whose list is deferred because of what was shown to them.
         """
         engine, interactions = self.state.engine, chosen.interactions
-        derived, delta = self._writer.derive(interactions)
+        derived, delta = self._writer.derive(chosen)
         watch.lap("derive")
+        shown_events = None if chosen.shown is None else chosen.shown.events(self.state.numbering, self._slot)
         embeddings: list[list[bytes]] = []
         vectors: dict[str, F32] | None = None
+        shown: Shown | None = None
         async with in_flight(self._writer.apply_items(ranges, derived, delta)):
+            if chosen.shown is not None and shown_events is not None:
+                shown = Shown.learnt(chosen.shown, engine, shown_events, chosen.users)
             if interactions is not None and derived is not None:
                 engine.learn_histories(derived)
-                vectors = await self.lists.encode(interactions.slots)
+                vectors = await self.lists.encode(await self.merges.joined(merges, interactions.slots, chosen.changed))
                 embeddings = engine.embeddings(vectors, len(interactions.slots))
             watch.lap("encode")
         watch.lap("apply")
-        return in_flight(self._writer.commit_users(ranges, chosen, derived, embeddings, notes_deferred)), vectors
+        owed: dict[int, Sequence[str]] = {}
+        if notes_deferred:
+            owed = {cut.partition: chosen.users.of_partition(cut.partition) for cut in ranges}
+        more = shown.owed if shown is not None and self.ranks and self.settings.stream.publish_lists else {}
+        for partition, user_ids in more.items():
+            owed[partition] = [*owed.get(partition, ()), *user_ids]
+        return in_flight(self._writer.commit_users(ranges, chosen, derived, embeddings, owed, shown)), vectors, frozenset(more)
 
     async def _choose(self, given: DecodedBatch) -> Chosen:
         """Choose the events that count, with numbers for their items and rows for their users."""
-        admitted = admit(given, self._owned, self._weights)
-        users = admitted.users()
-        await self.state.number_items(admitted.new_item_ids)
+        admitted = admit(given, self._owned, self._weights, with_shown=self.state.engine.users.shown is not None)
+        users, shown = admitted.users(), ShownBatch.of(admitted) if len(admitted.shown) else None
+        await self.state.number_items(admitted.new_item_ids if shown is None else shown.item_ids)
         await self._hold_users(users.keys, users.heads)
+        if shown is not None:
+            await self._hold_users(shown.users.keys, shown.users.heads)
         if not admitted.is_new.any():
-            return Chosen(admitted, users, None, [], admitted.newest_s)
-        return Chosen(admitted, users, *admitted.by_user(users, self.state.numbering.numbers, self._slot), admitted.newest_s)
+            return Chosen(admitted, users, None, [], admitted.newest_s, shown)
+        interactions, changed = admitted.by_user(users, self.state.numbering.numbers, self._slot)
+        if self._related is not None and await self._related.hold(interactions, changed):
+            await self._writer.check_watermarks({head.partition for head in changed})  # as of rows of users
+        return Chosen(admitted, users, interactions, changed, admitted.newest_s, shown)
 
     def _slot(self, key: str) -> int:
         slot = self.state.engine.users.slot(key)
@@ -212,21 +250,34 @@ class Pipeline:
         if not missing:
             return
         found = await self.state.store.read_users_of(missing)
+        shown = None if engine.users.shown is None else await self.state.store.read_shown_of(missing)
         # Only now: rows and watermark move together and only forward, so if it still stands where we left it, the rows are of that state.
         await self._writer.check_watermarks(missing)
-        engine.users.load({f"{p}:{u}": row for p, rows in found.items() for u, row in zip(missing[p], rows, strict=True)})
+        rows = {f"{p}:{u}": row for p, rows in found.items() for u, row in zip(missing[p], rows, strict=True)}
+        engine.users.load(rows, None if shown is None else [row for p in found for row in shown[p]])
         slots = [slot for p, users in missing.items() for u in users if (slot := engine.users.slot(f"{p}:{u}")) is not None]
-        if int(engine.users.items[slots].max(initial=0)) >= engine.n_items:  # items that another worker numbered
+        if engine.users.highest_item(slots) >= engine.n_items:  # items that another worker numbered
             await self.state.learn_new_items()
 
-    async def _list(self, chosen: Chosen, vectors: dict[str, F32] | None, now_ms: int, watch: Stopwatch) -> dict[int, Records]:
-        if chosen.interactions is not None and len(chosen.changed) == len(chosen.users.heads):
+    async def _list(
+        self, chosen: Chosen, merges: MergesOfBatch, vectors: dict[str, F32] | None, now_ms: int, watch: Stopwatch
+    ) -> dict[int, Records]:
+        heads = chosen.users.heads
+        lists: dict[int, Records] = {}
+        if chosen.interactions is not None and len(chosen.changed) == len(heads):
             slots = chosen.interactions.slots
         else:  # some users are listed again after a replay, and were not encoded with the batch
             slots, vectors = np.array([self._slot(key) for key in chosen.users.keys], np.int64), None
-        records = await self.lists.records(slots, chosen.users.heads, now_ms, vectors=vectors, watch=watch)
-        lists: dict[int, Records] = {}
-        for head, record in zip(chosen.users.heads, records, strict=True):
+        if merges:
+            slots, listed = await self.merges.joined(merges, slots, heads), merges.listed(heads)
+            for at in sorted(set(range(len(heads))) - set(listed)):  # once more: Redis may have lost who waited for it
+                lists.setdefault(heads[at].partition, []).append((heads[at].user_id.encode(), None))
+            slots, heads = slots[listed], [heads[at] for at in listed]
+            vectors = None if vectors is None else {kind: of_kind[listed] for kind, of_kind in vectors.items()}
+        if not heads:
+            return lists
+        records = await self.lists.records(slots, heads, now_ms, vectors=vectors, watch=watch)
+        for head, record in zip(heads, records, strict=True):
             lists.setdefault(head.partition, []).append((head.user_id.encode(), record))
         watch.lap("lists")
         return lists
@@ -240,31 +291,53 @@ class Pipeline:
         user_ids = await self.state.store.owed_lists(partition, at_most)
         if not user_ids:
             return None
+        asked = await self.state.store.lists_asked(partition, user_ids)  # first: what is asked for from now on stays
         keys = [f"{partition}:{user_id}" for user_id in user_ids]
         heads = [ListHead.of_state(user_id, partition, owned.last_applied_offset) for user_id in user_ids]
         await self._hold_users(keys, heads)
+        merges = await self.merges.look(heads, everywhere=True)
+        await self.merges.pass_on_once(partition, merges)
+        listed = merges.listed(heads)
         slots = np.array([self._slot(key) for key in keys], np.int64)
-        preferred = await self.lists.stored_preferences(partition, user_ids, slots)
-        records = await self.lists.records(slots, heads, int(self._wall_clock() * 1000), preferred=preferred)
+        if (profiles := self.state.engine.users.profiles) is not None:
+            profiles.note_read(slots, -np.inf)  # a change of the profile may be why the list is made
+        slots = await self.merges.joined(merges, slots, heads)
+        made: Records = [(user_id.encode(), None) for user_id in user_ids]
+        self.lists.forget([heads[at] for at in sorted(set(range(len(heads))) - set(listed))])
+        if listed:
+            heads, slots = [heads[at] for at in listed], slots[listed]
+            preferred = await self.lists.stored_preferences(partition, [head.user_id for head in heads], slots)
+            records = await self.lists.records(slots, heads, int(self._wall_clock() * 1000), preferred=preferred)
+            for at, record in zip(listed, records, strict=True):
+                made[at] = made[at][0], record
         self.state.engine.users.shrink(self.settings.stream.user_cache)
-        made: Records = [(user_id.encode(), record) for user_id, record in zip(user_ids, records, strict=True)]
-        return Deferred(made, Watermark(owned.topic_id, owned.last_applied_offset))
+        return Deferred(made, Watermark(owned.topic_id, owned.last_applied_offset), asked)
 
     async def settle_deferred(self, partition: int, deferred: Deferred) -> None:
-        """Note that deferred lists are published: their users wait no longer, unless events have come since the lists were made."""
-        await self.state.store.settle_lists(partition, deferred.made_from, deferred.user_ids)
+        """Note that deferred lists are published: their users wait no longer, unless events have come since the lists were made, or others
+        have asked for a list of theirs."""
+        await self.state.store.settle_lists(partition, deferred.made_from, deferred.user_ids, deferred.asked)
+
+    async def defer(self, user_ids: Mapping[int, Sequence[str]]) -> None:
+        """Note for `deferred_lists` that these users of owned partitions wait for a list. Raises Transient, Fenced."""
+        await self._writer.note_deferred(user_ids)
 
     async def defer_short_lists(self) -> set[int]:
-        """Note for `deferred_lists` whose list is short and may be longer with items that have come since; return their partitions.
+        """Note for `deferred_lists` whose list is short and may be longer with items that have come since; return the owned partitions
+        in which users wait for a list, for whatever reason.
 
         Raises: Transient, Fenced.
         """
         short, state = self.lists.short_lists, self.state
         if not short:
             short.note_listable(0)  # the next short list is made once more: items may have come before this look
-            return set()
+            return await self._with_waiting_users()
         now_s = max(int(self._wall_clock()), state.item_cache.newest_s)
         short.note_listable(int(np.count_nonzero(state.engine.catalogue.recommendable(now_s))))
         taken = short.take(self._owned)
         await self._writer.note_deferred(taken)
-        return set(taken)
+        return await self._with_waiting_users()
+
+    async def _with_waiting_users(self) -> set[int]:
+        """Return the owned partitions in which users wait for a list: other workers and the users topic may have noted some."""
+        return {partition for partition, work in (await self.merges.follow(self._owned)).items() if work.n_waiting}

@@ -108,7 +108,7 @@ class CatalogueLoader:
 
     async def _topic_ids(self) -> str:
         topics, ids = self._settings.topics, await topic_ids_async(self._settings)
-        names = topics.items, topics.users, topics.models
+        names = [topics.items, topics.users, topics.models, *([topics.control] if self._settings.lists.rules_topic else [])]
         if missing := [name for name in names if name not in ids]:
             raise Transient(f"topic {', '.join(missing)} is missing: run `recsys topics create`")
         return json.dumps([ids[name] for name in names])

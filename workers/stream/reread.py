@@ -55,6 +55,8 @@ async def read_compacted(settings: Settings, intake: Intake, since: Mapping[Plac
     """
     topics = settings.topics
     roles = {topics.items: "items", topics.users: "users", topics.models: "models"}
+    if settings.lists.rules_topic:
+        roles[topics.control] = "rules"
     starts = await start_offsets_async(settings, list(roles))
     ends = await end_offsets_async(settings, list(roles))
     counts = dict.fromkeys(roles.values(), 0)
@@ -72,7 +74,9 @@ async def read_compacted(settings: Settings, intake: Intake, since: Mapping[Plac
                 if role == "items":
                     await intake.items(records_of_role)
                 elif role == "users":
-                    await intake.users(records_of_role, first_lists=False)
-                else:
+                    await intake.users(records_of_role, first_lists=False, are_new=bool(since))
+                elif role == "models":
                     await intake.announcements(records_of_role)
+                else:
+                    await intake.rules(records_of_role)
         return ReadCompacted(counts, dict(reader.next_offsets))

@@ -35,6 +35,7 @@ from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.catch_up import CatchUp
 from workers.stream.checkpoint import Checkpoint
 from workers.stream.events_topic import EventsTopic
+from workers.stream.kept_lists import LOOK_S, list_looks
 from workers.stream.micro_batch import DecodedBatch
 from workers.stream.model_sync import ModelFollower
 from workers.stream.ownership import Ownership
@@ -120,6 +121,7 @@ class EventsService(OrderlyService):
         """Polls and decodes the next records while a batch is being applied, when the worker is behind."""
         self._polling = Polling(settings.stream)
         self._row_expiry = RowExpiry(settings)
+        self._list_looks = list_looks(settings, pipeline, self.partitions, producer=lambda: self.producer)
 
     async def on_start(self) -> None:
         """Connect, wait for Redis and join the group, unless the worker is asked to end first."""
@@ -255,6 +257,14 @@ class EventsService(OrderlyService):
         while await self._slept(max(self.settings.state.sweep_s, rounds.wait_s)):
             if self.partitions.owns(0):
                 await self.attempt(rounds, lambda: self._row_expiry.look(state.store, state.item_cache.newest_s))
+
+    @Service.task
+    async def _keep_lists(self) -> None:
+        looks = [(self._rounds(name, quiet=True), look) for name, look in self._list_looks.items()]
+        while looks and await self._slept(LOOK_S):
+            for rounds, look in looks:
+                if rounds.due and not self._defers_lists:
+                    await self.attempt(rounds, look)
 
     async def _round(self) -> None:
         polled = await self._next_polled()

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from recsys.catalogue.item_vectors import ItemVectors
 from recsys.engine import Engine
+from recsys.lists.learned.ranker import LearnedRanker
 from recsys.lists.recipe import Recipe
 from workers.errors import Fenced
 from workers.lists.encoding import ItemIds
@@ -20,6 +22,7 @@ from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, StoredItem, Watermark
 from workers.stream.item_numbering import ItemNumbering
 from workers.stream.item_state_cache import ItemStateCache
+from workers.stream.related_rows import RelatedRows
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +50,17 @@ class ServingState:
 
     def __init__(self, settings: Settings, store: StateStore, *, wall_clock: Callable[[], float] = time.time) -> None:
         self.settings, self.store = settings, store
-        self.engine = Engine(engine_config(settings))
         self.numbering = ItemNumbering(store)
+        self.engine = self._new_engine()
         self.item_ids = ItemIds(self.numbering.names)
         self.item_cache = self._new_item_cache()
+        self.related_rows = RelatedRows(store, settings.related)
         self._recipe: tuple[str, Recipe] | None = None
         """Version and numbers of the recipe that serves; None: the default one."""
+        self._ranker: tuple[str, LearnedRanker] | None = None
+        """Version and trees of the ranker that serves; None: the recipe alone ranks."""
+        self._texts: tuple[str, ItemVectors] | None = None
+        """Version and vectors of items' texts that the catalogue has."""
         self.resets = 0
         """Times that every cache was dropped because the state is another one; whatever follows the state starts over then."""
         self._event_time_of = -1
@@ -60,6 +68,11 @@ class ServingState:
         self._lock = asyncio.Lock()
         self._wall_clock = wall_clock
         self._identity: _Identity | None = None
+
+    def _new_engine(self) -> Engine:
+        engine = Engine(engine_config(self.settings))
+        engine.name_items(self.numbering.names)
+        return engine
 
     def _new_item_cache(self) -> ItemStateCache:
         settings = self.settings
@@ -126,12 +139,17 @@ class ServingState:
         self.numbering.clear()
         self.item_ids = ItemIds(self.numbering.names)
         await self.numbering.catch_up()
-        self.engine = Engine(engine_config(self.settings))
+        self.engine = self._new_engine()
         self.item_cache = self._new_item_cache()
         for kind, serving in models.items():
-            await self.serve(kind, serving.version, serving.model)
+            await self.serve(kind, serving.version, serving.served)
         if self._recipe is not None:
             self.engine.use_recipe(self._recipe[1])
+        if self._ranker is not None:
+            self.engine.use_ranker(self._ranker[1])
+        if self._texts is not None:
+            (version, texts), self._texts = self._texts, None
+            await self.serve(ItemVectors.kind, version, texts)
         self.engine.ensure_items(len(self.numbering.names))
         if newest_s:  # the log's, whatever became of the state
             await self.item_cache.advance(newest_s)
@@ -139,26 +157,57 @@ class ServingState:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Return kind ▸ version of the models that serve, and of the recipe unless it is the default one."""
+        """Return kind ▸ version of the models that serve, of the recipe unless it is the default one, of the ranker, and of the vectors of
+        texts."""
         versions = {kind: serving.version for kind, serving in self.engine.models.items()}
-        return versions if self._recipe is None else versions | {Recipe.kind: self._recipe[0]}
+        others = {Recipe.kind: self._recipe, LearnedRanker.kind: self._ranker, ItemVectors.kind: self._texts}
+        return versions | {kind: held[0] for kind, held in others.items() if held is not None}
 
     async def serve(self, kind: str, version: str, served: Servable) -> None:
-        """Use this version of a model, or of the recipe, from now on. Raises Fenced when the store has lost numbers."""
+        """Use this version of a model, of the recipe, of the ranker, or of the vectors of texts from now on.
+
+        Raises Fenced when the store has lost numbers.
+        """
         if isinstance(served, Recipe):
             self.engine.use_recipe(served)
             self._recipe = version, served
             return
+        if isinstance(served, LearnedRanker):
+            self.engine.use_ranker(served)
+            self._ranker = version, served
+            return
         await self.number_items(served.item_ids)
+        if isinstance(served, ItemVectors):
+            for numbers, vectors in served.changes(self.numbering.numbers, None if self._texts is None else self._texts[1]):
+                self.engine.supply_texts(numbers, vectors)
+                await asyncio.sleep(0)  # heartbeats go on
+            self._texts = version, served
+            return
         self.engine.serve(kind, version, served, self.numbering.numbers)
 
     def retire(self, kind: str) -> bool:
-        """Use no model of this kind, or the default recipe, from now on; return whether another one served."""
+        """Use no model of this kind, the default recipe, no ranker, or no vectors of texts from now on; return whether another one
+        served."""
+        if kind == LearnedRanker.kind:
+            ranked, self._ranker = self._ranker, None
+            self.engine.use_ranker(None)
+            return ranked is not None
+        if kind == ItemVectors.kind:
+            return self._retire_texts()
         if kind != Recipe.kind:
-            return self.engine.models.pop(kind, None) is not None
+            return self.engine.retire(kind)
         served, self._recipe = self._recipe, None
         self.engine.use_recipe(None)
         return served is not None
+
+    def _retire_texts(self) -> bool:
+        """Take the vectors of texts from the catalogue; return whether there were some."""
+        held, self._texts = self._texts, None
+        if held is not None:
+            none = ItemVectors([], held[1].vectors[:0], held[1].digests[:0], held[1].encoder)
+            for numbers, vectors in none.changes(self.numbering.numbers, held[1]):
+                self.engine.supply_texts(numbers, vectors)
+        return held is not None
 
     async def number_items(self, item_ids: Iterable[str]) -> None:
         """Have a number, and room in the engine, for each of these items. Raises Fenced when the store has lost numbers."""
@@ -196,10 +245,11 @@ class ServingState:
 
     async def compact_rows(self) -> int:
         """Shorten some item rows that have grown long, and return how many. The caller holds a turn."""
-        return await self.item_cache.compact()
+        return await self.item_cache.compact() + await self.related_rows.compact()
 
     async def compact_once(self) -> None:
         """Shorten some item rows that have grown long. Batches go on while rows are shortened; only replacing them takes a turn."""
+        await self.related_rows.compact()
         cache = self.item_cache
         if not (found := await cache.read_long()):
             return

@@ -48,6 +48,13 @@ class ShortLists:
             while len(self._users) > MAX_USERS:
                 del self._users[next(iter(self._users))]
 
+    def forget(self, users: Collection[tuple[int, str]]) -> None:
+        """Forget users who have no list any more."""
+        with self._lock:
+            for user in users:
+                self._users.pop(user, None)
+                self._due.pop(user, None)
+
     def __bool__(self) -> bool:
         return bool(self._users or self._due)
 

@@ -12,7 +12,7 @@ that are ahead of the users. The next one sends the same ranges again; a group s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,9 @@ from workers.errors import Fatal, Fenced
 from workers.lists.encoding import ListHead
 from workers.state.port import ApplyStatus, GroupDeltas, GroupResult, Range, UserCommit
 from workers.stream.micro_batch import Admitted, BatchUsers, OwnedPartition
+from workers.stream.related_counts import RelatedCounter
 from workers.stream.serving_state import ServingState, last_applied
+from workers.stream.shown_batch import Shown, ShownBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,16 @@ class Chosen:
     changed: list[ListHead]
     newest_s: dict[int, int]
     """Event time of the newest, by partition."""
+    shown: ShownBatch | None = None
+    """Its impressions and choices, where impressions are counted."""
 
 
 class StateWriter:
     """Writes batches of the partitions in `owned`, whose last applied offsets it moves."""
 
-    def __init__(self, state: ServingState, owned: Mapping[int, OwnedPartition]) -> None:
-        self._state, self._owned = state, owned
+    def __init__(self, state: ServingState, owned: Mapping[int, OwnedPartition], related: RelatedCounter | None = None) -> None:
+        """`related` counts for lists of items."""
+        self._state, self._owned, self._related = state, owned, related
 
     def ranges(self, next_offsets: Mapping[int, int]) -> list[Range]:
         """Return the offsets that a batch up to these next offsets adds to what is applied."""
@@ -53,12 +58,14 @@ class StateWriter:
             if (owned := self._owned[partition]).last_applied_offset < next_offset - 1
         ]
 
-    def derive(self, interactions: Interactions | None) -> tuple[Derived | None, Delta]:
-        """Return what interactions mean for the item groups; nothing without interactions."""
-        engine = self._state.engine
+    def derive(self, chosen: Chosen) -> tuple[Derived | None, Delta]:
+        """Return what the events of a batch that are new mean for the item groups; nothing without such events."""
+        engine, interactions = self._state.engine, chosen.interactions
         if interactions is None:
             return None, Delta.nothing(engine.config.item_groups)
         derived = engine.derive(interactions)
+        if self._related is not None:
+            derived = replace(derived, related=self._related.derive(interactions, chosen.changed))
         self._state.numbering.n_used = max(self._state.numbering.n_used, int(interactions.items.max()) + 1)
         return derived, derived.delta(engine.config)
 
@@ -71,6 +78,7 @@ class StateWriter:
                 await self._apply_rest(ranges, derived, result)
         if len(applied) == delta.item_groups:
             self._state.item_cache.absorb(delta, results)
+            self._state.related_rows.note(delta, results)
         else:
             self._state.item_cache.invalidate(delta)
 
@@ -112,9 +120,15 @@ class StateWriter:
         )
 
     async def commit_users(
-        self, ranges: Sequence[Range], chosen: Chosen, derived: Derived | None, embeddings: Sequence[Sequence[bytes]], defers_lists: bool
+        self,
+        ranges: Sequence[Range],
+        chosen: Chosen,
+        derived: Derived | None,
+        embeddings: Sequence[Sequence[bytes]],
+        owed: Mapping[int, Sequence[str]],
+        shown: Shown | None = None,
     ) -> None:
-        """Write the rows of a batch's users, its duplicate hashes and the watermarks; with `defers_lists` also who waits for a list.
+        """Write the rows of a batch's users, what was shown to them, its duplicate hashes, the watermarks, and who is `owed` a list.
 
         Raises Fenced when another worker has moved a watermark.
         """
@@ -123,6 +137,8 @@ class StateWriter:
             packed = self._state.engine.users.pack(chosen.interactions.slots.tolist(), embeddings)
             for (user_id, partition, *_), row in zip(chosen.changed, packed, strict=True):
                 by_partition[partition][user_id] = row
+        shown_rows = {} if shown is None else shown.rows(self._state.engine)
+        bought = {} if self._related is None else self._related.packed(chosen.interactions, chosen.changed)
         commits = [
             UserCommit(
                 cut.partition,
@@ -131,8 +147,10 @@ class StateWriter:
                 cut.last,
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.admitted.hashes.get(cut.partition, {}).items()},
-                chosen.users.of_partition(cut.partition) if defers_lists else (),
+                owed.get(cut.partition, ()),
                 chosen.newest_s.get(cut.partition, 0),
+                shown_rows.get(cut.partition, {}),
+                bought.get(cut.partition, {}),
             )
             for cut in ranges
         ]

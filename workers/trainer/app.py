@@ -20,6 +20,7 @@ from typing import Any
 import faust
 from mode import Service
 
+from recsys.models.registry import PROFILE_MODELS
 from workers.errors import Fatal, Transient
 from workers.kafka.access_watch import AccessWatch
 from workers.kafka.connection import faust_arguments
@@ -172,7 +173,8 @@ class TrainerService(OrderlyService):
             await tail.start()
             log.info("trainer leads; %d events in the log", tail.n_events)
             reconciled_s = time.monotonic()
-            n_trained = await asyncio.to_thread(_n_trained, store, trainer.kinds, ends)
+            by_history = tuple(kind for kind in trainer.kinds if kind not in PROFILE_MODELS)  # others may never have a champion
+            n_trained = await asyncio.to_thread(_n_trained, store, by_history, ends)
             schedule = Schedule(self.settings, n_trained, time.monotonic())
             while self.leads():
                 await tail.poll()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from recsys.catalogue.items import ItemContent
 from schemas import Poison
+from schemas.catalogue import Item
 from schemas.decoding import decode_item
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
 from workers.kafka.records import RangeReader
@@ -52,19 +53,24 @@ def read_catalogue(path: Path, item_ids: Sequence[str]) -> dict[int, ItemContent
 
     All count as available: the catalogue does not say when an item was not.
     """
-    position = {item_id.encode(): number for number, item_id in enumerate(item_ids)}
-    content, at, contents = path.read_bytes(), 0, dict[int, ItemContent]()
+    position = {item_id: number for number, item_id in enumerate(item_ids)}
+    items = read_items(path, position)
+    return {position[item.item_id]: replace(content_of(item), available=True) for item in items}
+
+
+def read_items(path: Path, wanted: Container[str] | None = None) -> Iterator[Item]:
+    """Yield the items of the catalogue, or those whose ids are `wanted`. Records that cannot be read are left out."""
+    content, at = path.read_bytes(), 0
     while at < len(content):
         n_key, n_value = _LENGTHS.unpack_from(content, at)
         at += _LENGTHS.size
         key, value = content[at : at + n_key], content[at + n_key : at + n_key + n_value]
         at += n_key + n_value
-        if (number := position.get(key)) is None:
+        if wanted is not None and key.decode(errors="replace") not in wanted:
             continue
         try:
             item = decode_item(value, key)
         except Poison:
             continue
         if item is not None:
-            contents[number] = replace(content_of(item), available=True)
-    return contents
+            yield item

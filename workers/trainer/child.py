@@ -15,12 +15,13 @@ import sys
 from dataclasses import asdict
 from typing import TextIO
 
-import torch
 from pydantic import ValidationError
 
 from workers.errors import describe
+from workers.runtime.threads import limit_threads
 from workers.trainer.progress import report, report_traceback
-from workers.trainer.training_round import TrainingJob, run_job
+from workers.trainer.training_job import TrainingJob
+from workers.trainer.training_round import run_job
 
 _PR_SET_PDEATHSIG = 1
 NICENESS = 10
@@ -62,7 +63,7 @@ def main() -> int:
         return 143
     try:
         os.nice(NICENESS)
-        torch.set_num_threads(job.trainer.torch_threads)
+        limit_threads(job.trainer.torch_threads)
         results = run_job(job)
     except _Ended:
         return 143

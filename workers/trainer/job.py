@@ -15,12 +15,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from recsys.lists.recipe import Recipe
+from recsys.models.registry import ATTRIBUTE_KINDS, CONTENT_KINDS, PROFILE_MODELS
 from workers.errors import Transient, WorkerError
+from workers.models.model_files import LIST_MAKERS
 from workers.settings import Settings
 from workers.trainer.catalogue_file import save_catalogue
 from workers.trainer.settling import KindResult
-from workers.trainer.training_round import TrainingJob
+from workers.trainer.topic_file import save_topic
+from workers.trainer.training_job import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class TrainingProcess:
     async def start(self, next_offsets: Mapping[int, int]) -> None:
         """Start a round over the log below `next_offsets`."""
         assert self._process is None
-        job = TrainingJob.of(self._settings, next_offsets, await self._catalogue())
+        job = TrainingJob.of(self._settings, next_offsets, await self._catalogue(), await self._profiles())
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -81,6 +83,8 @@ class TrainingProcess:
         self._tasks = [asyncio.create_task(_last_line(process.stdout)), asyncio.create_task(_log_lines(process.stderr))]
         self._late = False
         longest_s = (2 * self._settings.trainer.max_seconds + 60) * max(len(self._settings.trainer.kinds), 1)
+        longest_s += 2 * 60 * self._settings.trainer.search_minutes
+        longest_s += 2 * self._settings.content.text_seconds if self._settings.content.text_model is not None else 0
         self._deadline = asyncio.get_running_loop().call_later(longest_s, self._end_late)
         with suppress(ConnectionError):  # a child that died at once is seen by its exit code
             process.stdin.write(job.model_dump_json().encode())
@@ -88,18 +92,37 @@ class TrainingProcess:
         log.info("training starts: %s", ", ".join(self._settings.trainer.kinds))
 
     async def _catalogue(self) -> Path | None:
-        """Write the catalogue to a file for the training of a recipe; None if there is none to train, or the catalogue cannot be read."""
-        if Recipe.kind not in self._settings.trainer.kinds:
+        """Write the catalogue to a file for a recipe, a ranker or what is learnt from content; None if there is none of these, or the
+        catalogue cannot be read."""
+        if {*LIST_MAKERS, *CONTENT_KINDS}.isdisjoint(self._settings.trainer.kinds) and not self._settings.content.is_on:
             return None
-        self._folder = TemporaryDirectory(prefix="recsys-training-")
-        path = Path(self._folder.name) / "catalogue"
+        path = self._file("catalogue")
         try:
             n_items = await save_catalogue(self._settings, path)
         except (WorkerError, OSError) as error:
-            log.warning("no recipe is trained, because the catalogue cannot be read: %s", error)
+            log.warning("no recipe or ranker is trained and nothing is learnt from content, the catalogue cannot be read: %s", error)
             return None
         log.debug("%d items in the catalogue", n_items)
         return path
+
+    async def _profiles(self) -> Path | None:
+        """Write the profiles to a file for the training of segments; None if there are none to train, or profiles cannot be read."""
+        if {*PROFILE_MODELS, *ATTRIBUTE_KINDS}.isdisjoint(self._settings.trainer.kinds):
+            return None
+        path = self._file("profiles")
+        try:
+            n_records = await save_topic(self._settings, self._settings.topics.users, path)
+        except (WorkerError, OSError) as error:
+            log.warning("no segments are trained, because profiles cannot be read: %s", error)
+            return None
+        log.debug("%d records of profiles", n_records)
+        return path
+
+    def _file(self, name: str) -> Path:
+        """Return a path in the folder of this round, which is removed with it."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="recsys-training-")
+        return Path(self._folder.name) / name
 
     def _end_late(self) -> None:
         if self._process is not None and self._process.returncode is None:

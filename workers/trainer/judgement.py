@@ -12,6 +12,7 @@ from recsys.evaluation.gate import CHAMPION, GateDecision, gate
 from recsys.evaluation.protocol import Slice, newest_events
 from recsys.evaluation.ranking import Ranked, rank_by_model, rank_by_popularity, rank_by_recent_popularity
 from recsys.models.base import Model
+from recsys.models.content_map import MappedModel
 from recsys.models.popular.model import PopularModel
 from workers.models.manifest import TrainedOn
 from workers.models.model_files import StoredModel
@@ -37,6 +38,14 @@ class Judging:
 
     newest: NDArray[np.bool_]
     unseen: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The model of a kind that serves, as it was before it saw the events `newest` (n,), with its map from content if it has one."""
+
+    model: Model | MappedModel
+    newest: NDArray[np.bool_]
 
 
 def choose_slice(

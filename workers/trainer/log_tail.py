@@ -13,7 +13,7 @@ from schemas import DecodedEvents, decode_events
 from schemas.decoding import EVENT_COLUMNS
 from workers.errors import Fatal, Transient
 from workers.kafka.offsets import start_offsets_async
-from workers.kafka.placement import refuse_misplaced
+from workers.kafka.placement import refuse_by_key
 from workers.kafka.records import Place, RangeReader, Record
 from workers.settings import Settings
 from workers.trainer.event_columns import context_json, events_table
@@ -122,7 +122,7 @@ class LogTail:
             future_skew_ms=self._settings.stream.future_skew_s * 1000,
             max_bytes=self._settings.stream.max_record_bytes,
         )
-        refuse_misplaced(decoded, [record.key for record in records], records[0].partition, self._settings.topics)
+        refuse_by_key(decoded, [record.key for record in records], records[0].partition, self._settings)
         pending.add(decoded, records)
 
     async def flush(self, partitions: list[int] | None = None) -> None:

@@ -16,13 +16,19 @@ from recsys.evaluation.protocol import Slice
 from recsys.evaluation.ranking import evaluate
 from recsys.models.base import Model
 from recsys.models.checks import check_model
-from recsys.models.registry import MODELS, ModelKind
+from recsys.models.content_map import MappedModel, ReadsContent
+from recsys.models.kind import ModelKind
+from recsys.models.neighbour import NeighbourModel
+from recsys.models.registry import MODELS
+from recsys.models.training_set import TrainingSet
 from workers.errors import describe
-from workers.models.manifest import Refit
+from workers.models.manifest import Refit, SearchOutcome
 from workers.models.store import ModelStore
 from workers.settings import TrainerSettings
-from workers.trainer.judgement import CHALLENGER, NoModel, choose_slice, decide, judge
+from workers.trainer.judgement import CHALLENGER, HeldOut, NoModel, choose_slice, decide, judge
+from workers.trainer.map_round import MapMaker
 from workers.trainer.progress import report, report_traceback, reporter
+from workers.trainer.search_round import searched_config
 from workers.trainer.settling import Candidate, Champion, KindResult, champion_of, settle
 from workers.trainer.training_columns import TrainingColumns
 
@@ -36,23 +42,56 @@ class _Trained:
     part: Slice
     newest: NDArray[np.bool_]
     train_s: float
+    training_set: TrainingSet
+    search: SearchOutcome | None
 
 
 def train_model(
-    kind: str, columns: TrainingColumns, next_offsets: Mapping[int, int], settings: TrainerSettings, store: ModelStore
-) -> KindResult:
-    """Train, judge and store one kind of model. Raises NoModel, CoreError, WorkerError."""
+    kind: str,
+    columns: TrainingColumns,
+    next_offsets: Mapping[int, int],
+    settings: TrainerSettings,
+    store: ModelStore,
+    maps: MapMaker | None = None,
+) -> tuple[KindResult, HeldOut | None]:
+    """Train, judge and store one kind of model, with its map from content if there are `maps`.
+
+    Return what came of it, and the model that serves now as it was before it saw the newest events; None if none serves.
+    Raises NoModel, CoreError, WorkerError.
+    """
     if kind not in MODELS:
         raise ShapeError(f"trainer.kinds names {kind}, which is not among {', '.join(MODELS)}")
     recipe, champion = MODELS[kind], champion_of(kind, columns, settings, store)
-    trained = _challenger(recipe, columns, next_offsets, settings, champion)
+    trained = _challenger(recipe, columns, next_offsets, settings, champion, store)
     ranked = judge(trained.model, champion.stored, trained.part)
     decision = decide(ranked, settings, kind)
-    candidate = Candidate(trained.model, trained.train_s, trained.newest)
+    candidate = Candidate(trained.model, trained.train_s, trained.newest, search=trained.search)
+    judged: Model | MappedModel = trained.model
     if decision.promote:
         model, refit = _refit(recipe, trained, ranked[CHALLENGER].metrics(), columns, settings)
-        candidate = replace(candidate, content=model, refit=refit)
-    return settle(kind, champion, candidate, ranked, decision, columns, next_offsets, settings, store)
+        content: Model | MappedModel = model
+        if maps is not None and not isinstance(model, NeighbourModel | ReadsContent):  # these have no vectors, or a map of their own
+            trained_on = trained.training_set if refit is None else columns.training_set()
+            judged, content = _mapped(maps, trained, model, trained_on, settings.seed)
+        candidate = replace(candidate, content=content, refit=refit)
+    result = settle(kind, champion, candidate, ranked, decision, columns, next_offsets, settings, store)
+    if result.action == "promoted":
+        return result, HeldOut(judged, trained.newest)
+    return result, None if champion.stored is None else HeldOut(champion.stored.served, trained.newest)
+
+
+def _mapped(
+    maps: MapMaker, trained: _Trained, model: Model, trained_on: TrainingSet, seed: int
+) -> tuple[Model | MappedModel, Model | MappedModel]:
+    """Return the judged model and the one that is to serve, `trained_on` these interactions, both with their maps from content. A map that
+    cannot be learnt keeps no model from serving."""
+    try:
+        learnt = maps.learn(trained.model, trained.training_set, seed)
+        return maps.mapped(trained.model, trained.training_set, learnt), maps.mapped(model, trained_on, learnt)
+    except Exception as error:
+        report(f"ERROR {model.kind}: no map from content: {describe(error)}")
+        report_traceback(error)
+        return trained.model, model
 
 
 def _challenger(
@@ -61,19 +100,21 @@ def _challenger(
     next_offsets: Mapping[int, int],
     settings: TrainerSettings,
     champion: Champion,
+    store: ModelStore,
 ) -> _Trained:
-    """Train a challenger on everything but the slice. Raises NoModel, CoreError."""
+    """Train a challenger on everything but the slice, with the options that a search found, if one is due or was made. Raises NoModel,
+    CoreError."""
     judging = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
     part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, judging.newest)
-    config = recipe.configure(settings.options.get(recipe.model.kind, {}), {"factors": settings.factors, "seed": settings.seed})
-    started = time.monotonic()
     training_set = columns.training_set(judging.newest, unseen=judging.unseen)
     warm_start = None if champion.stored is None else champion.stored.model
     try:
-        model = recipe.fit(training_set, config, reporter(settings.max_seconds), warm_start)
+        config, search = searched_config(recipe, training_set, settings, store)
+        started = time.monotonic()
+        model = recipe.train(training_set, config, time.monotonic, reporter(settings.max_seconds), warm_start)
     except TooFewInteractions as error:
         raise NoModel(str(error), champion.version) from None
-    return _Trained(model, config, part, judging.newest, time.monotonic() - started)
+    return _Trained(model, config, part, judging.newest, time.monotonic() - started, training_set, search)
 
 
 def _refit(
@@ -82,7 +123,7 @@ def _refit(
     """A short warm-started pass over all events, the slice included; the judged model itself if the pass made it worse even there."""
     model = trained.model
     try:
-        short = recipe.fit(columns.training_set(), recipe.refit(trained.config), reporter(settings.max_seconds), model)
+        short = recipe.train(columns.training_set(), recipe.refit(trained.config), time.monotonic, reporter(settings.max_seconds), model)
         check_model(short)
     except Exception as error:  # the judged model is good as it is
         report(f"ERROR {model.kind}: the pass over the newest slice failed, the judged model serves without it: {describe(error)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.evaluation.gate import GateDecision
 from recsys.evaluation.ranking import Ranked
 from workers.errors import Fatal, WorkerError, one_line
-from workers.models.manifest import ChampionMoved, Refit, TrainedOn
+from workers.models.manifest import ChampionMoved, Gain, Refit, SearchOutcome, TrainedOn
 from workers.models.model_files import Servable, StoredModel
 from workers.models.store import ModelStore
 from workers.settings import TrainerSettings
@@ -22,13 +22,16 @@ from workers.trainer.judgement import CHALLENGER, NoModel
 from workers.trainer.progress import report
 from workers.trainer.training_columns import TrainingColumns
 
+SECOND_CHANCE = 2
+"""A kind that added nothing to lists is tried again when the log has this many times the events."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindResult:
     """Result of one kind. `figures` are the gate's; `champion` is the version that served before."""
 
     kind: str
-    action: Literal["promoted", "refused", "skipped", "failed"]
+    action: Literal["promoted", "refused", "retired", "skipped", "failed"]
     version: str | None
     champion: str | None
     reason: str
@@ -55,19 +58,28 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Holds what may serve, a model or a recipe: how long its training took, which events judged it (n,), and the pass that followed."""
+    """Holds what may serve, a model or a recipe: how long its training took, which events judged it (n,), the pass that followed, the
+    search that found its options, and of a recipe what each kind adds to its lists."""
 
     content: Servable
     train_s: float
     newest: NDArray[np.bool_]
     refit: Refit | None = None
+    search: SearchOutcome | None = None
+    gains: Mapping[str, Gain] = field(default_factory=dict)
 
 
 def champion_of(kind: str, columns: TrainingColumns, settings: TrainerSettings, store: ModelStore) -> Champion:
-    """Return the champion of a kind that is to be trained. Raises NoModel for a retired kind and for too few events."""
-    champion = store.champion(kind)
-    if store.is_retired(kind):
-        raise NoModel(f"the kind is retired; `recsys models rollback {kind}` or `promote` brings it back", None)
+    """Return the champion of a kind that is to be trained. Raises NoModel for a retired kind and for too few events.
+
+    A kind that the trainer retired by itself is trained again when the log has `SECOND_CHANCE` times the events.
+    """
+    champion, retired = store.champion(kind), store.retirement(kind)
+    if retired is not None and (retired.n_events is None or len(columns) < SECOND_CHANCE * retired.n_events):
+        back = f"`recsys models rollback {kind}` or `promote` brings it back"
+        if retired.n_events is not None:
+            back = f"at {SECOND_CHANCE * retired.n_events} events it gets another chance, and {back}"
+        raise NoModel(f"the kind is retired; {back}", None)
     if len(columns) < settings.min_events:
         raise NoModel(f"only {len(columns)} events count, fewer than trainer.min_events ({settings.min_events})", champion)
     return Champion(champion, None if champion is None else _readable(store, kind, champion))
@@ -107,6 +119,9 @@ def settle(
         train_s=round(candidate.train_s, 3),
         refit=candidate.refit,
         code_version=code_version(),
+        seed=settings.seed,
+        search=candidate.search,
+        gains=candidate.gains,
     )
     if decision.promote:
         try:

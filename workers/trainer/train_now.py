@@ -40,8 +40,10 @@ async def train_now(settings: Settings, kinds: Sequence[str]) -> list[KindResult
     finally:
         await process.stop()
     store = await asyncio.to_thread(ModelStore, trainer.model_url)
-    if announcements := await asyncio.to_thread(announcements_of, store, results):
-        await announce(settings, announcements)
+    retired = [result.kind for result in results if result.action == "retired"]
+    announcements = await asyncio.to_thread(announcements_of, store, results)
+    if announcements or retired:
+        await announce(settings, announcements, retired=retired)
     return results
 
 

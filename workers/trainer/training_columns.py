@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.models.descriptions import Descriptions, UserProfiles
 from recsys.models.training_set import TrainingSet
 from recsys.state.event_weights import event_weights
+from schemas import EventType
 from workers.models.manifest import TrainedOn
 from workers.settings import WeightSettings
 from workers.state.event_weights import weight_table_of
@@ -17,8 +19,25 @@ from workers.trainer.event_columns import EventColumns
 
 
 @dataclass(frozen=True, slots=True)
+class ShownColumns:
+    """Impressions of the log, all (m,): `item_codes` index the log's item ids, `source_offsets` are in the user's partition."""
+
+    user_codes: NDArray[np.int32]
+    item_codes: NDArray[np.int32]
+    ts_ms: NDArray[np.int64]
+    source_offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, events: EventColumns) -> ShownColumns:
+        """Return the events of type `impression`, those with a weight among them."""
+        rows = np.flatnonzero(events.types == EventType.IMPRESSION.code)
+        return cls(events.user_codes[rows], events.item_codes[rows], events.event_ts_ms[rows], events.source_offsets[rows])
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingColumns:
-    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings, `types` are codes."""
+    """The log as a model sees it. Shapes (n,); `item_codes` index `item_ids`, weights are those of the settings, `types` are codes.
+    `descriptions` tell what items say and `profiles` what users do, by their codes, if it is known."""
 
     user_codes: NDArray[np.int32]
     item_codes: NDArray[np.int32]
@@ -28,10 +47,14 @@ class TrainingColumns:
     partitions: NDArray[np.int32]
     source_offsets: NDArray[np.int64]
     types: NDArray[np.int8]
+    descriptions: Descriptions | None = None
+    profiles: UserProfiles | None = None
+    shown: ShownColumns | None = None
+    """Impressions; None unless they were asked for."""
 
     @classmethod
-    def of(cls, events: EventColumns, settings: WeightSettings) -> TrainingColumns:
-        """Weigh the events; those of weight 0 are dropped."""
+    def of(cls, events: EventColumns, settings: WeightSettings, *, with_shown: bool = False) -> TrainingColumns:
+        """Weigh the events; those of weight 0 are dropped. `with_shown` keeps impressions, apart from the events."""
         weights = event_weights(events.types, events.values, weight_table_of(settings))
         kept = weights != 0
         return cls(
@@ -43,6 +66,7 @@ class TrainingColumns:
             events.partitions[kept],
             events.source_offsets[kept],
             events.types[kept],
+            shown=ShownColumns.of(events) if with_shown else None,
         )
 
     def arrivals(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -80,7 +104,7 @@ class TrainingColumns:
     ) -> TrainingSet:
         """Return the training set: all events but those `left_out` (n,). `unseen` marks what the warm start has not seen, (n,)."""
         kept = np.ones(len(self.ts_ms), bool) if left_out is None else ~left_out
-        return TrainingSet.from_columns(
+        found = TrainingSet.from_columns(
             self.user_codes[kept],
             self.item_codes[kept],
             self.item_ids,
@@ -89,6 +113,10 @@ class TrainingColumns:
             min_item_count=min_item_count,
             unseen=None if unseen is None else unseen[kept],
         )
+        profiles = None
+        if self.profiles is not None and min_item_count <= 1:  # else the training set may have fewer users
+            profiles = self.profiles.at(np.unique(self.user_codes[kept & (self.weights != 0)]).astype(np.int64))
+        return replace(found, descriptions=self.descriptions, profiles=profiles)
 
     def __len__(self) -> int:
         return len(self.ts_ms)

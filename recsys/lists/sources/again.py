@@ -21,6 +21,7 @@ class AgainSource(Source):
     """
 
     name = "again"
+    reason = "again"
     size = 32
     is_sparse = True
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.lists import product_kernel
 from recsys.lists.context import ListContext, Users
+from recsys.lists.reason_kinds import ReasonKind
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -31,8 +32,13 @@ class Source(ABC):
 
     name: str
     size: int = 40
+    reason: ReasonKind | None = None
+    """The kind of reason that an item has which this source carries; None: it is no reason, and the next best part is."""
     is_sparse: bool = False
     """A source of few items for each user: in a small catalogue, too, it names them instead of scoring all items."""
+    fades: tuple[int, ...] = ()
+    """A recipe learns how the weight of this source falls with the length of a user's history: a weight of its own for each of these
+    lengths, of which a history of that length leaves half. Empty: one weight for all users."""
 
     @abstractmethod
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
@@ -62,6 +68,11 @@ class Source(ABC):
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:  # noqa: B027  (optional)
         """Add to `added` (U, K, R) what each recent interaction gave to the listed `items` (U, K, −1 for none); raw scores count times
         `scale` (U,)."""
+
+
+def fades_of(sources: Sequence[Source]) -> dict[str, tuple[int, ...]]:
+    """Return the lengths of histories by which the weights of sources fall, by name; of those that have some."""
+    return {source.name: source.fades for source in sources if source.fades}
 
 
 class Tops(NamedTuple):

@@ -18,20 +18,21 @@ class ContentSource(Source):
     """Scores an item by the inner product of its features and the user's profile, at least 0."""
 
     name = "content"
+    reason = "because"
     size = 32
 
     def prepare(self, context: ListContext) -> None:
         if context.is_large:
-            _kinds(context)
+            content_kinds(context)
         else:
             _ = context.catalogue.features  # weighed now if it has to be, not in several threads
 
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
-        return _kinds(context).candidates(_profiles(users, context), size)
+        return content_kinds(context).candidates(_profiles(users, context), size)
 
     def score(self, users: Users, numbers: I64, context: ListContext) -> F32:
         if context.is_large:
-            kinds = _kinds(context)
+            kinds = content_kinds(context)
             return kinds.scores(_profiles(users, context), kinds.of[numbers].astype(np.int64))
         return self.product(users, context).scores(numbers)
 
@@ -41,7 +42,7 @@ class ContentSource(Source):
     def explain(self, users: Users, items: I64, scale: F32, context: ListContext, added: F32) -> None:
         recent, likings = users.recent, _likings(users, context) * scale[:, None]
         if context.is_large:
-            kinds = _kinds(context)
+            kinds = content_kinds(context)
             listed, read = kinds.of[np.maximum(items, 0)].astype(np.int64), kinds.of[recent.items].astype(np.int64)
             alike = kinds.alike(listed, read, context.catalogue.width)  # (U, K, R)
             alike *= likings[:, None, :]
@@ -51,7 +52,21 @@ class ContentSource(Source):
             content_kernel.explain(features, width, recent.items, likings, items, added)
 
 
-def _kinds(context: ListContext) -> ContentKinds:
+def content_alike(users: Users, items: I64, context: ListContext) -> F32:
+    """Return how alike the content of `items` (U, P), −1 for none, and of the users' recent items is, at least 0: (U, P, R)."""
+    recent = users.recent
+    if context.is_large:
+        kinds = content_kinds(context)
+        listed, read = kinds.of[np.maximum(items, 0)].astype(np.int64), kinds.of[recent.items].astype(np.int64)
+        return kinds.alike(listed, read, context.catalogue.width)
+    alike = np.zeros((*items.shape, recent.items.shape[1]), np.float32)
+    features, width = context.catalogue.feature_table, context.catalogue.width
+    content_kernel.explain(features, width, recent.items, np.ones(recent.items.shape, np.float32), items, alike)
+    return alike
+
+
+def content_kinds(context: ListContext) -> ContentKinds:
+    """Return the kinds of a large catalogue, brought up to date."""
     return context.once("content.kinds", lambda: context.catalogue.refresh_kinds(lambda: _trending(context), context.valid_s))
 
 
@@ -70,7 +85,7 @@ def _profiles(users: Users, context: ListContext) -> F32:
     def made() -> F32:
         catalogue, items = context.catalogue, users.recent.items
         if context.is_large:
-            kinds = _kinds(context)
+            kinds = content_kinds(context)
             features = kinds.features(kinds.of[items].astype(np.int64), catalogue.width)  # (U, R, F)
         else:
             features = catalogue.features[items]

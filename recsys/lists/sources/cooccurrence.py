@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.cooccurrence import log_likelihood_ratio
 from recsys.lists.context import ListContext, Users
+from recsys.lists.reading import Recency
 from recsys.lists.sources import cooccurrence_kernel
 from recsys.lists.sources.base import CountRows, Source
 from recsys.state.neighbours import DenseNeighbours, SparseNeighbours
@@ -24,6 +25,7 @@ class CooccurrenceSource(Source):
     """
 
     name = "cooccurrence"
+    reason = "because"
     size = 80
 
     def prepare(self, context: ListContext) -> None:
@@ -31,7 +33,7 @@ class CooccurrenceSource(Source):
             _candidate_factor(context)
 
     def rows(self, users: Users, context: ListContext) -> CountRows:
-        return users.once("cooccurrence.rows", lambda: _rows(users, context))
+        return recent_rows(users, context)
 
     def nominate(self, users: Users, context: ListContext, size: int) -> I64:
         def made() -> I64:
@@ -50,8 +52,21 @@ class CooccurrenceSource(Source):
 
 def wide_scores(users: Users, numbers: I64, context: ListContext) -> F32:
     """Return the scores of the items `numbers` (U, C) by the wide reading of co-occurrence: (U, C)."""
-    rows = users.once("cooccurrence.rows", lambda: _rows(users, context))
+    rows = recent_rows(users, context)
     return _scores(rows._replace(weights=rows.wide), numbers, context)
+
+
+def recent_rows(users: Users, context: ListContext) -> CountRows:
+    """Return the rows of the users' recent items."""
+    return users.once("cooccurrence.rows", lambda: _rows(users, context))
+
+
+def flat_weights(users: Users, context: ListContext) -> F32:
+    """Return weights of the recent items' rows that depend on no age, (U, R): strength by popularity, 0 where an item does not count."""
+    reading, recent = context.options.reading, users.recent
+    by_order = replace(reading, recency=Recency(step=1.0, age_s=1.0, power=0.0))
+    weights = by_order.weights(recent, context.popularity.all_time[: context.n_items])
+    return context.neighbours.relative_weights(recent.items, weights)
 
 
 def _scores(rows: CountRows, numbers: I64, context: ListContext) -> F32:
@@ -119,7 +134,7 @@ def _sparse_rows(users: Users, context: ListContext, neighbours: SparseNeighbour
 
 def _explaining_rows(users: Users, context: ListContext) -> CountRows:
     if context.is_large or context.options.reading.similarity != "llr":
-        return users.once("cooccurrence.rows", lambda: _rows(users, context))
+        return recent_rows(users, context)
     neighbours = context.neighbours
     if isinstance(neighbours, SparseNeighbours):
         return _sparse_rows(users, context, neighbours, ratios=False)

@@ -181,13 +181,13 @@ def explain(rows: CountRows, scale: F32, items: I64, added: F32) -> None:
                 if len(rows.matrix):
                     added[user, k, r] += rows.matrix[place, item] * counted[r] * rows.factor[item]
                 else:
-                    at = _search(rows.neighbours, rows.starts[place], rows.starts[place + 1], item)
+                    at = search(rows.neighbours, rows.starts[place], rows.starts[place + 1], item)
                     if at >= 0:
                         added[user, k, r] += counted[r] * rows.values[at]
 
 
 @compiled
-def _search(neighbours: I64, start: int, end: int, item: int) -> int:
+def search(neighbours: I64, start: int, end: int, item: int) -> int:
     """Return where `item` is among the neighbours from `start` to `end`, ascending; −1 if it is not."""
     stop = end
     while start < end:

@@ -20,6 +20,7 @@ class NewSource(Source):
     """Scores an item by its freshness: 1 for one published now or since, 0 at age `new_s`."""
 
     name = "new"
+    reason = "new_in"
     size = 12
 
     def __init__(self) -> None:

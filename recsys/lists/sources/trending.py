@@ -20,6 +20,7 @@ class TrendingSource(Source):
     """Names the best items at each half-life of the bank, for all users alike; its raw score is `Popularity.trending`."""
 
     name = "trending"
+    reason = "popular_now"
     size = 12
     """Candidates from each half-life."""
 

@@ -73,7 +73,7 @@ def _dual(factors: F32, damped: F32, items: I64, weights: F32, divided: F32, sys
             system[i, j] = dot(divided[i], factors[items[j]])
         system[i, i] += 1 / abs(weights[i])
         side[i] = 1 if weights[i] > 0 else 0
-    _solve(system, side[: len(items)])
+    solve(system, side[: len(items)])
     out[:] = 0
     for i in range(len(items)):
         add(out, divided[i], side[i])
@@ -92,11 +92,11 @@ def _primal(factors: F32, damped: F32, items: I64, weights: F32, system: F32, ou
             add(system[d, : d + 1], row[: d + 1], weight * row[d])
         if weights[i] > 0:
             add(out, row, weight)
-    _solve(system, out)
+    solve(system, out)
 
 
 @compiled_sums
-def _solve(system: F32, side: F32) -> None:
+def solve(system: F32, side: F32) -> None:
     """Replace `side` (n,) by the solution of a positive definite system, and the system's lower half (n, n) by its Cholesky factor."""
     for i in range(len(side)):
         for j in range(i):

@@ -87,16 +87,19 @@ def embedded(items: F32, positions: F32, sequences: I64, starts: I64, scale: F32
             item, position = items[sequences[at]], positions[at - starts[user]]
             for d in range(out.shape[1]):
                 out[at, d] = item[d] + position[d]
-            _norm(out[at], scale, shift, np.float32(added), normed[at])
+            norm(out[at], scale, shift, np.float32(added), normed[at])
 
 
 @compiled_sums
 def add_and_norm(x: F32, addend: F32, bias: F32, scale: F32, shift: F32, added: float, normed: F32) -> None:
-    """Add `addend` (T, D) and `bias` (D,) to `x` (T, D), and write the layer norm of the sum to `normed` (T, D)."""
+    """Add `addend` (T, D) and `bias` (D,) to `x` (T, D), and write the layer norm of the sum to `normed` (T, D).
+
+    `normed` may be `addend` itself.
+    """
     for at in range(len(x)):
         for d in range(x.shape[1]):
             x[at, d] += addend[at, d] + bias[d]
-        _norm(x[at], scale, shift, np.float32(added), normed[at])
+        norm(x[at], scale, shift, np.float32(added), normed[at])
 
 
 @compiled_sums
@@ -108,7 +111,8 @@ def rectify(x: F32, bias: F32) -> None:
 
 
 @compiled_sums
-def _norm(row: F32, scale: F32, shift: F32, added: np.float32, out: F32) -> None:
+def norm(row: F32, scale: F32, shift: F32, added: np.float32, out: F32) -> None:
+    """Write the layer norm of `row` (D,) to `out` (D,)."""
     total, squares, width = np.float32(0), np.float32(0), np.float32(len(row))
     for d in range(len(row)):
         total += row[d]

@@ -71,13 +71,15 @@ class SASRecModel:
         Only known items with a weight above 0 are read, at most the newest `history_length` of them. A history without any gives a zero
         vector. Sequences lie one after another, so padding costs nothing and a few users cost few calls.
         """
-        sequences, counts = newest_preferences(histories, self.settings.window)
+        sequences, ages_s, counts = newest_preferences(histories, self.settings.window)
+        if not self.settings.times:
+            ages_s[:] = 0
         vectors = np.zeros((len(histories), self.settings.factors), np.float32)
         (users,) = np.nonzero(counts)
         starts = np.concatenate(([0], np.cumsum(counts[users])))
         for part in _blocks(starts):
             own = starts[part.start : part.stop + 1]
-            vectors[users[part]] = self._newest_states(sequences[own[0] : own[-1]], own - own[0])
+            vectors[users[part]] = self._newest_states(sequences[own[0] : own[-1]], own - own[0], ages_s[own[0] : own[-1]])
         return vectors
 
 
@@ -90,12 +92,12 @@ def _blocks(starts: I64) -> Iterator[slice]:
         first = last
 
 
-def newest_preferences(histories: Histories, window: int) -> tuple[I64, I64]:
+def newest_preferences(histories: Histories, window: int) -> tuple[I64, F32, I64]:
     """Return the newest `window` known preferences of each user, oldest first, user after user.
 
-    Shapes: item positions (T,) and each user's number of them (U,).
+    Shapes: item positions (T,), their ages in seconds (T,) and each user's number of them (U,).
     """
     read = (histories.items >= 0) & (histories.weights > 0)
     from_end = np.cumsum(read[:, ::-1], axis=1)[:, ::-1]  # 1: newest
     read &= from_end <= window
-    return histories.items[read].astype(np.int64), read.sum(axis=1)
+    return histories.items[read].astype(np.int64), histories.ages_s[read], read.sum(axis=1)

@@ -1,4 +1,4 @@
-"""The network of SASRec: causal self-attention over a user's history. Source: Kang & McAuley 2018."""
+"""The network of SASRec: causal self-attention over a user's history. Source: Kang & McAuley 2018; gated blocks: Zhai et al. 2024."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from torch import nn
 from torch.nn import functional
 
 from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.gated import GatedBlock, GatedStates, Pairs
+from recsys.models.sasrec.noise import Noise, dropped
+from recsys.models.sasrec.products import attend, product
 from recsys.models.sasrec.states import Layer, NewestStates, Norm, Product
 
 
 class Block(nn.Module):
-    """One pre-norm layer: causal self-attention, then a two-layer network of the same width, each added to its input."""
+    """One pre-norm layer: causal self-attention, then a two-layer network, each added to its input."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, expand: int) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.network_norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, width)
-        self.narrow = nn.Linear(width, width)
+        self.widen = nn.Linear(width, expand * width)
+        self.narrow = nn.Linear(expand * width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, L, D) to (B, L, D). Position i attends to positions up to i."""
+    def forward(self, x: torch.Tensor, noise: Noise | None, numbers: torch.dtype) -> torch.Tensor:
+        """Map (B, L, D) float32 to the same. Position i attends to positions up to i. Products are computed in `numbers`."""
         n_rows, length, width = x.shape
         q, k, v = (
             part.view(n_rows, length, self.heads, width // self.heads).transpose(1, 2)  # (B, H, L, D/H)
-            for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+            for part in product(self.qkv, self.attention_norm(x), numbers).chunk(3, dim=-1)
         )
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0)
-        x = x + self._drop(self.project(mixed.transpose(1, 2).reshape(n_rows, length, width)))
-        return x + self._network(x)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(n_rows, length, width)
+        x = x + dropped(product(self.project, mixed, numbers), noise)
+        inner = dropped(torch.relu(product(self.widen, self.network_norm(x), numbers)), noise)
+        return x + dropped(product(self.narrow, inner, numbers), noise)
 
     def layer(self) -> Layer:
         """Return the block's parts for inference; they share its parameters."""
@@ -46,12 +50,6 @@ class Block(nn.Module):
             Product.of(self.narrow),
         )
 
-    def _network(self, x: torch.Tensor) -> torch.Tensor:
-        return self._drop(self.narrow(self._drop(torch.relu(self.widen(self.network_norm(x))))))
-
-    def _drop(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(x, self.dropout, self.training)
-
 
 class Network(nn.Module):
     """Item embeddings (tied with the output), learned positions counted from the oldest item of the window, blocks, final norm."""
@@ -60,18 +58,24 @@ class Network(nn.Module):
         super().__init__()
         self.items = nn.Parameter(torch.empty(n_items, config.factors))
         self.positions = nn.Parameter(torch.empty(config.window, config.factors))
-        self.blocks = nn.ModuleList(Block(config.factors, config.heads, config.dropout) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(_block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.factors)
-        self.dropout = config.dropout
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw all weights from `generator`; biases become zero."""
+        """Draw all weights from `generator`; biases become zero.
+
+        What a layer adds to its input is scaled down by the root of the number of additions. Source: Radford et al. 2019.
+        """
+        added = (2 * len(self.blocks)) ** -0.5
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                if name in ("items", "positions"):
+                if name.endswith((".distances", ".times")):
+                    parameter.zero_()
+                elif name in ("items", "positions"):
                     parameter.normal_(0.0, 0.05, generator=generator)
                 elif parameter.ndim == 2:
-                    parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+                    scale = added if name.endswith(("project.weight", "narrow.weight")) else 1.0
+                    parameter.normal_(0.0, scale * parameter.shape[1] ** -0.5, generator=generator)
                 elif not name.endswith("norm.weight"):
                     parameter.zero_()
 
@@ -79,18 +83,40 @@ class Network(nn.Module):
         """Return item plus position embeddings. Shapes: (B, L) item positions in, left-aligned; (B, L, D) out."""
         return functional.embedding(sequences, self.items) + self.positions[: sequences.shape[1]]
 
-    def forward(self, sequences: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        sequences: torch.Tensor,
+        ages_s: torch.Tensor | None = None,
+        noise: Noise | None = None,
+        numbers: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
         """Return the state after each position.
 
-        Shapes: (B, L) left-aligned item positions in; (B, L, D) out. Attention is causal, so padding on the right changes nothing.
+        Shapes: (B, L) left-aligned item positions in; (B, L, D) float32 out. `ages_s` (B, L) are seconds before any one moment of the row,
+        which gated blocks read; None: all at once. Attention is causal, so padding on the right changes nothing. `noise` drops numbers in
+        training; matrix products are computed in `numbers`.
         """
-        x = functional.dropout(self.embed(sequences), self.dropout, self.training)
-        for block in self.blocks:
-            x = block(x)
+        x = dropped(self.embed(sequences), noise)
+        if isinstance(self.blocks[0], GatedBlock):
+            pairs = Pairs(torch.zeros(sequences.shape) if ages_s is None else ages_s)
+            for block in self.blocks:
+                x = block(x, pairs, noise, numbers)
+        else:
+            for block in self.blocks:
+                x = block(x, noise, numbers)
         normed: torch.Tensor = self.norm(x)
         return normed
 
-    def newest_states(self) -> NewestStates:
+    def newest_states(self) -> NewestStates | GatedStates:
         """Return a callable that computes `forward` at the last position of each sequence alone, at less than half the cost."""
+        norm, gated = Norm.of(self.norm), [block for block in self.blocks if isinstance(block, GatedBlock)]
+        if gated:
+            return GatedStates(self.items, self.positions, gated, norm)
         layers = [block.layer() for block in self.blocks if isinstance(block, Block)]
-        return NewestStates(self.items, self.positions, layers, Norm.of(self.norm))
+        return NewestStates(self.items, self.positions, layers, norm)
+
+
+def _block(config: SASRecConfig) -> Block | GatedBlock:
+    if config.block == "hstu":
+        return GatedBlock(config.factors, config.heads, config.window)
+    return Block(config.factors, config.heads, config.expand)

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.models.base import F32
 from recsys.models.sasrec.config import SASRecConfig
 
 I64 = NDArray[np.int64]
+
+
+class Batch(NamedTuple):
+    """Runs of B sequences, left-aligned: `inputs`, `targets` and `ages_s` (B, L), seconds before the newest input of the run.
+
+    A target that is padding is −1.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    ages_s: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """Preferences of U users, one user after another: user u owns `items[starts[u]:starts[u+1]]`, oldest first.
 
-    Shapes: items (n,), starts (U+1,); unseen (n,), if given, marks what the model of a warm start was not trained on.
+    Shapes: items (n,), starts (U+1,), times_s (n,), seconds; unseen (n,), if given, marks what the model of a warm start was not
+    trained on.
     """
 
     items: NDArray[np.int64]
     starts: NDArray[np.int64]
+    times_s: NDArray[np.int64]
     unseen: NDArray[np.bool_] | None = None
 
     def lengths(self) -> NDArray[np.int64]:
@@ -32,12 +48,16 @@ class Sequences:
 class HeldBack:
     """Validation data of V users: `inputs` (T,), each user's newest items without the last, and `targets` (V,), the last items.
 
-    User v owns `inputs[starts[v]:starts[v+1]]`; starts (V+1,).
+    User v owns `inputs[starts[v]:starts[v+1]]`, and the same of `ages_s`, seconds before the newest input; starts (V+1,). `seen` are all
+    items before the last: user v's are `seen[seen_starts[v]:seen_starts[v+1]]`.
     """
 
     inputs: torch.Tensor
+    ages_s: F32
     starts: I64
     targets: torch.Tensor
+    seen: I64
+    seen_starts: I64
 
 
 def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Generator) -> tuple[Sequences, HeldBack | None]:
@@ -55,21 +75,29 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
     chosen = np.sort(random.choice(able, n_users, replace=False))
     last = sequences.starts[chosen + 1] - 1
     kept = np.minimum(lengths[chosen] - 1, config.window)
-    inputs = np.concatenate([sequences.items[end - n : end] for end, n in zip(last.tolist(), kept.tolist(), strict=True)])
-    starts = np.concatenate(([0], np.cumsum(kept)))
+    inputs, starts = _joined(sequences.items, last, kept)
+    times_s, _ = _joined(sequences.times_s, last, kept)
+    ages_s = (np.repeat(sequences.times_s[last - 1], kept) - times_s).astype(np.float32)
+    seen, seen_starts = _joined(sequences.items, last, lengths[chosen] - 1)
     remaining = np.ones(len(sequences.items), bool)
     remaining[last] = False
     shorter = lengths.copy()
     shorter[chosen] -= 1
-    training = Sequences(sequences.items[remaining], np.concatenate([[0], np.cumsum(shorter)]))
-    return training, HeldBack(torch.from_numpy(inputs), starts, torch.from_numpy(sequences.items[last]))
+    training = Sequences(sequences.items[remaining], np.concatenate([[0], np.cumsum(shorter)]), sequences.times_s[remaining])
+    return training, HeldBack(torch.from_numpy(inputs), ages_s, starts, torch.from_numpy(sequences.items[last]), seen, seen_starts)
 
 
-def windows(sequences: Sequences, window: int, batch: int, random: np.random.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _joined(items: I64, ends: I64, sizes: I64) -> tuple[I64, I64]:
+    """Return the `sizes` (V,) items before each of `ends` (V,), one range after another, and the start of each range (V+1,)."""
+    ranges = [items[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
+    return np.concatenate(ranges), np.concatenate(([0], np.cumsum(sizes)))
+
+
+def windows(sequences: Sequences, window: int, positions: int, random: np.random.Generator) -> list[Batch]:
     """Cut every sequence into runs of `window` steps, from a random place on, and batch runs of similar length: one epoch.
 
-    Each batch is (inputs (B, L), targets (B, L)), left-aligned; −1 marks targets that are padding. In one epoch nearly every item except a
-    sequence's first is a target once: a cut that leaves fewer than two items makes no run.
+    A batch has at most `positions` positions, or a single run. In one epoch nearly every item except a sequence's first is a target once:
+    a cut that leaves fewer than two items makes no run.
     """
     starts: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.int64]] = []
@@ -85,12 +113,25 @@ def windows(sequences: Sequences, window: int, batch: int, random: np.random.Gen
     # Similar lengths need less padding; the noise makes the batches of two epochs differ.
     order = np.argsort(run_sizes + random.uniform(0, 4, len(run_sizes)), kind="stable")
     batches = []
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
+    for part in _within(run_sizes[order], positions):
+        chosen = order[part]
         steps = np.arange(int(run_sizes[chosen].max()))
         inside = steps < run_sizes[chosen, None]  # (B, L)
         place = np.where(inside, run_starts[chosen, None] + steps, 0)
         inputs = np.where(inside, sequences.items[place], 0)
         targets = np.where(inside, sequences.items[np.where(inside, place + 1, 0)], -1)
-        batches.append((torch.from_numpy(inputs), torch.from_numpy(targets)))
+        newest_s = sequences.times_s[run_starts[chosen] + run_sizes[chosen] - 1]
+        ages_s = np.where(inside, newest_s[:, None] - sequences.times_s[place], 0).astype(np.float32)
+        batches.append(Batch(*(torch.from_numpy(each) for each in (inputs, targets, ages_s))))
     return [batches[i] for i in random.permutation(len(batches)).tolist()]
+
+
+def _within(sizes: I64, positions: int) -> Iterator[slice]:
+    """Yield runs one after another whose number times whose largest size is at most `positions`, or a single run."""
+    first, longest = 0, 0
+    for at, size in enumerate(sizes.tolist()):
+        if at > first and max(longest, size) * (at + 1 - first) > positions:
+            yield slice(first, at)
+            first, longest = at, 0
+        longest = max(longest, size)
+    yield slice(first, len(sizes))

@@ -73,14 +73,16 @@ class NewestStates:
         width, newest = self._items.shape[1], layers[-1]
         self._queries, self._keys_values = newest.qkv.part(slice(width)), newest.qkv.part(slice(width, None))
 
-    def __call__(self, sequences: I64, starts: I64) -> F32:
+    def __call__(self, sequences: I64, starts: I64, ages_s: F32) -> F32:
         """Return the state after the newest position of each sequence, (U, D).
 
         Shapes: sequences (T,), item positions, one sequence after another; starts (U+1,): sequence u has `starts[u]` to `starts[u + 1]`, at
-        least one.
+        least one; `ages_s` (T,) is not read.
         """
+        del ages_s
         width, first = self._items.shape[1], self._layers[0].attention_norm
-        x, normed, mixed, free = torch.empty((4, len(sequences), width))
+        x, normed, mixed = torch.empty((3, len(sequences), width))
+        wide = torch.empty((len(sequences), max(layer.widen.bias.shape[0] for layer in self._layers)))
         attention_kernel.embedded(
             self._items, self._positions, sequences, starts, first.scale, first.shift, first.added, x.numpy(), normed.numpy()
         )
@@ -88,27 +90,27 @@ class NewestStates:
         for layer, following in zip(before, self._layers[1:], strict=True):
             qkv = torch.addmm(layer.qkv.bias, normed, layer.qkv.weights)
             attention_kernel.causal(qkv.numpy(), starts, layer.heads, mixed.numpy())
-            _finish(layer, x, mixed, following.attention_norm, normed, free)
+            _finish(layer, x, mixed, following.attention_norm, normed, wide)
         last = torch.from_numpy(starts[1:] - 1)
         queries = torch.addmm(self._queries.bias, normed[last], self._queries.weights)
         keys_values = torch.addmm(self._keys_values.bias, normed, self._keys_values.weights)
-        x, normed, mixed, free = x[last], normed[: len(last)], mixed[: len(last)], free[: len(last)]
+        x, normed, mixed, wide = x[last], normed[: len(last)], mixed[: len(last)], wide[: len(last)]
         attention_kernel.newest(queries.numpy(), keys_values.numpy(), starts, newest.heads, mixed.numpy())
-        _finish(newest, x, mixed, self._norm, normed, free)
+        _finish(newest, x, mixed, self._norm, normed, wide)
         states: F32 = normed.numpy()
         return states
 
 
-def _finish(layer: Layer, x: torch.Tensor, mixed: torch.Tensor, following: Norm, normed: torch.Tensor, free: torch.Tensor) -> None:
+def _finish(layer: Layer, x: torch.Tensor, mixed: torch.Tensor, following: Norm, normed: torch.Tensor, wide: torch.Tensor) -> None:
     """Apply the rest of a layer after attention: write its output to `x`, and the `following` norm of that to `normed`; all (T, D).
 
-    `mixed` and `free` are overwritten.
+    `mixed` and `wide` (T, E), E the width of the layer's network, are overwritten.
     """
     norm = layer.network_norm
-    torch.mm(mixed, layer.project.weights, out=free)
-    attention_kernel.add_and_norm(x.numpy(), free.numpy(), layer.project.bias.numpy(), norm.scale, norm.shift, norm.added, normed.numpy())
-    torch.mm(normed, layer.widen.weights, out=free)
-    attention_kernel.rectify(free.numpy(), layer.widen.bias.numpy())
-    torch.mm(free, layer.narrow.weights, out=mixed)
+    torch.mm(mixed, layer.project.weights, out=normed)
+    attention_kernel.add_and_norm(x.numpy(), normed.numpy(), layer.project.bias.numpy(), norm.scale, norm.shift, norm.added, normed.numpy())
+    torch.mm(normed, layer.widen.weights, out=wide)
+    attention_kernel.rectify(wide.numpy(), layer.widen.bias.numpy())
+    torch.mm(wide, layer.narrow.weights, out=mixed)
     bias = layer.narrow.bias.numpy()
     attention_kernel.add_and_norm(x.numpy(), mixed.numpy(), bias, following.scale, following.shift, following.added, normed.numpy())

@@ -1,40 +1,54 @@
-"""Training of SASRec: cross-entropy over all items in bounded memory, early stop."""
+"""Training of SASRec: steps, averaged weights, and an end by the NDCG of held-back items."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from torch.nn import functional
 
 from recsys.errors import ShapeError, TooFewInteractions
+from recsys.models.adam import Adam
 from recsys.models.base import Model
-from recsys.models.sasrec.adam import Adam
+from recsys.models.sasrec.averaging import Average
 from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.losses import full_loss, sampled_loss
 from recsys.models.sasrec.model import SASRecModel
 from recsys.models.sasrec.network import Network
-from recsys.models.sasrec.sequences import HeldBack, Sequences, hold_back, windows
+from recsys.models.sasrec.noise import Noise
+from recsys.models.sasrec.precision import number_type
+from recsys.models.sasrec.schedule import Schedule
+from recsys.models.sasrec.sequences import Batch, HeldBack, Sequences, hold_back, windows
+from recsys.models.sasrec.validation import Judged
 from recsys.models.training import Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
 
-_CHUNK_LOGITS = 4_000_000
-"""Scores that the loss holds at once: 16 MB, and as much for their gradient."""
+_EPOCH_STEPS = 100
+"""Batches get smaller where an epoch would have fewer steps than this, down to `_LEAST_POSITIONS`."""
+_LEAST_POSITIONS = 128
+_EVALUATION_STEPS = 1_000
+"""The held-back items are looked at after each epoch, and within one after so many steps."""
+_ASKED_STEPS = 20
+"""Steps after which progress is asked whether to go on: some seconds of training."""
+_LONGEST_GRADIENT = 5.0
 
 
 def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
     """Train on the preferences (weight > 0) in order of time; their weights are not used.
 
-    The last item of some users is held back, and the weights of the epoch with the best loss on these items are the result. With
-    `config.fixed_epochs` nothing is held back and the last epoch counts. A warm start copies the earlier network and the embeddings of the
-    items that both know. If `interactions.unseen` says what the earlier model was not trained on, only such items are held back; without
-    any the training ends after `config.patience` epochs. `progress` may stop the training after any epoch. The same seed gives the same
-    loss for one number of threads.
+    The last item of some users is held back. The averaged weights with the best NDCG@10 on these items are the result, and training ends
+    after `config.patience` evaluations without a better one. With `config.fixed_epochs` nothing is held back and the last step counts. A
+    warm start copies the earlier network and the embeddings of the items that both know. If `interactions.unseen` says what the earlier
+    model was not trained on, only such items are held back; without any the training ends after `config.patience` epochs. `progress` may
+    stop the training after any step. The same seed gives the same loss for one number of threads and one precision.
     Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
     positive = interactions.positive()
     is_warm = isinstance(warm_start, SASRecModel)
-    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.unseen if is_warm else None)
+    times_s = positive.ts_ms // 1_000 * config.times
+    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), times_s, positive.unseen if is_warm else None)
     if sequences.lengths().max(initial=0) < 2:
         raise TooFewInteractions("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)
@@ -45,106 +59,96 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     if isinstance(warm_start, SASRecModel):
         _warm_start(network, positive.item_ids, warm_start)
     training, held_back = (sequences, None) if config.fixed_epochs else hold_back(sequences, config, random)
-    optimiser = Adam(network.parameters(), config.learning_rate)
-    counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
     blind = held_back is None and sequences.unseen is not None
-    epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
-    best_loss, best, since_best = np.inf, None, 0
-    with torch.random.fork_rng(devices=[]):  # dropout draws from torch's global generator
-        torch.manual_seed(config.seed)
-        for epoch in range(epochs):
-            network.train()
-            losses = [
-                _step(network, optimiser, batch, config, counts, generator)
-                for batch in windows(training, config.window, config.batch_sequences, random)
-            ]
-            network.eval()
-            message = f"sasrec: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-            if held_back is not None:
-                validation = _validate(network, held_back)
-                message += f", validation {validation:.3f}"
-                since_best += 1
-                if validation < best_loss:
-                    best_loss, since_best = validation, 0
-                    best = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-            if not go_on(progress, (epoch + 1) / epochs, message) or (held_back is not None and since_best >= config.patience):
-                break
-    if best is not None:
-        network.load_state_dict(best)
-    return SASRecModel(config, positive.item_ids, network)
+    n_epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
+    counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
+    run = _Run(network, config, counts, held_back, generator)
+    run.train(training, n_epochs, random, progress)
+    return SASRecModel(config, positive.item_ids, run.result())
 
 
-def _step(
-    network: Network,
-    optimiser: Adam,
-    batch: tuple[torch.Tensor, torch.Tensor],
-    config: SASRecConfig,
-    counts: torch.Tensor,
-    generator: torch.Generator,
-) -> float:
-    inputs, targets = batch
-    optimiser.clear()
-    states = network(inputs)  # (B, L, D)
-    real = targets >= 0
-    chosen, wanted = states[real], targets[real]  # (N, D), (N,)
-    leaf = chosen.detach().requires_grad_()
-    if network.items.shape[0] > config.sampled_above:
-        loss = _sampled_loss(leaf, wanted, network.items, config.negatives, counts, generator)
-    else:
-        loss = _full_loss(leaf, wanted, network.items)
-    chosen.backward(leaf.grad)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimiser.step()
-    return loss
+class _Run:
+    """One training: its network, the moving average of it, and the best average so far."""
+
+    def __init__(
+        self, network: Network, config: SASRecConfig, counts: torch.Tensor, held_back: HeldBack | None, generator: torch.Generator
+    ) -> None:
+        self._network, self._config, self._counts, self._held_back, self._generator = network, config, counts, held_back, generator
+        self._noise, self._numbers = Noise(config.dropout, generator), number_type(config.precision)
+        self._optimiser = Adam(network.parameters(), config.learning_rate)
+        self._average = Average(network, config.averaging)
+        self._best: Judged | None = None
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._since_best = self._n_steps = self._judged_at = 0
+
+    def train(self, training: Sequences, n_epochs: int, random: np.random.Generator, progress: Progress | None) -> None:
+        """Take steps until the epochs are over, patience ends or `progress` says so."""
+        positions = _batch_positions(training, self._config.batch_positions)
+        for epoch in range(n_epochs):
+            batches = windows(training, self._config.window, positions, random)
+            if not epoch:
+                all_steps = n_epochs * len(batches)
+                schedule = Schedule(self._config.learning_rate, self._config.warm_up_steps, self._config.final_rate, all_steps)
+            for message in self._epoch(batches, schedule):
+                said = f"sasrec: epoch {epoch + 1}, {message}"
+                if not go_on(progress, min(1.0, self._n_steps / all_steps), said) or self._since_best >= self._config.patience:
+                    return
+
+    def _epoch(self, batches: list[Batch], schedule: Schedule) -> Iterator[str]:
+        """Take the steps of an epoch; yield what can be said at its end and now and then within it."""
+        losses = []
+        for at, batch in enumerate(batches, 1):
+            self._n_steps += 1
+            losses.append(self._step(batch, schedule.at(self._n_steps)))
+            is_last = at == len(batches)
+            if is_last or at % _ASKED_STEPS == 0:
+                message = f"loss {np.mean(losses):.3f}" if is_last else f"step {at} of {len(batches)}, loss {np.mean(losses):.3f}"
+                if self._held_back is not None and (is_last or at % _EVALUATION_STEPS == 0):
+                    judged = self._judge(self._held_back)
+                    message += f", validation NDCG@10 {judged.ndcg:.4f}, loss {-judged.negated_loss:.3f}"
+                yield message
+
+    def _step(self, batch: Batch, learning_rate: float) -> float:
+        self._optimiser.clear()
+        states = self._network(batch.inputs, batch.ages_s, self._noise, self._numbers)  # (B, L, D)
+        real = batch.targets >= 0
+        chosen, wanted = states[real], batch.targets[real]  # (N, D), (N,)
+        items = self._network.items
+        if len(items) > self._config.sampled_above:
+            n_negatives = self._config.negatives
+            graded = sampled_loss(chosen, wanted, items, self._counts, n_negatives, self._generator, self._numbers)
+        else:
+            graded = full_loss(chosen, wanted, items, self._numbers)
+        loss, of_states, of_items = graded
+        chosen.backward(of_states)
+        assert items.grad is not None
+        items.grad += of_items
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LONGEST_GRADIENT)
+        self._optimiser.step(learning_rate)
+        self._average.step()
+        return loss
+
+    def _judge(self, held_back: HeldBack) -> Judged:
+        judged = Judged.of(self._average.network, held_back)
+        self._since_best, self._judged_at = self._since_best + 1, self._n_steps
+        if self._best is None or judged > self._best:
+            self._best, self._since_best = judged, 0
+            self._best_weights = {name: each.detach().clone() for name, each in self._average.network.named_parameters()}
+        return judged
+
+    def result(self) -> Network:
+        """Return the network with the best weights; those of the end where nothing was held back or looked at."""
+        if self._held_back is not None and self._best is not None and self._judged_at < self._n_steps:
+            self._judge(self._held_back)
+        if self._best_weights:
+            self._average.network.load_state_dict(self._best_weights)
+        return self._average.network
 
 
-def _full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor) -> float:
-    """Return the mean cross-entropy over all items. Gradients are added chunk by chunk, so (N, I) is never in memory at once."""
-    step = max(1, _CHUNK_LOGITS // items.shape[0])
-    total = 0.0
-    for start in range(0, len(states), step):
-        logits = states[start : start + step] @ items.T
-        loss = functional.cross_entropy(logits, targets[start : start + step], reduction="sum") / len(states)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total
-
-
-def _sampled_loss(
-    states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, n_negatives: int, counts: torch.Tensor, generator: torch.Generator
-) -> float:
-    """Return the cross-entropy against negatives drawn by popularity^0.75, corrected for the frequency of each draw.
-
-    Source: Bengio & Senécal 2008; Yi et al. 2019 (logQ correction).
-    """
-    shares = (counts + 1.0) ** 0.75
-    shares = shares / shares.sum()
-    negatives = torch.multinomial(shares, n_negatives, replacement=True, generator=generator)  # (K,)
-    log_draws = torch.log(shares * n_negatives)
-    step = max(1, _CHUNK_LOGITS // n_negatives)
-    total = 0.0
-    for start in range(0, len(states), step):
-        part, wanted = states[start : start + step], targets[start : start + step]
-        right = (part * items[wanted]).sum(1, keepdim=True)  # (n, 1)
-        wrong = part @ items[negatives].T - log_draws[negatives]  # (n, K)
-        wrong = wrong.masked_fill(negatives == wanted.unsqueeze(1), -torch.inf)
-        logits = torch.cat([right, wrong], dim=1)
-        loss = (torch.logsumexp(logits, dim=1) - right.squeeze(1)).sum() / len(states)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total
-
-
-@torch.no_grad()
-def _validate(network: Network, held_back: HeldBack) -> float:
-    """Return the mean cross-entropy, over all items, of the held-back targets."""
-    total, newest_states = 0.0, network.newest_states()
-    step = max(1, min(256, _CHUNK_LOGITS // network.items.shape[0]))
-    for first in range(0, len(held_back.targets), step):
-        targets, starts = held_back.targets[first : first + step], held_back.starts[first : first + step + 1]
-        states = torch.from_numpy(newest_states(held_back.inputs[starts[0] : starts[-1]].numpy(), starts - starts[0]))
-        total += float(functional.cross_entropy(states @ network.items.T, targets, reduction="sum"))
-    return total / len(held_back.targets)
+def _batch_positions(training: Sequences, most: int) -> int:
+    """Return the positions of a batch: at most `most`, fewer where that leaves an epoch few steps."""
+    n_targets = int(np.maximum(training.lengths() - 1, 0).sum())
+    return min(most, max(_LEAST_POSITIONS, n_targets // _EPOCH_STEPS))
 
 
 def _warm_start(network: Network, item_ids: list[str], earlier: SASRecModel) -> None:

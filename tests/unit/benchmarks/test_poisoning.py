@@ -56,7 +56,7 @@ def test_an_unbounded_account_is_found_and_no_account_is_not() -> None:
 
 def test_the_check_fails_from_the_limit_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(poisoning, "named_log", lambda name: busy_log())
-    monkeypatch.setattr(sys, "argv", ["poisoning", "--data", "otto", "--check"])
+    monkeypatch.setattr(sys, "argv", ["poisoning", "--data", "otto", "--check", "--cost-events", "150"])
     for listed, code in ((0.0199, 0), (0.02, 1)):
 
         def shares(scene: Scene, config: EngineConfig, attack: str = "", n: int = 0, n_events: int = 0, listed: float = listed) -> Shares:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.streams import __main__ as command
-from benchmarks.streams import baselines, kernels, training
+from benchmarks.streams import baselines, kernels, measure, training
 from benchmarks.streams.kernels import MOST_USERS, NEWEST, WINDOW
 from benchmarks.streams.limits import missed
 from benchmarks.streams.lists import ListStream, list_config, mean_rank
@@ -25,13 +25,11 @@ from benchmarks.streams.report import COLUMNS, JUDGED, Figures
 from recsys.engine import Engine, EngineConfig
 from recsys.lists.default_recipe import default_recipe
 from recsys.lists.recipe import Recipe
+from recsys.recipe.budget import TrainOptions
 from recsys.recipe.replay import Log as ReplayLog
-from recsys.recipe.train import TrainOptions
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
 from tests.builders import learn
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def log_of(events: str, weights: Iterable[float] | None = None) -> Log:
@@ -473,9 +471,10 @@ def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
         for name in rankers.keys() - {"targets"}:
             assert rankers[name].keys() == {"recall@10", "recall@20", "last60_recall@10", "last60_recall@20"}
             assert 0 <= rankers[name]["recall@10"] <= rankers[name]["recall@20"] <= 1
-    arguments = ["--file", str(path), "--json", "--events", "150", "--jobs", "2"]
-    printed = subprocess.run([sys.executable, "-m", "benchmarks.streams", *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert json.loads(printed.stdout) == figures, "processes give the same"
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "2"])
+    monkeypatch.setattr(measure, "ProcessPoolExecutor", lambda n_jobs, context: ProcessPoolExecutor(1, context))  # a start takes 3 s
+    assert command.main() == 0
+    assert json.loads(capsys.readouterr().out) == figures, "processes give the same"
 
 
 def figures(name: str, of_list: float, best: float, again: float = 0.5, own: float = 0.4, n_targets: int = 200) -> Figures:

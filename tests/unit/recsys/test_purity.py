@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ FORBIDDEN = {
 }
 LOADED = {"aiokafka", "kafka", "faust", "redis", "workers", "pydantic_settings"}
 CLOCKS = {"now", "today", "utcnow", "fromtimestamp", "getenv", "environ", "time", "time_ns", "monotonic", "perf_counter"}
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def modules(package: str) -> list[Path]:
@@ -36,7 +42,7 @@ def imported(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("package", sorted(FORBIDDEN))
 def test_no_module_imports_the_world(package: str) -> None:
     assert len(modules(package)) > 5
-    found = {str(path.relative_to(ROOT)): imported(ast.parse(path.read_text())) & FORBIDDEN[package] for path in modules(package)}
+    found = {str(path.relative_to(ROOT)): imported(parsed(path)) & FORBIDDEN[package] for path in modules(package)}
     assert not {path: names for path, names in found.items() if names and not path.endswith("__main__.py")}
 
 
@@ -45,7 +51,7 @@ def test_no_module_asks_for_the_time_or_the_environment(package: str) -> None:
     for path in modules(package):
         called = {
             node.func.attr
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(parsed(path))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         }
         assert not called & CLOCKS, f"{path.name} calls {called & CLOCKS}"

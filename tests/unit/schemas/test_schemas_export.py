@@ -65,7 +65,7 @@ def test_every_reference_in_a_document_resolves(path: str) -> None:
             target = target[part]
 
 
-def test_asyncapi_names_six_channels_with_key_message_and_a_valid_example() -> None:
+def test_asyncapi_names_every_channel_with_key_message_and_a_valid_example() -> None:
     document = asyncapi()
     assert [channel["address"] for channel in document["channels"].values()] == [
         "recsys.events",
@@ -74,18 +74,23 @@ def test_asyncapi_names_six_channels_with_key_message_and_a_valid_example() -> N
         "recsys.recommendations",
         "recsys.models",
         "recsys.dlq",
+        "recsys.control",
+        "recsys.similar",
+        "recsys.bought-together",
+        "recsys.trending",
     ]
     for contract in CONTRACTS:
         message = document["components"]["messages"][contract.name]
         assert message["bindings"]["kafka"]["key"]["type"] == "string"
         assert contract.model.model_validate(message["examples"][0]["payload"])
-    assert sorted(operation["action"] for operation in document["operations"].values()) == ["receive"] * 3 + ["send"] * 3
+    assert sorted(operation["action"] for operation in document["operations"].values()) == ["receive"] * 4 + ["send"] * 6
 
 
 def test_topic_addresses_are_the_defaults_of_the_settings() -> None:
     topics = pytest.importorskip("workers.settings").TopicSettings()
     assert [contract.address for contract in CONTRACTS] == [
         topics.events, topics.items, topics.users, topics.recommendations, topics.models, topics.dead_letters,
+        topics.control, topics.similar, topics.bought_together, topics.trending,
     ]  # fmt: skip
 
 

@@ -69,7 +69,8 @@ def test_readers_ignore_unknown_fields_and_know_only_version_one(contract: Contr
     assert _decode(contract, later, key_of(example), contract.max_bytes) == example
     if contract.direction == "input":  # null is "not given" in every optional field, this one too
         assert _decode(contract, json.dumps({**fields, "schema_version": None}).encode(), key_of(example), contract.max_bytes) == example
-    for version in (2, 0, True, 1.0, "1", *([] if contract.direction == "input" else [None])):
+    newest = 2 if contract.name == "Recommendations" else 1
+    for version in (newest + 1, 0, True, 1.0, "1", *([] if contract.direction == "input" else [None])):
         with pytest.raises(Poison) as caught:
             _decode(contract, json.dumps({**fields, "schema_version": version}).encode(), key_of(example), contract.max_bytes)
         assert (caught.value.field, caught.value.kind) == ("schema_version", "unknown_version")

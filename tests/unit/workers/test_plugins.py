@@ -243,3 +243,29 @@ def test_without_plugins_the_parts_are_the_built_in_ones() -> None:
     found = load_plugins()
     for parts, own in ((found.sources, built_in().sources), (found.filters, built_in().filters), (found.rankers, built_in().rankers)):
         assert list(parts) == list(own)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10], ids=["small", "large"])
+def test_rules_hold_on_lists_that_a_plugin_s_parts_make(exact_items: int, install: Install) -> None:
+    install("example-plugin", EXAMPLE.read_text("utf-8"))
+    rules = [
+        {"name": "off", "when": '"c1" in item.categories', "action": "deny"},
+        {"name": "up", "when": '"c2" in item.categories', "action": "boost", "amount": 50.0},
+        {"name": "shelf", "when": '"c3" in item.categories && item.age_days > 1.0', "action": "pin", "places": [2]},
+    ]
+    config = engine_config(settings_with(size=10, exact_items=exact_items, rules=rules))
+    _, lists = lists_of(config)
+    shown = listed(lists, 0)
+    assert len(shown) == 10 and not any(item % 5 == 1 or item % 10 == 9 for item in shown)
+    assert shown[1] % 5 == 3 and shown[0] % 5 == 2 and sum(item % 3 == 0 for item in shown) <= 2
+    parts = np.sum([part[0] for part in lists.contributions.values()], axis=0)
+    np.testing.assert_allclose(parts, lists.scores[0], rtol=1e-5)
+    assert lists.contributions["rules"][0].tolist() == [50.0 if item % 5 == 2 else 0.0 for item in shown]
+
+
+def test_a_plugin_s_source_must_not_have_the_name_of_the_rules_part(install: Install) -> None:
+    code = EXAMPLE.read_text("utf-8").replace('"evergreen"', '"rules"')
+    install("example-plugin", code)
+    rule = {"name": "off", "when": "has(item.a)", "action": "deny"}
+    with pytest.raises(SettingsError, match=r"setting lists\.rules: a plugin's source is named rules"):
+        engine_config(load_settings(lists={"weights": WEIGHTS | {"rules": 1.0}, "rules": [rule]}))

@@ -175,11 +175,11 @@ def test_columns_are_free_again_when_values_vanish(is_large: bool) -> None:
         assert found[7, MAX_COLUMNS] == pytest.approx(SHARES["category"], abs=1e-5)
         assert np.count_nonzero(found) == MAX_COLUMNS + 1 + 2, "every item is like itself alone, but for one pair"
     assert catalogue.width == MAX_COLUMNS
-    assert len(catalogue._values._values) <= MAX_COLUMNS + 1
+    assert len(catalogue.values._values) <= MAX_COLUMNS + 1
     for number in range(MAX_COLUMNS + 1):
         catalogue.put(number, None)
     assert not products(catalogue, MAX_COLUMNS + 1).any()
-    assert catalogue._values._numbers == {} == catalogue._values._alone
+    assert catalogue.values._numbers == {} == catalogue.values._alone
 
 
 def test_values_beyond_the_bound_are_counted_no_more_and_equal_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_values_beyond_the_bound_are_counted_no_more_and_equal_nothing(monkeypat
         assert found[number, number + 10] == pytest.approx(shares, abs=1e-5)
     for number in range(20):
         catalogue.put(number, None)
-    assert catalogue._values._numbers == {}
+    assert catalogue.values._numbers == {}
 
 
 def test_a_description_that_says_the_same_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

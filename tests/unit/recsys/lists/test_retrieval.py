@@ -18,11 +18,14 @@ from recsys.engine import Engine, EngineConfig, Lists
 from recsys.index import scan_kernel
 from recsys.index.vectors import VectorIndex
 from recsys.lists import candidates_kernel, exact_kernel, reasons
+from recsys.lists.learned import features_kernel as learned
 from recsys.lists.reading import CooccurrenceReading
 from recsys.lists.serving import index_of
 from recsys.lists.sources import cooccurrence_kernel, models_kernel
 from recsys.models.base import F32, Histories
+from recsys.state import shown_kernel
 from tests.builders import batch_of, learn
+from tests.unit.recsys.lists.test_learned_lists import stump
 from workers.stream.warm_up import compile_all
 
 NOW_S = 1_700_000_000
@@ -298,9 +301,10 @@ def test_lists_made_in_several_threads_are_those_made_in_one(exact_items: int) -
 
 def test_everything_is_compiled_before_a_worker_joins_its_group() -> None:
     compile_all()
+    shown = learned, shown_kernel
     kernels = {
         f"{module.__name__}.{name}": kernel
-        for module in (candidates_kernel, cooccurrence_kernel, models_kernel, content_kernel, exact_kernel, reasons, scan_kernel)
+        for module in (candidates_kernel, cooccurrence_kernel, models_kernel, content_kernel, exact_kernel, reasons, scan_kernel, *shown)
         for name, kernel in vars(module).items()
         if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
     }
@@ -314,4 +318,9 @@ def test_everything_is_compiled_before_a_worker_joins_its_group() -> None:
             slots = np.array([slot_of(engine, i) for i in range(2)])
             engine.recommend(slots, engine.encode(slots), NOW_S + 100, preferred={1: ["c1"]})
     VectorIndex(clustered(9_000, 4, 1)).search(clustered(2, 4, 2), 5)
+    for exact_items in (10, 10_000):
+        engine = engine_of(exact_items, [[(1, 32), (5, 32)], []], shown_items=3)
+        slots = np.array([slot_of(engine, i) for i in range(2)])
+        engine.use_ranker(stump("shown.age", 0.0, 1.0, 0.0))
+        engine.recommend(slots, engine.encode(slots), NOW_S + 100)
     assert {name: list(kernel.signatures) for name, kernel in kernels.items()} == before

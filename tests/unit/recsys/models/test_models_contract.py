@@ -13,19 +13,24 @@ from numpy.typing import NDArray
 from recsys.evaluation.protocol import Slice
 from recsys.evaluation.ranking import evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
-from recsys.models.registry import MODELS, ModelKind, load_model
+from recsys.models.kind import ModelKind
+from recsys.models.registry import CONTENT_KINDS, FACTOR_KINDS, MODELS, load_model
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
-
-pytestmark = pytest.mark.xdist_group("models_contract")  # its models are trained once, in one process
 
 QUICK: dict[str, dict[str, Any]] = {
     "ials": {"factors": 16, "epochs": 6},
     "sasrec": {"factors": 16, "window": 16, "max_epochs": 12, "learning_rate": 1e-2, "patience": 12},
+    "lightgcn": {"factors": 16, "max_epochs": 4},
+    "two_tower": {"factors": 16, "hidden": 8, "max_epochs": 12, "learning_rate": 1e-2, "patience": 12},
     "popular": {},
     "neighbour": {},
+    "bpr": {"factors": 16, "learning_rate": 0.1},
+    "biased_mf": {"factors": 16, "epochs": 6},
+    "isgd": {"factors": 16, "learning_rate": 0.1, "regularisation": 0.01, "steps": 8, "negatives": 0},
+    "item2vec": {"factors": 16, "epochs": 20, "subsample": 0.0},
 }
-LEARNS = ["ials", "sasrec", "neighbour"]
+LEARNS = ["ials", "sasrec", "neighbour", *FACTOR_KINDS, *CONTENT_KINDS]
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,8 @@ def test_encode_is_deterministic_and_independent_of_the_batch(model: Model) -> N
 
 def test_unknown_items_and_padding_width_change_nothing(model: Model) -> None:
     plain = model.encode(histories_of([[1, 2, 3]], 6))
-    gapped = histories_of([[1, 2, 3]], 6)
     items = np.array([[1, -1, 2, -1, -1, 3]], np.int32)
-    gaps = Histories(items, (items >= 0).astype(np.float32), gapped.ages_s)
+    gaps = Histories(items, (items >= 0).astype(np.float32), np.array([[120, 0, 60, 0, 0, 0]], np.float32))
     np.testing.assert_allclose(model.encode(gaps), plain, atol=1e-5)
     np.testing.assert_allclose(model.encode(histories_of([[1, 2, 3]], 40)), plain, atol=1e-5)
 

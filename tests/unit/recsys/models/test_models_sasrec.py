@@ -10,29 +10,30 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
+from recsys.models.adam import Adam
 from recsys.models.base import Histories
-from recsys.models.sasrec import attention_kernel
+from recsys.models.sasrec import attention_kernel, losses
 from recsys.models.sasrec import model as sasrec
 from recsys.models.sasrec import training as sasrec_training
-from recsys.models.sasrec.adam import Adam
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel, newest_preferences
 from recsys.models.sasrec.network import Network
 from recsys.models.sasrec.sequences import HeldBack, Sequences, windows
 from recsys.models.sasrec.training import fit
+from recsys.models.sasrec.validation import Judged
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
 
-def untrained(heads: int = 2, blocks: int = 2) -> SASRecModel:
-    config = SASRecConfig(factors=16, heads=heads, blocks=blocks, window=50)
+def untrained(heads: int = 2, blocks: int = 2, expand: int = 1) -> SASRecModel:
+    config = SASRecConfig(factors=16, heads=heads, blocks=blocks, expand=expand, window=50)
     network = Network(30, config)
     network.initialise(torch.Generator().manual_seed(1))
     return SASRecModel(config, [str(i) for i in range(30)], network)
 
 
-@pytest.mark.parametrize(("heads", "blocks"), [(1, 2), (2, 2), (4, 1), (2, 3)])
-def test_fast_encode_equals_the_training_forward_pass(heads: int, blocks: int) -> None:
-    model = untrained(heads, blocks)
+@pytest.mark.parametrize(("heads", "blocks", "expand"), [(1, 2, 1), (2, 2, 3), (4, 1, 2), (2, 3, 1)])
+def test_fast_encode_equals_the_training_forward_pass(heads: int, blocks: int, expand: int) -> None:
+    model = untrained(heads, blocks, expand)
     random = np.random.default_rng(0)
     rows = [random.integers(0, 30, n).tolist() for n in (1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 49, 50, 50, 63)]
     found = model.encode(histories_of(rows, 70))
@@ -61,8 +62,9 @@ def test_dislikes_are_not_read() -> None:
 
 def test_the_newest_preferences_are_read_in_order() -> None:
     histories = histories_of([[1, 2, 3, 4], [], [9]], 6)
-    sequences, counts = newest_preferences(histories, 3)
+    sequences, ages_s, counts = newest_preferences(histories, 3)
     assert sequences.tolist() == [2, 3, 4, 9]
+    assert ages_s.tolist() == [120, 60, 0, 0]
     assert counts.tolist() == [3, 0, 1]
 
 
@@ -99,42 +101,62 @@ def test_every_step_of_an_epoch_is_a_target_once() -> None:
     random = np.random.default_rng(2)
     lengths = random.integers(0, 40, 25)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    sequences = Sequences(np.arange(starts[-1]), starts)
-    seen = np.concatenate([targets[targets >= 0].numpy() for _, targets in windows(sequences, 7, 4, random)])
+    sequences = Sequences(np.arange(starts[-1]), starts, 10 * np.arange(starts[-1]))
+    seen = np.concatenate([targets[targets >= 0].numpy() for _, targets, _ in windows(sequences, 7, 30, random)])
     expected = np.concatenate([np.arange(a + 1, b) for a, b in pairwise(starts) if b - a >= 2])
     assert np.array_equal(np.sort(seen), np.sort(expected))
-    for inputs, targets in windows(sequences, 7, 4, random):
-        assert inputs.shape[1] <= 7
+    for inputs, targets, ages_s in windows(sequences, 7, 30, random):
+        assert inputs.shape[1] <= 7 and inputs.numel() <= 30
         real = targets >= 0
         assert torch.equal(targets[real], inputs[real] + 1)
+        newest = torch.where(real, inputs, -1).amax(1, keepdim=True)
+        assert torch.equal(ages_s[real], (10.0 * (newest - inputs))[real])
 
 
-def test_chunked_loss_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def states_and_items(n_states: int, n_items: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return random states, targets and items of 8 dimensions."""
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn((20, 8), generator=generator)
-    items = torch.randn((30, 8), generator=generator)
-    targets = torch.randint(30, (20,), generator=generator)
-    gradients = []
-    for bound in (10_000, 70):
-        monkeypatch.setattr(sasrec_training, "_CHUNK_LOGITS", bound)
-        s, i = states.clone().requires_grad_(), items.clone().requires_grad_()
-        loss = sasrec_training._full_loss(s, targets, i)
-        assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(states @ items.T, targets)), rel=1e-5)
-        assert s.grad is not None
-        assert i.grad is not None
-        gradients.append((s.grad, i.grad))
-    torch.testing.assert_close(gradients[0], gradients[1])
+    states, items = (torch.randn((n, 8), generator=generator) for n in (n_states, n_items))
+    return states, torch.randint(n_items, (n_states,), generator=generator), items
+
+
+@pytest.mark.parametrize("bound", [10_000, 70])
+def test_full_loss_has_the_value_and_the_gradients_of_torch_s_own(bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", bound)
+    states, targets, items = states_and_items(20, 30)
+    loss, of_states, of_items = losses.full_loss(states, targets, items)
+    expected = torch.nn.functional.cross_entropy(states.requires_grad_() @ items.requires_grad_().T, targets)
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    torch.testing.assert_close((of_states, of_items), (states.grad, items.grad))
+    rough = losses.full_loss(states.detach(), targets, items.detach(), torch.bfloat16)
+    assert rough[0] == pytest.approx(loss, rel=0.01)
+    torch.testing.assert_close(rough[1:], (of_states, of_items), atol=2e-3, rtol=0.05)
+
+
+def test_sampled_loss_has_the_gradients_of_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CHUNK_LOGITS", 64)
+    states, targets, items = states_and_items(6, 12)
+
+    def graded(states: torch.Tensor, items: torch.Tensor) -> losses.Graded:
+        return losses.sampled_loss(states, targets, items, torch.ones(12), 16, torch.Generator().manual_seed(3))
+
+    _, *gradients = graded(states, items)
+    for at, gradient in enumerate(gradients):
+        for row, column in ((0, 0), (3, 5), (5, 7)):
+            found = []
+            for step in (-0.05, 0.05):
+                moved = [states.clone(), items.clone()]
+                moved[at][row, column] += step
+                found.append(graded(moved[0], moved[1])[0])
+            assert float(gradient[row, column]) == pytest.approx((found[1] - found[0]) / 0.1, rel=0.02, abs=5e-4)
 
 
 def test_sampled_loss_estimates_the_full_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    states, items = torch.randn((50, 8), generator=generator), torch.randn((300, 8), generator=generator)
-    targets = torch.randint(300, (50,), generator=generator)
-    counts = torch.rand(300, generator=generator) * 100
-    full = sasrec_training._full_loss(states.clone().requires_grad_(), targets, items.clone().requires_grad_())
-    sampled = sasrec_training._sampled_loss(
-        states.clone().requires_grad_(), targets, items.clone().requires_grad_(), 60_000, counts, generator
-    )
+    states, targets, items = states_and_items(50, 300)
+    counts = torch.rand(300, generator=torch.Generator().manual_seed(1)) * 100
+    full = losses.full_loss(states, targets, items)[0]
+    sampled = losses.sampled_loss(states, targets, items, counts, 60_000, torch.Generator().manual_seed(2))[0]
     assert sampled == pytest.approx(full, rel=0.02)
 
 
@@ -177,17 +199,17 @@ def warm_started(unseen: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPat
     interactions, seen, epochs = clustered(n_users=60), list[HeldBack](), list[str]()
     config = SASRecConfig(factors=8, window=8, max_epochs=2, patience=2, dropout=0.0)
     parent = fit(interactions, config)
-    validate = sasrec_training._validate
+    judge = sasrec_training.Judged.of
 
-    def watched(network: Network, held_back: HeldBack) -> float:
+    def watched(network: Network, held_back: HeldBack) -> Judged:
         seen.append(held_back)
-        return validate(network, held_back)
+        return judge(network, held_back)
 
     def progress(done: float, message: str) -> bool:
         epochs.append(message)
         return True
 
-    monkeypatch.setattr(sasrec_training, "_validate", watched)
+    monkeypatch.setattr(sasrec_training.Judged, "of", watched)
     fit(replace(interactions, unseen=unseen), replace(config, **options), progress, parent)
     return seen, len(epochs)
 

@@ -10,8 +10,9 @@ import pytest
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.lists.feature_names import FEATURES
 from recsys.lists.recipe import RecipeSettings
+from recsys.recipe.budget import FitOptions
 from recsys.recipe.cases import Cases
-from recsys.recipe.fit import FitOptions, blank, case_ranks, fit
+from recsys.recipe.fit import blank, case_ranks, fit
 from tests.builders import recipe_of
 
 PLANTED = {"popularity.2h": 1.5, "cooccurrence.relative": 1.0, "popularity.all": -1.0}
@@ -43,6 +44,18 @@ def test_a_planted_preference_is_found(n_hidden: int) -> None:
     found = fit(train, start, FitOptions(prior_scale=1.0))
     best = hits(recipe_of(**PLANTED), newest)
     assert hits(start, newest) < 0.3 < 0.93 * best < hits(found, newest)
+
+
+def test_all_choices_of_a_case_count_the_same() -> None:
+    """The next choices are noise or no candidates, and those that follow are by the planted preferences."""
+    train, newest = cases_of(900), cases_of(600, 1)
+    start, random = blank(train, 0, RecipeSettings()), np.random.default_rng(2)
+    noise = np.where(random.random(900) < 0.5, -1, random.integers(0, train.counts)).astype(np.int32)
+    later = np.stack((np.full(900, -1, np.int32), train.targets), axis=1)
+    options = FitOptions(prior_scale=1.0)
+    of_noise, of_all = fit(replace(train, targets=noise), start, options), fit(replace(train, targets=noise, later=later), start, options)
+    assert hits(of_noise, newest) < 0.5 < 0.8 * hits(recipe_of(**PLANTED), newest) < hits(of_all, newest)
+    assert fit(replace(train, later=later[:, :1]), start, options).linear == pytest.approx(fit(train, start, options).linear, abs=1e-3)
 
 
 def test_shuffled_labels_give_no_gain() -> None:
@@ -87,6 +100,10 @@ def test_cases_that_do_not_fit_together_are_refused() -> None:
         replace(good, counts=good.counts[:5])
     with pytest.raises(ShapeError):
         replace(good, targets=good.counts.copy())
+    with pytest.raises(ShapeError):
+        replace(good, later=np.full((9, 2), -1, np.int32))
+    with pytest.raises(ShapeError):
+        replace(good, later=good.counts[:, None])
     with pytest.raises(ShapeError, match="2 sources without features"):
         replace(good, extra_names=("again", "ials"))
 
@@ -107,4 +124,25 @@ def test_the_weight_of_a_source_without_features_is_learnt() -> None:
 def test_joined_cases_are_those_of_the_blocks() -> None:
     one, two = cases_of(20, n_candidates=10), cases_of(15, 3, n_candidates=24)
     joined, recipe = Cases.joined([one, two]), recipe_of(**PLANTED)
+    assert joined.at(slice(3)).of_next_choices().later.shape == (3, 0)
     np.testing.assert_array_equal(case_ranks(recipe, joined), np.concatenate((case_ranks(recipe, one), case_ranks(recipe, two))))
+
+
+def test_only_the_weights_of_some_sources_are_learnt_where_that_is_asked() -> None:
+    """Users follow the first source; of three sources without features two may be learnt, and the third is as strong as the first."""
+    random = np.random.default_rng(3)
+    train = cases_of(900, 3, shuffled=True)
+    shares = random.random((*train.features.shape[:2], 3)).astype(np.float32)
+    shares[:, :, 2] = shares[:, :, 0]
+    liking = 6 * shares[:, :, 0] + random.gumbel(size=shares.shape[:2])
+    liking[~train.valid] = -np.inf
+    extras = np.stack((shares, np.log(shares + 1e-3)), axis=3).reshape(*shares.shape[:2], 6)
+    names = ("good", "noise", "other")
+    cases = replace(train, targets=liking.argmax(axis=1).astype(np.int32), extras=extras, extra_names=names)
+    start = replace(recipe_of(**{"popularity.all": 0.1}), extras=dict.fromkeys(names, (0.5, 0.05)))
+    found = fit(cases, start, FitOptions(), only=("good", "noise"))
+    for name, array in start.tensors().items():
+        np.testing.assert_array_equal(found.tensors()[name], array)
+    np.testing.assert_allclose(found.extras["other"], start.extras["other"], rtol=1e-6)
+    assert found.extras["good"][0] > 4 * found.extras["noise"][0] and found.extras["noise"][0] < 0.5
+    assert hits(found, cases) > hits(start, cases) + 0.08

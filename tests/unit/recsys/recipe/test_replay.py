@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from recsys.engine import EngineConfig
+from recsys.engine import SOURCE_WEIGHTS, EngineConfig
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.lists.default_recipe import default_recipe
 from recsys.lists.touch_policy import FOR_EVER, N_CODES, TouchPolicy
+from recsys.models.base import Histories
+from recsys.recipe.budget import TrainOptions
 from recsys.recipe.fit import case_ranks
 from recsys.recipe.judge import judge
-from recsys.recipe.replay import Log, evenly, gather
-from recsys.recipe.train import TrainOptions, recent_half_life, train_recipe
+from recsys.recipe.replay import Log, Serving, evenly, gather
+from recsys.recipe.train import recent_half_life, train_recipe, with_model_weights
 from tests.builders import recipe_of
 
 START_S = 1_700_000_000
@@ -139,3 +143,50 @@ def test_a_replay_that_runs_out_of_time_keeps_its_cases() -> None:
     log = log_of(700)
     (cases,) = gather(EngineConfig(), log, evenly(log.targets(), 100), progress=lambda done, message: done < 0.5)
     assert 0 < len(cases) < 100
+
+
+class Known:
+    """A model of one dimension, in which every user likes items by their numbers, downwards or by chance."""
+
+    link: ClassVar[Literal["identity", "softmax"]] = "identity"
+
+    def __init__(self, kind: str, item_vectors: NDArray[np.float32]) -> None:
+        self.kind, self.item_vectors = kind, item_vectors[:, None]  # type: ignore[misc]
+        self.item_ids, self.history_length = [f"i{number}" for number in range(len(item_vectors))], 5
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        return np.ones((len(histories), 1), np.float32)
+
+
+def test_weights_of_models_are_learnt_and_nothing_else_of_the_recipe_changes() -> None:
+    n_items, random = 120, np.random.default_rng(4)
+    liking = np.exp(-np.arange(n_items) / 12)
+    n = 3_000
+    items = random.choice(n_items, n, p=liking / liking.sum())
+    log = Log(random.integers(0, 40, n), items, START_S + np.arange(n) * 300, np.full(n, 32, np.int8))
+    good = Known("good", (1 - np.arange(n_items) / n_items).astype(np.float32))
+    noise = Known("noise", random.random(n_items).astype(np.float32))
+    serving = Serving({"good": good, "noise": noise}, {f"i{number}": number for number in range(n_items)})
+    config = EngineConfig(source_weights=SOURCE_WEIGHTS | {"good": 0.2, "noise": 0.2})
+    start = recipe_of(**{"cooccurrence.log": 0.05})
+    targets = log.targets()
+    events, newest = evenly(targets[:-200], 400), evenly(targets[-200:], 100)
+    found = with_model_weights(config, log, events, start, serving)
+    for name, array in start.tensors().items():
+        np.testing.assert_array_equal(found.tensors()[name], array)
+    assert sum(found.extras["good"]) > 3 * sum(found.extras["noise"])
+    judged = judge(config, log, newest, {"start": start, "found": found}, 2, serving=serving)
+    assert judged.hits("found").mean() > judged.hits("start").mean() + 0.1
+
+
+@pytest.mark.parametrize("exact_items", [10_000, 10], ids=["small", "large"])
+def test_a_case_with_a_model_is_ranked_as_the_list_is(exact_items: int) -> None:
+    log = log_of(600)
+    serving = Serving({"good": Known("good", np.linspace(1, 0.01, 120, dtype=np.float32))}, {f"i{number}": number for number in range(120)})
+    config = EngineConfig(exact_items=exact_items, source_weights=SOURCE_WEIGHTS | {"good": 0.3})
+    events, recipe = evenly(log.targets(), 60), replace(recipe_of(**{"cooccurrence.log": 0.3}), extras={"good": (1.5, 0.2)})
+    listed = judge(config, log, events, {"own": recipe}, 2, serving=serving).ranks["own"]
+    (cases,) = gather(config, log, events, [recipe], serving=serving)
+    ranks, found = case_ranks(recipe, cases), np.isfinite(listed)
+    assert "good" in cases.extra_names and found.any() and (ranks[~found] > 20).all()
+    np.testing.assert_allclose(ranks[found], listed[found], atol=0.51)

@@ -184,3 +184,23 @@ def test_rows_of_a_longer_history_are_held_as_their_newest_entries() -> None:
 def test_a_weight_that_is_not_zero_stays_so() -> None:
     weights = np.array([0.0, 1e-4, -1e-4, 1.0, -1.0, 0.6, 4.0, -4.0], np.float32)
     assert quantise_weights(weights).tolist() == [0, 1, -1, 32, -32, 19, 127, -127]
+
+
+def test_a_table_with_room_for_all_users_never_moves() -> None:
+    table = UserTable(8, 4, capacity=40)
+    items = table.items
+    table.load({f"u{number}": None for number in range(40)})
+    assert table.items is items
+    table.load({"one more": None})
+    assert table.items is not items and len(table.items) == 80
+
+
+def test_a_slot_that_was_used_before_holds_nothing_of_its_last_user() -> None:
+    table = UserTable(8, 4, capacity=1)
+    table.load({"a": None})
+    learnt(table, "a", [(1, 10, 32), (2, 20, 32)])
+    table.forget(["a"])
+    table.load({"b": None})
+    slot = table.slot("b")
+    assert slot == 0 and not any(column[slot].any() for column in table.histories.columns)
+    assert not table.lengths[slot] and not table.spent[slot] and not len(table.older[slot])

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ import typer
 from schemas import DeadLetter, Recommendations
 from workers.cli import app as application
 from workers.cli import console
+from workers.client import DryRun
 from workers.errors import Fatal
 from workers.operations.redrive import Outcome
 from workers.runtime.text import visible
@@ -64,6 +66,15 @@ BORDERS = re.compile(r"[│┃]")
 ROWS = list(zip(IDS, TITLES, strict=True))
 
 
+@pytest.fixture(autouse=True)
+def _signatures_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typer reads all commands' signatures for each call, which takes a tenth of a second."""
+    monkeypatch.setattr(typer.main, "get_params_from_function", PARAMETERS)
+
+
+PARAMETERS = cache(typer.main.get_params_from_function)
+
+
 @dataclass
 class Case:
     """A command line, and what must be readable in what it prints: `whole` unbroken on one line, `folded` perhaps over several."""
@@ -78,13 +89,23 @@ class Case:
     """As `folded`, but not part of the JSON."""
 
 
+HOSTILE_RULES = ["[red]rule\u202e", "no :smile:"]
+"""Names of rules, as settings may have them."""
+
+
 def listed(user_id: str) -> Recommendations:
-    """A list of all hostile items."""
+    """A list of all hostile items, and a row for each of them."""
     items = [
-        {"rank": rank, "item_id": item, "score": 1.0 / rank, "sources": {"content": 1.0}, "because": [IDS[-rank]]}
+        {"rank": rank, "item_id": item, "score": 1.0 / rank, "sources": {"content": 1.0}, "because": [IDS[-rank]], "rules": HOSTILE_RULES}
         for rank, item in enumerate(IDS, 1)
     ]
-    head = {"list_id": "l1", "user_id": user_id, "generated_ts_ms": 1_764_000_000_000, "variant": "default"}
+    titles = [title for title in TITLES if "\ud800" not in title and len(title) <= 256]
+    rows = [
+        {"name": f"row {at}", "kind": "because", "title": title, "category": title, "items": [{"item_id": item, "score": 1.0}]}
+        for at, (item, title) in enumerate(zip(IDS, titles, strict=False))
+    ][:16]
+    head = {"schema_version": 2, "rows": rows, "list_id": "l1", "user_id": user_id}
+    head |= {"generated_ts_ms": 1_764_000_000_000, "variant": "default"}
     return Recommendations.model_validate(head | {"trigger": {"partition": 0, "source_offset": 1}, "items": items})
 
 
@@ -136,6 +157,8 @@ def failing(error: Exception) -> Callable[..., Any]:
 HISTORY = {
     "user_id": IDS[6],
     "partition": 0,
+    "merged_into": IDS[7],
+    "merged_from": IDS[8:10],
     "profile": json.dumps({"note": TITLES[4]}, ensure_ascii=False),
     "history": [
         {"item_id": item, "title": title, "event_ts_s": 1_764_000_000, "type": "play", "weight": 1.0, "touches": 2} for item, title in ROWS
@@ -205,6 +228,19 @@ def hostile_file(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
         def __getattr__(self, name: str) -> Callable[..., Any]:
             return lambda *args, **kwargs: []
+
+    patch.setattr("workers.client.EventPublisher", Publisher)
+
+
+def merging(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A publisher whose records go nowhere."""
+
+    class Publisher(DryRun):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(300)
+
+        def __enter__(self) -> Publisher:
+            return self
 
     patch.setattr("workers.client.EventPublisher", Publisher)
 
@@ -305,8 +341,44 @@ def later(path: str, name: str, value: Any) -> Callable[[pytest.MonkeyPatch, Pat
     return fake(path, name, answering_later(value))
 
 
+def rules_report() -> Any:
+    from workers.operations.rules_report import Change, Finding, RuleFigures, RuleReport, UserChanges
+
+    readable = [(item, title or "x") for item, title in ROWS]
+    figures = tuple(RuleFigures(item, "deny", title, 1, 1, 1, 0, 1) for item, title in readable)
+    findings = tuple(Finding("no_match", (item,), title) for item, title in readable)
+    changes = tuple(Change(item, 1, None, (title,)) for item, title in readable)
+    users = tuple(UserChanges(item, (item,), (), changes) for item in IDS)
+    return RuleReport(1, len(users), len(users), 1, figures, findings, users[:3])
+
+
+def explanation(*, listed_item: bool | None = None) -> Any:
+    """A list of all hostile items, and perhaps the story of one that is listed, or of one that is not."""
+    from workers.operations.absence import Absence
+    from workers.operations.explain import Explanation, ItemStory
+
+    hostile = IDS[0]
+    parts = dict.fromkeys(IDS, 1.0)
+    denied, raw = Absence("denied", f"rule {HOSTILE_RULES[0]} denies it"), dict.fromkeys(IDS, (1.0, None))
+    absence, place = (None, 5) if listed_item else (denied, None)
+    story = ItemStory(IDS[4], TITLES[0], absence, place, None, raw, parts, parts, dict.fromkeys(IDS, True), [(hostile, 3)], 9)
+    sentences = [f"Because {title}" for title in TITLES]
+    return Explanation(listed(IDS[6]), sentences, dict(ROWS), None if listed_item is None else story)
+
+
+def rules_on_topic() -> Any:
+    from schemas.control import PublishedRule, PublishedRules
+    from workers.operations.rules_topic import TopicRules
+
+    rules = tuple(PublishedRule.model_construct(name=item, when=title or "x", action="deny") for item, title in ROWS)
+    published = PublishedRules.model_construct(version=1, published_ts_ms=0, published_by=IDS[0], note=IDS[1], rules=rules)
+    return TopicRules(published, 1, IDS[2])
+
+
+RULES_TOPIC = "workers.operations.rules_topic"
 SIMILAR = [{"item_id": item, "title": title, "score": 1.0, "cooccurrence": 2.0} for item, title in ROWS]
 ITEMS = later("workers.operations.lookup", "similar_items", SIMILAR)
+BOUGHT = [{"item_id": item, "title": title, "support": 3, "confidence": 0.5, "lift": 2.0, "score": 1.0} for item, title in ROWS]
 NEWEST_LETTERS = fake("workers.operations.dead_letters", "newest_letters", answering(LETTERS))
 FILE = "[red]:smile:\u202e.jsonl"
 CASES: dict[str, Case] = {
@@ -329,10 +401,25 @@ CASES: dict[str, Case] = {
     "items publish": Case(["items", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "users publish": Case(["users", "publish", FILE], whole=[FILE], code=1, prepare=hostile_file),
     "items similar": Case(["items", "similar", IDS[3]], whole=IDS, folded=TITLES, prepare=ITEMS),
+    "items bought-together": Case(["items", "bought-together", IDS[3]], whole=IDS, folded=TITLES, prepare=later(
+        "workers.operations.lookup", "bought_together_items", BOUGHT)),
     "users show": Case(["users", "show", IDS[6]], whole=IDS, folded=TITLES, prepare=later(LOOKUP, "show_user", HISTORY)),
-    "lists get": Case(["lists", "get", IDS[6]], whole=IDS, only_in_text=TITLES, prepare=READ),
+    "users merge": Case(["users", "merge", IDS[6], IDS[3]], whole=[IDS[6], IDS[3]], prepare=merging),
+    "lists get": Case(["lists", "get", IDS[6]], whole=IDS + HOSTILE_RULES, only_in_text=TITLES, prepare=READ),
+    "explain": Case(["explain", IDS[6]], whole=IDS + HOSTILE_RULES, only_in_text=TITLES, prepare=later(
+        "workers.operations.explain", "explain", explanation())),
+    "evaluate": Case(["evaluate", "--train", FILE, "--kinds", "popular"], whole=FAILURE, code=1, prepare=fakes(
+        fake("workers.operations.evaluation_cases", "cases_of_files", answering(None)),
+        fake("workers.operations.evaluation", "evaluate_kinds", answering({"popular": {"error": FAILURE[0]}})))),
     "lists tail": Case(["lists", "tail", "-n", "1"], whole=[IDS[6], *IDS[:10]], prepare=fake(
         "workers.lists.reader", "follow_lists", answering([(IDS[6], listed(IDS[6]))]))),
+    "rules check": Case(["rules", "check"], whole=IDS, folded=[title for title in TITLES if title], prepare=later(
+        "workers.operations.rules_check", "check_rules", rules_report())),
+    "rules show": Case(["rules", "show"], whole=IDS[:3], folded=[*IDS, *(title for title in TITLES if title)], prepare=fake(
+        RULES_TOPIC, "read_rules_topic", answering(rules_on_topic()))),
+    "rules publish": Case(["rules", "publish", FILE], whole=FAILURE, code=1, prepare=fakes(
+        fake("workers.operations.rules_check", "read_rules", answering(())),
+        fake(RULES_TOPIC, "read_rules_topic", failing(Fatal(FAILURE[0]))))),
     "state rebuild": Case(["state", "rebuild"], whole=TITLES, prepare=fakes(
         REACHABLE, fake("workers.operations.rebuild", "rebuild", answering_later(rebuilt())))),
     "state verify": Case(["state", "verify"], whole=TITLES, code=1, prepare=fakes(
@@ -457,7 +544,7 @@ def test_json_holds_what_was_put_in(
 @pytest.mark.parametrize(
     "command",
     [
-        *(["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"]),
+        *(["lists", "get"], ["users", "show"], ["items", "similar"], ["dlq", "show"], ["explain"]),
         *(["models", "show"], ["models", "promote"], ["models", "rollback"], ["models", "retire"]),
     ],
 )
@@ -478,6 +565,36 @@ def test_a_wrong_command_is_quoted_as_text(argument: str, capsys: pytest.Capture
 
 @pytest.mark.parametrize("user_id", ["", "x" * 129, "a\x00b", "lone\ud800", "é" * 65])
 def test_what_no_record_may_carry_as_an_id_is_refused_before_anything_is_asked(user_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["lists", "get"], ["users", "show"], ["items", "similar"]):
+    for command in (["lists", "get"], ["users", "show"], ["items", "similar"], ["explain"]):
         assert application.run([*command, user_id]) == 2
         assert "128 bytes" in capsys.readouterr().err
+
+
+def test_a_list_is_shown_with_a_sentence_for_each_place_in_the_language_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = listed("u1")
+    reasons = ["because", "popular_now"]
+    items = tuple(item.model_copy(update={"reason": reasons[at % 2]}) for at, item in enumerate(made.items))
+    monkeypatch.setattr("workers.lists.reader.newest_list", answering(made.model_copy(update={"items": items})))
+    monkeypatch.setattr("workers.operations.lookup.titles_of", answering_later({IDS[-1]: "Blue \x1b[31mTrain"}))
+    assert application.run(["lists", "get", "u1", "--language", "de"]) == 0
+    said = capsys.readouterr().out
+    assert "Gerade beliebt" in said and "\x1b" not in said
+    assert application.run(["lists", "get", "u1", "--language", "de-AT", "--json"]) == 0
+    sentences = json.loads(capsys.readouterr().out)["sentences"]
+    assert sentences[0] == "Weil du Blue \x1b[31mTrain gewählt hast" and len(sentences) == len(IDS)
+    assert application.run(["lists", "get", "u1", "--language", "xx"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert application.run(["explain", "u1", "--language", "xx"]) == 2
+    assert "--language: there are no sentences in 'xx': choose one of de, en, zh" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("listed_item", [True, False])
+def test_one_item_is_explained_alone(listed_item: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("workers.operations.explain.explain", answering_later(explanation(listed_item=listed_item)))
+    assert application.run(["explain", "--", IDS[6], IDS[4]]) == 0
+    said = capsys.readouterr().out
+    assert RAW.search(said) is None and all(visible(one) in said for one in IDS), "sources have these names"
+    assert ("is at place 5" in said) == listed_item != (f"is not listed (denied): rule {visible(HOSTILE_RULES[0])} denies it" in said)
+    assert ("as it would be made now" in said) == listed_item and said.count("Because") == listed_item

@@ -14,7 +14,7 @@ from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_se
 from tests.fold import Fact, fold, read_state
 from tests.memory_store import MemoryStore
 from workers.kafka.partitioner import partition_for
-from workers.kafka.placement import WRONG_PARTITION
+from workers.kafka.placement import RESERVED_USER_ID, WRONG_PARTITION
 from workers.kafka.records import Record
 from workers.operations.reference_fold import HistoryFold
 from workers.stream.catalogue_sync import CatalogueFollower
@@ -116,3 +116,24 @@ async def test_accepting_another_partitioner_keeps_every_event() -> None:
     assert not outcome.dead_letters
     expected = fold(log, accepting)
     assert await read_state(store, accepting, expected) == expected
+
+
+async def test_events_of_reserved_user_ids_are_refused_alike_while_there_are_lists_of_no_user(tmp_path: Path) -> None:
+    """The state of worker, trainer and reference fold has no such user; without such lists nothing is reserved."""
+    user = "recsys:default"
+    partition = partition_for(user.encode(), PARTITIONS)
+    other = next(f"u{number}" for number in range(100) if partition_for(f"u{number}".encode(), PARTITIONS) == partition)
+    facts: list[Fact | None] = [play(user, "i1", 0), play(other, "i1", 1), play(user, "i2", 2)]
+    for every_s, refused in ((0.0, 0), (5.0, 2)):
+        settings = small_settings(topics={"partitions": PARTITIONS, "wrong_partition": "dead_letter"}, lists={"shared_every_s": every_s})
+        pipeline = await opened_pipeline(MemoryStore(), settings)
+        await pipeline.assign(range(PARTITIONS), TOPIC_ID)
+        outcome = await pipeline.process({partition: records_of(facts)})
+        assert [letter.kind for letter in outcome.dead_letters] == [RESERVED_USER_ID] * refused
+        assert outcome.n_new == 3 - refused
+        histories = HistoryFold(settings, [user, other], partition)
+        histories.take(records_of(facts))
+        assert [sum(histories.histories[name].touches) for name in (user, other)] == ([0, 1] if refused else [2, 1])
+        tail, pending = LogTail(settings, EventLog(str(tmp_path / str(every_s)))), _Pending(0, 0)
+        tail._take(pending, [record._replace(partition=partition) for record in records_of(facts)])
+        assert pending.offsets == ([1] if refused else [0, 1, 2]) and pending.next_offset == 3

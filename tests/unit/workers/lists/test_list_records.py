@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,14 @@ def some_lists() -> Lists:
     )
 
 
+RULES = ('no "spirits"', "shelf", *(f"rule {number}" for number in range(10)))
+
+
 def records(lists: Lists, versions: dict[str, str]) -> list[bytes]:
-    return encode_lists(HEADS, lists, ItemIds(IDS).texts(), generated_ts_ms=1_700_000_000_123, model_versions=versions, variant="default")
+    ids = ItemIds(IDS).texts()
+    return encode_lists(
+        HEADS, lists, ids, generated_ts_ms=1_700_000_000_123, model_versions=versions, variant="default", rule_names=RULES
+    )
 
 
 @pytest.mark.parametrize("versions", [{}, {"sasrec": "7", "ials": "3"}])
@@ -58,6 +65,14 @@ def test_a_record_names_items_reasons_and_sources() -> None:
     assert first.list_id != second.list_id
 
 
+def test_a_place_says_which_rules_moved_it() -> None:
+    lists = replace(some_lists(), rules=np.array([[3, 0, 0], [1 << 11, 0, 0]]))
+    first, second = (Recommendations.model_validate_json(record) for record in records(lists, {}))
+    assert [item.rules for item in first.items] == [('no "spirits"', "shelf"), (), ()]
+    assert second.items[0].rules == ("rule 9",)
+    assert all(b'"rules"' not in record for record in records(some_lists(), {})), "records without rules are what they were"
+
+
 def test_a_list_without_sources_is_a_list_all_the_same() -> None:
     lists = some_lists()
     bare = Lists(lists.items, lists.scores, lists.propensities, {}, lists.because)
@@ -75,8 +90,14 @@ def plainly(lists: Lists, row: int) -> list[dict[str, Any]]:
             "because": [IDS[number] for number in lists.because[row, place].tolist() if number >= 0],
             "propensity": round(float(lists.propensities[row, place]), 6),
         }
+        | ({"rules": moved} if (moved := moved_by(lists, row, place)) else {})
         for place in range(int(np.isfinite(lists.scores[row]).sum()))
     ]
+
+
+def moved_by(lists: Lists, row: int, place: int) -> list[str]:
+    """Names of the first eight rules whose bits are set."""
+    return [] if lists.rules is None else [name for bit, name in enumerate(RULES) if int(lists.rules[row, place]) >> bit & 1][:8]
 
 
 def numbers(*extremes: float) -> st.SearchStrategy[float]:
@@ -94,13 +115,14 @@ def columns(values: st.SearchStrategy[Any], dtype: type, *shape: int) -> st.Sear
     because=columns(st.integers(-1, 8), np.int64, 2, 5, 2),
     propensities=columns(st.sampled_from([1.0, 0.25, 0.015625]), np.float32, 2, 5),
     drawn=st.booleans(),
+    rules=st.none() | columns(st.sampled_from([0, 1, 2, 5, 1 << 11, (1 << 12) - 1]), np.int64, 2, 5),
 )
 def test_columns_write_what_would_be_written_place_by_place(
-    scores: np.ndarray, parts: list[np.ndarray], because: np.ndarray, propensities: np.ndarray, drawn: bool
+    scores: np.ndarray, parts: list[np.ndarray], because: np.ndarray, propensities: np.ndarray, drawn: bool, rules: np.ndarray | None
 ) -> None:
     items = np.array([[4, 0, 8, 1, 2], [1, 2, 3, 5, 6]])
     sources = {f"source {number}": part for number, part in enumerate(parts)}
-    lists = Lists(items, scores, propensities if drawn else np.ones_like(scores), sources, because)
+    lists = Lists(items, scores, propensities if drawn else np.ones_like(scores), sources, because, rules)
     for row, record in enumerate(records(lists, {})):
         assert orjson.loads(record)["items"] == plainly(lists, row)
         assert orjson.dumps(orjson.loads(record)) == record, "numbers are written the shortest way, and nothing twice"

@@ -83,3 +83,10 @@ def test_a_folder_is_used_by_one_stack_at_a_time(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_line(folder: str) -> None:
     with pytest.raises(Fatal, match="cannot be made"):
         EmbeddedStack(folder)
+
+
+def test_visitors_have_a_list_unless_the_settings_say_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert stack_with(tmp_path / "a", [])._sections["lists"] == {"shared_every_s": 10.0}
+    for chosen in ("0", "300"):
+        monkeypatch.setenv("RECSYS_LISTS__SHARED_EVERY_S", chosen)
+        assert "lists" not in stack_with(tmp_path / chosen, [])._sections

@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.state.user_table import unpack_row
 from tests.builders import play, random_log, records_of, run_log, small_settings
 from tests.memory_store import MemoryStore
 from workers.operations.reference_fold import HistoryFold, difference, user_digest
+from workers.operations.shown_fold import UserShown, shown_difference
 from workers.operations.user_history import UserHistory
 
-SETTINGS = small_settings()
+SETTINGS = small_settings(state={"shown_items": 3})
 
 
 async def states(
@@ -54,6 +55,38 @@ async def test_every_changed_byte_of_a_row_is_seen() -> None:
         assert difference(expected[at], changed, names) is not None, f"byte {place}"
     assert difference(expected[at], None, names) == "the row is missing"
     assert difference(expected[at], row[:-1], names) is not None
+
+
+async def shown_states(seed: int, n_events: int) -> tuple[list[tuple[UserShown, bytes | None]], list[str]]:
+    """What was shown to users by fold and by pipeline, and item names, of one random log."""
+    log, store, pairs = random_log(seed, n_events), MemoryStore(), []
+    await run_log(log, SETTINGS, store)
+    for partition, facts in log.items():
+        users = sorted({fact.user_id for fact in facts if fact is not None})
+        fold = HistoryFold(SETTINGS, users, partition)
+        fold.take(records_of(facts))
+        _, rows = await store.read_shown_at(partition, users)
+        pairs += [(fold.shown[user], row) for user, row in zip(users, rows, strict=True)]
+    return pairs, await store.item_names()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 200))
+@settings(max_examples=30)
+async def test_what_was_shown_agrees_with_the_engine_on_any_log(seed: int, n_events: int) -> None:
+    pairs, names = await shown_states(seed, n_events)
+    assert {shown_difference(expected, row, names) for expected, row in pairs} <= {None}
+
+
+async def test_every_changed_byte_of_a_row_of_shown_items_is_seen() -> None:
+    pairs, names = await shown_states(3, 200)
+    for expected, row in pairs:
+        assert row is not None and len(row) == 1 + 3 * 13 and shown_difference(expected, row, names) is None
+        for place in range(len(row)):
+            changed = row[:place] + bytes([row[place] ^ 1]) + row[place + 1 :]
+            assert shown_difference(expected, changed, names) is not None, f"byte {place}"
+        assert "0 items were shown" in (shown_difference(expected, None, names) or "")
+        assert "torn" in (shown_difference(expected, row[:-1], names) or "")
+        assert "have a number" in (shown_difference(expected, row, names[:0]) or "")
 
 
 async def test_without_the_logs_start_the_newest_entries_decide() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.state import item_row
+from recsys.state.shown import ShownEvents, ShownTable
 from recsys.state.user_row import model_tag, pack_embeddings, unpack_row
 from recsys.state.user_rows import pack_rows
 from tests.histories import Entry, histories_of, touched
@@ -30,6 +31,13 @@ def readers() -> dict[str, Any]:
         if "StateReader" not in block:
             exec(block, names)  # noqa: S102 (our own document)
     return names
+
+
+def test_the_reader_of_shown_items_reads_what_workers_pack(readers: dict[str, Any]) -> None:
+    table = ShownTable(3, 1)
+    items, times_s, shown = np.array([70_000, 2, 2], np.uint32), np.array([5, 6, 9], np.uint32), np.array([True, True, False])
+    table.learn(ShownEvents(np.zeros(1, np.int64), np.array([3]), items, times_s, shown))
+    assert readers["read_shown_row"](table.pack(np.zeros(1, np.int64))[0]) == [(70_000, 1, 5, 0), (2, 0, 6, 9)]
 
 
 def packed(own: list[Entry], older: list[int], spent: int, vectors: list[list[float]]) -> bytes:

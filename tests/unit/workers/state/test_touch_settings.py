@@ -76,3 +76,8 @@ def test_the_engine_remembers_the_types_that_the_definition_of_the_state_does(se
     config = engine_config(settings)
     assert config.kept_types == mask and config.touch_policy.table.tolist() == touch_policy(settings).table.tolist()
     assert (mask >> EventType.IMPRESSION.code & 1) == 0
+
+
+def test_a_worker_has_room_for_its_user_cache_from_the_start() -> None:
+    settings = small_settings(stream={"user_cache": 700, "batch_max_events": 90})
+    assert engine_config(settings).user_slots == 790

@@ -19,12 +19,18 @@ from workers.models.store import ModelStore
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
 from workers.trainer.settling import KindResult
-from workers.trainer.training_round import TrainingJob, run_job
+from workers.trainer.training_job import TrainingJob
+from workers.trainer.training_round import run_job
 
 T = 1_763_200_000_000
 FUTURE = limits.TIMESTAMP_MAX_MS - 1
 N = 150
-LEAST = {"ials": {"factors": 4, "epochs": 1}, "sasrec": {"factors": 4, "window": 4, "max_epochs": 1}}
+LEAST = {
+    "ials": {"factors": 4, "epochs": 1},
+    "sasrec": {"factors": 4, "window": 4, "max_epochs": 1},
+    "lightgcn": {"factors": 4, "max_epochs": 1},
+    "two_tower": {"factors": 4, "max_epochs": 1},
+}
 Row = tuple[str, str, EventType, float, int]
 """User, item, type, value, time."""
 NAN = float("nan")

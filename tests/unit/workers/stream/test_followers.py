@@ -386,3 +386,21 @@ async def test_a_defect_that_loading_meets_is_tried_again_and_ends_nothing() -> 
     assert await followed(follower) == []
     source.versions["v1"] = model("a")
     assert await followed(follower) == ["popular/v1"]
+
+
+async def test_a_capped_attribute_that_no_item_has_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    caps = [{"by": "attribute.brand", "most": 1}, {"by": "attribute.br\x85and", "most": 1}, {"by": "category", "most": 2}]
+    store, settings = MemoryStore(), small_settings(lists={"size": 2, "caps": caps})
+    pipeline = await opened_pipeline(store, settings)
+    follower = CatalogueFollower(pipeline.state)
+    await stored(store, Item(item_id="a"))
+    await follower.follow()
+    assert not caplog.records, "too few items to say"
+    items = [Item(item_id=f"i{n}", categories=("c",), categorical_attributes={"brand": f"b{n}"}) for n in range(3)]
+    for offset in (1, 2):
+        await stored(store, *items, source_offset=offset)
+        await follower.follow()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no item has a value of attribute.br\\x85and, which lists.caps or lists.calibration reads: check the name"
+    ]
+    assert pipeline.state.engine.catalogue.labels["attribute.brand"].bound == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.lists.learned.ranker import LearnedRanker
 from recsys.lists.recipe import Recipe
 from schemas import ModelAction, Recommendations, encode
 from tests.builders import opened_pipeline, random_log, recipe_of, records_of, small_settings
@@ -24,10 +25,10 @@ TRAINED_ON = TrainedOn(n_events=9, first_event_ts_ms=1_700_000_000_000, last_eve
 FASHION, HABIT = recipe_of(**{"popularity.10m": 1.0}), recipe_of(**{"cooccurrence.relative": 2.0, "popularity.all": -0.5})
 
 
-def save(store: ModelStore, recipe: Recipe) -> str:
-    """Store and promote a recipe; return its version."""
+def save(store: ModelStore, made: Recipe | LearnedRanker) -> str:
+    """Store and promote a recipe or a ranker; return its version."""
     manifest = store.save(
-        recipe,
+        made,
         parent=None,
         metrics={"challenger": {"ndcg@10": 0.1}},
         decision="better",
@@ -37,7 +38,7 @@ def save(store: ModelStore, recipe: Recipe) -> str:
         refit=None,
         code_version="1",
     )
-    store.promote("recipe", manifest.version)
+    store.promote(made.kind, manifest.version)
     return manifest.version
 
 

@@ -13,7 +13,8 @@ from tests.builders import TOPIC_ID, Fact, opened_pipeline, records_of, small_se
 from tests.memory_store import MemoryStore
 from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
-from workers.state.port import ItemRecord, ProfileRecord
+from workers.state.port import ItemRecord
+from workers.state.users_topic import ProfileRecord
 from workers.stream import short_lists
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline

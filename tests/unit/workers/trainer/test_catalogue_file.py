@@ -12,7 +12,8 @@ from tests.unit.workers.trainer.test_training_round import append, job
 from workers.settings import load_settings
 from workers.trainer import recipe_round
 from workers.trainer.catalogue_file import _write, read_catalogue
-from workers.trainer.training_round import TrainingJob, run_job
+from workers.trainer.training_job import TrainingJob
+from workers.trainer.training_round import run_job
 
 
 def test_contents_are_read_by_position_and_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from workers.settings import TrainerSettings, WeightSettings
 from workers.trainer import judgement
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
-from workers.trainer.training_round import TrainingJob, run_job
+from workers.trainer.training_job import TrainingJob
+from workers.trainer.training_round import run_job
 
 QUICK = {"ials": {"factors": 8, "epochs": 4}, "sasrec": {"factors": 8, "window": 8, "max_epochs": 4, "learning_rate": 1e-2}}
 FIRST = 1_600
@@ -223,9 +224,12 @@ def test_what_a_person_promotes_while_a_challenger_is_judged_stays(folder: Path,
 
 
 def test_every_registered_kind_can_be_trained_by_name(folder: Path) -> None:
-    results = run_job(job(folder, kinds=tuple(MODELS)))
-    assert {result.kind: result.action for result in results} == dict.fromkeys(MODELS, "promoted")
+    actions = {result.kind: result.action for result in run_job(job(folder, kinds=tuple(MODELS)))}
+    learn_little = {"isgd", "item2vec"}  # of so few events: they may not be better than popularity beyond chance
+    expected: dict[str, set[str]] = {kind: {"promoted"} | ({"refused"} if kind in learn_little else set()) for kind in MODELS}
+    assert actions.keys() == expected.keys() and all(actions[kind] in expected[kind] for kind in MODELS), actions
 
 
 def test_the_job_carries_no_secret_and_no_address(folder: Path) -> None:
-    assert set(job(folder).model_dump()) == {"trainer", "weights", "state", "lists", "next_offsets", "catalogue"}
+    named = {"trainer", "weights", "state", "lists", "content", "next_offsets", "catalogue", "profiles"}
+    assert set(job(folder).model_dump()) == named

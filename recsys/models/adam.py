@@ -27,11 +27,11 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Move every parameter against its gradient. Parameters without a gradient stay."""
+    def step(self, learning_rate: float | None = None) -> None:
+        """Move every parameter against its gradient, at this rate or else that of the start. Parameters without a gradient stay."""
         self._steps += 1
         first, second = self._betas
-        size = self._learning_rate / (1 - first**self._steps)
+        size = (self._learning_rate if learning_rate is None else learning_rate) / (1 - first**self._steps)
         correction = (1 - second**self._steps) ** 0.5
         for parameter, mean, square in zip(self._parameters, self._means, self._squares, strict=True):
             gradient = parameter.grad

@@ -1,0 +1,21 @@
+"""Scores of all items that a model knows, by the interface that it has.
+
+Shapes: B histories, I items of the model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.models.base import F32, Histories, Model
+from recsys.models.neighbour import NeighbourModel
+
+
+def scores_of(model: Model, histories: Histories) -> tuple[F32, NDArray[np.bool_]]:
+    """Return the scores of all items on the model's axis, (B, I), and which histories it can read, (B,)."""
+    if isinstance(model, NeighbourModel):
+        return model.scores(histories), np.asarray(model.read(histories).weights.any(axis=1), bool)
+    vectors = model.encode(histories)  # (B, D)
+    scores: F32 = vectors @ model.item_vectors.T
+    return scores, np.asarray(vectors.any(axis=1), bool)

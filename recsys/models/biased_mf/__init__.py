@@ -1,0 +1,1 @@
+"""Matrix factorisation of ratings with biases of users and items."""

@@ -1,0 +1,1 @@
+"""Bayesian personalised ranking: a matrix factorisation that learns from pairs of items."""

@@ -1,0 +1,1 @@
+"""EASE: a linear model of items by items in closed form."""

@@ -1,0 +1,1 @@
+"""Incremental SGD: a matrix factorisation in one pass over the events."""

@@ -1,0 +1,1 @@
+"""item2vec: items as words, histories as sentences."""

@@ -1,0 +1,1 @@
+"""Light graph convolution over users, items and what items say."""

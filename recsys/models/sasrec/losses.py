@@ -1,0 +1,77 @@
+"""Cross-entropy of states and their targets, with gradients, in bounded memory.
+
+Shapes: N states of D dimensions, I items. Gradients are of the mean over the states.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+
+CHUNK_LOGITS = 2_000_000
+"""Scores that a loss holds at once: 8 MB, which stay in the processor's cache."""
+
+Graded: TypeAlias = tuple[float, torch.Tensor, torch.Tensor]
+"""A mean loss, and its gradients for the states (N, D) and for the items (I, D), float32."""
+
+
+@torch.no_grad()
+def full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, numbers: torch.dtype = torch.float32) -> Graded:
+    """Return the cross-entropy over all items of `states` (N, D) for `targets` (N,). Matrix products are computed in `numbers`.
+
+    The gradient of the scores is softmax − target, so it is written over the scores, chunk by chunk. Source: Klenitskiy & Vasilev 2023.
+    """
+    rows, columns = states.to(numbers), items.to(numbers)
+    of_states, of_items, total = torch.empty_like(states), torch.zeros_like(items), 0.0
+    step = max(1, CHUNK_LOGITS // len(items))
+    for part in _chunks(len(states), step):
+        wanted = targets[part].unsqueeze(1)  # (n, 1)
+        shares = torch.softmax((rows[part] @ columns.T).float(), 1)  # (n, I)
+        right = shares.gather(1, wanted)
+        total -= float(right.clamp_min(1e-38).log().sum())
+        gradient = shares.scatter_(1, wanted, right - 1).to(numbers)
+        of_states[part] = gradient @ columns
+        of_items += gradient.T @ rows[part]
+    return total / len(states), of_states.div_(len(states)), of_items.div_(len(states))
+
+
+@torch.no_grad()
+def sampled_loss(
+    states: torch.Tensor,
+    targets: torch.Tensor,
+    items: torch.Tensor,
+    counts: torch.Tensor,
+    n_negatives: int,
+    generator: torch.Generator,
+    numbers: torch.dtype = torch.float32,
+) -> Graded:
+    """Return the cross-entropy against negatives drawn by popularity^0.75, corrected for the frequency of each draw.
+
+    `counts` (I,) are the items' interactions. Source: Bengio & Senécal 2008; Yi et al. 2019 (logQ correction).
+    """
+    shares = (counts + 1.0) ** 0.75
+    shares = shares / shares.sum()
+    negatives = torch.multinomial(shares, n_negatives, replacement=True, generator=generator)  # (K,)
+    log_draws = torch.log(shares[negatives] * n_negatives)
+    rows, columns = states.to(numbers), items[negatives].to(numbers)
+    of_states, of_negatives, total = torch.empty_like(states), torch.zeros((n_negatives, states.shape[1])), 0.0
+    of_items = torch.zeros_like(items)
+    for part in _chunks(len(states), max(1, CHUNK_LOGITS // n_negatives)):
+        wanted = targets[part]
+        right = (states[part] * items[wanted]).sum(1, keepdim=True)  # (n, 1)
+        wrong = (rows[part] @ columns.T).float() - log_draws  # (n, K)
+        wrong = wrong.masked_fill(negatives == wanted.unsqueeze(1), -torch.inf)
+        logits = torch.cat([right, wrong], dim=1)
+        total += float((torch.logsumexp(logits, dim=1) - right.squeeze(1)).sum())
+        gradient = torch.softmax(logits, dim=1)
+        of_right, of_wrong = gradient[:, :1] - 1, gradient[:, 1:].to(numbers)
+        of_states[part] = of_right * items[wanted] + (of_wrong @ columns).float()
+        of_negatives += of_wrong.T @ rows[part]
+        of_items.index_add_(0, wanted, of_right * states[part])
+    of_items.index_add_(0, negatives, of_negatives)
+    return total / len(states), of_states.div_(len(states)), of_items.div_(len(states))
+
+
+def _chunks(n_rows: int, step: int) -> list[slice]:
+    return [slice(start, start + step) for start in range(0, n_rows, step)]

@@ -1,0 +1,46 @@
+"""Judgement of a network by the held-back last items: which weights are kept, and when training ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.sequences import HeldBack
+
+PLACES = 10
+_BLOCK_SCORES = 4_000_000
+"""Scores that are held at once: 16 MB."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Judged:
+    """NDCG@10 of the held-back items, and the mean cross-entropy of them, negated, which decides between equal ones."""
+
+    ndcg: float
+    negated_loss: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: Network, held_back: HeldBack) -> Self:
+        """Judge a network. All items are ranked but those that the user had before, except the target; ties count against it."""
+        gains, loss, newest_states = 0.0, 0.0, network.newest_states()
+        step = max(1, min(256, _BLOCK_SCORES // network.items.shape[0]))
+        for first in range(0, len(held_back.targets), step):
+            targets, starts = held_back.targets[first : first + step], held_back.starts[first : first + step + 1]
+            own_inputs = slice(starts[0], starts[-1])
+            inputs, ages_s = held_back.inputs[own_inputs].numpy(), held_back.ages_s[own_inputs]
+            states = torch.from_numpy(newest_states(inputs, starts - starts[0], ages_s))
+            scores = states @ network.items.T  # (B, I)
+            loss += float(functional.cross_entropy(scores, targets, reduction="sum"))
+            own = scores.gather(1, targets.unsqueeze(1))  # (B, 1)
+            seen_starts = held_back.seen_starts[first : first + step + 1]
+            rows = torch.from_numpy(np.repeat(np.arange(len(targets)), np.diff(seen_starts)))
+            scores[rows, torch.from_numpy(held_back.seen[seen_starts[0] : seen_starts[-1]])] = -torch.inf
+            ranks = 1.0 + (scores >= own).sum(1) - (scores.gather(1, targets.unsqueeze(1)) >= own).squeeze(1).long()
+            gains += float((1.0 / torch.log2(1.0 + ranks))[ranks <= PLACES].sum())
+        return cls(gains / len(held_back.targets), -loss / len(held_back.targets))

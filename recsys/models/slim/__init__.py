@@ -1,0 +1,1 @@
+"""SLIM: sparse non-negative weights of items by items."""

@@ -1,0 +1,249 @@
+"""Training of two towers: at random times of each user, the next preferences are predicted from what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.errors import TooFewInteractions
+from recsys.models.adam import Adam
+from recsys.models.base import F32, Histories, Model
+from recsys.models.content_map import Features
+from recsys.models.held_back import HeldBack, hold_back
+from recsys.models.item_values import ItemValues
+from recsys.models.lightgcn.training import preferences_of
+from recsys.models.sampled_softmax import Competition, cross_entropy
+from recsys.models.segments.config import SegmentsConfig
+from recsys.models.segments.fit import Likes, segments_of
+from recsys.models.segments.segment import Membership, Segment
+from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training_set import TrainingSet
+from recsys.models.two_tower.config import TwoTowerConfig
+from recsys.models.two_tower.model import TwoTowerModel
+from recsys.models.two_tower.towers import Content, Read, Sizes, Towers
+
+I64 = NDArray[np.int64]
+
+
+class _Users(NamedTuple):
+    """Profiles of the users of a training set: their segments, and who is in which, (U, S)."""
+
+    segments: list[Segment]
+    members: F32
+
+
+class _Batch(NamedTuple):
+    """Histories of `users` (B,), and targets with the row of each (T,)."""
+
+    read: Read
+    users: I64
+    rows: I64
+    targets: I64
+
+
+def fit(
+    interactions: TrainingSet, config: TwoTowerConfig, progress: Progress | None = None, warm_start: Model | None = None
+) -> TwoTowerModel:
+    """Train on the preferences (weight > 0) in order of time, each item of a user once; their weights are not used.
+
+    In each epoch every user is cut at `cuts` random times, and the next `targets` preferences are predicted from the newest
+    `history_length` before, or as `reads` says. The loss is the cross-entropy of `recsys.models.sampled_softmax`. The newest preference of
+    some users is held back, and the towers of the epoch with the best NDCG@10 on these are the result; with `config.fixed_epochs` nothing
+    is held back and the last epoch counts. A warm start takes what both know. `progress` may stop the training after any epoch. The same
+    seed gives the same model on one machine.
+    Raises: TooFewInteractions without a user with two preferences, ModelError for weights that are not finite.
+    """
+    entries = preferences_of(interactions, 1 << 30, "two_tower")
+    content, users = _content(entries, config), _users(entries, config)
+    chance = np.random.default_rng(config.seed)
+    is_warm = isinstance(warm_start, TwoTowerModel)
+    training, held = entries, None
+    if not config.fixed_epochs:
+        training, held = hold_back(entries, config.validation_users, chance, is_warm=is_warm, newest=config.reads == "before")
+    if np.diff(training.user_starts()).max(initial=0) < 2:
+        training, held = entries, None
+    n_embedded = sum(size for _, size in content.blocks)
+    sizes = Sizes(entries.n_items, len(content.said.names), n_embedded, len(users.segments), config.factors, config.hidden)
+    towers = Towers.random(sizes, config.seed)
+    if isinstance(warm_start, TwoTowerModel):
+        _warm_start(towers, entries, content, users, warm_start)
+    for tensor in towers:
+        tensor.requires_grad_()
+    towers = _train(towers, training, held, content, users, config, chance, progress)
+    return TwoTowerModel(config, entries.item_ids, towers, content, users.segments)
+
+
+def _content(entries: TrainingSet, config: TwoTowerConfig) -> Content:
+    if entries.descriptions is None:
+        return Content(ItemValues.none(entries.n_items), (), None)
+    words = entries.descriptions.words(entries.item_ids)
+    said, blocks = ItemValues.of(words, config.max_values), Features.of(words).blocks
+    return Content(said, blocks, Features((), blocks).read(words) if blocks else None)
+
+
+def _users(entries: TrainingSet, config: TwoTowerConfig) -> _Users:
+    none = _Users([], np.zeros((entries.n_users, 0), np.float32))
+    if entries.profiles is None:
+        return none
+    columns, attributes = entries.profiles
+    likes = Likes(entries.users.astype(np.int64), entries.items.astype(np.int64), entries.ts_ms)
+    options = SegmentsConfig(max_segments=config.max_segments, min_users=config.min_users)
+    try:
+        segments = segments_of(likes, columns, attributes, options)
+    except TooFewInteractions:
+        return none
+    members = np.zeros((entries.n_users, len(segments)), np.float32)
+    Membership(segments).mark(columns, members)
+    return _Users(segments, members)
+
+
+def _warm_start(towers: Towers, entries: TrainingSet, content: Content, users: _Users, earlier: TwoTowerModel) -> None:
+    """Copy from earlier towers the rows of what both know, and every table of the same shape that has no names."""
+    if earlier.settings.factors != towers.read.shape[1]:
+        return
+    theirs = earlier.towers
+    here, there = warm_rows(entries.item_ids, earlier.item_ids)
+    towers.items[here], towers.read[here] = theirs.items.detach()[there], theirs.read.detach()[there]
+    here, there = warm_rows(content.said.names, earlier.content.said.names)
+    towers.values[here] = theirs.values.detach()[there]
+    here, there = warm_rows([str(one) for one in users.segments], [str(one) for one in earlier.segments])
+    towers.segments[here] = theirs.segments.detach()[there]
+    if content.blocks == earlier.content.blocks:
+        towers.embeddings.copy_(theirs.embeddings.detach())
+    for own, other in zip(towers, theirs, strict=True):
+        if own is towers.ranks or own is towers.ages or (towers.shift.shape == theirs.shift.shape and _is_hidden(towers, own)):
+            own.copy_(other.detach())
+
+
+def _is_hidden(towers: Towers, own: torch.Tensor) -> bool:
+    return any(own is one for one in (towers.widen, towers.shift, towers.narrow))
+
+
+def _train(
+    towers: Towers,
+    training: TrainingSet,
+    held: HeldBack | None,
+    content: Content,
+    users: _Users,
+    config: TwoTowerConfig,
+    chance: np.random.Generator,
+    progress: Progress | None,
+) -> Towers:
+    """Return the towers of the best epoch."""
+    optimiser = Adam(towers, config.learning_rate)
+    competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
+    histories = None if held is None else _newest(training, held.users, config.history_length)
+    epochs = config.fixed_epochs or config.max_epochs
+    best, best_ndcg, since_best = towers, -1.0, 0
+    for epoch in range(epochs):
+        losses = [
+            _step(towers, optimiser, batch, content, users, competition, config, chance) for batch in _cut(training, config, chance)
+        ]
+        message = f"two_tower: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
+        if held is not None and histories is not None:
+            model = TwoTowerModel(config, training.item_ids, towers, content, users.segments)
+            ndcg = held.ndcg(model.encode(histories), model.item_vectors)
+            message += f", NDCG@10 {ndcg:.4f}"
+            since_best += 1
+            if ndcg > best_ndcg:
+                best, best_ndcg, since_best = towers.copied(), ndcg, 0
+        if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
+            break
+    return (towers if held is None else best).copied()
+
+
+def _step(
+    towers: Towers,
+    optimiser: Adam,
+    batch: _Batch,
+    content: Content,
+    users: _Users,
+    competition: Competition,
+    config: TwoTowerConfig,
+    chance: np.random.Generator,
+) -> float:
+    """Move the towers by a batch; return the loss."""
+    optimiser.clear()
+    members, shown = _profiles(batch.users, users, config, chance) if users.segments else (None, None)
+    compared, by_id = competition.of(batch.targets, chance), None
+    if config.id_dropout and content.says.any():
+        dropped = (chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
+        by_id = torch.from_numpy((~dropped).astype(np.float32))
+    of_users = towers.users(batch.read, members, shown)
+    of_items = towers.vectors(compared.items, content, by_id)
+    loss = cross_entropy(of_users, of_items, torch.from_numpy(batch.rows), compared.places(batch.targets), compared.log_shares)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    if config.regularisation:
+        with torch.no_grad():
+            for table in (towers.items, towers.values, towers.embeddings, towers.read, towers.segments):
+                table.mul_(1 - config.learning_rate * config.regularisation)
+    return float(loss.detach())
+
+
+def _profiles(rows: I64, users: _Users, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the segments (B, S) of the users `rows` (B,) whose profile is shown, and of whom the history is (B,)."""
+    drawn = chance.random((2, len(rows)))
+    members = users.members[rows]
+    alone = (drawn[0] < config.profile_alone) & members.any(axis=1)
+    members = members * (alone | (drawn[1] >= config.profile_dropout))[:, None]
+    return torch.from_numpy(members.astype(np.float32)), torch.from_numpy((~alone).astype(np.float32))
+
+
+def _cut(training: TrainingSet, config: TwoTowerConfig, chance: np.random.Generator) -> Iterator[_Batch]:
+    """Look at every user with two preferences or more some times, in random order; yield the batches of an epoch."""
+    starts = training.user_starts()
+    able = np.flatnonzero(np.diff(starts) >= 2)
+    users = chance.permutation(np.repeat(able, np.minimum(config.cuts, np.diff(starts)[able] - 1)))
+    choose = _before if config.reads == "before" else _others
+    for first in range(0, len(users), config.batch_users):
+        own = users[first : first + config.batch_users]
+        read, lengths, targets, n_targets = choose(starts[own], starts[own + 1], config, chance)
+        rows = np.repeat(np.arange(len(own)), n_targets)
+        yield _Batch(Read.of(training.items[read], training.ts_ms[read], lengths), own, rows, training.items[targets].astype(np.int64))
+
+
+def _before(starts: I64, ends: I64, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[I64, I64, I64, I64]:
+    """Cut the preferences of users, whose own are from `starts` to `ends` (B,), at a random place. Return the places of the newest before
+    it and how many these are of each user, and the same of the next ones."""
+    cuts = starts + 1 + (chance.random(len(starts)) * (ends - starts - 1)).astype(np.int64)
+    lengths, n_targets = np.minimum(cuts - starts, config.history_length), np.minimum(ends - cuts, config.targets)
+    return _ranges(cuts - lengths, lengths), lengths, _ranges(cuts, n_targets), n_targets
+
+
+def _others(starts: I64, ends: I64, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[I64, I64, I64, I64]:
+    """Do as `_before` does with random targets, and the newest of all other preferences."""
+    counts = ends - starts
+    places, rows = _ranges(starts, counts), np.repeat(np.arange(len(starts)), counts)
+    drawn = np.lexsort((chance.random(len(places)), rows))
+    behind = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    n_targets = np.minimum(config.targets, counts - 1)
+    chosen = drawn[behind < n_targets[rows]]
+    is_target = np.zeros(len(places), bool)
+    is_target[chosen] = True
+    n_left = counts - n_targets
+    newer = np.repeat(np.cumsum(n_left), n_left) - np.arange(int(n_left.sum()))
+    return places[~is_target][newer <= config.history_length], np.minimum(n_left, config.history_length), places[chosen], n_targets
+
+
+def _ranges(starts: I64, lengths: I64) -> I64:
+    """Return the numbers of ranges of `lengths` (B,) from `starts` (B,), one after another."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
+
+
+def _newest(training: TrainingSet, users: I64, length: int) -> Histories:
+    """Return the newest preferences of some users (V,), as serving reads them."""
+    bounds = training.user_starts()
+    starts, ends = bounds[users], bounds[users + 1]
+    width = min(length, int((ends - starts).max(initial=1)))
+    at = ends[:, None] - width + np.arange(width)
+    inside = at >= starts[:, None]
+    at = np.where(inside, at, 0)
+    items = np.where(inside, training.items[at], np.int32(-1)).astype(np.int32)
+    ages_s = np.where(inside, (training.ts_ms[ends - 1][:, None] - training.ts_ms[at]) / 1_000, 0).astype(np.float32)
+    return Histories(items, inside.astype(np.float32), ages_s)

@@ -1,0 +1,1 @@
+"""Learned rankers that learn from a log: replay, trees, position bias."""

@@ -1,0 +1,23 @@
+"""The check of the ranker's benchmark fails for each log on which the ranker does not lead, and for too little recall with models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.ranker import failures
+
+
+def figures(low: float, recall: float) -> dict[str, dict[str, Any]]:
+    return {"off": {}, "on": {"lead": low + 0.002, "lead_low": low, "lead_high": low + 0.004, "all_recall@10": recall}}
+
+
+def test_the_check_asks_for_an_interval_above_zero_on_each_log() -> None:
+    assert failures({"deskdrop": figures(0.001, 0.7), "foursquare-nyc": figures(0.0001, 0.1)}, has_models=False) == []
+    found = failures({"deskdrop": figures(0.0, 0.7), "foursquare-nyc": figures(-0.001, 0.1)}, has_models=False)
+    assert [one.split(":")[0] for one in found] == ["deskdrop", "foursquare-nyc"]
+
+
+def test_with_models_the_check_asks_for_recall_over_the_whole_stream() -> None:
+    assert failures({"ml-1m": figures(0.001, 0.2349)}, has_models=False) == []
+    assert failures({"ml-1m": figures(0.001, 0.235)}, has_models=True) == []
+    assert "0.2349; 0.235 is asked for" in failures({"ml-1m": figures(0.001, 0.2349)}, has_models=True)[0]

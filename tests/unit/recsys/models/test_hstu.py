@@ -1,0 +1,138 @@
+"""Gated blocks: the contract of models, times, and the compiled path beside the one of training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recsys.errors import ModelError
+from recsys.models.base import Histories
+from recsys.models.registry import load_model
+from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.gated import Pairs
+from recsys.models.sasrec.gated_kernel import N_TIMES
+from recsys.models.sasrec.model import SASRecModel
+from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.training import fit
+from recsys.models.training_set import TrainingSet
+from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
+
+CONFIG = SASRecConfig(block="hstu", factors=16, heads=2, window=16, max_epochs=10, learning_rate=1e-2, patience=12, precision="float32")
+ROWS = [[1, 2, 3], [], [20, 21], [5] * 12, [80, 81, 82, 83]]
+
+
+def untrained(heads: int = 2, blocks: int = 2, times: int = 1) -> SASRecModel:
+    config = SASRecConfig(block="hstu", factors=16, heads=heads, blocks=blocks, window=12, times=times)
+    network = Network(30, config)
+    generator = torch.Generator().manual_seed(1)
+    network.initialise(generator)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith((".distances", ".times")):
+                parameter.normal_(0, 2.0, generator=generator)
+    return SASRecModel(config, [str(i) for i in range(30)], network)
+
+
+@pytest.fixture(scope="module")
+def trained() -> SASRecModel:
+    return fit(clustered(150), CONFIG)
+
+
+def test_the_contract_of_models_holds(trained: SASRecModel) -> None:
+    histories = histories_of(ROWS, 28)
+    vectors = trained.encode(histories)
+    assert vectors.shape == (len(ROWS), 16) and vectors.dtype == np.float32
+    assert np.array_equal(vectors, trained.encode(histories))
+    assert not vectors[1].any() and vectors[[0, 2, 3, 4]].any(axis=1).all()
+    again = load_model("sasrec", trained.config, trained.item_ids, trained.tensors())
+    assert np.array_equal(again.encode(histories), vectors)
+    for row in range(len(ROWS)):
+        alone = Histories(histories.items[[row]], histories.weights[[row]], histories.ages_s[[row]])
+        np.testing.assert_allclose(trained.encode(alone)[0], vectors[row], atol=1e-5)
+
+
+def test_the_walk_in_a_cluster_is_learnt(trained: SASRecModel) -> None:
+    starts = [15 * cluster + at for cluster in range(6) for at in range(10)]
+    states = trained.encode(histories_of([[item, item + 1, item + 2] for item in starts], 16))
+    best = np.argmax(states @ trained.item_vectors.T, axis=1)
+    assert len(trained.item_ids) == N_ITEMS
+    assert np.mean(best == np.array(starts) + 3) > 0.9
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    short = replace(CONFIG, max_epochs=2)
+    one, same, other = (fit(clustered(60), replace(short, seed=seed)).item_vectors for seed in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 10**8)), min_size=1, max_size=20), st.sampled_from([(1, 1), (2, 2), (4, 3)]))
+def test_the_compiled_path_is_that_of_training(rows: list[tuple[int, int]], shape: tuple[int, int]) -> None:
+    model = untrained(*shape)
+    gaps_s = np.array([gap for _, gap in rows], np.int64)
+    ages_s = (gaps_s.sum() - np.cumsum(gaps_s)).astype(np.float32)
+    items = np.array([item for item, _ in rows], np.int32)
+    histories = Histories(items[None], np.ones((1, len(rows)), np.float32), ages_s[None])
+    with torch.no_grad():
+        expected = model.network(torch.from_numpy(items[None, -12:].astype(np.int64)), torch.from_numpy(ages_s[None, -12:]))[0, -1]
+    np.testing.assert_allclose(model.encode(histories)[0], expected.numpy(), atol=2e-4)
+
+
+def test_later_items_and_padding_change_no_state() -> None:
+    network = untrained().network
+    items, ages = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[900.0, 800.0, 70.0, 0.0]])
+    with torch.no_grad():
+        whole = network(items, ages)[0]
+        for length in range(1, 4):
+            part = network(items[:, :length], ages[:, :length] - ages[:, length - 1])[0]
+            torch.testing.assert_close(part, whole[:length], atol=1e-5, rtol=1e-5)
+
+
+def test_times_are_read_by_powers_of_two() -> None:
+    ages = torch.tensor([[3.0e9, 100.0, 3.0, 2.5, 0.0]])
+    biases = Pairs(ages).bias(torch.zeros(1, 5), torch.arange(N_TIMES, dtype=torch.float32)[None])[0, 0]
+    assert biases[4].tolist() == [31, 6, 2, 1, 0]
+    assert biases[3, 1] == 6
+    model = untrained()
+    slow, quick = (histories_of([[1, 2, 3]], 12) for _ in range(2))
+    slow.ages_s[0, -3:] = [864_000, 86_400, 0]
+    assert np.abs(model.encode(slow) - model.encode(quick)).max() > 1e-3
+    blind = untrained(times=0)
+    assert np.array_equal(blind.encode(slow), blind.encode(quick))
+
+
+def paused(n_users: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Generate rows of items 0 to 5 and their times in seconds: after a minute the next item follows, after a day the one before."""
+    random = np.random.default_rng(seed)
+    days = random.random((n_users, 9)) < 0.5
+    steps = np.where(days, -1, 1)
+    items = (np.cumsum(np.concatenate([random.integers(0, 6, (n_users, 1)), np.zeros((n_users, 9), int)], axis=1), axis=1)) % 6
+    items[:, 2:] = (items[:, :1] + np.cumsum(steps[:, :8], axis=1)) % 6
+    times_s = np.concatenate([np.zeros((n_users, 1), int), np.cumsum(np.where(days, 86_400, 60), axis=1)], axis=1)
+    return items.astype(np.int64), times_s.astype(np.int64)
+
+
+def test_what_only_times_tell_is_learnt() -> None:
+    items, times_s = paused(200, 0)
+    n, length = 150, items.shape[1]
+    columns = np.repeat(np.arange(n), length), items[:n].ravel(), [str(i) for i in range(6)], np.ones(n * length, np.float32)
+    training = TrainingSet.from_columns(*columns, times_s[:n].ravel() * 1_000)
+    rate = {}
+    for times in (0, 1):
+        config = replace(CONFIG, blocks=1, times=times, max_epochs=18, dropout=0.0, validation_users=40, learning_rate=2e-2)
+        ages_s = (times_s[n:, -2:-1] - times_s[n:, :-1]).astype(np.float32)
+        histories = Histories(items[n:, :-1].astype(np.int32), np.ones_like(ages_s), ages_s)
+        model = fit(training, config)
+        rate[times] = np.mean(np.argmax(model.encode(histories) @ model.item_vectors.T, axis=1) == items[n:, -1])
+    assert rate[1] > 0.9 > 0.75 > rate[0]
+
+
+def test_an_unknown_block_is_refused() -> None:
+    with pytest.raises(ModelError, match="option block: got 'gru', needs one of sasrec, hstu"):
+        SASRecConfig(block="gru")

@@ -1,0 +1,205 @@
+"""Files of `recsys evaluate`: interactions as lines `user item item …` in time order, or as a table with columns.
+
+A file whose suffix is that of a table (.csv, .tsv, .jsonl, .parquet, also compressed) is read by the readers of `recsys events publish`;
+any other is lines of ids with white space between them. Several lines of one user follow one another in time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.catalogue.item_content import ItemContent
+from recsys.models.descriptions import ItemDescriptions
+from schemas import limits
+from workers.errors import SettingsError
+from workers.producer.files import Reading, open_rows
+from workers.producer.mapping import RowMapping
+from workers.producer.rows import BadRow
+from workers.producer.source import COMPRESSED, SUFFIXES, open_text
+
+_PAIR = re.compile(r"\(([^\s,()]+),([^\s,()]+)\)")
+"""The user of a line of negatives as `hexiangnan/neural_collaborative_filtering` writes it: (user,item)."""
+_EPOCH_STEP_MS = 1_000
+"""Time between two interactions of a file without times, in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Says how tables are read: encoding, delimiter and header, and the mapping of rows to events and to items."""
+
+    reading: Reading = field(default_factory=Reading)
+    events: Callable[[], RowMapping] = lambda: RowMapping("events", {}, True, defaults={"type": "view"})
+    items: Callable[[], RowMapping] = lambda: RowMapping("items", {}, True)
+
+
+TABLES = Tables()
+
+
+class Numbering:
+    """Numbers of ids, in the order in which they first come."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        """Return the number of an id; a new id gets the next one."""
+        return self.numbers.setdefault(name, len(self.numbers))
+
+    @property
+    def ids(self) -> list[str]:
+        """Return the ids by number."""
+        return list(self.numbers)
+
+
+@dataclass
+class Interactions:
+    """The interactions of one file, in its order: numbers of users and items, and event times in milliseconds (n,)."""
+
+    users: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    ts_ms: list[int] = field(default_factory=list)
+    has_times: bool = False
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return users, items and times as arrays, (n,) each."""
+        return np.array(self.users, np.int64), np.array(self.items, np.int64), np.array(self.ts_ms, np.int64)
+
+
+def read_interactions(option: str, path: str, users: Numbering, items: Numbering, tables: Tables = TABLES) -> Interactions:
+    """Read the interactions of one file; `tables` says how, if it is a table, and in which encoding.
+
+    Raises SettingsError that names `option`, the line and the remedy for a file that cannot be read, a bad line, or a file without any.
+    """
+    found = Interactions()
+    try:
+        for user, own, ts_ms in _table(path, tables, found) if is_table(path) else _lines(path, tables.reading.encoding):
+            number = users.of(user)
+            for item in own:
+                found.users.append(number)
+                found.items.append(items.of(item))
+                found.ts_ms.append(len(found.ts_ms) * _EPOCH_STEP_MS if ts_ms is None else ts_ms)
+    except SettingsError as error:
+        raise SettingsError(f"{option}: {str(error).removeprefix('FILE: ')}") from None
+    if not found.users:
+        raise SettingsError(f"{option}: the file holds no interactions; each line is a user and that user's items, oldest first")
+    return found
+
+
+def read_negatives(option: str, path: str, users: Numbering, items: Numbering, encoding: str | None = None) -> dict[int, NDArray[np.int64]]:
+    """Return user ▸ the numbers of the items that are ranked beside the test items. A line is `user item item …`, or `(user,item) item …`
+    where the item is the user's test item.
+
+    Raises SettingsError as `read_interactions` does.
+    """
+    found: dict[int, list[int]] = {}
+    try:
+        for user, own, _ in _lines(path, encoding):
+            pair = _PAIR.fullmatch(user)
+            found.setdefault(users.of(user if pair is None else pair[1]), []).extend(items.of(item) for item in own)
+    except SettingsError as error:
+        raise SettingsError(f"{option}: {str(error).removeprefix('FILE: ')}") from None
+    return {user: np.unique(np.array(own, np.int64)) for user, own in found.items()}
+
+
+def is_table(path: str) -> bool:
+    """Return whether the suffix of a file is that of a table."""
+    name = Path(path).name.lower()
+    for packed in COMPRESSED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix in SUFFIXES
+
+
+def _lines(path: str, encoding: str | None) -> Iterator[tuple[str, list[str], None]]:
+    source = open_text(path, "tsv", encoding)
+    try:
+        while (line := source.lines.next()) is not None:
+            if line.content is None:
+                raise SettingsError(f"line {line.number} is longer than a mebibyte; write the user's items on several lines")
+            try:
+                words = line.content.decode().split()
+            except UnicodeError:
+                raise SettingsError(f"line {line.number} is not valid UTF-8") from None
+            for word in words:
+                _check_id(word, line.number)
+            if len(words) > 1:  # a user without items says nothing
+                yield words[0], words[1:], None
+    finally:
+        source.close()
+
+
+def _check_id(word: str, line: int) -> None:
+    n_bytes = len(word) if word.isascii() else len(word.encode())
+    if n_bytes > limits.ID_MAX_BYTES or not word.isprintable():
+        raise SettingsError(f"line {line} holds an id that no record may have: 1 to {limits.ID_MAX_BYTES} bytes, no control characters")
+
+
+def _table(path: str, tables: Tables, found: Interactions) -> Iterator[tuple[str, list[str], int | None]]:
+    mapping = tables.events()
+    with open_rows(path, tables.reading, mapping) as rows:
+        for row in rows:
+            where = f"line {row.line}" if not row.file else f"{row.file}, line {row.line}"
+            if row.columns is None:
+                raise SettingsError(f"{where}: {row.reason}")
+            try:
+                record = mapping.record(row.columns)
+            except BadRow as error:
+                raise SettingsError(f"{where}: {error}") from None
+            ids = str(record["user_id"]), str(record["item_id"])
+            for each in ids:
+                _check_id(each, row.line)
+            ts_ms = record.get("event_ts_ms")
+            found.has_times = found.has_times or ts_ms is not None
+            yield ids[0], [ids[1]], ts_ms
+
+
+def read_categories(option: str, path: str, item_ids: Sequence[str], tables: Tables = TABLES) -> NDArray[np.float32]:
+    """Return which items have which categories, (I, K) of 0 and 1, from a table with `item_id` and `categories`.
+
+    Raises SettingsError as `read_interactions` does, and where no item of the log has a category.
+    """
+    names, pairs = Numbering(), list[tuple[int, int]]()
+    for at, record in _items(option, path, item_ids, tables):
+        pairs += [(at, names.of(str(name))) for name in record.get("categories", ())]
+    if not pairs:
+        raise SettingsError(f"{option}: no item of the log has a category in this file; it needs the columns item_id and categories")
+    content = np.zeros((len(item_ids), len(names.numbers)), np.float32)
+    content[tuple(np.array(pairs).T)] = 1.0
+    return content
+
+
+def read_descriptions(option: str, path: str, item_ids: Sequence[str], tables: Tables = TABLES) -> ItemDescriptions:
+    """Return what a table with `item_id`, `categories` and attributes says of the items of the log, for kinds that learn from it.
+
+    Raises SettingsError as `read_interactions` does.
+    """
+    contents: dict[int, ItemContent] = {}
+    for at, record in _items(option, path, item_ids, tables):
+        attributes = {str(name): str(value) for name, value in record.get("categorical_attributes", {}).items()}
+        contents[at] = ItemContent([str(name) for name in record.get("categories", ())], attributes)
+    return ItemDescriptions.of(contents, item_ids)
+
+
+def _items(option: str, path: str, item_ids: Sequence[str], tables: Tables) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the number and the record of each row of a table that is about an item of the log."""
+    mapping, numbers = tables.items(), {item_id: at for at, item_id in enumerate(item_ids)}
+    try:
+        with open_rows(path, tables.reading, mapping) as rows:
+            for row in rows:
+                if row.columns is None:
+                    raise SettingsError(f"line {row.line}: {row.reason}")
+                try:
+                    record = mapping.record(row.columns)
+                except BadRow as error:
+                    raise SettingsError(f"line {row.line}: {error}") from None
+                at = numbers.get(str(record["item_id"]))
+                if at is not None:
+                    yield at, record
+    except SettingsError as error:
+        raise SettingsError(f"{option}: {str(error).removeprefix('FILE: ')}") from None
