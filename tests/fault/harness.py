@@ -29,8 +29,8 @@ from workers.state.port import StateStore, UserCommit
 from workers.stream.service import FOLLOW_S
 
 SCORE_TOLERANCE = 1e-3
-SETTLED_LOOKS = 10
-"""Lists that are made again must be those of the final state at one of so many further looks, half a second apart."""
+SETTLED_S = 15.0
+"""Within so many seconds lists that are made again must be those of the final state."""
 
 
 class Harness(RoundTopics):
@@ -261,12 +261,11 @@ class Harness(RoundTopics):
                 users |= {user_id for user_id in here if not self.is_merged(user_id)}
         self.start_worker()
         await self.listed_since(before, users)
-        differences = await self.lists_differ(users)
-        for _ in range(SETTLED_LOOKS):
-            if not differences:
-                break
-            await asyncio.sleep(0.5)  # a list that was owed before may have come first: the one that was asked for here is on its way
-            differences = await self.lists_differ(users)
+        deadline = time.monotonic() + SETTLED_S
+        while (differences := await self.lists_differ(users)) and time.monotonic() < deadline:
+            before = self.n_lists()  # a list that was owed before may have come first: the one that was asked for here is on its way
+            with contextlib.suppress(TimeoutError):
+                await self.wait_for(lambda seen=before: self.n_lists() != seen, "more lists", 0.5)  # type: ignore[misc]
         return differences
 
     async def _item_lists(self) -> list[str]:
