@@ -34,6 +34,7 @@ from recsys.lists.trace import Trace
 from recsys.models.base import Model
 from recsys.models.content_map import MappedModel, parts_of
 from recsys.models.segments.model import SegmentsModel
+from recsys.models.user_vectors import each_vector
 from recsys.rules.rule import RuleSet
 from recsys.state.batch_delta import Delta, batch_delta
 from recsys.state.half_lives import PERIODS_S
@@ -221,7 +222,7 @@ class Engine:
             self.popularity.add_rows(*delta.windows_of(rows), delta.starts_of(rows), delta.ends[rows], delta.records)
 
     def encode(self, slots: I64) -> dict[str, F32]:
-        """Return user vectors (U, D) by model kind, of the models that read histories."""
+        """Return user vectors by model kind, of the models that read histories: (U, D), or (U, V, D) of a kind that makes several."""
         by_history = {kind: serving for kind, serving in self.models.items() if not serving.reads_profiles}
         return {kind: serving.encode(self.users, slots) for kind, serving in by_history.items()}
 
@@ -247,7 +248,9 @@ class Engine:
 
     def embeddings(self, vectors: Mapping[str, F32], n_users: int) -> list[list[bytes]]:
         """Return the vectors as version-stamped parts of user rows: a list for each user."""
-        packed = [pack_embeddings(self.models[kind].tag, made) for kind, made in vectors.items() if made.shape[1]]
+        packed = [
+            pack_embeddings(self.models[kind].tag, own) for kind, made in vectors.items() if made.shape[-1] for own in each_vector(made)
+        ]
         return [list(parts) for parts in zip(*packed, strict=True)] if packed else [[] for _ in range(n_users)]
 
     def shared(self, now_s: int, valid_s: int | None = None) -> ListContext:

@@ -21,6 +21,7 @@ from recsys.catalogue.words import Words
 from recsys.models.base import F32, Histories, Model
 from recsys.models.content_map import ContentMap, Features, Ridge, as_map, chosen
 from recsys.models.training_set import TrainingSet
+from recsys.models.user_vectors import best_products
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -141,7 +142,7 @@ def _cases(model: Model, entries: TrainingSet, to_model: I64, held: I64) -> _Cas
 
 def _gains_of(cases: _Cases, mapped: F32) -> F64:
     """Return the NDCG@10 of each held-out target among the held-out items that its user did not choose, user after user, (T,)."""
-    scores = cases.vectors @ mapped.T  # (U, H)
+    scores = best_products(cases.vectors, mapped)  # (U, H)
     found: list[F64] = []
     for own, targets in zip(scores, cases.held, strict=True):
         others = np.sort(np.delete(own, targets))
@@ -182,7 +183,7 @@ def _gain(model: Model, cases: _Cases, held: I64, mapped: F32) -> float:
     best: list[tuple[F32, F32]] = []
     for start in range(0, n_users, 64):
         part = slice(start, min(start + 64, n_users))
-        own, new = cases.vectors[part] @ model.item_vectors[known].T, cases.vectors[part] @ mapped.T
+        own, new = best_products(cases.vectors[part], model.item_vectors[known]), best_products(cases.vectors[part], mapped)
         for user, (of_known, of_held) in enumerate(zip(own, new, strict=True), start):
             asked = _one_in_five(len(cases.held[user]), user)
             of_known[place[cases.read[user]]] = -np.inf

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from recsys.models.base import F32, Histories, Model
 from recsys.models.neighbour import NeighbourModel
+from recsys.models.user_vectors import best_products, has_vector
 
 
 def scores_of(model: Model, histories: Histories) -> tuple[F32, NDArray[np.bool_]]:
     """Return the scores of all items on the model's axis, (B, I), and which histories it can read, (B,)."""
     if isinstance(model, NeighbourModel):
         return model.scores(histories), np.asarray(model.read(histories).weights.any(axis=1), bool)
-    vectors = model.encode(histories)  # (B, D)
-    scores: F32 = vectors @ model.item_vectors.T
-    return scores, np.asarray(vectors.any(axis=1), bool)
+    vectors = model.encode(histories)  # (B, D) or (B, V, D)
+    return best_products(vectors, model.item_vectors), has_vector(vectors)

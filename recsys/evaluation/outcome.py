@@ -23,6 +23,7 @@ from recsys.evaluation.cases import Cases
 from recsys.evaluation.metrics import F64, I64
 from recsys.evaluation.ranking import blocks
 from recsys.models.base import F32, Histories, Model
+from recsys.models.user_vectors import best_products, has_vector
 
 
 @runtime_checkable
@@ -117,7 +118,7 @@ def _scores(model: Model, histories: Histories, to_model: NDArray[np.int32], pla
         readable: NDArray[np.bool_] = np.asarray(own.any(axis=1), bool)
     else:
         vectors = model.encode(histories)
-        own, readable = vectors @ model.item_vectors.T, np.asarray(vectors.any(axis=1), bool)
+        own, readable = best_products(vectors, model.item_vectors), has_vector(vectors)
     scores[:, places] = own[:, to_model[places]]
     scores[~readable | np.isnan(scores).any(axis=1)] = -np.inf
     return scores, readable

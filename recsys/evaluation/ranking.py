@@ -13,6 +13,7 @@ from recsys.evaluation.protocol import Slice
 from recsys.evaluation.user_scores import UserScores
 from recsys.models.base import Model
 from recsys.models.neighbour import NeighbourModel
+from recsys.models.user_vectors import best_products, has_vector
 
 MAX_CASES = 5_000
 HALF_LIVES = (30, 100, 300, 1_000, 3_000, 10_000)
@@ -66,9 +67,9 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
             of_model, readable = scores_of(model, histories)
             scores, blank[rows] = of_model[:, to_model], ~readable
         else:
-            vectors = model.encode(histories)  # (B, D)
-            blank[rows] = ~np.any(vectors, axis=1)
-            scores = vectors @ item_vectors.T
+            vectors = model.encode(histories)  # (B, D) or (B, V, D)
+            blank[rows] = ~has_vector(vectors)
+            scores = best_products(vectors, item_vectors)
         scores[:, ~in_model] = -np.inf
         ranks[rows] = mean_ranks(scores, part.items[cases[rows]].astype(np.int64), part.seen(cases[rows]))
     unknown = ~in_model[part.items[cases]]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.models.user_vectors import best_products, nearest
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -44,9 +46,9 @@ class ExtendedItems:
         self._vectors[self._rows[numbers[held]]] = vectors[held]
 
     def nominated(self, users: F32, size: int) -> I64:
-        """Return each user's best of the newest items, (U, at most `size`), for user vectors (U, D)."""
+        """Return each user's best of the newest items, (U, at most `size`), for user vectors (U, D) or (U, V, D)."""
         start = max(0, self._count - SEARCHED)
-        scores = users @ self._vectors[start : self._count].T
+        scores = best_products(users, self._vectors[start : self._count])
         n_best = min(size, scores.shape[1])
         if not n_best:
             return np.zeros((len(users), 0), np.int64)
@@ -55,10 +57,11 @@ class ExtendedItems:
         return found
 
     def add_products(self, users: F32, numbers: I64, scores: F32) -> NDArray[np.bool_]:
-        """Write the inner products of user vectors (U, D) and the extended items among `numbers` (U, C), −1 for none, into `scores` (U, C).
-        Return where there are some, (U, C)."""
+        """Write the inner products of user vectors (U, D), or the largest ones of (U, V, D), and the extended items among `numbers` (U, C),
+        −1 for none, into `scores` (U, C). Return where there are some, (U, C)."""
         rows = np.where(numbers >= 0, self._rows[numbers], -1)
         found: NDArray[np.bool_] = rows >= 0
         user, column = np.nonzero(found)
-        scores[user, column] = np.einsum("md,md->m", users[user], self._vectors[rows[user, column]])
+        items = self._vectors[rows[user, column]]
+        scores[user, column] = np.einsum("md,md->m", nearest(users, user, items), items)
         return found

@@ -20,6 +20,7 @@ from recsys.lists.serving import ServingModel
 from recsys.lists.sources.base import Source
 from recsys.lists.sources.models import ModelSource
 from recsys.models.base import NamesValues
+from recsys.models.user_vectors import nearest
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -64,7 +65,8 @@ def _named(
     on_axis = serving.positions[items[rows, places]].astype(np.int64)
     own_on_axis = np.where(own >= 0, serving.positions[own], -1).astype(np.int64)
     found = np.empty(len(rows), np.int64)
-    path_kernel.strongest(said.starts, said.columns, said.weights, given, vectors[rows], on_axis, own_on_axis, found)
+    own_vectors = nearest(vectors, rows, serving.model.item_vectors[on_axis])
+    path_kernel.strongest(said.starts, said.columns, said.weights, given, own_vectors, on_axis, own_on_axis, found)
     texts = {value: label_of(said.names[value]) for value in np.unique(found[found >= 0]).tolist()}
     kept = {value: text for value, text in texts.items() if text}
     categories, names = reasons.categories.copy(), [*reasons.names, *kept.values()]

@@ -45,7 +45,8 @@ class Histories:
 
 @runtime_checkable
 class Model(Protocol):
-    """A trained model, whose scores are `encode(histories) @ item_vectors.T`.
+    """A trained model, whose scores are `encode(histories) @ item_vectors.T`, or the largest of these where it makes several vectors of a
+    history.
 
     `item_vectors` is (I, D) float32; row i belongs to `item_ids[i]`. `history_length` is the number of newest interactions that `encode`
     reads. `link` interprets the inner products: `identity` for preferences, `softmax` for logits that a softmax over the items turns into
@@ -59,7 +60,9 @@ class Model(Protocol):
     history_length: int
 
     def encode(self, histories: Histories) -> F32:
-        """Return user vectors (U, D) float32. An empty history gives a zero vector. The same input gives the same output."""
+        """Return user vectors (U, D) float32, or several of each user, (U, V, D), of which zero ones count as none
+        (`recsys.models.user_vectors`). An empty history gives zero vectors. The same input gives the same output.
+        """
         ...
 
     @property

@@ -20,6 +20,8 @@ MAX_SCORE = 1e30
 MAX_FACTORS = 4_096
 MAX_HISTORY = 10_000
 """Largest number of newest interactions that a model may read; the state keeps at most 1,000."""
+MAX_VECTORS = 16
+"""Most vectors of one user: a list costs a search for each of them, and a user's row in Redis holds 63 in all."""
 MAX_COUNT = 2**31 - 1
 _PROBED_ITEMS = 64
 
@@ -80,9 +82,12 @@ def check_model(model: Model) -> None:
     if not vectors.any():
         raise ModelError("all item vectors are zero, so every item would get the score 0")
     encoded = model.encode(_probes(len(model.item_ids), model.history_length))
-    if encoded.shape != (2 * _PROBED_ITEMS, vectors.shape[1]) or not np.isfinite(encoded).all():
+    each = encoded.reshape(len(encoded), -1, encoded.shape[-1])  # (U, V, D)
+    if each.shape != (2 * _PROBED_ITEMS, each.shape[1], vectors.shape[1]) or encoded.ndim > 3 or not np.isfinite(each).all():
         raise ModelError("the model makes numbers that are not finite of a history")
-    longest = float(np.sqrt(np.square(encoded, dtype=np.float64).sum(1).max()))
+    if each.shape[1] > MAX_VECTORS:
+        raise ModelError(f"the model makes {each.shape[1]} vectors of a history, at most {MAX_VECTORS} can serve")
+    longest = float(np.sqrt(np.square(each, dtype=np.float64).sum(2).max()))
     if longest * float(np.sqrt(np.einsum("id,id->i", vectors, vectors).max())) > MAX_SCORE:  # Cauchy and Schwarz: no score is larger
         raise ModelError(f"the model makes scores beyond {MAX_SCORE:g}")
 

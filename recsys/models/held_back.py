@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.models.base import F32
 from recsys.models.training_set import TrainingSet
+from recsys.models.user_vectors import best_products
 
 I64 = NDArray[np.int64]
 
@@ -35,12 +36,12 @@ class HeldBack:
     def ndcg(self, users: F32, items: F32) -> float:
         """Return NDCG@10 of the targets among all items that their users have not, by vectors of the users (V, D) and of all items (I, D).
 
-        Equal scores count half.
+        Users may have several vectors each (`recsys.models.user_vectors`). Equal scores count half.
         """
         gains, step = 0.0, max(1, _BLOCK_SCORES // max(len(items), 1))
         for first in range(0, len(self.users), step):
             rows = np.arange(first, min(first + step, len(self.users)))
-            scores = users[rows] @ items.T
+            scores = best_products(users[rows], items)
             lengths = self.starts[rows + 1] - self.starts[rows]
             own = scores[np.arange(len(rows)), self.targets[rows]].copy()
             scores[np.repeat(np.arange(len(rows)), lengths), self.seen[self.starts[first] : self.starts[rows[-1] + 1]]] = -np.inf

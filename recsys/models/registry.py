@@ -53,11 +53,14 @@ FACTOR_KINDS = ("bpr", "biased_mf", "isgd", "item2vec")
 CONTENT_KINDS = ("lightgcn", "two_tower")
 """Kinds that learn from what items say, too, where it is known: they give an item a vector before anybody has touched it."""
 
+SEQUENCE_KINDS = ("sasrec", "comirec")
+"""Kinds that read the order of a history, and its times: one vector of it, or several."""
+
 ATTRIBUTE_KINDS = ("two_tower",)
 """Kinds that learn from profiles beside histories, where they are known."""
 
 MODELS = Kinds(
-    {name: f"recsys.models.{name}.kind" for name in ("ials", "sasrec", "popular", *NEIGHBOUR_KINDS, *FACTOR_KINDS, *CONTENT_KINDS)}
+    {name: f"recsys.models.{name}.kind" for name in ("ials", "popular", *SEQUENCE_KINDS, *NEIGHBOUR_KINDS, *FACTOR_KINDS, *CONTENT_KINDS)}
 )
 
 PROFILE_MODELS = Kinds({"segments": "recsys.models.segments.kind"})

@@ -75,7 +75,8 @@ class UserState:
     """Ids that were merged into this one; their histories are in `history`."""
 
     def embedding(self, kind: str) -> UserEmbedding | None:
-        """Return the embedding of the serving model of a kind, None without one."""
+        """Return the embedding of the serving model of a kind, None without one; the first of a kind that makes several, which are all in
+        `embeddings`."""
         return next((found for found in self.embeddings if found.kind == kind), None)
 
 

@@ -177,6 +177,9 @@ def _models() -> tuple[Model, ...]:
     from recsys.models.biased_mf.model import BiasedMFModel
     from recsys.models.bpr.config import BPRConfig
     from recsys.models.bpr.model import BPRModel
+    from recsys.models.comirec import interests
+    from recsys.models.comirec.config import ComiRecConfig
+    from recsys.models.comirec.model import ComiRecModel
     from recsys.models.ease.config import EASEConfig
     from recsys.models.ease.model import EASEModel
     from recsys.models.ials.model import IALSModel
@@ -214,7 +217,9 @@ def _models() -> tuple[Model, ...]:
         ISGDModel(ISGDConfig(factors=1), _ITEMS, factors),
         Item2VecModel(Item2VecConfig(factors=1), _ITEMS, factors, factors),
     )
-    return *factorisations, _sequence_model("sasrec"), segments, neighbours, alike, graph, towers
+    several = interests.Interests.random(interests.Sizes(len(_ITEMS), 1, 2, 1), 0)
+    comirec = ComiRecModel(ComiRecConfig(factors=1, interests=2, hidden=1), _ITEMS, several)
+    return *factorisations, _sequence_model("sasrec"), segments, neighbours, alike, graph, towers, comirec
 
 
 def _sequence_model(block: str) -> SASRecModel:

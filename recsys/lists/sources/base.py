@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recsys.lists import product_kernel
 from recsys.lists.context import ListContext, Users
 from recsys.lists.reason_kinds import ReasonKind
+from recsys.models.user_vectors import each_vector, has_vector
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -105,7 +106,8 @@ def rankings(sources: Sequence[Source], context: ListContext) -> Tops:
 class Product:
     """Raw scores that are inner products of `users` (U, D) and `items` (N, D), which are read fastest where they lie by dimension
     (`np.asfortranarray`), at least 0; or with "softmax" their exponentials, up to a
-    factor, over the `known` items (N,). A user whose vector is zero has no scores."""
+    factor, over the `known` items (N,). Of users with several vectors, (U, V, D), the largest product counts. A user whose vectors are all
+    zero has no scores."""
 
     users: F32
     items: F32
@@ -114,7 +116,16 @@ class Product:
 
     def write(self, rows: slice, raw: F32) -> None:
         """Write the inner products of some users (B,) into `raw` (B, N)."""
-        product_kernel.write(np.ascontiguousarray(self.users[rows]), np.ascontiguousarray(self.items.T), raw)
+        users, columns = self.users[rows], np.ascontiguousarray(self.items.T)
+        if users.ndim == 2:
+            product_kernel.write(np.ascontiguousarray(users), columns, raw)
+            return
+        products = np.empty_like(raw)
+        raw[:] = -np.inf
+        for own in each_vector(users):
+            product_kernel.write(own, columns, products)
+            np.maximum(raw, products, out=raw, where=has_vector(own)[:, None])
+        raw[~has_vector(users)] = 0
 
     def scores(self, numbers: I64) -> F32:
         """Return the raw scores of the items `numbers` (U, C)."""
@@ -126,7 +137,7 @@ class Product:
         if self.known is not None:
             raw[:, ~self.known] = -np.inf
         raw = np.exp(raw - raw.max(axis=1, keepdims=True, initial=-1e30))
-        raw[~self.users.any(axis=1)] = 0
+        raw[~has_vector(self.users)] = 0
         softened: F32 = np.take_along_axis(raw, numbers, 1)
         return softened
 

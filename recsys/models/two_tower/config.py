@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from recsys.errors import ModelError
 from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
-
-READS = ("before", "others")
+from recsys.models.cuts import READS
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.errors import TooFewInteractions
 from recsys.models.adam import Adam
-from recsys.models.base import F32, Histories, Model
+from recsys.models.base import F32, Model
 from recsys.models.content_map import Features
+from recsys.models.cuts import Batch, cut, newest
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.item_values import ItemValues
 from recsys.models.lightgcn.training import preferences_of
@@ -34,15 +34,6 @@ class _Users(NamedTuple):
 
     segments: list[Segment]
     members: F32
-
-
-class _Batch(NamedTuple):
-    """Histories of `users` (B,), and targets with the row of each (T,)."""
-
-    read: Read
-    users: I64
-    rows: I64
-    targets: I64
 
 
 def fit(
@@ -136,12 +127,12 @@ def _train(
     """Return the towers of the best epoch."""
     optimiser = Adam(towers, config.learning_rate)
     competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
-    histories = None if held is None else _newest(training, held.users, config.history_length)
+    histories = None if held is None else newest(training, held.users, config.history_length)
     epochs = config.fixed_epochs or config.max_epochs
     best, best_ndcg, since_best = towers, -1.0, 0
     for epoch in range(epochs):
         losses = [
-            _step(towers, optimiser, batch, content, users, competition, config, chance) for batch in _cut(training, config, chance)
+            _step(towers, optimiser, batch, content, users, competition, config, chance) for batch in cut(training, config, chance)
         ]
         message = f"two_tower: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
         if held is not None and histories is not None:
@@ -159,7 +150,7 @@ def _train(
 def _step(
     towers: Towers,
     optimiser: Adam,
-    batch: _Batch,
+    batch: Batch,
     content: Content,
     users: _Users,
     competition: Competition,
@@ -173,7 +164,7 @@ def _step(
     if config.id_dropout and content.says.any():
         dropped = (chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
         by_id = torch.from_numpy((~dropped).astype(np.float32))
-    of_users = towers.users(batch.read, members, shown)
+    of_users = towers.users(Read.of(batch.items, batch.ts_ms, batch.lengths), members, shown)
     of_items = towers.vectors(compared.items, content, by_id)
     loss = cross_entropy(of_users, of_items, torch.from_numpy(batch.rows), compared.places(batch.targets), compared.log_shares)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -192,58 +183,3 @@ def _profiles(rows: I64, users: _Users, config: TwoTowerConfig, chance: np.rando
     alone = (drawn[0] < config.profile_alone) & members.any(axis=1)
     members = members * (alone | (drawn[1] >= config.profile_dropout))[:, None]
     return torch.from_numpy(members.astype(np.float32)), torch.from_numpy((~alone).astype(np.float32))
-
-
-def _cut(training: TrainingSet, config: TwoTowerConfig, chance: np.random.Generator) -> Iterator[_Batch]:
-    """Look at every user with two preferences or more some times, in random order; yield the batches of an epoch."""
-    starts = training.user_starts()
-    able = np.flatnonzero(np.diff(starts) >= 2)
-    users = chance.permutation(np.repeat(able, np.minimum(config.cuts, np.diff(starts)[able] - 1)))
-    choose = _before if config.reads == "before" else _others
-    for first in range(0, len(users), config.batch_users):
-        own = users[first : first + config.batch_users]
-        read, lengths, targets, n_targets = choose(starts[own], starts[own + 1], config, chance)
-        rows = np.repeat(np.arange(len(own)), n_targets)
-        yield _Batch(Read.of(training.items[read], training.ts_ms[read], lengths), own, rows, training.items[targets].astype(np.int64))
-
-
-def _before(starts: I64, ends: I64, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[I64, I64, I64, I64]:
-    """Cut the preferences of users, whose own are from `starts` to `ends` (B,), at a random place. Return the places of the newest before
-    it and how many these are of each user, and the same of the next ones."""
-    cuts = starts + 1 + (chance.random(len(starts)) * (ends - starts - 1)).astype(np.int64)
-    lengths, n_targets = np.minimum(cuts - starts, config.history_length), np.minimum(ends - cuts, config.targets)
-    return _ranges(cuts - lengths, lengths), lengths, _ranges(cuts, n_targets), n_targets
-
-
-def _others(starts: I64, ends: I64, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[I64, I64, I64, I64]:
-    """Do as `_before` does with random targets, and the newest of all other preferences."""
-    counts = ends - starts
-    places, rows = _ranges(starts, counts), np.repeat(np.arange(len(starts)), counts)
-    drawn = np.lexsort((chance.random(len(places)), rows))
-    behind = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-    n_targets = np.minimum(config.targets, counts - 1)
-    chosen = drawn[behind < n_targets[rows]]
-    is_target = np.zeros(len(places), bool)
-    is_target[chosen] = True
-    n_left = counts - n_targets
-    newer = np.repeat(np.cumsum(n_left), n_left) - np.arange(int(n_left.sum()))
-    return places[~is_target][newer <= config.history_length], np.minimum(n_left, config.history_length), places[chosen], n_targets
-
-
-def _ranges(starts: I64, lengths: I64) -> I64:
-    """Return the numbers of ranges of `lengths` (B,) from `starts` (B,), one after another."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
-
-
-def _newest(training: TrainingSet, users: I64, length: int) -> Histories:
-    """Return the newest preferences of some users (V,), as serving reads them."""
-    bounds = training.user_starts()
-    starts, ends = bounds[users], bounds[users + 1]
-    width = min(length, int((ends - starts).max(initial=1)))
-    at = ends[:, None] - width + np.arange(width)
-    inside = at >= starts[:, None]
-    at = np.where(inside, at, 0)
-    items = np.where(inside, training.items[at], np.int32(-1)).astype(np.int32)
-    ages_s = np.where(inside, (training.ts_ms[ends - 1][:, None] - training.ts_ms[at]) / 1_000, 0).astype(np.float32)
-    return Histories(items, inside.astype(np.float32), ages_s)

@@ -12,6 +12,7 @@ from recsys.catalogue.item_content import ItemContent
 from recsys.engine import Engine, EngineConfig
 from recsys.errors import CoreError, ModelError, TooFewInteractions
 from recsys.models.base import Histories
+from recsys.models.cuts import cut
 from recsys.models.descriptions import ItemDescriptions, UserProfiles
 from recsys.models.registry import load_model
 from recsys.models.training_set import TrainingSet
@@ -19,7 +20,7 @@ from recsys.models.two_tower import reading_kernel
 from recsys.models.two_tower.config import TwoTowerConfig
 from recsys.models.two_tower.model import TwoTowerModel
 from recsys.models.two_tower.towers import Read
-from recsys.models.two_tower.training import _cut, fit
+from recsys.models.two_tower.training import fit
 from recsys.state.profiles import Profile, ProfileColumns
 from tests.unit.recsys.models.model_cases import ITEMS_PER_CLUSTER, N_CLUSTERS, N_ITEMS, clustered, histories_of
 
@@ -114,13 +115,14 @@ def test_a_case_predicts_what_it_does_not_read(reads: str) -> None:
     users = np.repeat(np.arange(30), np.arange(30) % 9 + 1)
     items = np.concatenate([np.arange(n) for n in np.bincount(users)])
     data = TrainingSet.from_columns(users, items, IDS, np.ones(len(users), np.float32), np.arange(len(users)) * 1_000)
-    batches = list(_cut(data, replace(CONFIG, reads=reads, targets=3, history_length=4, batch_users=7), np.random.default_rng(0)))
+    batches = list(cut(data, replace(CONFIG, reads=reads, targets=3, history_length=4, batch_users=7), np.random.default_rng(0)))
     seen = np.concatenate([batch.users for batch in batches])
     counts = np.bincount(users)
     assert np.array_equal(np.bincount(seen, minlength=30), np.where(counts >= 2, np.minimum(CONFIG.cuts, counts - 1), 0))
     for batch in batches:
         for row, user in enumerate(batch.users.tolist()):
-            read, wanted = batch.read.items[batch.read.rows == row].tolist(), batch.targets[batch.rows == row].tolist()
+            end = int(batch.lengths[: row + 1].sum())
+            read, wanted = batch.items[end - batch.lengths[row] : end].tolist(), batch.targets[batch.rows == row].tolist()
             assert 1 <= len(read) <= 4 and 1 <= len(wanted) <= 3 and not set(read) & set(wanted)
             assert read == sorted(read) and max(read + wanted) < counts[user]
             assert reads == "others" or wanted == list(range(read[-1] + 1, read[-1] + 1 + len(wanted)))

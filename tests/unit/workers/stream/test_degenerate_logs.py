@@ -30,6 +30,7 @@ LEAST = {
     "sasrec": {"factors": 4, "window": 4, "max_epochs": 1},
     "lightgcn": {"factors": 4, "max_epochs": 1},
     "two_tower": {"factors": 4, "max_epochs": 1},
+    "comirec": {"factors": 4, "max_epochs": 1},
 }
 Row = tuple[str, str, EventType, float, int]
 """User, item, type, value, time."""
