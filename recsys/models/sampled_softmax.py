@@ -39,13 +39,13 @@ class Competition:
     def __init__(self, counts: NDArray[np.integer], most: int, n_random: int) -> None:
         """`counts` (I,): how often each item is a target."""
         self._shares = counts / max(int(counts.sum()), 1)
-        self._is_whole = len(counts) <= most
+        self.is_whole = len(counts) <= most
         self._n_random = min(n_random, len(counts))
 
     def of(self, targets: I64, chance: np.random.Generator) -> Compared:
         """Return the items that compete with `targets` (T,)."""
         n_items = len(self._shares)
-        if self._is_whole:
+        if self.is_whole:
             return Compared(np.arange(n_items), None)
         drawn = chance.choice(n_items, self._n_random, replace=False)
         items = np.union1d(targets, drawn)

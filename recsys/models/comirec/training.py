@@ -13,6 +13,7 @@ from recsys.models.comirec.model import ComiRecModel
 from recsys.models.cuts import Batch, cut, newest
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.lightgcn.training import preferences_of
+from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition
 from recsys.models.training import Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
@@ -40,9 +41,7 @@ def fit(
     trained = Interests.random(Sizes(entries.n_items, config.factors, config.interests, config.hidden), config.seed)
     if isinstance(warm_start, ComiRecModel):
         _warm_start(trained, entries.item_ids, warm_start)
-    for tensor in trained:
-        tensor.requires_grad_()
-    return ComiRecModel(config, entries.item_ids, _train(trained, training, held, config, chance, progress))
+    return ComiRecModel(config, entries.item_ids, _Run(trained, training, config, chance).train(held, progress))
 
 
 def _warm_start(trained: Interests, item_ids: list[str], earlier: ComiRecModel) -> None:
@@ -57,49 +56,63 @@ def _warm_start(trained: Interests, item_ids: list[str], earlier: ComiRecModel) 
             own.copy_(theirs)
 
 
-def _train(
-    trained: Interests,
-    training: TrainingSet,
-    held: HeldBack | None,
-    config: ComiRecConfig,
-    chance: np.random.Generator,
-    progress: Progress | None,
-) -> Interests:
-    """Return the numbers of the best epoch."""
-    optimiser = Adam(trained, config.learning_rate)
-    competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
-    histories = None if held is None else newest(training, held.users, config.history_length)
-    epochs = config.fixed_epochs or config.max_epochs
-    best, best_ndcg, since_best = trained, -1.0, 0
-    for epoch in range(epochs):
-        losses = [_step(trained, optimiser, batch, competition, config, chance) for batch in cut(training, config, chance)]
-        message = f"comirec: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-        if held is not None and histories is not None:
-            model = ComiRecModel(config, training.item_ids, trained)
-            ndcg = held.ndcg(model.encode(histories), model.item_vectors)
-            message += f", NDCG@10 {ndcg:.4f}"
-            since_best += 1
-            if ndcg > best_ndcg:
-                best, best_ndcg, since_best = trained.copied(), ndcg, 0
-        if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-            break
-    return (trained if held is None else best).copied()
+class _Run:
+    """One training: its numbers, and the best so far."""
 
+    def __init__(self, trained: Interests, training: TrainingSet, config: ComiRecConfig, chance: np.random.Generator) -> None:
+        self._trained, self._training, self._config, self._chance = trained, training, config, chance
+        counts = np.bincount(training.items, minlength=training.n_items)
+        self._competition = Competition(counts, config.compared_above, config.negatives)
+        shrink, whole = config.learning_rate * config.regularisation, trained._asdict()
+        self._tables: tuple[RowAdam, RowAdam] | None = None
+        if not self._competition.is_whole:
+            items, read = (RowAdam(whole.pop(name), config.learning_rate, shrink=shrink) for name in ("items", "read"))
+            self._tables = items, read
+        self._shrinking = [table for name, table in whole.items() if name in ("items", "read")]
+        self._keep = 1 - shrink
+        self._optimiser = Adam([tensor.requires_grad_() for tensor in whole.values()], config.learning_rate)
 
-def _step(
-    trained: Interests, optimiser: Adam, batch: Batch, competition: Competition, config: ComiRecConfig, chance: np.random.Generator
-) -> float:
-    """Move the numbers by a batch; return the loss."""
-    optimiser.clear()
-    compared = competition.of(batch.targets, chance)
-    read = Read.of(batch.items, batch.ts_ms, batch.lengths).thinned(config.dropout, chance)
-    items = trained.items[torch.from_numpy(compared.items)]
-    rows, places = torch.from_numpy(batch.rows), compared.places(batch.targets)
-    loss = loss_of(trained.users(read), items, rows, places, compared.log_shares)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    if config.regularisation:
+    def train(self, held: HeldBack | None, progress: Progress | None) -> Interests:
+        """Return the numbers of the best epoch."""
+        config, training = self._config, self._training
+        histories = None if held is None else newest(training, held.users, config.history_length)
+        epochs = config.fixed_epochs or config.max_epochs
+        best, best_ndcg, since_best = self._trained, -1.0, 0
+        for epoch in range(epochs):
+            losses = [self._step(batch) for batch in cut(training, config, self._chance)]
+            for table in self._tables or ():
+                table.settle()
+            message = f"comirec: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
+            if held is not None and histories is not None:
+                model = ComiRecModel(config, training.item_ids, self._trained)
+                ndcg = held.ndcg(model.encode(histories), model.item_vectors)
+                message += f", NDCG@10 {ndcg:.4f}"
+                since_best += 1
+                if ndcg > best_ndcg:
+                    best, best_ndcg, since_best = self._trained.copied(), ndcg, 0
+            if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
+                break
+        return (self._trained if held is None else best).copied()
+
+    def _step(self, batch: Batch) -> float:
+        """Move the numbers by a batch; return the loss."""
+        self._optimiser.clear()
+        compared = self._competition.of(batch.targets, self._chance)
+        read = Read.of(batch.items, batch.ts_ms, batch.lengths).thinned(self._config.dropout, self._chance)
+        numbers, trained = torch.from_numpy(compared.items), self._trained
+        if self._tables is None:
+            items = trained.items[numbers]
+        else:
+            rows, places = torch.unique(read.items, return_inverse=True)
+            trained, read = trained._replace(read=self._tables[1].read(rows)), read._replace(items=places)
+            items = self._tables[0].read(numbers)
+        of_batch, places = torch.from_numpy(batch.rows), compared.places(batch.targets)
+        loss = loss_of(trained.users(read), items, of_batch, places, compared.log_shares)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        for table in self._tables or ():
+            table.step()
         with torch.no_grad():
-            for table in (trained.items, trained.read):
-                table.mul_(1 - config.learning_rate * config.regularisation)
-    return float(loss.detach())
+            for whole in self._shrinking:
+                whole.mul_(self._keep)
+        return float(loss.detach())

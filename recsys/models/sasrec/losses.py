@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import torch
 
+from recsys.models.sasrec.negatives import Negatives
+
 CHUNK_LOGITS = 2_000_000
 """Scores that a loss holds at once: 8 MB, which stay in the processor's cache."""
 
@@ -38,30 +40,22 @@ def full_loss(states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, 
 
 @torch.no_grad()
 def sampled_loss(
-    states: torch.Tensor,
-    targets: torch.Tensor,
-    items: torch.Tensor,
-    counts: torch.Tensor,
-    n_negatives: int,
-    generator: torch.Generator,
-    numbers: torch.dtype = torch.float32,
+    states: torch.Tensor, targets: torch.Tensor, items: torch.Tensor, negatives: Negatives, numbers: torch.dtype = torch.float32
 ) -> Graded:
-    """Return the cross-entropy against negatives drawn by popularity^0.75, corrected for the frequency of each draw.
+    """Return the cross-entropy against drawn negatives, corrected for the frequency of each draw.
 
-    `counts` (I,) are the items' interactions. Source: Bengio & Senécal 2008; Yi et al. 2019 (logQ correction).
+    Targets and negatives are places in `items` (R, D), which may be a part of all items. Source: Bengio & Senécal 2008; Yi et al. 2019
+    (logQ correction).
     """
-    shares = (counts + 1.0) ** 0.75
-    shares = shares / shares.sum()
-    negatives = torch.multinomial(shares, n_negatives, replacement=True, generator=generator)  # (K,)
-    log_draws = torch.log(shares[negatives] * n_negatives)
-    rows, columns = states.to(numbers), items[negatives].to(numbers)
+    n_negatives = len(negatives.items)
+    rows, columns = states.to(numbers), items[negatives.items].to(numbers)
     of_states, of_negatives, total = torch.empty_like(states), torch.zeros((n_negatives, states.shape[1])), 0.0
     of_items = torch.zeros_like(items)
     for part in _chunks(len(states), max(1, CHUNK_LOGITS // n_negatives)):
         wanted = targets[part]
         right = (states[part] * items[wanted]).sum(1, keepdim=True)  # (n, 1)
-        wrong = (rows[part] @ columns.T).float() - log_draws  # (n, K)
-        wrong = wrong.masked_fill(negatives == wanted.unsqueeze(1), -torch.inf)
+        wrong = (rows[part] @ columns.T).float() - negatives.log_draws  # (n, K)
+        wrong = wrong.masked_fill(negatives.items == wanted.unsqueeze(1), -torch.inf)
         logits = torch.cat([right, wrong], dim=1)
         total += float((torch.logsumexp(logits, dim=1) - right.squeeze(1)).sum())
         gradient = torch.softmax(logits, dim=1)
@@ -69,7 +63,7 @@ def sampled_loss(
         of_states[part] = of_right * items[wanted] + (of_wrong @ columns).float()
         of_negatives += of_wrong.T @ rows[part]
         of_items.index_add_(0, wanted, of_right * states[part])
-    of_items.index_add_(0, negatives, of_negatives)
+    of_items.index_add_(0, negatives.items, of_negatives)
     return total / len(states), of_states.div_(len(states)), of_items.div_(len(states))
 
 

@@ -79,9 +79,9 @@ class Network(nn.Module):
                 elif not name.endswith("norm.weight"):
                     parameter.zero_()
 
-    def embed(self, sequences: torch.Tensor) -> torch.Tensor:
+    def embed(self, sequences: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
         """Return item plus position embeddings. Shapes: (B, L) item positions in, left-aligned; (B, L, D) out."""
-        return functional.embedding(sequences, self.items) + self.positions[: sequences.shape[1]]
+        return functional.embedding(sequences, self.items if items is None else items) + self.positions[: sequences.shape[1]]
 
     def forward(
         self,
@@ -89,14 +89,15 @@ class Network(nn.Module):
         ages_s: torch.Tensor | None = None,
         noise: Noise | None = None,
         numbers: torch.dtype = torch.float32,
+        items: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the state after each position.
 
         Shapes: (B, L) left-aligned item positions in; (B, L, D) float32 out. `ages_s` (B, L) are seconds before any one moment of the row,
         which gated blocks read; None: all at once. Attention is causal, so padding on the right changes nothing. `noise` drops numbers in
-        training; matrix products are computed in `numbers`.
+        training; matrix products are computed in `numbers`. With `items` (R, D) sequences are places in it instead of in all items.
         """
-        x = dropped(self.embed(sequences), noise)
+        x = dropped(self.embed(sequences, items), noise)
         if isinstance(self.blocks[0], GatedBlock):
             pairs = Pairs(torch.zeros(sequences.shape) if ages_s is None else ages_s)
             for block in self.blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ import torch
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
+from recsys.models.row_adam import RowAdam
 from recsys.models.sasrec.averaging import Average
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.losses import full_loss, sampled_loss
 from recsys.models.sasrec.model import SASRecModel
+from recsys.models.sasrec.negatives import Popularity
 from recsys.models.sasrec.network import Network
 from recsys.models.sasrec.noise import Noise
 from recsys.models.sasrec.precision import number_type
@@ -36,11 +38,12 @@ _LONGEST_GRADIENT = 5.0
 def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
     """Train on the preferences (weight > 0) in order of time; their weights are not used.
 
-    The last item of some users is held back. The averaged weights with the best NDCG@10 on these items are the result, and training ends
-    after `config.patience` evaluations without a better one. With `config.fixed_epochs` nothing is held back and the last step counts. A
-    warm start copies the earlier network and the embeddings of the items that both know. If `interactions.unseen` says what the earlier
-    model was not trained on, only such items are held back; without any the training ends after `config.patience` epochs. `progress` may
-    stop the training after any step. The same seed gives the same loss for one number of threads and one precision.
+    The last item of some users is held back. The averaged weights with the best NDCG@10 on these items are the result, and training
+    ends after `config.patience` evaluations without a better one. Above `config.sampled_above` items a step reads and moves only the
+    items of its batch and its negatives (`recsys.models.row_adam`). With `config.fixed_epochs` nothing is held back and the last step
+    counts. A warm start copies the earlier network and the embeddings of the items that both know. If `interactions.unseen` says what
+    the earlier model was not trained on, only such items are held back; without any the training ends after `config.patience` epochs.
+    `progress` may stop the training after any step. The same seed gives the same loss for one number of threads and one precision.
     Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
@@ -73,10 +76,14 @@ class _Run:
     def __init__(
         self, network: Network, config: SASRecConfig, counts: torch.Tensor, held_back: HeldBack | None, generator: torch.Generator
     ) -> None:
-        self._network, self._config, self._counts, self._held_back, self._generator = network, config, counts, held_back, generator
+        self._network, self._config, self._held_back = network, config, held_back
         self._noise, self._numbers = Noise(config.dropout, generator), number_type(config.precision)
-        self._optimiser = Adam(network.parameters(), config.learning_rate)
-        self._average = Average(network, config.averaging)
+        is_sampled = len(network.items) > config.sampled_above
+        self._table = RowAdam(network.items, config.learning_rate) if is_sampled else None
+        self._popularity = Popularity(counts, generator) if is_sampled else None
+        self._parameters = [each for each in network.parameters() if not is_sampled or each is not network.items]
+        self._optimiser = Adam(self._parameters, config.learning_rate)
+        self._average = Average(network, config.averaging, by_rows=is_sampled)
         self._best: Judged | None = None
         self._best_weights: dict[str, torch.Tensor] = {}
         self._since_best = self._n_steps = self._judged_at = 0
@@ -110,25 +117,42 @@ class _Run:
 
     def _step(self, batch: Batch, learning_rate: float) -> float:
         self._optimiser.clear()
+        if self._table is not None and self._popularity is not None:
+            return self._sampled_step(batch, learning_rate, self._table, self._popularity)
         states = self._network(batch.inputs, batch.ages_s, self._noise, self._numbers)  # (B, L, D)
-        real = batch.targets >= 0
+        real, items = batch.targets >= 0, self._network.items
         chosen, wanted = states[real], batch.targets[real]  # (N, D), (N,)
-        items = self._network.items
-        if len(items) > self._config.sampled_above:
-            n_negatives = self._config.negatives
-            graded = sampled_loss(chosen, wanted, items, self._counts, n_negatives, self._generator, self._numbers)
-        else:
-            graded = full_loss(chosen, wanted, items, self._numbers)
-        loss, of_states, of_items = graded
+        loss, of_states, of_items = full_loss(chosen, wanted, items, self._numbers)
         chosen.backward(of_states)
-        assert items.grad is not None
-        items.grad += of_items
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LONGEST_GRADIENT)
-        self._optimiser.step(learning_rate)
+        self._move(self._parameters, items, of_items, learning_rate)
         self._average.step()
         return loss
 
+    def _sampled_step(self, batch: Batch, learning_rate: float, table: RowAdam, popularity: Popularity) -> float:
+        """Do as `_step` does with the items of the batch and drawn ones alone: nothing is as large as the catalogue."""
+        real, negatives = batch.targets >= 0, popularity.draw(self._config.negatives)
+        named = torch.cat([batch.inputs.flatten(), batch.targets[real], negatives.items])
+        rows, places = torch.unique(named, return_inverse=True)  # (R,)
+        inputs, wanted, drawn = places.split([batch.inputs.numel(), int(real.sum()), len(negatives.items)])
+        items = table.read(rows)  # (R, D)
+        states = self._network(inputs.view_as(batch.inputs), batch.ages_s, self._noise, self._numbers, items)  # (B, L, D)
+        chosen = states[real]  # (N, D)
+        loss, of_states, of_items = sampled_loss(chosen, wanted, items, negatives._replace(items=drawn), self._numbers)
+        chosen.backward(of_states)
+        self._move([*self._parameters, items], items, of_items, learning_rate)
+        table.step(learning_rate)
+        self._average.step(rows, items)
+        return loss
+
+    def _move(self, parameters: Sequence[torch.Tensor], items: torch.Tensor, of_items: torch.Tensor, learning_rate: float) -> None:
+        """Add the gradient of the loss for the items to theirs as inputs, bound all gradients together, and take a step."""
+        assert items.grad is not None
+        items.grad += of_items
+        torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
+        self._optimiser.step(learning_rate)
+
     def _judge(self, held_back: HeldBack) -> Judged:
+        self._settle()
         judged = Judged.of(self._average.network, held_back)
         self._since_best, self._judged_at = self._since_best + 1, self._n_steps
         if self._best is None or judged > self._best:
@@ -136,8 +160,15 @@ class _Run:
             self._best_weights = {name: each.detach().clone() for name, each in self._average.network.named_parameters()}
         return judged
 
+    def _settle(self) -> None:
+        """Bring all items and their averages to where the last step left them."""
+        if self._table is not None:
+            self._table.settle()
+        self._average.settle()
+
     def result(self) -> Network:
         """Return the network with the best weights; those of the end where nothing was held back or looked at."""
+        self._settle()
         if self._held_back is not None and self._best is not None and self._judged_at < self._n_steps:
             self._judge(self._held_back)
         if self._best_weights:

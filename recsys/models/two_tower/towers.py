@@ -81,10 +81,12 @@ class Towers(NamedTuple):
             found = found + members @ self.segments
         return functional.pad(found, (0, 1), value=1.0)
 
-    def vectors(self, items: I64, content: Content, by_id: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the vectors (C, D+1) of items; where `by_id` (C,) is 0 an item stands by what it says alone."""
-        rows = torch.from_numpy(items)
-        found = functional.embedding(rows, self.items)
+    def vectors(
+        self, items: I64, content: Content, by_id: torch.Tensor | None = None, own: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the vectors (C, D+1) of items; where `by_id` (C,) is 0 an item stands by what it says alone. `own` (C, D+1) are their rows
+        of `items`, where these were read before."""
+        found = functional.embedding(torch.from_numpy(items), self.items) if own is None else own
         if by_id is not None:
             found = found * by_id[:, None]
         if len(content.said.columns):

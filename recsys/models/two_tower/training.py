@@ -16,6 +16,7 @@ from recsys.models.cuts import Batch, cut, newest
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.item_values import ItemValues
 from recsys.models.lightgcn.training import preferences_of
+from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition, cross_entropy
 from recsys.models.segments.config import SegmentsConfig
 from recsys.models.segments.fit import Likes, segments_of
@@ -27,6 +28,9 @@ from recsys.models.two_tower.model import TwoTowerModel
 from recsys.models.two_tower.towers import Content, Read, Sizes, Towers
 
 I64 = NDArray[np.int64]
+
+_TABLES = ("items", "values", "embeddings", "read", "segments")
+"""Tensors that regularisation shrinks."""
 
 
 class _Users(NamedTuple):
@@ -42,7 +46,8 @@ def fit(
     """Train on the preferences (weight > 0) in order of time, each item of a user once; their weights are not used.
 
     In each epoch every user is cut at `cuts` random times, and the next `targets` preferences are predicted from the newest
-    `history_length` before, or as `reads` says. The loss is the cross-entropy of `recsys.models.sampled_softmax`. The newest preference of
+    `history_length` before, or as `reads` says. The loss is the cross-entropy of `recsys.models.sampled_softmax`; where it is sampled, a
+    step reads and moves the items of its batch alone (`recsys.models.row_adam`). The newest preference of
     some users is held back, and the towers of the epoch with the best NDCG@10 on these are the result; with `config.fixed_epochs` nothing
     is held back and the last epoch counts. A warm start takes what both know. `progress` may stop the training after any epoch. The same
     seed gives the same model on one machine.
@@ -62,9 +67,7 @@ def fit(
     towers = Towers.random(sizes, config.seed)
     if isinstance(warm_start, TwoTowerModel):
         _warm_start(towers, entries, content, users, warm_start)
-    for tensor in towers:
-        tensor.requires_grad_()
-    towers = _train(towers, training, held, content, users, config, chance, progress)
+    towers = _Run(towers, training, content, users, config, chance).train(held, progress)
     return TwoTowerModel(config, entries.item_ids, towers, content, users.segments)
 
 
@@ -114,66 +117,75 @@ def _is_hidden(towers: Towers, own: torch.Tensor) -> bool:
     return any(own is one for one in (towers.widen, towers.shift, towers.narrow))
 
 
-def _train(
-    towers: Towers,
-    training: TrainingSet,
-    held: HeldBack | None,
-    content: Content,
-    users: _Users,
-    config: TwoTowerConfig,
-    chance: np.random.Generator,
-    progress: Progress | None,
-) -> Towers:
-    """Return the towers of the best epoch."""
-    optimiser = Adam(towers, config.learning_rate)
-    competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
-    histories = None if held is None else newest(training, held.users, config.history_length)
-    epochs = config.fixed_epochs or config.max_epochs
-    best, best_ndcg, since_best = towers, -1.0, 0
-    for epoch in range(epochs):
-        losses = [
-            _step(towers, optimiser, batch, content, users, competition, config, chance) for batch in cut(training, config, chance)
-        ]
-        message = f"two_tower: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-        if held is not None and histories is not None:
-            model = TwoTowerModel(config, training.item_ids, towers, content, users.segments)
-            ndcg = held.ndcg(model.encode(histories), model.item_vectors)
-            message += f", NDCG@10 {ndcg:.4f}"
-            since_best += 1
-            if ndcg > best_ndcg:
-                best, best_ndcg, since_best = towers.copied(), ndcg, 0
-        if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-            break
-    return (towers if held is None else best).copied()
+class _Run:
+    """One training: its towers, and the best so far."""
 
+    def __init__(
+        self, towers: Towers, training: TrainingSet, content: Content, users: _Users, config: TwoTowerConfig, chance: np.random.Generator
+    ) -> None:
+        self._towers, self._training, self._content, self._users = towers, training, content, users
+        self._config, self._chance = config, chance
+        counts = np.bincount(training.items, minlength=training.n_items)
+        self._competition = Competition(counts, config.compared_above, config.negatives)
+        shrink = config.learning_rate * config.regularisation
+        whole = towers._asdict()
+        self._by_id: RowAdam | None = None
+        self._as_read: RowAdam | None = None
+        if not self._competition.is_whole:
+            self._by_id, self._as_read = (RowAdam(whole.pop(name), config.learning_rate, shrink=shrink) for name in ("items", "read"))
+        self._shrinking = [table for name, table in whole.items() if name in _TABLES]
+        self._keep = 1 - shrink
+        self._optimiser = Adam([table.requires_grad_() for table in whole.values()], config.learning_rate)
 
-def _step(
-    towers: Towers,
-    optimiser: Adam,
-    batch: Batch,
-    content: Content,
-    users: _Users,
-    competition: Competition,
-    config: TwoTowerConfig,
-    chance: np.random.Generator,
-) -> float:
-    """Move the towers by a batch; return the loss."""
-    optimiser.clear()
-    members, shown = _profiles(batch.users, users, config, chance) if users.segments else (None, None)
-    compared, by_id = competition.of(batch.targets, chance), None
-    if config.id_dropout and content.says.any():
-        dropped = (chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
-        by_id = torch.from_numpy((~dropped).astype(np.float32))
-    of_users = towers.users(Read.of(batch.items, batch.ts_ms, batch.lengths), members, shown)
-    of_items = towers.vectors(compared.items, content, by_id)
-    loss = cross_entropy(of_users, of_items, torch.from_numpy(batch.rows), compared.places(batch.targets), compared.log_shares)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    if config.regularisation:
+    def train(self, held: HeldBack | None, progress: Progress | None) -> Towers:
+        """Return the towers of the best epoch."""
+        config, training = self._config, self._training
+        histories = None if held is None else newest(training, held.users, config.history_length)
+        epochs = config.fixed_epochs or config.max_epochs
+        best, best_ndcg, since_best = self._towers, -1.0, 0
+        for epoch in range(epochs):
+            losses = [self._step(batch) for batch in cut(training, config, self._chance)]
+            for table in (self._by_id, self._as_read):
+                if table is not None:
+                    table.settle()
+            message = f"two_tower: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
+            if held is not None and histories is not None:
+                model = TwoTowerModel(config, training.item_ids, self._towers, self._content, self._users.segments)
+                ndcg = held.ndcg(model.encode(histories), model.item_vectors)
+                message += f", NDCG@10 {ndcg:.4f}"
+                since_best += 1
+                if ndcg > best_ndcg:
+                    best, best_ndcg, since_best = self._towers.copied(), ndcg, 0
+            if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
+                break
+        return (self._towers if held is None else best).copied()
+
+    def _step(self, batch: Batch) -> float:
+        """Move the towers by a batch; return the loss."""
+        self._optimiser.clear()
+        users, content, config = self._users, self._content, self._config
+        members, shown = _profiles(batch.users, users, config, self._chance) if users.segments else (None, None)
+        compared, by_id = self._competition.of(batch.targets, self._chance), None
+        if config.id_dropout and content.says.any():
+            dropped = (self._chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
+            by_id = torch.from_numpy((~dropped).astype(np.float32))
+        towers, read, own = self._towers, Read.of(batch.items, batch.ts_ms, batch.lengths), None
+        if self._as_read is not None and self._by_id is not None:
+            rows, places = torch.unique(read.items, return_inverse=True)
+            towers, read = towers._replace(read=self._as_read.read(rows)), read._replace(items=places)
+            own = self._by_id.read(torch.from_numpy(compared.items))
+        of_users = towers.users(read, members, shown)
+        of_items = towers.vectors(compared.items, content, by_id, own)
+        loss = cross_entropy(of_users, of_items, torch.from_numpy(batch.rows), compared.places(batch.targets), compared.log_shares)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        for rare in (self._by_id, self._as_read):
+            if rare is not None:
+                rare.step()
         with torch.no_grad():
-            for table in (towers.items, towers.values, towers.embeddings, towers.read, towers.segments):
-                table.mul_(1 - config.learning_rate * config.regularisation)
-    return float(loss.detach())
+            for table in self._shrinking:
+                table.mul_(self._keep)
+        return float(loss.detach())
 
 
 def _profiles(rows: I64, users: _Users, config: TwoTowerConfig, chance: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:

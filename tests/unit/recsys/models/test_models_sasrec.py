@@ -17,6 +17,7 @@ from recsys.models.sasrec import model as sasrec
 from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel, newest_preferences
+from recsys.models.sasrec.negatives import Popularity
 from recsys.models.sasrec.network import Network
 from recsys.models.sasrec.sequences import HeldBack, Sequences, windows
 from recsys.models.sasrec.training import fit
@@ -139,7 +140,7 @@ def test_sampled_loss_has_the_gradients_of_its_value(monkeypatch: pytest.MonkeyP
     states, targets, items = states_and_items(6, 12)
 
     def graded(states: torch.Tensor, items: torch.Tensor) -> losses.Graded:
-        return losses.sampled_loss(states, targets, items, torch.ones(12), 16, torch.Generator().manual_seed(3))
+        return losses.sampled_loss(states, targets, items, Popularity(torch.ones(12), torch.Generator().manual_seed(3)).draw(16))
 
     _, *gradients = graded(states, items)
     for at, gradient in enumerate(gradients):
@@ -156,7 +157,7 @@ def test_sampled_loss_estimates_the_full_one() -> None:
     states, targets, items = states_and_items(50, 300)
     counts = torch.rand(300, generator=torch.Generator().manual_seed(1)) * 100
     full = losses.full_loss(states, targets, items)[0]
-    sampled = losses.sampled_loss(states, targets, items, counts, 60_000, torch.Generator().manual_seed(2))[0]
+    sampled = losses.sampled_loss(states, targets, items, Popularity(counts, torch.Generator().manual_seed(2)).draw(60_000))[0]
     assert sampled == pytest.approx(full, rel=0.02)
 
 
