@@ -21,8 +21,8 @@ class ListSettings(Section):
     """How many of a user's newest interactions co-occurrence and content read."""
     weights: dict[str, float] = {
         "cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "ease": 0.2, "slim": 0.2, "segments": 1.0,
-        "knn": 0.2, "bpr": 0.2, "biased_mf": 0.2, "isgd": 0.2, "item2vec": 0.2, "lightgcn": 0.2, "two_tower": 0.2, "comirec": 0.2,
-        "trending": 0.02, "new": 0.02, "again": 0.02
+        "knn": 0.2, "bpr": 0.2, "biased_mf": 0.2, "isgd": 0.2, "item2vec": 0.2, "lightgcn": 0.2, "two_tower": 0.2,
+        "comirec": 0.2, "neumf": 0.2, "trending": 0.02, "new": 0.02, "again": 0.02
     }  # fmt: skip
     """Weight of each source; a model's source has the name of its kind. The recipe weighs `cooccurrence`, `content`, `trending` and `new`,
     `again` once it has learnt from repeats, and models once it has learnt from events that they had not seen: here they are only on (above

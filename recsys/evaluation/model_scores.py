@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.models.base import F32, Histories, Model
+from recsys.models.base import F32, Histories, Model, ScoresPairs
 from recsys.models.neighbour import NeighbourModel
 from recsys.models.user_vectors import best_products, has_vector
 
@@ -18,4 +18,6 @@ def scores_of(model: Model, histories: Histories) -> tuple[F32, NDArray[np.bool_
     if isinstance(model, NeighbourModel):
         return model.scores(histories), np.asarray(model.read(histories).weights.any(axis=1), bool)
     vectors = model.encode(histories)  # (B, D) or (B, V, D)
+    if isinstance(model, ScoresPairs):
+        return model.scores(histories), has_vector(vectors)
     return best_products(vectors, model.item_vectors), has_vector(vectors)

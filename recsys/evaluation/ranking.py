@@ -11,7 +11,7 @@ from recsys.evaluation.metrics import F64, I64, mean_ranks, ranking_metrics
 from recsys.evaluation.model_scores import scores_of
 from recsys.evaluation.protocol import Slice
 from recsys.evaluation.user_scores import UserScores
-from recsys.models.base import Model
+from recsys.models.base import Model, ScoresPairs
 from recsys.models.neighbour import NeighbourModel
 from recsys.models.user_vectors import best_products, has_vector
 
@@ -63,7 +63,7 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
     blank, repeats = np.zeros(len(cases), bool), part.repeats()
     for rows in blocks(len(cases), len(part.item_ids)):
         histories = part.histories(cases[rows], model.history_length, to_model, repeats)
-        if isinstance(model, NeighbourModel):
+        if isinstance(model, NeighbourModel | ScoresPairs):
             of_model, readable = scores_of(model, histories)
             scores, blank[rows] = of_model[:, to_model], ~readable
         else:

@@ -26,8 +26,8 @@ READING = CooccurrenceReading()
 CONTENT_RECENCY = Recency(step=0.75, age_s=90.0)
 SOURCE_WEIGHTS = {
     "cooccurrence": 1.0, "content": 1.4, "ials": 0.2, "sasrec": 0.3, "ease": 0.2, "slim": 0.2, "segments": 1.0,
-    "knn": 0.2, "bpr": 0.2, "biased_mf": 0.2, "isgd": 0.2, "item2vec": 0.2, "lightgcn": 0.2, "two_tower": 0.2, "comirec": 0.2,
-    "trending": 0.02, "new": 0.02,
+    "knn": 0.2, "bpr": 0.2, "biased_mf": 0.2, "isgd": 0.2, "item2vec": 0.2, "lightgcn": 0.2, "two_tower": 0.2,
+    "comirec": 0.2, "neumf": 0.2, "trending": 0.02, "new": 0.02,
 }  # fmt: skip
 """Co-occurrence and content: chosen on the first 40 % of the five-star events of MovieLens 1M; models: on events 80,000 to 88,000 of
 them, trained on what was before."""

@@ -84,6 +84,19 @@ class Model(Protocol):
 
 
 @runtime_checkable
+class ScoresPairs(Protocol):
+    """A model whose scores are no inner products: these, of its vectors, nominate items in a large catalogue, and it scores them itself."""
+
+    def pair_scores(self, vectors: F32, places: NDArray[np.int64]) -> F32:
+        """Return the scores (U, C) of the items at `places` (U, C) on the model's axis, 0 where that is −1, by users' vectors (U, D)."""
+        ...
+
+    def scores(self, histories: Histories) -> F32:
+        """Return the scores of all items, (U, I); 0 for a history that it cannot read."""
+        ...
+
+
+@runtime_checkable
 class ReadsProfiles(Protocol):
     """A model whose users' vectors have a part that profiles make, if it `reads_attributes`."""
 

@@ -5,6 +5,7 @@ Shapes: V users, I items, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,14 @@ class HeldBack:
 
         Users may have several vectors each (`recsys.models.user_vectors`). Equal scores count half.
         """
-        gains, step = 0.0, max(1, _BLOCK_SCORES // max(len(items), 1))
+        return self.ndcg_by(lambda rows: best_products(users[rows], items), len(items))
+
+    def ndcg_by(self, score: Callable[[I64], F32], n_items: int) -> float:
+        """Do as `ndcg` by a function that scores all items for some of the users, (B,): (B, I)."""
+        gains, step = 0.0, max(1, _BLOCK_SCORES // max(n_items, 1))
         for first in range(0, len(self.users), step):
             rows = np.arange(first, min(first + step, len(self.users)))
-            scores = best_products(users[rows], items)
+            scores = score(rows)
             lengths = self.starts[rows + 1] - self.starts[rows]
             own = scores[np.arange(len(rows)), self.targets[rows]].copy()
             scores[np.repeat(np.arange(len(rows)), lengths), self.seen[self.starts[first] : self.starts[rows[-1] + 1]]] = -np.inf

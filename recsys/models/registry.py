@@ -50,6 +50,9 @@ NEIGHBOUR_KINDS = ("knn", "ease", "slim")
 FACTOR_KINDS = ("bpr", "biased_mf", "isgd", "item2vec")
 """Matrix factorisations beside iALS, and item2vec: a user is folded in from the history against stored item vectors."""
 
+PAIR_KINDS = ("neumf",)
+"""Kinds that score a pair of user and item by more than an inner product (`recsys.models.base.ScoresPairs`)."""
+
 CONTENT_KINDS = ("lightgcn", "two_tower")
 """Kinds that learn from what items say, too, where it is known: they give an item a vector before anybody has touched it."""
 
@@ -59,9 +62,9 @@ SEQUENCE_KINDS = ("sasrec", "comirec")
 ATTRIBUTE_KINDS = ("two_tower",)
 """Kinds that learn from profiles beside histories, where they are known."""
 
-MODELS = Kinds(
-    {name: f"recsys.models.{name}.kind" for name in ("ials", "popular", *SEQUENCE_KINDS, *NEIGHBOUR_KINDS, *FACTOR_KINDS, *CONTENT_KINDS)}
-)
+_NAMES = ("ials", "popular", *SEQUENCE_KINDS, *NEIGHBOUR_KINDS, *FACTOR_KINDS, *PAIR_KINDS, *CONTENT_KINDS)
+
+MODELS = Kinds({name: f"recsys.models.{name}.kind" for name in _NAMES})
 
 PROFILE_MODELS = Kinds({"segments": "recsys.models.segments.kind"})
 """Kinds that read profiles instead of histories: they are trained and judged by rounds of their own."""

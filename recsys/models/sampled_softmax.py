@@ -60,7 +60,11 @@ def cross_entropy(
 
     Shapes: users (B, D), items (C, D); target t is of user `rows[t]` and is item `places[t]` (T,); log_shares (C,).
     """
-    logits = users @ items.T  # (B, C)
+    return loss_of_logits(users @ items.T, rows, places, log_shares)
+
+
+def loss_of_logits(logits: torch.Tensor, rows: torch.Tensor, places: torch.Tensor, log_shares: torch.Tensor | None) -> torch.Tensor:
+    """Return the same from the logits (B, C) of the compared items."""
     own = logits[rows, places]
     normalisers = torch.logsumexp(logits if log_shares is None else logits - log_shares, dim=1)  # (B,)
     return (normalisers[rows] - own).mean()

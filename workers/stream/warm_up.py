@@ -193,6 +193,9 @@ def _models() -> tuple[Model, ...]:
     from recsys.models.lightgcn.config import LightGCNConfig
     from recsys.models.lightgcn.model import LightGCNModel, Vectors
     from recsys.models.neighbour_rows import NeighbourRows
+    from recsys.models.neumf.config import NeuMFConfig
+    from recsys.models.neumf.model import NeuMFModel
+    from recsys.models.neumf.pairs import Pairs
     from recsys.models.segments.config import SegmentsConfig
     from recsys.models.segments.model import SegmentsModel
     from recsys.models.segments.segment import Segment
@@ -219,7 +222,8 @@ def _models() -> tuple[Model, ...]:
     )
     several = interests.Interests.random(interests.Sizes(len(_ITEMS), 1, 2, 1), 0)
     comirec = ComiRecModel(ComiRecConfig(factors=1, interests=2, hidden=1), _ITEMS, several)
-    return *factorisations, _sequence_model("sasrec"), segments, neighbours, alike, graph, towers, comirec
+    pairs = NeuMFModel(NeuMFConfig(factors=1, hidden=2), _ITEMS, Pairs.random(len(_ITEMS), 1, 2, 0))
+    return *factorisations, _sequence_model("sasrec"), segments, neighbours, alike, graph, towers, comirec, pairs
 
 
 def _sequence_model(block: str) -> SASRecModel:

@@ -14,7 +14,7 @@ from recsys.errors import ShapeError, TooFewInteractions
 from recsys.evaluation.gate import GATE_METRIC
 from recsys.evaluation.protocol import Slice
 from recsys.evaluation.ranking import evaluate
-from recsys.models.base import Model
+from recsys.models.base import Model, ScoresPairs
 from recsys.models.checks import check_model
 from recsys.models.content_map import MappedModel, ReadsContent
 from recsys.models.kind import ModelKind
@@ -70,7 +70,7 @@ def train_model(
     if decision.promote:
         model, refit = _refit(recipe, trained, ranked[CHALLENGER].metrics(), columns, settings)
         content: Model | MappedModel = model
-        if maps is not None and not isinstance(model, NeighbourModel | ReadsContent):  # these have no vectors, or a map of their own
+        if maps is not None and not isinstance(model, NeighbourModel | ScoresPairs | ReadsContent):  # no vectors, or a map of their own
             trained_on = trained.training_set if refit is None else columns.training_set()
             judged, content = _mapped(maps, trained, model, trained_on, settings.seed)
         candidate = replace(candidate, content=content, refit=refit)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from recsys.lists.sources.base import Source
 from recsys.lists.sources.models import ModelSource
 from recsys.lists.sources.neighbours import NeighbourSource
-from recsys.models.registry import NEIGHBOUR_KINDS
+from recsys.lists.sources.pairs import PairSource
+from recsys.models.registry import NEIGHBOUR_KINDS, PAIR_KINDS
 from recsys.models.segments.model import SegmentsModel
 
 
@@ -23,4 +24,6 @@ def model_source(kind: str) -> Source:
     """Return the source of a kind of model."""
     if kind in NEIGHBOUR_KINDS:
         return NeighbourSource(kind)
+    if kind in PAIR_KINDS:
+        return PairSource(kind)
     return SegmentsSource() if kind == SegmentsModel.kind else ModelSource(kind)

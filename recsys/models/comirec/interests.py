@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from recsys.models.sampled_softmax import loss_of_logits
 from recsys.models.two_tower.reading_kernel import EDGES_S, N_AGES, N_RANKS
 
 I64 = NDArray[np.int64]
@@ -121,7 +122,4 @@ def loss_of(
     So training sees the score that serving ranks by. Shapes: users (B, K, D), items (C, D); target t is of user `rows[t]` and is item
     `places[t]` (T,); log_shares (C,).
     """
-    logits = (users @ items.T).amax(dim=1)  # (B, C)
-    own = logits[rows, places]
-    normalisers = torch.logsumexp(logits if log_shares is None else logits - log_shares, dim=1)  # (B,)
-    return (normalisers[rows] - own).mean()
+    return loss_of_logits((users @ items.T).amax(dim=1), rows, places, log_shares)

@@ -14,7 +14,7 @@ from recsys.evaluation.protocol import Slice
 from recsys.evaluation.ranking import evaluate, evaluate_popularity
 from recsys.models.base import F32, Histories, Model
 from recsys.models.kind import ModelKind
-from recsys.models.registry import CONTENT_KINDS, FACTOR_KINDS, MODELS, SEQUENCE_KINDS, load_model
+from recsys.models.registry import CONTENT_KINDS, FACTOR_KINDS, MODELS, PAIR_KINDS, SEQUENCE_KINDS, load_model
 from recsys.models.training_set import TrainingSet
 from recsys.models.user_vectors import has_vector
 from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
@@ -25,6 +25,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "lightgcn": {"factors": 16, "max_epochs": 4},
     "two_tower": {"factors": 16, "hidden": 8, "max_epochs": 12, "learning_rate": 1e-2, "patience": 12},
     "comirec": {"factors": 16, "interests": 3, "max_epochs": 12, "learning_rate": 2e-2, "patience": 12},
+    "neumf": {"factors": 16, "hidden": 8, "max_epochs": 12, "learning_rate": 2e-2, "patience": 12},
     "popular": {},
     "neighbour": {},
     "bpr": {"factors": 16, "learning_rate": 0.1},
@@ -32,7 +33,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "isgd": {"factors": 16, "learning_rate": 0.1, "regularisation": 0.01, "steps": 8, "negatives": 0},
     "item2vec": {"factors": 16, "epochs": 20, "subsample": 0.0},
 }
-LEARNS = ["ials", *SEQUENCE_KINDS, "neighbour", *FACTOR_KINDS, *CONTENT_KINDS]
+LEARNS = ["ials", *SEQUENCE_KINDS, "neighbour", *FACTOR_KINDS, *PAIR_KINDS, *CONTENT_KINDS]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ LEAST = {
     "lightgcn": {"factors": 4, "max_epochs": 1},
     "two_tower": {"factors": 4, "max_epochs": 1},
     "comirec": {"factors": 4, "max_epochs": 1},
+    "neumf": {"factors": 4, "hidden": 4, "max_epochs": 1},
 }
 Row = tuple[str, str, EventType, float, int]
 """User, item, type, value, time."""

@@ -1,0 +1,1 @@
+"""NeuMF: an inner product of user and item, and a small network that reads both."""
