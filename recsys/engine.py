@@ -221,10 +221,12 @@ class Engine:
         if len(rows):
             self.popularity.add_rows(*delta.windows_of(rows), delta.starts_of(rows), delta.ends[rows], delta.records)
 
-    def encode(self, slots: I64) -> dict[str, F32]:
-        """Return user vectors by model kind, of the models that read histories: (U, D), or (U, V, D) of a kind that makes several."""
+    def encode(self, slots: I64, now_s: int | None = None) -> dict[str, F32]:
+        """Return user vectors by model kind, of the models that read histories: (U, D), or (U, V, D) of a kind that makes several.
+
+        They are for lists at the second `now_s` of event time; None: at each user's newest interaction, as where an event makes them."""
         by_history = {kind: serving for kind, serving in self.models.items() if not serving.reads_profiles}
-        return {kind: serving.encode(self.users, slots) for kind, serving in by_history.items()}
+        return {kind: serving.encode(self.users, slots, now_s) for kind, serving in by_history.items()}
 
     def _with_profiles(self, slots: I64, vectors: Mapping[str, F32]) -> Mapping[str, F32]:
         """Return the vectors with those of the model that reads profiles, and with what profiles add to others, if they are held."""

@@ -93,7 +93,7 @@ class ListStream:
         for kind in PROTOCOLS.values():
             chosen = np.flatnonzero(self._kinds[cases] == kind)
             if len(chosen):
-                lists = engine.recommend(slots[chosen], engine.encode(slots[chosen]), now_s)
+                lists = engine.recommend(slots[chosen], engine.encode(slots[chosen], now_s), now_s)
                 for row, case in enumerate(cases[chosen].tolist()):
                     ranks[case] = mean_rank(lists.items[row], lists.scores[row], int(self._items[log.items[case]]))
 

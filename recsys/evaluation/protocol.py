@@ -94,6 +94,8 @@ class Slice:
     item_ids: list[str]
     is_newest: NDArray[np.bool_]
     split_ts_ms: int
+    has_moments: bool = True
+    """False: times of the slice say that it is newer, and not when it was; then no gap before a case is known."""
 
     @classmethod
     def cut(
@@ -156,20 +158,22 @@ class Slice:
         """Return the `length` items that each case's user touched last before it, as histories of T users.
 
         One entry per item, as workers hold it: at its last touch, with the strongest weight since its sign last changed. `repeats` is
-        `self.repeats()`, which spares finding them again.
+        `self.repeats()`, which spares finding them again. The list is made at the time of the case, as in replays of the recipe.
         Shapes: cases (T,), row numbers; to_model (I,), each item's position on the model's item axis (−1: unknown to the model).
         """
         following, strongest = self.repeats() if repeats is None else repeats
         starts = np.searchsorted(self.users, self.users[cases])
         shape = (len(cases), length)
         items, weights, ages = np.full(shape, -1, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        gaps = np.zeros(len(cases), np.float32)
         for at, (start, case) in enumerate(zip(starts.tolist(), cases.tolist(), strict=True)):
             rows = (start + np.flatnonzero(following[start:case] >= case))[-length:]  # each item's last touch before the case
             if len(rows):
                 items[at, -len(rows) :] = to_model[self.items[rows]]
                 weights[at, -len(rows) :] = strongest[rows]
                 ages[at, -len(rows) :] = (self.ts_ms[rows[-1]] - self.ts_ms[rows]) / 1000.0
-        return Histories(items, weights, ages)
+                gaps[at] = (self.ts_ms[case] - self.ts_ms[rows[-1]]) / 1000.0
+        return Histories(items, weights, ages, gaps if self.has_moments else None)
 
     def repeats(self) -> tuple[I64, F32]:
         """Return, for each row, the next row of the same user and item, or n; and the strongest weight of that item in an unbroken run of

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -46,7 +47,8 @@ def split_rows(
         times[held] = np.maximum(times[held], int(times[~held].max()) + 1)
     if candidates is not None:  # a slice numbers its users by themselves
         candidates = {at: candidates[user] for at, user in enumerate(np.unique(users[weights != 0]).tolist()) if user in candidates}
-    return held_out(Slice.cut(users, items, item_ids, weights, times, held), candidates, repeats=repeats)
+    part = replace(Slice.cut(users, items, item_ids, weights, times, held), has_moments=bool((times == ts_ms).all()))
+    return held_out(part, candidates, repeats=repeats)
 
 
 def held_out(part: Slice, candidates: Mapping[int, I64] | None = None, *, repeats: bool = False) -> Cases:

@@ -192,9 +192,7 @@ class Users:
 
     def gaps_s(self, context: ListContext) -> F32:
         """Return the time from each user's newest interaction until now, in seconds, (U,); 0 for a user without any."""
-        table = context.table
-        gaps = context.now_s - table.times_s[self.slots, -1].astype(np.int64)
-        return np.where(table.lengths[self.slots] > 0, np.maximum(gaps, 0), 0).astype(np.float32)
+        return context.table.gaps_s(self.slots, context.now_s)
 
     def part(self, rows: slice) -> Users:
         """Return some of the users; `rows` has a start and an end."""

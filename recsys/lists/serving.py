@@ -178,17 +178,19 @@ class ServingModel:
         """Return the stamp of embeddings made with this version."""
         return model_tag(self.kind, self.version)
 
-    def histories(self, users: UserTable, slots: I64) -> Histories:
-        """Return the newest interactions of the users in `slots` (U,) as the model reads them: items on its own axis."""
+    def histories(self, users: UserTable, slots: I64, now_s: int | None = None) -> Histories:
+        """Return the newest interactions of the users in `slots` (U,) as the model reads them: items on its own axis, and the gap from the
+        newest one to `now_s`, the second of the list; None: the list is made at once."""
         numbers, at_s, units = users.newest(slots, min(self.model.history_length, users.history_length))
         items, weights, ages_s = np.empty(numbers.shape, np.int32), *np.empty((2, *numbers.shape), np.float32)
         unit = np.float32(WEIGHT_UNITS)
         user_table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, self.positions, items, weights, ages_s)
-        return Histories(items, weights, ages_s)
+        return Histories(items, weights, ages_s, None if now_s is None else users.gaps_s(slots, now_s))
 
-    def encode(self, users: UserTable, slots: I64) -> F32:
-        """Return the vectors of the users in `slots` (U,), (U, D); D is 0 for a model without vectors, whose source reads histories."""
-        return self.model.encode(self.histories(users, slots)) if self.rows is None else np.zeros((len(slots), 0), np.float32)
+    def encode(self, users: UserTable, slots: I64, now_s: int | None = None) -> F32:
+        """Return the vectors of the users in `slots` (U,) for lists at the second `now_s`, or at once: (U, D), or (U, V, D); D is 0 for a
+        model without vectors, whose source reads histories."""
+        return self.model.encode(self.histories(users, slots, now_s)) if self.rows is None else np.zeros((len(slots), 0), np.float32)
 
     def with_index(self) -> ServingModel:
         """Return the model for a catalogue that has become large."""

@@ -27,17 +27,21 @@ class Histories:
 
     Shapes: every array is (U, L). Rows are right-aligned: column L−1 holds the newest interaction, unused columns on the left hold item −1.
     `items` are positions on the model's item axis (−1: padding, or an item unknown to the model), `weights` unitless preferences (positive
-    or negative), `ages_s` seconds before the user's newest interaction (≥ 0).
+    or negative), `ages_s` seconds before the user's newest interaction (≥ 0). `gaps_s` (U,) are the seconds from that to the moment of the
+    list (≥ 0); None: the list is made at once.
     Raises: ShapeError if the arrays are not of one shape.
     """
 
     items: I32
     weights: F32
     ages_s: F32
+    gaps_s: F32 | None = None
 
     def __post_init__(self) -> None:
         if not (self.items.ndim == 2 and self.items.shape == self.weights.shape == self.ages_s.shape):
             raise ShapeError(f"histories need three (U, L) arrays, got {self.items.shape}, {self.weights.shape}, {self.ages_s.shape}")
+        if self.gaps_s is not None and self.gaps_s.shape != self.items.shape[:1]:
+            raise ShapeError(f"histories of {len(self.items)} users need a gap for each, got {self.gaps_s.shape}")
 
     def __len__(self) -> int:
         return int(self.items.shape[0])

@@ -115,7 +115,7 @@ def case_of(replayed: Replay, event: int, slot: int, now_s: int, sources: Sequen
     engine, log = replayed.engine, replayed.log
     slots = np.array([slot])
     version = FEATURE_VERSION if log.holds_shown(engine.config) else WITHOUT_SHOWN
-    found, made = engine.shortlist(slots, engine.encode(slots), now_s, sources, size, version)
+    found, made = engine.shortlist(slots, engine.encode(slots, now_s), now_s, sources, size, version)
     target = np.flatnonzero(found.numbers[0] == log.items[event])
     return RankerCases(
         np.ascontiguousarray(made.values),

@@ -64,7 +64,7 @@ def judge(
     engine, n_judged, popular = replayed.engine, 0, [np.zeros((0, len(HALF_LIVES_S)))]
     for event, slot, now_s in replayed.moments(events):
         slots, item = np.array([slot]), int(log.items[event])
-        vectors = engine.encode(slots)
+        vectors = engine.encode(slots, now_s)
         for name, recipe in recipes.items():
             engine.use_recipe(recipe)
             engine.use_ranker(rankers.get(name))

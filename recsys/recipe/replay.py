@@ -230,7 +230,7 @@ def gather(
     engine, later = replayed.engine, later_choices(log.users, log.items, log.weights, events)
     for done, (event, slot, now_s) in enumerate(replayed.moments(events)):
         slots = np.array([slot])
-        vectors = engine.encode(slots)
+        vectors = engine.encode(slots, now_s)
         popular = popularity_ranks(engine, slot, int(log.items[event]), now_s)
         for cases, recipe in zip(made, recipes, strict=True):
             engine.use_recipe(recipe)

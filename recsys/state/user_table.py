@@ -213,6 +213,11 @@ class UserTable:
         user_table_kernel.newest(self.items, self.times_s, self.weights, slots, items, times_s, weights)
         return items, times_s, weights
 
+    def gaps_s(self, slots: I64, now_s: int) -> NDArray[np.float32]:
+        """Return the seconds from each user's newest interaction until `now_s`, (U,); 0 for a user without any."""
+        gaps = np.maximum(now_s - self.times_s[slots, -1].astype(np.int64), 0)
+        return np.where(self.lengths[slots] > 0, gaps, 0).astype(np.float32)
+
     def pack(self, slots: Sequence[int], embeddings: Sequence[Sequence[bytes]] = ()) -> list[bytes]:
         """Return the packed rows of these slots; `embeddings[i]` are the parts that `pack_embeddings` made for slot i."""
         at, older = np.asarray(slots, np.int64), [self.older[slot] for slot in slots]

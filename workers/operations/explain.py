@@ -110,7 +110,7 @@ async def _trace(state: ServingState, users: LoadedUsers, now_s: float) -> Trace
     await state.item_cache.refresh(np.unique(recent[units > 0]).astype(np.int64))
     event_s = state.item_cache.newest_s or int(now_s)
     shared = engine.shared(event_s, max(event_s, int(now_s)))
-    return engine.trace(users.slots, engine.encode(users.slots), shared, preferred=users.preferred, ids=users.ids)
+    return engine.trace(users.slots, engine.encode(users.slots, shared.now_s), shared, preferred=users.preferred, ids=users.ids)
 
 
 def _record(state: ServingState, trace: Trace, user_id: str) -> Recommendations:

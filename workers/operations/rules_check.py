@@ -112,7 +112,7 @@ async def _lists(state: ServingState, users: LoadedUsers, now_s: float) -> tuple
     recent, _, units = engine.users.newest(users.slots, engine.config.recent_items)
     await state.item_cache.refresh(np.unique(recent[units > 0]).astype(np.int64))
     event_s = state.item_cache.newest_s or int(now_s)
-    shared, vectors = engine.shared(event_s, max(event_s, int(now_s))), engine.encode(users.slots)
+    shared, vectors = engine.shared(event_s, max(event_s, int(now_s))), engine.encode(users.slots, event_s)
     seeds = np.arange(len(users.ids), dtype=np.int64)
     before, after = (
         engine.recommend(users.slots, vectors, shared, seeds, users.preferred, user_ids=users.ids, with_rules=with_rules)

@@ -76,7 +76,7 @@ class ListMaker:
         watch.lap("refresh")
         engine, settings = state.engine, self._lists
         shared, seeds, ids = engine.shared(*self.moment(now_ms)), self.seeds(heads), state.item_ids.texts()
-        encoded = await self.encode(slots) if vectors is None else vectors
+        encoded = await self.encode(slots, shared.now_s) if vectors is None else vectors
         versions, rules = state.versions, engine.rules
         names = () if rules is None else rules.names
         categories = engine.category_names
@@ -125,10 +125,11 @@ class ListMaker:
         self.short_lists.forget(users)
         self.listed_items.forget_users(users)
 
-    async def encode(self, slots: I64) -> dict[str, F32]:
-        """Return user vectors (U, D) by model kind."""
+    async def encode(self, slots: I64, now_s: int | None = None) -> dict[str, F32]:
+        """Return user vectors by model kind for lists at the second `now_s`; None: at their newest interactions, so that a replay packs
+        the same rows."""
         engine = self._state.engine
-        parts = await self._side_by_side(lambda rows: engine.encode(slots[rows]), len(slots), len(slots))
+        parts = await self._side_by_side(lambda rows: engine.encode(slots[rows], now_s), len(slots), len(slots))
         return {kind: np.concatenate([part[kind] for part in parts]) for kind in parts[0]} if len(parts) > 1 else parts[0]
 
     async def _side_by_side(self, step: Callable[[slice], T], n_users: int, at_most: int) -> list[T]:

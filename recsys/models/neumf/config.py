@@ -23,14 +23,15 @@ class NeuMFConfig:
     cuts: int = 4
     """Number of times that each user is looked at in an epoch. With `reads` at `before` this is at random times: what came before is the
     history, and the next `targets` preferences are predicted; else random ones are, from all others."""
-    targets: int = 32
+    targets: int = 8
     reads: str = "others"
     """Of a user's preferences, what is read to predict one: those `before` it in time, or all `others` where their order means nothing."""
     regularisation: float = 0.0001
     """Share by which all tables shrink in a step, times the learning rate."""
     learning_rate: float = 0.005
-    batch_users: int = 256
-    """Histories in a batch. Their targets compete with one another in a catalogue of more than `compared_above` items."""
+    batch_users: int = 64
+    """Histories in a batch. Their targets compete with one another in a catalogue of more than `compared_above` items, and each of them is
+    scored for each history: a larger batch costs more for each target."""
     max_epochs: int = 30
     patience: int = 4
     """Epochs without a better NDCG@10 of held-back preferences before the training ends."""

@@ -77,16 +77,22 @@ def _attend(query: F32, rows: F32, start: int, end: int, column: int, width: int
 
 
 @compiled_sums
-def embedded(items: F32, positions: F32, sequences: I64, starts: I64, scale: F32, shift: F32, added: float, out: F32, normed: F32) -> None:
-    """Write item plus position embeddings to `out` (T, D), and their layer norm to `normed` (T, D).
+def embedded(
+    items: F32, positions: F32, signals: F32, sequences: I64, read: I64, starts: I64, scale: F32, shift: F32, added: float, out: F32,
+    normed: F32,
+) -> None:  # fmt: skip
+    """Write item plus position embeddings, and what signals add, to `out` (T, D), and their layer norm to `normed` (T, D).
 
-    Shapes: items (I, D), positions (L, D), counted from each user's first interaction; sequences (T,), item positions.
+    Shapes: items (I, D), positions (L, D), counted from each user's first interaction; signals (S, D); sequences (T,), item positions;
+    read (T, R), the signals of each interaction.
     """
     for user in range(len(starts) - 1):
         for at in range(starts[user], starts[user + 1]):
             item, position = items[sequences[at]], positions[at - starts[user]]
             for d in range(out.shape[1]):
                 out[at, d] = item[d] + position[d]
+            for place in range(read.shape[1]):
+                add(out[at], signals[read[at, place]], np.float32(1))
             norm(out[at], scale, shift, np.float32(added), normed[at])
 
 

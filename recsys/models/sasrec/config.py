@@ -26,6 +26,13 @@ class SASRecConfig:
     """Number of newest preferences that the network reads."""
     times: int = 1
     """0: a block of HSTU reads no times, only the order."""
+    gaps: int = 1
+    """1: the network reads the time from each item to the next, and from the newest one to the moment of the list. 0: it does not."""
+    at_once: float = 0.5
+    """Share of the items that training predicts from the moment of the one before, as in lists that an event makes and that are read
+    later; the others are predicted from their own moment. Only with `gaps`."""
+    strengths: int = 1
+    """1: the network reads how strong each preference is, by powers of two of its weight. 0: it does not."""
     dropout: float = 0.2
     """Share of the numbers that a step leaves out, in units of 1/256."""
     learning_rate: float = 2e-3
@@ -71,6 +78,9 @@ _BOUNDS = {
     "expand": (1, 16),
     "window": (1, MAX_HISTORY),
     "times": (0, 1),
+    "gaps": (0, 1),
+    "at_once": (0, 1),
+    "strengths": (0, 1),
     "dropout": (0, 0.99),
     "learning_rate": (0, 1e3),
     "warm_up_steps": (0, MAX_COUNT),

@@ -14,8 +14,10 @@ from recsys.models.base import F32
 from recsys.models.sasrec import attention_kernel, gated_kernel
 from recsys.models.sasrec.gated_kernel import N_TIMES
 from recsys.models.sasrec.noise import Noise, dropped
+from recsys.models.sasrec.norm import Norm
 from recsys.models.sasrec.products import product
-from recsys.models.sasrec.states import Norm, Product
+from recsys.models.sasrec.signals import Embeddings, ReadSequences
+from recsys.models.sasrec.states import Product
 
 I64 = NDArray[np.int64]
 
@@ -51,13 +53,14 @@ class GatedBlock(nn.Module):
 class Pairs:
     """Distances and times between the positions of a batch, which all layers share."""
 
-    def __init__(self, ages_s: torch.Tensor) -> None:
-        """Shapes: ages_s (B, L), seconds before any one moment of the row."""
+    def __init__(self, ages_s: torch.Tensor, gaps_s: torch.Tensor | None = None) -> None:
+        """Shapes: ages_s (B, L), seconds before any one moment of the row; gaps_s (B, L), from each to the moment that it is read at."""
         places = torch.arange(ages_s.shape[1])
         between = places.unsqueeze(1) - places  # (L, L)
         self.seen = between >= 0
         self._distances = between.clamp_min(0)
-        seconds = (ages_s.unsqueeze(1) - ages_s.unsqueeze(2)).clamp_min(0.0)  # (B, L, L): from the column to the row
+        moments_s = ages_s if gaps_s is None else ages_s - gaps_s
+        seconds = (ages_s.unsqueeze(1) - moments_s.unsqueeze(2)).clamp_min(0.0)  # (B, L, L): from the column to the moment of the row
         self._times = torch.log2(1.0 + seconds).long().clamp_max(N_TIMES - 1)
 
     def bias(self, distances: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
@@ -69,31 +72,36 @@ class Pairs:
 class GatedStates:
     """Computes newest states of a network of gated blocks. Holds its parameters, not copies of them; may be called in several threads."""
 
-    def __init__(self, items: torch.Tensor, positions: torch.Tensor, blocks: Sequence[GatedBlock], norm: Norm) -> None:
-        """Shapes: items (I, D), positions (window, D)."""
-        self._items, self._positions, self._norm = items.detach().numpy(), positions.detach().numpy(), norm
+    def __init__(self, embeddings: Embeddings, blocks: Sequence[GatedBlock], norm: Norm, reads_times: bool = True) -> None:
+        self._embeddings, self._norm, self._reads_times = embeddings, norm, reads_times
         self._layers = [_Layer(block) for block in blocks]
 
-    def __call__(self, sequences: I64, starts: I64, ages_s: F32) -> F32:
-        """Return the state after the newest position of each sequence, (U, D).
-
-        Shapes: sequences (T,), item positions, one sequence after another; starts (U+1,): sequence u has `starts[u]` to `starts[u + 1]`, at
-        least one; ages_s (T,), seconds before the sequence's newest.
-        """
-        width, first = self._items.shape[1], self._layers[0].attention_norm
-        x, normed, mixed = torch.empty((3, len(sequences), width))
-        embed = attention_kernel.embedded
-        embed(self._items, self._positions, sequences, starts, first.scale, first.shift, first.added, x.numpy(), normed.numpy())
+    def __call__(self, read: ReadSequences) -> F32:
+        """Return the state after the newest position of each sequence, (U, D)."""
+        width, starts = self._embeddings.width, read.starts
+        x, normed, mixed = torch.empty((3, len(read.items), width))
+        self._embeddings.write(read, self._layers[0].attention_norm, x, normed)
+        ages_s, moments_s = read.ages_s, read.ages_s - read.gaps_s if self._embeddings.reads_gaps else read.ages_s
+        if not self._reads_times:
+            ages_s = moments_s = np.zeros_like(ages_s)
         for layer, following in zip(self._layers[:-1], self._layers[1:], strict=True):
             uqvk = layer.uqvk.silu(normed)
-            gated_kernel.gated_causal(uqvk.numpy(), ages_s, starts, layer.heads, layer.distances, layer.times, mixed.numpy())
+            gated_kernel.gated_causal(uqvk.numpy(), ages_s, moments_s, starts, layer.heads, layer.distances, layer.times, mixed.numpy())
             layer.finish(x, mixed, uqvk, following.attention_norm, normed)
         newest, last = self._layers[-1], torch.from_numpy(starts[1:] - 1)
         gates_queries, values_keys = newest.gates_queries.silu(normed[last]), newest.values_keys.silu(normed)
         x, normed, mixed = x[last], normed[: len(last)], mixed[: len(last)]
         queries = gates_queries.numpy()[:, width:]
         gated_kernel.gated_newest(
-            np.ascontiguousarray(queries), values_keys.numpy(), ages_s, starts, newest.heads, newest.distances, newest.times, mixed.numpy()
+            np.ascontiguousarray(queries),
+            values_keys.numpy(),
+            ages_s,
+            moments_s,
+            starts,
+            newest.heads,
+            newest.distances,
+            newest.times,
+            mixed.numpy(),
         )
         newest.finish(x, mixed, gates_queries, self._norm, normed)
         states: F32 = normed.numpy()

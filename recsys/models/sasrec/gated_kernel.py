@@ -1,8 +1,9 @@
 """Gated attention of sequences without padding, user by user: compiled, without gradients. Source: Zhai et al. 2024, HSTU.
 
 Shapes: T interactions of U users one after another, of which user u has `starts[u]` to `starts[u + 1]`; D dimensions, shared by H heads.
-`ages_s` (T,) are seconds before the user's newest interaction. `distances` (H, window) and `times` (H, N_TIMES) are added to the logits of
-a pair, by the number of interactions and by the power of two of the seconds between its two.
+`ages_s` (T,) are seconds before the user's newest interaction, and `moments_s` (T,) those of the moment that follows each: of the next
+one, or of the list. `distances` (H, window) and `times` (H, N_TIMES) are added to the logits of a pair, by the number of interactions
+between its two, and by the power of two of the seconds from one to the moment after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ N_TIMES = 32
 
 
 @compiled_sums
-def gated_causal(uqvk: F32, ages_s: F32, starts: I64, n_heads: int, distances: F32, times: F32, out: F32) -> None:
+def gated_causal(uqvk: F32, ages_s: F32, moments_s: F32, starts: I64, n_heads: int, distances: F32, times: F32, out: F32) -> None:
     """Write to `out` (T, D) what each interaction reads from those of its user up to itself.
 
     `uqvk` (T, 4 D): gates, queries, values and keys.
@@ -37,7 +38,7 @@ def gated_causal(uqvk: F32, ages_s: F32, starts: I64, n_heads: int, distances: F
     for user in range(len(starts) - 1):
         start = starts[user]
         for at in range(start, starts[user + 1]):
-            _powers(ages_s, start, at, powers)
+            _powers(ages_s, moments_s[at], start, at, powers)
             for head in range(n_heads):
                 first = head * depth
                 query, mixed = uqvk[at, width + first : width + first + depth], out[at, first : first + depth]
@@ -45,7 +46,9 @@ def gated_causal(uqvk: F32, ages_s: F32, starts: I64, n_heads: int, distances: F
 
 
 @compiled_sums
-def gated_newest(queries: F32, values_keys: F32, ages_s: F32, starts: I64, n_heads: int, distances: F32, times: F32, out: F32) -> None:
+def gated_newest(
+    queries: F32, values_keys: F32, ages_s: F32, moments_s: F32, starts: I64, n_heads: int, distances: F32, times: F32, out: F32
+) -> None:
     """Write to `out` (U, D) what each user's last interaction reads from all of them: queries (U, D), values and keys (T, 2 D).
 
     Every user has at least one interaction.
@@ -57,7 +60,7 @@ def gated_newest(queries: F32, values_keys: F32, ages_s: F32, starts: I64, n_hea
     powers = np.empty(longest, np.int64)
     for user in range(len(out)):
         start, at = starts[user], starts[user + 1] - 1
-        _powers(ages_s, start, at, powers)
+        _powers(ages_s, moments_s[at], start, at, powers)
         for head in range(n_heads):
             first = head * depth
             query, mixed = queries[user, first : first + depth], out[user, first : first + depth]
@@ -65,10 +68,10 @@ def gated_newest(queries: F32, values_keys: F32, ages_s: F32, starts: I64, n_hea
 
 
 @compiled_sums
-def _powers(ages_s: F32, start: int, at: int, powers: I64) -> None:
-    """Write to `powers` the power of two of the seconds between each interaction from `start` to `at` and the last of them."""
+def _powers(ages_s: F32, moment_s: np.float32, start: int, at: int, powers: I64) -> None:
+    """Write to `powers` the power of two of the seconds between each interaction from `start` to `at` and a moment."""
     for place in range(at + 1 - start):
-        between = max(ages_s[start + place] - ages_s[at], np.float32(0))
+        between = max(ages_s[start + place] - moment_s, np.float32(0))
         powers[place] = int(min(math.log2(np.float32(1) + between), N_TIMES - 1))
 
 

@@ -18,9 +18,12 @@ from recsys.models.base import F32, Histories
 from recsys.models.checks import known_options
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.signals import ReadSequences
 
 I64 = NDArray[np.int64]
 
+_BEFORE_SIGNALS = {"gaps": 0, "strengths": 0}
+"""Options of models that were stored before there were these."""
 _BLOCK_POSITIONS = 3_200
 """Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
 
@@ -52,7 +55,7 @@ class SASRecModel:
 
     @classmethod
     def from_tensors(cls, config: Mapping[str, Any], item_ids: list[str], tensors: Mapping[str, NDArray[Any]]) -> Self:
-        settings = SASRecConfig(**known_options(SASRecConfig, config))
+        settings = SASRecConfig(**{**_BEFORE_SIGNALS, **known_options(SASRecConfig, config)})
         with torch.device("meta"):
             network = Network(len(item_ids), settings)
         expected = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
@@ -71,15 +74,10 @@ class SASRecModel:
         Only known items with a weight above 0 are read, at most the newest `history_length` of them. A history without any gives a zero
         vector. Sequences lie one after another, so padding costs nothing and a few users cost few calls.
         """
-        sequences, ages_s, counts = newest_preferences(histories, self.settings.window)
-        if not self.settings.times:
-            ages_s[:] = 0
+        read, users = newest_preferences(histories, self.settings.window)
         vectors = np.zeros((len(histories), self.settings.factors), np.float32)
-        (users,) = np.nonzero(counts)
-        starts = np.concatenate(([0], np.cumsum(counts[users])))
-        for part in _blocks(starts):
-            own = starts[part.start : part.stop + 1]
-            vectors[users[part]] = self._newest_states(sequences[own[0] : own[-1]], own - own[0], ages_s[own[0] : own[-1]])
+        for part in _blocks(read.starts):
+            vectors[users[part]] = self._newest_states(read.part(part))
         return vectors
 
 
@@ -92,12 +90,14 @@ def _blocks(starts: I64) -> Iterator[slice]:
         first = last
 
 
-def newest_preferences(histories: Histories, window: int) -> tuple[I64, F32, I64]:
-    """Return the newest `window` known preferences of each user, oldest first, user after user.
-
-    Shapes: item positions (T,), their ages in seconds (T,) and each user's number of them (U,).
-    """
+def newest_preferences(histories: Histories, window: int) -> tuple[ReadSequences, I64]:
+    """Return the newest `window` known preferences of each user who has some, oldest first, and the numbers of these users, ascending."""
     read = (histories.items >= 0) & (histories.weights > 0)
     from_end = np.cumsum(read[:, ::-1], axis=1)[:, ::-1]  # 1: newest
     read &= from_end <= window
-    return histories.items[read].astype(np.int64), histories.ages_s[read], read.sum(axis=1)
+    counts = read.sum(axis=1)
+    (users,) = np.nonzero(counts)
+    starts = np.concatenate(([0], np.cumsum(counts[users]))).astype(np.int64)
+    moments_s = np.zeros(len(users), np.float32) if histories.gaps_s is None else histories.gaps_s[users]
+    items, weights, ages_s = histories.items[read].astype(np.int64), histories.weights[read], histories.ages_s[read]
+    return ReadSequences.until(items, weights, ages_s, moments_s, starts), users

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.gated import GatedBlock, GatedStates, Pairs
+from recsys.models.sasrec.gated_kernel import N_TIMES
 from recsys.models.sasrec.noise import Noise, dropped
+from recsys.models.sasrec.norm import Norm
 from recsys.models.sasrec.products import attend, product
-from recsys.models.sasrec.states import Layer, NewestStates, Norm, Product
+from recsys.models.sasrec.signals import N_STRENGTHS, Embeddings
+from recsys.models.sasrec.states import Layer, NewestStates, Product
 
 
 class Block(nn.Module):
@@ -51,6 +56,15 @@ class Block(nn.Module):
         )
 
 
+class Signals(NamedTuple):
+    """Inputs beside the items of a batch, (B, L) each: `ages_s`, seconds before any one moment of the row; `gaps_s`, from each to the
+    moment that the next one is predicted for; `strengths`, classes of weights."""
+
+    ages_s: torch.Tensor
+    gaps_s: torch.Tensor
+    strengths: torch.Tensor
+
+
 class Network(nn.Module):
     """Item embeddings (tied with the output), learned positions counted from the oldest item of the window, blocks, final norm."""
 
@@ -58,8 +72,11 @@ class Network(nn.Module):
         super().__init__()
         self.items = nn.Parameter(torch.empty(n_items, config.factors))
         self.positions = nn.Parameter(torch.empty(config.window, config.factors))
+        self.gaps = nn.Parameter(torch.empty(N_TIMES, config.factors)) if config.gaps else None
+        self.strengths = nn.Parameter(torch.empty(N_STRENGTHS, config.factors)) if config.strengths else None
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.factors)
+        self._reads_times = bool(config.times)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all weights from `generator`; biases become zero.
@@ -69,7 +86,7 @@ class Network(nn.Module):
         added = (2 * len(self.blocks)) ** -0.5
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                if name.endswith((".distances", ".times")):
+                if name.endswith((".distances", ".times")) or name in ("gaps", "strengths"):
                     parameter.zero_()
                 elif name in ("items", "positions"):
                     parameter.normal_(0.0, 0.05, generator=generator)
@@ -79,27 +96,33 @@ class Network(nn.Module):
                 elif not name.endswith("norm.weight"):
                     parameter.zero_()
 
-    def embed(self, sequences: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
-        """Return item plus position embeddings. Shapes: (B, L) item positions in, left-aligned; (B, L, D) out."""
-        return functional.embedding(sequences, self.items if items is None else items) + self.positions[: sequences.shape[1]]
+    def embed(self, sequences: torch.Tensor, signals: Signals, items: torch.Tensor | None = None) -> torch.Tensor:
+        """Return item plus position embeddings, and what the signals add. Shapes: (B, L) item positions in, left-aligned; (B, L, D) out."""
+        x = functional.embedding(sequences, self.items if items is None else items) + self.positions[: sequences.shape[1]]
+        if self.gaps is not None:
+            x = x + functional.embedding(torch.log2(1.0 + signals.gaps_s).long().clamp_max(N_TIMES - 1), self.gaps)
+        if self.strengths is not None:
+            x = x + functional.embedding(signals.strengths, self.strengths)
+        return x
 
     def forward(
         self,
         sequences: torch.Tensor,
-        ages_s: torch.Tensor | None = None,
+        signals: Signals,
         noise: Noise | None = None,
         numbers: torch.dtype = torch.float32,
         items: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the state after each position.
 
-        Shapes: (B, L) left-aligned item positions in; (B, L, D) float32 out. `ages_s` (B, L) are seconds before any one moment of the row,
-        which gated blocks read; None: all at once. Attention is causal, so padding on the right changes nothing. `noise` drops numbers in
-        training; matrix products are computed in `numbers`. With `items` (R, D) sequences are places in it instead of in all items.
+        Shapes: (B, L) left-aligned item positions in; (B, L, D) float32 out. Attention is causal, so padding on the right changes nothing.
+        `noise` drops numbers in training; matrix products are computed in `numbers`. With `items` (R, D) sequences are places in it
+        instead of in all items.
         """
-        x = dropped(self.embed(sequences, items), noise)
+        x = dropped(self.embed(sequences, signals, items), noise)
         if isinstance(self.blocks[0], GatedBlock):
-            pairs = Pairs(torch.zeros(sequences.shape) if ages_s is None else ages_s)
+            ages_s, gaps_s = signals.ages_s, signals.gaps_s if self.gaps is not None else None
+            pairs = Pairs(ages_s, gaps_s) if self._reads_times else Pairs(torch.zeros(sequences.shape))
             for block in self.blocks:
                 x = block(x, pairs, noise, numbers)
         else:
@@ -111,10 +134,10 @@ class Network(nn.Module):
     def newest_states(self) -> NewestStates | GatedStates:
         """Return a callable that computes `forward` at the last position of each sequence alone, at less than half the cost."""
         norm, gated = Norm.of(self.norm), [block for block in self.blocks if isinstance(block, GatedBlock)]
+        embeddings = Embeddings(self.items, self.positions, self.gaps, self.strengths)
         if gated:
-            return GatedStates(self.items, self.positions, gated, norm)
-        layers = [block.layer() for block in self.blocks if isinstance(block, Block)]
-        return NewestStates(self.items, self.positions, layers, norm)
+            return GatedStates(embeddings, gated, norm, self._reads_times)
+        return NewestStates(embeddings, [block.layer() for block in self.blocks if isinstance(block, Block)], norm)
 
 
 def _block(config: SASRecConfig) -> Block | GatedBlock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,32 +12,36 @@ from numpy.typing import NDArray
 
 from recsys.models.base import F32
 from recsys.models.sasrec.config import SASRecConfig
+from recsys.models.sasrec.network import Signals
+from recsys.models.sasrec.signals import ReadSequences, strength_classes
 
 I64 = NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """Runs of B sequences, left-aligned: `inputs`, `targets` and `ages_s` (B, L), seconds before the newest input of the run.
+    """Runs of B sequences, left-aligned: `inputs` and `targets` (B, L), and what else is read of the inputs: ages before the newest of the
+    run, and gaps to the moments that targets are predicted for.
 
     A target that is padding is −1.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    ages_s: torch.Tensor
+    signals: Signals
 
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """Preferences of U users, one user after another: user u owns `items[starts[u]:starts[u+1]]`, oldest first.
 
-    Shapes: items (n,), starts (U+1,), times_s (n,), seconds; unseen (n,), if given, marks what the model of a warm start was not
-    trained on.
+    Shapes: items (n,), starts (U+1,), times_s (n,), seconds; weights (n,), above 0; unseen (n,), if given, marks what the model of a warm
+    start was not trained on.
     """
 
     items: NDArray[np.int64]
     starts: NDArray[np.int64]
     times_s: NDArray[np.int64]
+    weights: F32
     unseen: NDArray[np.bool_] | None = None
 
     def lengths(self) -> NDArray[np.int64]:
@@ -46,15 +50,13 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """Validation data of V users: `inputs` (T,), each user's newest items without the last, and `targets` (V,), the last items.
+    """Validation data of V users: `inputs`, each user's newest items without the last, and `targets` (V,), the last items, for lists that
+    are made at the moment of these.
 
-    User v owns `inputs[starts[v]:starts[v+1]]`, and the same of `ages_s`, seconds before the newest input; starts (V+1,). `seen` are all
-    items before the last: user v's are `seen[seen_starts[v]:seen_starts[v+1]]`.
+    `seen` are all items before the last: user v's are `seen[seen_starts[v]:seen_starts[v+1]]`.
     """
 
-    inputs: torch.Tensor
-    ages_s: F32
-    starts: I64
+    inputs: ReadSequences
     targets: torch.Tensor
     seen: I64
     seen_starts: I64
@@ -77,27 +79,34 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
     kept = np.minimum(lengths[chosen] - 1, config.window)
     inputs, starts = _joined(sequences.items, last, kept)
     times_s, _ = _joined(sequences.times_s, last, kept)
+    weights, _ = _joined(sequences.weights, last, kept)
     ages_s = (np.repeat(sequences.times_s[last - 1], kept) - times_s).astype(np.float32)
+    moments_s = (sequences.times_s[last] - sequences.times_s[last - 1]).astype(np.float32)
     seen, seen_starts = _joined(sequences.items, last, lengths[chosen] - 1)
     remaining = np.ones(len(sequences.items), bool)
     remaining[last] = False
     shorter = lengths.copy()
     shorter[chosen] -= 1
-    training = Sequences(sequences.items[remaining], np.concatenate([[0], np.cumsum(shorter)]), sequences.times_s[remaining])
-    return training, HeldBack(torch.from_numpy(inputs), ages_s, starts, torch.from_numpy(sequences.items[last]), seen, seen_starts)
+    bounds = np.concatenate([[0], np.cumsum(shorter)])
+    training = Sequences(sequences.items[remaining], bounds, sequences.times_s[remaining], sequences.weights[remaining])
+    read = ReadSequences.until(inputs, weights, ages_s, moments_s, starts)
+    return training, HeldBack(read, torch.from_numpy(sequences.items[last]), seen, seen_starts)
 
 
-def _joined(items: I64, ends: I64, sizes: I64) -> tuple[I64, I64]:
+def _joined(items: NDArray[Any], ends: I64, sizes: I64) -> tuple[NDArray[Any], I64]:
     """Return the `sizes` (V,) items before each of `ends` (V,), one range after another, and the start of each range (V+1,)."""
     ranges = [items[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
     return np.concatenate(ranges), np.concatenate(([0], np.cumsum(sizes)))
 
 
-def windows(sequences: Sequences, window: int, positions: int, random: np.random.Generator) -> list[Batch]:
+def windows(
+    sequences: Sequences, window: int, positions: int, random: np.random.Generator, at_once: float | None = None
+) -> list[Batch]:
     """Cut every sequence into runs of `window` steps, from a random place on, and batch runs of similar length: one epoch.
 
     A batch has at most `positions` positions, or a single run. In one epoch nearly every item except a sequence's first is a target once:
-    a cut that leaves fewer than two items makes no run.
+    a cut that leaves fewer than two items makes no run. With `at_once` this share of the targets is predicted from the moment of the item
+    before, the others from their own.
     """
     starts: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.int64]] = []
@@ -122,7 +131,12 @@ def windows(sequences: Sequences, window: int, positions: int, random: np.random
         targets = np.where(inside, sequences.items[np.where(inside, place + 1, 0)], -1)
         newest_s = sequences.times_s[run_starts[chosen] + run_sizes[chosen] - 1]
         ages_s = np.where(inside, newest_s[:, None] - sequences.times_s[place], 0).astype(np.float32)
-        batches.append(Batch(*(torch.from_numpy(each) for each in (inputs, targets, ages_s))))
+        gaps_s = np.where(inside, sequences.times_s[np.where(inside, place + 1, 0)] - sequences.times_s[place], 0).astype(np.float32)
+        if at_once is not None:
+            gaps_s[random.random(gaps_s.shape) < at_once] = 0
+        strengths = strength_classes(sequences.weights[place])
+        signals = Signals(*(torch.from_numpy(each) for each in (ages_s, gaps_s, strengths)))
+        batches.append(Batch(torch.from_numpy(inputs), torch.from_numpy(targets), signals))
     return [batches[i] for i in random.permutation(len(batches)).tolist()]
 
 

@@ -17,21 +17,10 @@ from torch import nn
 
 from recsys.models.base import F32
 from recsys.models.sasrec import attention_kernel
+from recsys.models.sasrec.norm import Norm
+from recsys.models.sasrec.signals import Embeddings, ReadSequences
 
 I64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """A layer norm: scale and shift (D,), and `added` to the variance."""
-
-    scale: F32
-    shift: F32
-    added: float
-
-    @classmethod
-    def of(cls, norm: nn.LayerNorm) -> Self:
-        return cls(norm.weight.detach().numpy(), norm.bias.detach().numpy(), norm.eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +55,17 @@ class Layer:
 class NewestStates:
     """Computes newest states of a network. Holds its parameters, not copies of them; may be called in several threads."""
 
-    def __init__(self, items: torch.Tensor, positions: torch.Tensor, layers: Sequence[Layer], norm: Norm) -> None:
-        """Shapes: items (I, D), positions (window, D)."""
-        self._items, self._positions = items.detach().numpy(), positions.detach().numpy()
-        self._layers, self._norm = layers, norm
-        width, newest = self._items.shape[1], layers[-1]
+    def __init__(self, embeddings: Embeddings, layers: Sequence[Layer], norm: Norm) -> None:
+        self._embeddings, self._layers, self._norm = embeddings, layers, norm
+        width, newest = embeddings.width, layers[-1]
         self._queries, self._keys_values = newest.qkv.part(slice(width)), newest.qkv.part(slice(width, None))
 
-    def __call__(self, sequences: I64, starts: I64, ages_s: F32) -> F32:
-        """Return the state after the newest position of each sequence, (U, D).
-
-        Shapes: sequences (T,), item positions, one sequence after another; starts (U+1,): sequence u has `starts[u]` to `starts[u + 1]`, at
-        least one; `ages_s` (T,) is not read.
-        """
-        del ages_s
-        width, first = self._items.shape[1], self._layers[0].attention_norm
-        x, normed, mixed = torch.empty((3, len(sequences), width))
-        wide = torch.empty((len(sequences), max(layer.widen.bias.shape[0] for layer in self._layers)))
-        attention_kernel.embedded(
-            self._items, self._positions, sequences, starts, first.scale, first.shift, first.added, x.numpy(), normed.numpy()
-        )
+    def __call__(self, read: ReadSequences) -> F32:
+        """Return the state after the newest position of each sequence, (U, D)."""
+        width, starts = self._embeddings.width, read.starts
+        x, normed, mixed = torch.empty((3, len(read.items), width))
+        wide = torch.empty((len(read.items), max(layer.widen.bias.shape[0] for layer in self._layers)))
+        self._embeddings.write(read, self._layers[0].attention_norm, x, normed)
         *before, newest = self._layers
         for layer, following in zip(before, self._layers[1:], strict=True):
             qkv = torch.addmm(layer.qkv.bias, normed, layer.qkv.weights)

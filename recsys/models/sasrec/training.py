@@ -36,7 +36,7 @@ _LONGEST_GRADIENT = 5.0
 
 
 def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
-    """Train on the preferences (weight > 0) in order of time; their weights are not used.
+    """Train on the preferences (weight > 0) in order of time; their weights say how strong each is that the network reads.
 
     The last item of some users is held back. The averaged weights with the best NDCG@10 on these items are the result, and training
     ends after `config.patience` evaluations without a better one. Above `config.sampled_above` items a step reads and moves only the
@@ -50,8 +50,8 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
     positive = interactions.positive()
     is_warm = isinstance(warm_start, SASRecModel)
-    times_s = positive.ts_ms // 1_000 * config.times
-    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), times_s, positive.unseen if is_warm else None)
+    unseen = positive.unseen if is_warm else None
+    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.ts_ms // 1_000, positive.weights, unseen)
     if sequences.lengths().max(initial=0) < 2:
         raise TooFewInteractions("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)
@@ -92,7 +92,7 @@ class _Run:
         """Take steps until the epochs are over, patience ends or `progress` says so."""
         positions = _batch_positions(training, self._config.batch_positions)
         for epoch in range(n_epochs):
-            batches = windows(training, self._config.window, positions, random)
+            batches = windows(training, self._config.window, positions, random, self._config.at_once if self._config.gaps else None)
             if not epoch:
                 all_steps = n_epochs * len(batches)
                 schedule = Schedule(self._config.learning_rate, self._config.warm_up_steps, self._config.final_rate, all_steps)
@@ -119,7 +119,7 @@ class _Run:
         self._optimiser.clear()
         if self._table is not None and self._popularity is not None:
             return self._sampled_step(batch, learning_rate, self._table, self._popularity)
-        states = self._network(batch.inputs, batch.ages_s, self._noise, self._numbers)  # (B, L, D)
+        states = self._network(batch.inputs, batch.signals, self._noise, self._numbers)  # (B, L, D)
         real, items = batch.targets >= 0, self._network.items
         chosen, wanted = states[real], batch.targets[real]  # (N, D), (N,)
         loss, of_states, of_items = full_loss(chosen, wanted, items, self._numbers)
@@ -135,7 +135,7 @@ class _Run:
         rows, places = torch.unique(named, return_inverse=True)  # (R,)
         inputs, wanted, drawn = places.split([batch.inputs.numel(), int(real.sum()), len(negatives.items)])
         items = table.read(rows)  # (R, D)
-        states = self._network(inputs.view_as(batch.inputs), batch.ages_s, self._noise, self._numbers, items)  # (B, L, D)
+        states = self._network(inputs.view_as(batch.inputs), batch.signals, self._noise, self._numbers, items)  # (B, L, D)
         chosen = states[real]  # (N, D)
         loss, of_states, of_items = sampled_loss(chosen, wanted, items, negatives._replace(items=drawn), self._numbers)
         chosen.backward(of_states)

@@ -31,10 +31,8 @@ class Judged:
         gains, loss, newest_states = 0.0, 0.0, network.newest_states()
         step = max(1, min(256, _BLOCK_SCORES // network.items.shape[0]))
         for first in range(0, len(held_back.targets), step):
-            targets, starts = held_back.targets[first : first + step], held_back.starts[first : first + step + 1]
-            own_inputs = slice(starts[0], starts[-1])
-            inputs, ages_s = held_back.inputs[own_inputs].numpy(), held_back.ages_s[own_inputs]
-            states = torch.from_numpy(newest_states(inputs, starts - starts[0], ages_s))
+            targets = held_back.targets[first : first + step]
+            states = torch.from_numpy(newest_states(held_back.inputs.part(slice(first, first + len(targets)))))
             scores = states @ network.items.T  # (B, I)
             loss += float(functional.cross_entropy(scores, targets, reduction="sum"))
             own = scores.gather(1, targets.unsqueeze(1))  # (B, 1)

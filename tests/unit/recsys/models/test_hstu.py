@@ -18,7 +18,8 @@ from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.gated import Pairs
 from recsys.models.sasrec.gated_kernel import N_TIMES
 from recsys.models.sasrec.model import SASRecModel
-from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.network import Network, Signals
+from recsys.models.sasrec.signals import strength_classes
 from recsys.models.sasrec.training import fit
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import N_ITEMS, clustered, histories_of
@@ -27,8 +28,8 @@ CONFIG = SASRecConfig(block="hstu", factors=16, heads=2, window=16, max_epochs=1
 ROWS = [[1, 2, 3], [], [20, 21], [5] * 12, [80, 81, 82, 83]]
 
 
-def untrained(heads: int = 2, blocks: int = 2, times: int = 1) -> SASRecModel:
-    config = SASRecConfig(block="hstu", factors=16, heads=heads, blocks=blocks, window=12, times=times)
+def untrained(heads: int = 2, blocks: int = 2, times: int = 1, gaps: int = 1) -> SASRecModel:
+    config = SASRecConfig(block="hstu", factors=16, heads=heads, blocks=blocks, window=12, times=times, gaps=gaps, strengths=gaps)
     network = Network(30, config)
     generator = torch.Generator().manual_seed(1)
     network.initialise(generator)
@@ -36,6 +37,8 @@ def untrained(heads: int = 2, blocks: int = 2, times: int = 1) -> SASRecModel:
         for name, parameter in network.named_parameters():
             if name.endswith((".distances", ".times")):
                 parameter.normal_(0, 2.0, generator=generator)
+            elif name in ("gaps", "strengths"):
+                parameter.normal_(0, 0.1, generator=generator)
     return SASRecModel(config, [str(i) for i in range(30)], network)
 
 
@@ -72,25 +75,33 @@ def test_the_same_seed_gives_the_same_model() -> None:
 
 
 @settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 10**8)), min_size=1, max_size=20), st.sampled_from([(1, 1), (2, 2), (4, 3)]))
-def test_the_compiled_path_is_that_of_training(rows: list[tuple[int, int]], shape: tuple[int, int]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 29), st.integers(0, 10**6), st.sampled_from([0.1, 1, 4])), min_size=1, max_size=20),
+    st.sampled_from([(1, 1, 1, 1), (2, 2, 1, 1), (4, 3, 1, 1), (2, 2, 1, 0), (2, 2, 0, 1)]),
+)
+def test_the_compiled_path_is_that_of_training(rows: list[tuple[int, int, float]], shape: tuple[int, int, int, int]) -> None:
+    """Each of the rows is an item, the seconds until the next one, which for the last is the gap before the list, and a weight."""
     model = untrained(*shape)
-    gaps_s = np.array([gap for _, gap in rows], np.int64)
-    ages_s = (gaps_s.sum() - np.cumsum(gaps_s)).astype(np.float32)
-    items = np.array([item for item, _ in rows], np.int32)
-    histories = Histories(items[None], np.ones((1, len(rows)), np.float32), ages_s[None])
+    gaps_s = np.array([gap for _, gap, _ in rows], np.int64)
+    ages_s = (gaps_s.sum() - gaps_s[-1] - np.cumsum(gaps_s) + gaps_s).astype(np.float32)
+    items, weights = np.array([item for item, _, _ in rows], np.int32), np.array([weight for _, _, weight in rows], np.float32)
+    histories = Histories(items[None], weights[None], ages_s[None], gaps_s[-1:].astype(np.float32))
+    signals = (ages_s, gaps_s.astype(np.float32), strength_classes(weights))
     with torch.no_grad():
-        expected = model.network(torch.from_numpy(items[None, -12:].astype(np.int64)), torch.from_numpy(ages_s[None, -12:]))[0, -1]
+        of_signals = Signals(*(torch.from_numpy(each[None, -12:]) for each in signals))
+        expected = model.network(torch.from_numpy(items[None, -12:].astype(np.int64)), of_signals)[0, -1]
     np.testing.assert_allclose(model.encode(histories)[0], expected.numpy(), atol=2e-4)
 
 
 def test_later_items_and_padding_change_no_state() -> None:
     network = untrained().network
     items, ages = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[900.0, 800.0, 70.0, 0.0]])
+    gaps, strengths = torch.tensor([[100.0, 730.0, 70.0, 5.0]]), torch.tensor([[5, 1, 5, 6]])
     with torch.no_grad():
-        whole = network(items, ages)[0]
+        whole = network(items, Signals(ages, gaps, strengths))[0]
         for length in range(1, 4):
-            part = network(items[:, :length], ages[:, :length] - ages[:, length - 1])[0]
+            cut = Signals(ages[:, :length] - ages[:, length - 1], gaps[:, :length], strengths[:, :length])
+            part = network(items[:, :length], cut)[0]
             torch.testing.assert_close(part, whole[:length], atol=1e-5, rtol=1e-5)
 
 
@@ -99,11 +110,17 @@ def test_times_are_read_by_powers_of_two() -> None:
     biases = Pairs(ages).bias(torch.zeros(1, 5), torch.arange(N_TIMES, dtype=torch.float32)[None])[0, 0]
     assert biases[4].tolist() == [31, 6, 2, 1, 0]
     assert biases[3, 1] == 6
+    later = Pairs(ages, torch.tensor([[0.0, 0, 0, 0, 1_000]]))
+    biases = later.bias(torch.zeros(1, 5), torch.arange(N_TIMES, dtype=torch.float32)[None])[0, 0]
+    assert biases[4].tolist() == [31, 10, 9, 9, 9], "the query of the newest item is at the moment of the list"
     model = untrained()
     slow, quick = (histories_of([[1, 2, 3]], 12) for _ in range(2))
     slow.ages_s[0, -3:] = [864_000, 86_400, 0]
     assert np.abs(model.encode(slow) - model.encode(quick)).max() > 1e-3
-    blind = untrained(times=0)
+    waited = replace(quick, gaps_s=np.array([86_400], np.float32))
+    assert np.abs(model.encode(waited) - model.encode(quick)).max() > 1e-3, "the same history, read a day later"
+    blind = untrained(times=0, gaps=0)
+    assert np.array_equal(blind.encode(waited), blind.encode(quick))
     assert np.array_equal(blind.encode(slow), blind.encode(quick))
 
 
@@ -118,6 +135,38 @@ def paused(n_users: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return items.astype(np.int64), times_s.astype(np.int64)
 
 
+def columns_of(items: NDArray[np.int64], times_s: NDArray[np.int64]) -> TrainingSet:
+    n, length = items.shape
+    columns = np.repeat(np.arange(n), length), items.ravel(), [str(i) for i in range(6)], np.ones(n * length, np.float32)
+    return TrainingSet.from_columns(*columns, times_s.ravel() * 1_000)
+
+
+@pytest.mark.parametrize("block", ["sasrec", "hstu"])
+def test_the_gap_before_the_list_is_learnt(block: str) -> None:
+    """Quality floor with and without the gap: after a minute the next item follows, after a day the one before, so the history alone says
+    nothing about which of the two. The same history with another gap has another best item."""
+    random = np.random.default_rng(0)
+    forth = random.random((200, 9)) < 0.5
+    steps = np.cumsum(np.where(forth, 1, -1), axis=1)
+    items = np.concatenate([np.zeros((200, 1), int), steps], axis=1) + random.integers(0, 6, (200, 1))
+    times_s = np.concatenate([np.zeros((200, 1), int), np.cumsum(np.where(forth, 60, 86_400), axis=1)], axis=1)
+    training, ages_s = columns_of(items % 6, times_s), np.zeros((6, 1), np.float32)
+    right = {}
+    for gaps in (0, 1):
+        config = replace(
+            CONFIG, block=block, blocks=1, gaps=gaps, at_once=0.2, max_epochs=12, dropout=0.0, validation_users=40, learning_rate=2e-2
+        )
+        model = fit(training, config)
+        position = np.array([int(item_id) for item_id in model.item_ids])
+        histories = Histories(np.arange(6, dtype=np.int32)[:, None], np.ones((6, 1), np.float32), ages_s)
+        found = []
+        for gap_s, step in ((60, 1), (86_400, -1)):
+            scores = model.encode(replace(histories, gaps_s=np.full(6, gap_s, np.float32))) @ model.item_vectors.T
+            found.append(position[np.argmax(scores, axis=1)] == (position + step) % 6)
+        right[gaps] = np.mean(found)
+    assert right[1] > 0.9 > 0.6 > right[0]
+
+
 def test_what_only_times_tell_is_learnt() -> None:
     items, times_s = paused(200, 0)
     n, length = 150, items.shape[1]
@@ -125,7 +174,7 @@ def test_what_only_times_tell_is_learnt() -> None:
     training = TrainingSet.from_columns(*columns, times_s[:n].ravel() * 1_000)
     rate = {}
     for times in (0, 1):
-        config = replace(CONFIG, blocks=1, times=times, max_epochs=18, dropout=0.0, validation_users=40, learning_rate=2e-2)
+        config = replace(CONFIG, blocks=1, times=times, gaps=0, max_epochs=18, dropout=0.0, validation_users=40, learning_rate=2e-2)
         ages_s = (times_s[n:, -2:-1] - times_s[n:, :-1]).astype(np.float32)
         histories = Histories(items[n:, :-1].astype(np.int32), np.ones_like(ages_s), ages_s)
         model = fit(training, config)

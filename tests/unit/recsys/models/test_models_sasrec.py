@@ -18,18 +18,35 @@ from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel, newest_preferences
 from recsys.models.sasrec.negatives import Popularity
-from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.network import Network, Signals
 from recsys.models.sasrec.sequences import HeldBack, Sequences, windows
 from recsys.models.sasrec.training import fit
 from recsys.models.sasrec.validation import Judged
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
 
+def drawn(network: Network) -> Network:
+    """Return a network whose signals say something, as after a training."""
+    generator = torch.Generator().manual_seed(1)
+    network.initialise(generator)
+    with torch.no_grad():
+        for table in (network.gaps, network.strengths):
+            assert table is not None
+            table.normal_(0, 0.1, generator=generator)
+    return network
+
+
+def minutes_apart(length: int, gap_s: float = 0.0) -> Signals:
+    """Return signals of one row of weight 1, as `histories_of` makes them."""
+    ages_s = torch.arange(length - 1, -1, -1)[None] * 60.0
+    gaps_s = torch.full((1, length), 60.0)
+    gaps_s[0, -1] = gap_s
+    return Signals(ages_s, gaps_s, torch.full((1, length), 5))
+
+
 def untrained(heads: int = 2, blocks: int = 2, expand: int = 1) -> SASRecModel:
     config = SASRecConfig(factors=16, heads=heads, blocks=blocks, expand=expand, window=50)
-    network = Network(30, config)
-    network.initialise(torch.Generator().manual_seed(1))
-    return SASRecModel(config, [str(i) for i in range(30)], network)
+    return SASRecModel(config, [str(i) for i in range(30)], drawn(Network(30, config)))
 
 
 @pytest.mark.parametrize(("heads", "blocks", "expand"), [(1, 2, 1), (2, 2, 3), (4, 1, 2), (2, 3, 1)])
@@ -41,15 +58,17 @@ def test_fast_encode_equals_the_training_forward_pass(heads: int, blocks: int, e
     for row, vector in zip(rows, found, strict=True):
         newest = row[-50:]
         with torch.no_grad():
-            expected = model.network(torch.tensor([newest]))[0, -1].numpy()
+            expected = model.network(torch.tensor([newest]), minutes_apart(len(newest)))[0, -1].numpy()
         np.testing.assert_allclose(vector, expected, atol=1e-4)
 
 
 def test_padding_and_later_items_change_no_state() -> None:
     network = untrained().network
     short, long = torch.tensor([[4, 5, 6]]), torch.tensor([[4, 5, 6, 0, 0, 9]])
+    signals = minutes_apart(6)
     with torch.no_grad():
-        np.testing.assert_allclose(network(short)[0], network(long)[0, :3], atol=1e-5)
+        of_short = network(short, Signals(*(each[:, :3] for each in signals)))
+        np.testing.assert_allclose(of_short[0], network(long, signals)[0, :3], atol=1e-5)
 
 
 def test_dislikes_are_not_read() -> None:
@@ -57,16 +76,28 @@ def test_dislikes_are_not_read() -> None:
     histories = histories_of([[4, 5, 6], [4, 6, 6]], 3)
     weights = np.array([[1, -1, 1], [1, 0, 1]], np.float32)
     vectors = model.encode(Histories(histories.items, weights, histories.ages_s))
-    np.testing.assert_allclose(vectors[0], model.encode(histories_of([[4, 6]], 3))[0], atol=1e-6)
+    two = histories_of([[4, 6]], 3)
+    two.ages_s[0, 1] = 120
+    np.testing.assert_allclose(vectors[0], model.encode(two)[0], atol=1e-6)
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
 
 
 def test_the_newest_preferences_are_read_in_order() -> None:
     histories = histories_of([[1, 2, 3, 4], [], [9]], 6)
-    sequences, ages_s, counts = newest_preferences(histories, 3)
-    assert sequences.tolist() == [2, 3, 4, 9]
-    assert ages_s.tolist() == [120, 60, 0, 0]
-    assert counts.tolist() == [3, 0, 1]
+    read, users = newest_preferences(replace(histories, gaps_s=np.array([5, 0, 7], np.float32)), 3)
+    assert read.items.tolist() == [2, 3, 4, 9] and read.weights.tolist() == [1, 1, 1, 1]
+    assert read.ages_s.tolist() == [120, 60, 0, 0]
+    assert read.gaps_s.tolist() == [60, 60, 5, 7]
+    assert read.starts.tolist() == [0, 3, 4] and users.tolist() == [0, 2]
+    assert newest_preferences(histories, 3)[0].gaps_s.tolist() == [60, 60, 0, 0]
+
+
+def test_the_gap_counts_from_the_newest_interaction_of_any_kind() -> None:
+    """A dislike is not read, and still says when the user was there."""
+    histories = histories_of([[1, 2, 3]], 3)
+    histories.weights[0, 2] = -1
+    read, _ = newest_preferences(replace(histories, gaps_s=np.array([30], np.float32)), 3)
+    assert read.items.tolist() == [1, 2] and read.gaps_s.tolist() == [60, 90]
 
 
 def test_who_is_encoded_with_whom_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +133,27 @@ def test_every_step_of_an_epoch_is_a_target_once() -> None:
     random = np.random.default_rng(2)
     lengths = random.integers(0, 40, 25)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    sequences = Sequences(np.arange(starts[-1]), starts, 10 * np.arange(starts[-1]))
+    weights = np.arange(1, starts[-1] + 1).astype(np.float32) / 32
+    sequences = Sequences(np.arange(starts[-1]), starts, 10 * np.arange(starts[-1]), weights)
     seen = np.concatenate([targets[targets >= 0].numpy() for _, targets, _ in windows(sequences, 7, 30, random)])
     expected = np.concatenate([np.arange(a + 1, b) for a, b in pairwise(starts) if b - a >= 2])
     assert np.array_equal(np.sort(seen), np.sort(expected))
-    for inputs, targets, ages_s in windows(sequences, 7, 30, random):
+    for inputs, targets, (ages_s, gaps_s, strengths) in windows(sequences, 7, 30, random):
         assert inputs.shape[1] <= 7 and inputs.numel() <= 30
         real = targets >= 0
         assert torch.equal(targets[real], inputs[real] + 1)
         newest = torch.where(real, inputs, -1).amax(1, keepdim=True)
         assert torch.equal(ages_s[real], (10.0 * (newest - inputs))[real])
+        assert (gaps_s[real] == 10).all(), "each target is predicted for its own moment"
+        assert torch.equal(strengths[real], torch.log2((inputs[real] + 1.0).clamp_max(127)).long())
+
+
+def test_a_share_of_targets_is_predicted_at_once() -> None:
+    n = 2_000
+    sequences = Sequences(np.arange(n), np.array([0, n]), 10 * np.arange(n), np.ones(n, np.float32))
+    batches = windows(sequences, 50, 500, np.random.default_rng(0), 0.25)
+    gaps_s = np.concatenate([batch.signals.gaps_s[batch.targets >= 0].numpy() for batch in batches])
+    assert set(gaps_s.tolist()) == {0, 10} and np.mean(gaps_s == 0) == pytest.approx(0.25, abs=0.03)
 
 
 def states_and_items(n_states: int, n_items: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -20,13 +20,14 @@ from recsys.models.sasrec.precision import number_type
 from recsys.models.sasrec.products import attend
 from recsys.models.sasrec.schedule import Schedule
 from recsys.models.sasrec.sequences import HeldBack
+from recsys.models.sasrec.signals import ReadSequences
 from recsys.models.sasrec.training import fit
 from recsys.models.sasrec.validation import Judged
 from recsys.models.training import within
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
-SMALL = SASRecConfig(factors=8, window=8, max_epochs=3)
+SMALL = SASRecConfig(factors=8, window=8, max_epochs=3, gaps=1, strengths=1)
 
 
 def network(n_items: int = 30, config: SASRecConfig = SMALL) -> Network:
@@ -63,9 +64,12 @@ def test_a_model_stored_before_options_were_added_encodes_as_it_did() -> None:
     model = SASRecModel(SMALL, [str(i) for i in range(30)], network())
     known = {"factors", "blocks", "heads", "window", "dropout", "learning_rate", "max_epochs", "patience", "seed"}
     stored = {name: value for name, value in model.config.items() if name in known} | {"batch_sequences": 32}
-    again = SASRecModel.from_tensors(stored, model.item_ids, model.tensors())
+    before = {name: tensor for name, tensor in model.tensors().items() if name not in ("gaps", "strengths")}
+    again = SASRecModel.from_tensors(stored, model.item_ids, before)
     histories = histories_of([[1, 2, 3], [4]], 8)
-    assert np.array_equal(again.encode(histories), model.encode(histories))
+    assert again.settings.gaps == again.settings.strengths == 0
+    assert np.array_equal(again.encode(histories), model.encode(histories)), "signals of a new network are zero"
+    assert np.array_equal(again.encode(histories), again.encode(replace(histories, gaps_s=np.array([9e4, 9e4], np.float32))))
 
 
 def test_a_better_average_is_kept_and_patience_counts_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,14 +147,20 @@ def test_the_average_spans_the_newest_steps_and_forgets_the_start() -> None:
 def held_back(target: int, seen: list[int]) -> HeldBack:
     """Return one user who had item 0 last before the target."""
     starts = np.array([0, 1])
-    return HeldBack(torch.tensor([0]), np.zeros(1, np.float32), starts, torch.tensor([target]), np.array(seen), starts * len(seen))
+    return HeldBack(alone(), torch.tensor([target]), np.array(seen), starts * len(seen))
+
+
+def alone() -> ReadSequences:
+    """Read item 0 alone, for a list that is made at once."""
+    nothing = np.zeros(1, np.float32)
+    return ReadSequences.until(np.array([0]), np.ones(1, np.float32), nothing, nothing, np.array([0, 1]))
 
 
 def test_validation_ranks_all_but_what_the_user_had_before() -> None:
     judging = network(4)
     with torch.no_grad():
         judging.items.copy_(torch.eye(4, 8) + torch.arange(4).unsqueeze(1) * 0.0)
-        state = torch.from_numpy(judging.newest_states()(np.array([0]), np.array([0, 1]), np.zeros(1, np.float32))[0])
+        state = torch.from_numpy(judging.newest_states()(alone())[0])
         order = torch.argsort(-(judging.items @ state)).tolist()
     for target in order:
         for seen in ([0], [0, *order[:2]], order):
