@@ -73,7 +73,8 @@ class Cases:
         """Return all events outside the slice, on which models are trained."""
         part, kept = self.part, ~self.part.is_newest
         columns = part.users[kept], part.items[kept], part.item_ids, part.weights[kept], part.ts_ms[kept]
-        return replace(TrainingSet.from_columns(*columns), descriptions=self.descriptions)
+        types = None if part.types is None else part.types[kept]
+        return replace(TrainingSet.from_columns(*columns, types=types), descriptions=self.descriptions)
 
     def history_lengths(self) -> I64:
         """Return how many items each case's user touched before it, (C,)."""

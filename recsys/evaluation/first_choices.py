@@ -5,7 +5,7 @@ Shapes: n events, U users, T cases, I items.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +26,13 @@ MAX_CHOICES = 5
 class FirstChoices(Slice):
     """A log and its newest slice, of which the first choices of new users with a profile judge. `profiles` (U,) by number of the user."""
 
-    profiles: ProfileColumns
+    profiles: ProfileColumns = field(kw_only=True)
 
     @classmethod
     def of(cls, part: Slice, profiles: ProfileColumns) -> FirstChoices:
         """Return the slice with the profiles of its users."""
         columns = (part.users, part.items, part.weights, part.ts_ms, part.item_ids, part.is_newest, part.split_ts_ms)
-        return cls(*columns, profiles)
+        return cls(*columns, profiles=profiles)
 
     def cases(self, limit: int) -> I64:
         """Return the rows that are targets, (T,): the first preferences of users with a profile whose first interaction lies in the slice,

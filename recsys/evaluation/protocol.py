@@ -94,6 +94,8 @@ class Slice:
     item_ids: list[str]
     is_newest: NDArray[np.bool_]
     split_ts_ms: int
+    types: NDArray[np.uint8] | None = None
+    """Codes of event types, (n,), where they are known."""
     has_moments: bool = True
     """False: times of the slice say that it is newer, and not when it was; then no gap before a case is known."""
 
@@ -106,6 +108,7 @@ class Slice:
         weights: F32,
         ts_ms: I64,
         newest: int | NDArray[np.bool_],
+        types: NDArray[np.integer] | None = None,
     ) -> Slice:
         """Sort a log's columns, given in any order; `newest` marks the slice (n,), or is the event time (ms) at which it begins.
 
@@ -125,6 +128,7 @@ class Slice:
             item_ids,
             is_newest[kept][order],
             split_ts_ms,
+            None if types is None else types[kept][order].astype(np.uint8),
         )
 
     def first_touches(self) -> NDArray[np.bool_]:
@@ -165,7 +169,7 @@ class Slice:
         starts = np.searchsorted(self.users, self.users[cases])
         shape = (len(cases), length)
         items, weights, ages = np.full(shape, -1, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        gaps = np.zeros(len(cases), np.float32)
+        gaps, types = np.zeros(len(cases), np.float32), None if self.types is None else np.zeros(shape, np.uint8)
         for at, (start, case) in enumerate(zip(starts.tolist(), cases.tolist(), strict=True)):
             rows = (start + np.flatnonzero(following[start:case] >= case))[-length:]  # each item's last touch before the case
             if len(rows):
@@ -173,7 +177,9 @@ class Slice:
                 weights[at, -len(rows) :] = strongest[rows]
                 ages[at, -len(rows) :] = (self.ts_ms[rows[-1]] - self.ts_ms[rows]) / 1000.0
                 gaps[at] = (self.ts_ms[case] - self.ts_ms[rows[-1]]) / 1000.0
-        return Histories(items, weights, ages, gaps if self.has_moments else None)
+                if types is not None and self.types is not None:
+                    types[at, -len(rows) :] = self.types[rows]
+        return Histories(items, weights, ages, gaps if self.has_moments else None, types)
 
     def repeats(self) -> tuple[I64, F32]:
         """Return, for each row, the next row of the same user and item, or n; and the strongest weight of that item in an unbroken run of

@@ -73,7 +73,7 @@ def random_item_validation(training: TrainingSet, seed: int = 0) -> Cases:
 def temporal_validation(training: TrainingSet) -> Cases:
     """Hold back the newest fifth of the events of all users; at most `MAX_VALIDATION_USERS` of them, evenly chosen, validate."""
     columns = training.users, training.items, training.item_ids, training.weights, training.ts_ms
-    cases = temporal(Slice.cut(*columns, temporal_split(training.ts_ms, HELD_SHARE)))
+    cases = temporal(Slice.cut(*columns, temporal_split(training.ts_ms, HELD_SHARE), training.types))
     if len(cases) <= MAX_VALIDATION_USERS:
         return cases
     chosen = np.zeros(len(cases), bool)
@@ -231,7 +231,8 @@ def part_of_users(training: TrainingSet, share: float, seed: int) -> TrainingSet
     chosen[np.random.default_rng(seed).choice(training.n_users, n_users, replace=False)] = True
     kept = chosen[training.users]
     columns = training.users[kept], training.items[kept], training.item_ids, training.weights[kept], training.ts_ms[kept]
-    return replace(TrainingSet.from_columns(*columns), descriptions=training.descriptions)
+    types = None if training.types is None else training.types[kept]
+    return replace(TrainingSet.from_columns(*columns, types=types), descriptions=training.descriptions)
 
 
 class _OnTime:

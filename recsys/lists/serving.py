@@ -185,7 +185,8 @@ class ServingModel:
         items, weights, ages_s = np.empty(numbers.shape, np.int32), *np.empty((2, *numbers.shape), np.float32)
         unit = np.float32(WEIGHT_UNITS)
         user_table_kernel.on_axis(numbers, at_s, units, users.lengths, slots, unit, self.positions, items, weights, ages_s)
-        return Histories(items, weights, ages_s, None if now_s is None else users.gaps_s(slots, now_s))
+        types = users.newest_types(slots, numbers.shape[1])
+        return Histories(items, weights, ages_s, None if now_s is None else users.gaps_s(slots, now_s), types)
 
     def encode(self, users: UserTable, slots: I64, now_s: int | None = None) -> F32:
         """Return the vectors of the users in `slots` (U,) for lists at the second `now_s`, or at once: (U, D), or (U, V, D); D is 0 for a

@@ -19,6 +19,7 @@ from recsys.state.profiles import ProfileColumns
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+U8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Histories:
     `items` are positions on the model's item axis (−1: padding, or an item unknown to the model), `weights` unitless preferences (positive
     or negative), `ages_s` seconds before the user's newest interaction (≥ 0). `gaps_s` (U,) are the seconds from that to the moment of the
     list (≥ 0); None: the list is made at once.
+    `types` are codes of event types from 1 to 63, 0 where there is none; None: nothing is known of them.
     Raises: ShapeError if the arrays are not of one shape.
     """
 
@@ -36,12 +38,15 @@ class Histories:
     weights: F32
     ages_s: F32
     gaps_s: F32 | None = None
+    types: U8 | None = None
 
     def __post_init__(self) -> None:
         if not (self.items.ndim == 2 and self.items.shape == self.weights.shape == self.ages_s.shape):
             raise ShapeError(f"histories need three (U, L) arrays, got {self.items.shape}, {self.weights.shape}, {self.ages_s.shape}")
         if self.gaps_s is not None and self.gaps_s.shape != self.items.shape[:1]:
             raise ShapeError(f"histories of {len(self.items)} users need a gap for each, got {self.gaps_s.shape}")
+        if self.types is not None and self.types.shape != self.items.shape:
+            raise ShapeError(f"histories of shape {self.items.shape} need a type for each entry, got {self.types.shape}")
 
     def __len__(self) -> int:
         return int(self.items.shape[0])

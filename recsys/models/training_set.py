@@ -23,7 +23,7 @@ class TrainingSet:
     Shapes: `users`, `items` int32, `weights` float32 and `ts_ms` int64 are (n,). `users` are numbers from 0 to U−1, `items` positions in
     `item_ids` (I of them), `weights` unitless: above 0 a preference, below 0 a dislike. `ts_ms` are event times in milliseconds. `unseen`
     (n,), if given, marks what the model of a warm start was not trained on. `descriptions` tell what items say, and `profiles`
-    what users do, for kinds that read it.
+    what users do, for kinds that read it. `types` (n,), if given, are codes of event types from 1 to 63, 0 for none.
     Raises: ShapeError for columns of different lengths, unsorted users, or numbers outside their axes.
     """
 
@@ -36,6 +36,7 @@ class TrainingSet:
     unseen: NDArray[np.bool_] | None = None
     descriptions: Descriptions | None = None
     profiles: UserProfiles | None = None
+    types: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.users)
@@ -43,6 +44,8 @@ class TrainingSet:
             raise ShapeError("users, items, weights and ts_ms must have one length")
         if self.unseen is not None and len(self.unseen) != n:
             raise ShapeError("unseen must have the length of users")
+        if self.types is not None and len(self.types) != n:
+            raise ShapeError("types must have the length of users")
         if n and (
             np.diff(self.users).min(initial=0) < 0 or int(self.users[-1]) >= self.n_users or int(self.items.max()) >= len(self.item_ids)
         ):
@@ -75,7 +78,8 @@ class TrainingSet:
         """Return the chosen interactions, (n,). Users and items keep their numbers."""
         unseen = None if self.unseen is None else self.unseen[chosen]
         columns = self.users[chosen], self.items[chosen], self.weights[chosen], self.ts_ms[chosen]
-        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles)
+        types = None if self.types is None else self.types[chosen]
+        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles, types)
 
     def entries(self, length: int) -> TrainingSet:
         """Return what a history of `length` entries holds of each user: one interaction for each item, those of the newest items.
@@ -100,7 +104,8 @@ class TrainingSet:
         kept = newest[behind <= length]
         columns = self.users[kept], self.items[kept], merged[kept], self.ts_ms[kept]
         unseen = None if self.unseen is None else self.unseen[kept]
-        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles)
+        types = None if self.types is None else self.types[kept]
+        return TrainingSet(*columns, self.item_ids, self.n_users, unseen, self.descriptions, self.profiles, types)
 
     @classmethod
     def from_columns(
@@ -113,6 +118,7 @@ class TrainingSet:
         *,
         min_item_count: int = 1,
         unseen: NDArray[np.bool_] | None = None,
+        types: NDArray[np.integer] | None = None,
     ) -> TrainingSet:
         """Build a training set from a log's columns in any order.
 
@@ -139,6 +145,7 @@ class TrainingSet:
             [item_ids[i] for i in kept_items.tolist()],
             n_users,
             None if unseen is None else np.asarray(unseen[chosen], bool),
+            types=None if types is None else np.asarray(types[chosen], np.uint8),
         )
 
 

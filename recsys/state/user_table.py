@@ -213,6 +213,11 @@ class UserTable:
         user_table_kernel.newest(self.items, self.times_s, self.weights, slots, items, times_s, weights)
         return items, times_s, weights
 
+    def newest_types(self, slots: I64, width: int) -> NDArray[np.uint8]:
+        """Return the codes of the types of the same entries as `newest`, (U, min(width, H)), as they are."""
+        first = self.history_length - min(width, self.history_length)
+        return self.types[slots, first:]
+
     def gaps_s(self, slots: I64, now_s: int) -> NDArray[np.float32]:
         """Return the seconds from each user's newest interaction until `now_s`, (U,); 0 for a user without any."""
         gaps = np.maximum(now_s - self.times_s[slots, -1].astype(np.int64), 0)

@@ -9,7 +9,7 @@ from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel
 from recsys.models.sasrec.network import Network
 
-CONFIG = SASRecConfig(factors=16, blocks=1, window=12)
+CONFIG = SASRecConfig(factors=16, blocks=1, window=12, gaps=0, strengths=0, types=0)
 
 
 def attention_model(item_ids: list[str], random: np.random.Generator) -> SASRecModel:

@@ -105,7 +105,8 @@ def _challenger(
     """Train a challenger on everything but the slice, with the options that a search found, if one is due or was made. Raises NoModel,
     CoreError."""
     judging = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
-    part = Slice.cut(columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms, judging.newest)
+    own = columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms
+    part = Slice.cut(*own, judging.newest, columns.types)
     training_set = columns.training_set(judging.newest, unseen=judging.unseen)
     warm_start = None if champion.stored is None else champion.stored.model
     try:

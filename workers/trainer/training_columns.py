@@ -112,6 +112,7 @@ class TrainingColumns:
             self.ts_ms[kept],
             min_item_count=min_item_count,
             unseen=None if unseen is None else unseen[kept],
+            types=self.types[kept],
         )
         profiles = None
         if self.profiles is not None and min_item_count <= 1:  # else the training set may have fewer users

@@ -33,6 +33,8 @@ class SASRecConfig:
     later; the others are predicted from their own moment. Only with `gaps`."""
     strengths: int = 1
     """1: the network reads how strong each preference is, by powers of two of its weight. 0: it does not."""
+    types: int = 1
+    """1: the network reads of which type each event was. 0: it does not."""
     dropout: float = 0.2
     """Share of the numbers that a step leaves out, in units of 1/256."""
     learning_rate: float = 2e-3
@@ -81,6 +83,7 @@ _BOUNDS = {
     "gaps": (0, 1),
     "at_once": (0, 1),
     "strengths": (0, 1),
+    "types": (0, 1),
     "dropout": (0, 0.99),
     "learning_rate": (0, 1e3),
     "warm_up_steps": (0, MAX_COUNT),

@@ -17,12 +17,12 @@ from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories
 from recsys.models.checks import known_options
 from recsys.models.sasrec.config import SASRecConfig
-from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.network import SIGNALS, Network
 from recsys.models.sasrec.signals import ReadSequences
 
 I64 = NDArray[np.int64]
 
-_BEFORE_SIGNALS = {"gaps": 0, "strengths": 0}
+_BEFORE_SIGNALS = dict.fromkeys(SIGNALS, 0)
 """Options of models that were stored before there were these."""
 _BLOCK_POSITIONS = 3_200
 """Positions encoded at once: 0.8 MB a tensor at 64 dimensions, so that a block stays in the processor's cache."""
@@ -100,4 +100,5 @@ def newest_preferences(histories: Histories, window: int) -> tuple[ReadSequences
     starts = np.concatenate(([0], np.cumsum(counts[users]))).astype(np.int64)
     moments_s = np.zeros(len(users), np.float32) if histories.gaps_s is None else histories.gaps_s[users]
     items, weights, ages_s = histories.items[read].astype(np.int64), histories.weights[read], histories.ages_s[read]
-    return ReadSequences.until(items, weights, ages_s, moments_s, starts), users
+    types = np.zeros(len(items), np.uint8) if histories.types is None else histories.types[read]
+    return ReadSequences.until(items, weights, types, ages_s, moments_s, starts), users

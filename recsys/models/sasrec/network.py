@@ -14,7 +14,7 @@ from recsys.models.sasrec.gated_kernel import N_TIMES
 from recsys.models.sasrec.noise import Noise, dropped
 from recsys.models.sasrec.norm import Norm
 from recsys.models.sasrec.products import attend, product
-from recsys.models.sasrec.signals import N_STRENGTHS, Embeddings
+from recsys.models.sasrec.signals import N_STRENGTHS, N_TYPES, Embeddings
 from recsys.models.sasrec.states import Layer, NewestStates, Product
 
 
@@ -56,13 +56,18 @@ class Block(nn.Module):
         )
 
 
+SIGNALS = ("gaps", "strengths", "types")
+"""Names of the options and of the tables of what is read beside items."""
+
+
 class Signals(NamedTuple):
     """Inputs beside the items of a batch, (B, L) each: `ages_s`, seconds before any one moment of the row; `gaps_s`, from each to the
-    moment that the next one is predicted for; `strengths`, classes of weights."""
+    moment that the next one is predicted for; `strengths`, classes of weights; `types`, of event types."""
 
     ages_s: torch.Tensor
     gaps_s: torch.Tensor
     strengths: torch.Tensor
+    types: torch.Tensor
 
 
 class Network(nn.Module):
@@ -75,6 +80,7 @@ class Network(nn.Module):
         self.gaps = nn.Parameter(torch.empty(N_TIMES, config.factors)) if config.gaps else None
         self.strengths = nn.Parameter(torch.empty(N_STRENGTHS, config.factors)) if config.strengths else None
         self.blocks = nn.ModuleList(_block(config) for _ in range(config.blocks))
+        self.types = nn.Parameter(torch.empty(N_TYPES, config.factors)) if config.types else None
         self.norm = nn.LayerNorm(config.factors)
         self._reads_times = bool(config.times)
 
@@ -86,7 +92,7 @@ class Network(nn.Module):
         added = (2 * len(self.blocks)) ** -0.5
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                if name.endswith((".distances", ".times")) or name in ("gaps", "strengths"):
+                if name.endswith((".distances", ".times")) or name in SIGNALS:
                     parameter.zero_()
                 elif name in ("items", "positions"):
                     parameter.normal_(0.0, 0.05, generator=generator)
@@ -103,6 +109,8 @@ class Network(nn.Module):
             x = x + functional.embedding(torch.log2(1.0 + signals.gaps_s).long().clamp_max(N_TIMES - 1), self.gaps)
         if self.strengths is not None:
             x = x + functional.embedding(signals.strengths, self.strengths)
+        if self.types is not None:
+            x = x + functional.embedding(signals.types, self.types)
         return x
 
     def forward(
@@ -134,7 +142,7 @@ class Network(nn.Module):
     def newest_states(self) -> NewestStates | GatedStates:
         """Return a callable that computes `forward` at the last position of each sequence alone, at less than half the cost."""
         norm, gated = Norm.of(self.norm), [block for block in self.blocks if isinstance(block, GatedBlock)]
-        embeddings = Embeddings(self.items, self.positions, self.gaps, self.strengths)
+        embeddings = Embeddings(self.items, self.positions, (self.gaps, self.strengths, self.types))
         if gated:
             return GatedStates(embeddings, gated, norm, self._reads_times)
         return NewestStates(embeddings, [block.layer() for block in self.blocks if isinstance(block, Block)], norm)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.models.base import F32
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.network import Signals
-from recsys.models.sasrec.signals import ReadSequences, strength_classes
+from recsys.models.sasrec.signals import ReadSequences, strength_classes, type_classes
 
 I64 = NDArray[np.int64]
 
@@ -34,14 +34,15 @@ class Batch(NamedTuple):
 class Sequences:
     """Preferences of U users, one user after another: user u owns `items[starts[u]:starts[u+1]]`, oldest first.
 
-    Shapes: items (n,), starts (U+1,), times_s (n,), seconds; weights (n,), above 0; unseen (n,), if given, marks what the model of a warm
-    start was not trained on.
+    Shapes: items (n,), starts (U+1,), times_s (n,), seconds; weights (n,), above 0; types (n,), codes of event types; unseen (n,), if
+    given, marks what the model of a warm start was not trained on.
     """
 
     items: NDArray[np.int64]
     starts: NDArray[np.int64]
     times_s: NDArray[np.int64]
     weights: F32
+    types: NDArray[np.uint8]
     unseen: NDArray[np.bool_] | None = None
 
     def lengths(self) -> NDArray[np.int64]:
@@ -79,7 +80,7 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
     kept = np.minimum(lengths[chosen] - 1, config.window)
     inputs, starts = _joined(sequences.items, last, kept)
     times_s, _ = _joined(sequences.times_s, last, kept)
-    weights, _ = _joined(sequences.weights, last, kept)
+    weights, types = _joined(sequences.weights, last, kept)[0], _joined(sequences.types, last, kept)[0]
     ages_s = (np.repeat(sequences.times_s[last - 1], kept) - times_s).astype(np.float32)
     moments_s = (sequences.times_s[last] - sequences.times_s[last - 1]).astype(np.float32)
     seen, seen_starts = _joined(sequences.items, last, lengths[chosen] - 1)
@@ -88,8 +89,9 @@ def hold_back(sequences: Sequences, config: SASRecConfig, random: np.random.Gene
     shorter = lengths.copy()
     shorter[chosen] -= 1
     bounds = np.concatenate([[0], np.cumsum(shorter)])
-    training = Sequences(sequences.items[remaining], bounds, sequences.times_s[remaining], sequences.weights[remaining])
-    read = ReadSequences.until(inputs, weights, ages_s, moments_s, starts)
+    rest = (sequences.times_s[remaining], sequences.weights[remaining], sequences.types[remaining])
+    training = Sequences(sequences.items[remaining], bounds, *rest)
+    read = ReadSequences.until(inputs, weights, types, ages_s, moments_s, starts)
     return training, HeldBack(read, torch.from_numpy(sequences.items[last]), seen, seen_starts)
 
 
@@ -134,8 +136,8 @@ def windows(
         gaps_s = np.where(inside, sequences.times_s[np.where(inside, place + 1, 0)] - sequences.times_s[place], 0).astype(np.float32)
         if at_once is not None:
             gaps_s[random.random(gaps_s.shape) < at_once] = 0
-        strengths = strength_classes(sequences.weights[place])
-        signals = Signals(*(torch.from_numpy(each) for each in (ages_s, gaps_s, strengths)))
+        classes = strength_classes(sequences.weights[place]), type_classes(sequences.types[place])
+        signals = Signals(*(torch.from_numpy(each) for each in (ages_s, gaps_s, *classes)))
         batches.append(Batch(torch.from_numpy(inputs), torch.from_numpy(targets), signals))
     return [batches[i] for i in random.permutation(len(batches)).tolist()]
 

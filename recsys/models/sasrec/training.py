@@ -51,7 +51,8 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     positive = interactions.positive()
     is_warm = isinstance(warm_start, SASRecModel)
     unseen = positive.unseen if is_warm else None
-    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.ts_ms // 1_000, positive.weights, unseen)
+    types = np.zeros(len(positive), np.uint8) if positive.types is None else positive.types
+    sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.ts_ms // 1_000, positive.weights, types, unseen)
     if sequences.lengths().max(initial=0) < 2:
         raise TooFewInteractions("a sequence model needs at least one user with two preferences")
     random = np.random.default_rng(config.seed)

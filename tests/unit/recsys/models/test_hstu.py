@@ -18,7 +18,7 @@ from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.gated import Pairs
 from recsys.models.sasrec.gated_kernel import N_TIMES
 from recsys.models.sasrec.model import SASRecModel
-from recsys.models.sasrec.network import Network, Signals
+from recsys.models.sasrec.network import SIGNALS, Network, Signals
 from recsys.models.sasrec.signals import strength_classes
 from recsys.models.sasrec.training import fit
 from recsys.models.training_set import TrainingSet
@@ -29,7 +29,8 @@ ROWS = [[1, 2, 3], [], [20, 21], [5] * 12, [80, 81, 82, 83]]
 
 
 def untrained(heads: int = 2, blocks: int = 2, times: int = 1, gaps: int = 1) -> SASRecModel:
-    config = SASRecConfig(block="hstu", factors=16, heads=heads, blocks=blocks, window=12, times=times, gaps=gaps, strengths=gaps)
+    signals = dict.fromkeys(SIGNALS, gaps)
+    config = SASRecConfig(block="hstu", factors=16, heads=heads, blocks=blocks, window=12, times=times, **signals)
     network = Network(30, config)
     generator = torch.Generator().manual_seed(1)
     network.initialise(generator)
@@ -37,7 +38,7 @@ def untrained(heads: int = 2, blocks: int = 2, times: int = 1, gaps: int = 1) ->
         for name, parameter in network.named_parameters():
             if name.endswith((".distances", ".times")):
                 parameter.normal_(0, 2.0, generator=generator)
-            elif name in ("gaps", "strengths"):
+            elif name in SIGNALS:
                 parameter.normal_(0, 0.1, generator=generator)
     return SASRecModel(config, [str(i) for i in range(30)], network)
 
@@ -85,8 +86,9 @@ def test_the_compiled_path_is_that_of_training(rows: list[tuple[int, int, float]
     gaps_s = np.array([gap for _, gap, _ in rows], np.int64)
     ages_s = (gaps_s.sum() - gaps_s[-1] - np.cumsum(gaps_s) + gaps_s).astype(np.float32)
     items, weights = np.array([item for item, _, _ in rows], np.int32), np.array([weight for _, _, weight in rows], np.float32)
-    histories = Histories(items[None], weights[None], ages_s[None], gaps_s[-1:].astype(np.float32))
-    signals = (ages_s, gaps_s.astype(np.float32), strength_classes(weights))
+    types = (items % 7).astype(np.uint8)
+    histories = Histories(items[None], weights[None], ages_s[None], gaps_s[-1:].astype(np.float32), types[None])
+    signals = (ages_s, gaps_s.astype(np.float32), strength_classes(weights), types.astype(np.int64))
     with torch.no_grad():
         of_signals = Signals(*(torch.from_numpy(each[None, -12:]) for each in signals))
         expected = model.network(torch.from_numpy(items[None, -12:].astype(np.int64)), of_signals)[0, -1]
@@ -96,11 +98,11 @@ def test_the_compiled_path_is_that_of_training(rows: list[tuple[int, int, float]
 def test_later_items_and_padding_change_no_state() -> None:
     network = untrained().network
     items, ages = torch.tensor([[3, 4, 5, 6]]), torch.tensor([[900.0, 800.0, 70.0, 0.0]])
-    gaps, strengths = torch.tensor([[100.0, 730.0, 70.0, 5.0]]), torch.tensor([[5, 1, 5, 6]])
+    gaps, strengths, types = torch.tensor([[100.0, 730.0, 70.0, 5.0]]), torch.tensor([[5, 1, 5, 6]]), torch.tensor([[0, 1, 2, 3]])
     with torch.no_grad():
-        whole = network(items, Signals(ages, gaps, strengths))[0]
+        whole = network(items, Signals(ages, gaps, strengths, types))[0]
         for length in range(1, 4):
-            cut = Signals(ages[:, :length] - ages[:, length - 1], gaps[:, :length], strengths[:, :length])
+            cut = Signals(ages[:, :length] - ages[:, length - 1], gaps[:, :length], strengths[:, :length], types[:, :length])
             part = network(items[:, :length], cut)[0]
             torch.testing.assert_close(part, whole[:length], atol=1e-5, rtol=1e-5)
 
@@ -185,3 +187,30 @@ def test_what_only_times_tell_is_learnt() -> None:
 def test_an_unknown_block_is_refused() -> None:
     with pytest.raises(ModelError, match="option block: got 'gru', needs one of sasrec, hstu"):
         SASRecConfig(block="gru")
+
+
+@pytest.mark.parametrize("signal", ["types", "strengths"])
+def test_what_only_an_event_s_type_or_weight_tells_is_learnt(signal: str) -> None:
+    """After a purchase the next item follows, after a view the one before; the same with weights. Quality floor with and without."""
+    random = np.random.default_rng(0)
+    forth = random.random((150, 10)) < 0.5
+    steps = np.cumsum(np.where(forth, 1, -1), axis=1)
+    items = (np.concatenate([np.zeros((150, 1), int), steps[:, :-1]], axis=1) + random.integers(0, 6, (150, 1))) % 6
+    types, weights = np.where(forth, 7, 1).ravel(), np.where(forth, 2.0, 0.5).astype(np.float32).ravel()
+    same, ids = np.ones(1_500, np.int64), [str(i) for i in range(6)]
+    weights = weights if signal == "strengths" else same.astype(np.float32)
+    columns = np.repeat(np.arange(150), 10), items.ravel(), ids, weights, np.tile(np.arange(10) * 60_000, 150)
+    training = TrainingSet.from_columns(*columns, types=types if signal == "types" else same)
+    right = {}
+    for reads in (0, 1):
+        config = replace(CONFIG, block="sasrec", blocks=1, max_epochs=12, dropout=0.0, validation_users=40, learning_rate=2e-2, gaps=0)
+        model = fit(training, replace(config, **{"types": 0, "strengths": 0, signal: reads}))
+        position, found = np.array([int(item_id) for item_id in model.item_ids]), []
+        for code, weight, step in ((7, 2.0, 1), (1, 0.5, -1)):
+            own = np.full((6, 1), weight if signal == "strengths" else 1.0, np.float32)
+            codes = np.full((6, 1), code if signal == "types" else 1, np.uint8)
+            histories = Histories(np.arange(6, dtype=np.int32)[:, None], own, np.zeros((6, 1), np.float32), types=codes)
+            best = np.argmax(model.encode(histories) @ model.item_vectors.T, axis=1)
+            found.append(position[best] == (position + step) % 6)
+        right[reads] = np.mean(found)
+    assert right[1] > 0.9 > 0.6 > right[0]

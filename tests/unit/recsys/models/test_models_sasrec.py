@@ -30,7 +30,7 @@ def drawn(network: Network) -> Network:
     generator = torch.Generator().manual_seed(1)
     network.initialise(generator)
     with torch.no_grad():
-        for table in (network.gaps, network.strengths):
+        for table in (network.gaps, network.strengths, network.types):
             assert table is not None
             table.normal_(0, 0.1, generator=generator)
     return network
@@ -41,7 +41,7 @@ def minutes_apart(length: int, gap_s: float = 0.0) -> Signals:
     ages_s = torch.arange(length - 1, -1, -1)[None] * 60.0
     gaps_s = torch.full((1, length), 60.0)
     gaps_s[0, -1] = gap_s
-    return Signals(ages_s, gaps_s, torch.full((1, length), 5))
+    return Signals(ages_s, gaps_s, torch.full((1, length), 5), torch.zeros((1, length), dtype=torch.long))
 
 
 def untrained(heads: int = 2, blocks: int = 2, expand: int = 1) -> SASRecModel:
@@ -84,7 +84,9 @@ def test_dislikes_are_not_read() -> None:
 
 def test_the_newest_preferences_are_read_in_order() -> None:
     histories = histories_of([[1, 2, 3, 4], [], [9]], 6)
-    read, users = newest_preferences(replace(histories, gaps_s=np.array([5, 0, 7], np.float32)), 3)
+    types = (histories.items + 1).astype(np.uint8)
+    read, users = newest_preferences(replace(histories, gaps_s=np.array([5, 0, 7], np.float32), types=types), 3)
+    assert read.types.tolist() == [3, 4, 5, 10] and not newest_preferences(histories, 3)[0].types.any()
     assert read.items.tolist() == [2, 3, 4, 9] and read.weights.tolist() == [1, 1, 1, 1]
     assert read.ages_s.tolist() == [120, 60, 0, 0]
     assert read.gaps_s.tolist() == [60, 60, 5, 7]
@@ -134,11 +136,11 @@ def test_every_step_of_an_epoch_is_a_target_once() -> None:
     lengths = random.integers(0, 40, 25)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     weights = np.arange(1, starts[-1] + 1).astype(np.float32) / 32
-    sequences = Sequences(np.arange(starts[-1]), starts, 10 * np.arange(starts[-1]), weights)
+    sequences = Sequences(np.arange(starts[-1]), starts, 10 * np.arange(starts[-1]), weights, (np.arange(starts[-1]) % 70).astype(np.uint8))
     seen = np.concatenate([targets[targets >= 0].numpy() for _, targets, _ in windows(sequences, 7, 30, random)])
     expected = np.concatenate([np.arange(a + 1, b) for a, b in pairwise(starts) if b - a >= 2])
     assert np.array_equal(np.sort(seen), np.sort(expected))
-    for inputs, targets, (ages_s, gaps_s, strengths) in windows(sequences, 7, 30, random):
+    for inputs, targets, (ages_s, gaps_s, strengths, types) in windows(sequences, 7, 30, random):
         assert inputs.shape[1] <= 7 and inputs.numel() <= 30
         real = targets >= 0
         assert torch.equal(targets[real], inputs[real] + 1)
@@ -146,11 +148,12 @@ def test_every_step_of_an_epoch_is_a_target_once() -> None:
         assert torch.equal(ages_s[real], (10.0 * (newest - inputs))[real])
         assert (gaps_s[real] == 10).all(), "each target is predicted for its own moment"
         assert torch.equal(strengths[real], torch.log2((inputs[real] + 1.0).clamp_max(127)).long())
+        assert torch.equal(types[real], (inputs[real] % 70).clamp_max(63))
 
 
 def test_a_share_of_targets_is_predicted_at_once() -> None:
     n = 2_000
-    sequences = Sequences(np.arange(n), np.array([0, n]), 10 * np.arange(n), np.ones(n, np.float32))
+    sequences = Sequences(np.arange(n), np.array([0, n]), 10 * np.arange(n), np.ones(n, np.float32), np.zeros(n, np.uint8))
     batches = windows(sequences, 50, 500, np.random.default_rng(0), 0.25)
     gaps_s = np.concatenate([batch.signals.gaps_s[batch.targets >= 0].numpy() for batch in batches])
     assert set(gaps_s.tolist()) == {0, 10} and np.mean(gaps_s == 0) == pytest.approx(0.25, abs=0.03)

@@ -14,7 +14,7 @@ from recsys.models.sasrec import training as sasrec_training
 from recsys.models.sasrec.averaging import Average
 from recsys.models.sasrec.config import SASRecConfig
 from recsys.models.sasrec.model import SASRecModel
-from recsys.models.sasrec.network import Network
+from recsys.models.sasrec.network import SIGNALS, Network
 from recsys.models.sasrec.noise import Noise
 from recsys.models.sasrec.precision import number_type
 from recsys.models.sasrec.products import attend
@@ -27,7 +27,7 @@ from recsys.models.training import within
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import clustered, histories_of
 
-SMALL = SASRecConfig(factors=8, window=8, max_epochs=3, gaps=1, strengths=1)
+SMALL = SASRecConfig(factors=8, window=8, max_epochs=3, gaps=1, strengths=1, types=1)
 
 
 def network(n_items: int = 30, config: SASRecConfig = SMALL) -> Network:
@@ -64,10 +64,10 @@ def test_a_model_stored_before_options_were_added_encodes_as_it_did() -> None:
     model = SASRecModel(SMALL, [str(i) for i in range(30)], network())
     known = {"factors", "blocks", "heads", "window", "dropout", "learning_rate", "max_epochs", "patience", "seed"}
     stored = {name: value for name, value in model.config.items() if name in known} | {"batch_sequences": 32}
-    before = {name: tensor for name, tensor in model.tensors().items() if name not in ("gaps", "strengths")}
+    before = {name: tensor for name, tensor in model.tensors().items() if name not in SIGNALS}
     again = SASRecModel.from_tensors(stored, model.item_ids, before)
     histories = histories_of([[1, 2, 3], [4]], 8)
-    assert again.settings.gaps == again.settings.strengths == 0
+    assert again.settings.gaps == again.settings.strengths == again.settings.types == 0
     assert np.array_equal(again.encode(histories), model.encode(histories)), "signals of a new network are zero"
     assert np.array_equal(again.encode(histories), again.encode(replace(histories, gaps_s=np.array([9e4, 9e4], np.float32))))
 
@@ -153,7 +153,7 @@ def held_back(target: int, seen: list[int]) -> HeldBack:
 def alone() -> ReadSequences:
     """Read item 0 alone, for a list that is made at once."""
     nothing = np.zeros(1, np.float32)
-    return ReadSequences.until(np.array([0]), np.ones(1, np.float32), nothing, nothing, np.array([0, 1]))
+    return ReadSequences.until(np.array([0]), np.ones(1, np.float32), np.zeros(1, np.uint8), nothing, nothing, np.array([0, 1]))
 
 
 def test_validation_ranks_all_but_what_the_user_had_before() -> None:
