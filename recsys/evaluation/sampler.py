@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recsys.models.space import Choice, LogUniform, OneOf, Value
+from recsys.models.space import Drawn, LogUniform, OneOf, Value
 
 N_RANDOM = 10
 """Configurations that are drawn at random before others are chosen by what is known: fewer say little about a space of some options."""
@@ -31,7 +31,7 @@ class Sampler(Protocol):
 class Random:
     """Draws each configuration by itself. Source: Bergstra & Bengio 2012."""
 
-    def __init__(self, space: Mapping[str, Choice], seed: int) -> None:
+    def __init__(self, space: Mapping[str, Drawn], seed: int) -> None:
         self._space, self._chance = space, np.random.default_rng(seed)
 
     def ask(self) -> Options:
@@ -47,7 +47,7 @@ class Bayesian:
     Source: Bergstra, Bardenet, Bengio & Kégl 2011.
     """
 
-    def __init__(self, space: Mapping[str, Choice], seed: int) -> None:
+    def __init__(self, space: Mapping[str, Drawn], seed: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -69,12 +69,12 @@ class Bayesian:
             self._study.add_trial(self._trial_of(params=options, distributions=self._distributions, value=score))
 
 
-def sampler_of(space: Mapping[str, Choice], seed: int) -> Sampler:
+def sampler_of(space: Mapping[str, Drawn], seed: int) -> Sampler:
     """Return the Bayesian sampler where Optuna (extra `search`) is installed, else the random one."""
     return Bayesian(space, seed) if find_spec("optuna") is not None else Random(space, seed)
 
 
-def _distribution(choice: Choice) -> Any:
+def _distribution(choice: Drawn) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if isinstance(choice, OneOf):
@@ -82,7 +82,7 @@ def _distribution(choice: Choice) -> Any:
     return FloatDistribution(choice.low, choice.high, log=True)
 
 
-def _rounded(choice: Choice, value: Any) -> Value:
+def _rounded(choice: Drawn, value: Any) -> Value:
     """Return a value with the three digits that a random draw has, within the range."""
     if isinstance(choice, LogUniform):
         return min(max(float(f"{value:.3g}"), choice.low), choice.high)

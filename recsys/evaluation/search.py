@@ -19,6 +19,7 @@ from recsys.evaluation.protocol import Slice, temporal_split
 from recsys.evaluation.sampler import Options, Sampler, sampler_of
 from recsys.evaluation.splits import split_rows, temporal
 from recsys.models.kind import ModelKind
+from recsys.models.space import ranges
 from recsys.models.training import Progress, go_on
 from recsys.models.training_set import TrainingSet
 
@@ -97,7 +98,8 @@ def search(
 ) -> Found:
     """Look for better options until `budget_s` seconds of `clock` have passed; at worst return the start.
 
-    The start comes first: the defaults, with the options `start` over them. Then configurations of the kind's space are trained cheaply
+    The start comes first: the defaults, with the options `start` over them. Ranges near what it was trained with are known then
+    (`recsys.models.space.Near`). Then configurations of the kind's space are trained cheaply
     (`CHEAP_SHARE`), at random first, until half of what is left of the budget is spent. The best of them are trained in full, in the order
     of what they scored, and the best full training wins. Where a cheap training saves no time, all are full.
     `options` stay what they are in every trial. A trial that the budget ends counts as none, and none is begun that would not end in time
@@ -109,7 +111,7 @@ def search(
     run = _Search(kind, cases, options, budget_s, clock, seed, shared or {}, progress)
     try:
         run.full(begin, may_fail=False)
-        space = {name: choice for name, choice in kind.space.items() if name not in options}
+        space = {name: choice for name, choice in ranges(kind.space, run.trained_with).items() if name not in options}
         if run.trials and space:
             run.among(sampler_of(space, seed))
     except _Stopped:
@@ -144,6 +146,8 @@ class _Search:
         self._part = self._training if kind.effort else part_of_users(self._training, CHEAP_SHARE, seed)
         self._durations_s: dict[float, list[float]] = {1.0: [], CHEAP_SHARE: []}
         self.trials: list[Trial] = []
+        self.trained_with: Mapping[str, Any] = {}
+        """Options of the first model, with those that its training found."""
         self.n_repeated = 0
 
     def among(self, sampler: Sampler) -> None:
@@ -195,6 +199,7 @@ class _Search:
         ndcg: float | None = None
         try:
             model = self._kind.train(training, config(), self._clock, on_time)
+            self.trained_with = self.trained_with or model.config
             ndcg = outcome_of(model, self._cases).means()[METRIC] if on_time else None
         except CoreError:
             if not may_fail:

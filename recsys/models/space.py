@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -47,4 +48,33 @@ class OneOf:
         return self.values[int(chance.integers(len(self.values)))]
 
 
-Choice: TypeAlias = LogUniform | OneOf
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Numbers from a `factor`-th to `factor` times the value that the first training of the search had: for options whose scale depends on
+    the data, and which a training finds itself where they are left open. Raises: ModelError for a factor that is not above 1.
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 1 < self.factor < math.inf:
+            raise ModelError(f"a range of a search needs a factor above 1, got {self.factor:g}")
+
+    def around(self, value: float) -> LogUniform:
+        """Return the range around a value above 0."""
+        return LogUniform(value / self.factor, value * self.factor)
+
+
+Drawn: TypeAlias = LogUniform | OneOf
+Choice: TypeAlias = Drawn | Near
+
+
+def ranges(space: Mapping[str, Choice], trained: Mapping[str, object]) -> dict[str, Drawn]:
+    """Return a space with ranges around what a model was `trained` with. An option that has no number above 0 there is left out."""
+    found: dict[str, Drawn] = {}
+    for name, choice in space.items():
+        if not isinstance(choice, Near):
+            found[name] = choice
+        elif isinstance(value := trained.get(name), int | float) and 0 < value < math.inf:
+            found[name] = choice.around(value)
+    return found

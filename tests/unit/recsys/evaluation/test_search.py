@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from recsys.evaluation.search import last_item_validation, part_of_users, random
 from recsys.models.base import F32, Histories
 from recsys.models.kind import ModelKind
 from recsys.models.registry import MODELS
-from recsys.models.space import LogUniform, OneOf
+from recsys.models.space import LogUniform, Near, OneOf, ranges
 from recsys.models.training import Progress, go_on
 from recsys.models.training_set import TrainingSet
 from tests.unit.recsys.models.model_cases import clustered
@@ -35,8 +35,8 @@ class Guess:
 
     kind, link, history_length = "guess", "identity", 3
 
-    def __init__(self, item_ids: list[str], scores: F32) -> None:
-        self.item_ids, self.item_vectors = item_ids, scores[:, None]
+    def __init__(self, item_ids: list[str], scores: F32, config: Config) -> None:
+        self.item_ids, self.item_vectors, self.config = item_ids, scores[:, None], asdict(config)
 
     def encode(self, histories: Histories) -> F32:
         return np.ones((len(histories), 1), np.float32)
@@ -60,7 +60,8 @@ def kind_of(clock: Clock, tried: list[Config], fails: Callable[[Config], bool] =
         if fails(config):
             raise TooFewInteractions("too few")
         counts = np.bincount(interactions.items, minlength=interactions.n_items)
-        return Guess(interactions.item_ids, (counts + config.noise * np.random.default_rng(0).normal(size=len(counts))).astype(np.float32))
+        noise = config.noise * np.random.default_rng(0).normal(size=len(counts))
+        return Guess(interactions.item_ids, (counts + noise).astype(np.float32), config)
 
     return ModelKind(Guess, Config, fit, space={"noise": LogUniform(0.01, 100.0), "kind": OneOf(("plain", "other"))})
 
@@ -157,13 +158,33 @@ def test_validation_holds_back_items_of_the_training_data_only() -> None:
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_kind_accepts_what_its_space_offers(name: str) -> None:
     chance = np.random.default_rng(0)
+    trained = {option: 0.3 for option, choice in MODELS[name].space.items() if isinstance(choice, Near)}
+    space = ranges(MODELS[name].space, trained)
+    assert space.keys() == MODELS[name].space.keys()
     for _ in range(20):
-        MODELS[name].configure({option: choice.draw(chance) for option, choice in MODELS[name].space.items()})
+        MODELS[name].configure({option: choice.draw(chance) for option, choice in space.items()})
+
+
+def test_a_range_near_what_training_found_is_known_after_the_first_training(skewed: TrainingSet) -> None:
+    clock, tried = Clock(), list[Config]()
+    kind = replace(kind_of(clock, tried), space={"noise": Near(2.0)})
+    search(kind, last_item_validation(skewed), {}, budget_s=200.0, clock=clock, start={"noise": 40.0})
+    drawn = [config.noise for config in tried[1:]]
+    assert tried[0].noise == 40.0
+    assert len(drawn) > 10
+    assert 20.0 <= min(drawn) < 30.0 < 50.0 < max(drawn) <= 80.0
+
+
+@pytest.mark.parametrize("found", [None, 0.0, -1.0, float("nan"), float("inf"), "much"])
+def test_an_option_without_a_number_above_0_has_no_range_near_it(found: object) -> None:
+    assert ranges({"noise": Near(2.0), "kind": OneOf(("plain",))}, {"noise": found}) == {"kind": OneOf(("plain",))}
 
 
 def test_ranges_that_are_none_are_refused() -> None:
     with pytest.raises(ModelError, match="0 < low < high"):
         LogUniform(1.0, 1.0)
+    with pytest.raises(ModelError, match="factor above 1"):
+        Near(1.0)
     with pytest.raises(ModelError, match="needs values"):
         OneOf(())
     chance = np.random.default_rng(0)

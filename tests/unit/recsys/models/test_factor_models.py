@@ -122,13 +122,6 @@ def test_an_option_out_of_its_bounds_is_named(kind: str, options: dict[str, Any]
         MODELS[kind].configure(options)
 
 
-@pytest.mark.parametrize("kind", FACTOR_KINDS)
-def test_every_value_of_a_search_space_is_within_the_bounds(kind: str) -> None:
-    chance = np.random.default_rng(0)
-    for _ in range(20):
-        MODELS[kind].configure({name: choice.draw(chance) for name, choice in MODELS[kind].space.items()})
-
-
 def test_a_table_of_aliases_draws_in_proportion_to_the_weights() -> None:
     for weights in ([1.0], [1.0, 1.0, 1.0], [0.0, 3.0, 1.0], [1e-9, 5.0, 1.0, 0.25, 7.0]):
         kept, others = aliases(np.array(weights))
