@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from recsys.errors import ShapeError
 from recsys.evaluation.metrics import F64, I64
 from recsys.models.base import F32, I32, Histories
+from recsys.models.descriptions import Descriptions
+from recsys.state.profiles import ProfileColumns
 
 MAX_CASES_PER_USER = 50
 """Bounds what one account can contribute to a comparison."""
@@ -96,6 +98,10 @@ class Slice:
     split_ts_ms: int
     types: NDArray[np.uint8] | None = None
     """Codes of event types, (n,), where they are known."""
+    descriptions: Descriptions | None = None
+    """What items say, for models that serve items by it which they have no events of."""
+    user_profiles: ProfileColumns | None = None
+    """Profiles of the users, (U,) by their numbers, for models that read them beside histories."""
     has_moments: bool = True
     """False: times of the slice say that it is newer, and not when it was; then no gap before a case is known."""
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluation.metrics import F64, I64, mean_ranks, ranking_metrics
-from recsys.evaluation.model_scores import scores_of
+from recsys.evaluation.model_scores import laid_over, scores_of
 from recsys.evaluation.protocol import Slice
 from recsys.evaluation.user_scores import UserScores
-from recsys.models.base import Model, ScoresPairs
+from recsys.models.base import Model, ReadsProfiles, ScoresPairs
 from recsys.models.neighbour import NeighbourModel
 from recsys.models.user_vectors import best_products, has_vector
 
@@ -50,15 +50,14 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
 
     Each case is ranked from its user's history up to it, as lists are made while events stream in; the model itself was trained on events
     outside the slice. All items of the log are ranked except those that the user touched before. A model cannot recommend an item that it
-    does not know: such a target is a miss (`n_unknown_items`). So is the target of a user whose history holds nothing that the model can
-    read (`n_unreadable_histories`). `limit` bounds the number of cases.
+    does not know: such a target is a miss (`n_unknown_items`), unless the slice has `descriptions` and the model a map from content of its
+    own. So is the target of a user whose history holds nothing that the model can read (`n_unreadable_histories`), unless the slice has
+    profiles and the model reads them. `limit` bounds the number of cases.
     """
     cases = part.cases(limit)
     known = {item_id: position for position, item_id in enumerate(model.item_ids)}
     to_model = np.array([known.get(item_id, -1) for item_id in part.item_ids], np.int32)
-    in_model = to_model >= 0
-    item_vectors = np.zeros((len(part.item_ids), model.item_vectors.shape[1]), np.float32)
-    item_vectors[in_model] = model.item_vectors[to_model[in_model]]
+    item_vectors, in_model = laid_over(model, part.item_ids, to_model, part.descriptions)
     ranks = np.full(len(cases), np.inf)
     blank, repeats = np.zeros(len(cases), bool), part.repeats()
     for rows in blocks(len(cases), len(part.item_ids)):
@@ -68,6 +67,8 @@ def rank_by_model(model: Model, part: Slice, *, limit: int = MAX_CASES) -> Ranke
             scores, blank[rows] = of_model[:, to_model], ~readable
         else:
             vectors = model.encode(histories)  # (B, D) or (B, V, D)
+            if part.user_profiles is not None and isinstance(model, ReadsProfiles) and model.reads_attributes:
+                vectors = model.with_profiles(vectors, part.user_profiles.at(part.users[cases[rows]].astype(np.int64)))
             blank[rows] = ~has_vector(vectors)
             scores = best_products(vectors, item_vectors)
         scores[:, ~in_model] = -np.inf

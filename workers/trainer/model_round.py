@@ -105,8 +105,7 @@ def _challenger(
     """Train a challenger on everything but the slice, with the options that a search found, if one is due or was made. Raises NoModel,
     CoreError."""
     judging = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
-    own = columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms
-    part = Slice.cut(*own, judging.newest, columns.types)
+    part = _part(columns, judging.newest)
     training_set = columns.training_set(judging.newest, unseen=judging.unseen)
     warm_start = None if champion.stored is None else champion.stored.model
     try:
@@ -116,6 +115,14 @@ def _challenger(
     except TooFewInteractions as error:
         raise NoModel(str(error), champion.version) from None
     return _Trained(model, config, part, judging.newest, time.monotonic() - started, training_set, search)
+
+
+def _part(columns: TrainingColumns, newest: NDArray[np.bool_]) -> Slice:
+    """Return the slice that judges, with what workers know beside histories: what items say, and profiles of its users."""
+    own = columns.user_codes, columns.item_codes, columns.item_ids, columns.weights, columns.ts_ms
+    part, profiles = Slice.cut(*own, newest, columns.types), columns.profiles
+    of_users = None if profiles is None else profiles.at(np.unique(columns.user_codes[columns.weights != 0]).astype(np.int64)).columns
+    return replace(part, descriptions=columns.descriptions, user_profiles=of_users)
 
 
 def _refit(

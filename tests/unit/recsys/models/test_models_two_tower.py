@@ -11,6 +11,8 @@ import torch
 from recsys.catalogue.item_content import ItemContent
 from recsys.engine import Engine, EngineConfig
 from recsys.errors import CoreError, ModelError, TooFewInteractions
+from recsys.evaluation.protocol import Slice
+from recsys.evaluation.ranking import rank_by_model
 from recsys.models.base import Histories
 from recsys.models.cuts import cut
 from recsys.models.descriptions import ItemDescriptions, UserProfiles
@@ -233,3 +235,21 @@ def test_too_little_is_refused_and_a_large_catalogue_samples() -> None:
     for above in (0, 20_000):
         found = fit(few([0, 0, 1, 1, 1], [0, 1, 0, 1, 2]), replace(CONFIG, max_epochs=2, compared_above=above, negatives=1, hidden=0))
         assert np.isfinite(found.item_vectors).all() and found.content_map is None and not found.reads_attributes
+
+
+def test_the_gate_sees_what_items_and_profiles_say(model: TwoTowerModel) -> None:
+    """As lists do: a target that the model knows by its description alone is ranked, and so is that of a user with a profile and a history
+    that the model cannot read."""
+    users = np.repeat(np.arange(N_CLUSTERS), 3)
+    items = np.array([[15 * cluster + 1, 15 * cluster + 2, UNTOUCHED[cluster]] for cluster in range(N_CLUSTERS)])
+    items[0, :2] = UNTOUCHED[1], UNTOUCHED[2]  # the first user's history is of items without events
+    part = Slice.cut(users, items.ravel(), IDS, np.ones(len(users), np.float32), np.tile(np.arange(3) * 1_000, N_CLUSTERS), 2_000)
+    blind = rank_by_model(model, part)
+    assert np.isinf(blind.ranks).all() and blind.counts["n_unknown_items"] == N_CLUSTERS
+    described = rank_by_model(model, replace(part, descriptions=describing()))
+    assert described.counts["n_unknown_items"] == 0 and described.counts["n_unreadable_histories"] == 1
+    assert np.isinf(described.ranks[0]) and (described.ranks[1:] <= ITEMS_PER_CLUSTER).all()
+    known = replace(part, descriptions=describing(), user_profiles=profiles([0, *[None] * (N_CLUSTERS - 1)]))
+    whole = rank_by_model(model, known)
+    assert whole.counts["n_unreadable_histories"] == 0 and whole.ranks[0] <= ITEMS_PER_CLUSTER
+    np.testing.assert_array_equal(whole.ranks[1:], described.ranks[1:])

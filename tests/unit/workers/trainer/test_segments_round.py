@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.catalogue.item_content import ItemContent
+from recsys.models.descriptions import ItemDescriptions, UserProfiles
 from recsys.models.segments.model import SegmentsModel
-from recsys.state.profiles import ProfileColumns
+from recsys.state.profiles import Profile, ProfileColumns
 from schemas import UserProfile, encode
 from tests.unit.workers.trainer.test_training_round import append, job
 from workers.models.store import ModelStore
 from workers.settings import load_settings
+from workers.trainer.model_round import _part
 from workers.trainer.profiles_file import read_profiles
 from workers.trainer.settling import KindResult
 from workers.trainer.topic_file import append_entries, read_entries
+from workers.trainer.training_columns import TrainingColumns
 from workers.trainer.training_job import TrainingJob
 from workers.trainer.training_round import run_job
 
@@ -123,3 +127,16 @@ def test_the_newest_profile_of_each_user_counts_and_what_cannot_be_read_is_left_
     assert isinstance(found.columns, ProfileColumns) and found.columns.keys.shape == (3, 1)
 
 
+
+
+def test_the_gate_of_a_kind_that_reads_both_has_descriptions_and_profiles() -> None:
+    users, items = np.array([3, 1, 1, 3], np.int32), np.array([0, 1, 0, 1], np.int32)
+    nothing = np.zeros(4, np.int32)
+    profiles = UserProfiles(ProfileColumns.of([None, Profile({"group": "1"}, {}, ()), None, None]), {})
+    columns = TrainingColumns(
+        users, items, np.ones(4, np.float32), np.arange(4), ["a", "b"], nothing, nothing.astype(np.int64), np.full(4, 7, np.int8),
+        ItemDescriptions.of({0: ItemContent(["c"])}, ["a", "b"]), profiles,
+    )  # fmt: skip
+    part = _part(columns, np.array([False, False, True, True]))
+    assert part.descriptions is columns.descriptions and part.types is not None and part.types.tolist() == [7] * 4
+    assert part.user_profiles is not None and (part.user_profiles.keys[:, 0] != 0).tolist() == [True, False], "users 1 and 3 of the log"
