@@ -64,7 +64,7 @@ def _runs(table: str, kinds: list[str], libraries: list[str], arguments: argpars
         yield run_library(table, cases, name, python, 0, kept)
 
 
-UNSEEDED = ("popular", "knn", "ease")
+UNSEEDED = ("popular", "knn", "ease", "slim")
 """Kinds whose training draws nothing: one seed is all."""
 
 
