@@ -312,6 +312,8 @@ class TrainerSettings(TuningSettings):
     """Seed of training."""
     max_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """A training stops after this and keeps what it has learnt. Its process is killed after twice this time and a minute."""
+    checkpoint_s: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds between two checkpoints of a training by epochs, from which the next round goes on if this one is stopped; 0: none."""
     options: dict[str, dict[str, int | float | str]] = {}
     """Training options of a kind that override its defaults, such as {"sasrec": {"max_epochs": 20}}."""
     keep_versions: Annotated[int, Field(ge=2)] = 10

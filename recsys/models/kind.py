@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from recsys.errors import ModelError
 from recsys.models.base import Model
@@ -15,11 +15,27 @@ from recsys.models.space import Choice
 from recsys.models.training import Progress, within
 from recsys.models.training_set import TrainingSet
 
+if TYPE_CHECKING:  # it imports torch
+    from recsys.models.checkpoint import Checkpoints
+
 
 class Fit(Protocol):
     """Train one kind. Raises: TooFewInteractions when there is too little to learn from; other CoreErrors for options that do not fit."""
 
     def __call__(self, interactions: TrainingSet, config: Any, progress: Progress | None = None, warm_start: Any = None) -> Model: ...
+
+
+class Resume(Protocol):
+    """Do as `Fit` does; go on from the newest of the `checkpoints`, if it is of this training, and make others."""
+
+    def __call__(
+        self,
+        interactions: TrainingSet,
+        config: Any,
+        progress: Progress | None = None,
+        warm_start: Any = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Model: ...
 
 
 class Extend(Protocol):
@@ -35,7 +51,8 @@ class ModelKind:
     `config` is a frozen dataclass with defaults. `refit` derives the options of the short training that follows a promotion and includes
     the newest slice. `space` holds, by option, the values among which `recsys evaluate --search-minutes` looks; options that it leaves out
     keep their defaults. `effort` names the option that says how long a training runs, such as its epochs; empty where there is none.
-    `extend` makes vectors of new items between two trainings; None for kinds that cannot.
+    `extend` makes vectors of new items between two trainings; None for kinds that cannot. `resume` trains as `fit` does and makes
+    checkpoints; None for kinds that begin from the start after they were stopped.
     """
 
     model: type[Any]
@@ -45,6 +62,7 @@ class ModelKind:
     space: Mapping[str, Choice] = field(default_factory=dict)
     effort: str = ""
     extend: Extend | None = None
+    resume: Resume | None = None
 
     @property
     def option_names(self) -> list[str]:
@@ -65,10 +83,20 @@ class ModelKind:
         return replace(config, **{self.effort: max(1, round(share * getattr(config, self.effort)))}) if self.effort else config
 
     def train(
-        self, interactions: TrainingSet, config: Any, clock: Callable[[], float], progress: Progress | None = None, warm_start: Any = None
+        self,
+        interactions: TrainingSet,
+        config: Any,
+        clock: Callable[[], float],
+        progress: Progress | None = None,
+        warm_start: Any = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Model:
-        """Train within the `minutes` of the configuration, if it has any, by a `clock` in seconds. Raises: what `fit` raises."""
-        return self.fit(interactions, config, within(getattr(config, "minutes", 0.0), clock, progress), warm_start)
+        """Train within the `minutes` of the configuration, if it has any, by a `clock` in seconds; a training that goes on from a
+        checkpoint has them again. Raises: what `fit` raises."""
+        progress = within(getattr(config, "minutes", 0.0), clock, progress)
+        if self.resume is None or checkpoints is None:
+            return self.fit(interactions, config, progress, warm_start)
+        return self.resume(interactions, config, progress, warm_start, checkpoints)
 
     def check_names(self, options: Iterable[str]) -> None:
         """Raises: ModelError naming the first option that this kind does not have, and the nearest one that it has."""

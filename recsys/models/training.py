@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +15,51 @@ Progress: TypeAlias = Callable[[float, str], bool]
 """Takes the share done (0 to 1) and a line for people. Returning False stops the training, which keeps what it has learnt so far."""
 
 
-def go_on(progress: Progress | None, done: float, message: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The place of a training: in which of `epochs` it is, `number` (from 1), the mean loss of it, and the examples since it began or went
+    on."""
+
+    kind: str
+    number: int
+    epochs: int
+    loss: float
+    n_examples: int
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """A progress function that also takes how far a training is in numbers, just before it takes the same as a line."""
+
+    def __call__(self, done: float, message: str) -> bool: ...
+
+    def watch(self, epoch: Epoch) -> None: ...
+
+
+def go_on(progress: Progress | None, done: float, message: str, epoch: Epoch | None = None) -> bool:
     """Report progress; return False if the training should stop."""
+    if epoch is not None and isinstance(progress, Watches):
+        progress.watch(epoch)
     return True if progress is None else progress(done, message)
+
+
+class _Within:
+    """A progress function that also ends the training at a moment."""
+
+    def __init__(self, ends: float, clock: Callable[[], float], progress: Progress | None) -> None:
+        self._ends, self._clock, self._progress = ends, clock, progress
+
+    def __call__(self, done: float, message: str) -> bool:
+        return go_on(self._progress, done, message) and self._clock() < self._ends
+
+    def watch(self, epoch: Epoch) -> None:
+        if isinstance(self._progress, Watches):
+            self._progress.watch(epoch)
 
 
 def within(minutes: float, clock: Callable[[], float], progress: Progress | None = None) -> Progress | None:
     """Return a progress function that also ends the training after so many minutes of `clock`, which counts seconds; 0: no end."""
-    if not minutes:
-        return progress
-    ends = clock() + 60.0 * minutes
-
-    def report(done: float, message: str) -> bool:
-        return go_on(progress, done, message) and clock() < ends
-
-    return report
+    return _Within(clock() + 60.0 * minutes, clock, progress) if minutes else progress
 
 
 def warm_rows(item_ids: Sequence[str], earlier_ids: Sequence[str]) -> tuple[I64, I64]:

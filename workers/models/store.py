@@ -3,6 +3,7 @@
     <kind>/<version>/model.safetensors   tensors
     <kind>/<version>/items.json          item ids, in the order of the item axis
     <kind>/<version>/manifest.json       what they are: hashes, shapes, configuration, figures, data range
+    <kind>/checkpoint/                   a training that is not finished (`checkpoints`)
     <kind>/champion.json                 promotions, rollbacks and retirements, oldest first; they decide which version serves
 
 A folder without a manifest is a version that was never finished. Nothing is parsed before its hash is right, and every model is checked
@@ -233,7 +234,8 @@ class ModelStore:
     def prune(self, kind: str, keep: int = KEPT_VERSIONS) -> list[str]:
         """Remove all but the newest `keep` versions and the last `keep` that served. Return the removed ones.
 
-        Unfinished versions go when `keep` newer ones are finished: no process still writes them.
+        Unfinished versions go when `keep` newer ones are finished: no process still writes them. The checkpoint of the kind goes too: the
+        training that it was of has just ended.
         """
         finished = self.versions(kind)
         kept = {*finished[-keep:], *[version for version in served_versions(self.history(kind)) if version is not None][-keep:]}
@@ -243,6 +245,7 @@ class ModelStore:
         for version in [*removed, *abandoned]:
             self.storage.remove(f"{kind}/{version}/manifest.json")  # first: without it the version is unfinished
             self.storage.remove(f"{kind}/{version}")
+        self.storage.remove(f"{kind}/checkpoint")
         self.storage.sweep(kind)
         return removed
 

@@ -98,6 +98,23 @@ class TrainerMetrics(WorkerMetrics):
         self.restored = Counter(
             "recsys_trainer_restored_total", "Announcements that the model store contradicted and that were set right.", registry=r
         )
+        epochs = "Epochs of a running training that are done, or left at most."
+        self._epochs = Gauge("recsys_training_epochs", epochs, ["kind", "epochs"], registry=r)
+        self._loss = Gauge("recsys_training_loss", "Mean loss of the epoch of a running training.", ["kind"], registry=r)
+        self._pace = Gauge("recsys_training_examples_per_second", "Examples a second of a running training.", ["kind"], registry=r)
+        self._remaining = Gauge("recsys_training_remaining_seconds", "Seconds that a running training takes at most.", ["kind"], registry=r)
+
+    def note_training(self, kind: str, *, done: int, left: int, loss: float, per_s: float, remaining_s: float) -> None:
+        """Show how far the training of a kind is."""
+        self._epochs.labels(kind, "done").set(done)
+        self._epochs.labels(kind, "left").set(left)
+        for gauge, value in ((self._loss, loss), (self._pace, per_s), (self._remaining, remaining_s)):
+            gauge.labels(kind).set(value)
+
+    def clear_training(self) -> None:
+        """Show no training: the round has ended."""
+        for gauge in (self._epochs, self._loss, self._pace, self._remaining):
+            gauge.clear()
 
 
 class StreamMetrics(WorkerMetrics):

@@ -28,6 +28,7 @@ from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
 from workers.kafka.topics import topic_ids_async, topic_problem
 from workers.models.announcements import announce, reconcile
+from workers.models.checkpoint_header import unfinished
 from workers.models.manifest import StoreError
 from workers.models.store import ModelStore
 from workers.runtime.faust_app import OrderlyService, WorkerApp, in_group
@@ -41,6 +42,7 @@ from workers.trainer.decisions import announcements_of
 from workers.trainer.event_log import EventLog
 from workers.trainer.job import TrainingFailed, TrainingProcess
 from workers.trainer.log_tail import LogTail
+from workers.trainer.progress import TrainingProgress
 from workers.trainer.settling import KindResult
 
 log = logging.getLogger(__name__)
@@ -168,7 +170,7 @@ class TrainerService(OrderlyService):
         events = self.settings.topics.events
         ends = {partition: end for (_, partition), end in (await end_offsets_async(self.settings, [events])).items()}
         tail = LogTail(self.settings, event_log)
-        process = TrainingProcess(self.settings)
+        process = TrainingProcess(self.settings, self._note_progress)
         try:
             await tail.start()
             log.info("trainer leads; %d events in the log", tail.n_events)
@@ -176,6 +178,9 @@ class TrainerService(OrderlyService):
             by_history = tuple(kind for kind in trainer.kinds if kind not in PROFILE_MODELS)  # others may never have a champion
             n_trained = await asyncio.to_thread(_n_trained, store, by_history, ends)
             schedule = Schedule(self.settings, n_trained, time.monotonic())
+            stopped = await asyncio.to_thread(lambda: unfinished(store, trainer.kinds)) if trainer.checkpoint_s else []
+            if stopped:  # a round left its checkpoint
+                schedule.failed()
             while self.leads():
                 await tail.poll()
                 self._leading.succeeded()
@@ -203,10 +208,15 @@ class TrainerService(OrderlyService):
                 self._training.failed(error)
                 schedule.failed()
 
+    def _note_progress(self, at: TrainingProgress) -> None:
+        pace = {"per_s": at.examples_per_s, "remaining_s": at.remaining_s}
+        self.metrics.note_training(at.kind, done=at.epochs_done, left=at.epochs_left, loss=at.loss, **pace)
+
     async def _finish(self, process: TrainingProcess) -> None:
         """Log and count what a round decided, and note what has to be announced, refusals too. Raises TrainingFailed."""
         self.rounds += 1
         self.metrics.rounds.inc()
+        self.metrics.clear_training()
         results = await process.results()
         for result in results:
             self.metrics.results.labels(result.kind, result.action).inc()

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from workers.errors import Transient, WorkerError
 from workers.models.model_files import LIST_MAKERS
 from workers.settings import Settings
 from workers.trainer.catalogue_file import save_catalogue
+from workers.trainer.progress import MARK, TrainingProgress
 from workers.trainer.settling import KindResult
 from workers.trainer.topic_file import save_topic
 from workers.trainer.training_job import TrainingJob
@@ -48,8 +49,9 @@ class _Said(BaseModel):
 class TrainingProcess:
     """Starts, watches and ends one child at a time."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, watch: Callable[[TrainingProgress], None] | None = None) -> None:
+        """`watch` takes the progress of trainings by epochs."""
+        self._settings, self._watch = settings, watch
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[bytes]] = []
         self._deadline: asyncio.TimerHandle | None = None
@@ -80,7 +82,7 @@ class TrainingProcess:
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        self._tasks = [asyncio.create_task(_last_line(process.stdout)), asyncio.create_task(_log_lines(process.stderr))]
+        self._tasks = [asyncio.create_task(_last_line(process.stdout)), asyncio.create_task(_log_lines(process.stderr, self._watch))]
         self._late = False
         longest_s = (2 * self._settings.trainer.max_seconds + 60) * max(len(self._settings.trainer.kinds), 1)
         longest_s += 2 * 60 * self._settings.trainer.search_minutes
@@ -184,8 +186,14 @@ async def _last_line(stream: asyncio.StreamReader) -> bytes:
     return last
 
 
-async def _log_lines(stream: asyncio.StreamReader) -> bytes:
+async def _log_lines(stream: asyncio.StreamReader, watch: Callable[[TrainingProgress], None] | None = None) -> bytes:
     async for line in _lines(stream):
+        if line.startswith(f"{MARK} ".encode()):
+            with suppress(ValidationError):
+                progress = TrainingProgress.model_validate_json(line[len(MARK) + 1 :])
+                if watch is not None:
+                    watch(progress)
+            continue
         said = "".join(c if c.isprintable() else " " for c in line[: 4 * SHOWN_CHARS].decode(errors="replace").rstrip())[:SHOWN_CHARS]
         level, _, text = said.partition(" ")
         known = {"ERROR": logging.ERROR, "DEBUG": logging.DEBUG}.get(level)

@@ -22,6 +22,7 @@ from recsys.models.neighbour import NeighbourModel
 from recsys.models.registry import MODELS
 from recsys.models.training_set import TrainingSet
 from workers.errors import describe
+from workers.models.checkpoints import RoundKey, StoredCheckpoints
 from workers.models.manifest import Refit, SearchOutcome
 from workers.models.store import ModelStore
 from workers.settings import TrainerSettings
@@ -53,8 +54,9 @@ def train_model(
     settings: TrainerSettings,
     store: ModelStore,
     maps: MapMaker | None = None,
+    job: str = "",
 ) -> tuple[KindResult, HeldOut | None]:
-    """Train, judge and store one kind of model, with its map from content if there are `maps`.
+    """Train, judge and store one kind of model, with its map from content if there are `maps`. `job` names the round for checkpoints.
 
     Return what came of it, and the model that serves now as it was before it saw the newest events; None if none serves.
     Raises NoModel, CoreError, WorkerError.
@@ -62,7 +64,7 @@ def train_model(
     if kind not in MODELS:
         raise ShapeError(f"trainer.kinds names {kind}, which is not among {', '.join(MODELS)}")
     recipe, champion = MODELS[kind], champion_of(kind, columns, settings, store)
-    trained = _challenger(recipe, columns, next_offsets, settings, champion, store)
+    trained = _challenger(recipe, columns, RoundKey(job, next_offsets), settings, champion, store)
     ranked = judge(trained.model, champion.stored, trained.part)
     decision = decide(ranked, settings, kind)
     candidate = Candidate(trained.model, trained.train_s, trained.newest, search=trained.search)
@@ -97,23 +99,31 @@ def _mapped(
 def _challenger(
     recipe: ModelKind,
     columns: TrainingColumns,
-    next_offsets: Mapping[int, int],
+    key: RoundKey,
     settings: TrainerSettings,
     champion: Champion,
     store: ModelStore,
 ) -> _Trained:
     """Train a challenger on everything but the slice, with the options that a search found, if one is due or was made. Raises NoModel,
     CoreError."""
-    judging = choose_slice(columns, settings, champion.trained_on, next_offsets, champion.version)
+    judging = choose_slice(columns, settings, champion.trained_on, key.next_offsets, champion.version)
     part = _part(columns, judging.newest)
     training_set = columns.training_set(judging.newest, unseen=judging.unseen)
     warm_start = None if champion.stored is None else champion.stored.model
+    checkpoints = None
+    if settings.checkpoint_s and recipe.resume is not None:
+        checkpoints = StoredCheckpoints(store, recipe.model.kind, key, settings.checkpoint_s, report)
     try:
         config, search = searched_config(recipe, training_set, settings, store)
         started = time.monotonic()
-        model = recipe.train(training_set, config, time.monotonic, reporter(settings.max_seconds), warm_start)
-    except TooFewInteractions as error:
-        raise NoModel(str(error), champion.version) from None
+        model = recipe.train(training_set, config, time.monotonic, reporter(settings.max_seconds), warm_start, checkpoints)
+        check_model(model)
+    except Exception as error:
+        if checkpoints is not None:  # it would fail again from there
+            checkpoints.remove()
+        if isinstance(error, TooFewInteractions):
+            raise NoModel(str(error), champion.version) from None
+        raise
     return _Trained(model, config, part, judging.newest, time.monotonic() - started, training_set, search)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,11 @@ class TrainingJob(BaseModel):
     """File with the catalogue; None: nothing is known of the content of items."""
     profiles: Path | None = None
     """File with the profiles; None: nothing is known of users."""
+
+    def key(self) -> str:
+        """Return a hash of the settings that decide what a training makes of a log."""
+        ruling = self.model_dump_json(include={"trainer", "weights", "state"})
+        return hashlib.sha256(ruling.encode()).hexdigest()
 
     @classmethod
     def of(

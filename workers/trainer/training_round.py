@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from recsys.catalogue.item_vectors import ItemVectors
@@ -12,6 +13,7 @@ from recsys.lists.recipe import Recipe
 from recsys.models.descriptions import ItemDescriptions
 from recsys.models.registry import ATTRIBUTE_KINDS, CONTENT_KINDS, PROFILE_MODELS
 from workers.errors import WorkerError, describe
+from workers.models.checkpoint_header import unfinished
 from workers.models.store import ModelStore
 from workers.trainer.event_log import EventLog
 from workers.trainer.impressions import counts_shown
@@ -33,7 +35,7 @@ from workers.trainer.training_job import TrainingJob
 def run_job(job: TrainingJob) -> list[KindResult]:
     """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained."""
     log, store = EventLog(job.trainer.log_url, duplicate_chunk=job.state.duplicate_chunk), ModelStore(job.trainer.model_url)
-    next_offsets = log.next_offsets() if job.next_offsets is None else job.next_offsets
+    next_offsets = _range_of(job, store, log.next_offsets() if job.next_offsets is None else job.next_offsets)
     events = log.read(next_offsets)
     with_shown = counts_shown(job.trainer.kinds, job.state)
     columns, profiles = TrainingColumns.of(events, job.weights, with_shown=with_shown), None
@@ -61,7 +63,7 @@ def run_job(job: TrainingJob) -> list[KindResult]:
                 if kind in PROFILE_MODELS:
                     result, serving = train_segments(columns, profiles, next_offsets, job.trainer, store)
                 else:
-                    result, serving = train_model(kind, columns, next_offsets, job.trainer, store, maps)
+                    result, serving = train_model(kind, columns, next_offsets, job.trainer, store, maps, job.key())
                 results.append(result)
                 if serving is not None:
                     held_out[kind] = serving
@@ -71,6 +73,18 @@ def run_job(job: TrainingJob) -> list[KindResult]:
             results.append(_failed(kind, "no model", error, started))
         report(str(results[-1]))
     return results
+
+
+def _range_of(job: TrainingJob, store: ModelStore, next_offsets: Mapping[int, int]) -> dict[int, int]:
+    """Return the part of the log that this round reads: that of a round with these settings which was stopped and left a checkpoint, so
+    that its training can go on; else all of it."""
+    if job.trainer.checkpoint_s:
+        for header in unfinished(store, job.trainer.kinds):
+            if header.job == job.key() and all(end <= next_offsets.get(place, 0) for place, end in header.next_offsets.items()):
+                n_events = sum(header.next_offsets.values())
+                report(f"a round was stopped {header.age_s:,.0f} s ago: this one goes on with its {n_events:,} events")
+                return dict(header.next_offsets)
+    return dict(next_offsets)
 
 
 def _descriptions(job: TrainingJob, columns: TrainingColumns, sections: RecipeSections) -> ItemDescriptions | None:

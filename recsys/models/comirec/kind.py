@@ -25,4 +25,4 @@ def _refit(config: ComiRecConfig) -> ComiRecConfig:
     return replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4)
 
 
-KIND = ModelKind(ComiRecModel, ComiRecConfig, fit, _refit, SPACE, "max_epochs")
+KIND = ModelKind(ComiRecModel, ComiRecConfig, fit, _refit, SPACE, "max_epochs", resume=fit)

@@ -7,20 +7,26 @@ import torch
 
 from recsys.models.adam import Adam
 from recsys.models.base import Model
+from recsys.models.checkpoint import Checkpoints, Tensors, fingerprint
 from recsys.models.comirec.config import ComiRecConfig
 from recsys.models.comirec.interests import Interests, Read, Sizes, loss_of
 from recsys.models.comirec.model import ComiRecModel
 from recsys.models.cuts import Batch, cut, newest
+from recsys.models.epochs import train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.lightgcn.training import preferences_of
 from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition
-from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training import Progress, warm_rows
 from recsys.models.training_set import TrainingSet
 
 
 def fit(
-    interactions: TrainingSet, config: ComiRecConfig, progress: Progress | None = None, warm_start: Model | None = None
+    interactions: TrainingSet,
+    config: ComiRecConfig,
+    progress: Progress | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> ComiRecModel:
     """Train on the preferences (weight > 0) in order of time, each item of a user once; their weights are not used.
 
@@ -28,6 +34,7 @@ def fit(
     `history_length` before, or as `reads` says. A preference of some users is held back, and the numbers of the epoch with the best NDCG@10
     on these are the result; with `config.fixed_epochs` nothing is held back and the last epoch counts. A warm start takes what both know.
     `progress` may stop the training after any epoch. The same seed gives the same model on one machine.
+    With `checkpoints` the training goes on from the newest one, and makes others.
     Raises: TooFewInteractions without a user with two preferences, ModelError for weights that are not finite.
     """
     entries = preferences_of(interactions, 1 << 30, "comirec")
@@ -41,7 +48,9 @@ def fit(
     trained = Interests.random(Sizes(entries.n_items, config.factors, config.interests, config.hidden), config.seed)
     if isinstance(warm_start, ComiRecModel):
         _warm_start(trained, entries.item_ids, warm_start)
-    return ComiRecModel(config, entries.item_ids, _Run(trained, training, config, chance).train(held, progress))
+    run, which = _Run(trained, training, held, config, chance), fingerprint("comirec", config, entries, [np.array([is_warm])])
+    train_epochs("comirec", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
+    return ComiRecModel(config, entries.item_ids, trained.copied())
 
 
 def _warm_start(trained: Interests, item_ids: list[str], earlier: ComiRecModel) -> None:
@@ -57,10 +66,13 @@ def _warm_start(trained: Interests, item_ids: list[str], earlier: ComiRecModel) 
 
 
 class _Run:
-    """One training: its numbers, and the best so far."""
+    """One training: its numbers, and what moves them."""
 
-    def __init__(self, trained: Interests, training: TrainingSet, config: ComiRecConfig, chance: np.random.Generator) -> None:
-        self._trained, self._training, self._config, self._chance = trained, training, config, chance
+    def __init__(
+        self, trained: Interests, training: TrainingSet, held: HeldBack | None, config: ComiRecConfig, chance: np.random.Generator
+    ) -> None:
+        self._trained, self._training, self._held, self._config, self.chance = trained, training, held, config, chance
+        self._histories = None if held is None else newest(training, held.users, config.history_length)
         counts = np.bincount(training.items, minlength=training.n_items)
         self._competition = Competition(counts, config.compared_above, config.negatives)
         shrink, whole = config.learning_rate * config.regularisation, trained._asdict()
@@ -71,34 +83,30 @@ class _Run:
         self._shrinking = [table for name, table in whole.items() if name in ("items", "read")]
         self._keep = 1 - shrink
         self._optimiser = Adam([tensor.requires_grad_() for tensor in whole.values()], config.learning_rate)
+        tables = dict(zip(("items", "read"), self._tables or (), strict=False))
+        self.optimisers: dict[str, Adam | RowAdam] = {"adam": self._optimiser, **tables}
+        self.weights: Tensors = {name: tensor.detach() for name, tensor in trained._asdict().items()}
 
-    def train(self, held: HeldBack | None, progress: Progress | None) -> Interests:
-        """Return the numbers of the best epoch."""
-        config, training = self._config, self._training
-        histories = None if held is None else newest(training, held.users, config.history_length)
-        epochs = config.fixed_epochs or config.max_epochs
-        best, best_ndcg, since_best = self._trained, -1.0, 0
-        for epoch in range(epochs):
-            losses = [self._step(batch) for batch in cut(training, config, self._chance)]
-            for table in self._tables or ():
-                table.settle()
-            message = f"comirec: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-            if held is not None and histories is not None:
-                model = ComiRecModel(config, training.item_ids, self._trained)
-                ndcg = held.ndcg(model.encode(histories), model.item_vectors)
-                message += f", NDCG@10 {ndcg:.4f}"
-                since_best += 1
-                if ndcg > best_ndcg:
-                    best, best_ndcg, since_best = self._trained.copied(), ndcg, 0
-            if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-                break
-        return (self._trained if held is None else best).copied()
+    def epoch(self) -> tuple[float, int]:
+        """Take the steps of an epoch; return the mean loss and the number of targets."""
+        losses, n_targets = [], 0
+        for batch in cut(self._training, self._config, self.chance):
+            losses.append(self._step(batch))
+            n_targets += len(batch.targets)
+        return float(np.mean(losses)), n_targets
+
+    def ndcg(self) -> float | None:
+        """Return NDCG@10 of the held-back preferences; None without any."""
+        if self._held is None or self._histories is None:
+            return None
+        model = ComiRecModel(self._config, self._training.item_ids, self._trained)
+        return self._held.ndcg(model.encode(self._histories), model.item_vectors)
 
     def _step(self, batch: Batch) -> float:
         """Move the numbers by a batch; return the loss."""
         self._optimiser.clear()
-        compared = self._competition.of(batch.targets, self._chance)
-        read = Read.of(batch.items, batch.ts_ms, batch.lengths).thinned(self._config.dropout, self._chance)
+        compared = self._competition.of(batch.targets, self.chance)
+        read = Read.of(batch.items, batch.ts_ms, batch.lengths).thinned(self._config.dropout, self.chance)
         numbers, trained = torch.from_numpy(compared.items), self._trained
         if self._tables is None:
             items = trained.items[numbers]

@@ -23,4 +23,4 @@ def _refit(config: LightGCNConfig) -> LightGCNConfig:
     return replace(config, fixed_epochs=2, learning_rate=config.learning_rate / 4)
 
 
-KIND = ModelKind(LightGCNModel, LightGCNConfig, fit, _refit, SPACE, "max_epochs")
+KIND = ModelKind(LightGCNModel, LightGCNConfig, fit, _refit, SPACE, "max_epochs", resume=fit)

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from recsys.errors import ModelError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
+from recsys.models.checkpoint import Checkpoints, Tensors, fingerprint
+from recsys.models.epochs import train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.item_values import ItemValues
 from recsys.models.lightgcn.config import LightGCNConfig
 from recsys.models.lightgcn.graph import Graph, scale_of
 from recsys.models.lightgcn.model import Knowledge, LightGCNModel, Vectors
+from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition, cross_entropy
-from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training import Progress, warm_rows
 from recsys.models.training_set import TrainingSet
 
 I64 = NDArray[np.int64]
@@ -32,12 +35,13 @@ class _Nodes(NamedTuple):
     items: torch.Tensor
     values: torch.Tensor
 
-    def copied(self) -> _Nodes:
-        return _Nodes(self.items.clone(), self.values.clone())
-
 
 def fit(
-    interactions: TrainingSet, config: LightGCNConfig, progress: Progress | None = None, warm_start: Model | None = None
+    interactions: TrainingSet,
+    config: LightGCNConfig,
+    progress: Progress | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> LightGCNModel:
     """Train on the preferences (weight > 0) among the newest `history_length` items of each user; their weights are not used.
 
@@ -46,6 +50,7 @@ def fit(
     the best NDCG@10 on these are the result, spread over the whole graph; with `config.fixed_epochs` nothing is held back and the last
     epoch counts. Where it is known what items say, values that several items share are nodes. A warm start takes the earlier model's own
     vectors of what both know. `progress` may stop the training after any epoch. The same seed gives the same model on one machine.
+    With `checkpoints` the training goes on from the newest one, and makes others.
     Raises: TooFewInteractions without a user with two preferences, ModelError for weights that are not finite.
     """
     entries = preferences_of(interactions, config.history_length, "lightgcn")
@@ -61,7 +66,10 @@ def fit(
     if isinstance(warm_start, LightGCNModel):
         _warm_start(nodes, entries, said, warm_start)
     scale = scale_of(entries, config.layers)
-    nodes = _train(nodes, training, held, said, scale, config, chance, progress)
+    run = _Run(nodes, training, held, said, scale, config, chance)
+    beside = np.array([is_warm]), said.starts, said.columns, said.weights, np.array(said.names, np.str_)
+    which = fingerprint("lightgcn", config, entries, beside)
+    train_epochs("lightgcn", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
     return _model(config, entries, said, nodes, scale)
 
 
@@ -100,40 +108,47 @@ def _warm_start(nodes: _Nodes, entries: TrainingSet, said: ItemValues, earlier: 
         nodes.values[here] = torch.from_numpy(earlier.knowledge.own)[there]
 
 
-def _train(
-    nodes: _Nodes,
-    training: TrainingSet,
-    held: HeldBack | None,
-    said: ItemValues,
-    scale: float,
-    config: LightGCNConfig,
-    chance: np.random.Generator,
-    progress: Progress | None,
-) -> _Nodes:
-    """Return the vectors of the best epoch."""
-    optimiser = Adam(nodes, config.learning_rate)
-    competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
-    whole = Graph(training, said, config.knowledge_weight, config.layers, scale)
-    epochs = config.fixed_epochs or config.max_epochs
-    best, best_ndcg, since_best = nodes, -1.0, 0
-    for epoch in range(epochs):
-        masked = _mask(training, config.masked, chance)
-        graph = Graph(training.only(~masked), said, config.knowledge_weight, config.layers, scale)
-        targets = training.only(masked)
-        starts, users = targets.user_starts(), chance.permutation(np.unique(targets.users)).astype(np.int64)
-        batches = [users[first : first + config.batch_users] for first in range(0, len(users), config.batch_users)]
-        losses = [_step(nodes, optimiser, graph, targets, starts, batch, competition, config, chance) for batch in batches]
-        message = f"lightgcn: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-        if held is not None:
-            found = whole.spread(nodes.items.numpy(), nodes.values.numpy())
-            ndcg = held.ndcg(whole.users(found.read, held.users), found.items)
-            message += f", NDCG@10 {ndcg:.4f}"
-            since_best += 1
-            if ndcg > best_ndcg:
-                best, best_ndcg, since_best = nodes.copied(), ndcg, 0
-        if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-            break
-    return nodes if held is None else best
+class _Run:
+    """One training: own vectors of the nodes, and what moves them."""
+
+    def __init__(
+        self,
+        nodes: _Nodes,
+        training: TrainingSet,
+        held: HeldBack | None,
+        said: ItemValues,
+        scale: float,
+        config: LightGCNConfig,
+        chance: np.random.Generator,
+    ) -> None:
+        self._nodes, self._training, self._held, self._said, self._scale = nodes, training, held, said, scale
+        self._config, self.chance = config, chance
+        self._optimiser = Adam(nodes, config.learning_rate)
+        self._competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
+        self._whole = self._graph(training)
+        self.optimisers: dict[str, Adam | RowAdam] = {"adam": self._optimiser}
+        self.weights: Tensors = nodes._asdict()
+
+    def _graph(self, training: TrainingSet) -> Graph:
+        return Graph(training, self._said, self._config.knowledge_weight, self._config.layers, self._scale)
+
+    def epoch(self) -> tuple[float, int]:
+        """Take the steps of an epoch; return the mean loss and the number of targets."""
+        masked = _mask(self._training, self._config.masked, self.chance)
+        graph, targets = self._graph(self._training.only(~masked)), self._training.only(masked)
+        starts, users = targets.user_starts(), self.chance.permutation(np.unique(targets.users)).astype(np.int64)
+        size = self._config.batch_users
+        batches = [users[first : first + size] for first in range(0, len(users), size)]
+        changing = self._nodes, self._optimiser, graph, targets, starts
+        losses = [_step(*changing, batch, self._competition, self._config, self.chance) for batch in batches]
+        return float(np.mean(losses)), len(targets)
+
+    def ndcg(self) -> float | None:
+        """Return NDCG@10 of the held-back preferences; None without any."""
+        if self._held is None:
+            return None
+        found = self._whole.spread(self._nodes.items.numpy(), self._nodes.values.numpy())
+        return self._held.ndcg(self._whole.users(found.read, self._held.users), found.items)
 
 
 def _mask(training: TrainingSet, share: float, chance: np.random.Generator) -> NDArray[np.bool_]:

@@ -24,4 +24,4 @@ def _refit(config: NeuMFConfig) -> NeuMFConfig:
     return replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4)
 
 
-KIND = ModelKind(NeuMFModel, NeuMFConfig, fit, _refit, SPACE, "max_epochs")
+KIND = ModelKind(NeuMFModel, NeuMFConfig, fit, _refit, SPACE, "max_epochs", resume=fit)

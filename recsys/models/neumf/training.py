@@ -7,20 +7,29 @@ import torch
 
 from recsys.models.adam import Adam
 from recsys.models.base import Histories, Model
+from recsys.models.checkpoint import Checkpoints, Tensors, fingerprint
 from recsys.models.cuts import Batch, cut, newest
+from recsys.models.epochs import train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.lightgcn.training import preferences_of
 from recsys.models.neumf.config import NeuMFConfig
 from recsys.models.neumf.model import NeuMFModel
 from recsys.models.neumf.pairs import Pairs
+from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition, loss_of_logits
-from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training import Progress, warm_rows
 from recsys.models.training_set import TrainingSet
 
 _TABLES = ("items", "read", "wide_items", "wide_read")
 
 
-def fit(interactions: TrainingSet, config: NeuMFConfig, progress: Progress | None = None, warm_start: Model | None = None) -> NeuMFModel:
+def fit(
+    interactions: TrainingSet,
+    config: NeuMFConfig,
+    progress: Progress | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> NeuMFModel:
     """Train on the preferences (weight > 0), each item of a user once; their weights are not used.
 
     In each epoch every user is looked at `cuts` times, and `targets` preferences are predicted from others, as `reads` says. The loss is
@@ -28,6 +37,7 @@ def fit(interactions: TrainingSet, config: NeuMFConfig, progress: Progress | Non
     held back, and the numbers of the epoch with the best NDCG@10 on these are the result; with `config.fixed_epochs` nothing is held back
     and the last epoch counts. A warm start takes what both know. `progress` may stop the training after any epoch. The same seed gives the
     same model on one machine.
+    With `checkpoints` the training goes on from the newest one, and makes others.
     Raises: TooFewInteractions without a user with two preferences, ModelError for weights that are not finite.
     """
     entries = preferences_of(interactions, 1 << 30, "neumf")
@@ -41,9 +51,9 @@ def fit(interactions: TrainingSet, config: NeuMFConfig, progress: Progress | Non
     trained = Pairs.random(entries.n_items, config.factors, config.hidden, config.seed)
     if isinstance(warm_start, NeuMFModel):
         _warm_start(trained, entries.item_ids, warm_start)
-    for tensor in trained:
-        tensor.requires_grad_()
-    return NeuMFModel(config, entries.item_ids, _train(trained, training, held, config, chance, progress))
+    run, which = _Run(trained, training, held, config, chance), fingerprint("neumf", config, entries, [np.array([is_warm])])
+    train_epochs("neumf", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
+    return NeuMFModel(config, entries.item_ids, trained.copied())
 
 
 def _warm_start(trained: Pairs, item_ids: list[str], earlier: NeuMFModel) -> None:
@@ -58,32 +68,33 @@ def _warm_start(trained: Pairs, item_ids: list[str], earlier: NeuMFModel) -> Non
             own.copy_(theirs)
 
 
-def _train(
-    trained: Pairs,
-    training: TrainingSet,
-    held: HeldBack | None,
-    config: NeuMFConfig,
-    chance: np.random.Generator,
-    progress: Progress | None,
-) -> Pairs:
-    """Return the numbers of the best epoch."""
-    optimiser = Adam(trained, config.learning_rate)
-    competition = Competition(np.bincount(training.items, minlength=training.n_items), config.compared_above, config.negatives)
-    histories = None if held is None else newest(training, held.users, config.history_length)
-    epochs = config.fixed_epochs or config.max_epochs
-    best, best_ndcg, since_best = trained, -1.0, 0
-    for epoch in range(epochs):
-        losses = [_step(trained, optimiser, batch, competition, config, chance) for batch in cut(training, config, chance)]
-        message = f"neumf: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-        if held is not None and histories is not None:
-            ndcg = _ndcg(NeuMFModel(config, training.item_ids, trained), held, histories)
-            message += f", NDCG@10 {ndcg:.4f}"
-            since_best += 1
-            if ndcg > best_ndcg:
-                best, best_ndcg, since_best = trained.copied(), ndcg, 0
-        if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-            break
-    return (trained if held is None else best).copied()
+class _Run:
+    """One training: its numbers, and what moves them."""
+
+    def __init__(
+        self, trained: Pairs, training: TrainingSet, held: HeldBack | None, config: NeuMFConfig, chance: np.random.Generator
+    ) -> None:
+        self._trained, self._training, self._held, self._config, self.chance = trained, training, held, config, chance
+        self._histories = None if held is None else newest(training, held.users, config.history_length)
+        counts = np.bincount(training.items, minlength=training.n_items)
+        self._competition = Competition(counts, config.compared_above, config.negatives)
+        self._optimiser = Adam([tensor.requires_grad_() for tensor in trained], config.learning_rate)
+        self.optimisers: dict[str, Adam | RowAdam] = {"adam": self._optimiser}
+        self.weights: Tensors = {name: tensor.detach() for name, tensor in trained._asdict().items()}
+
+    def epoch(self) -> tuple[float, int]:
+        """Take the steps of an epoch; return the mean loss and the number of targets."""
+        losses, n_targets = [], 0
+        for batch in cut(self._training, self._config, self.chance):
+            losses.append(_step(self._trained, self._optimiser, batch, self._competition, self._config, self.chance))
+            n_targets += len(batch.targets)
+        return float(np.mean(losses)), n_targets
+
+    def ndcg(self) -> float | None:
+        """Return NDCG@10 of the held-back preferences; None without any."""
+        if self._held is None or self._histories is None:
+            return None
+        return _ndcg(NeuMFModel(self._config, self._training.item_ids, self._trained), self._held, self._histories)
 
 
 def _ndcg(model: NeuMFModel, held: HeldBack, histories: Histories) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -55,3 +56,17 @@ class Average:
         """Return the averages (R, D) of items that `stayed` (R, D) since they were last averaged."""
         nearer = 1 - torch.exp(self._log_kept - self._log_kept_at[rows]).float().unsqueeze(1)  # (R, 1)
         return torch.lerp(self.network.items[rows], stayed, nearer)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the living tensors by name, for a checkpoint; none where nothing is averaged."""
+        return {**dict(self.network.named_parameters()), "log_kept_at": self._log_kept_at} if self._pairs else {}
+
+    def values(self) -> dict[str, float]:
+        """Return the rest of a checkpoint."""
+        return {"steps": self._steps, "log_kept": self._log_kept}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, float]) -> None:
+        """Go on from these."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        self._steps, self._log_kept = int(values["steps"]), values["log_kept"]

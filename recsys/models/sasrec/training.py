@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
+from recsys.models.checkpoint import Checkpoint, Checkpoints, Tensors, fingerprint, prefixed, state_of, under
 from recsys.models.row_adam import RowAdam
 from recsys.models.sasrec.averaging import Average
 from recsys.models.sasrec.config import SASRecConfig
@@ -19,10 +21,11 @@ from recsys.models.sasrec.negatives import Popularity
 from recsys.models.sasrec.network import Network
 from recsys.models.sasrec.noise import Noise
 from recsys.models.sasrec.precision import number_type
+from recsys.models.sasrec.resumption import Place, Resumption
 from recsys.models.sasrec.schedule import Schedule
 from recsys.models.sasrec.sequences import Batch, HeldBack, Sequences, hold_back, windows
 from recsys.models.sasrec.validation import Judged
-from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training import Epoch, Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
 
 _EPOCH_STEPS = 100
@@ -35,7 +38,13 @@ _ASKED_STEPS = 20
 _LONGEST_GRADIENT = 5.0
 
 
-def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | None = None, warm_start: Model | None = None) -> SASRecModel:
+def fit(
+    interactions: TrainingSet,
+    config: SASRecConfig,
+    progress: Progress | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> SASRecModel:
     """Train on the preferences (weight > 0) in order of time; their weights say how strong each is that the network reads.
 
     The last item of some users is held back. The averaged weights with the best NDCG@10 on these items are the result, and training
@@ -44,6 +53,7 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     counts. A warm start copies the earlier network and the embeddings of the items that both know. If `interactions.unseen` says what
     the earlier model was not trained on, only such items are held back; without any the training ends after `config.patience` epochs.
     `progress` may stop the training after any step. The same seed gives the same loss for one number of threads and one precision.
+    With `checkpoints` the training goes on from the newest one, and makes others.
     Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
@@ -67,7 +77,8 @@ def fit(interactions: TrainingSet, config: SASRecConfig, progress: Progress | No
     n_epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
     run = _Run(network, config, counts, held_back, generator)
-    run.train(training, n_epochs, random, progress)
+    resumption = Resumption(checkpoints, fingerprint("sasrec", config, positive, [np.array([is_warm])]))
+    run.train(training, n_epochs, random, progress, resumption)
     return SASRecModel(config, positive.item_ids, run.result())
 
 
@@ -77,7 +88,7 @@ class _Run:
     def __init__(
         self, network: Network, config: SASRecConfig, counts: torch.Tensor, held_back: HeldBack | None, generator: torch.Generator
     ) -> None:
-        self._network, self._config, self._held_back = network, config, held_back
+        self._network, self._config, self._held_back, self._generator = network, config, held_back, generator
         self._noise, self._numbers = Noise(config.dropout, generator), number_type(config.precision)
         is_sampled = len(network.items) > config.sampled_above
         self._table = RowAdam(network.items, config.learning_rate) if is_sampled else None
@@ -89,32 +100,42 @@ class _Run:
         self._best_weights: dict[str, torch.Tensor] = {}
         self._since_best = self._n_steps = self._judged_at = 0
 
-    def train(self, training: Sequences, n_epochs: int, random: np.random.Generator, progress: Progress | None) -> None:
+    def train(
+        self, training: Sequences, n_epochs: int, random: np.random.Generator, progress: Progress | None, resumption: Resumption
+    ) -> None:
         """Take steps until the epochs are over, patience ends or `progress` says so."""
         positions = _batch_positions(training, self._config.batch_positions)
-        for epoch in range(n_epochs):
+        at = resumption.go_on(self, random)
+        n_examples = 0
+        for epoch in range(at.epoch, n_epochs):
+            began = state_of(random)
             batches = windows(training, self._config.window, positions, random, self._config.at_once if self._config.gaps else None)
-            if not epoch:
-                all_steps = n_epochs * len(batches)
-                schedule = Schedule(self._config.learning_rate, self._config.warm_up_steps, self._config.final_rate, all_steps)
-            for message in self._epoch(batches, schedule):
-                said = f"sasrec: epoch {epoch + 1}, {message}"
-                if not go_on(progress, min(1.0, self._n_steps / all_steps), said) or self._since_best >= self._config.patience:
+            all_steps = at.all_steps = at.all_steps or n_epochs * len(batches)
+            schedule = Schedule(self._config.learning_rate, self._config.warm_up_steps, self._config.final_rate, all_steps)
+            for step, message, loss, n in self._epoch(batches, schedule, at.step if epoch == at.epoch else 0):
+                said, n_examples = f"sasrec: epoch {epoch + 1}, {message}", n_examples + n
+                figures = Epoch("sasrec", epoch + 1, n_epochs, loss, n_examples)
+                if not go_on(progress, min(1.0, self._n_steps / all_steps), said, figures) or self._since_best >= self._config.patience:
                     return
+                resumption.save(self, Place(epoch, step, all_steps, began))
 
-    def _epoch(self, batches: list[Batch], schedule: Schedule) -> Iterator[str]:
-        """Take the steps of an epoch; yield what can be said at its end and now and then within it."""
-        losses = []
-        for at, batch in enumerate(batches, 1):
+    def _epoch(self, batches: list[Batch], schedule: Schedule, done: int) -> Iterator[tuple[int, str, float, int]]:
+        """Take the steps of an epoch after those that are `done`; at its end and now and then within it yield the number of steps, what can
+        be said of them, their mean loss, and the examples since."""
+        losses, n_examples = [], 0
+        for at, batch in enumerate(batches[done:], done + 1):
             self._n_steps += 1
             losses.append(self._step(batch, schedule.at(self._n_steps)))
+            n_examples += int((batch.targets >= 0).sum())
             is_last = at == len(batches)
             if is_last or at % _ASKED_STEPS == 0:
-                message = f"loss {np.mean(losses):.3f}" if is_last else f"step {at} of {len(batches)}, loss {np.mean(losses):.3f}"
+                loss = float(np.mean(losses))
+                message = f"loss {loss:.3f}" if is_last else f"step {at} of {len(batches)}, loss {loss:.3f}"
                 if self._held_back is not None and (is_last or at % _EVALUATION_STEPS == 0):
                     judged = self._judge(self._held_back)
                     message += f", validation NDCG@10 {judged.ndcg:.4f}, loss {-judged.negated_loss:.3f}"
-                yield message
+                yield at, message, loss, n_examples
+                n_examples = 0
 
     def _step(self, batch: Batch, learning_rate: float) -> float:
         self._optimiser.clear()
@@ -160,6 +181,36 @@ class _Run:
             self._best, self._since_best = judged, 0
             self._best_weights = {name: each.detach().clone() for name, each in self._average.network.named_parameters()}
         return judged
+
+    def tensors(self) -> Tensors:
+        """Return the living tensors, for a checkpoint; the best weights are not among them."""
+        found = prefixed("network", dict(self._network.named_parameters())) | prefixed("optimiser", self._optimiser.tensors())
+        if self._table is not None:
+            found |= prefixed("table", self._table.tensors())
+        return found | prefixed("average", self._average.tensors()) | {"generator": self._generator.get_state()}
+
+    def best(self) -> Tensors:
+        """Return the best weights so far."""
+        return prefixed("best", self._best_weights)
+
+    def values(self) -> dict[str, Any]:
+        """Return everything else that a checkpoint needs."""
+        best = None if self._best is None else [self._best.ndcg, self._best.negated_loss]
+        steps = {"n_steps": self._n_steps, "since_best": self._since_best, "judged_at": self._judged_at, "best": best}
+        return steps | {"average": self._average.values()}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        tensors, values = checkpoint.tensors, checkpoint.values
+        self._network.load_state_dict(under("network", tensors))
+        self._n_steps, self._since_best, self._judged_at = values["n_steps"], values["since_best"], values["judged_at"]
+        self._optimiser.restore(under("optimiser", tensors), self._n_steps)
+        if self._table is not None:
+            self._table.restore(under("table", tensors), self._n_steps)
+        self._average.restore(under("average", tensors), values["average"])
+        self._generator.set_state(tensors["generator"])
+        self._best = None if values["best"] is None else Judged(*values["best"])
+        self._best_weights = under("best", tensors)
 
     def _settle(self) -> None:
         """Bring all items and their averages to where the last step left them."""

@@ -24,4 +24,4 @@ def _refit(config: TwoTowerConfig) -> TwoTowerConfig:
     return replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4)
 
 
-KIND = ModelKind(TwoTowerModel, TwoTowerConfig, fit, _refit, SPACE, "max_epochs")
+KIND = ModelKind(TwoTowerModel, TwoTowerConfig, fit, _refit, SPACE, "max_epochs", resume=fit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from recsys.errors import TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import F32, Model
+from recsys.models.checkpoint import Checkpoints, Tensors, fingerprint
 from recsys.models.content_map import Features
 from recsys.models.cuts import Batch, cut, newest
+from recsys.models.epochs import train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.item_values import ItemValues
 from recsys.models.lightgcn.training import preferences_of
@@ -21,7 +23,7 @@ from recsys.models.sampled_softmax import Competition, cross_entropy
 from recsys.models.segments.config import SegmentsConfig
 from recsys.models.segments.fit import Likes, segments_of
 from recsys.models.segments.segment import Membership, Segment
-from recsys.models.training import Progress, go_on, warm_rows
+from recsys.models.training import Progress, warm_rows
 from recsys.models.training_set import TrainingSet
 from recsys.models.two_tower.config import TwoTowerConfig
 from recsys.models.two_tower.model import TwoTowerModel
@@ -41,7 +43,11 @@ class _Users(NamedTuple):
 
 
 def fit(
-    interactions: TrainingSet, config: TwoTowerConfig, progress: Progress | None = None, warm_start: Model | None = None
+    interactions: TrainingSet,
+    config: TwoTowerConfig,
+    progress: Progress | None = None,
+    warm_start: Model | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TwoTowerModel:
     """Train on the preferences (weight > 0) in order of time, each item of a user once; their weights are not used.
 
@@ -51,6 +57,7 @@ def fit(
     some users is held back, and the towers of the epoch with the best NDCG@10 on these are the result; with `config.fixed_epochs` nothing
     is held back and the last epoch counts. A warm start takes what both know. `progress` may stop the training after any epoch. The same
     seed gives the same model on one machine.
+    With `checkpoints` the training goes on from the newest one, and makes others.
     Raises: TooFewInteractions without a user with two preferences, ModelError for weights that are not finite.
     """
     entries = preferences_of(interactions, 1 << 30, "two_tower")
@@ -67,7 +74,10 @@ def fit(
     towers = Towers.random(sizes, config.seed)
     if isinstance(warm_start, TwoTowerModel):
         _warm_start(towers, entries, content, users, warm_start)
-    towers = _Run(towers, training, content, users, config, chance).train(held, progress)
+    run = _Run(towers, training, held, content, users, config, chance)
+    which = fingerprint("two_tower", config, entries, [np.array([is_warm]), *_read_beside(content, users)])
+    train_epochs("two_tower", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
+    towers = run.towers.copied()
     return TwoTowerModel(config, entries.item_ids, towers, content, users.segments)
 
 
@@ -117,14 +127,29 @@ def _is_hidden(towers: Towers, own: torch.Tensor) -> bool:
     return any(own is one for one in (towers.widen, towers.shift, towers.narrow))
 
 
+def _read_beside(content: Content, users: _Users) -> list[NDArray[Any]]:
+    """Return what a training reads beside interactions."""
+    said = content.said
+    embedded = [] if content.embedded is None else [content.embedded]
+    return [said.starts, said.columns, said.weights, np.array(said.names, np.str_), users.members, *embedded]
+
+
 class _Run:
-    """One training: its towers, and the best so far."""
+    """One training: its towers, and what moves them."""
 
     def __init__(
-        self, towers: Towers, training: TrainingSet, content: Content, users: _Users, config: TwoTowerConfig, chance: np.random.Generator
+        self,
+        towers: Towers,
+        training: TrainingSet,
+        held: HeldBack | None,
+        content: Content,
+        users: _Users,
+        config: TwoTowerConfig,
+        chance: np.random.Generator,
     ) -> None:
-        self._towers, self._training, self._content, self._users = towers, training, content, users
-        self._config, self._chance = config, chance
+        self.towers, self._training, self._content, self._users = towers, training, content, users
+        self._config, self.chance, self._held = config, chance, held
+        self._histories = None if held is None else newest(training, held.users, config.history_length)
         counts = np.bincount(training.items, minlength=training.n_items)
         self._competition = Competition(counts, config.compared_above, config.negatives)
         shrink = config.learning_rate * config.regularisation
@@ -136,40 +161,35 @@ class _Run:
         self._shrinking = [table for name, table in whole.items() if name in _TABLES]
         self._keep = 1 - shrink
         self._optimiser = Adam([table.requires_grad_() for table in whole.values()], config.learning_rate)
+        tables = {"by_id": self._by_id, "as_read": self._as_read}
+        self.optimisers: dict[str, Adam | RowAdam] = {"adam": self._optimiser, **{k: v for k, v in tables.items() if v is not None}}
+        self.weights: Tensors = {name: tensor.detach() for name, tensor in towers._asdict().items()}
 
-    def train(self, held: HeldBack | None, progress: Progress | None) -> Towers:
-        """Return the towers of the best epoch."""
-        config, training = self._config, self._training
-        histories = None if held is None else newest(training, held.users, config.history_length)
-        epochs = config.fixed_epochs or config.max_epochs
-        best, best_ndcg, since_best = self._towers, -1.0, 0
-        for epoch in range(epochs):
-            losses = [self._step(batch) for batch in cut(training, config, self._chance)]
-            for table in (self._by_id, self._as_read):
-                if table is not None:
-                    table.settle()
-            message = f"two_tower: epoch {epoch + 1}, loss {np.mean(losses):.3f}"
-            if held is not None and histories is not None:
-                model = TwoTowerModel(config, training.item_ids, self._towers, self._content, self._users.segments)
-                ndcg = held.ndcg(model.encode(histories), model.item_vectors)
-                message += f", NDCG@10 {ndcg:.4f}"
-                since_best += 1
-                if ndcg > best_ndcg:
-                    best, best_ndcg, since_best = self._towers.copied(), ndcg, 0
-            if not go_on(progress, (epoch + 1) / epochs, message) or (held is not None and since_best >= config.patience):
-                break
-        return (self._towers if held is None else best).copied()
+    def epoch(self) -> tuple[float, int]:
+        """Take the steps of an epoch; return the mean loss and the number of targets."""
+        losses, n_targets = [], 0
+        for batch in cut(self._training, self._config, self.chance):
+            losses.append(self._step(batch))
+            n_targets += len(batch.targets)
+        return float(np.mean(losses)), n_targets
+
+    def ndcg(self) -> float | None:
+        """Return NDCG@10 of the held-back preferences; None without any."""
+        if self._held is None or self._histories is None:
+            return None
+        model = TwoTowerModel(self._config, self._training.item_ids, self.towers, self._content, self._users.segments)
+        return self._held.ndcg(model.encode(self._histories), model.item_vectors)
 
     def _step(self, batch: Batch) -> float:
         """Move the towers by a batch; return the loss."""
         self._optimiser.clear()
         users, content, config = self._users, self._content, self._config
-        members, shown = _profiles(batch.users, users, config, self._chance) if users.segments else (None, None)
-        compared, by_id = self._competition.of(batch.targets, self._chance), None
+        members, shown = _profiles(batch.users, users, config, self.chance) if users.segments else (None, None)
+        compared, by_id = self._competition.of(batch.targets, self.chance), None
         if config.id_dropout and content.says.any():
-            dropped = (self._chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
+            dropped = (self.chance.random(len(compared.items)) < config.id_dropout) & content.says[compared.items]
             by_id = torch.from_numpy((~dropped).astype(np.float32))
-        towers, read, own = self._towers, Read.of(batch.items, batch.ts_ms, batch.lengths), None
+        towers, read, own = self.towers, Read.of(batch.items, batch.ts_ms, batch.lengths), None
         if self._as_read is not None and self._by_id is not None:
             rows, places = torch.unique(read.items, return_inverse=True)
             towers, read = towers._replace(read=self._as_read.read(rows)), read._replace(items=places)
