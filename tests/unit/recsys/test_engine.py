@@ -104,6 +104,9 @@ def test_a_late_upload_is_listed_and_encoded_as_if_it_had_come_in_time() -> None
     for asked in (model.asked.items, model.asked.weights, model.asked.ages_s):
         np.testing.assert_array_equal(asked[0], asked[1])
     assert model.asked.items[1].tolist() == [9, 10, 11] and model.asked.ages_s[1].tolist() == [80.0, 40.0, 0.0]
+    assert model.asked.gaps_s is None and model.asked.types is not None and model.asked.types.shape == model.asked.items.shape
+    engine.encode(np.array([engine.users.slot("late"), engine.users.slot("others")]), NOW_S + 1_000)
+    assert model.asked.gaps_s is not None and model.asked.gaps_s.tolist()[0] == 1_000 - 40 * 11
 
 
 def test_an_item_that_left_the_history_is_still_seen() -> None:

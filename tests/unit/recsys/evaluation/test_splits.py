@@ -141,3 +141,21 @@ def test_lists_are_measured_over_the_whole_catalogue_and_groups_by_history() -> 
     assert set(measured) == {"coverage@10", "gini@10", "novelty@10", "diversity@10", "miscalibration@10"}
     groups = group_means(found, made, ("hr@10",))
     assert {name: (means["n_cases"], means["longest_history"]) for name, means in groups.items()} == {"short": (2, 1), "long": (1, 2)}
+
+
+def test_a_history_knows_the_gap_before_its_case_and_the_types_of_its_entries() -> None:
+    """The list is made at the moment of the target; where that is made up, no gap is known."""
+    types = np.array([1, 4, 7, 1, 4, 7, 1, 4])
+    part = Slice.cut(USERS, ITEMS, IDS, ONES, TIMES, 5000, types)
+    rows, to_model = part.cases(10), np.arange(6, dtype=np.int32)
+    found = part.histories(rows, 3, to_model)
+    assert part.ts_ms[rows].tolist() == [5000, 6000, 9000] and found.gaps_s is not None and found.gaps_s.tolist() == [3, 4, 1]
+    assert found.types is not None and found.types.tolist() == [[0, 1, 4], [0, 0, 1], [0, 0, 1]]
+    late = np.where(HELD, 20_000 + TIMES, TIMES)
+    for times, has_moments in ((TIMES, False), (late, True)):
+        made = split_rows(USERS, ITEMS, IDS, ONES, times, HELD)
+        assert made.part.has_moments == has_moments
+        gaps_s = made.part.histories(made.rows, 3, to_model).gaps_s
+        assert gaps_s is None if not has_moments else (gaps_s is not None and (gaps_s > 15).all())
+    training = one_by_one(part, "discovery").training()
+    assert training.types is not None and training.types.tolist() == [1, 4, 1], "of what is not in the slice"

@@ -155,7 +155,18 @@ class Known:
         self.item_ids, self.history_length = [f"i{number}" for number in range(len(item_vectors))], 5
 
     def encode(self, histories: Histories) -> NDArray[np.float32]:
+        self.asked = histories
         return np.ones((len(histories), 1), np.float32)
+
+
+def test_models_know_how_long_ago_the_user_was_there() -> None:
+    """Cases, and the lists that judge, are made at the moment of their events: here an hour after the user's newest."""
+    log = Log(np.array([0, 1, 0]), np.array([1, 2, 3]), START_S + np.array([0, 60, 3_600]), np.full(3, 32, np.int8))
+    model = Known("good", np.ones(5, np.float32))
+    serving, config = Serving({"good": model}, {f"i{number}": number for number in range(5)}), EngineConfig(source_weights={"good": 1.0})
+    for run in (gather, lambda *given, **named: judge(*given, {"default": None}, 2, **named)):
+        run(config, log, np.array([2]), serving=serving)
+        assert model.asked.gaps_s is not None and model.asked.gaps_s.tolist() == [3_600]
 
 
 def test_weights_of_models_are_learnt_and_nothing_else_of_the_recipe_changes() -> None:

@@ -210,3 +210,20 @@ async def test_a_page_with_an_item_that_is_gone_in_a_row_alone_is_made_again(mon
     gone = sorted(on_row)[0]
     await world.put(1, Item(item_id=gone, categories=("Jazz",), available=False))
     assert "u2" in await world.renewed()
+
+
+async def test_a_list_without_an_event_is_made_at_its_own_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event's list reads the user at the event, so that a replay packs the same row; a later one knows how long ago that was."""
+    world, asked = await World.opened(monkeypatch), list[int | None]()
+    await world.put(0, Item(item_id="a"), Item(item_id="b"))
+    engine = world.pipeline.state.engine
+
+    def encode(slots: Any, now_s: int | None = None) -> dict[str, Any]:
+        asked.append(now_s)
+        return {}
+
+    monkeypatch.setattr(engine, "encode", encode)
+    await world.event("u", "a", 1)
+    (slot,) = engine.users._slots.values()
+    await world.pipeline.lists.records(np.array([slot]), [ListHead("u", 0, 0, None)], START_MS + 60_000)
+    assert asked == [None, START_MS // 1000]
