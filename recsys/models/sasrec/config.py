@@ -26,14 +26,14 @@ class SASRecConfig:
     """Number of newest preferences that the network reads."""
     times: int = 1
     """0: a block of HSTU reads no times, only the order."""
-    gaps: int = 1
+    gaps: int = 0
     """1: the network reads the time from each item to the next, and from the newest one to the moment of the list. 0: it does not."""
     at_once: float = 0.5
     """Share of the items that training predicts from the moment of the one before, as in lists that an event makes and that are read
     later; the others are predicted from their own moment. Only with `gaps`."""
-    strengths: int = 1
+    strengths: int = 0
     """1: the network reads how strong each preference is, by powers of two of its weight. 0: it does not."""
-    types: int = 1
+    types: int = 0
     """1: the network reads of which type each event was. 0: it does not."""
     dropout: float = 0.2
     """Share of the numbers that a step leaves out, in units of 1/256."""

@@ -17,6 +17,9 @@ SPACE: dict[str, Choice] = {
     "expand": OneOf((1, 2, 4)),
     "dropout": OneOf((0.1, 0.2, 0.3, 0.5)),
     "learning_rate": LogUniform(5e-4, 5e-3),
+    "gaps": OneOf((0, 1)),
+    "strengths": OneOf((0, 1)),
+    "types": OneOf((0, 1)),
 }
 
 

@@ -45,7 +45,7 @@ def minutes_apart(length: int, gap_s: float = 0.0) -> Signals:
 
 
 def untrained(heads: int = 2, blocks: int = 2, expand: int = 1) -> SASRecModel:
-    config = SASRecConfig(factors=16, heads=heads, blocks=blocks, expand=expand, window=50)
+    config = SASRecConfig(factors=16, heads=heads, blocks=blocks, expand=expand, window=50, gaps=1, strengths=1, types=1)
     return SASRecModel(config, [str(i) for i in range(30)], drawn(Network(30, config)))
 
 
