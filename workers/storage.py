@@ -1,4 +1,9 @@
-"""Files under one fsspec URL: whole-file writes that are either there or not, and names that cannot leave the folder."""
+"""Files under one fsspec URL: whole-file writes that are either there or not, and names that cannot leave the folder.
+
+A local file is written under another name and renamed. An object store has no renaming; it shows an object when all of it has arrived.
+So on both a reader sees the old file or the new one, and what consists of several files (a version of a model, a checkpoint) is finished
+by the one that is written last.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,15 @@ from contextlib import contextmanager, suppress
 import fsspec
 from filelock import FileLock, Timeout
 
-from workers.errors import Fatal, Transient
+from workers.errors import Fatal, Transient, WorkerError
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]{0,127}")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 STALE_S = 3_600.0
 """No process writes one file for longer: a temporary file of this age was left by a process that was killed."""
+_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+_WITHOUT_FOLDERS = frozenset(_PACKAGES)
+"""Object stores: what looks like a folder is a part of a name."""
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.02
 _NEVER = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
@@ -36,16 +44,21 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        check_url(self.url)
+        protocol = _protocol(self.url)
+        # a listing that is kept does not show what other processes have written since
+        fresh = {} if protocol in ("", "file", "local") else {"use_listings_cache": False}
         try:
-            self._files, self._root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise Fatal(f"storage URL: {error}; use a local path or a URL whose fsspec package is installed") from None
+            self._files, self._root = fsspec.core.url_to_fs(self.url, **fresh)
+        except Exception as error:  # whatever its package raises for a URL without a bucket, without rights, …
+            raise Fatal(f"storage URL {shown(self.url)}: {type(error).__name__}; correct it") from None
         self._local = "file" in (self._files.protocol if isinstance(self._files.protocol, tuple) else (self._files.protocol,))
+        self._has_folders = protocol not in _WITHOUT_FOLDERS
 
     def url_of(self, name: str) -> str:
-        """Return the URL of one file, for people and announcements."""
+        """Return the URL of one file, for people and announcements, without a password."""
         self._path(name)
-        return f"{self.url}/{name}"
+        return f"{shown(self.url)}/{name}"
 
     def write(self, name: str, content: bytes) -> str:
         """Write a whole file so that readers see the old one or the new one.
@@ -53,18 +66,19 @@ class Storage:
         Return its SHA-256. Raises Transient when the disk is full or not reachable.
         """
         path = self._path(name)
-        with _io(f"write {name}"):
+        with self._io(f"write {name}"):
             if self._local:
                 replace_file(path, content)
             else:  # an object store shows an object when it is complete
-                self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                if self._has_folders:  # else fsspec would make a bucket
+                    self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
                 self._files.pipe_file(path, content)
         return hashlib.sha256(content).hexdigest()
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Read a whole file. Raises FileNotFoundError, Transient, and NotOurFile for one larger than `max_bytes` or no regular file."""
         path = self._path(name)
-        with _io(f"read {name}"):
+        with self._io(f"read {name}"):
             if self._local:
                 return _read_regular(name, path, max_bytes)
             described = self._files.info(path)
@@ -73,6 +87,8 @@ class Storage:
             size = described.get("size")
             if size is not None and size > max_bytes:
                 raise _too_large(name, size, max_bytes)
+            if size == 0:
+                return b""  # S3 refuses a range of an empty object
             content = self._files.cat_file(path, end=max_bytes + 1)  # a size may be unknown, or wrong
         assert isinstance(content, bytes)
         if len(content) > max_bytes:
@@ -86,7 +102,7 @@ class Storage:
         instant may both get True.
         """
         path = self._path(name)
-        with _io(f"make {name}"):
+        with self._io(f"make {name}"):
             if self._local:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
             try:
@@ -108,7 +124,7 @@ class Storage:
         if not self._local:
             yield
             return
-        with _io(f"lock {name}"):
+        with self._io(f"lock {name}"):
             os.makedirs(path, exist_ok=True)
             lock = FileLock(os.path.join(path, ".lock"))
             try:
@@ -125,7 +141,7 @@ class Storage:
         if not self._local:
             return
         folder = self._path(name) if name else self._root
-        with _io(f"sweep {name or 'the folder'}"), suppress(FileNotFoundError):
+        with self._io(f"sweep {name or 'the folder'}"), suppress(FileNotFoundError):
             for entry in os.scandir(folder):
                 if _TEMPORARY.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_S:
                     with suppress(FileNotFoundError):
@@ -134,7 +150,7 @@ class Storage:
     def set_aside(self, name: str, aside: str) -> None:
         """Move a file that cannot be used; where it is no file that can be kept, put an empty file aside instead."""
         path, target = self._path(name), self._path(aside)
-        with _io(f"set {name} aside"):
+        with self._io(f"set {name} aside"):
             if self._local and os.path.isfile(path) and not os.path.islink(path):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.replace(path, target)
@@ -142,18 +158,18 @@ class Storage:
         if self._local:
             self.write(aside, b"")
         else:
-            with _io(f"set {name} aside"):
+            with self._io(f"set {name} aside"):
                 self._files.copy(path, target)
         self.remove(name)
 
     def exists(self, name: str) -> bool:
-        with _io(f"look for {name}"):
+        with self._io(f"look for {name}"):
             return bool(self._files.exists(self._path(name)))
 
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it exists."""
         path = self._path(name)
-        with _io(f"remove {name}"), suppress(FileNotFoundError):
+        with self._io(f"remove {name}"), suppress(FileNotFoundError):
             if self._local and (os.path.islink(path) or not os.path.isdir(path)):
                 os.unlink(path)  # a link, never what it points to
             else:
@@ -162,13 +178,26 @@ class Storage:
     def names(self, name: str = "") -> list[str]:
         """Return the names in a folder, sorted and without the folder; empty if there is no such folder."""
         path = self._path(name) if name else self._root
-        with _io(f"list {name or 'the folder'}"):
+        with self._io(f"list {name or 'the folder'}"):
             self._files.invalidate_cache(path)
             try:
                 found = self._files.ls(path, detail=False)
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in found)
+        return sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in found if entry.rstrip("/") != path.rstrip("/")})
+
+    @contextmanager
+    def _io(self, what: str) -> Iterator[None]:
+        """Turn what a storage raises into the errors of this project."""
+        with _failures(what):
+            try:
+                yield
+            except (OSError, WorkerError):
+                raise
+            except Exception as error:  # of a library behind fsspec, such as one that finds no credentials; its text may hold some
+                if self._local:
+                    raise
+                raise Transient(f"cannot {what}: {type(error).__name__}; check the URL, the network and the credentials") from error
 
     def _path(self, name: str) -> str:
         if not all(_PART.fullmatch(part) for part in name.split("/")):
@@ -212,11 +241,39 @@ def replace_file(path: str, content: bytes) -> None:
         raise
 
 
+def check_url(url: str) -> None:
+    """Raise Fatal, which names the remedy, for a URL whose kind fsspec does not know, or whose package is not installed."""
+    protocol = _protocol(url)
+    try:
+        fsspec.get_filesystem_class(protocol or "file")
+    except ImportError:
+        package = _PACKAGES.get(protocol, "see the list of fsspec")
+        remedy = "the extra `s3`: pip install 'recsys-stream[s3]'" if package == "s3fs" else f"a package: {package}"
+        raise Fatal(f"storage URL {protocol}://…: it needs {remedy}") from None
+    except ValueError:
+        known = "a local path, memory://, s3://, gs://, abfs:// or another kind of URL that fsspec knows"
+        raise Fatal(f"storage URL {protocol}://…: there is no such kind; use {known}") from None
+
+
+def shown(url: str) -> str:
+    """Return a URL for people: without a password, and without what follows a question mark."""
+    head, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    host, slash, path = rest.partition("?")[0].partition("/")
+    user, at, bare = host.rpartition("@")
+    return f"{head}://{user.partition(':')[0] + at if at else ''}{bare}{slash}{path}"
+
+
+def _protocol(url: str) -> str:
+    return url.partition("://")[0].partition("::")[0].lower() if "://" in url else ""
+
+
 @contextmanager
-def _io(what: str) -> Iterator[None]:
+def _failures(what: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, WorkerError):
         raise
     except OSError as error:
         if error.errno in _NEVER:

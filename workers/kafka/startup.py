@@ -11,13 +11,14 @@ import tempfile
 import threading
 from pathlib import Path
 
-from workers.errors import SettingsError, Transient
+from workers.errors import Fatal, SettingsError, Transient
 from workers.kafka.admin import admin_client, missing_rights
 from workers.kafka.probe import probe
 from workers.kafka.rights import Role, denial, kafka_rights, leader_topic, on_topics
 from workers.retry import Backoff
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
+from workers.storage import check_url
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,12 @@ def _make_leader_topic(settings: Settings) -> str | None:
 
 
 def check_writable(setting: str, url: str) -> None:
-    """Raise SettingsError when a local folder cannot be made or written."""
+    """Raise SettingsError when a local folder cannot be made or written, or the package for another kind of URL is not installed."""
     if "://" in url and not url.startswith("file://"):
+        try:
+            check_url(url)
+        except Fatal as error:
+            raise SettingsError(f"{setting}: {error}") from None
         return
     folder = Path(url.removeprefix("file://"))
     try:

@@ -22,6 +22,7 @@ from workers.operations.finding import Finding
 from workers.operations.log_findings import examine_codecs, examine_log
 from workers.runtime.text import visible
 from workers.settings import Settings
+from workers.storage import check_url
 
 if TYPE_CHECKING:
     from workers.state.port import StateStore
@@ -256,10 +257,15 @@ async def _watermarks(settings: Settings, store: StateStore, topics: dict[str, s
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     for name, url in (("event log", settings.trainer.log_url), ("model store", settings.trainer.model_url)):
-        if "://" in url:
-            yield Finding(name, "ok", "remote; checked by the trainer")
+        if "://" in url and not url.startswith("file://"):
+            try:
+                check_url(url)
+            except Fatal as error:
+                yield _failed(name, error)
+            else:
+                yield Finding(name, "ok", "remote; checked by the trainer")
             continue
-        path = Path(url)
+        path = Path(url.removeprefix("file://"))
         existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         yield from _writable(name, path, existing)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
 import sys
 import traceback
@@ -20,6 +21,8 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from pydantic import BaseModel, SecretStr
 
 MASK = "********"
+_IN_ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "FSSPEC_S3_SECRET", "FSSPEC_S3_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY")
+"""Where storage packages take credentials from, which are no settings."""
 SHORT = 4
 """A secret below this many characters is masked only where it stands alone: `a` is part of most words."""
 
@@ -109,7 +112,7 @@ def redact(text: str) -> str:
 def hide_secrets(settings: BaseModel) -> None:
     """From now on no log record, traceback or uncaught exception of this process shows a secret of these settings. May be repeated."""
     global _installed
-    _installed = Redactor(secrets_of(settings))
+    _installed = Redactor(secrets_of(settings) | {os.environ[name] for name in _IN_ENVIRONMENT if os.environ.get(name)})
     if logging.getLogRecordFactory() is not _record_without_secrets:
         _Factory.plain = logging.getLogRecordFactory()
         logging.setLogRecordFactory(_record_without_secrets)
