@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,10 +22,11 @@ from tests.integration.test_cli import recsys
 from tests.integration.test_stream import Topics, short_stream, state_and_fold, topics_of
 from tests.integration.test_stream import workers as stream_workers
 from workers.bootstrap import open_store
-from workers.errors import Fatal
+from workers.errors import Fatal, Transient
 from workers.kafka.offsets import start_offsets_async
 from workers.kafka.records import Place
 from workers.kafka.topics import topic_ids_async
+from workers.operations import rebuild_jobs
 from workers.operations.rebuild import drop, rebuild
 from workers.operations.reference_fold import user_digest
 from workers.operations.verify import Verification, verify
@@ -167,6 +170,33 @@ async def test_whatever_was_lost_a_rebuild_gives_the_fold_of_the_log(
         assert keys_of(server, settings, 0) == set()
         again = await rebuild(settings, wait_s=0)
         assert again.generation == 2 and again.n_dropped > len(USERS) and keys_of(server, settings, 1) == set()
+
+
+async def test_a_rebuild_in_several_processes_gives_the_fold_of_the_log(server: Any, settings: Settings) -> None:
+    async with applied(settings) as topics:
+        lines: list[str] = []
+        made = await rebuild(settings, wait_s=0, n_jobs=2, say=lines.append)
+        assert (made.generation, made.n_events, made.n_users, made.n_verified) == (1, len(FACTS), len(USERS), len(USERS))
+        assert f"{len(FACTS):,} events are folded" in lines and made.taken_over
+        found, expected = await state_and_fold(settings, topics.log)
+        assert found == expected
+        assert keys_of(server, settings, 0) == set()
+
+
+async def test_a_killed_job_of_a_rebuild_leaves_the_old_state_and_nothing_else(
+    server: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with applied(settings):
+        before = keys_of(server, settings, 0)
+        monkeypatch.setattr(rebuild_jobs, "fold_part", killed)
+        with pytest.raises(Transient, match="a process of the rebuild ended with code -9: run it again"):
+            await rebuild(settings, wait_s=0, n_jobs=2)
+        assert (keys_of(server, settings, 0), keys_of(server, settings, 1)) == (before, set())
+
+
+def killed(*_: Any) -> None:
+    """Be a job that the system ends."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def test_a_state_of_an_older_layout_version_is_refused_and_a_rebuild_migrates_it(

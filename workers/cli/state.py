@@ -30,6 +30,7 @@ def rebuild(
     wait_s: Annotated[float, typer.Option("--wait", help="Seconds that workers may take over after the switch.", min=0)] = 60.0,
     users: Users = 200,
     items: Items = 200,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes that fold the log, each some of its partitions.", min=1, max=256)] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Rebuild the state from the topics, check it, and switch to it in one step. Workers serve the old one until then.
@@ -42,7 +43,9 @@ def rebuild(
     # batches make many short-lived lists and no cycles: with the default thresholds, looking for cycles takes half of the time
     gc.set_threshold(200_000, 50, 100)
     made = asyncio.run(
-        rebuilding.rebuild(chosen, partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, n_items=items, say=warn)
+        rebuilding.rebuild(
+            chosen, partial=partial, keep_old=keep_old, wait_s=wait_s, n_users=users, n_items=items, n_jobs=jobs, say=warn
+        )
     )
     if as_json:
         print_json(made.figures())

@@ -26,6 +26,7 @@ from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, read_catalogue
 from workers.operations.rebuild_claim import Claim, claimed
 from workers.operations.rebuild_fold import EventFold, Say, repeat_until_done
+from workers.operations.rebuild_jobs import fold_in_parallel
 from workers.operations.verify import Verification, verify_store
 from workers.settings import Settings
 from workers.state.layout import layout_of
@@ -73,10 +74,12 @@ async def rebuild(
     wait_s: float = 60.0,
     n_users: int = 200,
     n_items: int = 200,
+    n_jobs: int = 1,
     say: Say = lambda line: None,
 ) -> Rebuilt:
     """Rebuild the state of these settings, compare `n_users` and `n_items` of it with the log, and make it the active one.
 
+    With `n_jobs` above 1 as many processes fold the log, each some of its partitions.
     `wait_s` is how long workers may take over after the switch. `partial` accepts a log whose first events are gone.
     Raises: Fatal when the log is not whole and `partial` is off, the check finds a difference, or somebody else rebuilds or switched;
     Transient when Redis or Kafka stays away. The shadow is dropped then.
@@ -90,7 +93,7 @@ async def rebuild(
             if await control.drop_generation(shadow):
                 say(f"generation {shadow}, which an earlier rebuild left behind, is dropped")
             try:
-                made = await _make(settings, control, old, shadow, starts, (n_users, n_items), claim, say)
+                made = await _make(settings, control, old, shadow, starts, (n_users, n_items), n_jobs, claim, say)
                 claim.check()
                 ends = await end_offsets_async(settings, [settings.topics.events])
                 await _switch(control, old, shadow)
@@ -145,6 +148,7 @@ async def _make(
     shadow: int,
     starts: Mapping[Place, int],
     compared: tuple[int, int],
+    n_jobs: int,
     claim: Claim,
     say: Say,
 ) -> Rebuilt:
@@ -163,16 +167,21 @@ async def _make(
         n_carried = await repeat_until_done(lambda: carry_over(settings, control, old, pipeline, catalogue))
         if n_carried:
             say(f"{n_carried:,} items are taken over from generation {old}: the topic no longer tells of their removal or description")
+        n_folded = 0
+        if n_jobs > 1:
+            ends = await repeat_until_done(lambda: end_offsets_async(settings, [settings.topics.events]))
+            n_folded = await fold_in_parallel(settings, shadow, starts, ends, n_jobs, claim, say)
         async with RangeReader(settings, starts, max_records=settings.stream.batch_max_events) as reader:
             fold = EventFold(settings, pipeline, reader, starts, claim, say)
             await fold.catch_up()
-            say(f"{fold.n_events:,} events are folded")
+            say(f"{n_folded + fold.n_events:,} events are folded")
             seed = secrets.randbits(32)
             found = await repeat_until_done(lambda: _check(settings, store, compared, seed, catalogue, say))
             _refuse_differences(found)
             say(f"{found.n_users:,} users, the rows of {found.n_items:,} items, popularity and catalogue are what the log says")
             await fold.catch_up()
-        return Rebuilt(shadow, fold.n_events, time.monotonic() - started_s, found.n_users_stored, found.n_users, False, 0)
+        n_events = n_folded + fold.n_events
+        return Rebuilt(shadow, n_events, time.monotonic() - started_s, found.n_users_stored, found.n_users, False, 0)
     finally:
         await store.close()
 
