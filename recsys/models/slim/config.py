@@ -13,8 +13,8 @@ class SLIMConfig:
 
     l1: float = 1.0
     """β₁, in users: an item whose users this does not exceed has no neighbours. Larger leaves fewer weights."""
-    l2: float = 500.0
-    """β₂, in users: larger is smoother."""
+    l2: float | None = None
+    """β₂, in users: larger is smoother. None: twice the mean number of users of an item, so that it suits small logs and large ones."""
     neighbours: int = 1_000
     """Largest weights that are kept for each item: its score reads no others."""
     max_sweeps: int = 100
