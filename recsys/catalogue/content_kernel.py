@@ -74,6 +74,8 @@ def explain(features: F32, width: int, recent: I64, likings: F32, items: I64, ad
                 columns[n_columns] = f
                 n_columns += features[item, f] != 0
             for r in range(recent.shape[1]):
+                if likings[user, r] == 0:
+                    continue
                 if n_columns * _SPARSE < width:
                     product = np.float32(0)
                     for at in range(n_columns):

@@ -5,7 +5,7 @@ Shapes: U users, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,46 @@ from recsys.lists import candidates_kernel
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Mapping[str, F32]):
+    """Arrays (U, C) by name, each of an array that is `held` and the flat places in it, None for all of it as it is. They are gathered when
+    they are asked for: of the parts of a score and the raw scores, most stages read none, and lists show few places."""
+
+    held: Mapping[str, tuple[F32, I64 | None]]
+    _gathered: dict[str, F32] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, F32]) -> Columns:
+        """Return these arrays."""
+        return arrays if isinstance(arrays, Columns) else cls({name: (array, None) for name, array in arrays.items()})
+
+    def __getitem__(self, name: str) -> F32:
+        array, places = self.held[name]
+        if places is None:
+            return array
+        if name not in self._gathered:
+            self._gathered[name] = array.ravel()[places]
+        return self._gathered[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def at(self, places: I64) -> Columns:
+        """Return the arrays at flat `places` (U, K)."""
+        moved: dict[int, I64] = {}
+        for _, before in self.held.values():
+            if before is not None and id(before) not in moved:
+                moved[id(before)] = before.ravel()[places]
+        return Columns({name: (array, places if old is None else moved[id(old)]) for name, (array, old) in self.held.items()})
+
+    def and_(self, name: str, array: F32) -> Columns:
+        """Return the arrays with one more, or another one of that name."""
+        return Columns({**self.held, name: (array, None)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,26 +121,19 @@ class Candidates:
             self.raw_at(places),
             self.scales,
             self.scores.ravel()[places],
-            {name: part.ravel()[places] for name, part in self.parts.items()},
+            Columns.of(self.parts).at(places),
             self.propensities.ravel()[places],
         )
 
-    def raw_at(self, places: I64) -> dict[str, F32]:
+    def raw_at(self, places: I64) -> Columns:
         """Return the raw scores at flat `places` (U, K)."""
-        return {name: raw.ravel()[places] for name, raw in self.raw.items()}
+        return Columns.of(self.raw).at(places)
 
     def first(self, size: int) -> Candidates:
         """Return each user's first `size` candidates, as contiguous arrays: compiled loops would be compiled again for others."""
         if size >= self.numbers.shape[1]:
             return self
-        return Candidates(
-            np.ascontiguousarray(self.numbers[:, :size]),
-            {name: np.ascontiguousarray(raw[:, :size]) for name, raw in self.raw.items()},
-            self.scales,
-            np.ascontiguousarray(self.scores[:, :size]),
-            {name: np.ascontiguousarray(part[:, :size]) for name, part in self.parts.items()},
-            np.ascontiguousarray(self.propensities[:, :size]),
-        )
+        return self.at(np.tile(np.arange(size), (len(self), 1)))
 
 
 def best(scores: F32, numbers: I64, size: int) -> tuple[I64, I64, F32]:

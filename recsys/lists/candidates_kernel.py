@@ -127,9 +127,18 @@ def best(total: F32, numbers: I64, columns: I64, items: I64, scores: F32) -> Non
                 continue
             if found == size and (score < own[size - 1] or (score == own[size - 1] and number > of[size - 1])):
                 continue
+            place, end = 0, found
+            while place < end:  # every place before is of a better one
+                middle = (place + end) // 2
+                if own[middle] < score or (own[middle] == score and of[middle] > number):
+                    end = middle
+                else:
+                    place = middle + 1
             found = min(found + 1, size)
-            place = found - 1
-            while place > 0 and (own[place - 1] < score or (own[place - 1] == score and of[place - 1] > number)):
-                own[place], of[place], at[place] = own[place - 1], of[place - 1], at[place - 1]
-                place -= 1
+            for behind in range(found - 1, place, -1):
+                own[behind] = own[behind - 1]
+            for behind in range(found - 1, place, -1):
+                of[behind] = of[behind - 1]
+            for behind in range(found - 1, place, -1):
+                at[behind] = at[behind - 1]
             own[place], of[place], at[place] = score, number, column

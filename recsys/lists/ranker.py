@@ -80,7 +80,8 @@ class ByRecipe:
             np.full(shape, -np.inf, np.float32),
             np.empty((len(SOURCES) + 1 + len(weights), len(found), n_explained), np.float32),
         )
-        features_kernel.rank(raw_features(found, users, context), self._compiled(recipe), of_extras, _GROUPS, ranked)
+        made_from = raw_features(found, users, context)
+        features_kernel.rank(made_from, self._compiled(recipe), of_extras, _GROUPS, ranked)
         shown = [name for name in (*SOURCES, *extras) if name in found.raw] + [REST]
         parts, totals = _shown(ranked.parts, names, shown), np.empty(shape, np.float32)
         features_kernel.settle(ranked.numbers, parts, totals)
@@ -92,8 +93,8 @@ class ByRecipe:
         of_shown = dict(zip(shown, parts, strict=True))
         by_name = {name: of_shown.get(name, none) for name in (*SOURCES, *others, REST) if name in found.raw or name == REST}
         places = flat(ranked.columns, found.numbers.shape[1])
-        ones = np.ones(shape, np.float32)
-        return Candidates(ranked.numbers, found.raw_at(places), found.scales, totals, by_name, ones, reference=reference)
+        ones, wide = np.ones(shape, np.float32), None if context.options.ranker is None else made_from.wide.ravel()[places]
+        return Candidates(ranked.numbers, found.raw_at(places), found.scales, totals, by_name, ones, wide, reference=reference)
 
     def _compiled(self, recipe: Recipe) -> Weights:
         if self._weights is None or self._weights[0] is not recipe:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.lists import rule_kernel
-from recsys.lists.candidates import Candidates, best
+from recsys.lists.candidates import Candidates, Columns, best
 from recsys.lists.context import ListContext
 from recsys.lists.ranker import added_by_rules
 from recsys.lists.rule_effects import RuleEffects
@@ -26,7 +26,7 @@ def boosted(ranked: Candidates, context: ListContext) -> Candidates:
     if added is None:
         return ranked
     columns, _, scores = best(ranked.scores + added, ranked.numbers, ranked.numbers.shape[1])
-    with_parts = replace(ranked, scores=ranked.scores + added, parts={**ranked.parts, Nominator.name: added})
+    with_parts = replace(ranked, scores=ranked.scores + added, parts=Columns.of(ranked.parts).and_(Nominator.name, added))
     ordered = with_parts.at(columns)
     return ordered.only(np.isfinite(scores))
 

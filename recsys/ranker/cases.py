@@ -147,5 +147,5 @@ def forest_scores(ranker: LearnedRanker, features: F32) -> F32:
     """Return what the trees add to candidates with `features` (B, P, F): (B, P)."""
     flat = np.ascontiguousarray(features.reshape(-1, features.shape[2]).T)
     scores = np.zeros(flat.shape[1], np.float32)
-    add_scores(ranker.trees, flat, scores, np.empty((1, len(scores)), np.uint8))
+    add_scores(ranker.trees, flat, scores)
     return scores.reshape(features.shape[:2])

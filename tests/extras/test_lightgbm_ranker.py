@@ -28,7 +28,7 @@ def test_scores_are_those_of_lightgbm_also_on_thresholds() -> None:
     forest = Forest.joined([tree_of(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]])
     later = np.concatenate([features, np.float32(forest.thresholds[:, None]) + np.zeros((1, 9), np.float32)])
     scores = np.zeros(len(later), np.float32)
-    add_scores(forest.compiled(), np.ascontiguousarray(later.T), scores, np.empty((1, len(scores)), np.uint8))
+    add_scores(forest.compiled(), np.ascontiguousarray(later.T), scores)
     np.testing.assert_allclose(scores, booster.predict(later), rtol=1e-5, atol=1e-5)
 
 

@@ -26,9 +26,12 @@ def endings(lists: Lists, rule_names: Sequence[str]) -> tuple[I64, Texts]:
     marks, pieces = _of_reasons(lists)
     if lists.rules is None:
         return marks, Texts.of([piece + b"}" for piece in pieces])
-    keys, inverse = np.unique(np.stack([lists.rules.ravel(), marks.ravel()]), axis=1, return_inverse=True)
-    closed = [pieces[mark] + _of_rules(bits, rule_names) + b"}" for bits, mark in keys.T.tolist()]
-    return inverse.reshape(lists.items.shape).astype(np.int64), Texts.of(closed)
+    bits, moved_by = np.unique(lists.rules, return_inverse=True)
+    pairs = len(pieces) * moved_by.reshape(marks.shape).astype(np.int64) + marks
+    keys, inverse = np.unique(pairs, return_inverse=True)
+    named = [_of_rules(some, rule_names) for some in bits.tolist()]
+    closed = [pieces[key % len(pieces)] + named[key // len(pieces)] + b"}" for key in keys.tolist()]
+    return inverse.reshape(marks.shape).astype(np.int64), Texts.of(closed)
 
 
 def ending(lists: Lists, row: int, place: int, rule_names: Sequence[str]) -> dict[str, Any]:

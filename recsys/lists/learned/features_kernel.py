@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import best
 from recsys.lists.features_kernel import N_RATIOS, RawFeatures, item_features
-from recsys.lists.learned.forest_kernel import Trees, add_parts, add_scores
+from recsys.lists.learned.forest_kernel import Rows, Trees, add_rows, find_leaves
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -24,6 +24,8 @@ NEVER = np.float32(-1)
 """Hours since the last impression of what was never shown."""
 LEAST_SHARE = np.float32(1e-6)
 """Shares of further sources below this are alike to a logarithm: a model's softmax falls off by orders of magnitude."""
+_COMPARED_AT_ONCE = 4
+"""Candidates with which all others are compared in one pass."""
 
 
 class LearnedRaw(NamedTuple):
@@ -45,12 +47,16 @@ class LearnedRaw(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Lists ranked again: columns, numbers and scores (U, K), as `best` fills them, and what G groups of features added, (G, U, K)."""
+    """Lists ranked again: columns, numbers and scores (U, P) of all candidates, as `best` fills them; what G groups added to the first K of
+    them, `parts` (G, U, K), and to the average candidate, `reference` (G, U), (0, 0) where nobody asks; and the sums of the parts, `totals`
+    (U, K)."""
 
     columns: I64
     numbers: I64
     scores: F32
     parts: F32
+    reference: F32
+    totals: F32
 
 
 @compiled
@@ -67,52 +73,87 @@ def shown_features(counts: I32, shown_s: I64, now_s: int, out: F32) -> None:
 @compiled
 def features(raw: LearnedRaw, out: F32) -> None:
     """Write the features of all candidates into `out` (U, F, P)."""
+    logarithms = np.log2(np.arange(1, out.shape[2] + 2).astype(np.float32))
     for user in range(len(out)):
-        user_features(raw, user, out[user])
+        user_features(raw, user, logarithms, out[user])
 
 
 @compiled
-def rank(raw: LearnedRaw, trees: Trees, added: F32, of_leaves: F32, n_features: int, again: Again) -> None:
+def rank(raw: LearnedRaw, trees: Trees, added: F32, rows: Rows, n_features: int, before: F32, again: Again) -> None:
     """Add what the trees say to the recipe's scores, and fill `again` with each user's best candidates, equal ones by number. `added` (U,
-    P) counts in the order alone, (0, 0) for nothing. `of_leaves` (L, G) are the parts of the trees' leaves, of which `again.parts` (G, U,
-    K) are the sums."""
+    P) counts in the order alone, (0, 0) for nothing. `before` (G, U, P) are the parts of the recipe's scores, to which those of the trees
+    are added."""
     numbers = raw.recipe.numbers
-    values, total = np.empty((n_features, numbers.shape[1]), np.float32), np.empty((1, numbers.shape[1]), np.float32)
-    again.parts[:] = 0
-    found = np.empty((len(trees.roots), numbers.shape[1]), np.uint8)
-    work = np.empty((again.columns.shape[1], of_leaves.shape[1]), np.float32)
+    n_candidates, width = numbers.shape[1], rows.values.shape[1]
+    logarithms = np.log2(np.arange(1, n_candidates + 2).astype(np.float32))
+    values, total = np.empty((n_features, n_candidates), np.float32), np.empty((1, n_candidates), np.float32)
+    found, sums = np.empty((len(trees.roots), n_candidates), np.uint8), np.empty((n_candidates, width), np.float32)
     for user in range(len(numbers)):
         one = slice(user, user + 1)
-        user_features(raw, user, values)
-        total[0] = raw.scores[user]
-        for place in range(total.shape[1] if len(added) else 0):
-            total[0, place] += added[user, place]
-        add_scores(trees, values, total[0], found)
+        user_features(raw, user, logarithms, values)
+        find_leaves(trees, values, 0, found)
+        sums[:] = 0
+        for place in range(n_candidates):
+            sums[place, 0] = raw.scores[user, place] + added[user, place] if len(added) else raw.scores[user, place]
+        add_rows(rows.values, trees.leaf_starts, found, sums)
+        for place in range(n_candidates):
+            total[0, place] = sums[place, 0]
         best(total, numbers[one], again.columns[one], again.numbers[one], again.scores[one])
-        add_parts(of_leaves, trees.leaf_starts, found, again.columns[user], work, again.parts[:, user])
+        _settle(rows.columns, sums, before, user, again)
 
 
 @compiled
-def user_features(raw: LearnedRaw, user: int, out: F32) -> None:
+def _settle(groups: I64, sums: F32, before: F32, user: int, again: Again) -> None:
+    """Write a user's parts, each from the least of the listed candidates on, their sums, and the parts of the average candidate."""
+    numbers, columns, n_valid = again.numbers[user], again.columns[user], 0
+    while n_valid < len(numbers) and numbers[n_valid] >= 0:
+        n_valid += 1
+    totals, n_listed = again.totals[user], min(n_valid, again.totals.shape[1])
+    totals[:] = 0
+    for g in range(len(groups)):
+        part, column, least = again.parts[g, user], groups[g], np.float32(np.inf)
+        for place in range(n_listed):
+            at = columns[place]
+            part[place] = before[g, user, at] + sums[at, column] if column >= 0 else before[g, user, at]
+            least = min(least, part[place])
+        if len(again.reference):
+            mean = np.float32(0)
+            for place in range(n_valid):
+                at = columns[place]
+                mean += before[g, user, at] + sums[at, column] if column >= 0 else before[g, user, at]
+            again.reference[g, user] = mean / np.float32(max(n_valid, 1)) - (least if n_listed else np.float32(0))
+        for place in range(n_listed):
+            part[place] -= least
+            totals[place] += part[place]
+        part[n_listed:] = 0
+    totals[n_listed:] = -np.inf
+
+
+@compiled
+def user_features(raw: LearnedRaw, user: int, logarithms: F32, out: F32) -> None:
     """Write a user's features into `out` (F, P), in the order of `feature_names`: those of version 2, and if there is room for more those
-    of version 3."""
+    of version 3. `logarithms` (P + 1,) are those of 1, 2, ….
+
+    Rows are filled by loops of their own: an assignment of a row to a row is no vectorised loop."""
     recipe, numbers = raw.recipe, raw.recipe.numbers[user]
     n_counts = recipe.logs.shape[1]
     item_features(recipe, user, out)
     at = N_RATIOS + 1 + n_counts
     own_counts = at + 2
     for own in range(recipe.users.shape[1]):
-        out[at + own] = recipe.users[user, own]
+        _fill(recipe.users[user, own], out[at + own])
     at += recipe.users.shape[1]
     for place in range(len(numbers)):
         out[at, place] = raw.scores[user, place] - raw.scores[user, 0] if numbers[place] >= 0 else np.float32(0)
-        out[at + 1, place] = np.log2(np.float32(1 + place))
+    _copy(logarithms[: len(numbers)], out[at + 1])
     at += 2
-    n_readings = raw.readings.shape[1]
-    out[at : at + n_readings] = raw.readings[user]
-    at += n_readings
-    out[at], out[at + 1] = recipe.wide[user], recipe.content[user]
-    out[at + 2], out[at + 3] = raw.content[user, 0], raw.content[user, 1]
+    for reading in range(raw.readings.shape[1]):
+        _copy(raw.readings[user, reading], out[at + reading])
+    at += raw.readings.shape[1]
+    _copy(recipe.wide[user], out[at])
+    _copy(recipe.content[user], out[at + 1])
+    _copy(raw.content[user, 0], out[at + 2])
+    _copy(raw.content[user, 1], out[at + 3])
     at += 4
     first = N_RATIOS + 1
     for h in range(n_counts - 1):
@@ -121,24 +162,40 @@ def user_features(raw: LearnedRaw, user: int, out: F32) -> None:
     for t in range(len(raw.tasted)):
         _difference(out[first + raw.tasted[t]], out[own_counts + raw.tasted[t]], out[at + t])
     at += len(raw.tasted)
+    above = np.empty(len(numbers), np.int32)
     for k in range(len(raw.ranked)):
-        _places(out[raw.ranked[k]], numbers, out[at + k])
+        _places(out[raw.ranked[k]], numbers, logarithms, above, out[at + k])
     at += len(raw.ranked)
-    out[at] = raw.ages[user]
-    out[at + 1], out[at + 2] = raw.moment[0], raw.moment[1]
+    _copy(raw.ages[user], out[at])
+    _fill(raw.moment[0], out[at + 1])
+    _fill(raw.moment[1], out[at + 2])
     at += 3
     for e in range(len(raw.extra)):
-        _source(raw.extra[e, user], numbers, out[at : at + 3])
+        _source(raw.extra[e, user], numbers, logarithms, above, out[at : at + 3])
         at += 3
     if at < len(out):
         if len(raw.shown):
-            out[at], out[at + 1] = raw.shown[user, 0], raw.shown[user, 1]
+            _copy(raw.shown[user, 0], out[at])
+            _copy(raw.shown[user, 1], out[at + 1])
         else:
-            out[at], out[at + 1] = np.float32(0), NEVER
+            _fill(np.float32(0), out[at])
+            _fill(NEVER, out[at + 1])
+
+
+@compiled_sums
+def _copy(row: F32, out: F32) -> None:
+    for i in range(len(row)):
+        out[i] = row[i]
+
+
+@compiled_sums
+def _fill(value: np.float32, out: F32) -> None:
+    for i in range(len(out)):
+        out[i] = value
 
 
 @compiled
-def _source(scores: F32, numbers: I64, out: F32) -> None:
+def _source(scores: F32, numbers: I64, logarithms: F32, above: I32, out: F32) -> None:
     """Write a further source's share of the best candidate's score, its logarithm and its place into `out` (3, P)."""
     most = np.float32(0)
     for place in range(len(numbers)):
@@ -148,7 +205,7 @@ def _source(scores: F32, numbers: I64, out: F32) -> None:
     for place in range(len(numbers)):
         out[0, place] = scores[place] * inverse
         out[1, place] = np.log2(max(out[0, place], LEAST_SHARE))
-    _places(out[0], numbers, out[2])
+    _places(out[0], numbers, logarithms, above, out[2])
 
 
 @compiled_sums
@@ -158,15 +215,28 @@ def _difference(left: F32, right: F32, out: F32) -> None:
 
 
 @compiled
-def _places(values: F32, numbers: I64, out: F32) -> None:
-    """Write log2(1 + n) for n candidates with a higher value, which is 0 for the best; candidates alike share a place."""
+def _places(values: F32, numbers: I64, logarithms: F32, above: I32, out: F32) -> None:
+    """Write log2(1 + n) for n candidates with a higher value, which is 0 for the best; candidates alike share a place. `above` (P,) is
+    room for n, and `logarithms` (P + 1,) are those of 1, 2, …."""
+    above[:] = 0
+    for first in range(0, len(values), _COMPARED_AT_ONCE):
+        a, b = _value_at(values, numbers, first), _value_at(values, numbers, first + 1)
+        c, d = _value_at(values, numbers, first + 2), _value_at(values, numbers, first + 3)
+        _count_below(values, a, b, c, d, above)
     for place in range(len(values)):
-        out[place] = np.log2(np.float32(1 + _n_above(values, numbers, values[place])))
+        out[place] = logarithms[above[place]]
+
+
+@compiled
+def _value_at(values: F32, numbers: I64, place: int) -> np.float32:
+    """Return a candidate's value, −∞ where there is none."""
+    found: np.float32 = values[place] if place < len(values) and numbers[place] >= 0 else np.float32(-np.inf)
+    return found
 
 
 @compiled_sums
-def _n_above(values: F32, numbers: I64, value: np.float32) -> int:
-    n_above = np.int32(0)
+def _count_below(values: F32, a: np.float32, b: np.float32, c: np.float32, d: np.float32, above: I32) -> None:
+    """Add to `above` (P,) how many of four numbers are higher than each value."""
     for i in range(len(values)):
-        n_above += np.int32(values[i] > value) & np.int32(numbers[i] >= 0)
-    return int(n_above)
+        x = values[i]
+        above[i] += np.int32(a > x) + np.int32(b > x) + np.int32(c > x) + np.int32(d > x)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ModelError, ShapeError
-from recsys.lists.learned.forest_kernel import Trees
+from recsys.lists.learned.forest_kernel import NODES_AT_ONCE, Trees
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -23,6 +23,7 @@ MAX_TREES = 1_000
 MAX_VALUE = 1e4
 """Largest magnitude of a node's value."""
 NO_NODE = -1
+_EVERY_LEAF = 0xFFFFFFFF
 NAMES = ("features", "thresholds", "left", "right", "values", "roots")
 
 
@@ -64,20 +65,23 @@ class Forest:
 
     def compiled(self) -> Trees:
         """Return the trees as compiled loops read them. Raises: ModelError for nodes that are not T trees of at most 32 leaves each."""
-        inner, kept, inner_starts, leaves, leaf_starts = list[int](), list[int](), [0], list[float](), [0]
+        inner, kept, starts, leaves, leaf_starts = list[int](), list[int](), [0], list[float](), [0]
         seen = np.zeros(len(self.features), np.bool_)
         for root in self.roots.tolist():
             ordered = self._leaves_of(root, seen)
             place_of = {node: place for place, node in enumerate(ordered)}
             self._add_inner(root, place_of, inner, kept)
-            inner_starts.append(len(inner))
+            n_missing = -len(inner) % NODES_AT_ONCE
+            inner += n_missing * [root]
+            kept += n_missing * [_EVERY_LEAF]
+            starts.append(len(inner))
             leaves += self.values[ordered].tolist()
             leaf_starts.append(len(leaves))
         if not seen.all():
             raise ModelError("tensor roots of the ranker: a node belongs to no tree")
-        starts = np.array(inner_starts, np.int32), np.array(leaves, np.float32), np.array(leaf_starts, np.int32)
-        own = (self.features, self.thresholds, self.left, self.right, self.values, self.roots)
-        return Trees(*own, np.array(inner, np.int32), np.array(kept, np.uint32), *starts)
+        own, nodes = (self.features, self.thresholds, self.left, self.right, self.values, self.roots), np.array(inner, np.int64)
+        asked = self.features[nodes].astype(np.int64), self.thresholds[nodes], np.array(kept, np.uint32), np.array(starts, np.int64)
+        return Trees(*own, *asked, np.array(leaves, np.float32), np.array(leaf_starts, np.int64))
 
     def _leaves_of(self, root: int, seen: NDArray[np.bool_]) -> list[int]:
         """Return the leaves below a root from left to right, and mark its nodes."""
@@ -109,7 +113,7 @@ class Forest:
             bits[node] = bits[int(self.left[node])] | bits[int(self.right[node])]
         for node in order:
             inner.append(node)
-            kept.append(0xFFFFFFFF & ~bits[int(self.left[node])])
+            kept.append(_EVERY_LEAF & ~bits[int(self.left[node])])
 
     @classmethod
     def joined(cls, trees: Sequence[Forest]) -> Forest:

@@ -4,7 +4,7 @@ A tree is scored by the candidates' vectors of reachable leaves, one bit a leaf:
 leaves below its left side away, and the first leaf that is left is the candidate's. No branch depends on a candidate, so that eight are
 computed at once. Source: Lucchese et al. 2015, "QuickScorer".
 
-Shapes: C candidates, F features, T trees, M nodes, L leaves, G groups of features, P places.
+Shapes: C candidates, F features, T trees, M nodes, L leaves, G groups of features, W columns of a leaf's row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.eights import EIGHT, add_eight
 from recsys.jit import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
@@ -22,11 +23,15 @@ I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 U8 = NDArray[np.uint8]
 
+NODES_AT_ONCE = 7
+"""Inner nodes of a tree that are read in one pass over the candidates: trees of 15 leaves, the usual ones, take two."""
+
 
 class Trees(NamedTuple):
     """T trees as compiled loops read them. `features`, `thresholds`, `left`, `right` and `values` (M,) are those of `Forest`; `roots`
-    (T,). `inner` (I,) are the inner nodes and `kept` (I,) the leaves that each leaves over where its condition fails, tree t's from
-    `inner_starts[t]` to `inner_starts[t + 1]`; `leaves` (L,) the values of leaves from left to right, tree t's from `leaf_starts[t]` on."""
+    (T,). `asked` and `bounds` (I,) are the features and thresholds of inner nodes, `kept` (I,) the leaves that each leaves over where its
+    condition fails: tree t's from `starts[t]` to `starts[t + 1]`, with nodes that keep every leaf up to a multiple of `NODES_AT_ONCE`.
+    `leaves` (L,) are the values of leaves from left to right, tree t's from `leaf_starts[t]` on."""
 
     features: I32
     thresholds: F32
@@ -34,40 +39,62 @@ class Trees(NamedTuple):
     right: I32
     values: F32
     roots: I32
-    inner: I32
+    asked: I64
+    bounds: F32
     kept: U32
-    inner_starts: I32
+    starts: I64
     leaves: F32
-    leaf_starts: I32
+    leaf_starts: I64
+
+
+class Rows(NamedTuple):
+    """Rows of the trees' leaves, `values` (L, W): what a leaf adds to a score, then what it adds by each group of features, and zeros up to
+    a multiple of eight. Group g of a score's parts is column `columns[g]` (G,), −1 for one that no tree reads."""
+
+    values: F32
+    columns: I64
 
 
 @compiled
-def add_scores(trees: Trees, features: F32, scores: F32, found: U8) -> None:
-    """Add what the trees say of the candidates with `features` (F, C) to `scores` (C,), and write the leaf that each of them reaches into
-    `found` (T, C), counted from the left of its tree; (1, C) where nobody asks."""
-    left = np.empty(features.shape[1], np.uint32)
+def add_scores(trees: Trees, features: F32, scores: F32) -> None:
+    """Add what the trees say of the candidates with `features` (F, C) to `scores` (C,)."""
+    found = np.empty((1, features.shape[1]), np.uint8)
     for tree in range(len(trees.roots)):
-        left[:] = np.uint32(0xFFFFFFFF)
-        for at in range(trees.inner_starts[tree], trees.inner_starts[tree + 1]):
-            node = trees.inner[at]
-            _take_away(features[trees.features[node]], trees.thresholds[node], trees.kept[at], left)
-        own = found[min(tree, len(found) - 1)]
-        _lowest(left, own)
-        _add_leaves(own, trees.leaves[trees.leaf_starts[tree] : trees.leaf_starts[tree + 1]], scores)
+        find_leaves(trees, features, tree, found)
+        _add_leaves(found[0], trees.leaves[trees.leaf_starts[tree] : trees.leaf_starts[tree + 1]], scores)
 
 
 @compiled_sums
-def _take_away(values: F32, threshold: np.float32, kept: np.uint32, left: U32) -> None:
-    for i in range(len(left)):
-        left[i] = left[i] & (kept if values[i] > threshold else np.uint32(0xFFFFFFFF))
-
-
-@compiled_sums
-def _lowest(left: U32, found: U8) -> None:
-    """Write the place of the lowest leaf that is left: the exponent of the number that has this bit alone."""
-    for i in range(len(left)):
-        lowest = np.uint32(left[i] & (~left[i] + np.uint32(1)))
-        found[i] = np.uint8((np.float32(lowest).view(np.int32) >> np.int32(23)) - np.int32(127))
+def find_leaves(trees: Trees, features: F32, first: int, found: U8) -> None:
+    """Write the leaf that each candidate with `features` (F, C or more) reaches in tree `first` and those that follow it into `found` (T,
+    C), counted from the left of its tree."""
+    asked, bounds, kept = trees.asked, trees.bounds, trees.kept
+    left = np.empty(found.shape[1], np.uint32)
+    for tree in range(len(found)):
+        for i in range(len(left)):
+            left[i] = np.uint32(0xFFFFFFFF)
+        for at in range(trees.starts[first + tree], trees.starts[first + tree + 1], NODES_AT_ONCE):
+            f0, f1, f2, f3, f4, f5, f6 = (
+                asked[at], asked[at + 1], asked[at + 2], asked[at + 3], asked[at + 4], asked[at + 5], asked[at + 6],
+            )  # fmt: skip
+            b0, b1, b2, b3, b4, b5, b6 = (
+                bounds[at], bounds[at + 1], bounds[at + 2], bounds[at + 3], bounds[at + 4], bounds[at + 5], bounds[at + 6],
+            )  # fmt: skip
+            k0, k1, k2, k3, k4, k5, k6 = (
+                kept[at], kept[at + 1], kept[at + 2], kept[at + 3], kept[at + 4], kept[at + 5], kept[at + 6],
+            )  # fmt: skip
+            for i in range(len(left)):  # one loop for all seven: calls and slices would cost more than what they do
+                a = k0 if features[f0, i] > b0 else np.uint32(0xFFFFFFFF)
+                b = k1 if features[f1, i] > b1 else np.uint32(0xFFFFFFFF)
+                c = k2 if features[f2, i] > b2 else np.uint32(0xFFFFFFFF)
+                d = k3 if features[f3, i] > b3 else np.uint32(0xFFFFFFFF)
+                e = k4 if features[f4, i] > b4 else np.uint32(0xFFFFFFFF)
+                f = k5 if features[f5, i] > b5 else np.uint32(0xFFFFFFFF)
+                g = k6 if features[f6, i] > b6 else np.uint32(0xFFFFFFFF)
+                left[i] = left[i] & (a & b & c) & (d & e & f & g)
+        for i in range(len(left)):  # the place of the lowest bit: the exponent of the number that has this bit alone
+            lowest = np.uint32(left[i] & (~left[i] + np.uint32(1)))
+            found[tree, i] = np.uint8((np.float32(lowest).view(np.int32) >> np.int32(23)) - np.int32(127))
 
 
 @compiled_sums
@@ -100,23 +127,16 @@ def parts_of_leaves(trees: Trees, groups: I64, n_groups: int) -> F32:
 
 
 @compiled
-def add_parts(of_leaves: F32, leaf_starts: I32, found: U8, columns: I64, work: F32, parts: F32) -> None:
-    """Add the parts of the leaves, `of_leaves` (L, G), that the candidates in `columns` (P,) have `found` (T, C) to `parts` (G, P). `work`
-    (P, G) is room for them."""
-    work[:] = 0
+def add_rows(rows: F32, leaf_starts: I64, found: U8, sums: F32) -> None:
+    """Add the rows of the leaves, `rows` (L, W), that the candidates have `found` (T, C) to `sums` (C, W). W is a multiple of `EIGHT`."""
+    width = rows.shape[1]
+    added, total = rows.reshape(rows.size), sums.reshape(sums.size)
     for tree in range(len(found)):
-        own = of_leaves[leaf_starts[tree] : leaf_starts[tree + 1]]
-        for place in range(len(columns)):
-            _add_row(work[place], own[found[tree, columns[place]]])
-    for place in range(len(columns)):
-        for group in range(len(parts)):
-            parts[group, place] += work[place, group]
-
-
-@compiled_sums
-def _add_row(row: F32, added: F32) -> None:
-    for i in range(len(row)):
-        row[i] += added[i]
+        start = leaf_starts[tree]
+        for place in range(len(sums)):
+            row = (start + np.int64(found[tree, place])) * width
+            for first in range(0, width, EIGHT):
+                add_eight(total, place * width + first, added, row + first)
 
 
 @compiled

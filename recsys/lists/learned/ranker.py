@@ -14,12 +14,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.eights import EIGHT
 from recsys.errors import ModelError
 from recsys.lists.learned.feature_names import FEATURE_VERSION, SHOWN, VERSIONS, WITHOUT_SHOWN, names_of
 from recsys.lists.learned.forest import NAMES, NO_NODE, Forest
-from recsys.lists.learned.forest_kernel import Trees, parts_of_leaves
-
-F32 = NDArray[np.float32]
+from recsys.lists.learned.forest_kernel import Rows, Trees, parts_of_leaves
 
 LEARNERS = ("boosted", "lightgbm")
 """Trains the trees: a compiled trainer of this project, or LightGBM's LambdaMART."""
@@ -46,7 +45,7 @@ class LearnedRanker:
     learner: str = "boosted"
     narrowed: int = NARROWED
     feature_version: int = FEATURE_VERSION
-    _parts: dict[tuple[int, ...], F32] = field(default_factory=dict, init=False, repr=False)
+    _rows: dict[tuple[int, ...], Rows] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if type(self.feature_version) is not int or self.feature_version not in VERSIONS:
@@ -85,12 +84,18 @@ class LearnedRanker:
         """Return the trees as compiled loops read them."""
         return self.forest.compiled()
 
-    def parts_of_leaves(self, groups: tuple[int, ...], n_groups: int) -> F32:
-        """Return what each of L leaves gives to each of G groups of features, (L, G); `groups` (F,) are those of the features."""
+    def rows_of_leaves(self, groups: tuple[int, ...], n_groups: int) -> Rows:
+        """Return what each leaf adds to a score, and of that to each of G groups of features; `groups` (F,) are those of the features."""
         key = (*groups, n_groups)
-        if key not in self._parts:
-            self._parts[key] = parts_of_leaves(self.trees, np.array(groups, np.int64), n_groups)
-        return self._parts[key]
+        if key not in self._rows:
+            parts = parts_of_leaves(self.trees, np.array(groups, np.int64), n_groups)
+            read = np.flatnonzero(parts.any(axis=0))
+            values = np.zeros((len(parts), -(-(1 + len(read)) // EIGHT) * EIGHT), np.float32)
+            values[:, 0], values[:, 1 : 1 + len(read)] = self.trees.leaves, parts[:, read]
+            columns = np.full(n_groups, -1, np.int64)
+            columns[read] = 1 + np.arange(len(read))
+            self._rows[key] = Rows(values, columns)
+        return self._rows[key]
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the trained numbers by name."""

@@ -24,6 +24,9 @@ Whole = Any
 SMOOTHING = 0.01
 """Share of the user's own mix that is added to a list's, so that the divergence is finite (Steck 2018, α)."""
 
+_ROUNDING = 1e-9
+"""By as much a computed divergence may be below 0."""
+
 
 class Categories(NamedTuple):
     """The set of each item, `of` (N or more,), and the categories of each set, `sets` (S, W), −1 behind the last."""
@@ -68,7 +71,7 @@ def calibrate(
     were; all as they were for a user without a liked item that has a category.
 
     Each place gets the candidate i with the largest (1 − λ) · relevance(i) − λ · KL(p ‖ q), the first of equal ones; λ is the `strength`,
-    p the user's mix of categories and q that of the list up to i, with `SMOOTHING`. An item gives each of its c categories 1/c, and one
+    p the user's mix of categories and q that of the list up to i, with `SMOOTHING`. Relevance (U, P) falls from column to column. An item gives each of its c categories 1/c, and one
     without categories changes neither mix. `places` (C or more,) are 0 before and after.
     Source: Steck 2018, eq. 2 to 7, by its greedy algorithm.
     """
@@ -127,6 +130,8 @@ def _best(
         rest += mix.known[g]
     chosen, best, reached = -1, -np.inf, divergence
     for column in range(n_candidates):
+        if (1 - strength) * relevance[column] + _ROUNDING < best:
+            break  # a divergence is at least 0, and no later candidate is worth more
         if taken[column]:
             continue
         length = local.lengths[column]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.catalogue.items import UNKNOWN_S
 from recsys.jit import compiled
-from recsys.lists.candidates import Candidates
+from recsys.lists.candidates import Candidates, Columns
 from recsys.lists.context import ListContext, Users
 
 F32 = NDArray[np.float32]
@@ -38,7 +38,7 @@ class Freshness:
         order, published_s = np.empty(numbers.shape, np.int64), context.catalogue.published_s
         boost(numbers, ranked, published_s, context.now_s, float(options.weight), float(options.half_life_s), boosts, scores, order)
         before = candidates.parts.get(PART)
-        parts = {**candidates.parts, PART: boosts if before is None else before + boosts}
+        parts = Columns.of(candidates.parts).and_(PART, boosts if before is None else before + boosts)
         return replace(candidates, scores=scores, parts=parts).at(order)
 
 

@@ -53,7 +53,8 @@ class ContentSource(Source):
 
 
 def content_alike(users: Users, items: I64, context: ListContext) -> F32:
-    """Return how alike the content of `items` (U, P), −1 for none, and of the users' recent items is, at least 0: (U, P, R)."""
+    """Return how alike the content of `items` (U, P), −1 for none, and of the users' recent items is, at least 0: (U, P, R). Only liked
+    items are read in a small catalogue: all others are like nothing."""
     recent = users.recent
     if context.is_large:
         kinds = content_kinds(context)
@@ -61,7 +62,7 @@ def content_alike(users: Users, items: I64, context: ListContext) -> F32:
         return kinds.alike(listed, read, context.catalogue.width)
     alike = np.zeros((*items.shape, recent.items.shape[1]), np.float32)
     features, width = context.catalogue.feature_table, context.catalogue.width
-    content_kernel.explain(features, width, recent.items, np.ones(recent.items.shape, np.float32), items, alike)
+    content_kernel.explain(features, width, recent.items, (recent.strengths > 0).astype(np.float32), items, alike)
     return alike
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recsys.errors import ModelError, ShapeError
 from recsys.lists.learned.feature_names import SHOWN, WITHOUT_SHOWN
 from recsys.lists.learned.forest import MAX_LEAVES, NO_NODE, Forest
-from recsys.lists.learned.forest_kernel import add_parts, add_scores, leaf_scores, parts_of_leaves
+from recsys.lists.learned.forest_kernel import add_rows, add_scores, find_leaves, leaf_scores
 from recsys.lists.learned.ranker import LearnedRanker
 
 N_FEATURES = 6
@@ -42,15 +42,28 @@ def test_scores_and_parts_are_those_of_a_walk(seed: int, n_leaves: list[int]) ->
     features = random.integers(-4, 5, (N_FEATURES, 37)).astype(np.float32)  # on thresholds, too
     trees, fast, plain = forest.compiled(), np.zeros(37, np.float32), np.zeros(37, np.float32)
     found = np.empty((len(n_leaves), 37), np.uint8)
-    add_scores(trees, features, fast, found)
+    add_scores(trees, features, fast)
     leaf_scores(trees, features, plain)
     np.testing.assert_array_equal(fast, plain)
-    parts, columns = np.zeros((N_FEATURES, 5), np.float32), np.array([0, 7, 7, 30, 36])
-    of_leaves, work = parts_of_leaves(trees, np.arange(N_FEATURES), N_FEATURES), np.empty((5, N_FEATURES), np.float32)
-    add_parts(of_leaves, trees.leaf_starts, found, columns, work, parts)
-    walked = np.array([walked_parts(forest, features[:, column]) for column in columns]).T
-    np.testing.assert_allclose(parts, walked, atol=1e-4)
-    np.testing.assert_allclose(parts.sum(axis=0), plain[columns] - forest.values[forest.roots].sum(), atol=1e-4)
+    rows, sums = LearnedRanker(forest).rows_of_leaves(tuple(range(N_FEATURES)), N_FEATURES), np.zeros((37, 8), np.float32)
+    find_leaves(trees, features, 0, found)
+    add_rows(rows.values, trees.leaf_starts, found, sums)
+    np.testing.assert_array_equal(sums[:, 0], plain)
+    parts = np.where(rows.columns >= 0, sums[:, rows.columns], 0)
+    np.testing.assert_allclose(parts, [walked_parts(forest, column) for column in features.T], atol=1e-4)
+    np.testing.assert_allclose(parts.sum(axis=1), plain - forest.values[forest.roots].sum(), atol=1e-4)
+
+
+def test_rows_of_leaves_are_as_wide_as_what_trees_read_and_a_multiple_of_eight() -> None:
+    forest = grown(3, np.random.default_rng(1))
+    for n_groups in (1, 7, 20):
+        groups = tuple(feature % n_groups for feature in range(N_FEATURES))
+        rows = LearnedRanker(forest).rows_of_leaves(groups, n_groups)
+        read = {groups[feature] for feature in forest.features[forest.left != NO_NODE].tolist()}
+        assert rows.values.shape == (len(forest.compiled().leaves), 8) and set(np.flatnonzero(rows.columns >= 0).tolist()) <= read
+    wide = Forest.joined([grown(MAX_LEAVES, np.random.default_rng(seed)) for seed in range(4)])
+    many = replace(wide, features=np.arange(len(wide.features), dtype=np.int32) % 12)
+    assert LearnedRanker(many).rows_of_leaves(tuple(range(12)), 12).values.shape[1] == 16
 
 
 def walked_parts(forest: Forest, features: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
