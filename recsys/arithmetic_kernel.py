@@ -27,6 +27,20 @@ def add(total: F32, row: F32, scale: np.float32) -> None:
 
 
 @compiled_sums
+def add_all(total: F32, rows: F32, scales: F32) -> None:
+    """Replace `total` (D,) by total + Σ_r scale · row for `scales` (R,) and the first of `rows` (R or more, D), four rows at a time."""
+    n = len(scales)
+    for r in range(0, n - 3, 4):
+        a, b, c, d = rows[r], rows[r + 1], rows[r + 2], rows[r + 3]
+        of_a, of_b, of_c, of_d = scales[r], scales[r + 1], scales[r + 2], scales[r + 3]
+        for i in range(len(total)):
+            total[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d
+    for r in range(n - n % 4, n):
+        for i in range(len(total)):
+            total[i] += rows[r, i] * scales[r]
+
+
+@compiled_sums
 def exp_of_negative(x: np.float32) -> np.float32:
     """Return e^x for x ≤ 0, a few millionths off at most, and next to 0 below −87: 2^n · 2^f with a whole n and |f| ≤ 1/2, in a form
     that is vectorised."""

@@ -1,4 +1,7 @@
-"""Eight numbers at once, for compiled loops that numba does not vectorise by itself: short rows at changing places."""
+"""Eight numbers at once, for compiled loops that numba does not vectorise by itself: short rows at changing places.
+
+llvmlite comes with numba.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ EIGHT = 8
 _FLOAT_BYTES = 4
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def add_eight(typing_context: Any, total: Any, at: Any, row: Any, start: Any) -> Any:
     """Add the eight numbers of `row` (R,) from `start` on to those of `total` (T,) from `at` on: arrays of float32 whose numbers
     lie side by side. Places are not checked."""

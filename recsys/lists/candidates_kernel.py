@@ -17,8 +17,11 @@ F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Marks = NDArray[np.int8]
+U32 = NDArray[np.uint32]
 
 _TAKEN, _SEEN = 1, 2
+_FEW = 32
+"""Places up to which it is faster to insert a candidate among the best so far than to sort all."""
 
 
 class Listable(NamedTuple):
@@ -117,6 +120,15 @@ def _may_be_listed(listable: Listable, item: int) -> bool:
 def best(total: F32, numbers: I64, columns: I64, items: I64, scores: F32) -> None:
     """Write the best candidates by `total` (U, C), best first, equal ones by number: their columns, numbers and scores (U, K). Begin with
     column 0, −1 and −∞."""
+    if items.shape[1] > _FEW:
+        _sort(total, numbers, columns, items, scores)
+    else:
+        _insert(total, numbers, columns, items, scores)
+
+
+@compiled
+def _insert(total: F32, numbers: I64, columns: I64, items: I64, scores: F32) -> None:
+    """Do what `best` does for few places: most candidates are no better than the last one."""
     size = items.shape[1]
     for user in range(len(total)):
         own, of, at = scores[user], items[user], columns[user]
@@ -127,18 +139,54 @@ def best(total: F32, numbers: I64, columns: I64, items: I64, scores: F32) -> Non
                 continue
             if found == size and (score < own[size - 1] or (score == own[size - 1] and number > of[size - 1])):
                 continue
-            place, end = 0, found
-            while place < end:  # every place before is of a better one
-                middle = (place + end) // 2
-                if own[middle] < score or (own[middle] == score and of[middle] > number):
-                    end = middle
-                else:
-                    place = middle + 1
             found = min(found + 1, size)
-            for behind in range(found - 1, place, -1):
-                own[behind] = own[behind - 1]
-            for behind in range(found - 1, place, -1):
-                of[behind] = of[behind - 1]
-            for behind in range(found - 1, place, -1):
-                at[behind] = at[behind - 1]
+            place = found - 1
+            while place > 0 and (own[place - 1] < score or (own[place - 1] == score and of[place - 1] > number)):
+                own[place], of[place], at[place] = own[place - 1], of[place - 1], at[place - 1]
+                place -= 1
             own[place], of[place], at[place] = score, number, column
+
+
+@compiled
+def _sort(total: F32, numbers: I64, columns: I64, items: I64, scores: F32) -> None:
+    """Do what `best` does for many places: a sort of all candidates, digit after digit of their scores. Source: Knuth, The Art of Computer
+    Programming 3, 5.2.5."""
+    n_columns = total.shape[1]
+    keys, more_keys = np.empty(n_columns, np.uint32), np.empty(n_columns, np.uint32)
+    order, more_order = np.empty(n_columns, np.int64), np.empty(n_columns, np.int64)
+    ends = np.empty(256, np.int64)
+    for user in range(len(total)):
+        own, n_found = numbers[user], 0
+        for column in range(n_columns):
+            bits = np.float32(total[user, column] + np.float32(0)).view(np.uint32)  # −0 is 0
+            keys[n_found] = bits if bits >> np.uint32(31) else ~(bits | np.uint32(0x80000000))  # the highest score has the lowest key
+            order[n_found] = column
+            n_found += own[column] >= 0
+        for shift in range(0, 32, 16):
+            _by_digit(keys, order, n_found, np.uint32(shift), ends, more_keys, more_order)
+            _by_digit(more_keys, more_order, n_found, np.uint32(shift + 8), ends, keys, order)
+        for place in range(1, n_found):
+            at, column = place, order[place]
+            while at > 0 and keys[at - 1] == keys[place] and own[order[at - 1]] > own[column]:
+                order[at] = order[at - 1]
+                at -= 1
+            order[at] = column
+        for place in range(min(n_found, items.shape[1])):
+            columns[user, place] = order[place]
+            items[user, place] = own[order[place]]
+            scores[user, place] = total[user, order[place]]
+
+
+@compiled
+def _by_digit(keys: U32, order: I64, n: int, shift: np.uint32, ends: I64, into_keys: U32, into_order: I64) -> None:
+    """Write the first `n` keys and what they are of in the order of eight bits of the keys from `shift` on, equal ones as they were. `ends`
+    (256,) is room for counts."""
+    ends[:] = 0
+    for place in range(n):
+        ends[(keys[place] >> shift) & np.uint32(255)] += 1
+    for digit in range(1, 256):
+        ends[digit] += ends[digit - 1]
+    for place in range(n - 1, -1, -1):
+        digit = (keys[place] >> shift) & np.uint32(255)
+        ends[digit] -= 1
+        into_keys[ends[digit]], into_order[ends[digit]] = keys[place], order[place]

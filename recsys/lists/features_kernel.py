@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arithmetic_kernel import add
+from recsys.arithmetic_kernel import add, add_all
 from recsys.jit import compiled, compiled_sums
 from recsys.lists.candidates_kernel import best
 
@@ -129,7 +129,7 @@ def rank(raw: RawFeatures, weights: Weights, extra: Extra, groups: I64, ranked: 
         for k in range(n_hidden):
             own[k] = _user_bias(raw, weights, user, k, n_items)
             units[k] = own[k]
-            _add_features(units[k], values[:n_items], weights.hidden[k])
+            add_all(units[k], values, weights.hidden[k, :n_items])
             _add_rectified(total[0], units[k], weights.output[k])
         for e in range(n_extra):
             _ratio(extra.scores[e, user], numbers, values[n_items + e], logarithm)
@@ -201,7 +201,7 @@ def _parts(values: F32, units: F32, own: F32, weights: Weights, n_extra: int, gr
     and before them comes what no feature of an item added. `work` (1 + K, P) is room for slopes and for the outputs of hidden units."""
     parts[:] = 0
     rest, n_items, n_hidden = len(parts) - n_extra - 1, len(groups), len(own)
-    slopes, active = work[0], work[1:]
+    slopes, active, of_units = work[0], work[1:], np.empty(n_hidden, np.float32)
     for k in range(n_hidden):
         for place in range(len(columns)):
             active[k, place] = weights.output[k] if units[k, columns[place]] > 0 else np.float32(0)
@@ -209,9 +209,8 @@ def _parts(values: F32, units: F32, own: F32, weights: Weights, n_extra: int, gr
     for feature in range(n_items):
         slopes[:] = weights.linear[feature]
         for k in range(n_hidden):
-            weight = weights.hidden[k, feature]
-            for place in range(len(slopes)):
-                slopes[place] += active[k, place] * weight
+            of_units[k] = weights.hidden[k, feature]
+        add_all(slopes, active, of_units)
         group = groups[feature]
         for place in range(len(columns)):
             parts[group, place] += values[feature, columns[place]] * slopes[place]
@@ -295,20 +294,6 @@ def _user_bias(raw: RawFeatures, weights: Weights, user: int, k: int, n_items: i
         value = (raw.users[user, own] - weights.mean[feature]) * weights.inverse[feature]
         total += weights.hidden[k, feature] * min(max(value, -weights.clip), weights.clip)
     return total
-
-
-@compiled_sums
-def _add_features(unit: F32, values: F32, weights: F32) -> None:
-    """Add Σ_f weight · value to `unit` (C,), four features at a time."""
-    n = len(values)
-    for f in range(0, n - 3, 4):
-        a, b, c, d = values[f], values[f + 1], values[f + 2], values[f + 3]
-        of_a, of_b, of_c, of_d = weights[f], weights[f + 1], weights[f + 2], weights[f + 3]
-        for i in range(len(unit)):
-            unit[i] += a[i] * of_a + b[i] * of_b + c[i] * of_c + d[i] * of_d
-    for f in range(n - n % 4, n):
-        for i in range(len(unit)):
-            unit[i] += values[f, i] * weights[f]
 
 
 @compiled_sums

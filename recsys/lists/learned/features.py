@@ -19,7 +19,7 @@ from recsys.lists.features import Features, raw_features
 from recsys.lists.learned import features_kernel, readings_kernel
 from recsys.lists.learned.feature_names import FEATURE_VERSION, FEATURES, RANKS, SHOWN, TASTED, WITHOUT_SHOWN, names_of
 from recsys.lists.learned.features_kernel import LearnedRaw
-from recsys.lists.sources.content import content_alike
+from recsys.lists.sources.content import content_likeness
 from recsys.lists.sources.cooccurrence import flat_weights, recent_rows
 
 F32 = NDArray[np.float32]
@@ -59,7 +59,7 @@ def learned_raw(
         readings_kernel.read(recent_rows(users, context), flat_weights(users, context), numbers, readings)
     content = np.zeros((len(users), 2, numbers.shape[1]), np.float32)
     if "content" in raw:
-        readings_kernel.content_readings(content_alike(users, numbers, context), users.recent.strengths, content)
+        content_likeness(users, numbers, context, content)
     extra = np.stack([raw.get(name, none) for name in sources]) if sources else np.zeros((0, *numbers.shape), np.float32)
     now_s = context.now_s
     moment = np.array([now_s // HOUR_S % 24, (now_s // DAY_S + WEEKDAY_OF_1970) % 7], np.float32)

@@ -47,20 +47,3 @@ def read(rows: CountRows, weights: F32, numbers: I64, out: F32) -> None:
                 found[NEWEST + 1, column] = max(found[NEWEST + 1, column], value)
                 found[NEWEST + 2, column] += np.float32(value > 0)
             place += 1
-
-
-@compiled
-def content_readings(alike: F32, strengths: F32, out: F32) -> None:
-    """Write the likeness to the newest liked item, and to the one that is most alike, into `out` (U, 2, P). `alike` (U, P, R), and
-    `strengths` (U, R), above 0 for liked items, the newest last."""
-    out[:] = 0
-    for user in range(len(alike)):
-        newest = -1
-        for r in range(strengths.shape[1]):
-            if strengths[user, r] > 0:
-                newest = r
-        for column in range(alike.shape[1] if newest >= 0 else 0):
-            out[user, 0, column] = alike[user, column, newest]
-            for r in range(strengths.shape[1]):
-                if strengths[user, r] > 0:
-                    out[user, 1, column] = max(out[user, 1, column], alike[user, column, r])

@@ -71,8 +71,8 @@ def calibrate(
     were; all as they were for a user without a liked item that has a category.
 
     Each place gets the candidate i with the largest (1 − λ) · relevance(i) − λ · KL(p ‖ q), the first of equal ones; λ is the `strength`,
-    p the user's mix of categories and q that of the list up to i, with `SMOOTHING`. Relevance (U, P) falls from column to column. An item gives each of its c categories 1/c, and one
-    without categories changes neither mix. `places` (C or more,) are 0 before and after.
+    p the user's mix of categories and q that of the list up to i, with `SMOOTHING`. Relevance (U, P) falls from column to column. An item
+    gives each of its c categories 1/c, and one without categories changes neither mix. `places` (C or more,) are 0 before and after.
     Source: Steck 2018, eq. 2 to 7, by its greedy algorithm.
     """
     width, n_columns, stamp = categories.sets.shape[1], numbers.shape[1], 0

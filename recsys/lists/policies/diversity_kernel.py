@@ -29,15 +29,19 @@ _LEAST_STRENGTH = 1e-6
 
 
 class Compared(NamedTuple):
-    """Features of one user's candidates, each of length 1: `columns` and `values` (W, P), behind a candidate's last column 0, the rows
-    `dense` (P,) of their embeddings, −1 for none, and 1 / their length before, `inverse` (P,). `line` (F,) is 0 between two uses. `alike`
-    (P,) are the cosines with the item compared last."""
+    """Sparse features of one user's candidates, each of length 1, by feature: `lines` (L, P), of which candidate c has those of the first
+    `used[c]` (P,) of `own[c]` (P, W), with `values[c]` (P, W). `dense` (P,) are the rows of their embeddings, −1 for none, and `inverse`
+    (P,) 1 / their length before. `line_of` (F,) is −1 between two uses, and `features` (L,) are what lines are of. `alike` (P,) are the
+    cosines with the item compared last."""
 
-    columns: I32
+    lines: F32
+    used: I64
+    own: I64
     values: F32
     dense: I64
     inverse: F32
-    line: F32
+    line_of: I64
+    features: I64
     alike: F32
 
 
@@ -54,7 +58,7 @@ def mmr(numbers: I64, relevance: F32, features: ContentRows, size: int, strength
     taken, nearest, compared = np.empty(n_columns, np.bool_), np.empty(n_columns, np.float32), _room(features, n_columns)
     for user in range(len(numbers)):
         n_candidates = _count(numbers[user])
-        width = _begin(features, user, n_candidates, compared)
+        _begin(features, user, n_candidates, compared)
         taken[:], nearest[:] = False, 0
         n_chosen = min(size, n_candidates)
         for at in range(n_chosen):
@@ -66,7 +70,7 @@ def mmr(numbers: I64, relevance: F32, features: ContentRows, size: int, strength
             taken[chosen] = True
             order[user, at] = chosen
             if at + 1 < n_chosen:
-                _compare(features.dense, chosen, n_candidates, width, compared)
+                _compare(features.dense, chosen, n_candidates, compared)
                 for column in range(n_candidates):
                     nearest[column] = max(nearest[column], compared.alike[column])
         _append_others(taken, n_chosen, order[user])
@@ -88,7 +92,7 @@ def dpp(numbers: I64, relevance: F32, features: ContentRows, size: int, strength
     factor = np.empty((max(min(size, n_columns), 1), n_columns), np.float32)
     for user in range(len(numbers)):
         n_candidates = _count(numbers[user])
-        width = _begin(features, user, n_candidates, compared)
+        _begin(features, user, n_candidates, compared)
         for column in range(n_candidates):
             quality[column] = np.exp((1 - strength) / max(strength, _LEAST_STRENGTH) * (relevance[user, column] - 1))
         taken[:], left[:] = False, 1
@@ -102,7 +106,7 @@ def dpp(numbers: I64, relevance: F32, features: ContentRows, size: int, strength
             taken[chosen] = True
             order[user, at] = chosen
             if at + 1 < n_chosen and strength > 0:  # at strength 0 nothing is left to the determinant, not even equal candidates
-                _compare(features.dense, chosen, n_candidates, width, compared)
+                _compare(features.dense, chosen, n_candidates, compared)
                 _add_row(factor, at, chosen, n_candidates, compared.alike, left)
         _append_others(taken, n_chosen, order[user])
 
@@ -119,53 +123,61 @@ def _count(numbers: I64) -> int:
 @compiled
 def _room(features: ContentRows, n_columns: int) -> Compared:
     """Return room for the features of `n_columns` candidates."""
-    shape = (features.columns.shape[1], n_columns)
+    shape = (n_columns, features.columns.shape[1])
+    n_lines = max(min(features.width, shape[0] * shape[1]), 1)
     return Compared(
-        np.empty(shape, np.int32),
+        np.empty((n_lines, n_columns), np.float32),
+        np.empty(n_columns, np.int64),
+        np.empty(shape, np.int64),
         np.empty(shape, np.float32),
         np.empty(n_columns, np.int64),
         np.empty(n_columns, np.float32),
-        np.zeros(features.width, np.float32),
+        np.full(features.width, -1, np.int64),
+        np.empty(n_lines, np.int64),
         np.empty(n_columns, np.float32),
     )
 
 
 @compiled
-def _begin(features: ContentRows, user: Whole, n_candidates: Whole, compared: Compared) -> int:
-    """Copy the features of a user's candidates, side by side and each of length 1. Return the most columns of one of them."""
-    width = 0
+def _begin(features: ContentRows, user: Whole, n_candidates: Whole, compared: Compared) -> None:
+    """Copy the features of a user's candidates, each of length 1."""
+    lines, line_of, n_lines = compared.lines, compared.line_of, 0
     for column in range(n_candidates):
         row, dense, total, used = features.rows[user, column], features.dense_rows[user, column], np.float32(0), 0
         for w in range(features.columns.shape[1]):
             value = features.values[row, w]
             total += value * value
-            if value != 0:
-                used = w + 1
         if dense >= 0:
             total += dot(features.dense[dense], features.dense[dense])
         inverse = np.float32(1 / np.sqrt(total)) if total > 0 else np.float32(0)
         for w in range(features.columns.shape[1]):
-            compared.columns[w, column] = features.columns[row, w]
-            compared.values[w, column] = features.values[row, w] * inverse
-        compared.dense[column], compared.inverse[column] = dense, inverse
-        width = max(width, used)
-    return width
+            feature, value = features.columns[row, w], features.values[row, w]
+            if value == 0:
+                continue
+            line = line_of[feature]
+            if line < 0:
+                line = n_lines
+                line_of[feature], compared.features[line] = line, feature
+                lines[line, :n_candidates] = 0
+                n_lines += 1
+            compared.own[column, used], compared.values[column, used] = line, value * inverse
+            lines[line, column] += value * inverse
+            used += 1
+        compared.used[column], compared.dense[column], compared.inverse[column] = used, dense, inverse
+    for line in range(n_lines):
+        line_of[compared.features[line]] = -1
 
 
 @compiled
-def _compare(dense: F32, chosen: Whole, n_candidates: Whole, width: Whole, compared: Compared) -> None:
-    """Write the cosines of all candidates with the `chosen` one into `compared.alike`. `dense` (M, D) are the embeddings, `width` the most
-    columns of a candidate."""
-    line, alike, own = compared.line, compared.alike, compared.dense[chosen]
-    for w in range(width):
-        line[compared.columns[w, chosen]] += compared.values[w, chosen]
+def _compare(dense: F32, chosen: Whole, n_candidates: Whole, compared: Compared) -> None:
+    """Write the cosines of all candidates with the `chosen` one into `compared.alike`: of each feature that it has, those of all at once.
+    `dense` (M, D) are the embeddings."""
+    lines, alike, own = compared.lines, compared.alike, compared.dense[chosen]
     alike[:n_candidates] = 0
-    for w in range(width):
-        columns, values = compared.columns[w], compared.values[w]
+    for w in range(compared.used[chosen]):
+        line, value = compared.own[chosen, w], compared.values[chosen, w]
         for column in range(n_candidates):
-            alike[column] += line[columns[column]] * values[column]
-    for w in range(width):
-        line[compared.columns[w, chosen]] = 0
+            alike[column] += value * lines[line, column]
     if own >= 0:
         for column in range(n_candidates):
             if compared.dense[column] >= 0:

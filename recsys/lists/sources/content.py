@@ -52,18 +52,16 @@ class ContentSource(Source):
             content_kernel.explain(features, width, recent.items, likings, items, added)
 
 
-def content_alike(users: Users, items: I64, context: ListContext) -> F32:
-    """Return how alike the content of `items` (U, P), −1 for none, and of the users' recent items is, at least 0: (U, P, R). Only liked
-    items are read in a small catalogue: all others are like nothing."""
+def content_likeness(users: Users, items: I64, context: ListContext, out: F32) -> None:
+    """Write how alike the content of `items` (U, P), −1 for none, is to that of the newest liked item, and to that of the liked one that is
+    most alike, at least 0, into `out` (U, 2, P)."""
     recent = users.recent
     if context.is_large:
         kinds = content_kinds(context)
         listed, read = kinds.of[np.maximum(items, 0)].astype(np.int64), kinds.of[recent.items].astype(np.int64)
-        return kinds.alike(listed, read, context.catalogue.width)
-    alike = np.zeros((*items.shape, recent.items.shape[1]), np.float32)
-    features, width = context.catalogue.feature_table, context.catalogue.width
-    content_kernel.explain(features, width, recent.items, (recent.strengths > 0).astype(np.float32), items, alike)
-    return alike
+        content_kernel.strongest_likeness(kinds.alike(listed, read, context.catalogue.width), recent.strengths, out)
+    else:
+        content_kernel.likeness(context.catalogue.feature_table, context.catalogue.width, recent.items, recent.strengths, items, out)
 
 
 def content_kinds(context: ListContext) -> ContentKinds:

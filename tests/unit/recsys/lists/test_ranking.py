@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.lists.candidates import Candidates, best
+from recsys.lists.candidates import Candidates, Columns, best
 from recsys.lists.policy import explore
 from recsys.lists.reading import CooccurrenceReading, Recency, Recent
 from recsys.state.neighbours import DenseNeighbours
@@ -40,6 +41,40 @@ def test_the_best_candidates_come_first_and_equal_ones_by_number(candidates: lis
     assert items[0, :n].tolist() == [number for _, number in expected] and values[0, :n].tolist() == [-score for score, _ in expected]
     assert [numbers[order[column]] for column in columns[0, :n]] == items[0, :n].tolist()
     assert (items[0, n:] == -1).all() and np.isneginf(values[0, n:]).all()
+
+
+@pytest.mark.parametrize("size", [20, 40, 150, 400])
+def test_few_and_many_places_are_filled_alike_whatever_the_scores_are(size: int) -> None:
+    random = np.random.default_rng(size)
+    scores = np.round(random.standard_normal((4, 213)), 1).astype(np.float32)
+    scores[:, :9], scores[1], scores[2, 50:60], scores[3] = -0.0, 3.0, -np.inf, scores[3] * np.float32(1e30)
+    numbers = np.stack([random.permutation(500)[:213] for _ in scores])
+    numbers[:, 100:110], numbers[0, 5:] = -1, -1
+    columns, items, values = best(scores, numbers, size)
+    for user in range(len(scores)):
+        there = sorted(np.flatnonzero(numbers[user] >= 0).tolist(), key=lambda at: (-scores[user, at], numbers[user, at]))[:size]
+        assert columns[user, : len(there)].tolist() == there and (items[user, len(there) :] == -1).all()
+        np.testing.assert_array_equal(items[user, : len(there)], numbers[user, there])
+        np.testing.assert_array_equal(values[user, : len(there)], scores[user, there])
+
+
+def test_what_nobody_reads_is_not_gathered_and_each_stage_finds_its_own_places() -> None:
+    random, names = np.random.default_rng(3), ("a", "b")
+    parts = {name: random.standard_normal((2, 7)).astype(np.float32) for name in names}
+    first, second = random.integers(0, 7, (2, 6)), random.integers(0, 6, (2, 4))
+    numbers, ones = np.arange(14).reshape(2, 7), np.ones((2, 7), np.float32)
+    ranked = Candidates(numbers, parts, {}, ones, parts, ones)
+    once = ranked.at(first)
+    added = random.standard_normal((2, 6)).astype(np.float32)
+    moved = replace(once, parts=Columns.of(once.parts).and_("c", added)).at(second).first(3)
+    rows = np.arange(2)[:, None]
+    chosen = first[rows, second][:, :3]
+    assert list(moved.parts) == ["a", "b", "c"] and list(moved.raw) == ["a", "b"]
+    np.testing.assert_array_equal(moved.parts["c"], added[rows, second[:, :3]])
+    np.testing.assert_array_equal(moved.raw["b"], parts["b"][rows, chosen])
+    np.testing.assert_array_equal(moved.numbers, numbers[rows, chosen])
+    assert moved.numbers.flags.c_contiguous and isinstance(moved.parts, Columns) and moved.parts._gathered.keys() == {"c"}
+    assert isinstance(once.parts, Columns) and not once.parts._gathered
 
 
 @given(st.integers(2, 10), st.integers(0, 12), st.integers(1, 30), st.integers(0, 2**62))
