@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.eights import EIGHT, add_eight
+from recsys.arithmetic_kernel import EIGHT, add_eight
 from recsys.jit import compiled, compiled_sums
 
 F32 = NDArray[np.float32]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.eights import EIGHT
+from recsys.arithmetic_kernel import EIGHT
 from recsys.errors import ModelError
 from recsys.lists.learned.feature_names import FEATURE_VERSION, SHOWN, VERSIONS, WITHOUT_SHOWN, names_of
 from recsys.lists.learned.forest import NAMES, NO_NODE, Forest
