@@ -11,8 +11,9 @@ from recsys.models.checks import MAX_COUNT, MAX_HISTORY, check_options
 class EASEConfig:
     """Options of EASE. Raises: ModelError for an option out of its bounds."""
 
-    regularisation: float = 1_000.0
-    """λ, in users: added to the number of users of each item. Larger is smoother."""
+    regularisation: float | None = None
+    """λ, in users: added to the number of users of each item. Larger is smoother. None: four times the mean number of users of an item, so
+    that it suits small logs and large ones."""
     neighbours: int = 1_000
     """Weights of largest magnitude that are kept for each item: its score reads no others."""
     history_length: int = 1_000

@@ -15,6 +15,8 @@ from recsys.models.training_set import TrainingSet
 
 BYTES_A_PAIR = 16
 """The Gram matrix in float64, and as much again for what is copied from it."""
+_RIDGE = 4.0
+"""λ in mean numbers of users of an item, where it is not set: what suits logs of 7 users an item and of 267 alike (docs/models.md)."""
 _BLOCK = 256
 """Rows that are cut at once."""
 
@@ -31,7 +33,7 @@ def weights_of(interactions: TrainingSet, config: EASEConfig, progress: Progress
     matrix = matrix[:, kept]
     inverse = gram(matrix, np.float64)
     go_on(progress, 0.3, f"ease: counted pairs of {len(kept):,} items")
-    _invert(inverse, config.regularisation)
+    _invert(inverse, _RIDGE * float(np.trace(inverse)) / max(len(kept), 1) if config.regularisation is None else config.regularisation)
     go_on(progress, 0.9, "ease: inverted")
     return cut(inverse, config.neighbours), [interactions.item_ids[i] for i in kept.tolist()]
 

@@ -268,13 +268,14 @@ def test_slim_satisfies_the_conditions_of_its_optimum() -> None:
     assert np.abs(slope[weights > 0]).max() < 1e-3 and slope[weights == 0].min() > -1e-3
 
 
-def test_the_ridge_of_slim_grows_with_the_users_of_an_item() -> None:
-    """Quality floor of the default on small data: twice the mean number of users of an item, not a constant of a large log."""
+@pytest.mark.parametrize(("kind", "ridge", "times"), [("slim", "l2", 2), ("ease", "regularisation", 4)])
+def test_the_ridge_grows_with_the_users_of_an_item(kind: str, ridge: str, times: int) -> None:
+    """So many times the mean number of users of an item is the default, not a constant of a large log."""
     interactions = clustered(n_users=60)
     mean = len(np.unique(interactions.users.astype(np.int64) * N_ITEMS + interactions.items)) / N_ITEMS
-    found, same = fitted("slim", interactions, l2=None), fitted("slim", interactions, l2=2 * mean)
+    found, same = fitted(kind, interactions, **{ridge: None}), fitted(kind, interactions, **{ridge: times * mean})
     np.testing.assert_allclose(found.scores(histories_of([[1], [40]], 1)), same.scores(histories_of([[1], [40]], 1)), rtol=1e-5)
-    assert found.config["l2"] is None and load_model("slim", found.config, found.item_ids, found.tensors()).config == found.config
+    assert found.config[ridge] is None and load_model(kind, found.config, found.item_ids, found.tensors()).config == found.config
 
 
 def dense(interactions: TrainingSet) -> np.ndarray:
