@@ -79,7 +79,7 @@ class ListSettings(Section):
     """How many users' newest lists a worker remembers, to make them again when an item on them is no longer available, expires or is
     removed: those listed last, 4 bytes a place. It reads lists of before its start from the recommendations topic, and needs the right to.
     0: lists are made again with the user's next event only."""
-    reasons: bool = False
+    reasons: bool = True
     """Say of each listed item what carried it (`reason` in the record): own items, people alike, a habit, the profile, its age, or what
     many choose now. Items, order and scores are the same without."""
     reason_templates: Templates = {}

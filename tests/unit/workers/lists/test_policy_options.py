@@ -49,7 +49,7 @@ def test_every_stage_is_off_by_default_and_with_a_strength_of_0() -> None:
     config = engine_config(load_settings())
     assert config.policy == NO_POLICY == config.list_options.policy and not config.policy.is_on and not config.policy.label_fields
     assert [*Engine(config).catalogue.labels] == [FIRST_CATEGORY], "one category does not take a whole page"
-    assert Engine(replace(config, most_of_category=10)).catalogue.labels == {}
+    assert Engine(replace(config, most_of_category=10, reasons=False)).catalogue.labels == {}
     zero: dict[str, Any] = {"diversity": {"kind": "dpp", "strength": 0}, "freshness": {"weight": 0}, "calibration": {"strength": 0}}
     assert policy_options(load_settings(lists=zero).lists) == NO_POLICY
     assert not policy_options(load_settings(lists={"diversity": {"strength": 0.9}}).lists).is_on
