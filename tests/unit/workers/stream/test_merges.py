@@ -86,7 +86,7 @@ async def test_models_encode_the_joined_history(monkeypatch: pytest.MonkeyPatch)
     await pipeline.defer_short_lists()
     encoded: list[int] = []
 
-    def encode(engine: Engine, slots: Any) -> dict[str, Any]:
+    def encode(engine: Engine, slots: Any, now_s: int | None = None) -> dict[str, Any]:
         encoded.extend(engine.users.lengths[slots].tolist())
         return {}
 
