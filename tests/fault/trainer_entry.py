@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def leading(settings: Settings) -> TrainerService:
 class TrainingInside:
     """In the place of the training process, for scenarios whose fault is elsewhere: the same round in a thread, without 3 s of imports."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, watch: Callable[[Any], None] | None = None) -> None:
+        del watch  # a thread in a test tells nobody how far it is
         self._settings = settings
         self._round: asyncio.Task[list[KindResult]] | None = None
 
