@@ -191,7 +191,7 @@ async def two_trainers(lane: Lane, chance: random.Random, folder: Path) -> Round
             await here.until(lambda: here.said_by_processes("trainer leads") == 2, "two leaders")
             await here.publish(FIRST)
             here.faults += 1
-            deadline = time.monotonic() + 3 * DEADLINE_S
+            deadline = time.monotonic() + 2 * DEADLINE_S
             while len(here.store.versions("ials")) < 2 or here.n_published < 2 * FIRST:  # both have trained, or one of them twice
                 await here.publish(chance.randrange(MORE // 2, MORE * 2))
                 await here.until_logged()

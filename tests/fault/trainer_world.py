@@ -48,7 +48,7 @@ from workers.trainer.event_log import EventLog
 PARTITIONS = 2
 N_CLUSTERS, PER_CLUSTER, PER_USER = 4, 12, 10
 START_MS = 1_700_000_000_000
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 POLL_S = 0.02
 ENOUGH = 400
 """Readable events that start the first round of training …"""
