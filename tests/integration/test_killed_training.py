@@ -8,18 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.unit.workers.trainer.test_training_round import FIRST, append, job
 from workers.models.checkpoint_header import unfinished
 from workers.models.store import ModelStore
 
-SASREC = {"sasrec": {"factors": 8, "window": 8, "blocks": 1, "max_epochs": 60, "patience": 60}}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SASREC = {"sasrec": {"factors": 8, "window": 8, "blocks": 1, "max_epochs": 30, "patience": 30}}
 COMMAND = [sys.executable, "-m", "workers.trainer.child"]
 
 
 def test_the_round_after_a_kill_goes_on_from_the_checkpoint_on_the_same_events(tmp_path: Path) -> None:
     append(tmp_path, 0, FIRST)
     ordered = job(tmp_path, kinds=("sasrec",), options=SASREC, checkpoint_s=0.05).model_dump_json().encode()
-    store, deadline_s = ModelStore(str(tmp_path / "models")), time.monotonic() + 60
+    store, deadline_s = ModelStore(str(tmp_path / "models")), time.monotonic() + 240
     with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
         assert killed.stdin is not None
         killed.stdin.write(ordered)

@@ -32,7 +32,7 @@ from workers.settings import Settings, load_settings
 from workers.trainer import catalogue_file
 from workers.trainer.event_log import EventLog
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEADLINE_S = 90.0
 T = TypeVar("T")
