@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from recsys.models.adam import Adam
 from recsys.models.checkpoint import Checkpoint, Checkpoints, Tensors, go_on_from, prefixed, set_state, state_of, under
 from recsys.models.row_adam import RowAdam
-from recsys.models.training import Epoch, Progress, go_on
+from recsys.models.training import Epoch, Progress, go_on, warm_rows
 
 
 class Epochs(Protocol):
@@ -100,3 +101,16 @@ def copy_into(living: Tensors, kept: Tensors) -> None:
     """Copy tensors into those of the same names."""
     for name, tensor in living.items():
         tensor.copy_(kept[name])
+
+
+def copy_known(own: Tensors, item_ids: Sequence[str], earlier: Tensors, earlier_ids: Sequence[str], by_item: Collection[str]) -> None:
+    """Copy from an earlier model's tensors the rows of items that both know, of the tables `by_item`, and every other tensor of the same
+    shape."""
+    here, there = warm_rows(item_ids, earlier_ids)
+    for name, mine in own.items():
+        theirs = earlier[name].detach()
+        if name in by_item:
+            if mine.shape[1] == theirs.shape[1]:
+                mine[here] = theirs[there]
+        elif mine.shape == theirs.shape:
+            mine.copy_(theirs)

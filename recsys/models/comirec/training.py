@@ -12,13 +12,15 @@ from recsys.models.comirec.config import ComiRecConfig
 from recsys.models.comirec.interests import Interests, Read, Sizes, loss_of
 from recsys.models.comirec.model import ComiRecModel
 from recsys.models.cuts import Batch, cut, newest
-from recsys.models.epochs import train_epochs
+from recsys.models.epochs import copy_known, train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.lightgcn.training import preferences_of
 from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition
-from recsys.models.training import Progress, warm_rows
+from recsys.models.training import Progress
 from recsys.models.training_set import TrainingSet
+
+_TABLES = ("items", "read")
 
 
 def fit(
@@ -47,22 +49,10 @@ def fit(
         training, held = entries, None
     trained = Interests.random(Sizes(entries.n_items, config.factors, config.interests, config.hidden), config.seed)
     if isinstance(warm_start, ComiRecModel):
-        _warm_start(trained, entries.item_ids, warm_start)
+        copy_known(trained._asdict(), entries.item_ids, warm_start.trained._asdict(), warm_start.item_ids, _TABLES)
     run, which = _Run(trained, training, held, config, chance), fingerprint("comirec", config, entries, [np.array([is_warm])])
     train_epochs("comirec", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
     return ComiRecModel(config, entries.item_ids, trained.copied())
-
-
-def _warm_start(trained: Interests, item_ids: list[str], earlier: ComiRecModel) -> None:
-    """Copy from an earlier model the rows of items that both know, and every other tensor of the same shape."""
-    here, there = warm_rows(item_ids, earlier.item_ids)
-    for name, own in trained._asdict().items():
-        theirs = earlier.trained._asdict()[name].detach()
-        if name in ("items", "read"):
-            if own.shape[1] == theirs.shape[1]:
-                own[here] = theirs[there]
-        elif own.shape == theirs.shape:
-            own.copy_(theirs)
 
 
 class _Run:
@@ -78,12 +68,12 @@ class _Run:
         shrink, whole = config.learning_rate * config.regularisation, trained._asdict()
         self._tables: tuple[RowAdam, RowAdam] | None = None
         if not self._competition.is_whole:
-            items, read = (RowAdam(whole.pop(name), config.learning_rate, shrink=shrink) for name in ("items", "read"))
+            items, read = (RowAdam(whole.pop(name), config.learning_rate, shrink=shrink) for name in _TABLES)
             self._tables = items, read
-        self._shrinking = [table for name, table in whole.items() if name in ("items", "read")]
+        self._shrinking = [table for name, table in whole.items() if name in _TABLES]
         self._keep = 1 - shrink
         self._optimiser = Adam([tensor.requires_grad_() for tensor in whole.values()], config.learning_rate)
-        tables = dict(zip(("items", "read"), self._tables or (), strict=False))
+        tables = dict(zip(_TABLES, self._tables or (), strict=False))
         self.optimisers: dict[str, Adam | RowAdam] = {"adam": self._optimiser, **tables}
         self.weights: Tensors = {name: tensor.detach() for name, tensor in trained._asdict().items()}
 

@@ -9,7 +9,7 @@ from recsys.models.adam import Adam
 from recsys.models.base import Histories, Model
 from recsys.models.checkpoint import Checkpoints, Tensors, fingerprint
 from recsys.models.cuts import Batch, cut, newest
-from recsys.models.epochs import train_epochs
+from recsys.models.epochs import copy_known, train_epochs
 from recsys.models.held_back import HeldBack, hold_back
 from recsys.models.lightgcn.training import preferences_of
 from recsys.models.neumf.config import NeuMFConfig
@@ -17,7 +17,7 @@ from recsys.models.neumf.model import NeuMFModel
 from recsys.models.neumf.pairs import Pairs
 from recsys.models.row_adam import RowAdam
 from recsys.models.sampled_softmax import Competition, loss_of_logits
-from recsys.models.training import Progress, warm_rows
+from recsys.models.training import Progress
 from recsys.models.training_set import TrainingSet
 
 _TABLES = ("items", "read", "wide_items", "wide_read")
@@ -50,22 +50,10 @@ def fit(
         training, held = entries, None
     trained = Pairs.random(entries.n_items, config.factors, config.hidden, config.seed)
     if isinstance(warm_start, NeuMFModel):
-        _warm_start(trained, entries.item_ids, warm_start)
+        copy_known(trained._asdict(), entries.item_ids, warm_start.trained._asdict(), warm_start.item_ids, _TABLES)
     run, which = _Run(trained, training, held, config, chance), fingerprint("neumf", config, entries, [np.array([is_warm])])
     train_epochs("neumf", run, config.fixed_epochs or config.max_epochs, config.patience, which, progress, checkpoints)
     return NeuMFModel(config, entries.item_ids, trained.copied())
-
-
-def _warm_start(trained: Pairs, item_ids: list[str], earlier: NeuMFModel) -> None:
-    """Copy from an earlier model the rows of items that both know, and every other tensor of the same shape."""
-    here, there = warm_rows(item_ids, earlier.item_ids)
-    for name, own in trained._asdict().items():
-        theirs = earlier.trained._asdict()[name].detach()
-        if name in _TABLES:
-            if own.shape[1] == theirs.shape[1]:
-                own[here] = theirs[there]
-        elif own.shape == theirs.shape:
-            own.copy_(theirs)
 
 
 class _Run:
