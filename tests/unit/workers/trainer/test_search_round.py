@@ -81,7 +81,7 @@ def test_off_reads_no_earlier_search(folder: Path, monkeypatch: pytest.MonkeyPat
     append(folder, FIRST, 2_000)
     run_job(ease(folder, search_minutes=0.0))
     manifest = ModelStore(str(folder / "models")).manifest("ease", "ease-000002")[0]
-    assert manifest.search is None and manifest.config["regularisation"] == 1_000.0
+    assert manifest.search is None and manifest.config["regularisation"] is None
 
 
 def part(n: int) -> TrainingSet:
@@ -123,7 +123,7 @@ def test_a_search_without_enough_time_leaves_the_options_and_says_so(
 ) -> None:
     monkeypatch.setattr(search_round, "search", Searches(EASE, in_time=False))
     config, outcome = searched_config(MODELS["ease"], part(60), settings(folder), ModelStore(str(folder / "models")))
-    assert config.regularisation == 1_000.0
+    assert config == MODELS["ease"].configure({})
     assert outcome is not None and (outcome.start, outcome.found, outcome.options) == (None, None, {})
     assert "within trainer.search_minutes" in capsys.readouterr().err
 

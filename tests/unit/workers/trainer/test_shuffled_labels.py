@@ -43,11 +43,14 @@ def shuffle(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     for name in KINDS:
         kind = MODELS[name]
 
-        def fit(interactions: TrainingSet, *rest: Any, true_fit: Any = kind.fit) -> Any:
-            items = np.random.default_rng(seed).permutation(interactions.items)
-            return true_fit(replace(interactions, items=items), *rest)
+        def of_shuffled(train: Any) -> Any:
+            def fit(interactions: TrainingSet, *rest: Any) -> Any:
+                items = np.random.default_rng(seed).permutation(interactions.items)
+                return train(replace(interactions, items=items), *rest)
 
-        monkeypatch.setitem(MODELS, name, replace(kind, fit=fit))
+            return train and fit
+
+        monkeypatch.setitem(MODELS, name, replace(kind, fit=of_shuffled(kind.fit), resume=of_shuffled(kind.resume)))
 
 
 def trained(folder: Path) -> list[KindResult]:
