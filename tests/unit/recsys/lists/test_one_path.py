@@ -73,7 +73,9 @@ def slots_of(engine: Engine) -> NDArray[np.int64]:
 
 
 def assert_alike(found: Lists, expected: Lists, tolerance: float = 2e-4, share: float = 0.98) -> None:
-    """Equal but for rounding, which puts equal scores in any order: a user without a history may have nothing but equal ones."""
+    """Equal but for rounding, which puts equal scores in any order: a user without a history may have nothing but equal ones.
+
+    An item in the last place, or drawn for exploration, may have the score of one that is not listed: only its score is compared."""
     n = expected.scores.shape[1]
     np.testing.assert_allclose(found.scores[:, :n], expected.scores, atol=tolerance)
     assert np.isneginf(found.scores[:, n:]).all() and (found.items[~np.isfinite(found.scores)] == -1).all()
@@ -82,7 +84,7 @@ def assert_alike(found: Lists, expected: Lists, tolerance: float = 2e-4, share: 
     is_sure = listed & (found_items == expected.items)
     with np.errstate(invalid="ignore"):
         steps = np.diff(expected.scores, axis=1) < -tolerance
-    apart = listed & np.pad(steps, ((0, 0), (1, 0)), constant_values=True) & np.pad(steps, ((0, 0), (0, 1)), constant_values=True)
+    apart = listed & (expected.propensities == 1) & np.pad(steps, ((0, 0), (1, 0)), constant_values=True) & np.pad(steps, ((0, 0), (0, 1)))
     assert is_sure[apart].sum() >= share * apart.sum()
     assert list(found.contributions) == list(expected.contributions)
     for name, part in found.contributions.items():
@@ -102,6 +104,7 @@ def assert_alike(found: Lists, expected: Lists, tolerance: float = 2e-4, share: 
     st.sampled_from([(), ("cooccurrence",), ("content", "toy", "softened"), ("trending", "new"), tuple(WEIGHTS)[:-1]]),
 )
 @example(40, 0, "directed", 3, False, False, False, ("trending", "new"))  # all scores of two users are equal
+@example(900, 0, "directed", 3, False, True, False, ("trending", "new"))  # what is drawn has the scores of what is not
 @settings(max_examples=40, deadline=None)
 def test_lists_are_those_of_the_specification(
     n_items: int, seed: int, similarity: Any, exploration_slots: int, dense: bool, prefers: bool, repeats: bool, without: tuple[str, ...]
