@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make setup: $(PYTHON) is older than 3.11; name another with PYTHON=…" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,test,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,web,test,lint]'
 	$(BIN)/python -m workers.stream.warm_up
 	@touch $@
 
@@ -55,7 +55,7 @@ test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(if $(TORCH_INDEX),$(LOWEST)/bin/$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) $(shell sed -n 's/^\(torch==.*\)$$/\1/p' constraints-lowest.txt))
-	$(LOWEST)/bin/$(PIP_INSTALL) --no-compile -c constraints-lowest.txt -e '.[embedded,test]'
+	$(LOWEST)/bin/$(PIP_INSTALL) --no-compile -c constraints-lowest.txt -e '.[embedded,web,test]'
 	$(LOWEST_PYTHON) -m workers.stream.warm_up
 	@touch $@
 

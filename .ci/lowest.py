@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints-lowest.txt"
-EXTRAS = ("embedded", "test")
+EXTRAS = ("embedded", "web", "test")
 HEAD = "# The lower bounds of pyproject.toml as exact versions; written by .ci/lowest.py. `make test-lowest` installs them.\n"
 REST = "# What they bring with them, as `.ci/lowest.py --freeze` found it.\n"
 

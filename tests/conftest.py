@@ -98,7 +98,7 @@ class TestStack:
             overrides["redis"] |= {"url": self.cluster.url, "cluster": True}
         return overrides
 
-    def start_worker(self, kind: Literal["stream", "trainer"], env: Mapping[str, str]) -> Child:
+    def start_worker(self, kind: Literal["stream", "trainer", "gateway"], env: Mapping[str, str]) -> Child:
         """Fork `recsys worker KIND` from a process that has imported everything; `stack.embedded.stop_workers()` ends it.
 
         `stack.embedded.start_worker` starts the same command in 4 s: for tests of the start itself.

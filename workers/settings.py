@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from workers.content_settings import ContentSettings
 from workers.errors import SettingsError
+from workers.gateway_settings import GatewaySettings
 from workers.list_settings import ListSettings as ListSettings
 from workers.related_settings import RelatedSettings as RelatedSettings
 from workers.section import Positive, Section
@@ -359,6 +360,7 @@ class Settings(BaseSettings):
     related: RelatedSettings = RelatedSettings()
     trainer: TrainerSettings = TrainerSettings()
     content: ContentSettings = ContentSettings()
+    gateway: GatewaySettings = GatewaySettings()
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
     alarms: AlarmSettings = AlarmSettings()

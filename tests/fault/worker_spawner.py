@@ -102,7 +102,7 @@ class WorkerSpawner:
         """Fork a stream worker that sees exactly these settings (RECSYS_… variables); its output goes to `log`."""
         return self._fork(name, log, {"env": dict(env), "fault_plan": asdict(fault_plan or FaultPlan())})
 
-    def start_command(self, kind: Literal["stream", "trainer"], name: str, env: Mapping[str, str], log: Path) -> Child:
+    def start_command(self, kind: Literal["stream", "trainer", "gateway"], name: str, env: Mapping[str, str], log: Path) -> Child:
         """Fork `recsys worker KIND` as it is, without a fault, in exactly this environment."""
         arguments = ["worker", kind, "--data-folder", str(log.parent / name)]
         return Child(name, ForkedProcess(self._fork(name, log, {"env": dict(env), "arguments": arguments})), log)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = (
     {"cli", "health", "__main__"},
     {"demo"},
+    {"web"},
     {"operations"},
     {"stream", "trainer"},
     {"lists", "models", "producer", "local", "client"},
@@ -28,6 +29,7 @@ WORKERS = (
         "row_settings",
         "rule_settings",
         "content_settings",
+        "gateway_settings",
         "shown_settings",
         "related_settings",
         "tuning_settings",

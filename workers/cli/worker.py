@@ -1,9 +1,10 @@
-"""`recsys worker stream | trainer`: runs one Faust application in this process until SIGTERM or Ctrl-C."""
+"""`recsys worker stream | trainer | gateway`: runs one worker in this process until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import logging.config
 import os
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from workers.cli.console import settings
-from workers.errors import WorkerError
+from workers.errors import Fatal, WorkerError
 from workers.kafka.rights import Role
 from workers.kafka.startup import check_writable, wait_until_usable
 from workers.runtime.event_loop import new_event_loop
@@ -36,7 +37,7 @@ FALSE_ALARMS = {
     "aiokafka.consumer.fetcher": "Not authorized to read from topic",  # once a partition and fetch; our own line says which right
 }
 """Logger ▸ how its messages begin that are no problem, or one that is said in another line."""
-QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio")
+QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio", "uvicorn")
 FAUST_STOP_S = 12.0
 """What stopping may take besides the batch in hand (`stream.stop_timeout_s`): our own clients take 10 s at most."""
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")]
@@ -230,3 +231,20 @@ def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> Non
     check_writable("setting trainer.log_url", chosen.trainer.log_url)
     check_writable("setting trainer.model_url", chosen.trainer.model_url)
     run_worker("trainer", build, chosen, level=log_level, data_folder=data_folder)
+
+
+@app.command("gateway")
+def gateway(
+    log_level: LogLevel = "info",
+    data_folder: Annotated[Path | None, typer.Option(help="Not used: a gateway keeps nothing.", hidden=True)] = None,
+) -> None:
+    """Answer HTTP requests: lists of users and items, and events into Kafka. Several may run side by side. Needs the extra `web`."""
+    del data_folder
+    chosen = settings()
+    missing = [name for name in ("fastapi", "uvicorn", "httptools") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Fatal(f"the gateway needs the extra `web` ({', '.join(missing)} missing): run `pip install 'recsys-stream[web]'`")
+    logging.config.dictConfig(logging_config(log_level))
+    from workers.web.server import run_gateway
+
+    run_gateway(chosen)

@@ -82,10 +82,11 @@ def secrets_of(settings: BaseModel) -> set[str]:
 def _leaves(model: BaseModel) -> Iterator[tuple[str, Any]]:
     for name in type(model).model_fields:
         value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _leaves(value)
-        else:
-            yield name, value
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, BaseModel):
+                yield from _leaves(one)
+            else:
+                yield name, one
 
 
 def _url_secrets(url: str) -> set[str]:

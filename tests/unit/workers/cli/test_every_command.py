@@ -392,6 +392,8 @@ CASES: dict[str, Case] = {
     ),
     "worker stream": Case(["worker", "stream"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "worker trainer": Case(["worker", "trainer"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
+    "worker gateway": Case(["worker", "gateway"], whole=FAILURE, code=1, as_json=False, prepare=fake(
+        "workers.web.server", "run_gateway", failing(Fatal(FAILURE[0])))),
     "topics list": Case(["topics", "list"], whole=IDS + TITLES, code=1, prepare=fakes(
         fake("workers.kafka.topics", "describe", answering(TOPICS)), fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
     "topics create": Case(["topics", "create"], whole=IDS, prepare=fakes(

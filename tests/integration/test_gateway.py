@@ -1,0 +1,85 @@
+"""The gateway as a process beside a stream worker, on a real broker and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.builders import play
+from tests.conftest import TestStack
+from tests.integration.test_stream import DEADLINE_S, topics_of, workers
+from tests.integration.test_stream_outages import own_valkey
+from workers.kafka.topics import provision
+from workers.local.embedded import Child, environment, free_port
+from workers.settings import load_settings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+class Served:
+    """A running gateway and a client of it."""
+
+    def __init__(self, child: Child, client: httpx.AsyncClient) -> None:
+        self.child, self.client = child, client
+
+    async def until(self, path: str, holds: Callable[[httpx.Response], bool]) -> httpx.Response:
+        """Ask until the answer is right."""
+        deadline, answer = time.monotonic() + DEADLINE_S, None
+        while time.monotonic() < deadline:
+            assert self.child.running, self.child.last_lines(20)
+            try:
+                answer = await self.client.get(path)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and holds(answer):
+                return answer
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{path}: never right; last {answer and answer.text}; {self.child.last_lines(10)}")
+
+
+@asynccontextmanager
+async def gateway_of(stack: TestStack, env: Mapping[str, str]) -> AsyncIterator[Served]:
+    port = free_port()
+    child = stack.start_worker("gateway", {**env, "RECSYS_GATEWAY__PORT": str(port)})
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10.0) as client:
+        yield Served(child, client)
+        child.process.terminate()
+        assert child.process.wait(20) == 0, child.last_lines(20)
+
+
+def listed(answer: httpx.Response) -> list[str]:
+    return [place["item_id"] for place in answer.json()["items"]] if answer.status_code == 200 else []
+
+
+async def test_lists_follow_events_and_the_catalogue_and_come_back_after_redis(
+    stack: TestStack, sections: dict[str, Any], worker_env: dict[str, str], tmp_path: Path
+) -> None:
+    sections["lists"] = {"shared_every_s": 3600, "size": 5}
+    settings = load_settings(**sections)
+    provision(settings)
+    with own_valkey(tmp_path / "own") as server:
+        env = {**worker_env, **environment({"lists": sections["lists"]}), **server.env}
+        with workers(stack, env):
+            async with topics_of(server.settings_of(settings)) as topics, gateway_of(stack, env) as served:
+                for number in range(4):
+                    await topics.item(f"i{number}")
+                default = await served.until("/v1/users/u1/lists", lambda answer: len(listed(answer)) == 4)
+                assert default.json()["is_default"] is True
+                await topics.event(play("u1", "i0", 1))
+                await served.until("/v1/users/u1/lists", lambda answer: set(listed(answer)) == {"i1", "i2", "i3"})
+                await topics.item("i2", available=False)
+                await served.until("/v1/users/u1/lists", lambda answer: set(listed(answer)) == {"i1", "i3"})
+                assert (await served.client.get("/ready")).status_code == 200
+                server.kill()
+                away = await served.until("/v1/users/u1/lists", lambda answer: answer.status_code == 503)
+                assert away.headers["retry-after"] == "1" and (await served.client.get("/ready")).status_code == 503
+                server.start_again()
+                await served.until("/v1/users/u1/lists", lambda answer: set(listed(answer)) == {"i1", "i3"})
+                await served.until("/ready", lambda answer: answer.status_code == 200)

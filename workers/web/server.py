@@ -1,0 +1,145 @@
+"""Runs a gateway in this process until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Iterator, Sequence
+
+from workers.bootstrap import open_store
+from workers.errors import SettingsError
+from workers.gateway_settings import GatewaySettings
+from workers.runtime.event_loop import new_event_loop
+from workers.runtime.health import Heartbeat
+from workers.runtime.status import WorkerStatus
+from workers.runtime.status_server import StatusServer
+from workers.settings import Settings
+from workers.web.access import Clients
+from workers.web.app import build_app
+from workers.web.gateway_metrics import GatewayMetrics
+from workers.web.guard import App
+from workers.web.held_lists import HeldLists
+from workers.web.list_follower import ListFollower
+from workers.web.live_state import LiveState
+from workers.web.parts import Parts
+from workers.web.published import PublishedLists
+from workers.web.related_items import RelatedItems
+
+log = logging.getLogger(__name__)
+
+STOP_S = 10
+"""Seconds that requests in hand have after SIGTERM."""
+KEEP_ALIVE_S = 65
+"""Longer than the 60 s after which load balancers drop an idle connection, so that none sends on one that is being closed."""
+BEAT_S = 1.0
+BACKLOG = 2_048
+
+
+def run_gateway(settings: Settings) -> None:
+    """Answer requests until a signal comes. Raises SettingsError when the address cannot be bound."""
+    status = WorkerStatus()
+    server = StatusServer(status, settings.metrics, max_stall_s=settings.health.max_age_s)
+    server.start()
+    try:
+        loop = new_event_loop()
+        try:
+            loop.run_until_complete(_serve(settings, status))
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+    finally:
+        server.stop()
+
+
+async def _serve(settings: Settings, status: WorkerStatus) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as running:
+        listening = running.enter_context(bound(settings.gateway))
+        app = await start_gateway(settings, status, running)
+        log.info("answering at http://%s:%d", settings.gateway.host, settings.gateway.port)
+        await serve_until(stop, app, listening)
+
+
+async def serve_until(stop: asyncio.Event, app: App, listening: socket.socket) -> None:
+    """Answer requests on a bound socket until `stop` is set, and those in hand after it."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Leaves signals to the worker, which ends with exit code 0 after one."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    server = Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+            backlog=BACKLOG,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve([listening]))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    server.should_exit = True
+    await serving
+
+
+def bound(settings: GatewaySettings) -> socket.socket:
+    """Return a socket at the gateway's address. Raises SettingsError when it cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(address)
+        except OSError:
+            found.close()
+            raise
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        at = f"{settings.host}:{settings.port}"
+        raise SettingsError(f"setting gateway.port: {at} cannot be listened on ({why}): choose another port or host") from None
+    return found
+
+
+async def start_gateway(settings: Settings, status: WorkerStatus, running: contextlib.AsyncExitStack) -> App:
+    """Start what follows Kafka and Redis until `running` is closed, and return the application."""
+    metrics = GatewayMetrics(status)
+    held = HeldLists(settings.gateway.held_mb << 20)
+    lists = ListFollower(settings, held, metrics, status)
+    state = LiveState(settings, lambda: open_store(settings), status)
+    running.push_async_callback(state.close)
+    published = PublishedLists(settings, held, state, metrics, is_loaded=lambda: lists.is_loaded)
+    parts = Parts(settings, Clients(settings.gateway), metrics, status, published, RelatedItems(settings, state))
+    beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
+    running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), beat)])
+    return build_app(parts)
+
+
+async def _beat(status: WorkerStatus, heartbeat: Heartbeat) -> None:
+    while True:
+        status.beat()
+        heartbeat.beat()
+        await asyncio.sleep(BEAT_S)
+
+
+async def _cancel(tasks: Sequence[Awaitable[None]]) -> None:
+    for task in tasks:
+        assert isinstance(task, asyncio.Future)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
