@@ -12,6 +12,7 @@ from recsys.state.batch_delta import RowId
 from recsys.state.item_row import HEADER_BYTES, pack_header
 from tests.memory_related import MemoryRelated
 from workers.errors import Fatal, Fenced
+from workers.runtime.counts import Traffic
 from workers.state.layout import compare_layouts, layout_text, refuse_active, store_chunks, stored_layout, validate_ranges
 from workers.state.port import (
     MOST_EPOCHS,
@@ -33,7 +34,7 @@ from workers.state.port import (
 )
 from workers.state.users_topic import MOST_SOURCES, ListWork, MergeNote, ProfileRecord, Standing
 
-_OF_ALL_GENERATIONS = frozenset({"_layout", "_run_id", "_active", "_generation", "_shelved", "_claim"})
+_OF_ALL_GENERATIONS = frozenset({"_layout", "_run_id", "_active", "_generation", "_shelved", "_claim", "traffic"})
 _Versioned = tuple[int, int, bytes | None]
 """Partition, source offset, content or None."""
 
@@ -59,6 +60,7 @@ class MemoryStore(MemoryRelated):
         self._active = self._generation = 0
         self._shelved: dict[int, dict[str, Any]] = {}
         self._claim: tuple[str, float] | None = None
+        self.traffic = Traffic()
         self._start_empty()
 
     def _start_empty(self) -> None:

@@ -19,6 +19,10 @@ from workers.list_settings import ListSettings as ListSettings
 from workers.related_settings import RelatedSettings as RelatedSettings
 from workers.section import Positive, Section
 from workers.tuning_settings import TuningSettings
+from workers.watch_settings import AlarmSettings as AlarmSettings
+from workers.watch_settings import HealthSettings as HealthSettings
+from workers.watch_settings import LogSettings as LogSettings
+from workers.watch_settings import MetricsSettings as MetricsSettings
 
 READ_COMMITTED = "read_committed"
 """Isolation level of every consumer: records of aborted transactions are not read."""
@@ -321,29 +325,6 @@ class TrainerSettings(TuningSettings):
     """Finished versions of each kind to keep, besides those that rollback can reach."""
 
 
-class MetricsSettings(Section):
-    port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Port on which a worker answers GET /live, /ready and /metrics (Prometheus); 0 opens no port."""
-    host: str = "127.0.0.1"
-    """Address that the port is bound to."""
-
-
-class AlarmSettings(Section):
-    """Levels at which a worker sets the gauge recsys_alarm and logs the alarm."""
-
-    lag_records: Positive = 100_000
-    """Records that wait to be applied."""
-    dead_letter_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of refused records within ten seconds."""
-
-
-class HealthSettings(Section):
-    heartbeat_file: Path | None = None
-    """File that a worker touches after each round, for `python -m workers.health`; none if not set."""
-    max_age_s: Annotated[float, Field(gt=0)] = 30.0
-    """A worker whose last round is older is not healthy."""
-
-
 class Settings(BaseSettings):
     """All settings; sections are named as in the environment variables."""
 
@@ -364,6 +345,7 @@ class Settings(BaseSettings):
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
     alarms: AlarmSettings = AlarmSettings()
+    logs: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _impressions_are_counted(self) -> Settings:

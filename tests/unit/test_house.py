@@ -33,6 +33,7 @@ WORKERS = (
         "shown_settings",
         "related_settings",
         "tuning_settings",
+        "watch_settings",
         "reason_templates",
     },
     {"section"},

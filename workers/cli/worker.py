@@ -22,10 +22,11 @@ from workers.errors import Fatal, WorkerError
 from workers.kafka.rights import Role
 from workers.kafka.startup import check_writable, wait_until_usable
 from workers.runtime.event_loop import new_event_loop
+from workers.runtime.log_lines import JsonLines
 from workers.runtime.status import WorkerStatus
 from workers.runtime.status_server import StatusServer
 from workers.runtime.text import visible
-from workers.settings import Settings
+from workers.settings import LogSettings, Settings
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ FALSE_ALARMS = {
 QUIET = ("aiokafka", "kafka", "faust", "mode", "fsspec", "asyncio", "uvicorn")
 FAUST_STOP_S = 12.0
 """What stopping may take besides the batch in hand (`stream.stop_timeout_s`): our own clients take 10 s at most."""
+LogFormat = Annotated[
+    str | None, typer.Option("--log-format", help="text, or json with ids hashed; `logs.format` if left out.", metavar="FORMAT")
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", metavar="LEVEL")]
 DataFolder = Annotated[Path | None, typer.Option(help="Faust's own folder (a temporary one if left out); nothing in it has to be kept.")]
 
@@ -56,6 +60,17 @@ class NoFalseAlarms(logging.Filter):
         if beginning is not None and record.getMessage().startswith(beginning):
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
             return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        return True
+
+
+class PassingErrors(logging.Filter):
+    """Turns into warnings what the Kafka clients log as errors: brokers that are away, and groups that move on. Both pass, and what does
+    not is said by the worker itself, with its remedy."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.ERROR and record.name.partition(".")[0] in ("aiokafka", "kafka"):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            return logging.getLogger(record.name).isEnabledFor(logging.WARNING)
         return True
 
 
@@ -87,8 +102,10 @@ class VisibleFormatter(logging.Formatter):
         return "\n".join(visible(line) for line in super().formatException(ei).split("\n"))
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """Plain lines on standard error; libraries speak from WARNING on unless `level` is debug."""
+def logging_config(level: str, logs: LogSettings | None = None, role: str = "") -> dict[str, Any]:
+    """Return the configuration of lines on standard error, by default for people; libraries speak from WARNING on unless `level` is
+    debug. `role` names the worker in JSON lines."""
+    logs = LogSettings() if logs is None else logs
     known = level.upper()
     if known not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter("the log level is one of debug, info, warning, error")
@@ -96,14 +113,21 @@ def logging_config(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"}, "no_false_alarms": {"()": NoFalseAlarms}},
-        "formatters": {"plain": {"()": VisibleFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "filters": {
+            "one_line": {"()": OneLineErrors, "libraries": libraries != "DEBUG"},
+            "no_false_alarms": {"()": NoFalseAlarms},
+            "passing": {"()": PassingErrors},
+        },
+        "formatters": {
+            "plain": {"()": VisibleFormatter, "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+            "json": {"()": JsonLines, "worker": role, "hash_key": logs.hash_key},
+        },
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stderr",
-                "formatter": "plain",
-                "filters": ["no_false_alarms", "one_line"],
+                "formatter": "json" if logs.format == "json" else "plain",
+                "filters": ["no_false_alarms", "passing", "one_line"],
             }
         },
         "loggers": {name: {"level": libraries} for name in QUIET},
@@ -111,11 +135,20 @@ def logging_config(level: str) -> dict[str, Any]:
     }
 
 
+def with_log_format(chosen: Settings, log_format: str | None) -> Settings:
+    """Return the settings with the format of an option, if one was given."""
+    if log_format is None:
+        return chosen
+    if log_format not in ("text", "json"):
+        raise typer.BadParameter("the log format is text or json")
+    return chosen.model_copy(update={"logs": chosen.logs.model_copy(update={"format": log_format})})
+
+
 def run_worker(
     role: Role, build: Callable[[Settings, WorkerStatus], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None
 ) -> None:
     """Wait until Kafka can be used, then run a worker, and answer /live, /ready and /metrics all the time. Raises what it crashed with."""
-    logging.config.dictConfig(logging_config(level))
+    logging.config.dictConfig(logging_config(level, chosen.logs, role))
     if data_folder is not None:
         check_writable("--data-folder", str(data_folder))
     status, stop = WorkerStatus(), threading.Event()
@@ -125,7 +158,7 @@ def run_worker(
         with _until_told(stop):
             wait_until_usable(chosen, role, status, stop=stop)
         if not stop.is_set():
-            run_app(lambda given: build(given, status), chosen, level=level, data_folder=data_folder)
+            run_app(lambda given: build(given, status), chosen, role=role, level=level, data_folder=data_folder)
     finally:
         server.stop()
 
@@ -141,9 +174,11 @@ def _until_told(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_app(build: Callable[[Settings], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None) -> None:
+def run_app(
+    build: Callable[[Settings], Any], chosen: Settings, *, role: str = "", level: str = "info", data_folder: Path | None = None
+) -> None:
     """Build a Faust app and run it until a signal stops it. Raises the error that it crashed with."""
-    config = logging_config(level)
+    config = logging_config(level, chosen.logs, role)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     with tempfile.TemporaryDirectory(prefix="recsys-faust-") as temporary:
@@ -203,9 +238,9 @@ class _Deadline:
 
 
 @app.command("stream")
-def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None:
+def stream(log_level: LogLevel = "info", log_format: LogFormat = None, data_folder: DataFolder = None) -> None:
     """Turn events into state and lists. Run as many as there are cores, up to the number of partitions."""
-    chosen = settings()
+    chosen = with_log_format(settings(), log_format)
 
     def build(given: Settings, status: WorkerStatus) -> Any:
         from workers.stream.app import build_stream
@@ -216,9 +251,9 @@ def stream(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None
 
 
 @app.command("trainer")
-def trainer(log_level: LogLevel = "info", data_folder: DataFolder = None) -> None:
+def trainer(log_level: LogLevel = "info", log_format: LogFormat = None, data_folder: DataFolder = None) -> None:
     """Keep the event log, retrain, judge, promote. Several may run; one leads."""
-    chosen = settings()
+    chosen = with_log_format(settings(), log_format)
 
     def build(given: Settings, status: WorkerStatus) -> Any:
         from workers.trainer.app import build_trainer

@@ -139,6 +139,14 @@ class RangeReader(_Progress):
         if self._consumer is not None:
             await uninterrupted(self._consumer.stop())
 
+    def lag(self) -> int:
+        """Return how many offsets before the ends that the brokers have said last are not read yet."""
+        from aiokafka import TopicPartition
+
+        assert self._consumer is not None, "entered"
+        ends = {place: self._consumer.highwater(TopicPartition(*place)) for place in self.next_offsets}
+        return self.left({place: end for place, end in ends.items() if end is not None})
+
     def seek(self, place: Place, next_offset: int) -> None:
         """Continue a partition there."""
         from aiokafka import TopicPartition

@@ -7,8 +7,10 @@ from typing import Any
 
 import hiredis
 from redis import exceptions as failures
+from redis._parsers import _AsyncHiredisParser
 
 from workers.redis.commands import Argument
+from workers.runtime.counts import Traffic
 from workers.state.sending import note_sent
 
 
@@ -44,10 +46,39 @@ class Servers:
             raise failures.ConnectionError("the server was restarted or replaced")
 
 
+class _CountedStream:
+    """Counts the bytes that a connection reads."""
+
+    __slots__ = ("_stream", "_traffic")
+
+    def __init__(self, stream: Any, traffic: Traffic) -> None:
+        self._stream, self._traffic = stream, traffic
+
+    async def read(self, n: int) -> bytes:
+        found: bytes = await self._stream.read(n)
+        self._traffic.received_bytes += len(found)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _counting_parser(traffic: Traffic) -> type[Any]:
+    """Return redis-py's parser, counting what it reads."""
+
+    class Parser(_AsyncHiredisParser):
+        def on_connect(self, connection: Any) -> None:
+            super().on_connect(connection)
+            self._stream: Any = _CountedStream(self._stream, traffic)
+
+    return Parser
+
+
 class _RunIdMixin:
     """Read the server's run id when the connection opens, and check it with every command: `Servers.forget` may have come in between."""
 
     servers: Servers
+    traffic: Traffic
     _run_id: str | None = None
 
     async def on_connect_check_health(self: Any, check_health: bool = True) -> None:
@@ -69,11 +100,19 @@ class _RunIdMixin:
         await super().send_packed_command(command, check_health=check_health)  # type: ignore[misc]
         if self._run_id is not None:  # not a command of the handshake
             note_sent()
+            self.traffic.calls += 1
+            self.traffic.sent_bytes += len(command) if isinstance(command, bytes) else sum(map(len, command))
 
     def _check_run(self: Any) -> None:
         self.servers.check(f"{getattr(self, 'host', '')}:{getattr(self, 'port', '')}", self._run_id)
 
 
-def checked_connection_class(base: type[Any], servers: Servers) -> type[Any]:
-    """Return a connection class (TCP, TLS or Unix socket) that encodes with hiredis and checks its server's run id."""
-    return type(f"Recsys{base.__name__}", (_PackingMixin, _RunIdMixin, base), {"servers": servers})
+def checked_connection_class(base: type[Any], servers: Servers, traffic: Traffic) -> type[Any]:
+    """Return a connection class (TCP, TLS or Unix socket) that encodes with hiredis, checks its server's run id and counts bytes."""
+    parser = _counting_parser(traffic)
+
+    def __init__(self: Any, *arguments: Any, **options: Any) -> None:
+        base.__init__(self, *arguments, **{**options, "parser_class": parser})
+
+    members = {"servers": servers, "traffic": traffic, "__init__": __init__}
+    return type(f"Recsys{base.__name__}", (_PackingMixin, _RunIdMixin, base), members)

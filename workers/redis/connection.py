@@ -23,6 +23,7 @@ from workers.redis.commands import Argument, Command
 from workers.redis.diagnosis import diagnose, lacking_right
 from workers.redis.failures import CAUGHT, is_denied, is_missing_function, translate
 from workers.redis.functions import Library
+from workers.runtime.counts import Traffic
 from workers.runtime.redaction import MaskedStr
 from workers.runtime.tls import tls_context
 from workers.settings import RedisSettings
@@ -69,7 +70,7 @@ class Link:
     def __init__(self, settings: RedisSettings, library: Library) -> None:
         self.library = library
         self.cluster = settings.cluster
-        self.servers = Servers()
+        self.servers, self.traffic = Servers(), Traffic()
         self._settings = settings
         self._diagnosed_s = float("-inf")
         self._loading = asyncio.Lock()
@@ -91,14 +92,14 @@ class Link:
             if self.cluster:
                 self._client: Any = RedisCluster.from_url(url, startup_nodes=_seeds(settings.seeds), **options)
                 nodes = self._client.nodes_manager
-                connection_class = checked_connection_class(nodes.connection_kwargs["connection_class"], self.servers)
+                connection_class = checked_connection_class(nodes.connection_kwargs["connection_class"], self.servers, self.traffic)
                 nodes.connection_kwargs["connection_class"] = connection_class
                 for node in nodes.startup_nodes.values():
                     node.connection_class = connection_class
             else:
                 self._client = Redis.from_url(url, **options)
                 pool = self._client.connection_pool
-                pool.connection_class = checked_connection_class(pool.connection_class, self.servers)
+                pool.connection_class = checked_connection_class(pool.connection_class, self.servers, self.traffic)
         except (ValueError, failures.RedisClusterException):
             raise SettingsError("setting redis.url: not a Redis URL; write redis://host:port/0, rediss:// or unix:///path") from None
 
@@ -137,6 +138,7 @@ class Link:
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
+        self.traffic.commands += len(commands)
         try:
             if self.cluster:
                 await self._client.initialize()

@@ -15,6 +15,7 @@ from workers.redis.opened_store import SCAN_COUNT
 from workers.redis.related import Related
 from workers.redis.users import Users
 from workers.redis.users_topic import UsersTopic
+from workers.runtime.counts import Traffic
 from workers.state.layout import compare_layouts, layout_text, parse_generation, refuse_active, stored_layout
 from workers.state.port import Layout, ServerIdentity
 
@@ -46,6 +47,10 @@ class RedisStore(ItemGroups, Users, UsersTopic, Catalogue, Related, Control):
     @property
     def generation(self) -> int:
         return self._generation
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._link.traffic
 
     async def active_generation(self) -> int:
         key = self._pointers.generation

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from schemas.dead_letters import DeadLetter
+from workers.runtime.collectors import BatchHistogram, ReadWhenAsked
 from workers.runtime.status import WorkerStatus
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import AlarmSettings
@@ -41,6 +45,12 @@ class CountedBatch(Protocol):
     @property
     def trimmed(self) -> Mapping[str, int]: ...
 
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
+
+    @property
+    def listed_ms(self) -> Mapping[str, NDArray[np.int64]]: ...
+
 
 SHARE_OVER_S = 10.0
 """Seconds over which the share of dead letters is taken."""
@@ -48,6 +58,11 @@ UNREADABLE_FOR_S = 600.0
 """The alarm about a batch that could not be unpacked ends this long after the last one."""
 SHARE_LEAST = 20
 """Records from which on a share is taken."""
+FRESHNESS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+STAGE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+BATCH = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+TRAINING_S = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
+"""Upper bounds of the buckets of histograms: seconds, and records or lists."""
 
 
 class WorkerMetrics:
@@ -57,11 +72,21 @@ class WorkerMetrics:
         self._status = WorkerStatus() if status is None else status
         self.registry = self._status.registry = CollectorRegistry()
         r = self.registry
+        ProcessCollector(registry=r)
+        Gauge("recsys_build_info", "1, with the version of the program.", ["version"], registry=r).labels(_program_version()).set(1)
+        ReadWhenAsked("recsys_ready", "1 while /ready says yes.", [], lambda: [([], float(not self._status.reasons()))], r)
         self._failed = Counter("recsys_failed_rounds_total", "Rounds that failed, by service and cause.", ["service", "cause"], registry=r)
         self._alarm = Gauge("recsys_alarm", "1 while an alarm rings.", ["name"], registry=r)
         self._ringing: dict[str, bool] = {}
         self.failing: dict[str, str] = {}
         """Service ▸ why its rounds keep failing, in one line; empty while all goes well."""
+
+    def _note_bound(self, n_records: int, at_most: int) -> None:
+        """Count as not ready while more than `at_most` records wait; 0: there is no bound."""
+        if at_most and n_records > at_most:
+            self._status.block("lag", f"{n_records:,} events behind; health.max_lag_records is {at_most:,}")
+        else:
+            self._status.clear("lag")
 
     def round_failed(self, service: str, cause: Literal["passing", "unexpected"]) -> None:
         """Count a round that failed: because something else was away (passing), or by a defect or damaged data (unexpected)."""
@@ -82,7 +107,14 @@ class WorkerMetrics:
         self._alarm.labels(name).set(rings)
         if rings != self._ringing.get(name, False):
             self._ringing[name] = rings
-            log.warning("alarm %s %s: %s", name, "starts" if rings else "ends", text)
+            log.warning("alarm %s %s: %s", name, "starts" if rings else "ends", text, extra={"alarm": name})
+
+
+def _program_version() -> str:
+    try:
+        return version("recsys-stream")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 class TrainerMetrics(WorkerMetrics):
@@ -103,6 +135,38 @@ class TrainerMetrics(WorkerMetrics):
         self._loss = Gauge("recsys_training_loss", "Mean loss of the epoch of a running training.", ["kind"], registry=r)
         self._pace = Gauge("recsys_training_examples_per_second", "Examples a second of a running training.", ["kind"], registry=r)
         self._remaining = Gauge("recsys_training_remaining_seconds", "Seconds that a running training takes at most.", ["kind"], registry=r)
+        self._round_s = BatchHistogram("recsys_training_round_seconds", "Seconds that a round of training took.", TRAINING_S, r)
+        self._ended = Gauge("recsys_training_round_ended_timestamp_seconds", "Unix time when the last round ended.", registry=r)
+        self._kind_s = Gauge("recsys_training_seconds", "Seconds that the last training of a kind took.", ["kind"], registry=r)
+        figures = "Figures of the gate's last decision on a kind: NDCG@10 of the challenger and of its rivals, leads, cases."
+        self._figures = Gauge("recsys_gate_figure", figures, ["kind", "figure"], registry=r)
+        self._lag = Gauge("recsys_trainer_lag_records", "Records of the events topic that are not in the leader's log yet.", registry=r)
+
+    def expect(self, kinds: Iterable[str]) -> None:
+        """Show the results of these kinds from 0 on, so that the first one is an increase."""
+        for kind in kinds:
+            for action in ("promoted", "refused", "retired", "skipped", "failed"):
+                self.results.labels(kind, action)
+
+    def note_round(self, seconds: float) -> None:
+        """Count a round that has ended, whatever it gave."""
+        self.rounds.inc()
+        self._round_s.observe(seconds)
+        self._ended.set(time.time())
+        self.clear_training()
+
+    def note_result(self, kind: str, action: str, figures: Mapping[str, float], train_s: float) -> None:
+        """Count the result of one kind, and show the gate's figures."""
+        self.results.labels(kind, action).inc()
+        if figures:
+            self._kind_s.labels(kind).set(train_s)
+        for name, value in figures.items():
+            self._figures.labels(kind, name).set(value)
+
+    def note_lag(self, n_records: int, at_most: int) -> None:
+        """Show how far the leader's log is behind; with a bound, the trainer is not ready beyond it."""
+        self._lag.set(n_records)
+        self._note_bound(n_records, at_most)
 
     def note_training(self, kind: str, *, done: int, left: int, loss: float, per_s: float, remaining_s: float) -> None:
         """Show how far the training of a kind is."""
@@ -120,10 +184,10 @@ class TrainerMetrics(WorkerMetrics):
 class StreamMetrics(WorkerMetrics):
     """Counters and gauges of one stream worker."""
 
-    def __init__(self, alarms: AlarmSettings, status: WorkerStatus | None = None) -> None:
-        """`status` shows these numbers, and says when lists are deferred."""
+    def __init__(self, alarms: AlarmSettings, status: WorkerStatus | None = None, *, max_lag_records: int = 0) -> None:
+        """`status` shows these numbers, and says when lists are deferred or more than `max_lag_records` wait (0: no bound)."""
         super().__init__(status)
-        self._alarms = alarms
+        self._alarms, self._max_lag_records = alarms, max_lag_records
         r = self.registry
         self._records = Counter("recsys_records_total", "Records of the events topic that were processed.", registry=r)
         self._interactions = Counter("recsys_interactions_total", "Interactions that changed the state.", registry=r)
@@ -142,6 +206,15 @@ class StreamMetrics(WorkerMetrics):
         self._deferring = Gauge("recsys_owing_partitions", "Partitions in which deferred lists may wait.", registry=r)
         self._waiting = Gauge("recsys_lists_waiting", "1 while lists wait for this to be loaded.", ["dependency"], registry=r)
         self._models = Counter("recsys_models_total", "Announced models, by what became of them.", ["outcome"], registry=r)
+        for outcome in ("loaded", "refused", "unconfirmed"):  # from 0 on, so that the first one is an increase
+            self._models.labels(outcome)
+        stages = "Seconds of each stage of a batch: what a worker does with it, one after another, and publishing."
+        self._stages = BatchHistogram("recsys_stage_seconds", stages, STAGE_S, r, "stage")
+        self._batch_records = BatchHistogram("recsys_batch_records", "Records of a batch.", BATCH, r)
+        self._batch_lists = BatchHistogram("recsys_batch_lists", "Lists of a batch that made some.", BATCH, r)
+        fresh = "Seconds from a user's newest event to the broker's acknowledgement of the list: since the event's own time, or Kafka's."
+        self._freshness = BatchHistogram("recsys_freshness_seconds", fresh, FRESHNESS_S, r, "since")
+        self._owned = Gauge("recsys_partitions", "Partitions of the events topic that this worker owns.", registry=r)
         self._since_s, self._n_records, self._n_dead = time.monotonic(), 0, 0
 
     def count_model(self, outcome: Literal["loaded", "refused", "unconfirmed"]) -> None:
@@ -156,8 +229,20 @@ class StreamMetrics(WorkerMetrics):
         self._lists.inc(outcome.n_lists)
         self.add_letters(outcome.dead_letters)
         self.trimmed.add("event", outcome.trimmed)
+        self._batch_records.observe(outcome.n_records)
+        for stage, seconds in outcome.seconds.items():
+            self._stages.observe(seconds, stage)
         self._n_records += outcome.n_records
         self._n_dead += len(outcome.dead_letters)
+
+    def note_published(self, outcome: CountedBatch, seconds: float) -> None:
+        """Count how fresh the lists of a batch are, which the broker has just acknowledged after `seconds`."""
+        self._stages.observe(seconds, "publish")
+        if outcome.n_lists:
+            now_ms = time.time() * 1000
+            self._batch_lists.observe(outcome.n_lists)
+            for since, times_ms in outcome.listed_ms.items():
+                self._freshness.observe(np.maximum(now_ms - times_ms, 0) / 1000, since)
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Count dead letters, of any topic."""
@@ -176,6 +261,8 @@ class StreamMetrics(WorkerMetrics):
 
     def look(self, lag: Mapping[int, int], *, catching_up: bool, n_deferring: int, waiting_for: Sequence[str] = ()) -> None:
         """Set the gauges, and let alarms start and end."""
+        self._owned.set(len(lag))
+        self._note_bound(sum(lag.values()), self._max_lag_records)
         self._lag.clear()
         for partition, behind in lag.items():
             self._lag.labels(str(partition)).set(behind)

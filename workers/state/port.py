@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from recsys.state.batch_delta import RowId
+from workers.runtime.counts import Traffic
 from workers.state.control_port import ControlRecords
 from workers.state.related_port import RelatedStore
 from workers.state.server_identity import ServerIdentity as ServerIdentity
@@ -195,6 +196,11 @@ class StateStore(ShownRows, RelatedStore, UsersTopicStore, ControlRecords, Proto
     @property
     def generation(self) -> int:
         """The generation that every method reads and writes: the one that `open` turned to."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """Round trips, commands and bytes so far."""
         ...
 
     async def active_generation(self) -> int:

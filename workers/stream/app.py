@@ -32,6 +32,7 @@ from workers.runtime.status import WorkerStatus
 from workers.runtime.threads import limit_threads
 from workers.settings import Settings
 from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.measures import Measures
 from workers.stream.model_sync import ModelFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.readiness import Readiness
@@ -132,6 +133,7 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
     )
     intake.trimmed = service.metrics.trimmed
     app.service(service)
+    app.service(Measures(app, service, beacon=app.beacon, loop=app.loop))
     app.service(AccessWatch(app, settings, "stream", status, beacon=app.beacon, loop=app.loop))
     _add_agents(app, settings, service, intake)
     return app
@@ -150,7 +152,8 @@ def _add_agents(app: faust.App, settings: Settings, service: EventsService, inta
 
     async def dead(letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
-            log.warning("dead letter: %s", letter.reason)
+            place = {"topic": letter.source_topic, "partition": letter.source_partition, "source_offset": letter.source_offset}
+            log.warning("dead letter: %s", letter.reason, extra={"kind": letter.kind, **place})
         await publish_dead_letters(service.producer, settings.topics.dead_letters, letters)
         service.metrics.add_letters(letters)
 

@@ -76,7 +76,9 @@ class Checkpoint:
 
     async def _deliver(self, outcome: Outcome) -> None:
         """Publish what a batch made, and commit it unless the last commit was a moment ago."""
+        started_s = self._clock()
         await self.publish(outcome)
+        self._metrics.note_published(outcome, self._clock() - started_s)
         self._partitions.note_published(outcome.next_offsets)
         if self._clock() - self._committed_s >= COMMIT_S:
             await self.commit()

@@ -21,6 +21,7 @@ from recsys.state.batch_delta import Delta, RowId
 from recsys.state.half_lives import ALL_TIME, LIVE_SPANS, WINDOWS_S
 from recsys.state.item_row import HEADER_BYTES, RECORD_BYTES
 from recsys.state.neighbours import NO_EPOCH
+from workers.runtime.counts import CacheLookups
 from workers.state.port import Compaction, GroupResult, RowAddress, StateStore, TailKind
 from workers.stream.row_positions import MADE_HERE, UNREAD, Held, RowPositions
 
@@ -51,11 +52,12 @@ class ItemStateCache:
         live_epochs: int,
         max_neighbours: int,
         staleness_s: float,
+        lookups: CacheLookups | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._engine = store, engine
         self._live_epochs, self._max_neighbours, self._staleness_s = live_epochs, max_neighbours, staleness_s
-        self._clock = clock
+        self._clock, self._lookups = clock, lookups or CacheLookups()
         self._held = RowPositions()
         self._dirty: set[RowAddress] = set()
         self._long: set[RowAddress] = set()
@@ -152,6 +154,7 @@ class ItemStateCache:
             self._synced_s, self._all_synced_s = np.pad(self._synced_s, (0, more)), np.pad(self._all_synced_s, (0, more))
             self._synced_epoch = np.pad(self._synced_epoch, (0, more))
         loaded = engine.neighbours.loaded[numbers]
+        self._lookups.note(len(numbers), len(numbers) - int(np.count_nonzero(loaded)))
         await self._load(numbers[~loaded].tolist())
         self._synced_s[numbers[~loaded]] = now_s
         self._all_synced_s[numbers[~loaded]] = now_s

@@ -22,6 +22,7 @@ from workers.lists.policy_options import remembered_users
 from workers.lists.row_encoding import with_rows
 from workers.lists.row_specs import shown_size
 from workers.stream.listed_items import ListedItems
+from workers.stream.live_quality import LiveQuality
 from workers.stream.profile_cache import ProfileCache
 from workers.stream.serving_state import ServingState
 from workers.stream.short_lists import ShortLists
@@ -51,6 +52,7 @@ class ListMaker:
         self.short_lists = ShortLists(settings.lists.size)
         self.profiles = ProfileCache(state, settings.lists.profile_refresh_s)
         self.listed_items = ListedItems(shown_size(settings.lists), remembered_users(settings.lists))
+        self.quality = LiveQuality(settings.metrics.live_users)
         self._listed_of = state.resets
         """`ServingState.resets` of the state whose item numbers `listed_items` holds."""
 
@@ -97,6 +99,7 @@ class ListMaker:
             if is_of_users:
                 self.short_lists.note(heads[rows], lists)
                 self.listed_items.note(heads[rows], lists.shown_items)
+                self.quality.note(heads[rows], lists.items, versions)
             written = encode_lists(
                 heads[rows], lists, ids, generated_ts_ms=now_ms, model_versions=versions, variant=settings.variant, rule_names=names
             )

@@ -83,6 +83,12 @@ class DecodedBatch:
         refuse_by_key(events, records.keys, records.partitions, settings)
         return cls(batch, records, events, time.perf_counter() - started)
 
+    def times_ms(self, last: I64) -> dict[str, I64]:
+        """Return the times of the events at these places, (u,), by whose clock: the producer's and Kafka's."""
+        of_records = np.array(_at(self.events.index, last), np.int64)
+        record_ms = np.array(_at(self.records.timestamps_ms, of_records), np.int64)
+        return {"event": np.array(_at(self.events.event_ts_ms, last), np.int64), "record": record_ms[record_ms >= 0]}
+
     def dead_letters(self, settings: Settings, now_ms: int) -> list[DeadLetter]:
         """Return one dead letter for each record that was refused."""
         records = self.records
@@ -104,11 +110,12 @@ class DecodedBatch:
 
 @dataclass(frozen=True, slots=True)
 class BatchUsers:
-    """The users of the events that count, in the order in which they come first: their keys in the engine, their newest event, (u,), and
-    the user of each event, (h,)."""
+    """The users of the events that count, in the order in which they come first: their keys in the engine, their newest event and its
+    place among the events, (u,), and the user of each event, (h,)."""
 
     keys: list[str]
     heads: list[ListHead]
+    last: I64
     of_events: I64
 
     def of_partition(self, partition: int) -> list[str]:
@@ -165,7 +172,7 @@ class Admitted:
         where = self.partitions[last].tolist(), self.source_offsets[last].tolist()
         heads = rows_of(ListHead, _at(events.user_ids, last), *where, _at(events.event_ids, last))
         places = dict(zip(newest, range(len(newest)), strict=True))
-        return BatchUsers(list(newest), heads, np.fromiter(map(places.__getitem__, keys), np.int64, len(keys)))
+        return BatchUsers(list(newest), heads, last, np.fromiter(map(places.__getitem__, keys), np.int64, len(keys)))
 
     def by_user(self, users: BatchUsers, numbers: Mapping[str, int], slot_of: Callable[[str], int]) -> tuple[Interactions, list[ListHead]]:
         """Return the new events as interactions, user after user, and the newest events of those users; all their items have numbers."""

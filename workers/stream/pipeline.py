@@ -57,6 +57,9 @@ class Outcome:
     """Optional fields, and of how many events something in them was dropped or cut."""
     owing: frozenset[int] = frozenset()
     """Partitions with users whose list is deferred because what was shown to them too often begins to rest."""
+    listed_ms: Mapping[str, I64] = field(default_factory=dict)
+    """The times of the newest events of the users, (u,), by whose clock: the event's own (`event`) and Kafka's (`record`). Empty where no
+    list was made."""
 
     @property
     def n_lists(self) -> int:
@@ -174,6 +177,8 @@ class Pipeline:
         async with committing:  # lists are made while the store commits; none is published before it has acknowledged
             watch.lap("commit")
             if chosen.users.heads and self.ranks and not defer_lists:
+                if chosen.interactions is not None:
+                    self.lists.quality.look(chosen.changed, chosen.interactions, self.state.resets)
                 lists = await self._list(chosen, merges, vectors, now_ms, watch)
         await self.merges.pass_on(merges)
         watch.lap("commit")
@@ -186,7 +191,8 @@ class Pipeline:
             self._related.shrink()
         n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         n_records, n_duplicates = len(given.records.keys), chosen.admitted.n_duplicates
-        return Outcome(lists, dead_letters, next_offsets, n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed, owing)
+        counts = n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed, owing
+        return Outcome(lists, dead_letters, next_offsets, *counts, given.times_ms(chosen.users.last) if lists else {})
 
     async def _apply(
         self, ranges: Sequence[Range], chosen: Chosen, merges: MergesOfBatch, watch: Stopwatch, notes_deferred: bool
@@ -247,6 +253,7 @@ class Pipeline:
         for key, head in zip(keys, heads, strict=True):
             if key not in engine.users:
                 missing.setdefault(head.partition, []).append(head.user_id)
+        self.state.lookups["users"].note(len(keys), sum(map(len, missing.values())))
         if not missing:
             return
         found = await self.state.store.read_users_of(missing)

@@ -31,6 +31,7 @@ class ProfileCache:
         if table is None:
             return
         rows = np.flatnonzero(table.stale(slots, now_s - self._refresh_s)).tolist()
+        self._state.lookups["profiles"].note(len(slots), len(rows))
         by_partition: dict[int, list[int]] = {}
         for row in rows:
             by_partition.setdefault(heads[row].partition, []).append(row)

@@ -97,7 +97,7 @@ class EventsService(OrderlyService):
         self._waiting_log = WaitingLog()
         self.status = WorkerStatus() if status is None else status
         self.status.block("partitions", "its consumer group has given it no partitions yet")
-        self.metrics = StreamMetrics(settings.alarms, self.status)
+        self.metrics = StreamMetrics(settings.alarms, self.status, max_lag_records=settings.health.max_lag_records)
         if models is not None:
             models.metrics = self.metrics
         self._consumer: AIOKafkaConsumer | None = None

@@ -17,6 +17,7 @@ from workers.errors import Fenced
 from workers.lists.encoding import ItemIds
 from workers.lists.engine_config import engine_config
 from workers.models.model_files import Servable
+from workers.runtime.counts import CacheLookups
 from workers.settings import Settings
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StateStore, StoredItem, Watermark
@@ -53,6 +54,8 @@ class ServingState:
         self.numbering = ItemNumbering(store)
         self.engine = self._new_engine()
         self.item_ids = ItemIds(self.numbering.names)
+        self.lookups = {name: CacheLookups() for name in ("users", "items", "profiles")}
+        """Cache ▸ how often it held what was looked for."""
         self.item_cache = self._new_item_cache()
         self.related_rows = RelatedRows(store, settings.related)
         self._recipe: tuple[str, Recipe] | None = None
@@ -82,6 +85,7 @@ class ServingState:
             live_epochs=settings.state.live_epochs,
             max_neighbours=settings.state.max_neighbours,
             staleness_s=settings.stream.staleness_ms / 1000,
+            lookups=self.lookups["items"],
         )
 
     def turn(self) -> AbstractAsyncContextManager[None]:

@@ -27,7 +27,7 @@ from workers.kafka.connection import faust_arguments
 from workers.kafka.offsets import end_offsets_async
 from workers.kafka.rights import explain
 from workers.kafka.topics import topic_ids_async, topic_problem
-from workers.models.announcements import announce, reconcile
+from workers.models.announcements import announce, reconcile, trained_kinds
 from workers.models.checkpoint_header import unfinished
 from workers.models.manifest import StoreError
 from workers.models.store import ModelStore
@@ -111,7 +111,9 @@ class TrainerService(OrderlyService):
         self.app, self.settings = app, settings
         self.status = WorkerStatus() if status is None else status
         self.metrics = TrainerMetrics(self.status)
+        self.metrics.expect(trained_kinds(settings))
         self._heartbeat = Heartbeat(settings.health.heartbeat_file, self.status)
+        self._round_started_s = time.monotonic()
         self.rounds = 0
         """Rounds of training that have ended."""
         self._unannounced: list[KindResult] = []
@@ -186,6 +188,7 @@ class TrainerService(OrderlyService):
                 self._leading.succeeded()
                 self._heartbeat.beat()
                 self.metrics.log_events.set(tail.n_events)
+                self.metrics.note_lag(tail.lag(), self.settings.health.max_lag_records)
                 await self._train(process, tail, schedule)
                 if self._announcing.due and (self._unannounced or time.monotonic() - reconciled_s >= RECONCILE_S):
                     await self._announcing.attempt(partial(self._announce, store, is_training=process.running))
@@ -201,7 +204,8 @@ class TrainerService(OrderlyService):
                 schedule.failed()
         elif self._training.due and schedule.due(tail.n_events, time.monotonic()):
             await tail.flush()
-            schedule.started(tail.n_events, time.monotonic())
+            self._round_started_s = time.monotonic()
+            schedule.started(tail.n_events, self._round_started_s)
             try:
                 await process.start(tail.next_offsets)
             except Exception as error:
@@ -215,11 +219,10 @@ class TrainerService(OrderlyService):
     async def _finish(self, process: TrainingProcess) -> None:
         """Log and count what a round decided, and note what has to be announced, refusals too. Raises TrainingFailed."""
         self.rounds += 1
-        self.metrics.rounds.inc()
-        self.metrics.clear_training()
+        self.metrics.note_round(time.monotonic() - self._round_started_s)
         results = await process.results()
         for result in results:
-            self.metrics.results.labels(result.kind, result.action).inc()
+            self.metrics.note_result(result.kind, result.action, result.figures, result.train_s)
             level = logging.WARNING if result.action == "failed" else logging.INFO
             log.log(level, "%s", result)
         self._unannounced += [result for result in results if result.version is not None]
@@ -254,7 +257,7 @@ def _n_trained(store: ModelStore, kinds: tuple[str, ...], ends: Mapping[int, int
                 return 0
             reached.append(store.manifest(kind, champion)[0].trained_on.next_offsets)
         except StoreError as error:
-            log.error("trainer: %s", error)
+            log.warning("trainer: %s; every kind is trained again", error)
             return 0
     reached = [offsets for offsets in reached if all(offset <= ends.get(partition, 0) for partition, offset in offsets.items())]
     return max((sum(offsets.values()) for offsets in reached), default=0)

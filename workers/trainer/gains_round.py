@@ -84,6 +84,6 @@ class Gains:
         try:
             version = store.retire(kind, reason=f"retired by the trainer, {why}", n_events=n_events)
         except StoreError as error:  # a person retired it in the same moment
-            report(f"ERROR {kind}: not retired: {error}")
+            report(f"WARNING {kind}: not retired: {error}")
             return []
         return [KindResult(kind, "retired", version, version, why, asdict(gain), 0.0)]

@@ -196,7 +196,7 @@ async def _log_lines(stream: asyncio.StreamReader, watch: Callable[[TrainingProg
             continue
         said = "".join(c if c.isprintable() else " " for c in line[: 4 * SHOWN_CHARS].decode(errors="replace").rstrip())[:SHOWN_CHARS]
         level, _, text = said.partition(" ")
-        known = {"ERROR": logging.ERROR, "DEBUG": logging.DEBUG}.get(level)
+        known = {"ERROR": logging.ERROR, "WARNING": logging.WARNING, "DEBUG": logging.DEBUG}.get(level)
         log.log(known or logging.INFO, "training: %s", said if known is None else text)
     return b""
 

@@ -77,6 +77,10 @@ class LogTail:
     def n_events(self) -> int:
         return sum(pending.next_offset for pending in self._pending.values())
 
+    def lag(self) -> int:
+        """Return how many offsets wait to be read."""
+        return 0 if self._reader is None else self._reader.lag()
+
     async def start(self) -> None:
         """Connect, and position every partition where the log ends."""
         topic = self._settings.topics.events

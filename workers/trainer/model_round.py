@@ -91,7 +91,7 @@ def _mapped(
         learnt = maps.learn(trained.model, trained.training_set, seed)
         return maps.mapped(trained.model, trained.training_set, learnt), maps.mapped(model, trained_on, learnt)
     except Exception as error:
-        report(f"ERROR {model.kind}: no map from content: {describe(error)}")
+        report(f"WARNING {model.kind}: no map from content: {describe(error)}")
         report_traceback(error)
         return trained.model, model
 
@@ -144,7 +144,7 @@ def _refit(
         short = recipe.train(columns.training_set(), recipe.refit(trained.config), time.monotonic, reporter(settings.max_seconds), model)
         check_model(short)
     except Exception as error:  # the judged model is good as it is
-        report(f"ERROR {model.kind}: the pass over the newest slice failed, the judged model serves without it: {describe(error)}")
+        report(f"WARNING {model.kind}: the pass over the newest slice failed, the judged model serves without it: {describe(error)}")
         report_traceback(error)
         return model, None
     after = evaluate(short, trained.part)[GATE_METRIC]

@@ -91,5 +91,5 @@ def _recipe(store: ModelStore) -> Recipe | None:
     try:
         return store.load_stored(Recipe.kind, version).recipe
     except Fatal as error:
-        report(f"ERROR ranker: {version} cannot be read, the ranker is trained on top of the default recipe: {error}")
+        report(f"WARNING ranker: {version} cannot be read, the ranker is trained on top of the default recipe: {error}")
         return None

@@ -103,14 +103,14 @@ def _earlier(kind: ModelKind, store: ModelStore) -> SearchOutcome | None:
         try:
             outcome = store.manifest(name, version)[0].search
         except WorkerError as error:
-            report(f"ERROR {name}: {error}")
+            report(f"WARNING {name}: {error}")
             continue
         if outcome is None:
             return None
         try:
             kind.configure(outcome.options)
         except ModelError as error:
-            report(f"ERROR {name}: the options of an earlier search do not fit and are left out: {error}")
+            report(f"WARNING {name}: the options of an earlier search do not fit and are left out: {error}")
             return None
         return outcome
     return None

@@ -90,7 +90,7 @@ def _readable(store: ModelStore, kind: str, version: str) -> StoredModel | None:
     try:
         return store.load_stored(kind, version)
     except Fatal as error:
-        report(f"ERROR {kind}: the champion {version} cannot be read, it counts as none: {error}")
+        report(f"WARNING {kind}: the champion {version} cannot be read, it counts as none: {error}")
         return None
 
 
@@ -132,7 +132,7 @@ def settle(
     try:
         store.prune(kind, settings.keep_versions)
     except (WorkerError, OSError) as error:  # the decision stands whatever becomes of old versions
-        report(f"ERROR {kind}: old versions could not be removed: {one_line(error)}")
+        report(f"WARNING {kind}: old versions could not be removed: {one_line(error)}")
     action: Literal["promoted", "refused"] = "promoted" if decision.promote else "refused"
     return KindResult(kind, action, manifest.version, champion.version, decision.reason, decision.figures, round(candidate.train_s, 3))
 

@@ -74,7 +74,7 @@ def _readable(store: ModelStore, version: str) -> ItemVectors | None:
     try:
         content = store.load_stored(ItemVectors.kind, version).content
     except Fatal as error:
-        report(f"ERROR {ItemVectors.kind}: {version} cannot be read, its vectors are computed again: {error}")
+        report(f"WARNING {ItemVectors.kind}: {version} cannot be read, its vectors are computed again: {error}")
         return None
     return content if isinstance(content, ItemVectors) else None
 

@@ -12,7 +12,7 @@ from schemas.decoding import encode
 from tests.builders import TOPIC_ID, opened_pipeline, play, records_of, small_settings
 from tests.memory_store import MemoryStore
 from workers.runtime import metrics as module
-from workers.runtime.metrics import StreamMetrics
+from workers.runtime.metrics import StreamMetrics, TrainerMetrics
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import AlarmSettings
 
@@ -89,3 +89,29 @@ def test_what_lists_wait_for_is_shown_until_it_is_there() -> None:
     assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) == 1
     metrics.look({0: 0}, catching_up=False, n_deferring=0)
     assert metrics.registry.get_sample_value("recsys_lists_waiting", {"dependency": "items"}) is None
+
+
+def test_beyond_the_bound_of_the_lag_a_worker_is_not_ready() -> None:
+    for metrics in (StreamMetrics(AlarmSettings(), max_lag_records=10), TrainerMetrics()):
+        status = metrics._status
+        status.round_ended()
+        for lag, is_ready in ((10, True), (11, False), (3, True)):
+            if isinstance(metrics, StreamMetrics):
+                metrics.look({0: lag}, catching_up=False, n_deferring=0)
+            else:
+                metrics.note_lag(lag, 10)
+            assert (status.reasons() == []) == is_ready and metrics.registry.get_sample_value("recsys_ready") == is_ready
+    metrics.note_lag(10_000, 0)
+    assert not status.reasons(), "0: no bound"
+
+
+def test_rounds_of_training_show_outcome_duration_and_the_gates_figures() -> None:
+    metrics = TrainerMetrics()
+    metrics.note_round(42.0)
+    metrics.note_result("ials", "refused", {"challenger": 0.21, "lead_over_champion": -0.01}, 30.0)
+    metrics.note_result("sasrec", "skipped", {}, 0.0)
+    value = metrics.registry.get_sample_value
+    assert value("recsys_training_round_seconds_sum") == 42 and value("recsys_trainer_rounds_total") == 1
+    assert value("recsys_trainer_results_total", {"kind": "sasrec", "action": "skipped"}) == 1
+    assert value("recsys_gate_figure", {"kind": "ials", "figure": "lead_over_champion"}) == -0.01
+    assert value("recsys_training_seconds", {"kind": "ials"}) == 30 and value("recsys_training_seconds", {"kind": "sasrec"}) is None

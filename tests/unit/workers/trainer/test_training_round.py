@@ -185,7 +185,7 @@ def test_an_unreadable_champion_counts_as_none_and_the_next_model_takes_its_plac
     result = run_job(job(folder))[0]
     assert (result.action, result.version, result.champion) == ("promoted", "ials-000002", "ials-000001")
     assert "ials-000001 cannot be read" in result.reason and "better beyond chance than popularity" in result.reason
-    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("ERROR") and "ials-000001" in line]
+    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("WARNING") and "ials-000001" in line]
     manifest, _ = ModelStore(str(folder / "models")).manifest("ials", "ials-000002")
     assert manifest.parent is None and "champion" not in manifest.metrics
 
