@@ -271,15 +271,16 @@ def trainer(log_level: LogLevel = "info", log_format: LogFormat = None, data_fol
 @app.command("gateway")
 def gateway(
     log_level: LogLevel = "info",
+    log_format: LogFormat = None,
     data_folder: Annotated[Path | None, typer.Option(help="Not used: a gateway keeps nothing.", hidden=True)] = None,
 ) -> None:
     """Answer HTTP requests: lists of users and items, and events into Kafka. Several may run side by side. Needs the extra `web`."""
     del data_folder
-    chosen = settings()
+    chosen = with_log_format(settings(), log_format)
     missing = [name for name in ("fastapi", "uvicorn", "httptools") if importlib.util.find_spec(name) is None]
     if missing:
         raise Fatal(f"the gateway needs the extra `web` ({', '.join(missing)} missing): run `pip install 'recsys-stream[web]'`")
-    logging.config.dictConfig(logging_config(log_level))
+    logging.config.dictConfig(logging_config(log_level, chosen.logs, "gateway"))
     from workers.web.server import run_gateway
 
     run_gateway(chosen)

@@ -1,6 +1,6 @@
 """Writes the table of all metrics in docs/metrics.md.
 
-`python -m workers.operations.metrics_doc` writes it, with `--check` it says whether it is stale.
+`python -m workers.cli.metrics_doc` writes it, with `--check` it says whether it is stale.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workers.settings import Settings, load_settings
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 HEAD = """# Metrics
 
-<!-- Written by `python -m workers.operations.metrics_doc` from the registries of the workers. Do not edit. -->
+<!-- Written by `python -m workers.cli.metrics_doc` from the registries of the workers. Do not edit. -->
 
 Each worker answers `GET /metrics` where `metrics.port` is set ([operations.md](operations.md)). Labels hold partitions, kinds of models,
 stages, topics and causes: never a user or an item. A counter's series is named with `_total`; a histogram has `_bucket`, `_sum` and
@@ -29,6 +29,7 @@ def worker_families() -> dict[str, list[Family]]:
     """Return kind of worker ▸ its metrics, from the registry of a worker that is built and not started."""
     from workers.stream.app import build_stream
     from workers.trainer.app import build_trainer
+    from workers.web.gateway_metrics import GatewayMetrics
 
     settings: Settings = load_settings()
     found = {}
@@ -37,17 +38,18 @@ def worker_families() -> dict[str, list[Family]]:
         build(settings, status)
         assert status.registry is not None
         found[kind] = families(status.registry)
+    found["gateway"] = families(GatewayMetrics().registry)
     return found
 
 
 def document() -> str:
     """Return the whole page."""
     by_kind = worker_families()
-    shared = {family for family in by_kind["stream"] if family in by_kind["trainer"]}
+    shared = {family for family in by_kind["stream"] if all(family in of_kind for of_kind in by_kind.values())}
     parts = [HEAD]
     for title, of_it in (
         ("Every worker", sorted(shared, key=lambda family: family.name)),
-        *((f"{kind.capitalize()} worker", [family for family in of_kind if family not in shared]) for kind, of_kind in by_kind.items()),
+        *((f"{kind.capitalize()}", [family for family in of_kind if family not in shared]) for kind, of_kind in by_kind.items()),
     ):
         parts.append(f"\n## {title}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
         for family in of_it:
