@@ -310,7 +310,9 @@ class TrainerSettings(TuningSettings):
     flush_s: Annotated[float, Field(gt=0)] = 5.0
     """How often new events are written to the event log."""
     torch_threads: Positive = 1
-    """Threads of torch in the training process."""
+    """Threads of torch in each training process."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of this machine that train one model together, where its kind can (`sasrec`); each has `torch_threads`."""
     factors: Annotated[int, Field(ge=4, le=1024)] = 64
     """Dimensions of a model's vectors."""
     seed: int = 0

@@ -17,6 +17,7 @@ from recsys.models.training_set import TrainingSet
 
 if TYPE_CHECKING:  # it imports torch
     from recsys.models.checkpoint import Checkpoints
+    from recsys.models.ranks import Ranks
 
 
 class Fit(Protocol):
@@ -38,6 +39,22 @@ class Resume(Protocol):
     ) -> Model: ...
 
 
+class Together(Protocol):
+    """Do as `Resume` does, as one of several processes that train one model. Only the first one's progress, warm start and checkpoints
+    count, and only its model is used."""
+
+    def __call__(
+        self,
+        interactions: TrainingSet,
+        config: Any,
+        progress: Progress | None = None,
+        warm_start: Any = None,
+        checkpoints: Checkpoints | None = None,
+        *,
+        ranks: Ranks,
+    ) -> Model: ...
+
+
 class Extend(Protocol):
     """Return the model with vectors of items in the log that it does not know, where it can make some; its own stay as they are."""
 
@@ -52,7 +69,8 @@ class ModelKind:
     the newest slice. `space` holds, by option, the values among which `recsys evaluate --search-minutes` looks; options that it leaves out
     keep their defaults. `effort` names the option that says how long a training runs, such as its epochs; empty where there is none.
     `extend` makes vectors of new items between two trainings; None for kinds that cannot. `resume` trains as `fit` does and makes
-    checkpoints; None for kinds that begin from the start after they were stopped.
+    checkpoints; None for kinds that begin from the start after they were stopped. `together` trains in several processes; None for kinds
+    that use one.
     """
 
     model: type[Any]
@@ -63,6 +81,7 @@ class ModelKind:
     effort: str = ""
     extend: Extend | None = None
     resume: Resume | None = None
+    together: Together | None = None
 
     @property
     def option_names(self) -> list[str]:
@@ -90,10 +109,14 @@ class ModelKind:
         progress: Progress | None = None,
         warm_start: Any = None,
         checkpoints: Checkpoints | None = None,
+        ranks: Ranks | None = None,
     ) -> Model:
         """Train within the `minutes` of the configuration, if it has any, by a `clock` in seconds; a training that goes on from a
-        checkpoint has them again. Raises: what `fit` raises."""
+        checkpoint has them again. With several `ranks` a kind that can trains in all of them. Raises: what `fit` raises."""
         progress = within(getattr(config, "minutes", 0.0), clock, progress)
+        if self.together is not None and ranks is not None and ranks.count > 1:
+            with ranks.joined(self.model.kind, config, interactions):
+                return self.together(interactions, config, progress, warm_start, checkpoints, ranks=ranks)
         if self.resume is None or checkpoints is None:
             return self.fit(interactions, config, progress, warm_start)
         return self.resume(interactions, config, progress, warm_start, checkpoints)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from workers.errors import describe
 from workers.runtime.threads import limit_threads
 from workers.trainer.progress import report, report_traceback
+from workers.trainer.ranks import together
 from workers.trainer.training_job import TrainingJob
 from workers.trainer.training_round import run_job
 
@@ -64,7 +65,8 @@ def main() -> int:
     try:
         os.nice(NICENESS)
         limit_threads(job.trainer.torch_threads)
-        results = run_job(job)
+        with together(job.trainer.processes) as ranks:
+            results = run_job(job, ranks)
     except _Ended:
         return 143
     except Exception as error:

@@ -19,6 +19,7 @@ from recsys.models.checks import check_model
 from recsys.models.content_map import MappedModel, ReadsContent
 from recsys.models.kind import ModelKind
 from recsys.models.neighbour import NeighbourModel
+from recsys.models.ranks import ALONE, Ranks
 from recsys.models.registry import MODELS
 from recsys.models.training_set import TrainingSet
 from workers.errors import describe
@@ -55,8 +56,10 @@ def train_model(
     store: ModelStore,
     maps: MapMaker | None = None,
     job: str = "",
+    ranks: Ranks = ALONE,
 ) -> tuple[KindResult, HeldOut | None]:
-    """Train, judge and store one kind of model, with its map from content if there are `maps`. `job` names the round for checkpoints.
+    """Train, judge and store one kind of model, with its map from content if there are `maps`. `job` names the round for checkpoints, and
+    `ranks` train along if the kind can.
 
     Return what came of it, and the model that serves now as it was before it saw the newest events; None if none serves.
     Raises NoModel, CoreError, WorkerError.
@@ -64,13 +67,13 @@ def train_model(
     if kind not in MODELS:
         raise ShapeError(f"trainer.kinds names {kind}, which is not among {', '.join(MODELS)}")
     recipe, champion = MODELS[kind], champion_of(kind, columns, settings, store)
-    trained = _challenger(recipe, columns, RoundKey(job, next_offsets), settings, champion, store)
+    trained = _challenger(recipe, columns, RoundKey(job, next_offsets), settings, champion, store, ranks)
     ranked = judge(trained.model, champion.stored, trained.part)
     decision = decide(ranked, settings, kind)
     candidate = Candidate(trained.model, trained.train_s, trained.newest, search=trained.search)
     judged: Model | MappedModel = trained.model
     if decision.promote:
-        model, refit = _refit(recipe, trained, ranked[CHALLENGER].metrics(), columns, settings)
+        model, refit = _refit(recipe, trained, ranked[CHALLENGER].metrics(), columns, settings, ranks)
         content: Model | MappedModel = model
         if maps is not None and not isinstance(model, NeighbourModel | ScoresPairs | ReadsContent):  # no vectors, or a map of their own
             trained_on = trained.training_set if refit is None else columns.training_set()
@@ -103,6 +106,7 @@ def _challenger(
     settings: TrainerSettings,
     champion: Champion,
     store: ModelStore,
+    ranks: Ranks,
 ) -> _Trained:
     """Train a challenger on everything but the slice, with the options that a search found, if one is due or was made. Raises NoModel,
     CoreError."""
@@ -116,7 +120,7 @@ def _challenger(
     try:
         config, search = searched_config(recipe, training_set, settings, store)
         started = time.monotonic()
-        model = recipe.train(training_set, config, time.monotonic, reporter(settings.max_seconds), warm_start, checkpoints)
+        model = recipe.train(training_set, config, time.monotonic, reporter(settings.max_seconds), warm_start, checkpoints, ranks)
         check_model(model)
     except Exception as error:
         if checkpoints is not None:  # it would fail again from there
@@ -136,12 +140,13 @@ def _part(columns: TrainingColumns, newest: NDArray[np.bool_]) -> Slice:
 
 
 def _refit(
-    recipe: ModelKind, trained: _Trained, judged: Mapping[str, float], columns: TrainingColumns, settings: TrainerSettings
+    recipe: ModelKind, trained: _Trained, judged: Mapping[str, float], columns: TrainingColumns, settings: TrainerSettings, ranks: Ranks
 ) -> tuple[Model, Refit | None]:
     """A short warm-started pass over all events, the slice included; the judged model itself if the pass made it worse even there."""
     model = trained.model
     try:
-        short = recipe.train(columns.training_set(), recipe.refit(trained.config), time.monotonic, reporter(settings.max_seconds), model)
+        config, progress = recipe.refit(trained.config), reporter(settings.max_seconds)
+        short = recipe.train(columns.training_set(), config, time.monotonic, progress, model, ranks=ranks)
         check_model(short)
     except Exception as error:  # the judged model is good as it is
         report(f"WARNING {model.kind}: the pass over the newest slice failed, the judged model serves without it: {describe(error)}")

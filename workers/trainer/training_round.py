@@ -11,6 +11,7 @@ from recsys.errors import CoreError
 from recsys.lists.learned.ranker import LearnedRanker
 from recsys.lists.recipe import Recipe
 from recsys.models.descriptions import ItemDescriptions
+from recsys.models.ranks import ALONE, Ranks
 from recsys.models.registry import ATTRIBUTE_KINDS, CONTENT_KINDS, PROFILE_MODELS
 from workers.errors import WorkerError, describe
 from workers.models.checkpoint_header import unfinished
@@ -32,8 +33,9 @@ from workers.trainer.training_columns import TrainingColumns
 from workers.trainer.training_job import TrainingJob
 
 
-def run_job(job: TrainingJob) -> list[KindResult]:
-    """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained."""
+def run_job(job: TrainingJob, ranks: Ranks = ALONE) -> list[KindResult]:
+    """Train, judge and store every kind of the job. One kind that fails does not keep the others from being trained. `ranks` train with
+    this process, which is the first of them."""
     log, store = EventLog(job.trainer.log_url, duplicate_chunk=job.state.duplicate_chunk), ModelStore(job.trainer.model_url)
     next_offsets = _range_of(job, store, log.next_offsets() if job.next_offsets is None else job.next_offsets)
     events = log.read(next_offsets)
@@ -63,7 +65,7 @@ def run_job(job: TrainingJob) -> list[KindResult]:
                 if kind in PROFILE_MODELS:
                     result, serving = train_segments(columns, profiles, next_offsets, job.trainer, store)
                 else:
-                    result, serving = train_model(kind, columns, next_offsets, job.trainer, store, maps, job.key())
+                    result, serving = train_model(kind, columns, next_offsets, job.trainer, store, maps, job.key(), ranks)
                 results.append(result)
                 if serving is not None:
                     held_out[kind] = serving

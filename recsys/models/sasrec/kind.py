@@ -27,4 +27,4 @@ def _refit(config: SASRecConfig) -> SASRecConfig:
     return replace(config, fixed_epochs=1, learning_rate=config.learning_rate / 4)
 
 
-KIND = ModelKind(SASRecModel, SASRecConfig, fit, _refit, SPACE, "max_epochs", resume=fit)
+KIND = ModelKind(SASRecModel, SASRecConfig, fit, _refit, SPACE, "max_epochs", resume=fit, together=fit)

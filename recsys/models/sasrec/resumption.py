@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from recsys.models.checkpoint import Checkpoint, Checkpoints, Tensors, Trained, go_on_from, set_state
+from recsys.models.ranks import ALONE, Ranks
 
 
 class Stopped(Trained, Protocol):
@@ -26,6 +27,10 @@ class Place:
     all_steps: int
     random: Any
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        return cls(*(checkpoint.values[each.name] for each in fields(cls)))
+
 
 class Resumption:
     """The checkpoints of one training, by its fingerprint."""
@@ -33,17 +38,24 @@ class Resumption:
     def __init__(self, checkpoints: Checkpoints | None, training: str) -> None:
         self._checkpoints, self._training = checkpoints, training
 
-    def go_on(self, run: Stopped, random: np.random.Generator) -> Place:
-        """Bring a training and its generator to its newest checkpoint; return where that is, the start if there is none."""
+    def go_on(self, run: Stopped, random: np.random.Generator, ranks: Ranks = ALONE) -> Place:
+        """Bring a training and its generator to its newest checkpoint; return where that is, the start if there is none.
+
+        All ranks get to where the first one is, which alone may have a checkpoint or a warm start.
+        """
         found = go_on_from(self._checkpoints, self._training, run)
-        if found is None:
-            return Place(0, 0, 0, None)
-        values = found.values
-        set_state(random, values["random"])
-        return Place(values["epoch"], values["step"], values["all_steps"], values["random"])
+        place = Place(0, 0, 0, None) if found is None else Place.of(found)
+        if ranks.count > 1:
+            values, tensors = ranks.share(run.values() | asdict(place), run.tensors() | run.best())
+            if ranks.number:
+                theirs = Checkpoint(self._training, tensors, values)
+                run.restore(theirs)
+                place = Place.of(theirs)
+        if place.random is not None:
+            set_state(random, place.random)
+        return place
 
     def save(self, run: Stopped, place: Place) -> None:
         """Keep a checkpoint if one is due."""
         if self._checkpoints is not None and self._checkpoints.due():
-            at = {"epoch": place.epoch, "step": place.step, "all_steps": place.all_steps, "random": place.random}
-            self._checkpoints.save(Checkpoint(self._training, run.tensors() | run.best(), run.values() | at))
+            self._checkpoints.save(Checkpoint(self._training, run.tensors() | run.best(), run.values() | asdict(place)))

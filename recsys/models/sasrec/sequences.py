@@ -142,6 +142,15 @@ def windows(
     return [batches[i] for i in random.permutation(len(batches)).tolist()]
 
 
+def share_of(batch: Batch, number: int, count: int) -> tuple[Batch, float]:
+    """Return the rows of a batch that one of `count` processes reads, and their share of its targets; 0 where it has none."""
+    if count == 1:
+        return batch, 1.0
+    signals = Signals(*(each[number::count] for each in batch.signals))
+    own = Batch(batch.inputs[number::count], batch.targets[number::count], signals)
+    return own, int((own.targets >= 0).sum()) / int((batch.targets >= 0).sum())
+
+
 def _within(sizes: I64, positions: int) -> Iterator[slice]:
     """Yield runs one after another whose number times whose largest size is at most `positions`, or a single run."""
     first, longest = 0, 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
 from recsys.models.checkpoint import Checkpoint, Checkpoints, Tensors, fingerprint, prefixed, state_of, under
+from recsys.models.ranks import ALONE, Ranks
 from recsys.models.row_adam import RowAdam
 from recsys.models.sasrec.averaging import Average
 from recsys.models.sasrec.config import SASRecConfig
-from recsys.models.sasrec.losses import full_loss, sampled_loss
+from recsys.models.sasrec.losses import Graded, full_loss, sampled_loss
 from recsys.models.sasrec.model import SASRecModel
 from recsys.models.sasrec.negatives import Popularity
 from recsys.models.sasrec.network import Network
@@ -23,7 +25,7 @@ from recsys.models.sasrec.noise import Noise
 from recsys.models.sasrec.precision import number_type
 from recsys.models.sasrec.resumption import Place, Resumption
 from recsys.models.sasrec.schedule import Schedule
-from recsys.models.sasrec.sequences import Batch, HeldBack, Sequences, hold_back, windows
+from recsys.models.sasrec.sequences import Batch, HeldBack, Sequences, hold_back, share_of, windows
 from recsys.models.sasrec.validation import Judged
 from recsys.models.training import Epoch, Progress, go_on, warm_rows
 from recsys.models.training_set import TrainingSet
@@ -44,6 +46,7 @@ def fit(
     progress: Progress | None = None,
     warm_start: Model | None = None,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks = ALONE,
 ) -> SASRecModel:
     """Train on the preferences (weight > 0) in order of time; their weights say how strong each is that the network reads.
 
@@ -54,12 +57,14 @@ def fit(
     the earlier model was not trained on, only such items are held back; without any the training ends after `config.patience` epochs.
     `progress` may stop the training after any step. The same seed gives the same loss for one number of threads and one precision.
     With `checkpoints` the training goes on from the newest one, and makes others.
+    Of several `ranks` each reads its share of the rows of a batch; they take the steps of one process, but for rounding and dropout. The
+    first one's warm start, progress and checkpoints count, and its machine decides what is rounded; the others need the same data.
     Raises: ShapeError if heads do not divide factors; TooFewInteractions without a user with two preferences.
     """
     if config.factors % config.heads:
         raise ShapeError(f"{config.heads} heads do not divide {config.factors} factors")
     positive = interactions.positive()
-    is_warm = isinstance(warm_start, SASRecModel)
+    is_warm = bool(ranks.share({"is_warm": isinstance(warm_start, SASRecModel)}, {})[0]["is_warm"])
     unseen = positive.unseen if is_warm else None
     types = np.zeros(len(positive), np.uint8) if positive.types is None else positive.types
     sequences = Sequences(positive.items.astype(np.int64), positive.user_starts(), positive.ts_ms // 1_000, positive.weights, types, unseen)
@@ -76,20 +81,34 @@ def fit(
     blind = held_back is None and sequences.unseen is not None
     n_epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
-    run = _Run(network, config, counts, held_back, generator)
+    run = _Run(network, config, counts, held_back, generator, ranks)
     resumption = Resumption(checkpoints, fingerprint("sasrec", config, positive, [np.array([is_warm])]))
     run.train(training, n_epochs, random, progress, resumption)
     return SASRecModel(config, positive.item_ids, run.result())
+
+
+class Pass(NamedTuple):
+    """States (N, D) that the network computed, and the loss of them with its gradients."""
+
+    states: torch.Tensor
+    graded: Graded
 
 
 class _Run:
     """One training: its network, the moving average of it, and the best average so far."""
 
     def __init__(
-        self, network: Network, config: SASRecConfig, counts: torch.Tensor, held_back: HeldBack | None, generator: torch.Generator
+        self,
+        network: Network,
+        config: SASRecConfig,
+        counts: torch.Tensor,
+        held_back: HeldBack | None,
+        generator: torch.Generator,
+        ranks: Ranks,
     ) -> None:
-        self._network, self._config, self._held_back, self._generator = network, config, held_back, generator
-        self._noise, self._numbers = Noise(config.dropout, generator), number_type(config.precision)
+        self._network, self._config, self._held_back, self._generator, self._ranks = network, config, held_back, generator, ranks
+        self._own_noise = generator if ranks.count == 1 else torch.Generator()
+        self._noise, self._numbers = Noise(config.dropout, self._own_noise), number_type(config.precision)
         is_sampled = len(network.items) > config.sampled_above
         self._table = RowAdam(network.items, config.learning_rate) if is_sampled else None
         self._popularity = Popularity(counts, generator) if is_sampled else None
@@ -105,7 +124,7 @@ class _Run:
     ) -> None:
         """Take steps until the epochs are over, patience ends or `progress` says so."""
         positions = _batch_positions(training, self._config.batch_positions)
-        at = resumption.go_on(self, random)
+        at = resumption.go_on(self, random, self._ranks)
         n_examples = 0
         for epoch in range(at.epoch, n_epochs):
             began = state_of(random)
@@ -115,7 +134,8 @@ class _Run:
             for step, message, loss, n in self._epoch(batches, schedule, at.step if epoch == at.epoch else 0):
                 said, n_examples = f"sasrec: epoch {epoch + 1}, {message}", n_examples + n
                 figures = Epoch("sasrec", epoch + 1, n_epochs, loss, n_examples)
-                if not go_on(progress, min(1.0, self._n_steps / all_steps), said, figures) or self._since_best >= self._config.patience:
+                going = go_on(progress, min(1.0, self._n_steps / all_steps), said, figures)
+                if not self._ranks.share({"going": going}, {})[0]["going"] or self._since_best >= self._config.patience:
                     return
                 resumption.save(self, Place(epoch, step, all_steps, began))
 
@@ -139,14 +159,20 @@ class _Run:
 
     def _step(self, batch: Batch, learning_rate: float) -> float:
         self._optimiser.clear()
+        if self._ranks.count > 1:
+            seeds = np.random.SeedSequence([self._config.seed, self._n_steps, self._ranks.number])
+            self._own_noise.manual_seed(int(seeds.generate_state(1)[0]))
         if self._table is not None and self._popularity is not None:
             return self._sampled_step(batch, learning_rate, self._table, self._popularity)
-        states = self._network(batch.inputs, batch.signals, self._noise, self._numbers)  # (B, L, D)
-        real, items = batch.targets >= 0, self._network.items
-        chosen, wanted = states[real], batch.targets[real]  # (N, D), (N,)
-        loss, of_states, of_items = full_loss(chosen, wanted, items, self._numbers)
-        chosen.backward(of_states)
-        self._move(self._parameters, items, of_items, learning_rate)
+        items = self._network.items
+
+        def graded(own: Batch) -> Pass:
+            states = self._network(own.inputs, own.signals, self._noise, self._numbers)  # (B, L, D)
+            real = own.targets >= 0
+            chosen = states[real]  # (N, D)
+            return Pass(chosen, full_loss(chosen, own.targets[real], items, self._numbers))
+
+        loss = self._move(batch, graded, self._parameters, items, learning_rate)
         self._average.step()
         return loss
 
@@ -157,25 +183,53 @@ class _Run:
         rows, places = torch.unique(named, return_inverse=True)  # (R,)
         inputs, wanted, drawn = places.split([batch.inputs.numel(), int(real.sum()), len(negatives.items)])
         items = table.read(rows)  # (R, D)
-        states = self._network(inputs.view_as(batch.inputs), batch.signals, self._noise, self._numbers, items)  # (B, L, D)
-        chosen = states[real]  # (N, D)
-        loss, of_states, of_items = sampled_loss(chosen, wanted, items, negatives._replace(items=drawn), self._numbers)
-        chosen.backward(of_states)
-        self._move([*self._parameters, items], items, of_items, learning_rate)
+        targets = torch.full_like(batch.targets, -1)
+        targets[real] = wanted
+
+        def graded(own: Batch) -> Pass:
+            states = self._network(own.inputs, own.signals, self._noise, self._numbers, items)  # (B, L, D)
+            real = own.targets >= 0
+            chosen = states[real]  # (N, D)
+            return Pass(chosen, sampled_loss(chosen, own.targets[real], items, negatives._replace(items=drawn), self._numbers))
+
+        placed = Batch(inputs.view_as(batch.inputs), targets, batch.signals)
+        loss = self._move(placed, graded, [*self._parameters, items], items, learning_rate)
         table.step(learning_rate)
         self._average.step(rows, items)
         return loss
 
-    def _move(self, parameters: Sequence[torch.Tensor], items: torch.Tensor, of_items: torch.Tensor, learning_rate: float) -> None:
-        """Add the gradient of the loss for the items to theirs as inputs, bound all gradients together, and take a step."""
-        assert items.grad is not None
-        items.grad += of_items
+    def _move(
+        self,
+        batch: Batch,
+        graded: Callable[[Batch], Pass],
+        parameters: Sequence[torch.Tensor],
+        items: torch.Tensor,
+        learning_rate: float,
+    ) -> float:
+        """Sum the gradients of all ranks, those of the loss for the items added to theirs as inputs, bound them together, and take a step.
+
+        Return the mean loss of the batch.
+        """
+        own, share = share_of(batch, self._ranks.number, self._ranks.count)
+        loss = torch.zeros(1)
+        if share:
+            chosen, (mean, of_states, of_items) = graded(own)
+            torch.autograd.backward(chosen, of_states if share == 1 else of_states * share)
+            assert items.grad is not None
+            items.grad += of_items if share == 1 else of_items * share
+            loss += mean * share
+        if self._ranks.count > 1:
+            for parameter in parameters:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            self._ranks.sum([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
         torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
         self._optimiser.step(learning_rate)
+        return float(loss)
 
     def _judge(self, held_back: HeldBack) -> Judged:
         self._settle()
-        judged = Judged.of(self._average.network, held_back)
+        figures = asdict(Judged.of(self._average.network, held_back)) if self._ranks.number == 0 else {}
+        judged = Judged(**self._ranks.share(figures, {})[0])
         self._since_best, self._judged_at = self._since_best + 1, self._n_steps
         if self._best is None or judged > self._best:
             self._best, self._since_best = judged, 0
