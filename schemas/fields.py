@@ -101,5 +101,6 @@ class Wire(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=False, validate_default=False, use_attribute_docstrings=True, protected_namespaces=()
-    )
+        frozen=True, extra="ignore", allow_inf_nan=False, validate_default=False, use_attribute_docstrings=True, protected_namespaces=(),
+        defer_build=True,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ A null value (tombstone) removes a user's list.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self, get_args
+from typing import Annotated, Self
 
 from pydantic import Field, computed_field, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,9 +25,7 @@ from schemas.fields import (
     Version,
     Wire,
 )
-
-ReasonKind = Literal["because", "people_like_you", "bought_together", "again", "profile", "new_in", "popular_now"]
-REASON_KINDS: Final[tuple[ReasonKind, ...]] = get_args(ReasonKind)
+from schemas.reason_kinds import ReasonKind
 
 
 class Trigger(Wire):

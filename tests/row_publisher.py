@@ -11,11 +11,11 @@ import pytest
 import typer
 
 from workers import client
-from workers.cli.app import app, run
+from workers.cli.app import run, whole_tree
 from workers.client import DryRun
 
 FUTURE_SKEW_S = 300
-COMMAND = typer.main.get_command(app)
+COMMAND = whole_tree()
 
 
 class RecordingPublisher(DryRun):
@@ -78,7 +78,6 @@ class Shell:
         self._monkeypatch = monkeypatch
         self._capfd = capfd
         monkeypatch.setattr(typer.main, "get_command", lambda app: COMMAND)  # building it takes longer than a run
-        monkeypatch.setattr("workers.cli.app._mount_models", lambda arguments: None)
 
     def publish(self, file: Path | str, *options: str, kind: str = "events") -> Outcome:
         publisher = RecordingPublisher()

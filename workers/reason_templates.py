@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from schemas.lists import REASON_KINDS
+from schemas.reason_kinds import REASON_KINDS
 
 PLACEHOLDERS: Final = ("item", "items", "category")
 AND: Final = "and"

@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import fsspec
 from filelock import FileLock, Timeout
 
 from workers.errors import Fatal, Transient, WorkerError
@@ -43,6 +42,8 @@ class Storage:
     """A folder behind an fsspec URL (a local path, `s3://…`, `memory://…`). Names are relative, parts joined by `/`."""
 
     def __init__(self, url: str) -> None:
+        import fsspec  # a quarter of a second, which commands without files need not wait for
+
         self.url = url.rstrip("/")
         check_url(self.url)
         protocol = _protocol(self.url)
@@ -243,6 +244,8 @@ def replace_file(path: str, content: bytes) -> None:
 
 def check_url(url: str) -> None:
     """Raise Fatal, which names the remedy, for a URL whose kind fsspec does not know, or whose package is not installed."""
+    import fsspec
+
     protocol = _protocol(url)
     try:
         fsspec.get_filesystem_class(protocol or "file")

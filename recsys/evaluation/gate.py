@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.errors import ShapeError
+from recsys.evaluation.headline import GATE_METRIC as GATE_METRIC
+from recsys.evaluation.headline import PLACES
 from recsys.evaluation.metrics import F64, I64
-from recsys.evaluation.user_scores import PLACES, UserScores
+from recsys.evaluation.user_scores import UserScores
 
-GATE_METRIC = f"ndcg@{PLACES}"
-"""Name of the metric that decides."""
 CHAMPION = "champion"
 MIN_TARGETS = 200
 MIN_USERS = 20

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ShapeError
+from recsys.evaluation.headline import PLACES
 from recsys.evaluation.metrics import F64, I64
-
-PLACES = 10
-"""Places of a list that count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from recsys.state.batch_delta_kernel import Additions, Sums
 from recsys.state.half_lives import GROWTH, GROWTH_BITS, SPANS_S, WINDOWS
 from recsys.state.interactions import Interactions
 from recsys.state.item_row import RECORD_BYTES
+from recsys.state.row_names import RowId as RowId
+from recsys.state.row_names import Span as Span
 from recsys.state.touches import Touches
 
-RowId = tuple[str, int | str, int]
-Span = tuple[str, int | str, int]
-"""("c", epoch, −1), or ("pop", window, span), which is the same row in each group."""
 U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 

@@ -187,17 +187,6 @@ def test_every_error_is_one_line_without_a_traceback(
     assert printed.out == "" and printed.err.startswith("recsys: ") and printed.err.count("\n") == 1
 
 
-def test_help_is_fast_because_it_imports_neither_torch_nor_faust() -> None:
-    program = (
-        "import sys\nfrom workers.cli.app import run\nassert run(['--help']) == 0\n"
-        "print([m for m in ('torch', 'faust', 'aiokafka', 'pyarrow', 'scipy') if m in sys.modules])"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == "[]"
-    for command in ("worker", "topics", "events", "items", "users", "lists", "doctor", "settings", "demo", "up"):
-        assert command in run.stdout
-
-
 def test_up_starts_everything_says_how_to_reach_it_and_stops_all_of_it(tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")} | {"RECSYS_CONFIG": os.devnull, "COLUMNS": "200"}
     env_file = tmp_path / "env"

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from pydantic import BaseModel
 
 from tests.unit.test_house import RECSYS, WORKERS
-from workers.cli import app as cli
-from workers.cli import models
+from workers.cli.app import whole_tree
 from workers.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,9 +158,13 @@ def _options(command: Any) -> set[str]:
     return {"--help", *(option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts])}
 
 
+@cache
+def _tree() -> Any:
+    return whole_tree()
+
+
 def unknown_commands(document: Document) -> Iterator[str]:
-    tree: Any = typer.main.get_command(cli.app)
-    tree.commands["models"] = typer.main.get_command(models.app)  # the command line mounts it when it is asked for
+    tree = _tree()
     for code in document.code:
         for words in re.findall(r"(?:^|(?<=[\s/]))(?<!SETUSER )recsys ((?:[\w<>\[\]./=…·-]+ ?)*)", code.partition("#")[0]):
             command = tree

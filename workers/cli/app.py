@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import re
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from schemas.errors import SchemaError
-from workers.cli import diagnosis, dlq, events, lists, rules, stack, state, topics, worker
-from workers.cli import evaluate as evaluating
-from workers.cli import explain as explaining
-from workers.cli import inspection as inspect_commands
 from workers.cli.arguments import dash_hint
 from workers.cli.console import CommandFailed, encode_everything, warn
+from workers.cli.tree import CommandTree
 from workers.errors import SettingsError, WorkerError
-from workers.runtime.redaction import redact
 
 DEBUG_VARIABLE = "RECSYS_DEBUG"
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")  # libraries fold their messages; an error here is one line
 
 app = typer.Typer(
     name="recsys",
+    cls=CommandTree,
     help="Streaming recommendations: events in Kafka, state in Redis, models retrained in the background, fresh lists on a topic.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,6 +32,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"recsys {metadata.version('recsys-stream')}")
         raise typer.Exit
 
@@ -50,37 +46,14 @@ def _top(
     del version
 
 
-app.command("demo")(stack.demo)
-app.command("up")(stack.up)
-app.add_typer(worker.app, name="worker")
-app.add_typer(topics.app, name="topics")
-app.add_typer(events.app, name="events")
-app.add_typer(inspect_commands.items, name="items")
-app.add_typer(inspect_commands.users, name="users")
-app.add_typer(lists.app, name="lists")
-app.add_typer(rules.app, name="rules")
-app.add_typer(state.app, name="state")
-app.add_typer(dlq.app, name="dlq")
-app.command("explain")(explaining.explain)
-app.command("evaluate")(evaluating.evaluate)
-app.command("doctor")(diagnosis.doctor)
-app.command("settings")(diagnosis.show_settings)
-
-
-def _mount_models(arguments: Sequence[str]) -> None:
-    """Mount `recsys models` only where it is asked for or listed: it brings the model store with it."""
-    if importlib.util.find_spec("workers.cli.models") is None:
-        return
-    if "models" in arguments:
-        app.add_typer(importlib.import_module("workers.cli.models").app, name="models")
-    else:
-        app.add_typer(typer.Typer(), name="models", help="List, show, train, promote, roll back and retire models.")
+def whole_tree() -> Any:
+    """Return the tree with every command imported: for documents and tests."""
+    return typer.main.get_command(app).load_all()  # type: ignore[attr-defined]
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. No exception but MemoryError leaves here, and no traceback is printed."""
     encode_everything()
-    _mount_models(arguments)
     try:
         result = typer.main.get_command(app).main(list(arguments), prog_name="recsys", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -111,6 +84,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(error: object, code: int) -> int:
+    from workers.runtime.redaction import redact
+
     line = redact(LINE_BREAKS.sub(" ", str(error)).strip()) or type(error).__name__
     warn(f"recsys: {line}", style="red")
     return code

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-
-from schemas.fields import Id
 
 
 def checked_id(value: str | None) -> str | None:
     """Return an id that a record may carry. Raises BadParameter (exit code 2) for any other: nothing can be known of it."""
     if value is None:
         return None
+    from pydantic import TypeAdapter, ValidationError
+
+    from schemas.fields import Id
+
     try:
         return TypeAdapter(Id).validate_python(value)
     except (ValidationError, UnicodeError):

@@ -7,22 +7,21 @@ import io
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from workers.runtime.redaction import hide_secrets
-from workers.runtime.terminal import Cell, DataConsole, print_line, print_rows
 from workers.runtime.text import json_text
-from workers.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from workers.runtime.terminal import Cell, DataConsole
+    from workers.settings import Settings
 
 PIPED_WIDTH = 200
 """Columns of a table that goes to a file or another program, which would otherwise be folded at 80."""
-
-out = DataConsole(soft_wrap=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH)
-err = DataConsole(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -35,8 +34,27 @@ class CommandFailed(Exception):
         self.code = code
 
 
+@cache
+def output() -> DataConsole:
+    """Return the console of standard output."""
+    from workers.runtime.terminal import DataConsole
+
+    return DataConsole(soft_wrap=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH)
+
+
+@cache
+def errors() -> DataConsole:
+    """Return the console of standard error."""
+    from workers.runtime.terminal import DataConsole
+
+    return DataConsole(stderr=True)
+
+
 def settings() -> Settings:
     """Settings of this process, whose secrets no log or message shows from here on. Raises SettingsError (exit code 2)."""
+    from workers.runtime.redaction import hide_secrets
+    from workers.settings import load_settings
+
     chosen = load_settings()
     hide_secrets(chosen)
     return chosen
@@ -75,25 +93,23 @@ def print_document(value: Any) -> None:
 
 def tell(text: str | Text) -> None:
     """Print one line on standard output; a string is data."""
-    print_line(out, text)
+    from workers.runtime.terminal import print_line
+
+    print_line(output(), text)
 
 
 def warn(text: str | Text, style: str | None = None) -> None:
     """Print one line on standard error; a string is data."""
-    print_line(err, text, style if err.is_terminal else None)
+    from workers.runtime.terminal import print_line
+
+    print_line(errors(), text, style if errors().is_terminal else None)
 
 
 def tell_rows(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, folding: Collection[str] = (), title: str | None = None) -> None:
     """Print rows on standard output: a table where it fits, else blocks of lines. `folding` names the columns of prose."""
-    print_rows(out, columns, rows, folding=folding, title=title)
+    from workers.runtime.terminal import print_rows
 
-
-def table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table with these headings, whose cells are folded. Prefer `tell_rows`, which breaks no id."""
-    made = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(Text(column), overflow="fold")
-    return made
+    print_rows(output(), columns, rows, folding=folding, title=title)
 
 
 def utc(ts_ms: float, timespec: str = "milliseconds") -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from rich.text import Text
-
 from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell_rows
 
 STYLES = {"ok": "green", "warning": "yellow", "wrong": "red"}
@@ -19,6 +17,8 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
+        from rich.text import Text
+
         rows = [(found.name, Text(found.state, style=STYLES[found.state]), found.text, found.remedy) for found in findings]
         tell_rows(("check", "state", "found", "what to do"), rows, folding=("found", "what to do"))
     if any(finding.state == "wrong" for finding in findings):

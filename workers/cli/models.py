@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging.config
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys.evaluation.gate import GATE_METRIC
-from schemas import ModelAction
 from workers.cli.arguments import checked_text, checked_texts
 from workers.cli.console import CommandFailed, JsonOption, print_document, print_json, reachable_settings, settings, tell, tell_rows, utc
-from workers.cli.worker import logging_config
 from workers.errors import WorkerError
-from workers.kafka.startup import check_writable
-from workers.models.announcements import announce
-from workers.models.lineage import lineage, measured_gain
-from workers.models.manifest import StoreError
-from workers.models.store import ModelStore, open_model_store
+
+if TYPE_CHECKING:
+    from schemas import ModelAnnouncement
+    from workers.models.store import ModelStore
+    from workers.settings import Settings
 
 app = typer.Typer(help="List, show, train, promote, roll back and retire models.", no_args_is_help=True)
 
@@ -53,6 +51,8 @@ def _row(store: ModelStore, kind: str, version: str, champion: str | None) -> di
 
 
 def _figure(row: dict[str, Any], who: str) -> str:
+    from recsys.evaluation.headline import GATE_METRIC
+
     figure = row["metrics"].get(who, {}).get(GATE_METRIC)
     return "" if figure is None else f"{figure:.4f}"
 
@@ -60,6 +60,10 @@ def _figure(row: dict[str, Any], who: str) -> str:
 @app.command("list")
 def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only this kind.")] = None, as_json: JsonOption = False) -> None:
     """Stored versions with the figures they were judged by; ▶ marks what serves."""
+    from recsys.evaluation.headline import GATE_METRIC
+    from workers.models.manifest import StoreError
+    from workers.models.store import open_model_store
+
     store = open_model_store(settings())
     rows: list[dict[str, Any]] = []
     for name in store.kinds() if kind is None else [kind]:
@@ -89,6 +93,9 @@ def list_models(kind: Annotated[str | None, typer.Option("--kind", help="Only th
 @app.command("show")
 def show(version: Version, as_json: JsonOption = False) -> None:
     """The manifest of one version, after checking every hash of it; the versions it descends from; and what its kind adds to the list."""
+    from workers.models.lineage import lineage, measured_gain
+    from workers.models.store import open_model_store
+
     store = open_model_store(settings())
     kind = _kind_of(version)
     stored = store.load_stored(kind, version)
@@ -116,6 +123,8 @@ def train(
     nothing was trained. Progress goes to standard error.
     """
     chosen = reachable_settings()
+    from workers.cli.worker import logging_config
+    from workers.kafka.startup import check_writable
     from workers.trainer.train_now import train_now
     from workers.trainer.training_settings import check_training
 
@@ -139,6 +148,9 @@ def train(
 @app.command("promote")
 def promote(version: Version, reason: Reason = "promoted by hand", as_json: JsonOption = False) -> None:
     """Let a stored version serve, whatever the gate said, and announce it. Its files are checked first."""
+    from schemas import ModelAction
+    from workers.models.store import open_model_store
+
     chosen = settings()
     store = open_model_store(chosen)
     kind = _kind_of(version)
@@ -146,29 +158,40 @@ def promote(version: Version, reason: Reason = "promoted by hand", as_json: Json
     stored = store.load_stored(kind, version)
     changed = store.promote(kind, version, metrics=stored.manifest.metrics.get("challenger"), reason=reason)
     announcement = store.announcement(kind, version, ModelAction.PROMOTED, champion=before, reason=reason)
-    asyncio.run(announce(chosen, [announcement]))
+    _announce(chosen, [announcement])
     _say({"kind": kind, "version": version, "before": before, "changed": changed, "action": "promoted"}, as_json)
 
 
 @app.command("rollback")
 def rollback(kind: Kind, reason: Reason = "rolled back by hand", as_json: JsonOption = False) -> None:
     """Let the version before the present one serve again, and announce it."""
+    from schemas import ModelAction
+    from workers.models.store import open_model_store
+
     chosen = settings()
     store = open_model_store(chosen)
     before = store.champion(kind)
     version = store.rollback(kind, reason=reason)
     announcement = store.announcement(kind, version, ModelAction.ROLLED_BACK, champion=before, reason=reason)
-    asyncio.run(announce(chosen, [announcement]))
+    _announce(chosen, [announcement])
     _say({"kind": kind, "version": version, "before": before, "changed": True, "action": "rolled_back"}, as_json)
 
 
 @app.command("retire")
 def retire(kind: Kind, reason: Reason = "retired by hand", as_json: JsonOption = False) -> None:
     """Let no version of a kind serve, and train none, until one is promoted or rolled back to."""
+    from workers.models.store import open_model_store
+
     chosen = settings()
     before = open_model_store(chosen).retire(kind, reason=reason)
-    asyncio.run(announce(chosen, [], retired=[kind]))
+    _announce(chosen, [], [kind])
     _say({"kind": kind, "version": None, "before": before, "changed": True, "action": "retired"}, as_json)
+
+
+def _announce(chosen: Settings, made: list[ModelAnnouncement], retired: Sequence[str] = ()) -> None:
+    from workers.models.announcements import announce
+
+    asyncio.run(announce(chosen, made, retired=retired))
 
 
 def _say(done: dict[str, Any], as_json: bool) -> None:

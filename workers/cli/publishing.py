@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workers.cli.console import CommandFailed, err, print_json, settings, tell, warn
+from workers.cli.console import CommandFailed, errors, print_json, settings, tell, warn
 from workers.runtime.text import visible
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _progress(extent: Extent) -> Progress:
 
     amount = DownloadColumn() if extent.total is not None and extent.unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, disable=not err.is_terminal)
+    return Progress(*columns, console=errors(), disable=not errors().is_terminal)
 
 
 class _BadRows:

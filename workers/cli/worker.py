@@ -13,20 +13,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workers.cli.console import settings
 from workers.errors import Fatal, WorkerError
-from workers.kafka.rights import Role
-from workers.kafka.startup import check_writable, wait_until_usable
-from workers.runtime.event_loop import new_event_loop
-from workers.runtime.log_lines import JsonLines
-from workers.runtime.status import WorkerStatus
-from workers.runtime.status_server import StatusServer
 from workers.runtime.text import visible
-from workers.settings import LogSettings, Settings
+
+if TYPE_CHECKING:
+    from workers.kafka.rights import Role
+    from workers.runtime.status import WorkerStatus
+    from workers.settings import LogSettings, Settings
 
 app = typer.Typer(help="Run a worker in this process.", no_args_is_help=True)
 log = logging.getLogger(__name__)
@@ -105,6 +103,9 @@ class VisibleFormatter(logging.Formatter):
 def logging_config(level: str, logs: LogSettings | None = None, role: str = "") -> dict[str, Any]:
     """Return the configuration of lines on standard error, by default for people; libraries speak from WARNING on unless `level` is
     debug. `role` names the worker in JSON lines."""
+    from workers.runtime.log_lines import JsonLines
+    from workers.settings import LogSettings
+
     logs = LogSettings() if logs is None else logs
     known = level.upper()
     if known not in ("DEBUG", "INFO", "WARNING", "ERROR"):
@@ -148,6 +149,10 @@ def run_worker(
     role: Role, build: Callable[[Settings, WorkerStatus], Any], chosen: Settings, *, level: str = "info", data_folder: Path | None = None
 ) -> None:
     """Wait until Kafka can be used, then run a worker, and answer /live, /ready and /metrics all the time. Raises what it crashed with."""
+    from workers.kafka.startup import check_writable, wait_until_usable
+    from workers.runtime.status import WorkerStatus
+    from workers.runtime.status_server import StatusServer
+
     logging.config.dictConfig(logging_config(level, chosen.logs, role))
     if data_folder is not None:
         check_writable("--data-folder", str(data_folder))
@@ -178,6 +183,8 @@ def run_app(
     build: Callable[[Settings], Any], chosen: Settings, *, role: str = "", level: str = "info", data_folder: Path | None = None
 ) -> None:
     """Build a Faust app and run it until a signal stops it. Raises the error that it crashed with."""
+    from workers.runtime.event_loop import new_event_loop
+
     config = logging_config(level, chosen.logs, role)
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
@@ -260,6 +267,7 @@ def trainer(log_level: LogLevel = "info", log_format: LogFormat = None, data_fol
 
         return build_trainer(given, status)
 
+    from workers.kafka.startup import check_writable
     from workers.trainer.training_settings import check_training
 
     check_training(chosen)

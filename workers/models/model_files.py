@@ -26,12 +26,12 @@ from recsys.models.registry import load_model
 from schemas.fields import Id
 from workers.errors import Transient, WorkerError, describe, one_line
 from workers.models.manifest import MAX_ITEMS, Manifest, StoredFile, StoreError, TensorShape, first_problem
-from workers.storage import NotOurFile, Storage
+from workers.models.manifest_files import ManifestFiles
+from workers.storage import NotOurFile
 
 MAX_TENSOR_BYTES = 2 * 1024**3
 """Eight million items at 64 factors. A worker holds a model twice while it is loaded, so a larger one would end it for want of memory."""
 MAX_ITEMS_BYTES = 256 * 1024**2
-MAX_MANIFEST_BYTES = 16 * 1024**2
 HEADER_BYTES = 1024**2
 """Bytes that a file of tensors may have besides its numbers."""
 _ITEM_IDS = TypeAdapter(Annotated[list[Id], Field(max_length=MAX_ITEMS)])
@@ -107,11 +107,8 @@ def pack(model: Servable) -> PackedModel:
     return PackedModel(model.kind, len(item_ids), dict(model.config), _shapes(tensors), content, items)
 
 
-class ModelFiles:
+class ModelFiles(ManifestFiles):
     """Files of the versions of every kind."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
 
     def write(self, version: str, packed: PackedModel) -> dict[Literal["model.safetensors", "items.json"], StoredFile]:
         """Write a version's files except for the manifest; return how the manifest describes them."""
@@ -121,31 +118,8 @@ class ModelFiles:
             "items.json": self._write_file(f"{folder}/items.json", packed.items),
         }
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Write the manifest, which finishes the version. Raises StoreError when it is too large."""
-        content = manifest.model_dump_json(indent=1).encode()
-        if len(content) > MAX_MANIFEST_BYTES:
-            raise StoreError(f"{manifest.version}: its manifest would have {len(content):,} bytes, more than one may have")
-        self._storage.write(f"{manifest.kind}/{manifest.version}/manifest.json", content)
-
     def _write_file(self, name: str, content: bytes) -> StoredFile:
         return StoredFile(sha256=self._storage.write(name, content), n_bytes=len(content))
-
-    def read_manifest(self, kind: str, version: str) -> tuple[Manifest, str]:
-        """Return a version's manifest and its SHA-256. Raises StoreError."""
-        try:
-            content = self._storage.read(f"{kind}/{version}/manifest.json", MAX_MANIFEST_BYTES)
-        except FileNotFoundError:
-            raise StoreError(f"{version}: there is no such version of {kind}; `recsys models list` shows what there is") from None
-        except NotOurFile as error:
-            raise StoreError(f"{version}: {error}") from None
-        try:
-            manifest = Manifest.model_validate_json(content)
-        except ValidationError as error:
-            raise StoreError(f"{version}: manifest.json, {first_problem(error)}; restore the file or promote another version") from None
-        if (manifest.kind, manifest.version) != (kind, version):
-            raise StoreError(f"{version}: manifest.json is of another version; restore the folder or promote another version")
-        return manifest, hashlib.sha256(content).hexdigest()
 
     def load(self, kind: str, version: str, manifest_sha256: str | None) -> StoredModel:
         """Load and check a version. Every hash is checked before its file is parsed.

@@ -17,12 +17,13 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from types import EllipsisType, MappingProxyType
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from recsys.models.base import Model
 from schemas import DataRange, ModelAction, ModelAnnouncement, ModelReference, limits
 from workers.models.manifest import (
     ChampionMoved,
@@ -35,10 +36,14 @@ from workers.models.manifest import (
     first_problem,
     printable_line,
 )
-from workers.models.model_files import MAX_MANIFEST_BYTES, ModelFiles, Servable, StoredModel, pack
+from workers.models.manifest_files import MAX_MANIFEST_BYTES, ManifestFiles
 from workers.models.serving_history import LAYOUT, ChampionEntry, ChampionFile, before_last, served_versions
 from workers.settings import Settings
 from workers.storage import NotOurFile, Storage
+
+if TYPE_CHECKING:
+    from recsys.models.base import Model
+    from workers.models.model_files import ModelFiles, Servable, StoredModel
 
 MAX_VERSION = 999_999_999_999
 KEPT_VERSIONS = 10
@@ -51,7 +56,14 @@ class ModelStore:
 
     def __init__(self, url: str) -> None:
         self.storage = Storage(url)
-        self._files = ModelFiles(self.storage)
+        self._manifests = ManifestFiles(self.storage)
+
+    @cached_property
+    def _files(self) -> ModelFiles:
+        """The files of the models; their libraries are imported where a model is read or written."""
+        from workers.models.model_files import ModelFiles
+
+        return ModelFiles(self.storage)
 
     def kinds(self) -> list[str]:
         """Return the kinds that have a folder."""
@@ -91,6 +103,8 @@ class ModelStore:
         Two processes that save at once get different versions. A version that could not be stored whole leaves nothing behind. Raises
         StoreError when the model could not be loaded again, Transient when the storage is full.
         """
+        from workers.models.model_files import pack
+
         packed = pack(model)
         while not self.storage.claim(f"{model.kind}/{(version := self.next_version(model.kind))}"):
             pass  # another process has just taken that number
@@ -126,7 +140,7 @@ class ModelStore:
     def manifest(self, kind: str, version: str) -> tuple[Manifest, str]:
         """Return a version's manifest and its SHA-256. Raises StoreError."""
         _check_names(kind, version)
-        return self._files.read_manifest(kind, version)
+        return self._manifests.read_manifest(kind, version)
 
     def load(self, kind: str, version: str, *, manifest_sha256: str | None = None) -> Model:
         """Return the model of a version, checked as `load_stored` does."""

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from schemas.control import RULES_KEY, PublishedRules
 from workers.errors import Fatal, WorkerError
-from workers.operations.content_findings import examine_content
 from workers.operations.finding import Finding
 from workers.operations.log_findings import examine_codecs, examine_log
 from workers.runtime.text import visible
@@ -211,6 +210,8 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
             await store.open_read_only()  # of the active generation; it writes nothing
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} fits the settings"))
             findings += await _watermarks(settings, store, topics)
+            from workers.operations.content_findings import examine_content  # it brings compiled functions
+
             findings += await examine_content(store)
             findings += await _rules(settings, store)
     except WorkerError as error:

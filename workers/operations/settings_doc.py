@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from workers.runtime.shown_settings import masked
-from workers.section import Section
+from workers.section import Section, docstrings_of
 from workers.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -90,13 +90,13 @@ def table() -> str:
 
 def _rows(prefix: str, model: type[BaseModel], defaults: dict[str, Any]) -> Iterator[str]:
     """Yield a row for each setting of a section, and for each of the sections in it."""
-    described = model.model_json_schema()["properties"]
+    described, meaning = model.model_json_schema()["properties"], docstrings_of(model)
     for name, field in model.model_fields.items():
         variable = f"{prefix}__{name}".upper()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _rows(variable, field.annotation, defaults[name])
             continue
-        cells = (f"`{variable}`", _default(defaults[name]), constraint(described[name]), described[name].get("description", ""))
+        cells = (f"`{variable}`", _default(defaults[name]), constraint(described[name]), meaning.get(name, ""))
         yield "| " + " | ".join(_cell(cell) for cell in cells) + " |\n"
 
 

@@ -12,8 +12,6 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 MAX_EXACT = 500_000
 """Different rows that are remembered one by one, about 60 MB."""
 FILTER_BITS = 2**29
@@ -121,6 +119,8 @@ class GivenIds:
         """Return how many rows repeat an earlier id of the same user: with the same content, and with another one."""
         if not self._ids:
             return 0, 0
+        import numpy as np
+
         pairs = np.stack([np.frombuffer(self._ids, np.uint64), np.frombuffer(self._contents, np.uint64)], axis=1)
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
         pairs = pairs[order]

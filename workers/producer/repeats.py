@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from workers.errors import SettingsError
 from workers.producer.mapping import KEYS, RowMapping, merged
 from workers.producer.rows import Row
@@ -75,4 +73,8 @@ class RepeatedKeys:
 
     def count(self) -> int:
         """Return how many records repeat an earlier id."""
-        return len(self._keys) - len(np.unique(np.frombuffer(self._keys, np.uint64))) if self._keys else 0
+        if not self._keys:
+            return 0
+        import numpy as np
+
+        return len(self._keys) - len(np.unique(np.frombuffer(self._keys, np.uint64)))

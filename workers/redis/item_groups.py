@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 
-from recsys.state.batch_delta import RowId
 from recsys.state.item_row import pack_header
+from recsys.state.row_names import RowId
 from workers.redis.commands import Command
 from workers.redis.opened_store import SCAN_COUNT, OpenedStore
 from workers.state.layout import parse_group_watermarks, parse_watermark, validate_ranges

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from recsys.state.batch_delta import RowId
+from recsys.state.row_names import RowId
 
 
 def generation_namespace(namespace: str, generation: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from recsys.state.batch_delta import RowId
+from recsys.state.row_names import RowId
 from workers.runtime.counts import Traffic
 from workers.state.control_port import ControlRecords
 from workers.state.related_port import RelatedStore

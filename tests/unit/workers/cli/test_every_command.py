@@ -255,7 +255,7 @@ def hostile_worker(patch: pytest.MonkeyPatch, folder: Path) -> None:
         formatter = made["formatters"]["plain"]["()"](made["formatters"]["plain"]["format"])
         for item, title in ROWS:
             record = logging.LogRecord("workers.stream.app", logging.INFO, __file__, 1, "item %s: %s", (item, title), None)
-            console.err.file.write(formatter.format(record) + "\n")
+            console.errors().file.write(formatter.format(record) + "\n")
         raise Fatal(f"{IDS[1]}: {TITLES[4]}")
 
     patch.setattr("workers.cli.worker.run_worker", run_worker)
@@ -306,7 +306,7 @@ READ = fakes(
 )
 LETTERS = [letter(title or "empty") for title in TITLES if "\ud800" not in title]
 REASONS = [found.reason for found in LETTERS]
-STORE = fake("workers.cli.models", "open_model_store", answering(HostileStore()))
+STORE = fake("workers.models.store", "open_model_store", answering(HostileStore()))
 FINDINGS = [("wrong", item, title) for item, title in ROWS]
 FAILURE = [f"{IDS[1]}: {TITLES[4]}"]
 
@@ -438,13 +438,14 @@ CASES: dict[str, Case] = {
     "models list": Case(["models", "list"], whole=IDS, folded=TITLES, prepare=STORE),
     "models show": Case(["models", "show", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models train": Case(["models", "train"], whole=[*IDS, *TITLES], code=1, prepare=fakes(
-        fake("workers.cli.models", "reachable_settings", console.settings), fake("workers.cli.models", "check_writable", answering(None)),
-        fake("workers.cli.models", "logging_config", answering({"version": 1, "incremental": True})), hostile_training)),
+        fake("workers.cli.models", "reachable_settings", console.settings),
+        fake("workers.kafka.startup", "check_writable", answering(None)),
+        fake("workers.cli.worker", "logging_config", answering({"version": 1, "incremental": True})), hostile_training)),
     "models promote": Case(["models", "promote", IDS[1]], whole=FAILURE, code=1, prepare=STORE),
     "models retire": Case(["models", "retire", IDS[1]], whole=[IDS[6]], prepare=fakes(
-        STORE, later("workers.cli.models", "announce", None))),
+        STORE, later("workers.models.announcements", "announce", None))),
     "models rollback": Case(["models", "rollback", IDS[1]], whole=["[red]"], code=1, prepare=fake(
-        "workers.cli.models", "open_model_store", failing(Fatal("[red]")))),
+        "workers.models.store", "open_model_store", failing(Fatal("[red]")))),
     "doctor": Case(["doctor"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
         "workers.operations.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
     "settings": Case(["settings"], whole=[f"/[red]{IDS[6]}:smile:"], prepare=lambda patch, folder: patch.setenv(
@@ -463,8 +464,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def test_every_command_has_a_case() -> None:
-    application._mount_models(["models"])
-    names = set(leaves(typer.main.get_command(application.app)))
+    names = set(leaves(application.whole_tree()))
     assert len(names) > 20
     assert {name.partition(" --")[0] for name in CASES} == names
 
@@ -472,7 +472,7 @@ def test_every_command_has_a_case() -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def running(arguments: list[str], width: int) -> tuple[int, str, str]:
-        for where in (console.out, console.err):
+        for where in (console.output(), console.errors()):
             monkeypatch.setattr(where, "_width", width)
         monkeypatch.setattr("workers.demo.report.PLAIN_WIDTH", width)
         code = application.run(arguments)

@@ -15,7 +15,7 @@ from recsys.engine import Lists
 from recsys.lists import reason_kinds
 from recsys.lists.reason_kinds import Reasons
 from schemas import Recommendations, encode
-from schemas.lists import REASON_KINDS
+from schemas.reason_kinds import REASON_KINDS
 from tests.unit.workers.lists.test_list_records import RULES, columns, records, some_lists
 from workers.client import reason_sentences
 from workers.errors import SettingsError
