@@ -28,7 +28,7 @@ ONCE := tests/unit/test_docs.py tests/unit/test_house.py tests/unit/benchmarks
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-lowest test-kafka test-secure test-cluster test-faults test-containers test-extras nightly lint bench clean
+.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-extras nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -46,11 +46,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## ml-100k through broker, state, trainer and lists, with figures at the end
 	$(BIN)/recsys demo
 
-test: setup ## unit, property, contract and integration tests on the embedded stack
-	$(PYTEST) -n $(JOBS) $(SHARED_OUT) tests/fault tests/integration tests/contract tests/property tests/unit
+test: setup ## unit, property, contract and integration tests on the embedded stack, without the longest
+	$(PYTEST) -n $(JOBS) $(SHARED_OUT) -m 'not long' tests/fault tests/integration tests/contract tests/property tests/unit
+
+test-long: setup ## the longest tests on the embedded stack: trainers, kills and restarts of everything
+	$(PYTEST) -n $(JOBS) $(SHARED_OUT) -m long tests/fault tests/integration tests/unit/benchmarks
 
 test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions that pyproject.toml allows, in .venv-lowest
-	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) $(ONCE:%=--ignore=%) tests/contract tests/unit
+	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) -m 'not long' $(ONCE:%=--ignore=%) tests/contract tests/unit
 
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)

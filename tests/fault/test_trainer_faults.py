@@ -12,7 +12,7 @@ import pytest
 import tests.fault.trainer_scenarios  # noqa: F401  registers them
 from tests.fault.registry import SCENARIOS, LaneName, Need
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 NAMES = (
     "log_disk_full",

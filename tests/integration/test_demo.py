@@ -63,6 +63,7 @@ def clustered_tastes() -> DemoInput:
     return DemoInput("made-up tastes", items, ratings)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_trainer_retrains_and_the_worker_swaps_while_events_stream(tmp_path: Path) -> None:
     said = StringIO()

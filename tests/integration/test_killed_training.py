@@ -19,6 +19,7 @@ SASREC = {"sasrec": {"factors": 8, "window": 8, "blocks": 1, "max_epochs": 30, "
 COMMAND = [sys.executable, "-m", "workers.trainer.child"]
 
 
+@pytest.mark.long
 def test_the_round_after_a_kill_goes_on_from_the_checkpoint_on_the_same_events(tmp_path: Path) -> None:
     append(tmp_path, 0, FIRST)
     ordered = job(tmp_path, kinds=("sasrec",), options=SASREC, checkpoint_s=0.05).model_dump_json().encode()

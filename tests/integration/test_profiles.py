@@ -31,6 +31,7 @@ async def test_the_newest_profiles_are_read_from_the_topic(settings: Settings, t
     assert found.attributes[int(found.columns.keys[1, 0])].value == "de"
 
 
+@pytest.mark.long
 def test_segments_are_trained_on_the_users_topic(
     settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def loopback_after_the_test_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does_and_listen_on_loopback_alone() -> None:
     kind, data, listening = MODELS["sasrec"], clustered(200, length=12), set[str]()
     config = kind.configure(OPTIONS)
@@ -53,6 +54,7 @@ def own() -> set[int]:
     return {os.getpid(), *(child.pid for child in psutil.Process().children())}
 
 
+@pytest.mark.long
 def test_a_process_that_dies_ends_the_training_with_a_reason() -> None:
     kind, data = MODELS["sasrec"], clustered(200, length=12)
 
@@ -69,6 +71,7 @@ def test_a_process_that_dies_ends_the_training_with_a_reason() -> None:
             kind.train(data, kind.configure(OPTIONS), time.monotonic, ranks=ranks)
 
 
+@pytest.mark.long
 def test_a_training_process_starts_and_ends_the_others(tmp_path: Path) -> None:
     append(tmp_path, 0, FIRST)
     ordered = job(tmp_path, kinds=("sasrec",), options={"sasrec": OPTIONS}, processes=2).model_dump_json().encode()

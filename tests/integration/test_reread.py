@@ -31,6 +31,7 @@ async def open_and_close(settings: Settings, starts: dict[tuple[str, int], int])
         pass
 
 
+@pytest.mark.long
 async def test_a_reader_cancelled_at_any_step_leaves_no_connection_open(settings: Settings) -> None:
     starts = await start_offsets_async(settings, [settings.topics.events])
     n_steps, whole = 0, False

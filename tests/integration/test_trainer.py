@@ -142,6 +142,7 @@ def test_events_become_announced_models_and_a_restart_reads_and_announces_nothin
     assert len(EventLog(settings.trainer.log_url).read()) == 2_800
 
 
+@pytest.mark.long
 def test_of_two_trainers_one_leads_and_the_other_takes_over(stack: Any, settings: Settings, worker_env: dict[str, str]) -> None:
     worker_env["RECSYS_TRAINER__KINDS"] = '["ials"]'
     one = start(stack, worker_env)
@@ -173,6 +174,7 @@ def test_a_promotion_that_was_never_announced_is_announced_by_the_next_leader(se
     assert asyncio.run(last_announcements(settings))["ials"].reason == "better"
 
 
+@pytest.mark.long
 def test_events_of_one_time_end_no_trainer_and_a_forged_tombstone_is_undone_but_not_an_ordered_one(
     stack: Any, settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +227,7 @@ def test_models_can_be_listed_shown_promoted_and_rolled_back(
     assert "six digits" in recsys("models", "show", "ials-9", code=1)
 
 
+@pytest.mark.long
 def test_training_now_decides_and_announces_beside_a_running_trainer_too(
     stack: Any, settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +256,7 @@ def test_training_now_decides_and_announces_beside_a_running_trainer_too(
     assert "ials: failed, no model because ials option factors" in train(code=1)
 
 
+@pytest.mark.long
 def test_a_recipe_is_trained_on_the_catalogue_of_the_topic_and_announced(
     settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

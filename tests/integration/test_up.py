@@ -144,6 +144,7 @@ def run_snippet(code: str, running: Up) -> str:
     ).stdout
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # kafka-python drops its sockets to a broker that dies
 def test_readme_s_first_example_gives_a_list_and_everything_outlives_kills_and_restarts(tmp_path: Path) -> None:
     folder = tmp_path / "kept data"

@@ -453,6 +453,7 @@ def test_items_have_categories_and_attributes_of_text(tmp_path: Path) -> None:
         read_items(written(tmp_path, "id\n1\n"))
 
 
+@pytest.mark.long
 def test_the_command_prints_the_figures_of_a_file_as_one_json_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
