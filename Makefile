@@ -24,6 +24,9 @@ SHARED_OUT := --dist loadgroup
 # What depends on no library's version, and what only measures: once is enough.
 ONCE := tests/unit/test_docs.py tests/unit/test_house.py tests/unit/benchmarks
 
+# What starts an embedded stack of its own, or no broker: another broker changes nothing.
+OWN_STACK := $(addprefix tests/integration/,test_demo.py test_killed_training.py test_ranks.py)
+
 # Test processes start by the hundred: compiling their modules each time takes a fifth of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -64,14 +67,14 @@ $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
-	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -n 2 $(SHARED_OUT) tests/integration
+	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -n 2 $(SHARED_OUT) $(OWN_STACK:%=--ignore=%) tests/integration
 
 test-secure: setup ## the whole line on a Kafka with TLS, SASL and ACLs and a Redis with TLS and ACL: KAFKA_HOME=… make test-secure
 	@test -n "$(KAFKA_HOME)" || { echo "make test-secure: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
 	KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/secure
 
 test-cluster: setup ## the integration lane on a Redis Cluster of three primaries
-	RECSYS_TEST_REDIS=cluster $(PYTEST) tests/integration tests/cluster
+	RECSYS_TEST_REDIS=cluster $(PYTEST) $(OWN_STACK:%=--ignore=%) tests/integration tests/cluster
 
 test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
 	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py

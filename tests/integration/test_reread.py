@@ -6,6 +6,8 @@ import asyncio
 import gc
 import warnings
 
+import pytest
+
 from workers.bootstrap import open_store
 from workers.kafka.offsets import start_offsets_async
 from workers.kafka.records import RangeReader
