@@ -17,6 +17,7 @@ from workers.cli.tree import CommandTree
 from workers.errors import SettingsError, WorkerError
 
 DEBUG_VARIABLE = "RECSYS_DEBUG"
+COMPLETION_VARIABLE = "_RECSYS_COMPLETE"
 LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")  # libraries fold their messages; an error here is one line
 
 app = typer.Typer(
@@ -54,6 +55,10 @@ def whole_tree() -> Any:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. No exception but MemoryError leaves here, and no traceback is printed."""
     encode_everything()
+    if COMPLETION_VARIABLE in os.environ:  # a shell asks at the Tab key
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
         result = typer.main.get_command(app).main(list(arguments), prog_name="recsys", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -15,12 +15,14 @@ from workers.runtime.text import visible
 
 if TYPE_CHECKING:
     from workers.operations.explain import Explanation, ItemStory
+    from workers.settings import Settings
 
 
 def explain(
     user_id: UserId,
     item_id: Annotated[str | None, typer.Argument(help="An item: why it is on the list, or why not.", callback=checked_id)] = None,
     language: Annotated[str, typer.Option("--language", help="Language of the sentences: en, de, zh, or one of the settings.")] = "en",
+    diff: Annotated[bool, typer.Option("--diff", help="Compare with the newest published list: what came, went and moved.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a user's list now and say why it is as it is: sources, features, filters, stages and rules, and why an item is not there.
@@ -34,6 +36,9 @@ def explain(
     made = asyncio.run(explaining.explain(chosen, user_id, item_id, language=language, say=warn))
     if as_json:
         print_json(made.figures())
+        return
+    if diff:
+        _show_diff(chosen, made)
         return
     if made.item is None or made.item.absence is None:
         _show_list(made, None if made.item is None else made.item.item_id)
@@ -64,6 +69,33 @@ def _show_list(made: Explanation, only: str | None) -> None:
     tell_rows(columns, rows, folding=("title", "parts", "why"), title=title)
 
 
+def _show_diff(chosen: Settings, made: Explanation) -> None:
+    """Show how the list differs from the newest one that was published; a sign says what a colour does."""
+    from rich.text import Text
+
+    from workers.lists.reader import newest_list
+
+    published = newest_list(chosen, made.record.user_id)
+    before = {} if published is None else {item.item_id: item.rank for item in published.items}
+    rows: list[tuple[Text, str, str, str]] = []
+    for item in made.record.items:
+        sign, style = _change(before.get(item.item_id), item.rank)
+        rows.append((Text(sign, style=style), str(item.rank), item.item_id, made.titles.get(item.item_id, "")))
+    listed = {item.item_id for item in made.record.items}
+    rows += [(Text("-", style="red"), f"was {place}", item_id, "") for item_id, place in before.items() if item_id not in listed]
+    against = "no list is published yet" if published is None else f"against list {published.list_id}"
+    tell_rows(("change", "#", "item", "title"), rows, folding=("title",), title=f"{visible(made.record.user_id)}: {against}")
+
+
+def _change(before: int | None, now: int) -> tuple[str, str]:
+    """Return what happened to an item, as a sign and as a style."""
+    if before is None:
+        return "+", "bold green"
+    if before == now:
+        return "=", "dim"
+    return (f"up from {before}", "green") if now < before else (f"down from {before}", "yellow")
+
+
 def _show_item(item: ItemStory) -> None:
     named = f"{item.item_id} ({item.title})" if item.title else item.item_id
     if item.absence is None:
@@ -87,4 +119,8 @@ def _show_item(item: ItemStory) -> None:
 
 def _show_numbers(title: str, numbers: Mapping[str, float]) -> None:
     if numbers:
-        tell_rows(("name", "value"), [(name, f"{value:.4f}") for name, value in numbers.items()], title=title)
+        from rich.text import Text
+
+        styles = {name: "green" if value > 0 else "red" if value < 0 else "dim" for name, value in numbers.items()}
+        rows = [(name, Text(f"{value:.4f}", style=styles[name])) for name, value in numbers.items()]
+        tell_rows(("name", "value"), rows, title=title)

@@ -29,6 +29,21 @@ COMMANDS: dict[str, Entry] = {
     "up": _command(
         "stack", "up", "Start broker, Valkey, topics and workers on this machine; runs until Ctrl-C or SIGTERM, then stops all of it."
     ),
+    "init": _command(
+        "init",
+        "init",
+        "Write recsys.toml and docker-compose.override.yml for a kind of service: weights of events, repeats, half-lives, rules, rows.",
+    ),
+    "status": _command(
+        "status",
+        "status",
+        "Show on one screen how everything is: workers, lag, freshness, models, lists, dead letters, Redis, what is wrong and what to do.",
+    ),
+    "logs": _command(
+        "logs",
+        "logs",
+        "Show what the processes of `recsys up` wrote, of all of them in the order of time; or those of `docker compose`.",
+    ),
     "worker": Entry("worker", "app", "Run a worker in this process."),
     "topics": Entry("topics", "app", "Create, check and list the topics."),
     "events": Entry("events", "app", "Publish events from files."),
@@ -49,6 +64,8 @@ COMMANDS: dict[str, Entry] = {
     ),
     "doctor": _command("diagnosis", "doctor", "Check versions, settings, Kafka, topics, Redis and the stored layout, and say what to do."),
     "settings": _command("diagnosis", "show_settings", "Print every setting that is in force, with secrets masked."),
+    "completion": _command("completion", "completion", "Print what makes a shell complete commands and options at the Tab key."),
+    "man": _command("manual", "manual", "Write a manual page for each command: recsys.1, recsys-lists-get.1 and so on."),
 }
 """Name of a command ▸ where it lies. A test compares the help texts with those of the commands."""
 

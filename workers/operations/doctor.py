@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from schemas.control import RULES_KEY, PublishedRules
 from workers.errors import Fatal, WorkerError
+from workers.operations import fitness
 from workers.operations.finding import Finding
 from workers.operations.log_findings import examine_codecs, examine_log
 from workers.runtime.text import visible
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "recsys-stream"
 MIN_REDIS = Version("7")  # functions; Valkey counts from 7.2
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 MAX_LAG = 100_000  # records a group may be behind before it is worth a warning
 MIN_TOMBSTONES_MS = 10 * 365 * 86_400_000  # less than this is not for ever
 TOMBSTONES_MS = 36_500 * 86_400_000  # what `recsys topics create` sets
@@ -37,11 +40,17 @@ MAX_AHEAD_MS = 86_400_000  # how far ahead producers may stamp records; Kafka 4 
 def examine(settings: Settings) -> list[Finding]:
     """All findings, in the order in which to mend them. Never raises for what it looks at."""
     findings = [*_versions(), *examine_codecs(settings)]
-    topics, topic_findings = _topics(settings)
-    findings += topic_findings
-    findings += asyncio.run(_redis(settings, topics))
+    findings += examine_now(settings, looks_closer=True)
     findings += _folders(settings)
+    findings += _training(settings)
+    findings += fitness.metrics_port(settings.metrics)
     return findings
+
+
+def examine_now(settings: Settings, *, looks_closer: bool = False) -> list[Finding]:
+    """All findings about Kafka and Redis; the records of the topics are read only to look closer, which takes seconds."""
+    topics, findings = _topics(settings, looks_closer)
+    return findings + asyncio.run(_redis(settings, topics))
 
 
 def _versions() -> Iterator[Finding]:
@@ -78,9 +87,10 @@ def _parsed(version: str) -> Version:
         return Version("0")
 
 
-def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
+def _topics(settings: Settings, looks_closer: bool) -> tuple[dict[str, str], list[Finding]]:
     """Topic name ▸ id, and the findings about Kafka."""
     from workers.kafka.admin import admin_client
+    from workers.kafka.groups import describe_group
     from workers.kafka.offsets import group_lag
     from workers.kafka.topics import describe
 
@@ -103,19 +113,35 @@ def _topics(settings: Settings) -> tuple[dict[str, str], list[Finding]]:
             findings.append(Finding(f"topic {state.spec.role}", "wrong", what, remedy))
     if any(state.spec.role == "events" and state.partitions is not None for state in states):
         findings += _event_clock(settings)
+    findings += _keeping(settings, {state.spec.role: state.spec.name for state in states if state.partitions is not None})
     if all(state.partitions is not None for state in states):
         findings += _removals(settings)
     if all(state.problem is None for state in states):
         try:
             lag = sum(group_lag(settings, settings.stream.group_id, settings.topics.events).values())
+            group = describe_group(settings, settings.stream.group_id)
         except WorkerError as error:
             findings.append(_failed("lag", error))
         else:
             text = f"group {settings.stream.group_id} is {lag:,} events behind"
             late = lag > MAX_LAG
             findings.append(Finding("lag", "warning" if late else "ok", text, "start more stream workers" if late else ""))
-            findings += _log(settings)
+            findings += fitness.group(group, settings.stream.group_id, settings.topics.partitions, lag)
+            findings += _log(settings) if looks_closer else []
     return {state.spec.name: state.topic_id for state in states if state.topic_id is not None}, findings
+
+
+def _keeping(settings: Settings, topics: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge how long the topics keep records, and how large they may be."""
+    from workers.kafka.topics import topic_configs
+
+    for role in ("events", "items", "users", "recommendations"):
+        if role not in topics:
+            continue
+        try:
+            yield from fitness.topic_keeping(role, topics[role], topic_configs(settings, topics[role]))
+        except WorkerError:
+            return  # the event clock says so
 
 
 def _log(settings: Settings) -> Iterator[Finding]:
@@ -190,20 +216,26 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
     link = open_link(settings)
     try:
         findings = []
-        for server in await store.server_identity():
+        asked_s = fitness.now_s()
+        server_s, micros = (await link.on_primaries("TIME"))[0]
+        skew_s = fitness.measured_skew_s(int(server_s) + int(micros) / 1e6, asked_s, fitness.now_s())
+        findings.append(fitness.clock(skew_s, "Redis"))
+        is_local = urlsplit(settings.redis.url.get_secret_value()).hostname in LOCAL_HOSTS
+        for server, info in zip(await store.server_identity(), await link.on_primaries("INFO"), strict=True):
             recent = _parsed(server.version) >= MIN_REDIS
             text = f"{server.server} {server.version} {server.role}, {server.used_memory_bytes / 1e6:,.0f} MB"
             findings.append(Finding("redis", "ok" if recent else "wrong", text, "" if recent else "use Redis 7 or Valkey"))
-            if server.maxmemory_bytes and server.maxmemory_policy != "noeviction":
-                text = f"maxmemory-policy {server.maxmemory_policy} would drop state silently"
-                findings.append(Finding("redis memory", "wrong", text, "set it to noeviction"))
+            findings += fitness.redis_server(server, info, is_local=is_local)
             loaded = link.library.name in server.libraries
             text = f"library {link.library.name} is {'' if loaded else 'not '}loaded"
             findings.append(Finding("functions", "ok", text if loaded else f"{text} yet: the first worker loads it"))
         generation = await store.active_generation()
         key = Keys(generation_namespace(settings.redis.namespace, generation)).layout
         stored = await link.one(key, "GET", key)
-        if stored is None:
+        lost = list(_lost_state(settings)) if stored is None and topics else []
+        if lost:
+            findings += lost
+        elif stored is None:
             findings.append(Finding("state", "ok", f"namespace {settings.redis.namespace} is empty: the first worker lays it out"))
         else:
             compare_layouts(stored, layout_of(settings))
@@ -220,6 +252,19 @@ async def _redis(settings: Settings, topics: dict[str, str]) -> list[Finding]:
         await link.close()
         await store.close()
     return findings
+
+
+def _lost_state(settings: Settings) -> Iterator[Finding]:
+    from workers.kafka.offsets import committed_offsets, start_offsets
+
+    topic = settings.topics.events
+    try:
+        starts = {partition: offset for (_, partition), offset in start_offsets(settings, [topic]).items()}
+        committed = committed_offsets(settings, settings.stream.group_id, topic)
+    except WorkerError:
+        return
+    namespace = settings.redis.namespace
+    yield from fitness.lost_state(namespace, (max(0, offset - starts.get(partition, 0)) for partition, offset in committed.items()))
 
 
 async def _rules(settings: Settings, store: StateStore) -> list[Finding]:
@@ -269,6 +314,19 @@ def _folders(settings: Settings) -> Iterator[Finding]:
         path = Path(url.removeprefix("file://"))
         existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         yield from _writable(name, path, existing)
+        yield from fitness.disk(name, existing)
+
+
+def _training(settings: Settings) -> Iterator[Finding]:
+    """Say whether the trainer would take its settings; those that nobody changed need no look."""
+    if not settings.trainer.model_fields_set & {"kinds", "options"} and settings.content.text_model is None:
+        return
+    from workers.trainer.training_settings import check_training  # it brings the models
+
+    try:
+        check_training(settings)
+    except WorkerError as error:
+        yield _failed("training", error)
 
 
 def _writable(name: str, path: Path, existing: Path) -> Iterator[Finding]:

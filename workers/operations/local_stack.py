@@ -29,6 +29,7 @@ from workers.kafka.offsets import commit_offsets, committed_offsets
 from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack
 from workers.operations.kept_state import fit_event_log, fit_redis, move_aside
+from workers.operations.local_logs import note_stack
 from workers.operations.topic_journal import TopicJournal
 from workers.operations.topic_keeping import TopicKeeper, newer_list, restore
 from workers.settings import Settings, load_settings
@@ -120,6 +121,8 @@ class LocalStack:
         """Start the servers with what the folder keeps, then the workers. Raises Fatal with what to do."""
         self._take_folder()
         self._journal.open()
+        with contextlib.suppress(OSError):  # only `recsys logs` without --folder reads it
+            note_stack(self.folder)
         self._start_servers()
         self._fill_broker()
         for kind in self._kinds:

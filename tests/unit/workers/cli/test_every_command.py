@@ -25,6 +25,7 @@ from workers.cli import console
 from workers.client import DryRun
 from workers.errors import Fatal
 from workers.operations.redrive import Outcome
+from workers.operations.status_report import Status
 from workers.runtime.text import visible
 
 LOOKUP, REBUILD = "workers.operations.lookup", "workers.operations.rebuild"
@@ -306,6 +307,14 @@ READ = fakes(
 )
 LETTERS = [letter(title or "empty") for title in TITLES if "\ud800" not in title]
 REASONS = [found.reason for found in LETTERS]
+def hostile_logs(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Ids in the lines of a log, one of which is a JSON line."""
+    lines = [f"2026-11-30 06:00:00,000 INFO a.b: of {item}" for item in IDS]
+    lines.append(json.dumps({"ts": "2026-11-30T06:00:00Z", "level": "ERROR", "logger": IDS[3], "message": TITLES[0]}))
+    (folder / "stream-1.log").write_text("\n".join(lines), "utf-8")
+    patch.setattr("workers.operations.local_logs.noted_folder", answering(folder))
+
+
 STORE = fake("workers.models.store", "open_model_store", answering(HostileStore()))
 FINDINGS = [("wrong", item, title) for item, title in ROWS]
 FAILURE = [f"{IDS[1]}: {TITLES[4]}"]
@@ -448,6 +457,15 @@ CASES: dict[str, Case] = {
         "workers.models.store", "open_model_store", failing(Fatal("[red]")))),
     "doctor": Case(["doctor"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
         "workers.operations.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
+    "status": Case(["status"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
+        "workers.operations.status_report.look", answering(Status(
+            models=dict(zip(IDS, IDS, strict=True)), problems=[finding(*found) for found in FINDINGS])))),
+    "logs": Case(["logs", "-n", "200"], whole=IDS, prepare=hostile_logs),
+    "init": Case(["init", "shop"], whole=["[red].toml"], as_json=False, prepare=fake(
+        "workers.operations.scenarios", "write_files", answering([Path("[red].toml")]))),
+    "completion": Case(["completion", "bash"], whole=["_RECSYS_COMPLETE"], as_json=False),
+    "man": Case(["man", "[red]"], whole=["[red]"], as_json=False, prepare=fakes(
+        fake("workers.cli.manual", "all_pages", answering([])), fake("pathlib.Path", "mkdir", answering(None)))),
     "settings": Case(["settings"], whole=[f"/[red]{IDS[6]}:smile:"], prepare=lambda patch, folder: patch.setenv(
         "RECSYS_TRAINER__LOG_URL", f"/[red]{IDS[6]}:smile:")),
 }  # fmt: skip
