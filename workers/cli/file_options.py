@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 File = Annotated[
     str,
-    typer.Argument(help="JSON lines, CSV, TSV or Parquet, also compressed (gz, bz2, xz); a folder of them; - is standard input."),
+    typer.Argument(help="JSON lines, CSV, TSV or Parquet, also compressed (gz, bz2, xz, zst); a folder of them; - is standard input."),
 ]
 Map = Annotated[
     list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class PublishOptions:
     skip_rows: int = 0
     dry_run: bool = False
     as_json: bool = False
+    on_bad: Callable[[Row, str], None] | None = None
 
 
 def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOptions) -> None:
@@ -46,7 +48,7 @@ def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOption
 
     reading = options.reading()
     mapping = options.mapping(kind, parts_of(file, reading)[0].form != "jsonl")
-    shown = _BadRows(file, how.dry_run)
+    shown = _BadRows(file, how.dry_run, how.on_bad)
     extent = Extent()
     chosen = settings()
     report = None
@@ -122,13 +124,15 @@ def _progress(extent: Extent) -> Progress:
 class _BadRows:
     """Show the first bad rows as they come; a dry run counts them by reason instead."""
 
-    def __init__(self, file: str, is_silent: bool) -> None:
-        self._file = file
+    def __init__(self, file: str, is_silent: bool, note: Callable[[Row, str], None] | None = None) -> None:
+        self._file, self._note = file, note
         self._is_silent = is_silent
         self._n = 0
 
     def __call__(self, row: Row, reason: str) -> None:
         self._n += 1
+        if self._note is not None:
+            self._note(row, reason)
         if self._n <= MAX_SHOWN and not self._is_silent:
             warn(f"{_place(self._file, row.file)}:{row.line}: {reason}")
 

@@ -46,6 +46,10 @@ COMMANDS: dict[str, Entry] = {
     ),
     "worker": Entry("worker", "app", "Run a worker in this process."),
     "topics": Entry("topics", "app", "Create, check and list the topics."),
+    "import": _command(
+        "importing", "import_files", "Publish files of anybody: guess what they hold, show it with examples, ask, and publish."
+    ),
+    "export": Entry("exporting", "app", "Write lists, models, state or events to a Parquet file."),
     "events": Entry("events", "app", "Publish events from files."),
     "items": Entry("inspection", "items", "Publish the catalogue; look at what goes with what."),
     "users": Entry("inspection", "users", "Publish profiles; look at what is known of a user."),

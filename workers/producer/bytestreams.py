@@ -103,6 +103,19 @@ class XzStream(_Derived):
         return True
 
 
+class ZstdStream(_Derived):
+    """The content of a zstd file, which may hold several frames. Raises OSError where it is damaged or cut."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        import pyarrow  # its decoder reads piece by piece; no other file needs it
+
+        super().__init__(source)
+        self._content = pyarrow.CompressedInputStream(pyarrow.PythonFile(source, mode="r"), "zstd")
+
+    def _next(self, n_bytes: int) -> bytes:
+        return bytes(self._content.read(n_bytes))
+
+
 class Transcoded(_Derived):
     """The same text in UTF-8, with `\\n` for a lone `\\r` where `cr_ends_lines`."""
 
@@ -135,11 +148,13 @@ codecs.register_error("recsys_mark", _mark)
 
 
 def decompressed(start: bytes, stream: IO[bytes]) -> IO[bytes]:
-    """Return the content of a stream that begins with `start`, unpacked when it is gzip, bzip2 or xz, whatever its name."""
+    """Return the content of a stream that begins with `start`, unpacked when it is gzip, bzip2, xz or zstd, whatever its name."""
     if start.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
     if start.startswith(b"BZh") and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
         return bz2.BZ2File(stream)
     if start.startswith(b"\xfd7zXZ\x00"):
         return io.BufferedReader(XzStream(stream))
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return io.BufferedReader(ZstdStream(stream))
     return stream

@@ -11,7 +11,6 @@ from workers.errors import SettingsError
 from workers.producer.rows import Format
 
 REFUSED_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"\x28\xb5\x2f\xfd", "is compressed with zstd: unpack it with `zstd -d`"),
     (b"\x04\x22\x4d\x18", "is compressed with lz4: unpack it with `lz4 -d`"),
     (b"\x1f\x9d", "is compressed with compress: unpack it with `uncompress`"),
     (b"PK\x03\x04", "is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV"),

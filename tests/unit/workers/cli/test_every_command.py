@@ -26,6 +26,8 @@ from workers.client import DryRun
 from workers.errors import Fatal
 from workers.operations.redrive import Outcome
 from workers.operations.status_report import Status
+from workers.producer.guess import ColumnGuess, Guess
+from workers.producer.report import PublishReport
 from workers.runtime.text import visible
 
 LOOKUP, REBUILD = "workers.operations.lookup", "workers.operations.rebuild"
@@ -307,6 +309,14 @@ READ = fakes(
 )
 LETTERS = [letter(title or "empty") for title in TITLES if "\ud800" not in title]
 REASONS = [found.reason for found in LETTERS]
+def hostile_import(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Columns of hostile names with hostile examples."""
+    columns = [ColumnGuess(item, "item_id", (title,)) for item, title in ROWS]
+    guessed = Guess("items", "csv", columns, {}, list(TITLES))
+    patch.setattr("workers.cli.importing._guess_all", answering([(FILE, guessed, PublishReport())]))
+    patch.setattr("workers.cli.importing._publish", answering(None))
+
+
 def hostile_logs(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Ids in the lines of a log, one of which is a JSON line."""
     lines = [f"2026-11-30 06:00:00,000 INFO a.b: of {item}" for item in IDS]
@@ -457,6 +467,9 @@ CASES: dict[str, Case] = {
         "workers.models.store", "open_model_store", failing(Fatal("[red]")))),
     "doctor": Case(["doctor"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
         "workers.operations.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
+    "import": Case(["import", FILE, "--dry-run"], whole=IDS, folded=TITLES, as_json=False, prepare=hostile_import),
+    **{f"export {what}": Case(["export", what], whole=["[red]"], code=1, as_json=False, prepare=fake(
+        "workers.operations.export", "new_table", failing(Fatal("[red]")))) for what in ("lists", "models", "state", "events")},
     "status": Case(["status"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
         "workers.operations.status_report.look", answering(Status(
             models=dict(zip(IDS, IDS, strict=True)), problems=[finding(*found) for found in FINDINGS])))),

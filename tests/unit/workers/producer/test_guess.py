@@ -1,0 +1,190 @@
+"""Files of other programs are understood: kind, columns, event types, separators, encodings."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import cramjam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.row_publisher import RecordingPublisher
+from workers.cli import app as application
+from workers.cli.file_options import FileOptions
+from workers.errors import SettingsError
+from workers.producer.guess import Guess, guess
+from workers.producer.trial import publish_some
+
+RETAILROCKET = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,addtocart,248676,\n"
+GA4 = "event_timestamp,event_name,user_pseudo_id,item_id\n1700000000000000,view_item,a.1,X1\n1700000001000000,purchase,a.2,X2\n"
+MOVIELENS = "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,1029,3.0,1260759179\n"
+TAOBAO = "user_id,item_id,category_id,behavior_type,timestamp\n1,2268318,2520377,pv,1511544070\n1,2333346,2520771,fav,1511561733\n"
+MOVIES = "movieId,title,genres\n1,Toy Story (1995),Adventure|Animation\n2,Jumanji (1995),Adventure|Children\n"
+SHOPIFY = (
+    'Handle,Title,Body (HTML),Vendor,Tags,Variant Price\nmug,A mug,<p>x</p>,Acme,"home, gift",9.90\ncup,A cup,,Acme,"home, sale",7.50\n'
+)
+CUSTOMERS = "Customer ID,Email,Country,Age\nc1,a@b.c,DE,31\nc2,b@b.c,DE,44\nc3,c@b.c,FR,28\nc4,d@b.c,FR,50\n"
+GERMAN = "Kundennummer;Artikelnummer;Datum;Zeit\n17;A1;24.12.2025 18:00;x\n18;A2;25.12.2025 19:00;y\n"
+
+
+def fields(made: Guess) -> dict[str, str]:
+    return {one.field: one.column for one in made.columns if one.field}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "expected"),
+    [
+        ("events.csv", RETAILROCKET, "events", {"user_id": "visitorid", "item_id": "itemid", "type": "event", "event_ts_ms": "timestamp"}),
+        ("ga4.csv", GA4, "events", {"user_id": "user_pseudo_id", "type": "event_name", "event_ts_ms": "event_timestamp"}),
+        ("ratings.csv", MOVIELENS, "events", {"user_id": "userId", "item_id": "movieId", "value": "rating", "event_ts_ms": "timestamp"}),
+        ("taobao.csv", TAOBAO, "events", {"type": "behavior_type", "item_id": "item_id"}),
+        ("movies.csv", MOVIES, "items", {"item_id": "movieId", "title": "title", "categories": "genres"}),
+        ("products.csv", SHOPIFY, "items", {"item_id": "Handle", "title": "Title", "categories": "Tags"}),
+        ("products.csv", SHOPIFY, "items", {"numeric_attributes.variant_price": "Variant Price"}),
+        ("customers.csv", CUSTOMERS, "users", {"user_id": "Customer ID", "categorical_attributes.country": "Country",
+                                               "numeric_attributes.age": "Age"}),
+        ("Export.txt", GERMAN, "events", {"user_id": "Kundennummer", "item_id": "Artikelnummer", "event_ts_ms": "Datum"}),
+    ],
+)  # fmt: skip
+def test_columns_are_known_by_the_names_that_others_give_them(
+    name: str, content: str, kind: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    made = guess(str(tmp_path / name))
+    assert made.kind == kind
+    assert expected.items() <= fields(made).items(), fields(made)
+    assert "Email" not in fields(made).values(), "no personal data becomes an attribute by itself"
+
+
+def test_event_types_and_their_absence(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(RETAILROCKET)
+    assert guess(str(tmp_path / "events.csv")).options["types"] == ["addtocart=add_to_cart"]
+    (tmp_path / "ratings.csv").write_text(MOVIELENS)
+    assert guess(str(tmp_path / "ratings.csv")).options["event_type"] == "rating"
+    for name, event_type in (("purchases.csv", "purchase"), ("listens.csv", "play"), ("log.csv", "view")):
+        (tmp_path / name).write_text("user,item\nu1,i1\n")
+        assert guess(str(tmp_path / name)).options["event_type"] == event_type
+    (tmp_path / "odd.csv").write_text("user,item,type\nu1,i1,view\nu1,i2,frobnicate\n")
+    (note,) = guess(str(tmp_path / "odd.csv")).notes
+    assert "frobnicate" in note and "--types" in note
+    (tmp_path / "device.csv").write_text("user,item,type\nu1,i1,phone\nu1,i2,tablet\n")
+    assert guess(str(tmp_path / "device.csv")).options["event_type"] == "view", "that column is no event type"
+
+
+def test_options_go_before_guesses(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,sku,movie,event\nu1,s1,m1,seen\n")
+    made = guess(str(tmp_path / "a.csv"), None, {"columns": ["item_id=movie"], "types": ["seen=view"]})
+    assert fields(made)["item_id"] == "movie" and made.options["types"] == ["seen=view"] and "event_type" not in made.options
+    made = guess(str(tmp_path / "a.csv"), "events", {"event_type": "click"})
+    assert made.options["event_type"] == "click"
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst", ".parquet", ".jsonl", ".jsonl.zst", ".tsv", "latin"])
+def test_every_format_is_read_alike(packed: str, tmp_path: Path) -> None:
+    rows = [{"user": f"u{n}", "product": f"é{n}", "action": "buy", "time": 1_763_200_000_000 + n} for n in range(5)]
+    table = "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]) + "\n"
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    contents: dict[str, tuple[str, bytes]] = {
+        "": ("a.csv", table.encode()),
+        ".gz": ("a.csv.gz", gzip.compress(table.encode())),
+        ".zst": ("a.csv.zst", bytes(cramjam.zstd.compress(table.encode()))),
+        ".jsonl": ("a.jsonl", lines.encode()),
+        ".jsonl.zst": ("a.jsonl.zst", bytes(cramjam.zstd.compress(lines.encode()))),
+        ".tsv": ("a.tsv", table.replace(",", "\t").encode()),
+        "latin": ("a.data", table.replace(",", ";").encode("cp1252")),
+    }
+    if packed == ".parquet":
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        name, content = contents[packed]
+        path = tmp_path / name
+        path.write_bytes(content)
+    made = guess(str(path))
+    options = FileOptions(**made.options)
+    report = publish_some(str(path), options.reading(), options.mapping(made.kind, made.form != "jsonl"), 60, 3)
+    assert (made.kind, report.would_publish, report.bad) == ("events", 3, 0), report
+    assert made.options["types"] == ["buy=purchase"]
+
+
+def test_a_cut_zstd_file_is_damaged_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "user_id,item_id,type,event_ts_ms\n" + "".join(f"u{n},i{n * 7919 % 1000},view,{1_763_200_000_000 + n}\n" for n in range(20_000))
+    packed = bytes(cramjam.zstd.compress(rows.encode()))
+    (tmp_path / "a.csv.zst").write_bytes(packed[: len(packed) * 6 // 10])
+    assert application.run(["events", "publish", str(tmp_path / "a.csv.zst"), "--dry-run", "--json"]) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert report["rows"] == report["would_publish"] > 0 and "cannot be read beyond row" in report["error"], report
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "x,y\n1,2\n", "--as"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "u1,i1,1763200000000\nu2,i2,1763200000001\n", "--header"),
+        ("a.xlsx", "PK\x03\x04", "Excel"),
+        ("users.csv", "user_id,item_id\n", ""),
+    ],
+)
+def test_what_cannot_be_guessed_is_one_line_with_the_remedy(name: str, content: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    if not says:
+        assert guess(str(tmp_path / name)).kind == "events", "columns say more than a name"
+        return
+    with pytest.raises(SettingsError, match=says):
+        guess(str(tmp_path / name))
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = application.run(["import", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_dry_run_shows_what_was_understood_and_counts_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.csv").write_text(RETAILROCKET + "never,1,view,2,\n")
+    (tmp_path / "movies.csv").write_text(MOVIES)
+    code, out, err = run(str(tmp_path / "events.csv"), str(tmp_path / "movies.csv"), "--dry-run", capsys=capsys)
+    assert code == 1, "one row is bad"
+    assert out.index("movies.csv: items") < out.index("events.csv: events"), "the catalogue goes first"
+    for text in (
+        "visitorid",
+        "addtocart is add_to_cart",
+        "2 events would be published, 1 rows would be refused",
+        "of the first 3 rows 2 are good, 1 bad",
+    ):
+        assert text in out, out
+    assert not err.strip().startswith("recsys:"), err
+
+
+def test_bad_rows_go_to_a_side_file_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = RecordingPublisher()
+    monkeypatch.setattr("workers.client.EventPublisher", lambda *_: publisher)
+    (tmp_path / "plays.csv").write_text(
+        "user,item,time\n" + "".join(f"u{n},i{n},2025-01-01T00:00:0{n}Z\n" for n in range(5)) + "u9,i9,when\n,i9,2025-01-01\n"
+    )
+    side = tmp_path / "bad.jsonl"
+    code, out, err = run(str(tmp_path / "plays.csv"), "--yes", "--bad-rows", str(side), capsys=capsys)
+    assert code == 1 and len(publisher.records) == 5 and "published 5 events" in out
+    written = [json.loads(line) for line in side.read_text().splitlines()]
+    assert [(row["line"], row["row"].get("item")) for row in written] == [(7, "i9"), (8, "i9")] and all(row["reason"] for row in written)
+    assert "2 bad rows are in" in err
+    code, _, err = run(str(tmp_path / "plays.csv"), "--yes", "--bad-rows", str(side), capsys=capsys)
+    assert code == 2 and "is there already" in err and len(publisher.records) == 5, "nothing is replaced, nothing is sent"
+
+
+def test_nobody_to_ask_is_said_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(str(tmp_path / "no.csv"), capsys=capsys)
+    assert code == 2 and "--yes" in err
+
+
+def test_local_times_are_taken_for_utc_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2025-03-01 10:00:00\n")
+    code, out, _ = run(str(tmp_path / "a.csv"), "--dry-run", capsys=capsys)
+    assert code == 0 and "times name no zone: taken for UTC (--time-zone" in out

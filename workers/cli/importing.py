@@ -1,0 +1,228 @@
+"""`recsys import`: files of anybody, guessed, shown, published."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.console import CommandFailed, print_json, settings, tell, tell_rows, warn
+from workers.cli.file_options import (
+    Decimal,
+    Delimiter,
+    Encoding,
+    FileOptions,
+    Form,
+    Header,
+    Levels,
+    Map,
+    Repeats,
+    Split,
+    TimeFormat,
+    Unit,
+    Zone,
+)
+from workers.cli.publishing import NOUNS, PublishOptions, publish_file
+from workers.errors import SettingsError
+from workers.runtime.text import visible
+
+if TYPE_CHECKING:
+    from workers.producer.guess import Guess
+    from workers.producer.report import PublishReport
+    from workers.producer.rows import Row
+
+KINDS = ("events", "items", "users")
+TRIED_ROWS = 1_000
+"""Rows that are read as they would be published, before anything is asked."""
+ORDER = ("items", "users", "events")
+"""Files are published in this order: an event may refer to items."""
+PIPED = "--yes publishes without a question, --dry-run only looks"
+
+
+def import_files(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="CSV, TSV, JSON lines or Parquet, also compressed; folders of them.")
+    ],
+    kind: Annotated[str | None, typer.Option("--as", help="events, items or users; else the columns say it.", metavar="KIND")] = None,
+    columns: Map = None,
+    form: Form = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Type of events whose rows have none.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--types", help="Event types with other names.", metavar="NAME=TYPE,…")] = None,
+    time_unit: Unit = None,
+    time_format: TimeFormat = None,
+    time_zone: Zone = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
+    header: Header = None,
+    decimal: Decimal = None,
+    split: Split = None,
+    levels: Levels = None,
+    repeats: Repeats = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Publish what was understood without a question.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing; no broker is needed.")] = False,
+    bad_rows: Annotated[
+        Path | None,
+        typer.Option("--bad-rows", help="Bad rows go there, as JSON lines with the reason [default: bad-rows.jsonl].", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; needs --yes or --dry-run.")] = False,
+) -> None:
+    """Publish files of anybody: guess what they hold, show it with examples, ask, and publish.
+
+    Guessed are format, encoding, separators, whether rows are events, items or users, columns by their names, event types, categories and
+    attributes. Times are detected as by `recsys events publish`. What is wrong is corrected with the options, which go before any guess.
+    Rows = published + bad + not delivered + merged, always; exit code 1 if a row was bad.
+    """
+    if kind is not None and kind not in KINDS:
+        raise SettingsError(f"--as: one of {', '.join(KINDS)}")
+    if len(files) > 1 and columns:
+        raise SettingsError("--map: names the columns of one file: import one file at a time with it")
+    is_asked = not (yes or dry_run)
+    if is_asked and (as_json or not sys.stdin.isatty()):
+        raise SettingsError(f"import: there is nobody to ask: {PIPED}")
+    given = {
+        "columns": columns, "form": form, "event_type": event_type, "types": types, "time_unit": time_unit, "time_format": time_format,
+        "time_zone": time_zone, "encoding": encoding, "delimiter": delimiter, "header": header, "decimal": decimal, "split": split,
+        "levels": levels, "repeats": repeats,
+    }  # fmt: skip
+    guessed = _guess_all(files, kind, given, is_asked)
+    if not as_json:
+        for file, guess, tried in guessed:
+            _show(file, guess, tried)
+    if is_asked and not typer.confirm("Publish them?" if len(guessed) > 1 else "Publish it?"):
+        tell("nothing was published")
+        return
+    _publish(guessed, dry_run, as_json, bad_rows)
+
+
+def _guess_all(files: list[str], kind: str | None, given: dict[str, Any], is_asked: bool) -> list[tuple[str, Guess, PublishReport]]:
+    from workers.producer.guess import guess
+
+    found = []
+    for file in files:
+        try:
+            made = guess(file, kind, given)  # type: ignore[arg-type]
+            found.append((file, made, _try(file, made, is_asked)))
+        except SettingsError as error:
+            raise SettingsError(f"{visible(file)}: {str(error).removeprefix('FILE: ')}") from None
+    return sorted(found, key=lambda one: ORDER.index(one[1].kind))
+
+
+def _try(file: str, guess: Guess, is_asked: bool) -> PublishReport:
+    """Read the first rows as they would be published; follow what a refusal asks for, with the user's word."""
+    from workers.producer.trial import publish_some
+
+    for _ in range(4):
+        options = FileOptions(**guess.options)
+        try:
+            reading = options.reading()
+            mapping = options.mapping(guess.kind, guess.form != "jsonl")
+            report = publish_some(file, reading, mapping, settings().stream.future_skew_s, TRIED_ROWS)
+        except SettingsError as error:
+            if not _follow(guess, str(error), is_asked):
+                raise
+        else:
+            guess.notes += [f"times ({name}): {found}" for name, found in mapping.times.formats().items()]
+            return report
+    raise SettingsError("FILE: cannot be read as it was guessed: use `recsys events publish` with its options")
+
+
+def _follow(guess: Guess, problem: str, is_asked: bool) -> bool:
+    """Take the remedy that a refusal names; return False where there is none."""
+    options = guess.options
+    if "--time-zone" in problem and "time_zone" not in options:
+        zone = typer.prompt("The times name no time zone. Which is theirs?", default="UTC") if is_asked else "UTC"
+        options["time_zone"] = str(zone)
+        guess.notes.append(f"times name no zone: taken for {zone} (--time-zone for another one)")
+        return True
+    if "--time-format day-first" in problem and "time_format" not in options and is_asked:
+        options["time_format"] = str(typer.prompt("Is the day first or the month (day-first, month-first)?", default="day-first"))
+        return True
+    if "--decimal comma" in problem and "decimal" not in options:
+        options["decimal"] = "comma"
+        guess.notes.append("numbers have a decimal comma")
+        return True
+    if "--repeats" in problem and "repeats" not in options:
+        options["repeats"] = "merge"
+        guess.notes.append("rows of one id that follow each other are merged (--repeats replace for the last one)")
+        return True
+    return False
+
+
+def _show(file: str, guess: Guess, tried: PublishReport) -> None:
+    """Show what was understood of a file."""
+    rows = [(one.column, one.field or "–", list(one.examples) or "", one.why) for one in guess.columns]
+    tell_rows(
+        ("column", "read as", "examples", "note"), rows, folding=("examples", "note"), title=f"{file}: {NOUNS[guess.kind]} ({guess.form})"
+    )
+    for note in guess.notes:
+        tell(f"  {note}")
+    tell(f"  of the first {tried.rows:,} rows {tried.would_publish + tried.merged:,} are good, {tried.bad:,} bad")
+    for reason, refusal in sorted(tried.reasons.items(), key=lambda pair: -pair[1].n_rows)[:3]:
+        tell(f"  {refusal.n_rows:,} bad: {reason}")
+
+
+class _SideFile:
+    """Writes bad rows as JSON lines; the file is made at the first one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.n = 0
+        self._file: Any = None
+
+    def write(self, file: str, row: Row, reason: str) -> None:
+        if self._file is None:
+            self._file = self.path.open("x", encoding="utf-8")
+        content = {"file": f"{file}/{row.file}" if row.file else file, "line": row.line, "reason": reason, "row": row.columns}
+        self._file.write(json.dumps(content, ensure_ascii=True, default=str) + "\n")
+        self.n += 1
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _publish(guessed: list[tuple[str, Guess, PublishReport]], dry_run: bool, as_json: bool, bad_rows: Path | None) -> None:
+    path = Path("bad-rows.jsonl") if bad_rows is None else bad_rows
+    if not dry_run and path.exists():
+        raise SettingsError(f"--bad-rows: {path} is there already: name another file, or remove it")
+    side = _SideFile(path)
+    codes = []
+    try:
+        for file, guess, _ in guessed:
+            if as_json:
+                print_json(_described(file, guess))
+            elif len(guessed) > 1:
+                tell(f"{file}:")
+            codes.append(_publish_one(file, guess, dry_run, as_json, None if dry_run else side))
+            if codes[-1] == 130:
+                break
+    finally:
+        side.close()
+    if side.n:
+        warn(f"{side.n:,} bad rows are in {side.path}, each with its line and the reason")
+    if any(codes):
+        raise CommandFailed(max(codes))
+
+
+def _publish_one(file: str, guess: Guess, dry_run: bool, as_json: bool, side: _SideFile | None) -> int:
+    note = None if side is None else (lambda row, reason: side.write(file, row, reason))
+    try:
+        publish_file(file, guess.kind, FileOptions(**guess.options), PublishOptions(dry_run=dry_run, as_json=as_json, on_bad=note))
+    except CommandFailed as failure:
+        return failure.code
+    return 0
+
+
+def _described(file: str, guess: Guess) -> dict[str, Any]:
+    columns = [{"column": one.column, "field": one.field or None, "examples": one.examples} for one in guess.columns]
+    return {
+        "file": visible(file),
+        "kind": guess.kind,
+        "format": guess.form,
+        "columns": columns,
+        "options": guess.options,
+        "notes": guess.notes,
+    }

@@ -1,0 +1,321 @@
+"""Guess what a file holds: events, items or users, which column is which field, what its event types mean.
+
+A guess becomes options, the same that the commands take by hand, so reading a guessed file is reading any file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from schemas.events import EventType
+from workers.errors import SettingsError
+from workers.producer.files import Part, Reading, parts_of
+from workers.producer.json_rows import json_rows
+from workers.producer.known_names import IN_FILE_NAMES, KINDS_OF_FILES, NAMES, RATINGS, TYPES, plain
+from workers.producer.mapping import REQUIRED, Kind
+from workers.producer.parquet_rows import open_parquet, parquet_rows
+from workers.producer.rows import BadRow, Format, Row
+from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
+from workers.producer.source import Source, open_text
+from workers.producer.table_rows import Table, header_cells
+from workers.producer.values import VALUE_SEPARATOR, is_missing, number
+
+SAMPLE_ROWS = 1_000
+EXAMPLES = 3
+MAX_ATTRIBUTES = 16
+"""Columns that become attributes; further ones are left out."""
+MAX_LABEL_CHARS = 64
+MAX_TYPES = 50
+_WANTED = re.compile(r"pass --(encoding|format) ([\w.-]+)")
+_URL = re.compile(r"https?://|www\.", re.I)
+_DEFAULT_TYPE = EventType.VIEW.value
+
+
+@dataclass
+class Sample:
+    """The first rows of a file, and how they were read."""
+
+    form: Format
+    names: list[str]
+    rows: list[dict[str, Any]]
+    encoding: str | None = None
+    delimiter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnGuess:
+    """Names the field that one column was taken for; `field` is empty where it is left out."""
+
+    column: str
+    field: str
+    examples: tuple[str, ...]
+    why: str = ""
+
+
+@dataclass
+class Guess:
+    """Holds how a file is read, as guessed. `options` are those of `recsys … publish`, by their Python names."""
+
+    kind: Kind
+    form: Format
+    columns: list[ColumnGuess]
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None = None) -> Guess:
+    """Guess how to read a file or a folder. `given` are options that are not guessed. Raises SettingsError for what cannot be guessed."""
+    options = {name: value for name, value in (given or {}).items() if value}
+    sample = look(path, options)
+    options["form"] = sample.form
+    kind = kind or kind_of(path, sample.names)
+    mapped = _fields(kind, sample.names)
+    for pair in _given_pairs(options):
+        mapped = {name: column for name, column in mapped.items() if column != pair[1]} | {pair[0]: pair[1]}
+    made = Guess(kind, sample.form, [], options)
+    if sample.encoding is not None:
+        options["encoding"] = sample.encoding
+        made.notes.append(f"encoding: {sample.encoding}")
+    if sample.delimiter is not None:
+        options["delimiter"] = sample.delimiter
+    if kind == "events":
+        _guess_types(made, path, mapped, sample)
+    lacking = [name for name in REQUIRED[kind] if name not in mapped and not (name == "type" and "event_type" in options)]
+    if lacking:
+        pairs = ",".join(f"{name}=COLUMN" for name in lacking)
+        raise SettingsError(f"FILE: no column looks like {', '.join(lacking)} of {kind}: pass --map {pairs}, or --as with another kind")
+    attributes = _attributes(kind, mapped, sample)
+    if (column := mapped.get("categories")) is not None:
+        _guess_separator(made, column, sample)
+    every = mapped | attributes
+    named = {name: column for name, column in every.items() if name != column}
+    if named:
+        options["columns"] = [f"{name}={column}" if "," not in column else f'"{name}={column}"' for name, column in named.items()]
+    by_column = {column: name for name, column in every.items()}
+    made.columns = [ColumnGuess(name, by_column.get(name, ""), _examples(sample, name), _why(name, by_column)) for name in sample.names]
+    return made
+
+
+def _given_pairs(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from workers.producer.mapping import pairs_of
+
+    return pairs_of("--map", options.get("columns") or [])
+
+
+def _why(column: str, by_column: Mapping[str, str]) -> str:
+    if column not in by_column:
+        return "left out"
+    return "attribute" if "." in by_column[column] else ""
+
+
+def look(path: str, options: Mapping[str, Any]) -> Sample:
+    """Return the first rows. The remedy that a refusal names (encoding, format) is followed once each."""
+    form, encoding = options.get("form"), options.get("encoding")
+    for _ in range(4):
+        try:
+            return _look(path, form, encoding, options)
+        except SettingsError as error:
+            wanted = _WANTED.search(str(error))
+            if wanted is None or (wanted[1] == "encoding" and encoding) or (wanted[1] == "format" and form):
+                raise
+            if wanted[1] == "encoding":
+                encoding = wanted[2]
+            elif "suffix" in str(error):
+                form = _form_by_content(path)
+            else:
+                form = wanted[2]
+    raise SettingsError("FILE: what it holds cannot be guessed: pass --format and --encoding")
+
+
+def _look(path: str, form: Any, encoding: str | None, options: Mapping[str, Any]) -> Sample:
+    part = parts_of(path, Reading(form=form))[0]
+    if part.path == "-":
+        raise SettingsError("FILE: standard input cannot be read twice: name a file, or use `recsys events publish -`")
+    if part.form == "parquet":
+        with open_parquet(part.path) as file:
+            names = list(file.schema_arrow.names)
+            return _sampled(part, names, parquet_rows(file, names))
+    source = open_text(part.path, part.form, encoding)
+    try:
+        sample = _json(source, part) if part.form == "jsonl" else _table(source, part, options)
+    finally:
+        source.close()
+    sample.encoding = encoding
+    return sample
+
+
+def _form_by_content(path: str) -> Format:
+    with open(path, "rb") as file:
+        if file.read(4) == PARQUET_START:
+            return "parquet"
+    source = open_text(path, "csv", "latin-1")  # which reads any bytes; the encoding is found later
+    try:
+        start = source.start.lstrip()
+    finally:
+        source.close()
+    if start.startswith((b"{", b"[")):
+        return "jsonl"
+    return "tsv" if delimiter_of(start.split(b"\n", 1)[0].decode(errors="replace")) == "\t" else "csv"
+
+
+def _sampled(part: Part, names: list[str], rows: Any) -> Sample:
+    found = [row.columns for row in cast("list[Row]", list(islice(rows, SAMPLE_ROWS))) if row.columns is not None]
+    constants = dict(part.constants)
+    return Sample(part.form, [*names, *(name for name in constants if name not in names)], [constants | row for row in found])
+
+
+def _json(source: Source, part: Part) -> Sample:
+    sample = _sampled(part, [], json_rows(source.lines))
+    names = {name: None for row in sample.rows for name in row}
+    sample.names = list(names)
+    if not names:
+        raise SettingsError("FILE: no row at the start is a JSON object: pass --format")
+    return sample
+
+
+def _table(source: Source, part: Part, options: Mapping[str, Any]) -> Sample:
+    first = source.start.split(b"\n", 1)[0].decode(errors="replace").strip("\r\n")
+    usual = "\t" if part.form == "tsv" else ","
+    delimiter = options.get("delimiter") or delimiter_of(first) or usual
+    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
+    quoted = delimiter != "\t"
+    given = options.get("header")
+    if given:
+        names = [name.strip() for name in given.split(",")]
+    else:
+        line = source.lines.next()
+        if line is None or line.content is None:
+            raise SettingsError("FILE: is empty")
+        try:
+            names = header_cells(line.content, delimiter, quoted=quoted)
+        except ValueError as error:
+            raise SettingsError(f"FILE: the header line cannot be read: {error}") from None
+        check_is_header(names)
+    sample = _sampled(part, names, Table(delimiter, quoted, names, frozenset()).rows(source.lines))
+    if delimiter != usual:
+        sample.delimiter = "tab" if delimiter == "\t" else delimiter
+    return sample
+
+
+def kind_of(path: str, names: Sequence[str]) -> Kind:
+    """Return what the columns and the file's name say that it holds. Raises SettingsError where they do not say it."""
+    known = {plain(name) for name in names}
+    has = {kind: {name for name, columns in NAMES[kind].items() if known & set(columns)} for kind in NAMES}
+    if "user_id" in has["events"] and "item_id" in has["events"]:
+        return "events"
+    stem = plain(Path(path).name)
+    by_name = [kind for kind, words in KINDS_OF_FILES.items() if any(word in stem for word in words)]
+    candidates = [kind for kind in ("items", "users") if set(REQUIRED[kind]) <= has[kind]]
+    if "item_id" in has["events"] or (candidates == ["items"]):
+        return "items"
+    if "user_id" in has["events"] or (candidates == ["users"]):
+        return "users"
+    if "items" in candidates and (by_name[:1] == ["items"] or (not by_name and "title" in has["items"])):
+        return "items"
+    if "users" in candidates and by_name[:1] == ["users"]:
+        return "users"
+    raise SettingsError("FILE: its columns do not say whether it holds events, items or users: pass --as, and --map for its columns")
+
+
+def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:
+    """Return field ▸ column. A column is taken once, by the field whose list of names has it first."""
+    by_plain: dict[str, str] = {}
+    for name in names:
+        by_plain.setdefault(plain(name), name)
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name, known in NAMES[kind].items():
+        column = next((by_plain[each] for each in (plain(name), *known) if each in by_plain and by_plain[each] not in taken), None)
+        if column is not None:
+            found[name] = column
+            taken.add(column)
+    return found
+
+
+def _guess_types(made: Guess, path: str, mapped: dict[str, str], sample: Sample) -> None:
+    """Say what the event types of the file mean, or which type rows without one have."""
+    options = made.options
+    if "type" in mapped and "event_type" not in options:
+        seen = Counter(str(row[mapped["type"]]) for row in sample.rows if not is_missing(row.get(mapped["type"])))
+        known = {event_type.value for event_type in EventType}
+        given = {pair.split("=")[0].lower() for text in options.get("types") or [] for pair in text.split(",")}
+        unlike = [name for name in list(seen)[:MAX_TYPES] if name not in known and name.lower() not in given]
+        translated = {name: TYPES[plain(name)] for name in unlike if plain(name) in TYPES}
+        unknown = [name for name in unlike if name not in translated]
+        if len(unknown) == len(seen):  # a column that is called type and holds something else
+            del mapped["type"]
+        else:
+            if translated:
+                options["types"] = [*(options.get("types") or []), *(f"{name}={event_type}" for name, event_type in translated.items())]
+                made.notes.append("event types: " + ", ".join(f"{name} is {event_type}" for name, event_type in translated.items()))
+            if unknown:
+                made.notes.append(f"unknown event types, whose rows will be bad (--types NAME=TYPE): {', '.join(unknown[:5])}")
+            return
+    if "event_type" not in options:
+        options["event_type"] = _default_type(path, mapped)
+        made.notes.append(f"no column says the type of an event: every row is taken for {options['event_type']} (--type for another one)")
+
+
+def _default_type(path: str, mapped: Mapping[str, str]) -> str:
+    if "value" in mapped and plain(mapped["value"]) in RATINGS:
+        return EventType.RATING.value
+    stem = plain(Path(path).name)
+    return next((event_type for word, event_type in IN_FILE_NAMES.items() if word in stem), _DEFAULT_TYPE)
+
+
+def _guess_separator(made: Guess, column: str, sample: Sample) -> None:
+    """Find what separates several categories in a cell, where it is not a vertical bar."""
+    cells = [row[column] for row in sample.rows if isinstance(row.get(column), str) and not row[column].lstrip().startswith("[")]
+    if any(VALUE_SEPARATOR in cell for cell in cells) or "split" in made.options:
+        return
+    for sign in (";", ","):
+        if cells and sum(sign in cell for cell in cells) * 5 > len(cells):
+            made.options["split"] = [f"{column}={sign}"]
+            made.notes.append(f"{column}: several values are separated by {sign}")
+            return
+
+
+def _attributes(kind: Kind, mapped: Mapping[str, str], sample: Sample) -> dict[str, str]:
+    """Return entries of objects ▸ columns, for numbers and for labels that repeat."""
+    found: dict[str, str] = {}
+    if kind == "events":
+        return found
+    taken = set(mapped.values())
+    for name in sample.names:
+        label = re.sub(r"\W+", "_", name.strip().lower()).strip("_")[:MAX_LABEL_CHARS]
+        if name in taken or "." in name or not label or len(found) >= MAX_ATTRIBUTES or "email" in label or "phone" in label:
+            continue
+        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
+        if not values:
+            continue
+        if _share(values, _is_number) > 0.9 and not re.search(r"(^|_)id$", label):
+            found[f"numeric_attributes.{label}"] = name
+        elif _share(values, _is_label) > 0.9 and len({str(value) for value in values}) <= max(2, len(values) // 2):
+            found[f"categorical_attributes.{label}"] = name
+    return found
+
+
+def _share(values: Sequence[Any], test: Callable[[Any], bool]) -> float:
+    return sum(map(test, values)) / len(values)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool | list | dict) and isinstance(number(value), int | float)
+    except BadRow:
+        return False
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_LABEL_CHARS and _URL.search(value) is None
+
+
+def _examples(sample: Sample, name: str) -> tuple[str, ...]:
+    distinct = {str(row[name])[:40]: None for row in sample.rows if not is_missing(row.get(name))}
+    return tuple(list(distinct)[:EXAMPLES])

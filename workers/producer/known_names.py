@@ -1,0 +1,94 @@
+"""Names that other programs give to what this project calls user, item, event type, time and so on, in lower case without signs."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from schemas.events import EventType
+
+_USER = (
+    "userid", "user", "uid", "customerid", "customer", "customeruserid", "visitorid", "visitor", "memberid", "member", "accountid",
+    "account",
+    "clientid", "userpseudoid", "profileid", "personid", "buyerid", "reviewerid", "listenerid", "viewerid", "readerid", "subscriberid",
+    "nutzerid", "nutzer", "kundennummer", "kunde", "benutzerid", "authorid",
+)  # fmt: skip
+_ITEM = (
+    "itemid", "item", "productid", "product", "sku", "skuid", "variantsku", "asin", "parentasin", "isbn", "movieid", "filmid",
+    "articleid",
+    "newsid", "postid", "trackid", "songid", "videoid", "showid", "contentid", "bookid", "gameid", "recipeid", "courseid", "jobid",
+    "listingid", "offerid", "adid", "materialid", "objectid", "handle", "gtin", "ean", "artikelnummer", "artikel", "produkt",
+)  # fmt: skip
+NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "events": {
+        "user_id": _USER,
+        "item_id": _ITEM,
+        "type": ("type", "eventtype", "eventname", "event", "action", "actiontype", "behavior", "behaviour", "behaviortype",
+                 "interaction",
+                 "interactiontype", "activity", "verb", "ereignis"),
+        "value": ("value", "rating", "stars", "score", "overall", "reviewrating", "note", "bewertung"),
+        "event_ts_ms": ("eventtsms", "eventtimestamp", "eventtime", "timestamp", "ts", "tsms", "time", "datetime", "unixtime",
+                        "unixreviewtime",
+                        "eventdate", "createdat", "created", "date", "orderdate", "purchasedate", "purchasedat", "clicktime", "viewedat",
+                        "playedat", "watchedat", "reviewdate", "datum", "zeit", "zeitpunkt"),
+        "event_id": ("eventid", "eventuuid", "messageid", "insertid"),
+        "session": ("session", "sessionid", "visitid", "gasessionid"),
+        "position": ("position", "rank", "slot"),
+        "list_id": ("listid", "impressionid", "requestid"),
+    },
+    "items": {
+        "item_id": (*_ITEM, "id"),
+        "title": ("title", "name", "productname", "itemname", "producttitle", "movietitle", "headline", "trackname", "booktitle",
+                  "titel"),
+        "text": ("text", "description", "bodyhtml", "body", "summary", "overview", "abstract", "plot", "content", "beschreibung"),
+        "categories": ("categories", "category", "genres", "genre", "productcategory", "categorypath", "categoryname", "department",
+                       "section",
+                       "topic", "topics", "tags", "producttype", "kategorie", "kategorien"),
+        "available": ("available", "availability", "instock", "isavailable", "isactive", "active", "published", "status"),
+        "published_ts_ms": ("publishedtsms", "publishedat", "publishedon", "publishdate", "publicationdate", "releasedate", "pubdate",
+                            "createdat", "created", "firstavailable", "date"),
+        "expires_ts_ms": ("expirestsms", "expiresat", "expires", "expirydate", "validuntil", "enddate"),
+    },
+    "users": {
+        "user_id": (*_USER, "id"),
+        "preferred_categories": ("preferredcategories", "interests", "favoritecategories", "favouritecategories", "favoritegenres"),
+        "updated_ts_ms": ("updatedtsms", "updatedat", "lastupdated"),
+    },
+}  # fmt: skip
+"""Kind of records ▸ field ▸ names of its column, the likeliest first."""
+_ALIKE: Mapping[EventType, tuple[str, ...]] = {
+    EventType.IMPRESSION: ("impression", "impressions", "shown", "exposure", "viewitemlist", "expose"),
+    EventType.VIEW: ("view", "views", "pageview", "pv", "viewitem", "productview", "viewed", "detail", "detailview", "visit",
+                     "productviewed"),
+    EventType.CLICK: ("click", "clicks", "clicked", "clk", "selectitem", "open", "opened", "productclicked", "select"),
+    EventType.PLAY: ("play", "played", "listen", "listened", "watch", "watched", "stream", "streamed", "videoplay", "read", "finish"),
+    EventType.LIKE: ("like", "liked", "fav", "favorite", "favourite", "love", "upvote", "save", "bookmark", "wishlist",
+                     "addtowishlist", "thumbsup"),
+    EventType.ADD_TO_CART: ("addtocart", "cart", "addcart", "basket", "addtobasket", "productadded", "intocart"),
+    EventType.PURCHASE: ("purchase", "purchased", "buy", "bought", "order", "ordered", "transaction", "checkout", "conversion",
+                         "ordercompleted",
+                         "orderplaced", "sale", "kauf"),
+    EventType.SHARE: ("share", "shared", "forward", "repost"),
+    EventType.RATING: ("rating", "rate", "rated", "review", "stars", "bewertung"),
+    EventType.DISLIKE: ("dislike", "disliked", "downvote", "thumbsdown"),
+    EventType.HIDE: ("hide", "hidden", "block", "notinterested", "skipforever"),
+}  # fmt: skip
+TYPES: Mapping[str, str] = {name: event_type.value for event_type, names in _ALIKE.items() for name in names}
+"""Name of an event type elsewhere ▸ ours."""
+IN_FILE_NAMES: Mapping[str, str] = {
+    "rating": "rating", "review": "rating", "purchase": "purchase", "order": "purchase", "transaction": "purchase", "sale": "purchase",
+    "play": "play", "listen": "play", "watch": "play", "stream": "play", "click": "click", "like": "like", "favorite": "like",
+}  # fmt: skip
+"""Part of a file's name ▸ the event type of its rows, where no column says it."""
+KINDS_OF_FILES: Mapping[str, tuple[str, ...]] = {
+    "users": ("user", "customer", "member", "profile", "people", "visitor", "account"),
+    "items": ("item", "product", "movie", "film", "article", "catalog", "track", "song", "book", "video", "news", "content", "course"),
+}
+RATINGS = frozenset({"rating", "stars", "score", "overall", "reviewrating", "bewertung", "note"})
+
+
+def plain(name: str) -> str:
+    """Return a name in lower case without spaces, signs and accents: `Event Type`, `event_type` and `eventType` are one."""
+    decomposed = unicodedata.normalize("NFKD", name)
+    return re.sub(r"[^0-9a-z]", "", decomposed.lower())
