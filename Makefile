@@ -88,8 +88,8 @@ test-containers: setup ## testcontainers and the compose file, where a Docker en
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
 
-test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3)
-	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3]' $(TEXT_MODEL) '$(S3_SERVER)'
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)'
 	$(PYTEST) tests/extras
 
 lint: setup ## ruff and mypy

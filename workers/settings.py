@@ -23,6 +23,7 @@ from workers.watch_settings import AlarmSettings as AlarmSettings
 from workers.watch_settings import HealthSettings as HealthSettings
 from workers.watch_settings import LogSettings as LogSettings
 from workers.watch_settings import MetricsSettings as MetricsSettings
+from workers.watch_settings import TracingSettings as TracingSettings
 
 READ_COMMITTED = "read_committed"
 """Isolation level of every consumer: records of aborted transactions are not read."""
@@ -348,6 +349,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     alarms: AlarmSettings = AlarmSettings()
     logs: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @model_validator(mode="after")
     def _impressions_are_counted(self) -> Settings:

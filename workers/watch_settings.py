@@ -45,3 +45,15 @@ class LogSettings(Section):
     hash_key: SecretStr | None = None
     """Key of the hashes that stand for ids in JSON logs. With the same key on all workers a person's lines have the same hash everywhere;
     without one each process draws its own, so that nobody can try ids."""
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces from an event to its list, of records with a sampled W3C `traceparent` header. Needs the extra `otel`."""
+
+    exporter: Literal["off", "otlp", "console"] = "off"
+    """Where spans go: nowhere, to an OTLP collector over HTTP, or to standard output."""
+    endpoint: str | None = None
+    """URL of the collector's traces, such as http://127.0.0.1:4318/v1/traces; if not set, the exporter's own variables count
+    (`OTEL_EXPORTER_OTLP_ENDPOINT`)."""
+    events_per_batch: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Sampled events of one batch that get spans, at most."""

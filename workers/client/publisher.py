@@ -31,6 +31,7 @@ from workers.kafka.admin import explain_denial, kafka_errors
 from workers.kafka.clients import blocking_producer
 from workers.kafka.connection import check_reachable
 from workers.kafka.rights import on_topics
+from workers.kafka.tracing import current_headers
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings, load_settings
 
@@ -204,7 +205,8 @@ class EventPublisher:
                 ticket = self._n_sent
                 self._in_flight[ticket] = record
             with kafka_errors(self.settings, *on_topics("Write", topic)):
-                future = producer.send(topic, key=key, value=value)
+                headers = current_headers() if self.settings.tracing.exporter != "off" else None
+                future = producer.send(topic, key=key, value=value, headers=headers)
             sent = True
         finally:
             if not sent:

@@ -16,6 +16,9 @@ from schemas.decoding import encode, key_of
 from workers.errors import Fatal, Transient
 from workers.kafka.partitioner import partition_for
 
+Headers = Mapping[bytes, Sequence[tuple[str, bytes]]]
+"""Key of a record ▸ its headers."""
+
 
 class ListPublisher:
     """Publishes keyed records to given partitions of one topic and waits until the broker has them all."""
@@ -24,8 +27,8 @@ class ListPublisher:
         self._producer = producer
         self._topic = topic
 
-    async def publish(self, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
-        """Send (key, value) records to their partitions, in order within a partition.
+    async def publish(self, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]], headers: Headers | None = None) -> None:
+        """Send (key, value) records to their partitions, in order within a partition; those of some keys with `headers`.
 
         Raises: Transient when the broker did not take all of them (sending again is harmless: lists are idempotent by key),
         Fatal when one record alone is larger than a batch may be.
@@ -33,21 +36,24 @@ class ListPublisher:
         try:
             sent = []
             for partition, pairs in records.items():
-                sent.extend(await self._submit(partition, pairs))
+                sent.extend(await self._submit(partition, pairs, headers or {}))
             await asyncio.gather(*sent)
         except KafkaError as error:
             raise Transient(f"Kafka did not take the records for {self._topic} ({type(error).__name__})") from error
 
-    async def _submit(self, partition: int, pairs: Sequence[tuple[bytes, bytes | None]]) -> list[asyncio.Future[object]]:
+    async def _submit(
+        self, partition: int, pairs: Sequence[tuple[bytes, bytes | None]], headers: Headers
+    ) -> list[asyncio.Future[object]]:
         sent = []
         batch = self._producer.create_batch()
         for key, value in pairs:
-            if batch.append(key=key, value=value, timestamp=None) is None:
+            its_headers = list(headers.get(key, ())) if headers else []
+            if batch.append(key=key, value=value, timestamp=None, headers=its_headers) is None:
                 if not batch.record_count():
                     raise Fatal(f"a record of {len(value or b'')} bytes for {self._topic} is larger than a batch: lower lists.size")
                 sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))
                 batch = self._producer.create_batch()
-                if batch.append(key=key, value=value, timestamp=None) is None:
+                if batch.append(key=key, value=value, timestamp=None, headers=its_headers) is None:
                     raise Fatal(f"a record of {len(value or b'')} bytes for {self._topic} is larger than a batch: lower lists.size")
         if batch.record_count():
             sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))

@@ -21,6 +21,7 @@ from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.connection import faust_arguments
 from workers.kafka.records import Record
 from workers.kafka.rights import explain
+from workers.kafka.tracing import open_tracing
 from workers.lists.policy_options import policy_options
 from workers.lists.row_specs import row_specs
 from workers.models.manifest import StoreError
@@ -114,6 +115,7 @@ def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faus
         stream_buffer_maxsize=BUFFERED_RECORDS,
     )
     pipeline = Pipeline(settings, open_store(settings), ranks=settings.stream.publish_lists)
+    pipeline.tracing = open_tracing(settings.tracing, "recsys-stream")
     state = pipeline.state
     catalogue = CatalogueFollower(state, status)
     stored = StoredModels(settings)

@@ -96,7 +96,10 @@ class Checkpoint:
         for letter in outcome.dead_letters:
             log.debug("dead letter: %s", letter.reason)
         await publish_dead_letters(self._producer(), self._topics.dead_letters, outcome.dead_letters)
-        await ListPublisher(self._producer(), self._topics.recommendations).publish(outcome.lists)
+        headers = None if outcome.trace is None else outcome.trace.publishing(key for pairs in outcome.lists.values() for key, _ in pairs)
+        await ListPublisher(self._producer(), self._topics.recommendations).publish(outcome.lists, headers)
+        if outcome.trace is not None:
+            outcome.trace.ended()
 
     async def commit(self) -> None:
         """Commit what is published. Raises KafkaError."""

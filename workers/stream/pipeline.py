@@ -22,6 +22,7 @@ from recsys.state.event_weights import WeightTable
 from schemas.dead_letters import DeadLetter
 from workers.errors import Fatal, Fenced, Transient
 from workers.kafka.records import Record
+from workers.kafka.tracing import BatchTrace, Tracing
 from workers.lists.encoding import ListHead
 from workers.settings import Settings
 from workers.state.event_weights import weight_table
@@ -60,6 +61,8 @@ class Outcome:
     listed_ms: Mapping[str, I64] = field(default_factory=dict)
     """The times of the newest events of the users, (u,), by whose clock: the event's own (`event`) and Kafka's (`record`). Empty where no
     list was made."""
+    trace: BatchTrace | None = None
+    """The spans of its traced events; they end when the lists are acknowledged."""
 
     @property
     def n_lists(self) -> int:
@@ -94,6 +97,7 @@ class Pipeline:
         self._writer = StateWriter(self.state, self._owned, self._related)
         self._weights: WeightTable = weight_table(settings)
         self._wall_clock = wall_clock
+        self.tracing: Tracing | None = None
 
     async def open(self) -> None:
         """Prepare the store. Raises Fatal when the state was laid out with other settings."""
@@ -158,6 +162,7 @@ class Pipeline:
         """
         given = batch if isinstance(batch, DecodedBatch) else self.decode(batch)
         watch = Stopwatch({"decode": given.seconds})
+        trace = None if self.tracing is None else self.tracing.of_batch(given.batch, given.seconds)
         now_ms = int(self._wall_clock() * 1000)
         dead_letters = given.dead_letters(self.settings, now_ms)
         chosen = await self._choose(given)
@@ -192,7 +197,9 @@ class Pipeline:
         n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         n_records, n_duplicates = len(given.records.keys), chosen.admitted.n_duplicates
         counts = n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed, owing
-        return Outcome(lists, dead_letters, next_offsets, *counts, given.times_ms(chosen.users.last) if lists else {})
+        if trace is not None:
+            trace.staged(watch.seconds, n_records)
+        return Outcome(lists, dead_letters, next_offsets, *counts, given.times_ms(chosen.users.last) if lists else {}, trace)
 
     async def _apply(
         self, ranges: Sequence[Range], chosen: Chosen, merges: MergesOfBatch, watch: Stopwatch, notes_deferred: bool
