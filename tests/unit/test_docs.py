@@ -19,7 +19,7 @@ from workers.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGES = ("recsys", "schemas", "workers", "benchmarks", "tests")
-FOLDERS = (*PACKAGES, "docs")
+FOLDERS = (*PACKAGES, "docs", "deploy")
 NAMES_WITH_DOTS = {"recsys.toml", "recsys.plugins"}
 """Names that begin like a module of a package and are none."""
 FORBIDDEN = ("anew", "whoever", "so many", "owed", "owes", "told", "unheard", "meanwhile", "drunk", "mend", "mended", "fell over")
