@@ -84,15 +84,15 @@ async def test_a_trace_leads_from_the_event_to_the_header_of_its_list(tracing: T
     await ListPublisher(producer, "lists").publish(outcome.lists, headers)  # type: ignore[arg-type]
     outcome.trace.ended()
     made = {span.name: span for span in spans.get_finished_spans()}
-    assert {"recsys.event", "recsys.decode", "recsys.read", "recsys.lists", "recsys.publish"} <= set(made)
+    assert {"event", "decode", "read", "lists", "publish"} <= set(made)
     assert {f"{span.context.trace_id:032x}" for span in made.values()} == {PARENT.split("-")[1]}
-    event = made["recsys.event"]
+    event = made["event"]
     assert f"{event.parent.span_id:016x}" == PARENT.split("-")[2] and event.attributes["messaging.kafka.offset"] == 0
-    assert all(span.parent.span_id == event.context.span_id for name, span in made.items() if name != "recsys.event")
+    assert all(span.parent.span_id == event.context.span_id for name, span in made.items() if name != "event")
     assert all(span.end_time >= span.start_time >= event.start_time for span in made.values())
     by_user = {fields["key"]: fields.get("headers") for fields in producer.batch.taken}
     (name, value), *_ = by_user[b"u1"]
-    assert name == "traceparent" and value.decode().split("-")[2] == f"{made['recsys.publish'].context.span_id:016x}"
+    assert name == "traceparent" and value.decode().split("-")[2] == f"{made['publish'].context.span_id:016x}"
     assert not by_user[b"u2"]
     assert not [value for span in made.values() for value in (span.attributes or {}).values() if value in ("u1", "a")], "no ids"
 
@@ -105,8 +105,8 @@ async def test_events_whose_list_is_deferred_say_so_and_a_batch_has_few_spans(tr
     outcome = await pipeline.process({0: records}, defer_lists=True)
     assert outcome.trace is not None and outcome.trace.publishing([]) == {}
     outcome.trace.ended()
-    events = [span for span in spans.get_finished_spans() if span.name == "recsys.event"]
-    assert len(events) == ON.events_per_batch and {span.attributes["recsys.list"] for span in events} == {"none or deferred"}
+    events = [span for span in spans.get_finished_spans() if span.name == "event"]
+    assert len(events) == ON.events_per_batch and {span.attributes["list.state"] for span in events} == {"none or deferred"}
 
 
 @pytest.mark.parametrize("value", ["", "x", PARENT[:-1] + "0", PARENT + "0"])

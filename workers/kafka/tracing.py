@@ -1,6 +1,6 @@
 """OpenTelemetry traces from an event to the list that answers it; off by default, and then nothing of it is imported.
 
-A producer puts the W3C header `traceparent` on its Kafka record. Of each sampled one, a stream worker makes the span `recsys.event` with a
+A producer puts the W3C header `traceparent` on its Kafka record. Of each sampled one, a stream worker makes the span `event` with a
 child for each stage of its batch, and the list's record carries the context on. Stages are the batch's: its events share them.
 """
 
@@ -107,7 +107,7 @@ class BatchTrace:
             (
                 record.key or b"",
                 self._tracer.start_span(
-                    "recsys.event",
+                    "event",
                     context=self._propagator.extract(context),
                     kind=SpanKind.CONSUMER,
                     start_time=self._begun_ns,
@@ -129,7 +129,7 @@ class BatchTrace:
             span.set_attribute("messaging.batch.message_count", n_records)
             at_ns = self._begun_ns
             for stage, taken_s in seconds.items():
-                child = self._tracer.start_span(f"recsys.{stage}", context=self._in_context(span), start_time=at_ns)
+                child = self._tracer.start_span(f"{stage}", context=self._in_context(span), start_time=at_ns)
                 at_ns += int(taken_s * 1e9)
                 child.end(at_ns)
 
@@ -139,9 +139,9 @@ class BatchTrace:
         headers: dict[bytes, Headers] = {}
         for key, span in self._spans:
             if key not in wanted:
-                span.set_attribute("recsys.list", "none or deferred")
+                span.set_attribute("list.state", "none or deferred")
                 continue
-            sending = self._tracer.start_span("recsys.publish", context=self._in_context(span), kind=self._kinds.PRODUCER)
+            sending = self._tracer.start_span("publish", context=self._in_context(span), kind=self._kinds.PRODUCER)
             self._sending.append(sending)
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier, self._in_context(sending))
