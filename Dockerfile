@@ -5,12 +5,16 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS dependencies
 ARG TORCH_INDEX=
+# what else the workers need, such as web,s3,otel (the extras of pyproject.toml)
+ARG EXTRAS=
 RUN python3 -m venv /opt/venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # what the project needs first, the project itself later: a change of code downloads nothing
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' >requirements.txt \
+    python3 -c 'import os, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+      extras = [one for name in os.environ["EXTRAS"].split(",") if name for one in p["optional-dependencies"][name]]; \
+      print(*p["dependencies"], *extras, sep="\n")' >requirements.txt \
  && if [ -n "$TORCH_INDEX" ]; then \
       /opt/venv/bin/pip install --no-deps --index-url "$TORCH_INDEX" "$(sed -n 's/^\(torch==.*\)$/\1/p' constraints.txt)"; \
     fi \
