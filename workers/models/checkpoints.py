@@ -59,7 +59,7 @@ class StoredCheckpoints:
         started_s = time.monotonic()
         content = save({name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()})
         if len(content) > MAX_BYTES:
-            self._say(f"ERROR {self._kind}: no checkpoint, it would have {len(content):,} bytes and may have {MAX_BYTES:,}")
+            self._say(f"WARNING {self._kind}: no checkpoint, it would have {len(content):,} bytes and may have {MAX_BYTES:,}")
             self._saved_s = float("inf")
             return
         now_ms, folder, self._n = int(time.time() * 1000), f"{self._kind}/checkpoint", self._n + 1
@@ -80,7 +80,7 @@ class StoredCheckpoints:
                 if name.endswith(".safetensors") and name != file:
                     self._storage.remove(f"{folder}/{name}")
         except (WorkerError, OSError) as error:
-            self._say(f"ERROR {self._kind}: no checkpoint: {one_line(error)}")
+            self._say(f"WARNING {self._kind}: no checkpoint: {one_line(error)}")
         self._saved_s, self._took_s = time.monotonic(), time.monotonic() - started_s
 
     def newest(self) -> Checkpoint | None:

@@ -103,7 +103,7 @@ def list_rate(items: int) -> float:
     """
     (few, fast), (many, slow) = LIST_RATES
     slope = math.log(slow / fast) / math.log(many / few)
-    return fast * (max(items, few) / few) ** slope
+    return float(fast * (max(items, few) / few) ** slope)
 
 
 def estimate(load: Load) -> Estimate:

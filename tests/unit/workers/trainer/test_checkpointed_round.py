@@ -150,7 +150,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(tmp_path: Path) -
     said = list[str]()
     (tmp_path / "sasrec").write_text("a file where the folder should be")
     kept(tmp_path, said).save(checkpoint())
-    assert len(said) == 1 and said[0].startswith("ERROR sasrec: no checkpoint: ")
+    assert len(said) == 1 and said[0].startswith("WARNING sasrec: no checkpoint: ")
 
 
 def test_checkpoints_are_rarer_where_they_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
