@@ -84,7 +84,8 @@ def _show_diff(chosen: Settings, made: Explanation) -> None:
     listed = {item.item_id for item in made.record.items}
     rows += [(Text("-", style="red"), f"was {place}", item_id, "") for item_id, place in before.items() if item_id not in listed]
     against = "no list is published yet" if published is None else f"against list {published.list_id}"
-    tell_rows(("change", "#", "item", "title"), rows, folding=("title",), title=f"{visible(made.record.user_id)}: {against}")
+    tell(f"list of {visible(made.record.user_id)} as it would be made now, {against}")
+    tell_rows(("change", "#", "item", "title"), rows, folding=("title",))
 
 
 def _change(before: int | None, now: int) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,8 @@ TRIED_ROWS = 1_000
 """Rows that are read as they would be published, before anything is asked."""
 ORDER = ("items", "users", "events")
 """Files are published in this order: an event may refer to items."""
+OPTIONAL_TIMES = ("published_ts_ms", "expires_ts_ms", "updated_ts_ms")
+"""Fields whose column is left out where it holds no times."""
 PIPED = "--yes publishes without a question, --dry-run only looks"
 
 
@@ -139,6 +142,11 @@ def _follow(guess: Guess, problem: str, is_asked: bool) -> bool:
         return True
     if "--time-format day-first" in problem and "time_format" not in options and is_asked:
         options["time_format"] = str(typer.prompt("Is the day first or the month (day-first, month-first)?", default="day-first"))
+        return True
+    field = problem.removeprefix("FILE: ").split(" ")[0].rstrip(":")
+    if field in OPTIONAL_TIMES and (guessed := [pair for pair in options.get("columns", []) if pair.strip('"').startswith(f"{field}=")]):
+        options["columns"] = [pair for pair in options["columns"] if pair not in guessed]
+        guess.columns = [replace(one, field="", why="left out: no times") if one.field == field else one for one in guess.columns]
         return True
     if "--decimal comma" in problem and "decimal" not in options:
         options["decimal"] = "comma"

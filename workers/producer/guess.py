@@ -24,10 +24,12 @@ from workers.producer.rows import BadRow, Format, Row
 from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
 from workers.producer.source import Source, open_text
 from workers.producer.table_rows import Table, header_cells
-from workers.producer.values import VALUE_SEPARATOR, is_missing, number
+from workers.producer.values import VALUE_SEPARATOR, flag, is_missing, number
 
 SAMPLE_ROWS = 1_000
 EXAMPLES = 3
+LIKE = 0.9
+"""Share of a column's values that must be of a field's kind."""
 MAX_ATTRIBUTES = 16
 """Columns that become attributes; further ones are left out."""
 MAX_LABEL_CHARS = 64
@@ -86,6 +88,7 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
         options["delimiter"] = sample.delimiter
     if kind == "events":
         _guess_types(made, path, mapped, sample)
+    _drop_unlike(mapped, sample, {column for _, column in _given_pairs(options)})
     lacking = [name for name in REQUIRED[kind] if name not in mapped and not (name == "type" and "event_type" in options)]
     if lacking:
         pairs = ",".join(f"{name}=COLUMN" for name in lacking)
@@ -238,6 +241,25 @@ def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str]) -> None:
+    """Leave out optional fields whose column has the right name and other values, such as a status in words."""
+    tests: dict[str, Callable[[Any], bool]] = {"value": _is_number, "available": _is_flag, "position": _is_number}
+    for name, test in tests.items():
+        column = mapped.get(name)
+        if column is None or column in given:
+            continue
+        values = [row[column] for row in sample.rows if not is_missing(row.get(column))]
+        if values and _share(values, test) < LIKE:
+            del mapped[name]
+
+
+def _is_flag(value: Any) -> bool:
+    try:
+        return isinstance(flag(value), bool)
+    except BadRow:
+        return False
+
+
 def _guess_types(made: Guess, path: str, mapped: dict[str, str], sample: Sample) -> None:
     """Say what the event types of the file mean, or which type rows without one have."""
     options = made.options
@@ -294,9 +316,9 @@ def _attributes(kind: Kind, mapped: Mapping[str, str], sample: Sample) -> dict[s
         values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
         if not values:
             continue
-        if _share(values, _is_number) > 0.9 and not re.search(r"(^|_)id$", label):
+        if _share(values, _is_number) > LIKE and not re.search(r"(^|_)id$", label):
             found[f"numeric_attributes.{label}"] = name
-        elif _share(values, _is_label) > 0.9 and len({str(value) for value in values}) <= max(2, len(values) // 2):
+        elif _share(values, _is_label) > LIKE and len({str(value) for value in values}) <= max(2, len(values) // 2):
             found[f"categorical_attributes.{label}"] = name
     return found
 

@@ -11,7 +11,7 @@ import pytest
 
 from workers.cli import app as application
 from workers.cli import init
-from workers.operations.scenarios import SCENARIOS, settings_file, write_files
+from workers.operations.scenarios import COMPOSE_FILE, SCENARIOS, settings_file, write_files
 from workers.settings import Settings, load_settings
 from workers.trainer.training_settings import check_training
 
@@ -57,3 +57,11 @@ def test_nothing_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert application.run(["init", "news", "--folder", str(tmp_path / "new")]) == 2
     assert "is there already" in capsys.readouterr().err
     assert application.run(["init", "bakery"]) == 2
+
+
+def test_the_compose_override_names_services_of_the_compose_file() -> None:
+    compose = (Path(__file__).resolve().parents[4] / "docker-compose.yml").read_text("utf-8")
+    services = re.findall(r"(?m)^  ([a-z]+): \*settings$", COMPOSE_FILE)
+    assert services == ["provision", "stream", "trainer"] and all(f"\n  {name}:\n" in compose for name in services)
+    assert "./recsys.toml:/etc/recsys.toml:ro" in COMPOSE_FILE and "RECSYS_CONFIG: /etc/recsys.toml" in COMPOSE_FILE
+    assert "RECSYS_CONFIG" not in compose, "the file of settings is the override's"

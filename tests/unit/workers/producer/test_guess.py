@@ -74,6 +74,17 @@ def test_event_types_and_their_absence(tmp_path: Path) -> None:
     assert guess(str(tmp_path / "device.csv")).options["event_type"] == "view", "that column is no event type"
 
 
+def test_a_column_with_the_right_name_and_other_values_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "products.csv"
+    file.write_text("sku,name,status,release date\n1,a,active,soon\n2,b,draft,later\n")
+    made = guess(str(file))
+    assert "available" not in fields(made)
+    code, out, _ = run(str(file), "--dry-run", capsys=capsys)
+    assert code == 0 and "2 items would be published, 0 rows would be refused" in out and "no times" in out, out
+    (tmp_path / "log.csv").write_text("user,item,note\nu1,i1,nice\n")
+    assert "value" not in fields(guess(str(tmp_path / "log.csv")))
+
+
 def test_options_go_before_guesses(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user,sku,movie,event\nu1,s1,m1,seen\n")
     made = guess(str(tmp_path / "a.csv"), None, {"columns": ["item_id=movie"], "types": ["seen=view"]})
