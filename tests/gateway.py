@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ from workers.settings import Settings
 from workers.stream.pipeline import Pipeline
 from workers.web.access import Clients
 from workers.web.app import build_app
+from workers.web.bridge import Bridge
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.guard import App
 from workers.web.held_lists import HeldLists
@@ -54,6 +56,31 @@ class Away(MemoryStore):
         return found
 
 
+class FakeSender:
+    """A broker in memory: it acknowledges at once, later, never, or takes nothing."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes, bytes | None]] = []
+        self.is_away = False
+        self.takes = 1_000_000
+        """Records that it takes before it takes no more."""
+        self.waiting: list[asyncio.Future[object]] | None = None
+        """What is not acknowledged, if it acknowledges nothing by itself."""
+
+    async def send(self, topic: str, key: bytes, value: bytes | None) -> Awaitable[object]:
+        """Take one record."""
+        if self.is_away or self.takes <= 0:
+            raise Transient("no Kafka broker answers")
+        self.takes -= 1
+        self.sent.append((topic, key, value))
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if self.waiting is None:
+            future.set_result(None)
+        else:
+            self.waiting.append(future)
+        return future
+
+
 class GatewayWorld:
     """The parts of a gateway, the pipeline that writes its state, and the time."""
 
@@ -67,8 +94,10 @@ class GatewayWorld:
         clocks: dict[str, Any] = {"wall_clock": lambda: self.wall_s}
         published = PublishedLists(settings, self.held, self.state, metrics, is_loaded=lambda: self.is_loaded, **clocks)
         related = RelatedItems(settings, self.state, clock=self._clock, **clocks)
+        self.sender = FakeSender()
+        bridge = Bridge(settings, self.sender, metrics, **clocks)
         clients = Clients(settings.gateway, self._clock)
-        self.parts = Parts(settings, clients, metrics, self.status, published, related)
+        self.parts = Parts(settings, clients, metrics, self.status, published, related, bridge)
         self.app: App = build_app(self.parts)
         self.source_offset = self.n_events = 0
 

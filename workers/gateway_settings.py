@@ -57,13 +57,21 @@ class GatewaySettings(Section):
     fresh_ms: Annotated[int, Field(ge=1, le=10_000)] = 50
     """How old the gateway's knowledge of the catalogue may be when it filters a list: availability, expiry and removals."""
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
-    """How long a request waits for Redis or Kafka, before the answer is 503 with Retry-After."""
+    """How long a request waits for Redis, or for room in the producer of Kafka, before the answer is 503 with Retry-After."""
+    acknowledge_s: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """How long a request with records waits for the broker's acknowledgement, before the answer is 503 with Retry-After."""
 
     @model_validator(mode="after")
     def _keys_are_told_apart(self) -> GatewaySettings:
         names = [client.name for client in self.keys]
         if len(set(names)) < len(names) or len({client.key.get_secret_value() for client in self.keys}) < len(names):
             raise ValueError("keys has a name or a key twice: give each client its own")
+        return self
+
+    @model_validator(mode="after")
+    def _a_batch_may_wait(self) -> GatewaySettings:
+        if self.batch_records > self.unacknowledged:
+            raise ValueError("batch_records is more than unacknowledged, so a full batch could never be taken: lower it")
         return self
 
     @model_validator(mode="after")

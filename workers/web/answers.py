@@ -44,6 +44,33 @@ class RowAnswer(Answer):
     """the row, without the items that may not be listed now"""
 
 
+class Refused(Answer):
+    """One record of a batch that was not taken."""
+
+    at: int
+    """its position in the batch, from 0"""
+    field: str
+    """the field that it is about"""
+    error: str
+    """what is wrong, and what to do"""
+
+
+class RecordsTaken(Answer):
+    """Records that the broker has acknowledged, and those that were refused."""
+
+    accepted: int
+    """records that the broker has acknowledged"""
+    refused: list[Refused]
+    """records of the batch that were not taken"""
+
+
+class EventsTaken(RecordsTaken):
+    """Events that the broker has acknowledged, and those that were refused."""
+
+    event_ids: list[str]
+    """ids of the events that were sent, in their order; those that the client gave, or new ones"""
+
+
 class Liveness(Answer):
     live: bool
     """true while the process answers"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from importlib import metadata
 from typing import Any
@@ -15,30 +14,17 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from workers.errors import Fatal, Fenced, Transient
-from workers.gateway_settings import Scope
 from workers.runtime.redaction import redact
-from workers.web.access import check_scope
-from workers.web.answers import Failure, ListAnswer, Liveness, Readiness, RowAnswer
+from workers.web.answers import ListAnswer, Liveness, Readiness, RowAnswer
 from workers.web.guard import App, Guard
 from workers.web.parts import Parts, checked_id
+from workers.web.post_routes import add_posts
 from workers.web.problems import JSON, Problem, away
-from workers.web.published import Body
-
-log = logging.getLogger(__name__)
+from workers.web.requests import REFUSALS, allowed, tagged
 
 DESCRIPTION = """Lists of a recommender, over HTTP. A client sends its key as `Authorization: Bearer KEY`. Ids in paths are
 percent-encoded, a slash in an id too. Every answer has `X-Request-Id`; every refusal names the field and the remedy. After 429 and 503
 wait for `Retry-After` seconds."""
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Failure, "description": "No key, or one that is not known"},
-    403: {"model": Failure, "description": "The key lacks the scope"},
-    404: {"model": Failure, "description": "There is no such thing"},
-    422: {"model": Failure, "description": "A value is refused; the message names it"},
-    429: {"model": Failure, "description": "Too many requests; wait for Retry-After seconds"},
-    503: {"model": Failure, "description": "Redis or Kafka does not answer; try again after Retry-After seconds"},
-}
-
-
 def build_app(parts: Parts) -> App:
     """Return the application that answers with these parts."""
     app = FastAPI(
@@ -53,6 +39,7 @@ def build_app(parts: Parts) -> App:
     _add_probes(app, parts)
     _add_lists(app, parts)
     _add_items(app, parts)
+    add_posts(app, parts)
     guarded: App = app
     if parts.settings.gateway.cors_origins:
         guarded = CORSMiddleware(
@@ -72,26 +59,6 @@ def openapi_of(app: App) -> dict[str, Any]:
         app = app.app if isinstance(app, CORSMiddleware) else app._app  # type: ignore[attr-defined]
     found: dict[str, Any] = app.openapi()
     return found
-
-
-def allowed(request: Request, scope: Scope, *parameters: str) -> None:
-    """Raise Problem unless the client has the scope, and every parameter of the query is one of these."""
-    check_scope(request.scope["state"]["client"], scope)
-    if request.scope["query_string"]:
-        for name in request.query_params:
-            if name not in parameters:
-                known = f"there are {', '.join(parameters)}" if parameters else "there are none here"
-                raise Problem(422, f"{name[:64]}: no such parameter; {known}", field=name[:64])
-
-
-async def tagged(request: Request, made: Awaitable[Body]) -> Response:
-    """Return an answer with its tag, or 304 without it where the client holds it already."""
-    body = await made
-    headers = {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization"}
-    held = request.headers.get("if-none-match", "")
-    if held and (held.strip() == "*" or body.tag in (tag.strip().removeprefix("W/") for tag in held.split(","))):
-        return Response(status_code=304, headers=headers)
-    return Response(body.content, media_type=JSON, headers=headers)
 
 
 def _add_lists(app: FastAPI, parts: Parts) -> None:

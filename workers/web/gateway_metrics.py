@@ -24,6 +24,8 @@ class GatewayMetrics(WorkerMetrics):
         self.held_bytes = Gauge("recsys_gateway_held_bytes", "Memory of the published lists that the gateway holds.", registry=r)
         self.read_records = Counter("recsys_gateway_read_records_total", "Records of lists that the gateway has read.", registry=r)
         self.filtered = Counter("recsys_gateway_filtered_items_total", "Items left out of lists when they were read.", registry=r)
+        text = "Records that clients posted, by kind: accepted (acknowledged by the broker), refused, failed."
+        self.posted = Counter("recsys_gateway_posted_records_total", text, ["kind", "outcome"], registry=r)
 
     def note_request(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -21,7 +21,10 @@ LOADING = "lists"
 
 
 class ListFollower:
-    """Reads the recommendations topic from its beginning, then as lists are published."""
+    """Reads the recommendations topic from its beginning, then as lists are published.
+
+    Once all of it is held, a Kafka that is away makes no gateway unready: nobody can publish a newer list then.
+    """
 
     def __init__(self, settings: Settings, held: HeldLists, metrics: GatewayMetrics, status: WorkerStatus) -> None:
         self._settings, self._held, self._metrics, self._status = settings, held, metrics, status
@@ -34,8 +37,8 @@ class ListFollower:
     async def run(self) -> None:
         """Follow until the task is cancelled; failures are logged and tried again."""
         while True:
-            if not await self._rounds.attempt(self._follow):
-                self._status.block("kafka", f"published lists cannot be read: {self._rounds.why}")
+            if not await self._rounds.attempt(self._follow) and not self.is_loaded:
+                self._status.block(LOADING, f"published lists cannot be read: {self._rounds.why}")
             await asyncio.sleep(self._rounds.wait_s)
 
     async def _follow(self) -> None:
@@ -56,7 +59,6 @@ class ListFollower:
     async def _take_in(self, reader: RangeReader, is_read: Callable[[], bool]) -> None:
         polled = await reader.poll()
         self._rounds.succeeded()
-        self._status.clear("kafka")
         for records in polled.values():
             for record in records:
                 self._held.put(record.key, record.value)

@@ -10,6 +10,7 @@ from schemas.errors import Poison
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
 from workers.web.access import Clients
+from workers.web.bridge import Bridge
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.problems import wrong
 from workers.web.published import PublishedLists
@@ -26,6 +27,7 @@ class Parts:
     status: WorkerStatus
     published: PublishedLists
     related: RelatedItems
+    bridge: Bridge
 
 
 def checked_id(field: str, encoded: str) -> str:

@@ -19,9 +19,11 @@ from workers.runtime.status_server import StatusServer
 from workers.settings import Settings
 from workers.web.access import Clients
 from workers.web.app import build_app
+from workers.web.bridge import Bridge
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.guard import App
 from workers.web.held_lists import HeldLists
+from workers.web.kafka_sender import KafkaSender
 from workers.web.list_follower import ListFollower
 from workers.web.live_state import LiveState
 from workers.web.parts import Parts
@@ -125,9 +127,11 @@ async def start_gateway(settings: Settings, status: WorkerStatus, running: conte
     state = LiveState(settings, lambda: open_store(settings), status)
     running.push_async_callback(state.close)
     published = PublishedLists(settings, held, state, metrics, is_loaded=lambda: lists.is_loaded)
-    parts = Parts(settings, Clients(settings.gateway), metrics, status, published, RelatedItems(settings, state))
+    sender = KafkaSender(settings, metrics)
+    bridge = Bridge(settings, sender, metrics)
+    parts = Parts(settings, Clients(settings.gateway), metrics, status, published, RelatedItems(settings, state), bridge)
     beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
-    running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), beat)])
+    running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), sender.run(), beat)])
     return build_app(parts)
 
 

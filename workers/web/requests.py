@@ -1,0 +1,44 @@
+"""Common parts of routes: who may ask, which parameters there are, tags of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import Request, Response
+
+from workers.gateway_settings import Scope
+from workers.web.access import Client, check_scope
+from workers.web.answers import Failure
+from workers.web.problems import JSON, Problem
+from workers.web.published import Body
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Failure, "description": "No key, or one that is not known"},
+    403: {"model": Failure, "description": "The key lacks the scope"},
+    404: {"model": Failure, "description": "There is no such thing"},
+    422: {"model": Failure, "description": "A value is refused; the message names it"},
+    429: {"model": Failure, "description": "Too many requests; wait for Retry-After seconds"},
+    503: {"model": Failure, "description": "Redis or Kafka does not answer; try again after Retry-After seconds"},
+}
+
+
+def allowed(request: Request, scope: Scope, *parameters: str) -> Client:
+    """Return the client. Raises Problem unless it has the scope, and every parameter of the query is one of these."""
+    client = check_scope(request.scope["state"]["client"], scope)
+    if request.scope["query_string"]:
+        for name in request.query_params:
+            if name not in parameters:
+                known = f"there are {', '.join(parameters)}" if parameters else "there are none here"
+                raise Problem(422, f"{name[:64]}: no such parameter; {known}", field=name[:64])
+    return client
+
+
+async def tagged(request: Request, made: Awaitable[Body]) -> Response:
+    """Return an answer with its tag, or 304 without it where the client holds it already."""
+    body = await made
+    headers = {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization"}
+    held = request.headers.get("if-none-match", "")
+    if held and (held.strip() == "*" or body.tag in (tag.strip().removeprefix("W/") for tag in held.split(","))):
+        return Response(status_code=304, headers=headers)
+    return Response(body.content, media_type=JSON, headers=headers)
