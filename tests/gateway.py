@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,16 +16,19 @@ from tests.memory_store import MemoryStore
 from workers.errors import Transient
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
+from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline
 from workers.web.access import Clients
 from workers.web.app import build_app
 from workers.web.bridge import Bridge
+from workers.web.explainer import Explainer
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.guard import App
 from workers.web.held_lists import HeldLists
 from workers.web.live_state import LiveState
+from workers.web.on_request import ListRequest, ListsOnRequest
 from workers.web.parts import Parts
-from workers.web.published import PublishedLists
+from workers.web.published import Body, PublishedLists
 from workers.web.related_items import RelatedItems
 
 NOW_S = 1_800_000_000
@@ -87,26 +90,33 @@ class GatewayWorld:
     def __init__(self, settings: Settings, pipeline: Pipeline, store: Away) -> None:
         self.settings, self.pipeline, self.store = settings, pipeline, store
         self.clock_s, self.wall_s, self.is_loaded = 1_000.0, float(NOW_S), True
-        self.status = WorkerStatus()
+        self.status, self._follower = WorkerStatus(), CatalogueFollower(pipeline.state)
         metrics = GatewayMetrics(self.status)
         self.held = HeldLists(settings.gateway.held_mb << 20)
         self.state = LiveState(settings, lambda: store, self.status, clock=self._clock)
         clocks: dict[str, Any] = {"wall_clock": lambda: self.wall_s}
-        published = PublishedLists(settings, self.held, self.state, metrics, is_loaded=lambda: self.is_loaded, **clocks)
+        self.lists = ListsOnRequest(settings, self.state, metrics, clock=self._clock, **clocks)
+        is_loaded: Callable[[], bool] = lambda: self.is_loaded  # noqa: E731
+        published = PublishedLists(settings, self.held, self.state, metrics, is_loaded=is_loaded, make=self._made, **clocks)
         related = RelatedItems(settings, self.state, clock=self._clock, **clocks)
         self.sender = FakeSender()
         bridge = Bridge(settings, self.sender, metrics, **clocks)
+        explainer = Explainer(settings, self.state, **clocks)
         clients = Clients(settings.gateway, self._clock)
-        self.parts = Parts(settings, clients, metrics, self.status, published, related, bridge)
+        self.parts = Parts(settings, clients, metrics, self.status, published, related, bridge, self.lists, explainer)
         self.app: App = build_app(self.parts)
         self.source_offset = self.n_events = 0
+
+    async def _made(self, user_id: str) -> Body:
+        return await self.lists.make(ListRequest(user_id, self.settings.lists.size))
 
     def _clock(self) -> float:
         return self.clock_s
 
     async def put(self, *items: Item) -> None:
-        """Store items as a stream worker does, and let the gateway look again."""
+        """Store items as a stream worker does, which follows them, and let the gateway look again."""
         await put_items(self.pipeline, self.source_offset, *items)
+        await self._follower.follow()
         self.source_offset += 1
         self.clock_s += 60.0
 
@@ -147,6 +157,7 @@ async def gateway(settings: Settings | None = None) -> AsyncIterator[GatewayWorl
         yield world
     finally:
         store.is_away = False
+        world.lists.close()
         await world.state.close()
 
 

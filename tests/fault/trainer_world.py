@@ -38,11 +38,11 @@ from workers.local.embedded import environment
 from workers.models.store import ModelStore
 from workers.settings import Settings, load_settings
 from workers.state.layout import layout_of
-from workers.stream.app import StoredModels
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import ModelFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
+from workers.stream.stored_models import StoredModels
 from workers.trainer.event_log import EventLog
 
 PARTITIONS = 2

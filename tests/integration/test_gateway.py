@@ -93,6 +93,15 @@ async def test_what_is_posted_changes_lists_counts_once_and_comes_back_after_red
                     history = (await asyncio.to_thread(reader.user, "u1")).history  # after the second e1, which is before e2
                 assert [(one.item_id, one.touches) for one in history] == [("i1", 1), ("i0", 1)]
 
+                wanted = {"items": [{"item_id": "i0", "type": "play"}, {"item_id": "i1", "type": "play"}]}
+                await served.until("/ready", lambda answer: answer.status_code == 200)
+                on_request = await served.until(path + "?limit=1&exclude=i2", lambda answer: listed(answer) == ["i3"])
+                assert on_request.json()["on_request"] is True
+                session = await served.client.post("/v1/sessions/lists", json=wanted)
+                assert set(listed(session)) == {"i2", "i3"}, session.text
+                explained = await served.client.get("/v1/explain/u1/i0")
+                assert explained.json()["item"]["absence"]["kind"] == "seen", explained.text
+
                 await served.post("/v1/items", {"item_id": "i2", "available": False})
                 await served.until(path, lambda answer: listed(answer) == ["i3"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -330,3 +331,16 @@ def test_contributing_names_every_lane_of_tests() -> None:
     lanes = set(re.findall(r"^((?:test|lint|bench|nightly)[a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     assert len(lanes) >= 8
     assert lanes == set(re.findall(r"`(?:\S+ )?make ([a-z-]+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8")))
+
+
+def test_the_description_of_the_gateway_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    from workers.web.openapi_doc import main
+
+    assert main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_the_gateways_page_names_every_route_and_no_other() -> None:
+    paths = json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8"))["paths"]
+    routes = {(method.upper(), re.sub(r"_id\}", "}", path)) for path, methods in paths.items() for method in methods}
+    named = re.findall(r"`(GET|POST) (/[^`]*)`", (ROOT / "docs" / "gateway.md").read_text("utf-8"))
+    assert set(named) - {("GET", "/openapi.json")} == routes

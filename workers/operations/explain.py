@@ -92,15 +92,24 @@ async def explain_in(
 ) -> Explanation:
     """Return `explain` of the state that a store holds, at the reader's time `now_s`."""
     settings = settings.model_copy(update={"lists": settings.lists.model_copy(update={"reasons": True})})
-    state = await open_state(settings, store, say)
+    return await explain_of(await open_state(settings, store, say), user_id, item_id, language=language, now_s=now_s)
+
+
+async def explain_of(
+    state: ServingState, user_id: str, item_id: str | None, *, language: str = "en", now_s: float | None = None
+) -> Explanation:
+    """Return `explain` of a state that is open. The caller holds a turn of it."""
     users = await load_users(state, 1, user_id, 0)
-    trace = await _trace(state, users, time.time() if now_s is None else now_s)
-    record = _record(state, trace, user_id)
-    named = [one for place in record.items for one in (place.item_id, *place.because)]
-    contents = await _contents(state, [*named, *([] if item_id is None else [item_id])])
-    titles = {one: content.title for one, content in contents.items() if content is not None and content.title}
-    sentences = reason_sentences(record, titles, language, settings.lists.reason_templates)
-    item = None if item_id is None else _story(state, trace, item_id, titles.get(item_id, ""), contents.get(item_id))
+    try:
+        trace = await _trace(state, users, time.time() if now_s is None else now_s)
+        record = _record(state, trace, user_id)
+        named = [one for place in record.items for one in (place.item_id, *place.because)]
+        contents = await _contents(state, [*named, *([] if item_id is None else [item_id])])
+        titles = {one: content.title for one, content in contents.items() if content is not None and content.title}
+        sentences = reason_sentences(record, titles, language, state.settings.lists.reason_templates)
+        item = None if item_id is None else _story(state, trace, item_id, titles.get(item_id, ""), contents.get(item_id))
+    finally:
+        state.engine.users.forget([f"{partition}:{one}" for partition, one in zip(users.partitions, users.ids, strict=True)])
     return Explanation(record, sentences, titles, item)
 
 
@@ -110,6 +119,7 @@ async def _trace(state: ServingState, users: LoadedUsers, now_s: float) -> Trace
     await state.item_cache.refresh(np.unique(recent[units > 0]).astype(np.int64))
     event_s = state.item_cache.newest_s or int(now_s)
     shared = engine.shared(event_s, max(event_s, int(now_s)))
+    shared = replace(shared, options=replace(shared.options, reasons=True))
     return engine.trace(users.slots, engine.encode(users.slots, shared.now_s), shared, preferred=users.preferred, ids=users.ids)
 
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import faust
 
-from recsys.lists.learned.ranker import LearnedRanker
-from schemas.announcements import ModelAction, ModelAnnouncement
 from schemas.dead_letters import DeadLetter
 from workers.bootstrap import open_store
-from workers.errors import Fatal, Transient
+from workers.errors import Fatal
 from workers.kafka.access_watch import AccessWatch
 from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.kafka.connection import faust_arguments
@@ -24,9 +22,6 @@ from workers.kafka.rights import explain
 from workers.kafka.tracing import open_tracing
 from workers.lists.policy_options import policy_options
 from workers.lists.row_specs import row_specs
-from workers.models.manifest import StoreError
-from workers.models.model_files import NO_MODELS, Servable
-from workers.models.store import open_model_store
 from workers.runtime.faust_app import WorkerApp
 from workers.runtime.rounds import Rounds, patiently
 from workers.runtime.status import WorkerStatus
@@ -41,7 +36,8 @@ from workers.stream.reference_loading import CatalogueLoader
 from workers.stream.reference_topics import Intake
 from workers.stream.service import EventsService
 from workers.stream.shared_records import shared_policy
-from workers.stream.warm_up import compile_lists, compile_models, compile_ranker
+from workers.stream.stored_models import StoredModels
+from workers.stream.warm_up import compile_lists
 
 log = logging.getLogger(__name__)
 
@@ -62,35 +58,6 @@ class StreamApp(WorkerApp):
     async def on_started(self) -> None:
         await self.on_started_init_extra_services()  # Faust's own call of it does nothing then
         await super().on_started()
-
-
-class StoredModels:
-    """Loads announced models from the model store, and confirms announcements with it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._store = open_model_store(settings)
-        self._compiled = set[Callable[[], float]]()
-
-    def load(self, announcement: ModelAnnouncement) -> Servable:
-        """Return what serves after an announcement, in any thread; its loops are compiled. Raises Fatal, Transient."""
-        stored = self._store.load_announced(announcement)
-        assert stored is not None, "the follower asks only for what serves"
-        content = stored.content
-        compiles = compile_ranker if isinstance(content, LearnedRanker) else None if isinstance(content, NO_MODELS) else compile_models
-        if compiles is not None and compiles not in self._compiled:
-            compiles()
-            self._compiled.add(compiles)
-        return stored.content
-
-    def serving(self, kind: str) -> ModelAnnouncement | None:
-        """Return the announcement of the version of a kind that serves; None for none. Raises Fatal, Transient."""
-        try:
-            champion = self._store.champion(kind)
-        except StoreError as error:  # of a file that is restored one day: nothing changes until then
-            raise Transient(str(error)) from None
-        if champion is None:
-            return None
-        return self._store.announcement(kind, champion, ModelAction.PROMOTED, champion=None, reason="")
 
 
 def build_stream(settings: Settings, status: WorkerStatus | None = None) -> faust.App:

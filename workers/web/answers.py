@@ -26,7 +26,9 @@ class ListAnswer(Recommendations):
     """A list as its record on the recommendations topic, without the items that may not be listed now."""
 
     is_default: bool
-    """true for the list for everybody, which a user without a list gets; `user_id` is then the key of that list"""
+    """true where nothing is known of the user: the list for everybody, whose key `user_id` then is, or one made as for a stranger"""
+    on_request: bool
+    """true for a list that was made for this request, and not published"""
 
 
 class RowAnswer(Answer):

@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 
 from workers.errors import Fatal, Fenced, Transient
 from workers.runtime.redaction import redact
-from workers.web.answers import ListAnswer, Liveness, Readiness, RowAnswer
+from workers.web.answers import Liveness, Readiness
 from workers.web.guard import App, Guard
+from workers.web.list_routes import add_explanations, add_lists, add_sessions
 from workers.web.parts import Parts, checked_id
 from workers.web.post_routes import add_posts
 from workers.web.problems import JSON, Problem, away
@@ -37,7 +38,9 @@ def build_app(parts: Parts) -> App:
     )
     _handle_failures(app)
     _add_probes(app, parts)
-    _add_lists(app, parts)
+    add_lists(app, parts)
+    add_sessions(app, parts)
+    add_explanations(app, parts)
     _add_items(app, parts)
     add_posts(app, parts)
     guarded: App = app
@@ -59,20 +62,6 @@ def openapi_of(app: App) -> dict[str, Any]:
         app = app.app if isinstance(app, CORSMiddleware) else app._app  # type: ignore[attr-defined]
     found: dict[str, Any] = app.openapi()
     return found
-
-
-def _add_lists(app: FastAPI, parts: Parts) -> None:
-    @app.get("/v1/users/{user_id}/lists", response_model=ListAnswer, responses=REFUSALS, tags=["lists"])
-    async def user_list(request: Request, user_id: str) -> Response:
-        """Return the newest list of a user, and the rows of their page."""
-        allowed(request, "read")
-        return await tagged(request, parts.published.page(checked_id("user_id", user_id)))
-
-    @app.get("/v1/users/{user_id}/lists/{row}", response_model=RowAnswer, responses=REFUSALS, tags=["lists"])
-    async def user_row(request: Request, user_id: str, row: str) -> Response:
-        """Return one row of a user's page, by its name."""
-        allowed(request, "read")
-        return await tagged(request, parts.published.row(checked_id("user_id", user_id), checked_id("row", row)))
 
 
 def _add_items(app: FastAPI, parts: Parts) -> None:

@@ -24,6 +24,9 @@ class GatewayMetrics(WorkerMetrics):
         self.held_bytes = Gauge("recsys_gateway_held_bytes", "Memory of the published lists that the gateway holds.", registry=r)
         self.read_records = Counter("recsys_gateway_read_records_total", "Records of lists that the gateway has read.", registry=r)
         self.filtered = Counter("recsys_gateway_filtered_items_total", "Items left out of lists when they were read.", registry=r)
+        self.made_batches = Histogram(
+            "recsys_gateway_batch_lists", "Lists on request that were made at once.", registry=r, buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+        )
         text = "Records that clients posted, by kind: accepted (acknowledged by the broker), refused, failed."
         self.posted = Counter("recsys_gateway_posted_records_total", text, ["kind", "outcome"], registry=r)
 

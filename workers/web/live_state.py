@@ -19,7 +19,9 @@ from workers.settings import Settings
 from workers.state.layout import compare_layouts, layout_of
 from workers.state.port import StateStore
 from workers.stream.catalogue_sync import CatalogueFollower
+from workers.stream.model_sync import ModelFollower
 from workers.stream.serving_state import ServingState
+from workers.web.read_only_state import ReadOnlyState
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +29,8 @@ RETRY_S = 0.2
 """After a failure no request asks Redis again for so long."""
 IDENTITY_S = 1.0
 """How often the copy is checked to be of the state that is served: a rebuild switches it, and a Redis that lost it has another one."""
-REDIS = "redis"
-"""Name of the reason why the gateway is not ready while it has no state."""
+REDIS, MODELS = "redis", "models"
+"""Names of the reasons why the gateway is not ready while it has no state, or loads the models of one."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Copy:
 
     state: ServingState
     follower: CatalogueFollower
+    models: ModelFollower | None
     identity: tuple[int, str, tuple[str, ...]]
 
 
@@ -49,10 +52,13 @@ class LiveState:
         open_store: Callable[[], StateStore],
         status: WorkerStatus,
         *,
+        models: Callable[[ServingState], ModelFollower] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`models` makes what keeps the models of a state in step; without it lists are made without models."""
         self._settings, self._open_store, self._status, self._clock = settings, open_store, status, clock
         self._fresh_s, self._timeout_s = settings.gateway.fresh_ms / 1000, settings.gateway.timeout_s
+        self._new_models = models
         self._copy: _Copy | None = None
         self._check: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[_Copy] | None = None
@@ -60,7 +66,9 @@ class LiveState:
         self._failed_s, self._failure = float("-inf"), ""
         self._backoff = Backoff()
         self.n_opened = 0
-        """Times that a state was opened: what depends on one starts over when this changes."""
+        """Times that a state was opened."""
+        self.n_changes = 0
+        """Grows when items, or anything else that lists share, have changed."""
         status.block(REDIS, "the state is read from Redis")
 
     async def current(self) -> ServingState:
@@ -93,7 +101,7 @@ class LiveState:
             if copy is None or not await self._is_of_this_state(copy, began_s):
                 copy = await self._opened()
             async with asyncio.timeout(self._timeout_s), copy.state.turn():
-                await copy.follower.follow()
+                self.n_changes += await copy.follower.follow() > 0
             self._checked_s = began_s
             self._backoff.reset()
             self._status.clear(REDIS)
@@ -128,33 +136,50 @@ class LiveState:
         self._opening = None
         self._copy, self._identified_s = copy, self._clock()
         self.n_opened += 1
+        self.n_changes += 1
         if before is not None:
             log.info("another state is in Redis than before: it was read")
-            async with before.state.turn():
-                await before.state.close()
+            await _close(before)
         return copy
 
     async def _open(self) -> _Copy:
         store = self._open_store()
         try:
             compare_layouts(json.dumps(asdict(await store.open_read_only())).encode(), layout_of(self._settings))
-            state = ServingState(self._settings, store)
+            state = ReadOnlyState(self._settings, store)
             identity = await _identity(store)
             await state.learn_new_items()
             await state.follow_event_time()
             follower = CatalogueFollower(state)
             await follower.follow()
-            return _Copy(state, follower, identity)
+            return _Copy(state, follower, None if self._new_models is None else self._new_models(state), identity)
         except BaseException:
             await store.close()
             raise
 
     async def run(self) -> None:
-        """Look once a second, so that the state is read before the first request, and found again without one."""
+        """Look once a second, so that the state is read before the first request, and found again without one; and follow its models."""
         while True:
             if self._clock() - self._checked_s > IDENTITY_S:
                 await asyncio.wait([self._begin_check()])
+            await self.follow_models()
             await asyncio.sleep(IDENTITY_S if self._copy is not None and not self._status.has(REDIS) else RETRY_S)
+
+    async def follow_models(self) -> None:
+        """Load announced models and use those that are loaded. A model that cannot be loaded keeps the one before it."""
+        copy = self._copy
+        if copy is None or copy.models is None or self._status.has(REDIS):
+            return
+        try:
+            async with copy.state.turn():
+                await copy.models.follow()
+        except WorkerError as error:
+            log.debug("models are followed later: %s", one_line(error))
+            return
+        if missing := copy.models.missing():
+            self._status.block(MODELS, f"models are loaded: {', '.join(missing)}")
+        else:
+            self._status.clear(MODELS)
 
     async def close(self) -> None:
         """Close the store."""
@@ -163,7 +188,14 @@ class LiveState:
                 task.cancel()
                 await asyncio.wait([task])
         if self._copy is not None:
-            await self._copy.state.close()
+            await _close(self._copy)
+
+
+async def _close(copy: _Copy) -> None:
+    async with copy.state.turn():
+        if copy.models is not None:
+            copy.models.close()
+        await copy.state.close()
 
 
 async def _identity(store: StateStore) -> tuple[int, str, tuple[str, ...]]:

@@ -11,7 +11,9 @@ from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
 from workers.web.access import Clients
 from workers.web.bridge import Bridge
+from workers.web.explainer import Explainer
 from workers.web.gateway_metrics import GatewayMetrics
+from workers.web.on_request import ListsOnRequest
 from workers.web.problems import wrong
 from workers.web.published import PublishedLists
 from workers.web.related_items import RelatedItems
@@ -28,6 +30,8 @@ class Parts:
     published: PublishedLists
     related: RelatedItems
     bridge: Bridge
+    lists: ListsOnRequest
+    explainer: Explainer
 
 
 def checked_id(field: str, encoded: str) -> str:

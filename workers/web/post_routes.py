@@ -17,12 +17,12 @@ from workers.web.requests import REFUSALS, allowed
 
 FILLED_IN = ("event_id", "event_ts_ms")
 """Fields of an event that the gateway fills in: a new id, and the time."""
-_MORE: dict[int | str, dict[str, Any]] = {
+BODY_REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Failure, "description": "The body is no JSON"},
     413: {"model": Failure, "description": "The body is too large, or has too many records"},
     415: {"model": Failure, "description": "The type of the body is not read"},
 }
-_RESPONSES = {code: said for code, said in (REFUSALS | _MORE).items() if code != 404}
+_RESPONSES = {code: said for code, said in (REFUSALS | BODY_REFUSALS).items() if code != 404}
 
 
 def add_posts(app: FastAPI, parts: Parts) -> None:

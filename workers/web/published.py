@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,11 @@ class PublishedLists:
         metrics: GatewayMetrics,
         *,
         is_loaded: Callable[[], bool],
+        make: Callable[[str], Awaitable[Body]] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`make` makes a list of a user on request, where lists were dropped for want of memory."""
+        self._make = make
         self._held, self._state, self._metrics, self._is_loaded, self._wall_clock = held, state, metrics, is_loaded, wall_clock
         self._default_key, self._has_default = default_key(settings), settings.lists.shared_every_s > 0
         self._reserved = settings.lists.shared_prefix
@@ -68,7 +71,11 @@ class PublishedLists:
     async def page(self, user_id: str) -> Body:
         """Return the list of a user and the rows of their page. Raises Problem, Transient."""
         state = await self._state.current()
-        record, is_default = self._record(user_id)
+        found = self._record(user_id)
+        if found is None:
+            assert self._make is not None
+            return await self._make(user_id)
+        record, is_default = found
         return Body.of(self._filtered(record, is_default, state))
 
     async def row(self, user_id: str, name: str) -> Body:
@@ -81,13 +88,15 @@ class PublishedLists:
         head = {key: page[key] for key in ("is_default", "user_id", "list_id", "generated_ts_ms")}
         return Body.of(orjson.dumps(head | {"row": rows[name]}))
 
-    def _record(self, user_id: str) -> tuple[bytes, bool]:
-        """Return a user's record, or that for everybody, and whether it is that one."""
+    def _record(self, user_id: str) -> tuple[bytes, bool] | None:
+        """Return a user's record, or that for everybody, and whether it is that one; None where it may be one that was dropped."""
         found = None if user_id.startswith(self._reserved) and self._has_default else self._held.get(user_id)
         if found is not None:
             return found, False
         if not self._is_loaded():
             raise Problem(503, "published lists are still read from Kafka: try again", retry_after_s=1.0)
+        if self._held.n_dropped and self._make is not None:
+            return None
         shared = self._held.get(self._default_key)
         if shared is not None:
             return shared, True
@@ -95,7 +104,7 @@ class PublishedLists:
         raise Problem(404, f"user: no list of this user yet, and none for everybody; {remedy}", field="user_id")
 
     def _filtered(self, record: bytes, is_default: bool, state: ServingState) -> bytes:
-        opening = b'{"is_default":true,' if is_default else b'{"is_default":false,'
+        opening = b'{"is_default":%b,"on_request":false,' % (b"true" if is_default else b"false")
         made = orjson.loads(record)
         listable = Listable(state, int(self._wall_clock()))
         gone = listable.gone(_item_ids(made))

@@ -12,20 +12,27 @@ from collections.abc import Awaitable, Iterator, Sequence
 from workers.bootstrap import open_store
 from workers.errors import SettingsError
 from workers.gateway_settings import GatewaySettings
+from workers.lists.policy_options import policy_options
 from workers.runtime.event_loop import new_event_loop
 from workers.runtime.health import Heartbeat
 from workers.runtime.status import WorkerStatus
 from workers.runtime.status_server import StatusServer
+from workers.runtime.threads import limit_threads
 from workers.settings import Settings
+from workers.stream.model_sync import ModelFollower
+from workers.stream.stored_models import StoredModels
+from workers.stream.warm_up import compile_lists
 from workers.web.access import Clients
 from workers.web.app import build_app
 from workers.web.bridge import Bridge
+from workers.web.explainer import Explainer
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.guard import App
 from workers.web.held_lists import HeldLists
 from workers.web.kafka_sender import KafkaSender
 from workers.web.list_follower import ListFollower
 from workers.web.live_state import LiveState
+from workers.web.on_request import ListRequest, ListsOnRequest
 from workers.web.parts import Parts
 from workers.web.published import PublishedLists
 from workers.web.related_items import RelatedItems
@@ -37,6 +44,8 @@ STOP_S = 10
 KEEP_ALIVE_S = 65
 """Longer than the 60 s after which load balancers drop an idle connection, so that none sends on one that is being closed."""
 BEAT_S = 1.0
+LOOPS = "loops"
+"""Name of the reason why the gateway is not ready while it loads compiled loops."""
 BACKLOG = 2_048
 
 
@@ -45,6 +54,7 @@ def run_gateway(settings: Settings) -> None:
     status = WorkerStatus()
     server = StatusServer(status, settings.metrics, max_stall_s=settings.health.max_age_s)
     server.start()
+    limit_threads(settings.stream.torch_threads)
     try:
         loop = new_event_loop()
         try:
@@ -63,6 +73,7 @@ async def _serve(settings: Settings, status: WorkerStatus) -> None:
     async with contextlib.AsyncExitStack() as running:
         listening = running.enter_context(bound(settings.gateway))
         app = await start_gateway(settings, status, running)
+        running.push_async_callback(_cancel, [asyncio.ensure_future(_load_loops(settings, status))])
         log.info("answering at http://%s:%d", settings.gateway.host, settings.gateway.port)
         await serve_until(stop, app, listening)
 
@@ -124,15 +135,31 @@ async def start_gateway(settings: Settings, status: WorkerStatus, running: conte
     metrics = GatewayMetrics(status)
     held = HeldLists(settings.gateway.held_mb << 20)
     lists = ListFollower(settings, held, metrics, status)
-    state = LiveState(settings, lambda: open_store(settings), status)
+    stored = StoredModels(settings)
+    state = LiveState(
+        settings, lambda: open_store(settings), status, models=lambda opened: ModelFollower(opened, stored.load, stored.serving)
+    )
     running.push_async_callback(state.close)
-    published = PublishedLists(settings, held, state, metrics, is_loaded=lambda: lists.is_loaded)
+    made = ListsOnRequest(settings, state, metrics)
+    running.callback(made.close)
+    size = settings.lists.size
+    published = PublishedLists(
+        settings, held, state, metrics, is_loaded=lambda: lists.is_loaded, make=lambda user_id: made.make(ListRequest(user_id, size))
+    )
     sender = KafkaSender(settings, metrics)
     bridge = Bridge(settings, sender, metrics)
-    parts = Parts(settings, Clients(settings.gateway), metrics, status, published, RelatedItems(settings, state), bridge)
+    related, explainer = RelatedItems(settings, state), Explainer(settings, state)
+    parts = Parts(settings, Clients(settings.gateway), metrics, status, published, related, bridge, made, explainer)
     beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
     running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), sender.run(), beat)])
     return build_app(parts)
+
+
+async def _load_loops(settings: Settings, status: WorkerStatus) -> None:
+    """Load the compiled loops of lists before the first request needs them: seconds, a minute the first time on a machine."""
+    status.block(LOOPS, "compiled loops are loaded")
+    await asyncio.to_thread(compile_lists, [policy_options(settings.lists)])
+    status.clear(LOOPS)
 
 
 async def _beat(status: WorkerStatus, heartbeat: Heartbeat) -> None:

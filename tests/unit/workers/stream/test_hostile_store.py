@@ -31,8 +31,8 @@ from workers.models.manifest import StoreError
 from workers.models.store import ModelStore
 from workers.settings import load_settings
 from workers.storage import NotOurFile, Storage
-from workers.stream.app import StoredModels
 from workers.stream.model_sync import ModelFollower
+from workers.stream.stored_models import StoredModels
 from workers.trainer.event_columns import events_table
 from workers.trainer.event_log import EventLog
 

@@ -20,11 +20,11 @@ from tests.unit.workers.stream.test_recipe_serving import TRAINED_ON
 from workers.kafka.records import Record
 from workers.models.store import ModelStore
 from workers.state.users_topic import ProfileRecord
-from workers.stream.app import StoredModels
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import ModelFollower
 from workers.stream.profile_cache import ProfileCache
 from workers.stream.reference_topics import Intake
+from workers.stream.stored_models import StoredModels
 
 
 class CountedStore(MemoryStore):

@@ -18,8 +18,8 @@ from tests.unit.workers.stream.test_followers import followed
 from tests.unit.workers.stream.test_pipeline import lists_of
 from workers.models.manifest import StoreError, TrainedOn
 from workers.models.store import ModelStore
-from workers.stream.app import StoredModels
 from workers.stream.model_sync import ModelFollower
+from workers.stream.stored_models import StoredModels
 
 TRAINED_ON = TrainedOn(n_events=9, first_event_ts_ms=1_700_000_000_000, last_event_ts_ms=1_700_000_000_001, next_offsets={0: 9})
 FASHION, HABIT = recipe_of(**{"popularity.10m": 1.0}), recipe_of(**{"cooccurrence.relative": 2.0, "popularity.all": -0.5})

@@ -12,9 +12,9 @@ from tests.builders import opened_pipeline, small_settings
 from tests.memory_store import MemoryStore
 from tests.unit.workers.stream.test_followers import stored
 from workers.models.store import ModelStore
-from workers.stream.app import StoredModels
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.model_sync import ModelFollower
+from workers.stream.stored_models import StoredModels
 from workers.trainer.text_round import store_vectors
 
 
