@@ -157,7 +157,6 @@ async def gateway(settings: Settings | None = None) -> AsyncIterator[GatewayWorl
         yield world
     finally:
         store.is_away = False
-        world.lists.close()
         await world.state.close()
 
 

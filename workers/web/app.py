@@ -22,6 +22,7 @@ from workers.web.parts import Parts, checked_id
 from workers.web.post_routes import add_posts
 from workers.web.problems import JSON, Problem, away
 from workers.web.requests import REFUSALS, allowed, tagged
+from workers.web.shortcut import PublishedShortcut
 
 DESCRIPTION = """Lists of a recommender, over HTTP. A client sends its key as `Authorization: Bearer KEY`. Ids in paths are
 percent-encoded, a slash in an id too. Every answer has `X-Request-Id`; every refusal names the field and the remedy. After 429 and 503
@@ -53,7 +54,8 @@ def build_app(parts: Parts) -> App:
             expose_headers=["etag", "retry-after", "x-request-id"],
             max_age=600,
         )
-    return Guard(guarded, parts.settings.gateway, parts.clients, parts.metrics)
+    shortcut = PublishedShortcut(parts.published)
+    return Guard(guarded, parts.settings.gateway, parts.clients, parts.metrics, shortcut=shortcut)
 
 
 def openapi_of(app: App) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from workers.runtime.metrics import WorkerMetrics
@@ -16,6 +18,8 @@ class GatewayMetrics(WorkerMetrics):
     def __init__(self, status: WorkerStatus | None = None) -> None:
         super().__init__(status)
         r = self.registry
+        self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
+        """By route and status, since looking them up costs more than counting."""
         self._requests = Counter("recsys_gateway_requests_total", "Requests, by route and status.", ["route", "status"], registry=r)
         self._seconds = Histogram(
             "recsys_gateway_seconds", "Seconds from a request to its answer, by route.", ["route"], registry=r, buckets=_BUCKETS_S
@@ -32,5 +36,8 @@ class GatewayMetrics(WorkerMetrics):
 
     def note_request(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        known = self._children.get((route, status))
+        if known is None:
+            known = self._children[route, status] = self._requests.labels(route, str(status)), self._seconds.labels(route)
+        known[0].inc()
+        known[1].observe(seconds)

@@ -36,6 +36,7 @@ class RelatedItems:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._state, self._clock, self._wall_clock = settings, state, clock, wall_clock
+        self._listable = Listable(state, wall_clock)
         self._lists: tuple[ServingState, ItemLists] | None = None
         self._held: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._making: dict[tuple[str, str], asyncio.Task[bytes]] = {}
@@ -63,7 +64,7 @@ class RelatedItems:
             content = await asyncio.shield(self._making[place])
         else:
             content = held[1]
-        return Body.of(_without_gone(content, Listable(state, int(self._wall_clock()))))
+        return Body.of(self._without_gone(content, state))
 
     def _finished(self, place: tuple[str, str], done: asyncio.Task[bytes]) -> None:
         self._making.pop(place, None)
@@ -88,12 +89,11 @@ class RelatedItems:
             self._held.popitem(last=False)
         return content
 
-
-def _without_gone(content: bytes, listable: Listable) -> bytes:
-    """Return a list without what may not be listed any more."""
-    made = orjson.loads(content)
-    gone = listable.gone([place["item_id"] for place in made["items"]])
-    if not gone:
-        return content
-    kept = [place for place in made["items"] if place["item_id"] not in gone]
-    return orjson.dumps({**made, "items": [{**place, "rank": rank} for rank, place in enumerate(kept, 1)]})
+    def _without_gone(self, content: bytes, state: ServingState) -> bytes:
+        """Return a list without what may not be listed any more."""
+        made = orjson.loads(content)
+        gone = self._listable.gone(state, [place["item_id"] for place in made["items"]])
+        if not gone:
+            return content
+        kept = [place for place in made["items"] if place["item_id"] not in gone]
+        return orjson.dumps({**made, "items": [{**place, "rank": rank} for rank, place in enumerate(kept, 1)]})

@@ -34,11 +34,21 @@ def allowed(request: Request, scope: Scope, *parameters: str) -> Client:
     return client
 
 
+def tag_headers(body: Body) -> dict[str, str]:
+    """Return the headers of an answer that its client may hold, and has to ask about each time."""
+    return {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization"}
+
+
+def is_held(body: Body, if_none_match: str) -> bool:
+    """Return whether a client holds an answer already, by the header that it sent."""
+    if not if_none_match:
+        return False
+    return if_none_match.strip() == "*" or body.tag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
+
+
 async def tagged(request: Request, made: Awaitable[Body]) -> Response:
     """Return an answer with its tag, or 304 without it where the client holds it already."""
     body = await made
-    headers = {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization"}
-    held = request.headers.get("if-none-match", "")
-    if held and (held.strip() == "*" or body.tag in (tag.strip().removeprefix("W/") for tag in held.split(","))):
-        return Response(status_code=304, headers=headers)
-    return Response(body.content, media_type=JSON, headers=headers)
+    if is_held(body, request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=tag_headers(body))
+    return Response(body.content, media_type=JSON, headers=tag_headers(body))

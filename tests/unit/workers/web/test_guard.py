@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from pydantic import ValidationError
 
@@ -10,10 +12,12 @@ from tests.gateway import KEYS, gateway, ids, with_keys
 from workers.cli.app import run
 from workers.errors import SettingsError
 from workers.gateway_settings import ClientKey, GatewaySettings
+from workers.local.embedded import free_port
 from workers.runtime.redaction import secrets_of
 from workers.runtime.shown_settings import masked
 from workers.settings import load_settings
 from workers.web.access import TokenBucket
+from workers.web.server import bound
 
 LISTS = "/v1/users/u1/lists"
 
@@ -178,3 +182,22 @@ def test_a_missing_extra_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("workers.cli.worker.importlib.util.find_spec", lambda name: None)
     assert run(["worker", "gateway"]) == 1
     assert "pip install 'recsys-stream[web]'" in capsys.readouterr().err
+
+
+async def test_the_shortcut_answers_as_the_route_does() -> None:
+    async with gateway(with_keys(cors_origins=["https://shop.example"])) as world:
+        world.publish("a/b", ["i0", "i1"])
+        for key in (None, *KEYS):
+            for path in ("/v1/users/a%2Fb/lists", "/v1/users/u2/lists", "/v1/users/%FF/lists"):
+                short = await world.get(path, key)
+                routed = await world.get(path, key, Origin="https://shop.example")
+                assert (short.status_code, short.headers.get("etag")) == (routed.status_code, routed.headers.get("etag"))
+                assert short.json().get("items") == routed.json().get("items") and short.json().get("error") == routed.json().get("error")
+
+
+def test_the_gateways_socket_sends_at_once_and_a_taken_port_is_named() -> None:
+    with bound(GatewaySettings(port=free_port())) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        listening.listen()
+        with pytest.raises(SettingsError, match=r"gateway\.port"):
+            bound(GatewaySettings(port=listening.getsockname()[1]))

@@ -23,10 +23,11 @@ async def test_a_list_is_held_for_some_seconds_and_what_is_sold_out_leaves_it_be
         first = await world.get("/v1/items/i0/similar", "reader")
         again = await world.get("/v1/items/i0/similar", "reader")
         assert again.headers["etag"] == first.headers["etag"]
-        world.pipeline.state.engine.catalogue.available[1] = False  # of the worker, not of the gateway
-        made = await world.state.current()
-        made.engine.catalogue.available[made.numbering.numbers["i1"]] = False
-        assert "i1" not in ids(await world.get("/v1/items/i0/similar", "reader"))
+        asked_s = world.clock_s
+        await world.put(Item(item_id="i1", available=False))
+        world.clock_s = asked_s + 5.0
+        later = await world.get("/v1/items/i0/similar", "reader")
+        assert ids(later) == ["i2"] and later.json()["generated_ts_ms"] == first.json()["generated_ts_ms"]
 
 
 async def test_what_is_bought_together_is_answered_where_it_is_counted() -> None:
