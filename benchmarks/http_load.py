@@ -127,7 +127,11 @@ class _Load:
         self._idle += [await self.open() for _ in range(CONNECTIONS)]
 
     async def _open_and_send(self, number: int) -> None:
-        (await self.open()).send(number, self.plan.requests[number])
+        try:
+            (await self.open()).send(number, self.plan.requests[number])
+        except OSError:  # no connection to be had: the request has no answer
+            self.done_s[number] = time.monotonic()
+            self._count()
 
     def answered(self, connection: _Connection, number: int, status: int, n_bytes: int) -> None:
         """Note an answer; the connection is idle again."""
