@@ -124,6 +124,10 @@ def wrong_redis_password(setup: Setup) -> None:
 
 
 def lacking_redis_right(setup: Setup) -> None:
+    setup.with_user("right", "+@all", "-info")
+
+
+def no_right_to_ask_for_the_time(setup: Setup) -> None:
     setup.with_user("right", "+@all", "-time")
 
 
@@ -304,6 +308,11 @@ def test_doctor_finds_a_broken_setup_and_names_the_remedy(
     named = [finding for finding in found if finding.name == name]
     assert [finding.state for finding in named] == [state], found
     assert remedy in f"{named[0].text}: {named[0].remedy}" and named[0].remedy, named
+
+
+def test_the_documented_rights_are_enough(setup: Setup) -> None:
+    no_right_to_ask_for_the_time(setup)
+    assert not [finding for finding in doctor.examine(setup.settings()) if finding.name in ("redis", "clock") and finding.state != "ok"]
 
 
 def test_doctor_finds_nothing_wrong_before_it_is_broken(setup: Setup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cramjam
 import pyarrow as pa
@@ -193,6 +194,21 @@ def test_bad_rows_go_to_a_side_file_with_the_reason(
 def test_nobody_to_ask_is_said_before_anything_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(str(tmp_path / "no.csv"), capsys=capsys)
     assert code == 2 and "--yes" in err
+
+
+def test_the_user_is_asked_and_may_say_no(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = RecordingPublisher()
+    monkeypatch.setattr("workers.client.EventPublisher", lambda *_: publisher)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.prompt", lambda question, default: "Europe/Berlin")
+    asked: list[str] = []
+    monkeypatch.setattr("typer.confirm", lambda question: len(asked) > 0 or bool(asked.append(question)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2025-03-01 10:00:00\n")
+    code, out, _ = run("a.csv", capsys=capsys)
+    assert (code, publisher.records, asked) == (0, [], ["Publish it?"]) and "nothing was published" in out
+    assert run("a.csv", capsys=capsys)[0] == 0 and not (tmp_path / "bad-rows.jsonl").exists()
+    assert [record.event_ts_ms for record in publisher.records] == [1_740_819_600_000], "10 o'clock in Berlin"
 
 
 def test_local_times_are_taken_for_utc_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
