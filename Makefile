@@ -33,7 +33,7 @@ OWN_STACK := $(addprefix tests/integration/,test_demo.py test_killed_training.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-extras nightly lint bench clean
+.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-browser screenshots test-extras nightly lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -89,6 +89,14 @@ nightly: setup test-cluster ## two hours: 2,000 examples, 200 rounds of faults a
 test-containers: setup ## testcontainers and the compose file, where a Docker engine answers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[containers]'
 	$(PYTEST) -m containers tests/containers
+
+test-browser: setup ## the dashboard in Chromium (RECSYS_CHROMIUM, or `chromium` of the system)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
+	$(PYTEST) tests/browser
+
+screenshots: setup ## pictures of the dashboard into docs/images, taken of a running shop of made-up goods in Chromium
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m tests.browser.screenshots
 
 test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); rules and chart in deploy
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)' $(DEPLOY_CHECKS)

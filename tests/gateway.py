@@ -167,15 +167,18 @@ def listed(
     source_offset: int = 1,
     generated_ts_ms: int = NOW_S * 1000,
     rows: Mapping[str, Sequence[str]] | None = None,
+    event_id: str | None = None,
+    because: Sequence[str] = (),
 ) -> Recommendations:
     """Return a list, with rows of these names."""
+    why: dict[str, Any] = {"reason": "because", "because": list(because)} if because else {}
     fields: dict[str, Any] = {
         "list_id": f"0-{source_offset}-{generated_ts_ms:x}",
         "user_id": user_id,
         "generated_ts_ms": generated_ts_ms,
-        "trigger": {"event_id": None, "partition": 0, "source_offset": source_offset},
+        "trigger": {"event_id": event_id, "partition": 0, "source_offset": source_offset},
         "variant": "default",
-        "items": [{"rank": rank, "item_id": item_id, "score": 1.0 / rank} for rank, item_id in enumerate(item_ids, 1)],
+        "items": [{"rank": rank, "item_id": item_id, "score": 1.0 / rank, **why} for rank, item_id in enumerate(item_ids, 1)],
     }
     if rows:
         shown = [

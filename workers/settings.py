@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from workers.content_settings import ContentSettings
+from workers.dashboard_settings import DashboardSettings
 from workers.errors import SettingsError
 from workers.gateway_settings import GatewaySettings
 from workers.list_settings import ListSettings as ListSettings
@@ -345,6 +346,7 @@ class Settings(BaseSettings):
     trainer: TrainerSettings = TrainerSettings()
     content: ContentSettings = ContentSettings()
     gateway: GatewaySettings = GatewaySettings()
+    dashboard: DashboardSettings = DashboardSettings()
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
     alarms: AlarmSettings = AlarmSettings()

@@ -107,7 +107,8 @@ def up(folder: Path, *arguments: str) -> Iterator[Up]:
     outside = {k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")} | {"RECSYS_CONFIG": os.devnull}
     env_file = folder.with_suffix(".env")
     env_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "workers.cli", "up", "--folder", str(folder), "--env-file", str(env_file), *arguments]
+    command = [sys.executable, "-m", "workers.cli", "up", "--no-dashboard", "--folder", str(folder)]
+    command += ["--env-file", str(env_file), *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=outside, preexec_fn=die_with_parent()
     ) as process:  # it takes the usual ports: a test run that is killed must not leave it behind

@@ -30,6 +30,7 @@ WORKERS = (
         "rule_settings",
         "content_settings",
         "gateway_settings",
+        "dashboard_settings",
         "shown_settings",
         "related_settings",
         "tuning_settings",

@@ -23,6 +23,9 @@ LOOK_EVERY_S = 0.5  # how often the children are looked at
 def up(
     workers: Annotated[int, typer.Option("--workers", "-w", help="Stream workers.", min=0, max=64)] = 1,
     trainer: Annotated[bool, typer.Option("--trainer/--no-trainer", help="Run a trainer too.")] = True,
+    dashboard: Annotated[
+        bool | None, typer.Option("--dashboard/--no-dashboard", help="Run the dashboard too [default: if the extra web is installed].")
+    ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Keeps all data between runs (a temporary one if left out).")] = None,
     env_file: Annotated[Path | None, typer.Option("--env-file", help="Write the settings of this stack there, as shell exports.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port of the broker [default: 9092 if free].", min=1, max=65_535)] = None,
@@ -53,11 +56,15 @@ def up(
             say=lambda line: warn(f"up: {line}"),
             n_workers=workers,
             trainer=trainer,
+            dashboard=_with_dashboard(dashboard),
             broker_port=ports[0],
             redis_port=ports[1],
         )
         with stack:
             _tell(stack.env, workers, trainer, stack.folder, env_file)
+            if stack.dashboard_url is not None:
+                tell(f"dashboard: {stack.dashboard_url} (ready within half a minute)")
+                sys.stdout.flush()
             while not ended.wait(LOOK_EVERY_S):
                 stack.look()
             warn("stopping …")
@@ -66,6 +73,16 @@ def up(
             signal.signal(number, handler)
         for client, level in clients.items():
             client.setLevel(level)
+
+
+def _with_dashboard(chosen: bool | None) -> bool:
+    """Return whether to run the dashboard. Raises Fatal where it was asked for and cannot run."""
+    from workers.cli.worker import missing_for_web
+
+    missing = missing_for_web()
+    if chosen and missing:
+        raise Fatal(f"the dashboard needs the extra `web`: {', '.join(missing)} missing: run `pip install 'recsys-stream[web]'`")
+    return not missing if chosen is None else chosen
 
 
 def _port(chosen: int | None, usual: int, option: str) -> int | None:
@@ -119,10 +136,14 @@ def demo(
     folder: Annotated[Path | None, typer.Option("--folder", help="For logs, event log and models (a temporary one if left out).")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Go on with a dashboard until Ctrl-C, and print a homepage's address.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="With --stay, open that homepage in the browser.")] = False,
 ) -> None:
     """MovieLens 100K through broker, state, trainer and lists on this machine, with figures at the end."""
     from workers.demo.run import run_demo
 
-    code = run_demo(folder=folder, n_events=events, rate=rate, as_json=as_json, keep=keep)
+    if stay:
+        _with_dashboard(True)
+    code = run_demo(folder=folder, n_events=events, rate=rate, as_json=as_json, keep=keep, stay=stay, open_browser=browser)
     if code:
         raise CommandFailed(code)

@@ -44,6 +44,11 @@ COMMANDS: dict[str, Entry] = {
         "logs",
         "Show what the processes of `recsys up` wrote, of all of them in the order of time; or those of `docker compose`.",
     ),
+    "dashboard": _command(
+        "worker",
+        "dashboard",
+        "Show pages for people: figures, any user's homepage, models, the catalogue and dead letters. Needs the extra `web`.",
+    ),
     "worker": Entry("worker", "app", "Run a worker in this process."),
     "topics": Entry("topics", "app", "Create, check and list the topics."),
     "import": _command(

@@ -285,10 +285,38 @@ def gateway(
     """Answer HTTP requests: lists of users and items, and events into Kafka. Several may run side by side. Needs the extra `web`."""
     del data_folder
     chosen = with_log_format(settings(), log_format)
-    missing = [name for name in ("fastapi", "uvicorn", "httptools") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise Fatal(f"the gateway needs the extra `web` ({', '.join(missing)} missing): run `pip install 'recsys-stream[web]'`")
+    _need_web("gateway")
     logging.config.dictConfig(logging_config(log_level, chosen.logs, "gateway"))
     from workers.web.server import run_gateway
 
     run_gateway(chosen)
+
+
+@app.command("dashboard", hidden=True)
+def dashboard(
+    log_level: LogLevel = "info",
+    log_format: LogFormat = None,
+    data_folder: Annotated[Path | None, typer.Option(help="Not used: a dashboard keeps nothing.", hidden=True)] = None,
+) -> None:
+    """Show pages for people: figures, any user's homepage, models, the catalogue and dead letters. Needs the extra `web`.
+
+    It is at 127.0.0.1:8080 unless dashboard.host and dashboard.port say otherwise, with the keys and scopes of gateway.keys.
+    """
+    del data_folder
+    chosen = with_log_format(settings(), log_format)
+    _need_web("dashboard")
+    logging.config.dictConfig(logging_config(log_level, chosen.logs, "dashboard"))
+    from workers.web.dashboard.server import run_dashboard
+
+    run_dashboard(chosen)
+
+
+def _need_web(what: str) -> None:
+    missing = missing_for_web()
+    if missing:
+        raise Fatal(f"the {what} needs the extra `web` ({', '.join(missing)} missing): run `pip install 'recsys-stream[web]'`")
+
+
+def missing_for_web() -> list[str]:
+    """Return the packages of the extra `web` that are not installed."""
+    return [name for name in ("fastapi", "uvicorn", "httptools", "jinja2") if importlib.util.find_spec(name) is None]

@@ -21,6 +21,7 @@ from workers.demo.input import DemoInput, movielens_input
 from workers.demo.interruption import Interruption, deaf
 from workers.demo.report import Narrator, figures_table, header, models_table
 from workers.demo.session import Demo, DemoFailed, Outcome, choose_rate, judge
+from workers.demo.stay import Stay
 from workers.demo.tail import Tail
 from workers.errors import WorkerError
 from workers.kafka.topics import provision
@@ -43,9 +44,11 @@ def play(
     *,
     rate: float | None = None,
     interruption: Interruption | None = None,
+    stay: Stay | None = None,
     **trainer: Any,
 ) -> Outcome:
-    """Run the demo on a stack of its own in `folder`, print what it did, and stop all of it. `trainer` overrides trainer settings.
+    """Run the demo on a stack of its own in `folder`, print what it did, and stop all of it; with `stay` only after Ctrl-C. `trainer`
+    overrides trainer settings.
 
     Raises: DemoFailed, or another WorkerError where something could not even start.
     """
@@ -73,7 +76,7 @@ def play(
             provision(settings)
             env = {"OMP_NUM_THREADS": "1", **stack.env(**sections)}
             for kind in ("stream", "trainer"):
-                stack.start_worker(kind, env)
+                stack.start_worker(kind, {**env, **(stay.worker_env() if stay is not None and kind == "stream" else {})})
             tail = Tail(settings)
             leaving.callback(tail.close)
             tail.start()
@@ -88,6 +91,8 @@ def play(
         narrator.show(models_table(outcome.announcements, demo.taken_up(pace)))
         demo.show_homepages()
         narrator.show(figures_table(bulk, outcome.paced, outcome.freshness, outcome.hits, outcome.seconds))
+        if stay is not None:
+            stay.run(stack, env, demo.homepage_users(), narrator)
         return outcome
 
 
@@ -134,13 +139,16 @@ def run_demo(
     rate: float | None = None,
     as_json: bool = False,
     keep: bool = False,
+    stay: bool = False,
+    open_browser: bool = False,
     cache: Path | str = CACHE,
 ) -> int:
     """The demo on MovieLens 100K; returns the exit code: 0, 1 with one line on standard error, or 130 after Ctrl-C.
 
     `n_events`: number of ratings (at least 5,000). `rate`: events a second of the paced part; chosen from how long the first
     training took if left out. Logs, event log and models are in `folder`; in a temporary one they are removed at the end unless `keep` or a
-    failure. `as_json`: the figures as one JSON object on the last line of standard output.
+    failure. `stay`: go on with a dashboard until Ctrl-C, whose page `open_browser` opens.
+    `as_json`: the figures as one JSON object on the last line of standard output.
     """
     narrator = Narrator()
     if n_events is not None and n_events < MIN_EVENTS:
@@ -154,7 +162,8 @@ def run_demo(
             narrator.show(header())
             source = movielens_input(cache, n_events, narrator.say)
             narrator.say()
-            outcome = play(source, place, narrator, rate=rate, interruption=interruption)
+            held = Stay(open_browser) if stay else None
+            outcome = play(source, place, narrator, rate=rate, interruption=interruption, stay=held)
             judge(outcome)
             code = 0
     except KeyboardInterrupt:

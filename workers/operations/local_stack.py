@@ -27,7 +27,7 @@ from workers.bootstrap import local_redis
 from workers.errors import Fatal, WorkerError
 from workers.kafka.offsets import commit_offsets, committed_offsets
 from workers.kafka.topics import provision
-from workers.local.embedded import Child, EmbeddedStack
+from workers.local.embedded import Child, EmbeddedStack, environment, free_port, is_free
 from workers.operations.kept_state import fit_event_log, fit_redis, move_aside
 from workers.operations.local_logs import note_stack
 from workers.operations.topic_journal import TopicJournal
@@ -78,11 +78,12 @@ class LocalStack:
         say: Callable[[str], None],
         n_workers: int = 1,
         trainer: bool = True,
+        dashboard: bool = False,
         broker_port: int | None = None,
         redis_port: int | None = None,
     ) -> None:
         self._say = say
-        self._kinds = ["stream"] * n_workers + ["trainer"] * trainer
+        self._kinds = ["stream"] * n_workers + ["trainer"] * trainer + ["dashboard"] * dashboard
         self.servers = EmbeddedStack(folder, broker_port=broker_port, redis_port=redis_port)
         self.folder = self.servers.folder
         self._valkey_folder = self.folder / "valkey"
@@ -91,6 +92,11 @@ class LocalStack:
         }
         if "shared_every_s" not in load_settings().lists.model_fields_set:
             self._sections["lists"] = {"shared_every_s": SHARED_EVERY_S}  # visitors have a list, too, unless somebody decided otherwise
+        self._metrics_ports: list[int | None] = [None] * len(self._kinds)
+        self.dashboard_url: str | None = None
+        """Address of the dashboard; None without one."""
+        if dashboard:
+            self._show_on_dashboard()
         self._commits = self.folder / "commits.json"
         self._journal = TopicJournal(self.folder / "topics")
         self._keeper: TopicKeeper | None = None
@@ -125,8 +131,27 @@ class LocalStack:
             note_stack(self.folder)
         self._start_servers()
         self._fill_broker()
-        for kind in self._kinds:
-            child = self.servers.start_worker(kind, self.env)
+        self._start_workers()
+
+    def _show_on_dashboard(self) -> None:
+        """Choose the dashboard's port, and one for the metrics of each worker unless the settings name one."""
+        chosen = load_settings()
+        wanted = chosen.dashboard.port
+        port = wanted if is_free(wanted) else free_port()
+        if port != wanted:
+            self._say(f"port {wanted} is taken, so the dashboard uses {port}")
+        self.dashboard_url = f"http://127.0.0.1:{port}"
+        if chosen.metrics.port:
+            watched = [chosen.metrics.port]
+        else:
+            self._metrics_ports = [None if kind == "dashboard" else free_port() for kind in self._kinds]
+            watched = [at for at in self._metrics_ports if at is not None]
+        self._sections["dashboard"] = {"host": "127.0.0.1", "port": port, "workers": [f"http://127.0.0.1:{at}" for at in watched]}
+
+    def _start_workers(self) -> None:
+        for kind, port in zip(self._kinds, self._metrics_ports, strict=True):
+            own = {} if port is None else environment({"metrics": {"port": port, "host": "127.0.0.1"}})
+            child = self.servers.start_worker(kind, {**self.env, **own})
             self._restarts[child.name] = Restarts()
 
     def _take_folder(self) -> None:
@@ -239,9 +264,7 @@ class LocalStack:
         self._stop_keeper(drain=False)
         self.servers.start_again("broker")
         self._fill_broker()
-        for kind in self._kinds:
-            child = self.servers.start_worker(kind, self.env)
-            self._restarts[child.name] = Restarts()
+        self._start_workers()
 
     def _restart_valkey(self) -> None:
         valkey = self.servers.valkey

@@ -268,6 +268,8 @@ def hostile_stack(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """A stack in a folder of a hostile name, one of whose children ended with a hostile last line."""
 
     class Stack:
+        dashboard_url = "http://127.0.0.1:8080"
+
         def __init__(self, where: Path, *, say: Callable[[str], None], **options: Any) -> None:
             self.folder, self.env, self._say = where, {"RECSYS_KAFKA__BOOTSTRAP_SERVERS": IDS[1], "RECSYS_REDIS__URL": IDS[2]}, say
 
@@ -413,6 +415,10 @@ CASES: dict[str, Case] = {
     "worker trainer": Case(["worker", "trainer"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "worker gateway": Case(["worker", "gateway"], whole=FAILURE, code=1, as_json=False, prepare=fake(
         "workers.web.server", "run_gateway", failing(Fatal(FAILURE[0])))),
+    "dashboard": Case(["dashboard"], whole=FAILURE, code=1, as_json=False, prepare=fake(
+        "workers.web.dashboard.server", "run_dashboard", failing(Fatal(FAILURE[0])))),
+    "worker dashboard": Case(["worker", "dashboard"], whole=FAILURE, code=1, as_json=False, prepare=fake(
+        "workers.web.dashboard.server", "run_dashboard", failing(Fatal(FAILURE[0])))),
     "topics list": Case(["topics", "list"], whole=IDS + TITLES, code=1, prepare=fakes(
         fake("workers.kafka.topics", "describe", answering(TOPICS)), fake("workers.cli.topics", "_rows", answering(TOPIC_ROWS)))),
     "topics create": Case(["topics", "create"], whole=IDS, prepare=fakes(

@@ -90,3 +90,19 @@ def test_visitors_have_a_list_unless_the_settings_say_otherwise(monkeypatch: pyt
     for chosen in ("0", "300"):
         monkeypatch.setenv("RECSYS_LISTS__SHARED_EVERY_S", chosen)
         assert "lists" not in stack_with(tmp_path / chosen, [])._sections
+
+
+def test_a_dashboard_has_an_address_and_reads_the_figures_of_each_worker(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, say=lambda line: None, n_workers=2, trainer=True, dashboard=True)
+    section = stack._sections["dashboard"]
+    assert stack.dashboard_url == f"http://127.0.0.1:{section['port']}" and len(set(section["workers"])) == 3
+    assert [f"http://127.0.0.1:{port}" for port in stack._metrics_ports if port] == section["workers"]
+    assert LocalStack(tmp_path, say=lambda line: None, dashboard=False).dashboard_url is None
+    stack.stop()
+
+
+def test_a_port_for_metrics_of_the_settings_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_METRICS__PORT", "9100")
+    stack = LocalStack(tmp_path, say=lambda line: None, dashboard=True)
+    assert stack._sections["dashboard"]["workers"] == ["http://127.0.0.1:9100"] and not any(stack._metrics_ports)
+    stack.stop()
