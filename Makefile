@@ -33,7 +33,7 @@ OWN_STACK := $(addprefix tests/integration/,test_demo.py test_killed_training.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-browser screenshots test-extras nightly lint bench clean
+.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-browser screenshots test-extras nightly lint docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -105,6 +105,11 @@ test-extras: setup ## what needs an extra: text embeddings (text), the learned r
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: setup ## the documentation site in build/site; fails for a link that leads nowhere
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[docs]'
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python .ci/links.py build/site
 
 bench: setup ## the short set of benchmarks; writes docs/performance.md and its plots
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
