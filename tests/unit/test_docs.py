@@ -328,7 +328,7 @@ def test_the_architecture_shows_the_order_of_imports(package: str, ranks: tuple[
 
 
 def test_contributing_names_every_lane_of_tests() -> None:
-    lanes = set(re.findall(r"^((?:test|lint|bench|nightly)[a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    lanes = set(re.findall(r"^((?:test|lint|docs|bench|nightly)[a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
     assert len(lanes) >= 8
     assert lanes == set(re.findall(r"`(?:\S+ )?make ([a-z-]+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8")))
 
