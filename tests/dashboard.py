@@ -14,6 +14,7 @@ from tests.builders import TOPIC_ID, opened_pipeline
 from tests.gateway import KEYS, NOW_S, Away, GatewayWorld, with_keys
 from workers.settings import Settings
 from workers.web.dashboard.app import build_dashboard
+from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
@@ -21,6 +22,7 @@ from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in import SignedInClients
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
+from workers.web.dashboard.why import Stories
 from workers.web.dashboard.worker_metrics import Look
 from workers.web.published import PublishedLists
 
@@ -35,6 +37,7 @@ class KeptRecords:
         self.events: list[Mapping[str, Any]] = []
         self.items: list[Item] = []
         self.on_event: Callable[[Mapping[str, Any]], None] = lambda event: None
+        self.on_item: Callable[[Item], None] = lambda item: None
         self.is_closed = False
 
     def publish(self, event: Mapping[str, Any], /) -> Event:
@@ -46,6 +49,7 @@ class KeptRecords:
     def publish_item(self, item: Item | Mapping[str, Any]) -> Item:
         assert isinstance(item, Item)
         self.items.append(item)
+        self.on_item(item)
         return item
 
     def flush(self, timeout_s: float | None = None) -> None: ...
@@ -64,7 +68,9 @@ class DashboardWorld(GatewayWorld):
             settings, self.lists, self.state, self.parts.metrics, is_loaded=lambda: self.is_loaded, wall_clock=lambda: self.wall_s
         )
         self.looks: dict[str, Look | None] = {}
+        self.passed_s = 0.0
         self.producer, self.loop = KeptRecords(), asyncio.get_running_loop()
+        events = UserEvents(self.lists, lambda: self.producer, clock=self._clock, list_s=0.02)
         self.dashboard_parts = DashboardParts(
             settings,
             SignedInClients(settings.gateway, self._clock),
@@ -75,10 +81,17 @@ class DashboardWorld(GatewayWorld):
             self.state,
             Homepages(settings, published, self.state),
             Overview(settings, self.lists, is_loaded=lambda: self.is_loaded, look=self._look, clock=self._clock),
-            UserEvents(self.lists, lambda: self.producer, clock=self._clock, list_s=0.02),
+            events,
+            Stories(settings, self.parts.explainer, self.state),
+            CataloguePages(settings, self.state, self.parts.related, events, clock=self._passing),
             asyncio.Event(),
         )
         self.app = build_dashboard(self.dashboard_parts)
+
+    def _passing(self) -> float:
+        """Return the time of a clock that goes on by half a second whenever it is read."""
+        self.passed_s += 0.5
+        return self.clock_s + self.passed_s
 
     async def _look(self, urls: Any) -> dict[str, Look | None]:
         return self.looks
@@ -94,6 +107,10 @@ class DashboardWorld(GatewayWorld):
             self.loop.call_soon_threadsafe(arrive)
 
         self.producer.on_event = answered
+
+    def answer_items(self) -> None:
+        """Store each item that is published, as a stream worker does."""
+        self.producer.on_item = lambda item: asyncio.run_coroutine_threadsafe(self.put(item), self.loop).result(5.0)
 
     async def page(self, path: str, key: str | None = None, **headers: str) -> str:
         """Return a page."""

@@ -40,6 +40,8 @@ def main() -> None:
         page.locator('.card button[data-type="like"]').nth(2).click()
         page.locator("[data-status].good").wait_for()
         page.screenshot(path=FOLDER / "dashboard-homepage.png")
+        page.goto(f"{shop.url}/why?user=ada&item={page.locator('.card').first.get_attribute('data-item')}")
+        page.screenshot(path=FOLDER / "dashboard-why.png")
         browser.close()
 
 

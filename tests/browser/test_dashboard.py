@@ -12,7 +12,7 @@ from tests.browser.shop import ADMIN, READER, SCRIPT, Shop
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run `make test-browser`").expect
 WAIT_MS = 20_000
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-PATHS = ("/", "/users", "/users/ada")
+PATHS = ("/", "/users", "/users/ada", "/why?user=ada&item=books-1", "/catalogue?q=tea", "/items/tea-1")
 
 
 def sign_in(page: Any, shop: Shop, key: str, path: str) -> None:
@@ -69,6 +69,32 @@ def test_a_readers_key_sees_pages_without_buttons_and_cannot_write(kept_shop: Sh
     assert page.locator("button[data-type]").count()
     page.get_by_role("button", name=re.compile("Sign out")).click()
     page.wait_for_url("**/sign-in")
+
+
+def test_a_card_leads_to_why_it_is_there(shop: Shop, window: Any) -> None:
+    page = window()
+    page.goto(f"{shop.url}/users/visitor-9")
+    title = page.locator(".shelf h3").first.inner_text()
+    page.locator(".why-link").first.click()
+    expect(page.locator(".story h2")).to_have_text(title, timeout=WAIT_MS)
+    assert page.locator(".story .verdict.good").count() == 1 and page.locator("tr.chosen").count() == 1
+
+
+def test_an_item_is_switched_off_only_after_the_question_and_leaves_every_page(shop: Shop, window: Any) -> None:
+    page = window()
+    page.goto(f"{shop.url}/catalogue?q=oolong")
+    page.locator(".card a").click()
+    switch, dialog = page.get_by_role("button", name="Make unavailable"), page.locator("dialog")
+    switch.click()
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    assert page.locator(".facts .good").count() == 1
+    switch.click()
+    page.get_by_role("button", name="Yes, do it").click()
+    expect(page.locator(".facts .bad")).to_have_text("not available", timeout=WAIT_MS)
+    page.goto(f"{shop.url}/users/visitor-9")
+    assert "Oolong Alishan" not in page.locator(".shelf h3").all_inner_texts()
 
 
 def test_data_is_text_wherever_it_is_shown(shop: Shop, window: Any) -> None:

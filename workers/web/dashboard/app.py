@@ -12,10 +12,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from workers.errors import Fatal, Fenced, Transient
+from workers.web.dashboard.catalogue_routes import add_catalogue
 from workers.web.dashboard.overview_routes import add_overview
 from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in_routes import add_sign_in
 from workers.web.dashboard.user_routes import add_users
+from workers.web.dashboard.why_routes import add_why
 from workers.web.guard import App, Guard, Message, Receive, Send
 from workers.web.guard import Scope as AsgiScope
 from workers.web.problems import JSON, Problem, away
@@ -32,6 +34,8 @@ def build_dashboard(parts: DashboardParts) -> App:
     add_sign_in(app, parts)
     add_overview(app, parts)
     add_users(app, parts)
+    add_why(app, parts)
+    add_catalogue(app, parts)
     _add_probes(app, parts)
     app.mount("/static", StaticFiles(packages=[(PACKAGE, "static")]))
     return _Headers(Guard(app, parts.settings.gateway, parts.clients, parts.metrics), content_policy(parts.settings.dashboard.images))

@@ -21,6 +21,8 @@ THEMES = ("light", "dark")
 NAVIGATION: tuple[tuple[str, str, str], ...] = (
     ("overview", "/", "read"),
     ("homepage", "/users", "read"),
+    ("why", "/why", "admin"),
+    ("catalogue", "/catalogue", "read"),
 )
 """Name of a page, its path, and the scope that it needs."""
 

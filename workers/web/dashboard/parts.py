@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
+from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
 from workers.web.dashboard.sign_in import SignedInClients
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
+from workers.web.dashboard.why import Stories
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.live_state import LiveState
 
@@ -31,4 +33,6 @@ class DashboardParts:
     homepages: Homepages
     overview: Overview
     events: UserEvents
+    stories: Stories
+    catalogue: CataloguePages
     closing: asyncio.Event

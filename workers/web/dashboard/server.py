@@ -16,7 +16,10 @@ from workers.runtime.event_loop import new_event_loop
 from workers.runtime.health import Heartbeat
 from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
+from workers.stream.model_sync import ModelFollower
+from workers.stream.stored_models import StoredModels
 from workers.web.dashboard.app import build_dashboard
+from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
@@ -24,12 +27,15 @@ from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in import SignedInClients
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
+from workers.web.dashboard.why import Stories
+from workers.web.explainer import Explainer
 from workers.web.gateway_metrics import GatewayMetrics
 from workers.web.guard import App
 from workers.web.list_follower import ListFollower
 from workers.web.live_state import LiveState
 from workers.web.published import PublishedLists
-from workers.web.server import _beat, _cancel, bound, serve_until
+from workers.web.related_items import RelatedItems
+from workers.web.server import _beat, _cancel, _load_loops, bound, serve_until
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +64,8 @@ async def _serve(settings: Settings) -> None:
         except SettingsError as error:
             raise SettingsError(str(error).replace("gateway.port", "dashboard.port")) from None
         app = await start_dashboard(settings, stop, running)
+        loops = _load_loops(settings, WorkerStatus())  # the first explanation needs them, and pages need not wait for them
+        running.push_async_callback(_cancel, [asyncio.ensure_future(loops)])
         log.info("the dashboard is at http://%s:%d", chosen.host, chosen.port)
         await serve_until(stop, app, listening)
 
@@ -68,7 +76,10 @@ async def start_dashboard(settings: Settings, closing: asyncio.Event, running: c
     metrics = GatewayMetrics(status)
     lists = WatchedLists(settings.gateway.held_mb << 20, shared_prefix=settings.lists.shared_prefix)
     follower = ListFollower(settings, lists, metrics, status)
-    state = LiveState(settings, lambda: open_store(settings), status)
+    stored = StoredModels(settings)
+    state = LiveState(
+        settings, lambda: open_store(settings), status, models=lambda opened: ModelFollower(opened, stored.load, stored.serving)
+    )
     running.push_async_callback(state.close)
     events = UserEvents(lists, lambda: EventPublisher(settings, delivery_timeout_s=10.0))
     running.push_async_callback(events.close)
@@ -90,6 +101,8 @@ async def start_dashboard(settings: Settings, closing: asyncio.Event, running: c
         Homepages(settings, published, state),
         overview,
         events,
+        Stories(settings, Explainer(settings, state), state),
+        CataloguePages(settings, state, RelatedItems(settings, state), events),
         closing,
     )
     beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
