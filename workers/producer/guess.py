@@ -5,6 +5,7 @@ A guess becomes options, the same that the commands take by hand, so reading a g
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from workers.producer.rows import BadRow, Format, Row
 from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
 from workers.producer.source import Source, open_text
 from workers.producer.table_rows import Table, header_cells
+from workers.producer.time_text import read_time_text
 from workers.producer.values import VALUE_SEPARATOR, flag, is_missing, number
 
 SAMPLE_ROWS = 1_000
@@ -87,6 +89,7 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     if sample.delimiter is not None:
         options["delimiter"] = sample.delimiter
     if kind == "events":
+        _find_times(made, mapped, sample)
         _guess_types(made, path, mapped, sample)
     _drop_unlike(mapped, sample, {column for _, column in _given_pairs(options)})
     lacking = [name for name in REQUIRED[kind] if name not in mapped and not (name == "type" and "event_type" in options)]
@@ -251,6 +254,34 @@ def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str]) -> Non
         values = [row[column] for row in sample.rows if not is_missing(row.get(column))]
         if values and _share(values, test) < LIKE:
             del mapped[name]
+
+
+def _find_times(made: Guess, mapped: dict[str, str], sample: Sample) -> None:
+    """Take the one column of times for that of the events, whatever it is called. Raises SettingsError for several: without the right one
+    every event would have the moment of publishing."""
+    if "event_ts_ms" in mapped:
+        return
+    found = []
+    for name in sample.names:
+        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
+        if name not in mapped.values() and values and _share(values, _is_time) >= LIKE:
+            found.append(name)
+    if len(found) > 1:
+        several = ", ".join(found)
+        raise SettingsError(f"FILE: several columns hold times, and none is called so: {several}: pass --map event_ts_ms={found[0]}")
+    if found:
+        mapped["event_ts_ms"] = found[0]
+        made.notes.append(f"{found[0]} holds times: it is taken for the time of the events")
+
+
+def _is_time(value: Any) -> bool:
+    """Return whether a value looks like a time: a date of a calendar, or seconds, ms or µs since 1970 of the years 2008 to 2033."""
+    if isinstance(value, dt.date):
+        return True
+    if isinstance(value, str) and read_time_text(value.strip()) is not None:
+        return True
+    text = str(value).strip()
+    return re.fullmatch(r"\d{10}|\d{13}|\d{16}", text, re.ASCII) is not None and 1.2e9 <= int(text[:10]) <= 2.0e9
 
 
 def _is_flag(value: Any) -> bool:

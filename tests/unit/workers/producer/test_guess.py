@@ -75,6 +75,38 @@ def test_event_types_and_their_absence(tmp_path: Path) -> None:
     assert guess(str(tmp_path / "device.csv")).options["event_type"] == "view", "that column is no event type"
 
 
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("When", ["20.11.2026 08:03:48", "21.11.2026 09:00:00"]),
+        ("Kaufmoment", ["2026-11-20T08:03:48Z", "2026-11-21T09:00:00Z"]),
+        ("t0", ["1795478400", "1795478500"]),
+        ("stamp_utc", ["1795478400000", "1795478500000"]),
+    ],
+)
+def test_the_only_column_of_times_is_that_of_the_events_whatever_it_is_called(header: str, values: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text(f"customer,sku,Amount,{header}\n" + "".join(f"c{n},s{n},{n + 1},{value}\n" for n, value in enumerate(values)))
+    made = guess(str(file))
+    assert fields(made)["event_ts_ms"] == header
+    assert f"{header} holds times: it is taken for the time of the events" in made.notes
+
+
+def test_several_columns_of_times_without_a_known_name_are_asked_about(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("customer,sku,Bought on,Paid on\nc1,s1,2026-11-20,2026-11-21\nc2,s2,2026-11-20,2026-11-22\n")
+    with pytest.raises(SettingsError, match=r"several columns hold times.*Bought on, Paid on: pass --map event_ts_ms=Bought on"):
+        guess(str(file))
+    assert fields(guess(str(file), None, {"columns": ["event_ts_ms=Paid on"]}))["event_ts_ms"] == "Paid on"
+
+
+@pytest.mark.parametrize("values", [["1", "2"], ["4006381333931", "9780306406157"], ["0123456789", "0987654321"], ["10.5", "11"]])
+def test_numbers_of_other_things_are_no_times(values: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("customer,sku,Code\n" + "".join(f"c{n},s{n},{value}\n" for n, value in enumerate(values)))
+    assert "event_ts_ms" not in fields(guess(str(file)))
+
+
 def test_a_column_with_the_right_name_and_other_values_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "products.csv"
     file.write_text("sku,name,status,release date\n1,a,active,soon\n2,b,draft,later\n")
