@@ -26,6 +26,9 @@ SHARED_OUT := --dist loadgroup
 # What depends on no library's version, and what only measures: once is enough.
 ONCE := tests/unit/test_docs.py tests/unit/test_house.py tests/unit/benchmarks
 
+# Which of the longest tests `make test-long` runs. Where `make test-kafka` runs too, LONG='long and not kafka' leaves out those of both.
+LONG ?= long
+
 # What starts an embedded stack of its own, or no broker: another broker changes nothing.
 OWN_STACK := $(addprefix tests/integration/,test_demo.py test_killed_training.py test_ranks.py)
 
@@ -55,7 +58,7 @@ test: setup ## unit, property, contract and integration tests on the embedded st
 	$(PYTEST) -n $(JOBS) $(SHARED_OUT) -m 'not long' tests/fault tests/integration tests/contract tests/property tests/unit
 
 test-long: setup ## the longest tests on the embedded stack: trainers, kills and restarts of everything
-	$(PYTEST) -n $(JOBS) $(SHARED_OUT) -m long tests/fault tests/integration tests/unit/benchmarks
+	$(PYTEST) -n $(JOBS) $(SHARED_OUT) -m '$(LONG)' tests/fault tests/integration tests/unit/benchmarks
 
 test-lowest: $(LOWEST_STAMP) ## unit and contract tests with the oldest versions that pyproject.toml allows, in .venv-lowest
 	$(LOWEST_PYTHON) -m pytest -n $(JOBS) $(SHARED_OUT) -m 'not long' $(ONCE:%=--ignore=%) tests/contract tests/unit
