@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,10 +17,13 @@ from workers.settings import Settings
 from workers.web.dashboard.app import build_dashboard
 from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
+from workers.web.dashboard.letter_pages import LetterPages
+from workers.web.dashboard.model_pages import ModelPages, Trainings
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
 from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in import SignedInClients
+from workers.web.dashboard.system_pages import SystemPages
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
 from workers.web.dashboard.why import Stories
@@ -84,8 +88,17 @@ class DashboardWorld(GatewayWorld):
             events,
             Stories(settings, self.parts.explainer, self.state),
             CataloguePages(settings, self.state, self.parts.related, events, clock=self._passing),
+            ModelPages(settings),
+            Trainings(),
+            LetterPages(settings),
+            SystemPages(settings),
             asyncio.Event(),
         )
+        self.app = build_dashboard(self.dashboard_parts)
+
+    def replace_parts(self, **parts: Any) -> None:
+        """Put other parts in the place of some."""
+        self.dashboard_parts = replace(self.dashboard_parts, **parts)
         self.app = build_dashboard(self.dashboard_parts)
 
     def _passing(self) -> float:

@@ -19,7 +19,7 @@ from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack, environment, free_port
 from workers.settings import Settings
 
-DEADLINE_S = 120.0
+DEADLINE_S = 200.0
 READER, ADMIN = "a-key-that-reads-only", "a-key-that-may-do-all"
 SCRIPT = "<script>document.title='bad'</script>"
 """A user id and a title that must stay text."""

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
+from recsys.models.ials import model as ials
 from tests.browser.shop import ADMIN, READER, SCRIPT, Shop
+from workers.models.manifest import TrainedOn
+from workers.models.store import ModelStore
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run `make test-browser`").expect
 WAIT_MS = 20_000
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
-PATHS = ("/", "/users", "/users/ada", "/why?user=ada&item=books-1", "/catalogue?q=tea", "/items/tea-1")
+PATHS = (
+    *("/", "/users", "/users/ada", "/why?user=ada&item=books-1", "/catalogue?q=tea", "/items/tea-1"),
+    *("/models", "/dead-letters", "/system"),
+)
 
 
 def sign_in(page: Any, shop: Shop, key: str, path: str) -> None:
@@ -151,3 +158,46 @@ def test_axe_finds_nothing_serious(shop: Shop, window: Any, path: str, scheme: s
     found = axe.Axe().run(page).response["violations"]
     serious = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")]
     assert serious == []
+
+
+def stored(store: ModelStore) -> str:
+    """Store and promote a small model."""
+    version = store.save(
+        ials.IALSModel(ials.IALSConfig(factors=4), ["tea-0", "tea-1"], np.eye(2, 4, dtype=np.float32)),
+        parent=None,
+        metrics={"challenger": {"ndcg@10": 0.2, "recall@10": 0.4, "n_targets": 200.0}, "popularity": {"ndcg@10": 0.1}},
+        decision="for a test",
+        trained_on=TrainedOn(n_events=9, first_event_ts_ms=1_700_000_000_000, last_event_ts_ms=1_700_000_000_009, next_offsets={0: 4}),
+        trained_ts_ms=1_700_000_001_000,
+        train_s=0.5,
+        refit=None,
+        code_version="1",
+    ).version
+    store.promote("ials", version)
+    return version
+
+
+def test_a_rollback_asks_first(shop: Shop, window: Any) -> None:
+    store = ModelStore(shop.settings.trainer.model_url)
+    first, second = stored(store), stored(store)
+    page = window()
+    page.goto(f"{shop.url}/models")
+    serving, button = page.locator("tr.chosen th a"), page.get_by_role("button", name="Roll back", exact=True)
+    assert serving.inner_text() == second
+    button.click()
+    expect(page.locator("dialog[open]")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    assert store.champion("ials") == second
+    button.click()
+    page.locator("dialog[open]").get_by_role("button", name="Yes, do it").click()
+    expect(serving).to_have_text(first, timeout=WAIT_MS)
+    assert store.champion("ials") == first
+
+
+def test_the_pages_of_dead_letters_and_of_the_system_are_answered(shop: Shop, window: Any) -> None:
+    page = window()
+    page.goto(f"{shop.url}/dead-letters")
+    assert page.locator("h1").inner_text() == "Dead letters" and page.locator(".notice").count() == 1
+    page.goto(f"{shop.url}/system?doctor=1")
+    expect(page.locator("tbody tr").first).to_be_visible(timeout=WAIT_MS)

@@ -13,9 +13,12 @@ from starlette.exceptions import HTTPException
 
 from workers.errors import Fatal, Fenced, Transient
 from workers.web.dashboard.catalogue_routes import add_catalogue
+from workers.web.dashboard.letter_routes import add_letters
+from workers.web.dashboard.model_routes import add_models
 from workers.web.dashboard.overview_routes import add_overview
 from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in_routes import add_sign_in
+from workers.web.dashboard.system_routes import add_system
 from workers.web.dashboard.user_routes import add_users
 from workers.web.dashboard.why_routes import add_why
 from workers.web.guard import App, Guard, Message, Receive, Send
@@ -36,6 +39,9 @@ def build_dashboard(parts: DashboardParts) -> App:
     add_users(app, parts)
     add_why(app, parts)
     add_catalogue(app, parts)
+    add_models(app, parts)
+    add_letters(app, parts)
+    add_system(app, parts)
     _add_probes(app, parts)
     app.mount("/static", StaticFiles(packages=[(PACKAGE, "static")]))
     return _Headers(Guard(app, parts.settings.gateway, parts.clients, parts.metrics), content_policy(parts.settings.dashboard.images))

@@ -23,6 +23,9 @@ NAVIGATION: tuple[tuple[str, str, str], ...] = (
     ("homepage", "/users", "read"),
     ("why", "/why", "admin"),
     ("catalogue", "/catalogue", "read"),
+    ("models", "/models", "read"),
+    ("letters", "/dead-letters", "admin"),
+    ("system", "/system", "admin"),
 )
 """Name of a page, its path, and the scope that it needs."""
 

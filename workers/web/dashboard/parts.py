@@ -9,9 +9,12 @@ from workers.runtime.status import WorkerStatus
 from workers.settings import Settings
 from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
+from workers.web.dashboard.letter_pages import LetterPages
+from workers.web.dashboard.model_pages import ModelPages, Trainings
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
 from workers.web.dashboard.sign_in import SignedInClients
+from workers.web.dashboard.system_pages import SystemPages
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
 from workers.web.dashboard.why import Stories
@@ -35,4 +38,8 @@ class DashboardParts:
     events: UserEvents
     stories: Stories
     catalogue: CataloguePages
+    models: ModelPages
+    trainings: Trainings
+    letters: LetterPages
+    system: SystemPages
     closing: asyncio.Event

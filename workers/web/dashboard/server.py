@@ -21,10 +21,13 @@ from workers.stream.stored_models import StoredModels
 from workers.web.dashboard.app import build_dashboard
 from workers.web.dashboard.catalogue import CataloguePages
 from workers.web.dashboard.homepage import Homepages
+from workers.web.dashboard.letter_pages import LetterPages
+from workers.web.dashboard.model_pages import ModelPages, Trainings
 from workers.web.dashboard.overview import Overview
 from workers.web.dashboard.pages import Pages
 from workers.web.dashboard.parts import DashboardParts
 from workers.web.dashboard.sign_in import SignedInClients
+from workers.web.dashboard.system_pages import SystemPages
 from workers.web.dashboard.user_events import UserEvents
 from workers.web.dashboard.watched_lists import WatchedLists
 from workers.web.dashboard.why import Stories
@@ -83,6 +86,8 @@ async def start_dashboard(settings: Settings, closing: asyncio.Event, running: c
     running.push_async_callback(state.close)
     events = UserEvents(lists, lambda: EventPublisher(settings, delivery_timeout_s=10.0))
     running.push_async_callback(events.close)
+    trainings = Trainings()
+    running.push_async_callback(trainings.close)
     published = PublishedLists(settings, lists, state, metrics, is_loaded=lambda: follower.is_loaded)
     overview = Overview(
         settings,
@@ -103,6 +108,10 @@ async def start_dashboard(settings: Settings, closing: asyncio.Event, running: c
         events,
         Stories(settings, Explainer(settings, state), state),
         CataloguePages(settings, state, RelatedItems(settings, state), events),
+        ModelPages(settings),
+        trainings,
+        LetterPages(settings),
+        SystemPages(settings),
         closing,
     )
     beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))

@@ -9,6 +9,11 @@ document.addEventListener("click", async (event) => {
   else if (button.dataset.post) await act(button);
 });
 
+// While something runs on the server the page asks again, unless somebody is in a dialog.
+if (document.querySelector("[data-running]")) {
+  setInterval(() => document.querySelector("dialog[open]") || location.reload(), 4000);
+}
+
 async function act(button) {
   const dialog = button.closest("dialog");
   const said = dialog.querySelector("[data-said]");
