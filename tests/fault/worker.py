@@ -112,8 +112,8 @@ def _crash(fuse: Fuse) -> None:
     def open_mortal(settings: Settings) -> Any:
         return MortalStore(open_store(settings), fuse)
 
-    async def publish_and_die(self: ListPublisher, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
-        await publish(self, records)
+    async def publish_and_die(self: ListPublisher, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]], *more: Any) -> None:
+        await publish(self, records, *more)
         fuse.at("after_publish")
 
     make_consumer = events_service.async_consumer
