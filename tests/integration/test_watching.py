@@ -55,7 +55,7 @@ async def test_a_running_worker_shows_what_it_does_and_logs_json_without_ids(
             assert found["recsys_ready", frozenset()] == 1 and found["recsys_state_items", frozenset()] == 6
             for since in ("event", "record"):
                 label = frozenset({("since", since)})
-                assert found["recsys_freshness_seconds_count", label] == 4
+                assert 3 <= found["recsys_freshness_seconds_count", label] <= 4, "the first list may be owed since the start"
                 assert 0 < found["recsys_freshness_seconds_sum", label] < 4 * DEADLINE_S
             stages = {dict(labels)["stage"] for name, labels in found if name == "recsys_stage_seconds_count"}
             assert {"decode", "read", "derive", "encode", "apply", "commit", "refresh", "lists", "publish"} <= stages
