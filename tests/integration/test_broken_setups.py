@@ -220,7 +220,7 @@ def foreign_group(setup: Setup) -> None:
 
 
 def too_many_workers(setup: Setup) -> None:
-    setup.patch.setattr("workers.kafka.groups.describe_group", lambda settings, group_id: Group(6, "faust"))
+    setup.patch.setattr("workers.kafka.groups.describe_group", lambda settings, group_id: Group(6, "roundrobin"))
 
 
 def other_partitioner(setup: Setup) -> None:

@@ -23,7 +23,8 @@ MAX_SKEW_S, MAX_WARNED_SKEW_S = 2.0, 60.0
 """Beyond the first, freshness and rows of what is new are off; beyond the second, events count as coming from the future."""
 LOW_DISK_BYTES, FULL_DISK_BYTES = 1_000_000_000, 50_000_000
 FULL_MEMORY = 0.9
-FAUST_PROTOCOL = "faust"
+WORKER_PROTOCOL = "roundrobin"
+"""How members of the stream workers' group share partitions: the only way that aiokafka's consumer offers."""
 _VALUE_BYTES = {
     "events": limits.EVENT_MAX_BYTES, "items": limits.ITEM_MAX_BYTES, "users": limits.PROFILE_MAX_BYTES,
     "recommendations": limits.RECOMMENDATIONS_MAX_BYTES,
@@ -119,7 +120,7 @@ def _answers_live(settings: MetricsSettings) -> bool:
 def group(found: Group, group_id: str, n_partitions: int, lag: int) -> Iterator[Finding]:
     """Judge the group of the stream workers: who is in it, and how many."""
     members = found.n_members
-    if members and found.protocol and FAUST_PROTOCOL not in found.protocol.lower():
+    if members and found.protocol and found.protocol.lower() != WORKER_PROTOCOL:
         text = f"group {group_id} has {members} members of another program (protocol {found.protocol}): they take partitions away"
         yield Finding("workers", "wrong", text, "give that program a group of its own, or set stream.group_id for all workers")
     elif not members:
