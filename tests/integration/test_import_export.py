@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from pathlib import Path
@@ -102,6 +103,8 @@ def _check_status(env: dict[str, str]) -> None:
     found = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert found["workers"] == 1 and found["total_lag"] == 0 and found["lists"] >= N_USERS and found["items"] == N_ITEMS
-    assert found["freshness_ms"]["p50"] >= 0 and found["redis"][0]["used_mb"] > 0 and found["dead_letters"] == 0
+    freshness = found["freshness_ms"]  # of lists that an event caused; a worker that starts on a full topic may make all without one
+    assert min(freshness.values(), default=0) >= 0 and (freshness or "RECSYS_TEST_KAFKA" in os.environ)
+    assert found["redis"][0]["used_mb"] > 0 and found["dead_letters"] == 0
     shown = recsys(env, "status")
     assert "1 stream worker, 1 broker" in shown.stdout and len(shown.stdout.splitlines()) <= 24
