@@ -73,7 +73,7 @@ async def _serve(settings: Settings, status: WorkerStatus) -> None:
     async with contextlib.AsyncExitStack() as running:
         listening = running.enter_context(bound(settings.gateway))
         app = await start_gateway(settings, status, running)
-        running.push_async_callback(_cancel, [asyncio.ensure_future(_load_loops(settings, status))])
+        running.push_async_callback(cancel_all, [asyncio.ensure_future(load_loops(settings, status))])
         log.info("answering at http://%s:%d", settings.gateway.host, settings.gateway.port)
         await serve_until(stop, app, listening)
 
@@ -151,26 +151,26 @@ async def start_gateway(settings: Settings, status: WorkerStatus, running: conte
     bridge = Bridge(settings, sender, metrics)
     related, explainer = RelatedItems(settings, state), Explainer(settings, state)
     parts = Parts(settings, Clients(settings.gateway), metrics, status, published, related, bridge, made, explainer)
-    beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
-    running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), sender.run(), beat)])
+    beat = keep_beating(status, Heartbeat(settings.health.heartbeat_file, status))
+    running.push_async_callback(cancel_all, [asyncio.ensure_future(step) for step in (lists.run(), state.run(), sender.run(), beat)])
     return build_app(parts)
 
 
-async def _load_loops(settings: Settings, status: WorkerStatus) -> None:
+async def load_loops(settings: Settings, status: WorkerStatus) -> None:
     """Load the compiled loops of lists before the first request needs them: seconds, a minute the first time on a machine."""
     status.block(LOOPS, "compiled loops are loaded")
     await asyncio.to_thread(compile_lists, [policy_options(settings.lists)])
     status.clear(LOOPS)
 
 
-async def _beat(status: WorkerStatus, heartbeat: Heartbeat) -> None:
+async def keep_beating(status: WorkerStatus, heartbeat: Heartbeat) -> None:
     while True:
         status.beat()
         heartbeat.beat()
         await asyncio.sleep(BEAT_S)
 
 
-async def _cancel(tasks: Sequence[Awaitable[None]]) -> None:
+async def cancel_all(tasks: Sequence[Awaitable[None]]) -> None:
     for task in tasks:
         assert isinstance(task, asyncio.Future)
         task.cancel()

@@ -38,7 +38,7 @@ from workers.web.list_follower import ListFollower
 from workers.web.live_state import LiveState
 from workers.web.published import PublishedLists
 from workers.web.related_items import RelatedItems
-from workers.web.server import _beat, _cancel, _load_loops, bound, serve_until
+from workers.web.server import bound, cancel_all, keep_beating, load_loops, serve_until
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ async def _serve(settings: Settings) -> None:
         except SettingsError as error:
             raise SettingsError(str(error).replace("gateway.port", "dashboard.port")) from None
         app = await start_dashboard(settings, stop, running)
-        loops = _load_loops(settings, WorkerStatus())  # the first explanation needs them, and pages need not wait for them
-        running.push_async_callback(_cancel, [asyncio.ensure_future(loops)])
+        loops = load_loops(settings, WorkerStatus())  # the first explanation needs them, and pages need not wait for them
+        running.push_async_callback(cancel_all, [asyncio.ensure_future(loops)])
         log.info("the dashboard is at http://%s:%d", chosen.host, chosen.port)
         await serve_until(stop, app, listening)
 
@@ -114,6 +114,6 @@ async def start_dashboard(settings: Settings, closing: asyncio.Event, running: c
         SystemPages(settings),
         closing,
     )
-    beat = _beat(status, Heartbeat(settings.health.heartbeat_file, status))
-    running.push_async_callback(_cancel, [asyncio.ensure_future(step) for step in (follower.run(), state.run(), beat)])
+    beat = keep_beating(status, Heartbeat(settings.health.heartbeat_file, status))
+    running.push_async_callback(cancel_all, [asyncio.ensure_future(step) for step in (follower.run(), state.run(), beat)])
     return build_dashboard(parts)
