@@ -17,7 +17,7 @@ from recsys.catalogue.held_values import HeldValues
 from recsys.catalogue.items import Catalogue, ItemContent
 from recsys.catalogue.labels import CATEGORY
 from recsys.lists.candidates import Candidates
-from recsys.lists.context import ListContext
+from recsys.lists.context import ListContext, Situation
 from recsys.lists.engine_config import EXACT_ITEMS, PAIR_WEIGHTS, SOURCE_WEIGHTS, EngineConfig
 from recsys.lists.features import Features, RecipeFeatures
 from recsys.lists.learned.feature_names import FEATURE_VERSION
@@ -309,13 +309,15 @@ class Engine:
         with_rules: bool = True,
         within: NDArray[np.bool_] | None = None,
         previous: I64 | None = None,
+        situations: Sequence[Situation] | None = None,
     ) -> Lists:
         """Return lists for the users in `slots` (U,), made at the second `shared` or in that context. `seeds` (U,) repeat the exploration;
         `preferred[i]` are categories that user i named, used where the user has no history; `user_ids` (U,) are for rules that read them;
         the lists are as without rules if `with_rules` is False, and hold only items `within` (N,) if that is given. `previous` (U, K) are
-        the items of the lists before, −1 for none, whose order is kept where scores differ little."""
+        the items of the lists before, −1 for none, whose order is kept where scores differ little; `situations` (U,) say where lists are
+        read."""
         context = self.shared(shared) if isinstance(shared, int) else shared
-        users = context.users(slots, self._with_profiles(slots, vectors), preferred, seeds, user_ids, previous)
+        users = context.users(slots, self._with_profiles(slots, vectors), preferred, seeds, user_ids, previous, situations)
         return self._lists.lists(users, context, with_rules=with_rules, within=within)
 
     def trace(self, slots: I64, vectors: Mapping[str, F32], shared: ListContext, **named: Any) -> Trace:

@@ -34,6 +34,8 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
 T = TypeVar("T")
+Situation = Mapping[str, bool | int | float | str]
+"""Where and when a list is read, by names as in the `context` of events: the hour, the device."""
 EFFECTS = "rules.effects"
 ROW_RANKINGS = "rows.rankings"
 UNSHARED = frozenset(("shared", "listable", "rankings", ROW_RANKINGS))
@@ -158,19 +160,21 @@ class ListContext:
         seeds: I64 | None = None,
         ids: Sequence[str] | None = None,
         previous: I64 | None = None,
+        situations: Sequence[Situation] | None = None,
     ) -> Users:
         """Return the users in `slots` (U,) with their newest interactions, and the items of their lists before, if they are known."""
         recent = Recent.of(*self.table.newest(slots, self.options.recent_items), self.table.lengths[slots])
         if seeds is None:
             seeds = np.full(len(slots), self.options.seed, np.int64)
-        return Users(slots, recent, vectors, preferred or {}, seeds, ids, previous)
+        return Users(slots, recent, vectors, preferred or {}, seeds, ids, previous, situations)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Users:
     """Users listed together: `slots` (U,) of the user table, newest interactions, vectors (U, D) by model kind, the categories that user u
-    `preferred` (used where there is no history), `seeds` (U,) that repeat a draw, `ids` (U,) if rules name them, and the items of the lists
-    that they have, `previous` (U, K), −1 for none."""
+    `preferred` (used where there is no history), `seeds` (U,) that repeat a draw, `ids` (U,) if rules name them, the items of the lists
+    that they have, `previous` (U, K), −1 for none, and the `situations` (U,) that lists on request are made for, None for published lists,
+    of which nobody knows where they will be read."""
 
     slots: I64
     recent: Recent
@@ -179,6 +183,7 @@ class Users:
     seeds: I64
     ids: Sequence[str] | None = None
     previous: I64 | None = None
+    situations: Sequence[Situation] | None = None
     _made: dict[str, object] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -206,6 +211,7 @@ class Users:
             self.seeds[rows],
             None if self.ids is None else self.ids[rows],
             None if self.previous is None else self.previous[rows],
+            None if self.situations is None else self.situations[rows],
         )
 
     def chosen(self, rows: I64) -> Users:
@@ -220,6 +226,7 @@ class Users:
             self.seeds[rows],
             None if self.ids is None else [self.ids[row] for row in rows.tolist()],
             None if self.previous is None else self.previous[rows],
+            None if self.situations is None else [self.situations[row] for row in rows.tolist()],
         )
 
     def entries(self, context: ListContext) -> Entries:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from schemas.events import EventType
-from schemas.fields import Id, Label, TimestampMs
-from schemas.limits import MAX_CATEGORIES, MAX_LIST_ITEMS
+from schemas.fields import Id, Label, Name, Scalar, TimestampMs
+from schemas.limits import MAX_CATEGORIES, MAX_CONTEXT_ENTRIES, MAX_LIST_ITEMS
 from workers.web.problems import Problem
 
 MOST_EXCLUDED = 500
 MOST_SESSION_ITEMS = 100
+MOMENTS = {"hour": 23, "weekday": 6}
+"""What of a context the learned ranker reads, and the greatest value of each."""
+
+
+def _with_moment(context: dict[str, Any]) -> dict[str, Any]:
+    for name, most in MOMENTS.items():
+        given = context.get(name, 0)
+        if type(given) is not int or not 0 <= given <= most:
+            raise PydanticCustomError("moment", "{name} should be a whole number from 0 to {most}", {"name": name, "most": most})
+    return context
+
+
+Context = Annotated[dict[Name, Scalar], Field(max_length=MAX_CONTEXT_ENTRIES), AfterValidator(_with_moment)]
+"""Where and when a list is read, as in events."""
+_CONTEXT = TypeAdapter[dict[str, Any]](Context)
 
 
 class Wish(NamedTuple):
@@ -61,6 +78,9 @@ class SessionRequest(BaseModel):
     """list items of this category only"""
     exclude: Annotated[list[Id], Field(max_length=MOST_EXCLUDED)] = []
     """ids of items to leave out, beside those of the session"""
+    context: Context = {}
+    """where and when the list is read, as in events: `hour` (0 to 23, UTC) and `weekday` (0 to 6, Monday is 0) count in a learned ranker,
+    all of it in plugins"""
 
     def session(self) -> list[SessionItem]:
         """Return the items of the session as objects."""
@@ -77,6 +97,28 @@ def parsed_session(body: Any) -> SessionRequest:
     field = ".".join(str(part) for part in named) or "body"
     known = f"; there are {', '.join(SessionRequest.model_fields)}" if first["type"] == "extra_forbidden" else ""
     raise Problem(422, f"{field[:200]}: {first['msg']}{known}", field=field[:200])
+
+
+def checked_context(given: Iterable[str]) -> Mapping[str, Any]:
+    """Return the context of a query, `name:value` each; a value that is no number, true or false is text. Raises Problem."""
+    context: dict[str, Any] = {}
+    for one in given:
+        name, colon, value = one.partition(":")
+        if not colon or name in context:
+            raise Problem(422, "context: give each name once, as name:value, for example context=hour:20", field="context")
+        context[name] = _scalar(value)
+    try:
+        return _CONTEXT.validate_python(context)
+    except ValidationError as error:
+        raise Problem(422, f"context: {error.errors(include_url=False, include_input=False)[0]['msg']}", field="context") from None
+
+
+def _scalar(text: str) -> bool | int | float | str:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return found if isinstance(found, bool | int | float) else text
 
 
 def checked_category(text: str) -> str:

@@ -6,23 +6,31 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
-from schemas.limits import MAX_LIST_ITEMS
+from schemas.limits import MAX_CONTEXT_ENTRIES, MAX_LIST_ITEMS
 from workers.web.access import check_scope
 from workers.web.answers import ListAnswer, RowAnswer
 from workers.web.bodies import read_json
-from workers.web.list_request import MOST_EXCLUDED, SessionRequest, checked_category, parsed_session
+from workers.web.list_request import MOST_EXCLUDED, SessionRequest, checked_category, checked_context, parsed_session
 from workers.web.on_request import ListRequest
 from workers.web.parts import Parts, checked_id, checked_id_bytes
 from workers.web.post_routes import BODY_REFUSALS, inlined
 from workers.web.requests import REFUSALS, allowed, tagged
 
-ON_REQUEST = ("limit", "category", "exclude", "rules")
+ON_REQUEST = ("limit", "category", "exclude", "rules", "context")
 """Parameters with which a list is made on request."""
 _ABOUT: dict[str, Any] = {"responses": REFUSALS, "tags": ["lists"]}
 Limit = Annotated[int | None, Query(ge=1, le=MAX_LIST_ITEMS, description="places of the list; `lists.size` where it is left out")]
 Category = Annotated[str | None, Query(description="list items of this category only")]
 Exclude = Annotated[list[str] | None, Query(max_length=MOST_EXCLUDED, description="ids of items to leave out; may be given more than once")]
 Rules = Annotated[bool | None, Query(description="false: without the rules; needs the scope admin")]
+Situation = Annotated[
+    list[str] | None,
+    Query(
+        max_length=MAX_CONTEXT_ENTRIES,
+        description="where and when the list is read, as `name:value`, for example `hour:20`; may be given more than once. "
+        "`hour` (0 to 23, UTC) and `weekday` (0 to 6, Monday is 0) count in a learned ranker, all of it in plugins",
+    ),
+]
 
 
 def add_lists(app: FastAPI, parts: Parts) -> None:
@@ -36,11 +44,12 @@ def add_lists(app: FastAPI, parts: Parts) -> None:
         category: Category = None,
         exclude: Exclude = None,
         rules: Rules = None,
+        context: Situation = None,
     ) -> Response:
         """Return the newest list of a user, and the rows of their page. With a parameter a list is made on request, without rows."""
         client = allowed(request, "read", *ON_REQUEST)
         user = checked_id("user_id", user_id)
-        if all(given is None for given in (limit, category, exclude, rules)):
+        if all(given is None for given in (limit, category, exclude, rules, context)):
             return await tagged(request, parts.published.page(user))
         if rules is False:
             check_scope(client, "admin")
@@ -50,6 +59,7 @@ def add_lists(app: FastAPI, parts: Parts) -> None:
             None if category is None else checked_category(category),
             frozenset(checked_id_bytes("exclude", one.encode(errors="surrogatepass")) for one in exclude or ()),
             rules is not False,
+            context=checked_context(context or ()),
         )
         return await tagged(request, parts.lists.make(wanted))
 
@@ -78,6 +88,7 @@ def add_sessions(app: FastAPI, parts: Parts) -> None:
             frozenset(asked.exclude) | {one.item_id for one in session},
             session=session,
             preferred=asked.preferred_categories,
+            context=asked.context,
         )
         return await tagged(request, parts.lists.make(wanted))
 

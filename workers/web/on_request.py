@@ -19,7 +19,7 @@ import orjson
 from numpy.typing import NDArray
 
 from recsys.catalogue.labels import CATEGORY
-from recsys.lists.context import ListContext
+from recsys.lists.context import ListContext, Situation
 from recsys.state.event_weights import event_weights
 from recsys.state.interactions import Interactions
 from recsys.state.user_table import quantise_weights
@@ -60,6 +60,7 @@ class ListRequest:
     with_rules: bool = True
     session: Sequence[SessionItem] = ()
     preferred: Sequence[str] = ()
+    context: Situation = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -161,7 +162,8 @@ class ListsOnRequest:
         groups: dict[Wish, list[int]] = {}
         for at, asked in enumerate(batch):
             groups.setdefault(self._wish(asked.request), []).append(at)
-        made = self._lists(state, groups, slots, heads, preferred, now_ms)
+        situations = [asked.request.context for asked in batch]
+        made = self._lists(state, groups, slots, heads, preferred, situations, now_ms)
         for at, asked in enumerate(batch):
             if not asked.answer.done():
                 record = made[at]
@@ -177,6 +179,7 @@ class ListsOnRequest:
         slots: I64,
         heads: Sequence[ListHead],
         preferred: dict[int, Sequence[str]],
+        situations: Sequence[Situation],
         now_ms: int,
     ) -> list[bytes | Problem]:
         """Return the record of each user in `slots` (U,). In this thread: one beside it would wait up to 5 ms for the interpreter after
@@ -201,6 +204,7 @@ class ListsOnRequest:
                 user_ids=[heads[at].user_id for at in members] if reads_ids else None,
                 with_rules=wish.with_rules,
                 within=inside,
+                situations=[situations[at] for at in members],
             )
             records = encode_lists(
                 [heads[at] for at in members],

@@ -30,6 +30,8 @@ _RANKED: I64 = np.array(
     [FEATURES.index({"popularity.1d.rank": "popularity.1d"}.get(name, name.replace(".rank", ".relative"))) for name in RANKS], np.int64
 )
 HOUR_S, DAY_S, WEEKDAY_OF_1970 = 3_600, 86_400, 3
+MOMENT = ("hour", "weekday")
+"""What of a situation is a feature: 0 to 23, and 0 to 6 from Monday on."""
 _NEVER_SHOWN: F32 = np.zeros((0, len(SHOWN), 0), np.float32)
 
 
@@ -61,8 +63,6 @@ def learned_raw(
     if "content" in raw:
         content_likeness(users, numbers, context, content)
     extra = np.stack([raw.get(name, none) for name in sources]) if sources else np.zeros((0, *numbers.shape), np.float32)
-    now_s = context.now_s
-    moment = np.array([now_s // HOUR_S % 24, (now_s // DAY_S + WEEKDAY_OF_1970) % 7], np.float32)
     return LearnedRaw(
         raw_features(candidates, users, context),
         candidates.scores,
@@ -72,9 +72,19 @@ def learned_raw(
         np.ascontiguousarray(extra, np.float32),
         _TASTED,
         _RANKED,
-        moment,
+        _moments(users, context),
         _shown(numbers, users, context) if with_shown else _NEVER_SHOWN,
     )
+
+
+def _moments(users: Users, context: ListContext) -> F32:
+    """Return the hour and the weekday in UTC, (U, 2): those of the users' situations, else those of the list's moment."""
+    now_s = context.now_s
+    moments = np.tile(np.array([now_s // HOUR_S % 24, (now_s // DAY_S + WEEKDAY_OF_1970) % 7], np.float32), (len(users), 1))
+    for moment, situation in zip(moments, users.situations or (), strict=False):
+        for column, name in enumerate(MOMENT):
+            moment[column] = situation.get(name, moment[column])
+    return moments
 
 
 def _shown(numbers: I64, users: Users, context: ListContext) -> F32:

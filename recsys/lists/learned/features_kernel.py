@@ -32,7 +32,7 @@ class LearnedRaw(NamedTuple):
     """Holds what features are computed from: `recipe` as a recipe reads it, of P candidates, best first; the recipe's `scores` (U, P);
     readings of co-occurrence (U, 6, P) and of content (U, 2, P); `ages` (U, P), logarithms of hours; `extra` (E, U, P), raw scores of
     further sources; `tasted` (T,), the half-lives whose counts are compared with the user's; `ranked` (4,), the features that are ranked;
-    `moment` (2,), hour and weekday; and `shown` (U, 2, P), which `shown_features` fills, (0, 2, 0) where nothing was."""
+    `moments` (U, 2), hour and weekday; and `shown` (U, 2, P), which `shown_features` fills, (0, 2, 0) where nothing was."""
 
     recipe: RawFeatures
     scores: F32
@@ -42,7 +42,7 @@ class LearnedRaw(NamedTuple):
     extra: F32
     tasted: I64
     ranked: I64
-    moment: F32
+    moments: F32
     shown: F32
 
 
@@ -167,8 +167,8 @@ def user_features(raw: LearnedRaw, user: int, logarithms: F32, out: F32) -> None
         _places(out[raw.ranked[k]], numbers, logarithms, above, out[at + k])
     at += len(raw.ranked)
     _copy(raw.ages[user], out[at])
-    _fill(raw.moment[0], out[at + 1])
-    _fill(raw.moment[1], out[at + 2])
+    _fill(raw.moments[user, 0], out[at + 1])
+    _fill(raw.moments[user, 1], out[at + 2])
     at += 3
     for e in range(len(raw.extra)):
         _source(raw.extra[e, user], numbers, logarithms, above, out[at : at + 3])

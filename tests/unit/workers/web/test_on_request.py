@@ -15,6 +15,7 @@ import pytest
 from schemas import Item
 from tests.builders import START_MS, play, records_of, small_settings
 from tests.gateway import GatewayWorld, gateway, ids, with_keys
+from tests.rankers import evening_ranker
 from workers.settings import Settings
 from workers.web import on_request
 
@@ -94,6 +95,18 @@ async def test_rules_hold_and_only_an_admin_may_do_without(world: GatewayWorld) 
     assert ids(await world.get(LISTS + "?limit=200&rules=true", "reader")) == ids(everything)
 
 
+async def test_the_context_of_a_request_changes_the_order_that_a_learned_ranker_makes(world: GatewayWorld) -> None:
+    await world.put(Item(item_id="i6", published_ts_ms=START_MS - 86_400_000))
+    await world.get(LISTS + "?limit=3", "reader")
+    await (await world.state.current()).serve("ranker", "ranker-000001", evening_ranker(0.0))
+    morning, evening = [await world.get(f"{LISTS}?limit=3&context=hour:{hour}&context=device:tv", "reader") for hour in (8, 20)]
+    assert ids(morning)[0] != "i6" == ids(evening)[0] and evening.json()["on_request"] is True
+    together = await asyncio.gather(*(world.get(f"{LISTS}?limit=3&context=hour:{hour}", "reader") for hour in (20, 8, 20)))
+    assert [ids(one) for one in together] == [ids(evening), ids(morning), ids(evening)]
+    sessions = [await post(world, {"items": ["i0"], "context": {"hour": hour, "device": "tv"}}) for hour in (8, 20)]
+    assert ids(sessions[0])[0] != "i6" == ids(sessions[1])[0]
+
+
 async def test_what_is_sold_out_a_moment_ago_is_on_no_list(world: GatewayWorld) -> None:
     assert "i2" in ids(await world.get(LISTS + "?limit=3", "reader"))
     await world.put(Item(item_id="i2", available=False))
@@ -112,6 +125,9 @@ async def test_a_stranger_gets_a_list_for_nobody_in_particular(world: GatewayWor
         ("limit=0", "limit"), ("limit=201", "limit"), ("limit=NaN", "limit"), ("limit=1e3", "limit"), ("limit=Infinity", "limit"),
         ("limit=-1", "limit"), ("category=", "category"), ("category=" + "x" * 257, "category"), ("exclude=", "exclude"),
         ("exclude=" + "x" * 129, "exclude"), ("exclude=%00", "exclude"), ("rules=perhaps", "rules"),
+        ("context=hour:24", "context"), ("context=hour:8.5", "context"), ("context=hour:true", "context"), ("context=tv", "context"),
+        ("context=weekday:-1", "context"), ("context=:tv", "context"), ("context=hour:1&context=hour:2", "context"),
+        ("context=a:" + "x" * 257, "context"), ("&".join(f"context=n{n}:1" for n in range(33)), "context"),
         ("limits=3", "limits"), ("&".join(f"exclude=i{n}" for n in range(501)), "exclude"),
     ],
 )  # fmt: skip
@@ -149,6 +165,7 @@ async def test_a_dislike_in_a_session_is_no_liking(world: GatewayWorld) -> None:
         ([], "body"), ({"item": []}, "item"), ({"items": ["x" * 129]}, "items.0"),
         ({"items": [{"item_id": "i1", "type": "yodel"}]}, "items.0.type"),
         ({"items": ["i1"] * 101}, "items"), ({"limit": 0}, "limit"), ({"limit": 2.5}, "limit"), ({"limit": True}, "limit"),
+        ({"context": {"hour": 24}}, "context"), ({"context": {"hour": "8"}}, "context"), ({"context": {"a": []}}, "context.a"),
         ({"exclude": [3]}, "exclude.0"), ({"category": ""}, "category"),
         ({"items": [{"item_id": "i1", "event_ts_ms": 12}]}, "items.0.event_ts_ms"),
         ({"items": [{"item_id": "i1", "colour": "red"}]}, "items.0.colour"),
