@@ -98,7 +98,7 @@ class Ownership(ConsumerRebalanceListener):
     async def disown(self, gone: Sequence[int]) -> None:
         """Finish and deliver the batch in hand, then own these partitions no longer."""
         self._partitions.withdraw(gone)
-        async with self._pipeline.state.turn():
+        async with self._partitions.handing_over, self._pipeline.state.turn():
             await self._checkpoint.settle()
             self._pipeline.release(gone)
             self._partitions.disown(gone)

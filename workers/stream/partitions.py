@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ class Partitions:
     def __init__(self, topic: str) -> None:
         self._topic = topic
         self._states: dict[int, PartitionState] = {}
+        self._terms: dict[int, int] = {}
+        self.handing_over = asyncio.Lock()
+        """Held while a partition is let go, and while what its owner alone publishes without an event is on its way."""
 
     def __getitem__(self, partition: int) -> PartitionState:
         return self._states[partition]
@@ -61,6 +65,12 @@ class Partitions:
         """Return the partitions whose events this worker applies."""
         return [partition for partition in self if self.owns(partition)]
 
+    @property
+    def terms(self) -> dict[int, int]:
+        """Return of each owned partition how many times this worker has come to own it. With another term, another worker may have owned
+        it since."""
+        return {partition: self._terms[partition] for partition in self.owned}
+
     def owns(self, partition: int) -> bool:
         """Return whether this worker applies the partition's events."""
         return partition in self._states and self._states[partition].is_owned
@@ -80,6 +90,7 @@ class Partitions:
         """Own an assigned partition from this offset on."""
         state = self._states[partition]
         state.is_assigned, state.is_owned = False, True
+        self._terms[partition] = self._terms.get(partition, 0) + 1
         state.next_offset, state.sought_offset = next_offset, None
         state.has_deferred_lists |= has_deferred_lists
 

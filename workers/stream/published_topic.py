@@ -13,7 +13,8 @@ READ_AT_ONCE = 500
 READ = b"read"
 """Field, after a topic's name, that says that a group's published lists are known."""
 UNKNOWN = bytes(DIGEST_BYTES)
-"""Stands for a published list whose items are not known: any other list differs from it, and so does none."""
+"""Stands for a published list whose items are not known: any other list differs from it, and so does none. It is noted before a list is
+sent, because nobody knows whether one arrived whose sender had no answer, or died."""
 
 
 def unread(groups: Iterable[int], published: Mapping[int, Mapping[bytes, bytes]], topic: str) -> list[int]:

@@ -9,7 +9,7 @@ crash interrupts is still in its queue. Lists that nothing asks for, as those of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -34,10 +34,9 @@ MOST_LOOK_S = 2.0
 """Work is allowed for so many seconds at most in one look: what a worker did not do while it was busy is not made up for at once."""
 
 
-def owned_groups(partitions: Iterable[int], n_partitions: int, item_groups: int) -> list[int]:
-    """Return the item groups of a worker that owns these events partitions."""
-    owned = set(partitions)
-    return [group for group in range(item_groups) if group % n_partitions in owned]
+def owned_groups(terms: Mapping[int, int], n_partitions: int, item_groups: int) -> dict[int, int]:
+    """Return the item groups of a worker that owns these events partitions, each with the term of its partition."""
+    return {group: terms[group % n_partitions] for group in range(item_groups) if group % n_partitions in terms}
 
 
 class RelatedLists:
@@ -65,7 +64,7 @@ class RelatedLists:
         self._resets = self._pipeline.state.resets
         self._lists = ItemLists(self._settings, self._pipeline.state)
         self._listed = ListedNumbers(self._settings.related.size)
-        self._groups: list[int] = []
+        self._groups: dict[int, int] = {}
         self._listable: Bools = np.zeros(0, np.bool_)
         self._due: dict[int, None] = {}
         """Items whose lists are to be made again because of the catalogue."""
@@ -86,7 +85,7 @@ class RelatedLists:
             return 0
         self._follow_catalogue()
         due = list(islice(self._due, budget))
-        queues = await read_queues(self._pipeline.state.store, self._topic, self._groups)
+        queues = await read_queues(self._pipeline.state.store, self._topic, list(self._groups))
         queued = _first(queues, budget - len(due))
         others, then = self._others(budget - len(due) - len(queued), {*due, *queued})
         chosen, n_published = list(dict.fromkeys((*due, *queued, *others))), 0
@@ -104,13 +103,13 @@ class RelatedLists:
         return n_published
 
     async def _follow_groups(self) -> None:
-        """Learn what is published of groups that are new to this worker, and forget those of others."""
+        """Learn what is published of groups that are new to this worker or were away for a while, and forget those of others."""
         settings, store = self._settings, self._pipeline.state.store
         groups = self._now_owned()
         if groups == self._groups:
             return
-        gained = [group for group in groups if group not in self._groups]
-        self._groups = [group for group in self._groups if group in groups]
+        gained = [group for group, term in groups.items() if self._groups.get(group) != term]
+        self._groups = {group: term for group, term in self._groups.items() if group not in gained and group in groups}
         self._listed.keep_groups(self._groups, settings.state.item_groups)
         if gained:
             self._next, self._began_s = 0, self._clock()
@@ -121,6 +120,8 @@ class RelatedLists:
                 topic, _, number = field.decode().partition(":")
                 if topic == self._topic and number.isdigit():
                     self._listed.put(int(number), packed)
+                    if packed == UNKNOWN:
+                        self._due[int(number)] = None
         if without := unread(gained, published, self._topic):
             await self._read_back(without)
         self._groups = groups
@@ -167,8 +168,8 @@ class RelatedLists:
     def _is_own(self, number: int) -> bool:
         return number % self._settings.state.item_groups in self._groups
 
-    def _now_owned(self) -> list[int]:
-        return owned_groups(self._partitions.owned, self._settings.topics.partitions, self._settings.state.item_groups)
+    def _now_owned(self) -> dict[int, int]:
+        return owned_groups(self._partitions.terms, self._settings.topics.partitions, self._settings.state.item_groups)
 
     def _others(self, budget: int, taken: set[int]) -> tuple[list[int], int]:
         """Return the next items of the round of all items, and where it goes on. When it is over, the next one begins `related.again_s`
@@ -196,7 +197,10 @@ class RelatedLists:
         self._back.difference_update(made)
         different = {number: one for number, one in made.items() if self._is_own(number) and self._differs(number, one)}
         if different:
-            await self._publish(different)
+            async with self._partitions.handing_over:  # a list that came after the next owner's would stay
+                if self._now_owned() != self._groups:
+                    return None
+                await self._publish(different)
         return len(different)
 
     def _differs(self, number: int, made: MadeList) -> bool:
@@ -205,20 +209,24 @@ class RelatedLists:
         return not self._listed.is_of(number, made.packed)
 
     async def _publish(self, lists: dict[int, MadeList]) -> None:
-        """Publish, and only then remember: a list whose publication is lost is made again."""
-        settings = self._settings
+        """Note that what is published is not known, publish, and only then remember: what fails or dies half way is made again, whatever
+        it is by then."""
+        await self._note(dict.fromkeys(lists, UNKNOWN))
         await self._send((one.key, one.record) for one in lists.values())
+        await self._note({number: None if one.record is None else one.packed for number, one in lists.items()})
+
+    async def _note(self, lists: Mapping[int, bytes | None]) -> None:
+        """Remember what is published of these items, here and in the state; None is nothing."""
         noted: dict[int, dict[bytes, bytes | None]] = {}
-        for number, one in lists.items():
-            field = f"{self._topic}:{number}".encode()
-            noted.setdefault(number % settings.state.item_groups, {})[field] = None if one.record is None else one.packed
+        for number, packed in lists.items():
+            noted.setdefault(number % self._settings.state.item_groups, {})[f"{self._topic}:{number}".encode()] = packed
         for group, published in noted.items():
             await self._pipeline.state.store.note_published(group, published)
-        for number, one in lists.items():
-            if one.record is None:
+        for number, packed in lists.items():
+            if packed is None:
                 self._listed.drop([number])
             else:
-                self._listed.put(number, one.packed)
+                self._listed.put(number, packed)
 
     async def _send(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         placed: dict[int, list[tuple[bytes, bytes | None]]] = {}

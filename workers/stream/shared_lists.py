@@ -37,12 +37,13 @@ COUNTED_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A list that was made: when, of which state, of how many items, and what it shows."""
+    """A list that was made: when, of which state, of how many items, under which ownership, and what it shows."""
 
     at_s: float
     of_state: int
     n_items: int
     partition: int
+    term: int
     record: SharedRecord
 
 
@@ -72,7 +73,8 @@ class SharedLists:
         """Publish lists that are due in partitions that this worker owns. Raises Transient, Fatal, Fenced."""
         state = self._pipeline.state
         # another worker makes the lists of other partitions, and this one at once when a partition comes back
-        self._made = {key: made for key, made in self._made.items() if self._partitions.owns(made.partition)}
+        terms = self._partitions.terms
+        self._made = {key: made for key, made in self._made.items() if terms.get(made.partition) == made.term}
         if not state.engine.n_items:
             return
         wanted = {one.key: one for one in self._wanted() if self._partitions.owns(one.partition)}
@@ -81,6 +83,7 @@ class SharedLists:
         if not due and not removed:
             return
         records: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        new: dict[str, _Made] = {}
         async with state.turn():
             applied = {one.partition: self._pipeline.last_applied(one.partition) for one in due}
             offsets = {partition: offset for partition, offset in applied.items() if offset is not None}
@@ -88,13 +91,17 @@ class SharedLists:
             at_s, now_ms = self._clock(), int(self._wall_clock() * 1000)
             for one, made in zip(due, await self._records.make(due, offsets, now_ms), strict=True):
                 before = self._made.get(one.key)
-                self._made[one.key] = _Made(at_s, state.resets, state.engine.n_items, one.partition, made)
+                new[one.key] = _Made(at_s, state.resets, state.engine.n_items, one.partition, terms[one.partition], made)
                 if made.record is not None or before is None or before.record.record is not None:
                     records.setdefault(one.partition, []).append((one.key.encode(), made.record))
         for key in removed:
-            records.setdefault(self._made.pop(key).partition, []).append((key.encode(), None))
+            records.setdefault(self._made[key].partition, []).append((key.encode(), None))
         if records:
-            await ListPublisher(self._producer(), self._topic).publish(records)
+            async with self._partitions.handing_over:  # a list that came after the next owner's would stay until that one's is due
+                if self._partitions.terms != terms:
+                    return
+                await ListPublisher(self._producer(), self._topic).publish(records)
+        self._made = {key: made for key, made in self._made.items() if key not in removed} | new
 
     def _is_due(self, one: SharedList) -> bool:
         made, state = self._made.get(one.key), self._pipeline.state

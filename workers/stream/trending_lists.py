@@ -54,7 +54,7 @@ class TrendingLists:
 
     def _start_over(self) -> None:
         self._resets = self._pipeline.state.resets
-        self._groups: list[int] = []
+        self._groups: dict[int, int] = {}
         self._published: dict[bytes, bytes] = {}
         """Key ▸ what is remembered of the published list."""
         self._made_s = float("-inf")
@@ -74,12 +74,15 @@ class TrendingLists:
             made = await self._make(now_ms)
         different = {key: made.get(key) for key in made.keys() | self._published.keys() if self._differs(key, made)}
         if different:
-            await self._publish(different)
+            async with self._partitions.handing_over:  # a list that came after the next owner's would stay
+                if self._now_owned() != self._groups:
+                    return 0
+                await self._publish(different)
         self._made_s = started_s
         return len(different)
 
-    def _now_owned(self) -> list[int]:
-        return owned_groups(self._partitions.owned, self._settings.topics.partitions, self._settings.state.item_groups)
+    def _now_owned(self) -> dict[int, int]:
+        return owned_groups(self._partitions.terms, self._settings.topics.partitions, self._settings.state.item_groups)
 
     def _group_of(self, key: bytes) -> int:
         return partition_for(key, self._settings.state.item_groups)
@@ -88,8 +91,9 @@ class TrendingLists:
         groups = self._now_owned()
         if groups == self._groups:
             return
-        gained = [group for group in groups if group not in self._groups]
-        self._published = {key: packed for key, packed in self._published.items() if self._group_of(key) in groups}
+        gained = [group for group, term in groups.items() if self._groups.get(group) != term]
+        kept = groups.keys() - set(gained)
+        self._published = {key: packed for key, packed in self._published.items() if self._group_of(key) in kept}
         store = self._pipeline.state.store
         published = {group: await store.published_lists(group) for group in gained}
         for of_group in published.values():
@@ -144,21 +148,28 @@ class TrendingLists:
         return key not in made or made[key][1] != self._published.get(key)
 
     async def _publish(self, lists: Mapping[bytes, tuple[bytes, bytes] | None]) -> None:
-        """Publish, and only then remember: a list whose publication is lost is made again."""
+        """Note that what is published is not known, publish, and only then remember: what fails or dies half way is made again, whatever
+        it is by then."""
         records: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        noted: dict[int, dict[bytes, bytes | None]] = {}
         for key, made in lists.items():
             place = partition_for(key, self._settings.topics.partitions)
             records.setdefault(place, []).append((key, None if made is None else made[0]))
-            noted.setdefault(self._group_of(key), {})[FIELD + key] = None if made is None else made[1]
+        await self._note(dict.fromkeys(lists, UNKNOWN))
         await ListPublisher(self._producer(), self._settings.topics.trending).publish(records)
+        await self._note({key: None if made is None else made[1] for key, made in lists.items()})
+
+    async def _note(self, lists: Mapping[bytes, bytes | None]) -> None:
+        """Remember what is published under these keys, here and in the state; None is nothing."""
+        noted: dict[int, dict[bytes, bytes | None]] = {}
+        for key, packed in lists.items():
+            noted.setdefault(self._group_of(key), {})[FIELD + key] = packed
         for group, published in noted.items():
             await self._pipeline.state.store.note_published(group, published)
-        for key, made in lists.items():
-            if made is None:
+        for key, packed in lists.items():
+            if packed is None:
                 self._published.pop(key, None)
             else:
-                self._published[key] = made[1]
+                self._published[key] = packed
 
 
 def _may_be_key(key: bytes) -> bool:

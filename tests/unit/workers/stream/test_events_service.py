@@ -253,6 +253,20 @@ async def test_what_could_not_be_published_when_a_partition_is_lost_is_read_agai
     assert not at.log
 
 
+async def test_a_partition_is_let_go_only_after_what_its_owner_publishes_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = Delivering(monkeypatch)
+    at.gate.set()
+    await at.apply(0, 0)
+    partitions = at.service.partitions
+    async with partitions.handing_over:
+        going = asyncio.create_task(at.service.ownership.disown([1]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert partitions.owns(1) and not going.done()
+    await going
+    assert not partitions.owns(1) and partitions.owns(0)
+
+
 class Behind(Consumer):
     """A consumer whose partition 0 ends at an offset."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -34,6 +35,7 @@ class World:
 
     def __init__(self, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
         self.pipeline, self.now_s, self.fails = pipeline, 0.0, False
+        self.answers = True
         self.follower, self.partitions = CatalogueFollower(pipeline.state), Partitions(settings.topics.events)
         self.topics: dict[str, dict[str, Any]] = {SIMILAR: {}, TOGETHER: {}, "trending": {}}
         self.n_published = 0
@@ -65,6 +67,8 @@ class World:
                         world.removed += [key.decode()] if value is None else []
                         if record is not None:
                             world.topics[self.topic][key.decode()] = json.loads(value)
+                if not world.answers:
+                    raise Transient("the broker's answer is lost on purpose")
 
         async def keys(_: object, name: str) -> set[bytes]:
             return {key.encode() for key in world.topics[names[name]]} | world.old.get(names[name], set())
@@ -226,8 +230,103 @@ async def test_each_group_belongs_to_one_worker_that_sees_what_others_count(monk
     assert mine and set(second.topics[TOGETHER]) and mine | set(second.topics[TOGETHER]) == {f"i{n}" for n in range(6)}
     assert not mine & set(second.topics[TOGETHER])
     for groups, partitions in ((3, 2), (8, 4), (2, 5)):
-        owners = [owned_groups([p], partitions, groups) for p in range(partitions)]
+        owners = [owned_groups({p: 1}, partitions, groups) for p in range(partitions)]
         assert sorted(group for own_groups in owners for group in own_groups) == list(range(groups))
+
+
+async def publish_and_change_back(world: World) -> None:
+    """Publish a list of two items for i0, without an answer from the broker, after one of which the state says again what was known."""
+    await world.put(0, *(Item(item_id=f"i{n}", categories=("a",)) for n in range(3)), Item(item_id="i3"))
+    await world.buy(*pairs("i0", "i1", "i2"), *pairs("i3", "i4"))
+    await world.put(1, Item(item_id="i2", categories=("a",), available=False))
+    await world.look(SIMILAR, TOGETHER)
+    await world.put(2, Item(item_id="i2", categories=("a",)))
+    assert await world.look(SIMILAR, TOGETHER) == 0, "its own list tells which others may name it again"
+    world.answers = False
+    for topic in (SIMILAR, TOGETHER):
+        with pytest.raises(Transient):
+            await world.look(topic)
+    world.answers = True
+    await world.put(3, Item(item_id="i2", categories=("a",), available=False))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_list_that_arrived_without_an_answer_is_replaced_by_the_one_before(monkeypatch: pytest.MonkeyPatch, restarts: bool) -> None:
+    world = await World.opened(monkeypatch, store := MemoryStore())
+    await publish_and_change_back(world)
+    assert {topic: set(world.listed(topic, "i0")) for topic in (SIMILAR, TOGETHER)} == {SIMILAR: {"i1", "i2"}, TOGETHER: {"i1", "i2"}}
+    if restarts:
+        successor = await World.opened(monkeypatch, store)
+        successor.topics = world.topics
+        world = successor
+    await world.look(SIMILAR, TOGETHER)
+    assert {topic: world.listed(topic, "i0") for topic in (SIMILAR, TOGETHER)} == {SIMILAR: ["i1"], TOGETHER: ["i1"]}
+    assert await world.look(SIMILAR, TOGETHER) == 0
+
+
+async def test_a_trending_list_that_arrived_without_an_answer_is_replaced_by_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await World.opened(monkeypatch)
+    await world.put(0, Item(item_id="i0", categories=("a",)), Item(item_id="i1", categories=("a",), available=False))
+    await world.buy(*((f"u{n}", "i9") for n in range(40)), type="play")
+    await world.buy(*((f"u{n}", f"i{n % 2}") for n in range(20)), type="play", hours=100)
+    assert await world.look("trending") == 1 and world.listed("trending", "category:a") == ["i0"]
+    await world.put(1, Item(item_id="i1", categories=("a",)))
+    world.answers = False
+    with pytest.raises(Transient):
+        await world.look("trending", after_s=61)
+    world.answers = True
+    assert set(world.listed("trending", "category:a")) == {"i0", "i1"}
+    await world.put(2, Item(item_id="i1", categories=("a",), available=False))
+    assert await world.look("trending", after_s=61) == 1 and world.listed("trending", "category:a") == ["i0"]
+
+
+async def test_what_another_worker_published_between_two_looks_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await World.opened(monkeypatch, store := MemoryStore())
+    await first.put(0, *(Item(item_id=f"i{n}", categories=("a",)) for n in range(3)), Item(item_id="i3"))
+    await first.put(1, Item(item_id="i2", categories=("a",), available=False))
+    await first.buy(*pairs("i0", "i1", "i2"), *pairs("i3", "i4"))
+    await first.look(SIMILAR, TOGETHER, "trending")
+    trending = first.listed("trending", "category:a")
+    first.partitions.disown([0, 1])
+    other = await World.opened(monkeypatch, store)
+    await other.put(2, Item(item_id="i2", categories=("a",)))
+    for _ in range(2):
+        await other.look(SIMILAR, TOGETHER, "trending", after_s=200.0)
+    assert {topic: set(other.listed(topic, "i0")) for topic in (SIMILAR, TOGETHER)} == {SIMILAR: {"i1", "i2"}, TOGETHER: {"i1", "i2"}}
+    own(first.partitions, (0, 1))
+    await first.put(3, Item(item_id="i2", categories=("a",), available=False))
+    await first.look(SIMILAR, TOGETHER, "trending", after_s=1.0)
+    assert {topic: other.listed(topic, "i0") for topic in (SIMILAR, TOGETHER)} == {SIMILAR: ["i1"], TOGETHER: ["i1"]}
+    assert other.listed("trending", "category:a") == trending, "made at once after the partition came back"
+
+
+async def test_a_worker_that_lost_its_partitions_while_it_made_a_list_publishes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await World.opened(monkeypatch)
+    await world.put(0, *(Item(item_id=f"i{n}", categories=("a",)) for n in range(4)))
+    await world.buy(*((f"u{n}", "i9") for n in range(40)), type="play")
+    await world.buy(*pairs("i0", "i1"), *pairs("i2", "i3"), hours=100)
+    for again in (True, False):
+        for topic in (SIMILAR, TOGETHER, "trending"):
+            world.partitions.handing_over = LostMeanwhile(world.partitions, again=again)
+            assert await world.look(topic, after_s=61) == 0 and not world.topics[topic]
+            world.partitions.handing_over = asyncio.Lock()
+            own(world.partitions, (0, 1))
+    for topic in (SIMILAR, TOGETHER, "trending"):
+        assert await world.look(topic, after_s=61) > 0
+
+
+class LostMeanwhile(asyncio.Lock):
+    """A lock that its owner gets once all partitions are lost, and perhaps owned again."""
+
+    def __init__(self, partitions: Partitions, *, again: bool) -> None:
+        super().__init__()
+        self._partitions, self._again = partitions, again
+
+    async def acquire(self) -> Literal[True]:
+        self._partitions.disown([0, 1])
+        if self._again:
+            own(self._partitions, (0, 1))
+        return await super().acquire()
 
 
 async def test_lists_of_before_the_setting_come_with_the_round_of_all_items(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from schemas import Item, decode_recommendations
 from tests.builders import TOPIC_ID, Fact, opened_pipeline, own, put_items, records_of, small_settings
 from tests.memory_store import MemoryStore
 from tests.unit.workers.stream.test_rules_sync import value_of
-from workers.errors import SettingsError
+from workers.errors import SettingsError, Transient
 from workers.kafka.partitioner import partition_for
 from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
@@ -186,6 +186,27 @@ async def test_a_category_without_a_key_has_no_list_and_the_log_says_so_once(
     assert set(await world.keys_looked()) == {KEY}
     await world.keys_looked(61)
     assert len([record for record in caplog.records if "has no list" in record.getMessage()]) == 2
+
+
+async def test_what_could_not_be_published_or_removed_is_tried_again_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = small_settings(lists={"size": 2, "shared_every_s": 60.0, "shared_categories": "all"})
+    world = await World.opened(monkeypatch, settings)
+    await world.put(0, Item(item_id="i0", categories=("a",)), Item(item_id="i1"))
+    publish = shared_lists.ListPublisher.publish
+
+    async def fails(*_: object) -> None:
+        raise Transient("Kafka is away on purpose")
+
+    for change, expected in ((None, {KEY: ["i0", "i1"], "recsys:category:a": ["i0"]}), ("removed", {"recsys:category:a": None})):
+        if change:
+            await world.put(1, Item(item_id="i0"))
+        monkeypatch.setattr(shared_lists.ListPublisher, "publish", fails)
+        with pytest.raises(Transient):
+            await world.keys_looked(6.0)
+        monkeypatch.setattr(shared_lists.ListPublisher, "publish", publish)
+        found = await world.keys_looked(0.1)
+        assert {key: items and sorted(items) for key, items in found.items()} == expected
+        assert await world.keys_looked(0.1) == {}
 
 
 async def test_a_segment_s_list_is_what_its_users_start_with(monkeypatch: pytest.MonkeyPatch) -> None:
