@@ -37,7 +37,7 @@ PARTITIONS = 4
 DUPLICATE_CHUNK = 48
 """Offsets; a log of a few hundred events has several chunks a partition."""
 CATEGORIES = ("drama", "comedy", "war")
-DRAIN_S = 60.0
+DRAIN_S = 180.0
 LOOK_S = 0.05
 SWEEP_S = 0.3
 """Seconds between scans for expired rows: so short that rows are deleted while other things happen."""
@@ -45,7 +45,7 @@ SELDOM_S = 3_600.0
 """Longer than a round: nothing is deleted, and everything is compared."""
 SHOWN_ITEMS = 5
 """Shown items that are counted in half of the rounds: so few that some leave."""
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 HIDDEN_SHARE = 0.15
 """Share of the items that are never available; as many more turn unavailable half way through the log."""
 

@@ -209,6 +209,6 @@ def test_up_starts_everything_says_how_to_reach_it_and_stops_all_of_it(tmp_path:
             assert started({**env, **variables}, "topics", "list").returncode == 0
         finally:
             up.send_signal(signal.SIGINT)
-        up.communicate(timeout=30)
+        up.communicate(timeout=180)
         assert up.returncode == 0
     assert recsys({**env, **variables, "RECSYS_KAFKA__REQUEST_TIMEOUT_MS": "1000"}, "topics", "list").returncode == 1

@@ -68,7 +68,7 @@ sys.exit(tree.run(["probe"]))
 def test_a_worker_that_cannot_go_on_says_so_and_leaves(
     mode: str, code: int, line: str, settings: Settings, worker_env: dict[str, str]
 ) -> None:
-    run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, env=worker_env, timeout=60)
+    run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, env=worker_env, timeout=180)
     assert run.returncode == code
     assert run.stderr.splitlines()[-1].startswith(line)
     assert "Traceback" not in run.stderr

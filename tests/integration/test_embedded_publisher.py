@@ -72,7 +72,7 @@ def test_items_and_their_removal_go_to_the_items_topic(settings: Settings) -> No
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_publisher_that_was_forked_delivers_from_every_process_and_nothing_twice(settings: Settings, worker_env: dict[str, str]) -> None:
     """C12: made before `os.fork()`, as gunicorn with preload and celery do."""
-    run = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, env=worker_env)
+    run = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=180, env=worker_env)
     assert (run.returncode, run.stderr) == (0, "")
     records = everything(settings, settings.topics.events)
     arrived = Counter(decode_event(r.value, r.key, record_ts_ms=-1, future_skew_ms=0).item_id for r in records)
@@ -186,7 +186,7 @@ with EmbeddedStack() as stack:
 
 def test_what_a_dead_broker_never_acknowledged_is_handed_back() -> None:
     # in a process of its own: kafka-python 3.0 forgets to close the sockets of refused connections, and warnings are errors here
-    run = subprocess.run([sys.executable, "-c", DEAD_BROKER], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run([sys.executable, "-c", DEAD_BROKER], capture_output=True, text=True, timeout=180, check=True)
     assert run.stdout.split() == ["True"]
 
 

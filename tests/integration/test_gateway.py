@@ -57,7 +57,7 @@ class Served:
 async def gateway_of(stack: TestStack, env: Mapping[str, str]) -> AsyncIterator[Served]:
     port = free_port()
     child = stack.start_worker("gateway", {**env, "RECSYS_GATEWAY__PORT": str(port)})
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10.0) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
         yield Served(child, client)
         child.process.terminate()
         assert child.process.wait(20) == 0, child.last_lines(20)

@@ -33,7 +33,7 @@ from workers.stream.pipeline import Pipeline
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 CATEGORIES = ("drama", "comedy", "war")
 
 

@@ -60,7 +60,7 @@ async def test_a_worker_far_behind_puts_lists_off_and_pays_every_one_of_them(
 
 
 def _scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=60) as answer:
         return str(answer.read().decode())
 
 

@@ -23,7 +23,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(port: int) -> Samples:
-    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {(sample.name, frozenset(sample.labels.items())): sample.value for family in families for sample in family.samples}
 
