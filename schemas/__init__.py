@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         from_fields,
         key_of,
     )
+    from schemas.erasures import UserErasure
     from schemas.errors import Poison, SchemaError
     from schemas.events import EVENT_TYPES, Event, EventType
     from schemas.lists import Recommendations, RecommendedItem, Row, RowItem, Trigger
@@ -56,6 +57,7 @@ _MODULES = {
         "from_fields",
         "key_of",
     ),
+    "erasures": ("UserErasure",),
     "errors": ("Poison", "SchemaError"),
     "events": ("EVENT_TYPES", "Event", "EventType"),
     "lists": ("Recommendations", "RecommendedItem", "Row", "RowItem", "Trigger"),
@@ -95,6 +97,7 @@ __all__ = [
     "RowItem",
     "SchemaError",
     "Trigger",
+    "UserErasure",
     "UserProfile",
     "check_times",
     "decode_announcement",

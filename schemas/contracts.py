@@ -10,6 +10,7 @@ from schemas.announcements import ModelAnnouncement
 from schemas.catalogue import Item
 from schemas.control import PublishedRules
 from schemas.dead_letters import DeadLetter
+from schemas.erasures import UserErasure
 from schemas.events import Event
 from schemas.fields import Wire
 from schemas.lists import Recommendations
@@ -25,7 +26,7 @@ class Contract(Generic[W]):
 
     `direction`: `input` is written by users' systems and read here, `output` is written here and read by others (and here again).
     `key_fields` joined by `:` are the Kafka key. `tombstone` says what a null value means, None where it is refused. `max_bytes` caps
-    a value.
+    a value. `channel` names the contract on whose topic these records lie too, empty where they have a topic of their own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Contract(Generic[W]):
     max_bytes: int
     compacted: bool
     tombstone: str | None
+    channel: str = ""
 
     def key_of(self, record: W) -> bytes:
         """The Kafka key of a record."""
@@ -92,6 +94,11 @@ TRENDING: Final = Contract(
     compacted=True, tombstone="removes the list",
 )  # fmt: skip
 
+ERASURES: Final = Contract(
+    "UserErasure", UserErasure, "recsys.events", "Users to be erased", "input", ("user_id",), limits.ERASURE_MAX_BYTES, compacted=False,
+    tombstone=None, channel="Event",
+)  # fmt: skip
+
 CONTRACTS: Final[tuple[Contract[Any], ...]] = (
-    EVENTS, ITEMS, PROFILES, RECOMMENDATIONS, MODELS, DEAD_LETTERS, CONTROL, SIMILAR, BOUGHT_TOGETHER, TRENDING
+    EVENTS, ITEMS, PROFILES, RECOMMENDATIONS, MODELS, DEAD_LETTERS, CONTROL, SIMILAR, BOUGHT_TOGETHER, TRENDING, ERASURES
 )  # fmt: skip

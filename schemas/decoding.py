@@ -26,6 +26,7 @@ from schemas.catalogue import Item
 from schemas.contracts import Contract, W
 from schemas.control import RULES_KEY, PublishedRules
 from schemas.dead_letters import DeadLetter
+from schemas.erasures import erased_user
 from schemas.errors import Poison, SchemaError
 from schemas.events import Event
 from schemas.fields import Wire
@@ -57,7 +58,8 @@ class DecodedEvents:
 
     `index[i]` is the position of good event *i* in the input, ascending; every column has length N. `types` holds `EventType.code`s,
     `values` is NaN and `list_ids`, `positions`, `sessions` and `contexts` are None where an event has none. `poisons` holds (position in
-    the input, why); `trimmed` counts for each optional field the good events of which something in it was dropped or cut.
+    the input, why), `erasures` (position, user id) of records that erase a user (ADR 41); `trimmed` counts for each optional field the
+    good events of which something in it was dropped or cut.
     """
 
     index: list[int] = field(default_factory=list)
@@ -73,6 +75,7 @@ class DecodedEvents:
     contexts: list[Context] = field(default_factory=list)
     poisons: list[tuple[int, Poison]] = field(default_factory=list)
     trimmed: Counter[str] = field(default_factory=Counter)
+    erasures: list[tuple[int, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -177,6 +180,9 @@ def _decode_others(
         if position in done:
             continue
         try:
+            if (erased := erased_user(value, key)) is not None:
+                decoded.erasures.append((position, erased))
+                continue
             event = _event(value, key, record_ts_ms[position], future_skew_ms, max_bytes, decoded.trimmed)
         except Poison as poison:
             # Without the traceback, whose frames would keep every refused record alive as long as the batch.

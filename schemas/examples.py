@@ -8,6 +8,7 @@ from schemas.announcements import DataRange, ModelAction, ModelAnnouncement, Mod
 from schemas.catalogue import Item
 from schemas.control import PublishedRule, PublishedRules
 from schemas.dead_letters import DeadLetter, make_dead_letter
+from schemas.erasures import UserErasure
 from schemas.errors import Poison
 from schemas.events import Event, EventType
 from schemas.fields import Wire
@@ -27,6 +28,8 @@ EVENT: Final = Event(
     session="user-42:2026-01-01",
     context={"device": "tv", "autoplay": False},
 )
+
+ERASURE: Final = UserErasure(user_id="user-42", type="erase", event_ts_ms=1_767_225_700_000)
 
 ITEM: Final = Item(
     item_id="film-1198",
@@ -160,4 +163,5 @@ EXAMPLES: Final[dict[type[Wire], Wire]] = {
     SimilarItems: SIMILAR,
     BoughtTogether: BOUGHT_TOGETHER,
     Trending: TRENDING,
+    UserErasure: ERASURE,
 }

@@ -76,12 +76,12 @@ def asyncapi() -> dict[str, Any]:
             "Readers ignore unknown fields; the major version is `schema_version` in each record.",
         },
         "defaultContentType": "application/json",
-        "channels": {contract.name: _channel(contract) for contract in CONTRACTS},
+        "channels": {contract.name: _channel(contract) for contract in CONTRACTS if not contract.channel},
         "operations": {
             f"{'receive' if contract.direction == 'input' else 'send'}{contract.name}": {
                 "action": "receive" if contract.direction == "input" else "send",
-                "channel": {"$ref": f"#/channels/{contract.name}"},
-                "messages": [{"$ref": f"#/channels/{contract.name}/messages/{contract.name}"}],
+                "channel": {"$ref": f"#/channels/{contract.channel or contract.name}"},
+                "messages": [{"$ref": f"#/channels/{contract.channel or contract.name}/messages/{contract.name}"}],
             }
             for contract in CONTRACTS
         },
@@ -150,7 +150,11 @@ def _channel(contract: Contract[Any]) -> dict[str, Any]:
         "address": contract.address,
         "title": contract.title,
         "description": "Compacted: the newest record of a key counts." if contract.compacted else "Kept for the topic's retention time.",
-        "messages": {contract.name: {"$ref": f"#/components/messages/{contract.name}"}},
+        "messages": {
+            other.name: {"$ref": f"#/components/messages/{other.name}"}
+            for other in CONTRACTS
+            if contract.name in (other.name, other.channel)
+        },
         "bindings": {
             "kafka": {
                 "topic": contract.address,

@@ -4,6 +4,8 @@ from typing import Final
 
 EVENT_MAX_BYTES: Final = 65_536
 """Bytes of one event. Thrice a full context of plain text; the largest valid event still fits (a test proves it)."""
+ERASURE_MAX_BYTES: Final = 4_096
+"""Bytes of the record that erases a user; two ids fit."""
 ITEM_MAX_BYTES: Final = 1_000_000
 """Bytes of one item: four embeddings of 3,072 numbers as JSON are 300 kB, the largest valid item 600 kB; a broker's limit is above."""
 PROFILE_MAX_BYTES: Final = 262_144

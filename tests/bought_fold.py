@@ -30,8 +30,9 @@ def buy(state: State, owner: Owner, fact: Fact, units: int, settings: Settings) 
 
 def count_windows(state: State) -> None:
     """Count the users of each pair of items, and of each item."""
-    state.bought, state.buyers = {}, {"": len(state.windows)} if state.windows else {}
-    for window in state.windows.values():
+    windows = [*state.windows.values(), *state.left_windows]
+    state.bought, state.buyers = {}, {"": len(windows)} if windows else {}
+    for window in windows:
         for item, other in permutations(window, 2):
             sums = state.bought.setdefault(item, {})
             sums[other] = sums.get(other, 0) + 1

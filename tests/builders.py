@@ -48,10 +48,17 @@ def small_settings(**sections: Mapping[str, Any]) -> Settings:
 
 
 def value_of(fact: Fact) -> bytes:
-    """Return the record of an event."""
+    """Return the record of an event, or that of an erasure."""
+    if fact.erases:
+        return orjson.dumps({"user_id": fact.user_id, "type": "erase", "event_ts_ms": fact.event_ts_ms})
     fields: dict[str, Any] = {"event_id": fact.event_id, "user_id": fact.user_id, "item_id": fact.item_id}
     fields |= {"type": fact.type, "event_ts_ms": fact.event_ts_ms}
     return orjson.dumps(fields if fact.value is None else fields | {"value": fact.value})
+
+
+def erase(user_id: str, number: int) -> Fact:
+    """Return the record that erases a user, by default `number` seconds after the start."""
+    return Fact(user_id, "", f"e{number}", "erase", None, START_MS + number * 1000)
 
 
 def play(user_id: str, item_id: str, number: int, *, at_ms: int | None = None, type: str = "play", value: float | None = None) -> Fact:
@@ -72,10 +79,11 @@ def records_of(facts: Sequence[Fact | None], first_offset: int = 0) -> list[Reco
 
 
 def random_log(
-    seed: int, n_events: int, *, n_users: int = 4, n_items: int | None = None, partitions: int = 2
+    seed: int, n_events: int, *, n_users: int = 4, n_items: int | None = None, partitions: int = 2, erasures: float = 0.0
 ) -> dict[int, list[Fact | None]]:
     """Return a log with events of every type: ratings, dislikes after likes, repeats, duplicates, unreadable records, events that are a
-    little or very late, several epochs, and a bot that goes to and fro between two items. Without `n_items` there are few or many."""
+    little or very late, several epochs, and a bot that goes to and fro between two items. Without `n_items` there are few or many. A share
+    of `erasures` of the records erases a user."""
     chance = random.Random(seed)
     n_items = n_items or chance.choice((8, 8, 40))
     log: dict[int, list[Fact | None]] = {partition: [] for partition in range(partitions)}
@@ -88,8 +96,10 @@ def random_log(
         if user == n_users - 1 and kind > 0.75:
             kind, at_ms = 0.5, at_ms + 1_000
             mine += [Fact(f"u{user}", f"i{n % 2}", f"e{number}/{n}", "like", None, at_ms + n) for n in range(9)]
-        earlier = [fact for fact in mine if fact is not None]
-        if kind < 0.05:
+        earlier = [fact for fact in mine if fact is not None and not fact.erases]
+        if erasures and chance.random() < erasures:
+            mine.append(erase(f"u{user}", number))
+        elif kind < 0.05:
             mine.append(None)
         elif kind < 0.15 and earlier:
             mine.append(chance.choice(earlier[-20:]))

@@ -40,6 +40,12 @@ class Fact:
     event_ts_ms: int
 
 
+    @property
+    def erases(self) -> bool:
+        """Return whether the record erases its user, and is no event."""
+        return self.type == "erase"
+
+
 Log = Mapping[int, Sequence[Fact | None]]
 
 
@@ -96,6 +102,8 @@ class State:
     """By item: with which others, and how many users."""
     buyers: dict[str, int] = field(default_factory=dict)
     """Users by item, and all of them under ``."""
+    left_windows: list[list[str]] = field(default_factory=list, compare=False)
+    """Windows of users who were erased: what they counted stays."""
 
 
 class Folding:
@@ -113,6 +121,9 @@ class Folding:
         self._state.watermarks[partition] = source_offset
         self._state.event_times.setdefault(partition, 0)
         if fact is None or not _is_in_its_partition(partition, fact, self._settings):
+            return False
+        if fact.erases:
+            _erase(self._state, (partition, fact.user_id))
             return False
         chunks = self._chunks.setdefault(partition, {})
         chunk, hashed = source_offset // self._settings.state.duplicate_chunk, event_hash(fact.user_id, fact.event_id)
@@ -144,6 +155,14 @@ class Folding:
             if chunk >= state.watermarks[partition] // duplicate_chunk - 1
         }
         return state
+
+
+def _erase(state: State, owner: Owner) -> None:
+    """Leave nothing of a user; sums over all users stay."""
+    for held in (state.histories, state.spent, state.older, state.shown):
+        held.pop(owner, None)  # type: ignore[attr-defined]
+    if window := state.windows.pop(owner, None):
+        state.left_windows.append(window)
 
 
 def _is_in_its_partition(partition: int, fact: Fact, settings: Settings) -> bool:

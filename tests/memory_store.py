@@ -242,6 +242,10 @@ class MemoryStore(MemoryRelated):
             self._duplicates[commit.partition, chunk] = self._duplicates.get((commit.partition, chunk), b"") + hashes
         for chunk in dropped:
             self._duplicates.pop((commit.partition, chunk), None)
+        for user_id in commit.erased:
+            for held in (self._users, self._bought, self._shown, self._owed):
+                held.setdefault(commit.partition, {}).pop(user_id, None)
+            self._asked.pop((commit.partition, user_id), None)
         self._owed.setdefault(commit.partition, {}).update(dict.fromkeys(commit.owed))
         if commit.new_last >= 0:
             self._watermarks[commit.partition] = Watermark(commit.topic_id, commit.new_last)

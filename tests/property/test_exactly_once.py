@@ -27,6 +27,7 @@ from workers.redis.store import RedisStore
 from workers.settings import RedisSettings, Settings
 from workers.state import port as store_port
 from workers.state.port import GroupDeltas, GroupResult, Range, StateStore, UserCommit
+from workers.stream.micro_batch import DecodedBatch
 from workers.stream.pipeline import Pipeline
 from workers.stream.row_expiry import RowExpiry
 from workers.stream.state_writer import StateWriter
@@ -37,6 +38,9 @@ EXAMPLES = max(100, settings().max_examples)
 """200 in CI, 2,000 in the nightly profile; on Redis a tenth of that."""
 LATER_S = NOW_S + 400 * 86_400
 """The second worker's clock: what lies in the future for the first is long past for it."""
+
+ERASURES = st.sampled_from([0.0, 0.05])
+"""Share of the records that erases a user."""
 
 
 @dataclass
@@ -189,23 +193,25 @@ def check_popularity(popularity: Popularity, expected: State, number: Mapping[st
     np.testing.assert_allclose(popularity.bank(), bank, rtol=1e-6)
 
 
-@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 160), steps=STEPS)
+@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 160), steps=STEPS, erasures=ERASURES)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@example(seed=4969935, n_events=137, steps=[Step(sizes=(0, 0), sweeps=True)])  # the newest event has no weight
-@example(seed=1, n_events=160, steps=[Step(faults=[None] * 9 + [fault]) for fault in Fault] * 3)
-def test_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log(seed: int, n_events: int, steps: list[Step]) -> None:
-    asyncio.run(check(MemoryStore(), SETTINGS, random_log(seed, n_events), steps))
+@example(seed=4969935, n_events=137, steps=[Step(sizes=(0, 0), sweeps=True)], erasures=0.0)  # the newest event has no weight
+@example(seed=1, n_events=160, steps=[Step(faults=[None] * 9 + [fault]) for fault in Fault] * 3, erasures=0.0)
+def test_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log(
+    seed: int, n_events: int, steps: list[Step], erasures: float
+) -> None:
+    asyncio.run(check(MemoryStore(), SETTINGS, random_log(seed, n_events, erasures=erasures), steps))
 
 
-@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 120), steps=STEPS)
+@given(seed=st.integers(0, 2**32), n_events=st.integers(0, 120), steps=STEPS, erasures=ERASURES)
 @settings(max_examples=EXAMPLES // 10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_on_redis_any_cuts_crashes_replays_and_zombies_leave_the_fold_of_the_log(
-    redis_url: str, seed: int, n_events: int, steps: list[Step]
+    redis_url: str, seed: int, n_events: int, steps: list[Step], erasures: float
 ) -> None:
     async def on_redis() -> None:
         store = RedisStore(RedisSettings(url=SecretStr(redis_url), namespace=f"t{secrets.token_hex(6)}"))
         try:
-            await check(store, SETTINGS, random_log(seed, n_events), steps)
+            await check(store, SETTINGS, random_log(seed, n_events, erasures=erasures), steps)
         finally:
             await store.close()
 
@@ -258,16 +264,23 @@ CRASHES = [
 ]
 
 
-def differs(store: StateStore) -> bool:
-    """Return True if a run over the fixed log with crashes fails, or ends with a state other than the fold's."""
+def differs(store: StateStore, log: Log = FIXED_LOG) -> bool:
+    """Return True if a run over a log with crashes fails, or ends with a state other than the fold's."""
     with contextlib.suppress(AssertionError, ValueError):
-        _, found, expected = asyncio.run(run(store, GENEROUS, FIXED_LOG, CRASHES))
+        _, found, expected = asyncio.run(run(store, GENEROUS, log, CRASHES))
         return found != expected
     return True
 
 
 def test_without_a_mutation_the_fixed_log_gives_the_fold() -> None:
     assert not differs(MemoryStore())
+
+
+def test_a_worker_that_erases_at_the_end_of_a_batch_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = random_log(11, 300, n_items=8, erasures=0.05)
+    assert not differs(MemoryStore(), log)
+    monkeypatch.setattr(DecodedBatch, "parts", lambda given, settings: [given])
+    assert differs(MemoryStore(), log)
 
 
 def test_a_store_that_ignores_the_groups_watermarks_is_found_out() -> None:

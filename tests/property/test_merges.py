@@ -28,7 +28,8 @@ from workers.settings import RedisSettings
 from workers.state.merged_users import Owner
 from workers.state.port import StateStore
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.pipeline import Deferred, Pipeline
+from workers.stream.outcome import Deferred
+from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
 
 SETTINGS = small_settings(topics={"wrong_partition": "dead_letter"})

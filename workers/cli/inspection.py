@@ -1,4 +1,4 @@
-"""`recsys users show`, `publish` and `merge`, `recsys items similar`, `bought-together` and `publish`."""
+"""`recsys users show`, `publish`, `merge` and `erase`, `recsys items similar`, `bought-together` and `publish`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from workers.cli.arguments import ItemId, UserId, checked_id
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
+from workers.cli.erasing import erase
 from workers.cli.file_options import (
     Decimal,
     Delimiter,
@@ -213,6 +214,9 @@ def merge(
         print_json(record.model_dump(exclude_none=True))
     else:
         tell(f"user {ended_id} goes on as {account_id}")
+
+
+users.command("erase")(erase)
 
 
 def _strength(weight: float) -> str:

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from schemas import Event, Item, Poison, UserProfile, check_times, encode, from_fields
+from schemas import Event, Item, Poison, UserErasure, UserProfile, check_times, encode, from_fields
 from workers.runtime.trimmed import TrimmedFields
 
 MAX_RECORD_BYTES = 1_048_576
-Record = Event | Item | UserProfile
+Record = Event | Item | UserProfile | UserErasure
 R = TypeVar("R", Event, Item, UserProfile)
 
 

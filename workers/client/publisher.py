@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from schemas import Event, Item, UserProfile, from_fields, key_of
+from schemas import Event, Item, UserErasure, UserProfile, from_fields, key_of
 from workers.client.checks import MAX_RECORD_BYTES, Record, checked_event, checked_item, checked_merge, checked_profile, value_of
 from workers.errors import Transient
 from workers.kafka.admin import explain_denial, kafka_errors
@@ -188,6 +188,19 @@ class EventPublisher:
         """
         record = checked_merge(ended_id, account_id, self.trimmed)
         self._send(self.settings.topics.users, record)
+        return record
+
+    def remove_profile(self, user_id: str) -> None:
+        """Send a tombstone for a profile; it takes a merge of the id back too."""
+        self._send(self.settings.topics.users, from_fields(UserProfile, {"user_id": user_id}).user_id)
+
+    def erase_user(self, user_id: str) -> UserErasure:
+        """Erase what the events of a user have left: history, counts of what was shown, list. What the user does later starts a new one.
+
+        `recsys users erase` also removes the profile and the ids that were merged into this one, and says what stays. Raises as `publish`.
+        """
+        record = from_fields(UserErasure, {"user_id": user_id, "type": "erase", "event_ts_ms": time.time_ns() // 1_000_000})
+        self._send(self.topic, record)
         return record
 
     def _send(self, topic: str, record: Record | str) -> None:

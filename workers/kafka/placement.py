@@ -8,6 +8,7 @@ another one. Which events these are depends on the log and the settings alone, s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from schemas.decoding import DecodedEvents
 from schemas.errors import Poison
 from workers.kafka.key_kernel import partitions
+from workers.kafka.partitioner import partition_for
 from workers.settings import ListSettings, Settings, TopicSettings
 
 WRONG_PARTITION = "wrong_partition"
@@ -70,6 +72,24 @@ def refuse_by_key(events: DecodedEvents, keys: Sequence[bytes | None], lies_in: 
         prefix = settings.lists.shared_prefix
         if refused := [(at, reserved(prefix)) for at, user_id in enumerate(events.user_ids) if user_id.startswith(prefix)]:
             events.refuse(refused)
+    if events.erasures:
+        _refuse_erasures(events, lies_in, settings)
+
+
+def _refuse_erasures(events: DecodedEvents, lies_in: NDArray[np.int32] | int, settings: Settings) -> None:
+    """Move erasures that lie in a wrong partition, and those of reserved user ids, to the refused records."""
+    kept: list[tuple[int, str]] = []
+    for at, user_id in events.erasures:
+        found = lies_in if isinstance(lies_in, int) else int(lies_in[at])
+        wanted = found if settings.topics.wrong_partition == "accept" else partition_for(user_id.encode(), settings.topics.partitions)
+        if is_reserved(user_id, settings.lists):
+            events.poisons.append((at, reserved(settings.lists.shared_prefix)))
+        elif wanted != found:
+            events.poisons.append((at, misplaced(found, wanted)))
+        else:
+            kept.append((at, user_id))
+    events.erasures = kept
+    events.poisons.sort(key=itemgetter(0))
 
 
 def refuse_misplaced(events: DecodedEvents, keys: Sequence[bytes | None], lies_in: NDArray[np.int32] | int, topics: TopicSettings) -> None:

@@ -55,6 +55,10 @@ class BoughtFold:
         self._count(number, 1, groups)
         window.append(number)
 
+    def erase(self, user_id: str) -> None:
+        """Start a user's window again; what it has added stays."""
+        self._windows.pop(user_id, None)
+
     def _count(self, number: int, amount: int, groups: Sequence[bool]) -> None:
         if groups[number % len(groups)]:
             self.users[number] = self.users.get(number, 0) + amount

@@ -101,6 +101,12 @@ class ItemFold:
         if self.bought is not None:
             self.bought.learn(user_id, number, units, kind, source_offset, (self._item_last, self._popularity_last))
 
+    def erase(self, user_id: str) -> None:
+        """Start a user's history again; what it has added stays."""
+        self._histories.pop(user_id, None)
+        if self.bought is not None:
+            self.bought.erase(user_id)
+
     def _count(self, number: int, at_s: int, counts: Sequence[int]) -> None:
         for window, count in zip((ALL_TIME, *WINDOWS_S), counts, strict=False):
             span, added = span_amount(2 * count, at_s, window)

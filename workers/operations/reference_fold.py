@@ -31,9 +31,11 @@ ENTRY_PARTS = ("item", "time", "first time", "weight", "event type", "number of 
 
 
 class EventSink(Protocol):
-    """Takes every event of a partition that counts, in order of arrival."""
+    """Takes every event of a partition that counts, and every erasure of a user, in order of arrival."""
 
     def learn(self, user_id: str, item_id: str, at_s: int, units: int, kind: int, source_offset: int) -> None: ...
+
+    def erase(self, user_id: str) -> None: ...
 
 
 class HistoryFold:
@@ -95,7 +97,10 @@ class HistoryFold:
             max_bytes=stream.max_record_bytes,
         )
         refuse_by_key(decoded, [record.key for record in chosen], self._partition, self._settings)
+        erasures = decoded.erasures[::-1]
         for i, at in enumerate(decoded.index):
+            while erasures and erasures[-1][0] < at:
+                self._erase(*erasures.pop(), chosen)
             user_id, record = decoded.user_ids[i], chosen[at]
             if not self._is_new(record.source_offset, event_hash(user_id, decoded.event_ids[i])):
                 continue
@@ -115,6 +120,21 @@ class HistoryFold:
                 self.histories[user_id].touch(item_id, at_s, units, decoded.types[i], self._rules)
             elif record.key in without_row and len(self.without_row) < WITHOUT_ROW_AT_MOST:
                 self.without_row[user_id] = None
+
+        while erasures:
+            self._erase(*erasures.pop(), chosen)
+
+    def _erase(self, at: int, user_id: str, chosen: Sequence[Record]) -> None:
+        """Start a user's history again."""
+        source_offset = chosen[at].source_offset
+        if self._sink is not None:
+            self._sink.erase(user_id)
+        if user_id in self.shown and source_offset <= self._shown_last:
+            self.shown[user_id] = UserShown()
+        if source_offset <= self._last:
+            self.without_row.pop(user_id, None)
+            if user_id in self.histories:
+                self.histories[user_id] = UserHistory()
 
     def _weight_units(self, code: int, value: float) -> int:
         kind = EVENT_TYPES[code]

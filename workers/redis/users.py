@@ -65,11 +65,14 @@ class Users(OpenedStore):
             chunk_keys = [self.keys.duplicates(commit.partition, chunk) for chunk in (*appended, *dropped)]
             partition = commit.partition
             heads = [self.keys.partition_watermark(partition), self.keys.owed(partition), self.keys.event_time(partition)]
+            heads.append(self.keys.asked(partition))
+            erased = list(commit.erased)
+            gone = *self.keys.users(partition, erased), *self.keys.shown(partition, erased), *self.keys.bought(partition, erased)
             users = self.keys.users(partition, list(commit.rows)), self.keys.shown(partition, list(commit.shown))
-            keys = [*heads, *users[0], *users[1], *self.keys.bought(partition, list(commit.bought)), *chunk_keys]
+            keys = [*heads, *users[0], *users[1], *self.keys.bought(partition, list(commit.bought)), *chunk_keys, *gone]
             rows = *commit.rows.values(), *commit.shown.values(), *commit.bought.values()
-            head = (commit.topic_id, commit.expected_last, commit.new_last, commit.newest_s, len(rows), len(appended))
-            commands.append(self._call("commit_users", keys, *head, *rows, *appended.values(), *commit.owed))
+            head = (commit.topic_id, commit.expected_last, commit.new_last, commit.newest_s, len(rows), len(appended), len(erased))
+            commands.append(self._call("commit_users", keys, *head, *rows, *appended.values(), *erased, *commit.owed))
         results = []
         for commit, stored in zip(commits, await self._link.run(commands), strict=True):
             moved = Watermark(commit.topic_id, commit.new_last) if commit.new_last >= 0 else None

@@ -111,7 +111,8 @@ class UserCommit:
     that of `new_last` are deleted. `new_last` = `expected_last` writes the rows and leaves the watermark. `owed` are users whose new list
     is deferred: they are noted in the same step, until `settle_lists` removes them. `newest_s` is the event time of the newest event among
     those that move the watermark (0: none counts): the partition's event time never goes back. `shown` are the rows of shown items by user,
-    `bought` users' windows (`recsys.state.bought`).
+    `bought` users' windows (`recsys.state.bought`). Of `erased` users, who are among none of the others, all three are removed in the same
+    step, and they wait for no list any more.
     """
 
     partition: int
@@ -124,6 +125,7 @@ class UserCommit:
     newest_s: int = 0
     shown: Mapping[str, bytes] = field(default_factory=dict)
     bought: Mapping[str, bytes] = field(default_factory=dict)
+    erased: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.new_last < self.expected_last or self.expected_last < -1:

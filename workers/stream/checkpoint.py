@@ -33,8 +33,9 @@ from workers.errors import one_line
 from workers.kafka.batch_publisher import ListPublisher, publish_dead_letters
 from workers.runtime.metrics import StreamMetrics
 from workers.settings import TopicSettings
+from workers.stream.outcome import Outcome
 from workers.stream.partitions import Partitions
-from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.pipeline import Pipeline
 from workers.stream.work_report import WorkReport
 
 log = logging.getLogger(__name__)

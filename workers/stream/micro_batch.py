@@ -83,6 +83,36 @@ class DecodedBatch:
         refuse_by_key(events, records.keys, records.partitions, settings)
         return cls(batch, records, events, time.perf_counter() - started)
 
+    @property
+    def erased(self) -> dict[int, dict[str, int]]:
+        """Return the users whom the batch erases, by partition, each with the offset of the last record that does."""
+        found: dict[int, dict[str, int]] = {}
+        for at, user_id in self.events.erasures:
+            found.setdefault(int(self.records.partitions[at]), {})[user_id] = int(self.records.source_offsets[at])
+        return found
+
+    def parts(self, settings: Settings) -> list[DecodedBatch]:
+        """Return the batch cut before each first event that follows an erasure of its user: in a part, a user who is erased does nothing
+        afterwards."""
+        if not self.events.erasures:
+            return [self]
+        users = dict(zip(self.events.index, self.events.user_ids, strict=True))
+        erasures, start = dict(self.events.erasures), 0
+        parts: list[dict[int, list[Record]]] = []
+        for partition, records in self.batch.items():
+            erased: set[str] = set()
+            part = 0
+            for at, record in enumerate(records, start):
+                if users.get(at) in erased:
+                    part, erased = part + 1, set()
+                if at in erasures:
+                    erased.add(erasures[at])
+                if part == len(parts):
+                    parts.append({})
+                parts[part].setdefault(partition, []).append(record)
+            start += len(records)
+        return [self] if len(parts) == 1 else [DecodedBatch.of(part, settings) for part in parts]
+
     def times_ms(self, last: I64) -> dict[str, I64]:
         """Return the times of the events at these places, (u,), by whose clock: the producer's and Kafka's."""
         of_records = np.array(_at(self.events.index, last), np.int64)

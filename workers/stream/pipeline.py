@@ -12,17 +12,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.state.duplicates import DuplicateWindow
 from recsys.state.event_weights import WeightTable
-from schemas.dead_letters import DeadLetter
 from workers.errors import Fatal, Fenced, Transient
 from workers.kafka.records import Record
-from workers.kafka.tracing import BatchTrace, Tracing
+from workers.kafka.tracing import Tracing
 from workers.lists.encoding import ListHead
 from workers.settings import Settings
 from workers.state.event_weights import weight_table
@@ -31,6 +30,7 @@ from workers.state.sending import in_flight
 from workers.stream.list_maker import ListMaker
 from workers.stream.merges import NO_MERGES, Merges, MergesOfBatch
 from workers.stream.micro_batch import DecodedBatch, OwnedPartition, admit
+from workers.stream.outcome import Deferred, Outcome, Records
 from workers.stream.related_counts import related_counter
 from workers.stream.serving_state import ServingState, last_applied
 from workers.stream.shown_batch import Shown, ShownBatch
@@ -39,49 +39,6 @@ from workers.stream.stopwatch import Stopwatch
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
-Records = list[tuple[bytes, bytes | None]]
-"""(key, value) pairs to publish."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Lists and dead letters to publish, and offsets to commit, of one batch. `n_new` interactions changed the state."""
-
-    lists: dict[int, Records]
-    dead_letters: list[DeadLetter]
-    next_offsets: dict[int, int]
-    n_records: int
-    n_new: int
-    n_duplicates: int
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    trimmed: Mapping[str, int] = field(default_factory=dict)
-    """Optional fields, and of how many events something in them was dropped or cut."""
-    owing: frozenset[int] = frozenset()
-    """Partitions with users whose list is deferred because what was shown to them too often begins to rest."""
-    listed_ms: Mapping[str, I64] = field(default_factory=dict)
-    """The times of the newest events of the users, (u,), by whose clock: the event's own (`event`) and Kafka's (`record`). Empty where no
-    list was made."""
-    trace: BatchTrace | None = None
-    """The spans of its traced events; they end when the lists are acknowledged."""
-
-    @property
-    def n_lists(self) -> int:
-        return sum(len(records) for records in self.lists.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """Lists of one partition that had been deferred, as (key, record), and the watermark they were made from. A record of None removes the
-    list of an id that was merged into another one."""
-
-    records: Records
-    made_from: Watermark
-    asked: Sequence[int]
-    """How often others had asked for a list of each user before these were made."""
-
-    @property
-    def user_ids(self) -> list[str]:
-        return [key.decode() for key, _ in self.records]
 
 
 class Pipeline:
@@ -161,8 +118,15 @@ class Pipeline:
         Raises: Transient (try again after `assign`), Fenced (another worker owns a partition), Fatal.
         """
         given = batch if isinstance(batch, DecodedBatch) else self.decode(batch)
-        watch = Stopwatch({"decode": given.seconds})
         trace = None if self.tracing is None else self.tracing.of_batch(given.batch, given.seconds)
+        outcome = Outcome.joined([await self._process(part, defer_lists) for part in given.parts(self.settings)])
+        if trace is not None:
+            trace.staged(outcome.seconds, outcome.n_records)
+        return outcome if trace is None else replace(outcome, trace=trace)
+
+    async def _process(self, given: DecodedBatch, defer_lists: bool) -> Outcome:
+        """Apply a batch, or a part of one, after which the users that it erases have nothing left."""
+        watch = Stopwatch({"decode": given.seconds})
         now_ms = int(self._wall_clock() * 1000)
         dead_letters = given.dead_letters(self.settings, now_ms)
         chosen = await self._choose(given)
@@ -185,21 +149,33 @@ class Pipeline:
                 if chosen.interactions is not None:
                     self.lists.quality.look(chosen.changed, chosen.interactions, self.state.resets)
                 lists = await self._list(chosen, merges, vectors, now_ms, watch)
+        self._forget_erased(chosen, lists)
         await self.merges.pass_on(merges)
         watch.lap("commit")
         if notes_deferred:
             # of replayed users, in partitions where nothing was committed: their lists may or may not be published
             replayed = given.batch.keys() - {cut.partition for cut in ranges}
-            await self._writer.note_deferred({p: chosen.users.of_partition(p) for p in given.batch if p in replayed})
+            await self._writer.note_deferred({p: chosen.waiting(p) for p in given.batch if p in replayed})
         self.state.engine.users.shrink(self.settings.stream.user_cache)
         if self._related is not None:
             self._related.shrink()
         n_new = 0 if chosen.interactions is None else len(chosen.interactions)
         n_records, n_duplicates = len(given.records.keys), chosen.admitted.n_duplicates
         counts = n_records, n_new, n_duplicates, watch.seconds, given.events.trimmed, owing
-        if trace is not None:
-            trace.staged(watch.seconds, n_records)
-        return Outcome(lists, dead_letters, next_offsets, *counts, given.times_ms(chosen.users.last) if lists else {}, trace)
+        return Outcome(lists, dead_letters, next_offsets, *counts, given.times_ms(chosen.users.last) if lists else {})
+
+    def _forget_erased(self, chosen: Chosen, lists: dict[int, Records]) -> None:
+        """Hold nothing of users whom a batch has erased, and remove the lists that were published for them."""
+        heads = [ListHead.of_state(user_id, partition, at) for partition, users in chosen.erased.items() for user_id, at in users.items()]
+        if not heads:
+            return
+        keys = [f"{head.partition}:{head.user_id}" for head in heads]
+        self.state.engine.users.forget(keys)
+        if self._related is not None:
+            self._related.forget_users(keys)
+        self.lists.forget(heads)
+        for head in heads if self.ranks else ():
+            lists.setdefault(head.partition, []).append((head.user_id.encode(), None))
 
     async def _apply(
         self, ranges: Sequence[Range], chosen: Chosen, merges: MergesOfBatch, watch: Stopwatch, notes_deferred: bool
@@ -227,7 +203,7 @@ class Pipeline:
         watch.lap("apply")
         owed: dict[int, Sequence[str]] = {}
         if notes_deferred:
-            owed = {cut.partition: chosen.users.of_partition(cut.partition) for cut in ranges}
+            owed = {cut.partition: chosen.waiting(cut.partition) for cut in ranges}
         more = shown.owed if shown is not None and self.ranks and self.settings.stream.publish_lists else {}
         for partition, user_ids in more.items():
             owed[partition] = [*owed.get(partition, ()), *user_ids]
@@ -242,11 +218,11 @@ class Pipeline:
         if shown is not None:
             await self._hold_users(shown.users.keys, shown.users.heads)
         if not admitted.is_new.any():
-            return Chosen(admitted, users, None, [], admitted.newest_s, shown)
+            return Chosen(admitted, users, None, [], admitted.newest_s, shown, given.erased)
         interactions, changed = admitted.by_user(users, self.state.numbering.numbers, self._slot)
         if self._related is not None and await self._related.hold(interactions, changed):
             await self._writer.check_watermarks({head.partition for head in changed})  # as of rows of users
-        return Chosen(admitted, users, interactions, changed, admitted.newest_s, shown)
+        return Chosen(admitted, users, interactions, changed, admitted.newest_s, shown, given.erased)
 
     def _slot(self, key: str) -> int:
         slot = self.state.engine.users.slot(key)
@@ -282,10 +258,11 @@ class Pipeline:
             slots = chosen.interactions.slots
         else:  # some users are listed again after a replay, and were not encoded with the batch
             slots, vectors = np.array([self._slot(key) for key in chosen.users.keys], np.int64), None
-        if merges:
+        if merges or chosen.erased:
             slots, listed = await self.merges.joined(merges, slots, heads), merges.listed(heads)
             for at in sorted(set(range(len(heads))) - set(listed)):  # once more: Redis may have lost who waited for it
                 lists.setdefault(heads[at].partition, []).append((heads[at].user_id.encode(), None))
+            listed = [at for at in listed if not chosen.erases(heads[at])]
             slots, heads = slots[listed], [heads[at] for at in listed]
             vectors = None if vectors is None else {kind: of_kind[listed] for kind, of_kind in vectors.items()}
         if not heads:

@@ -89,6 +89,10 @@ class RelatedCounter:
         """Hold no window of these partitions."""
         self._windows.forget_beginning(prefixes)
 
+    def forget_users(self, keys: Sequence[str]) -> None:
+        """Hold no window of these users, given by their keys in the engine."""
+        self._windows.forget(keys)
+
     def shrink(self) -> None:
         """Hold no more windows than between two batches."""
         self._windows.shrink(self._state.settings.stream.user_cache)

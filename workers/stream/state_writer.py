@@ -12,7 +12,7 @@ that are ahead of the users. The next one sends the same ranges again; a group s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,17 @@ class Chosen:
     """Event time of the newest, by partition."""
     shown: ShownBatch | None = None
     """Its impressions and choices, where impressions are counted."""
+    erased: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """Users who are erased, and who do nothing afterwards in this batch, by partition: each with the offset of the record that says so."""
+
+    def erases(self, head: ListHead) -> bool:
+        """Return whether a user is erased."""
+        return head.user_id in self.erased.get(head.partition, ())
+
+    def waiting(self, partition: int) -> list[str]:
+        """Return the users of a partition who get a list, now or later."""
+        erased = self.erased.get(partition, ())
+        return [user_id for user_id in self.users.of_partition(partition) if user_id not in erased]
 
 
 class StateWriter:
@@ -139,6 +150,11 @@ class StateWriter:
                 by_partition[partition][user_id] = row
         shown_rows = {} if shown is None else shown.rows(self._state.engine)
         bought = {} if self._related is None else self._related.packed(chosen.interactions, chosen.changed)
+        erased = {cut.partition: [u for u, at in chosen.erased.get(cut.partition, {}).items() if at > cut.base] for cut in ranges}
+        for partition, user_ids in erased.items():
+            for user_id in user_ids:
+                for rows in (by_partition, shown_rows, bought):
+                    rows.get(partition, {}).pop(user_id, None)
         commits = [
             UserCommit(
                 cut.partition,
@@ -147,10 +163,11 @@ class StateWriter:
                 cut.last,
                 by_partition[cut.partition],
                 {chunk: np.array(h, "<u8").tobytes() for chunk, h in chosen.admitted.hashes.get(cut.partition, {}).items()},
-                owed.get(cut.partition, ()),
+                [user_id for user_id in owed.get(cut.partition, ()) if user_id not in erased[cut.partition]],
                 chosen.newest_s.get(cut.partition, 0),
                 shown_rows.get(cut.partition, {}),
                 bought.get(cut.partition, {}),
+                erased[cut.partition],
             )
             for cut in ranges
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from workers.stream.pipeline import Outcome
+from workers.stream.outcome import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -210,6 +210,24 @@ def within(table: pa.Table, first: int, last: int) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(offsets, first), pc.less_equal(offsets, last)))
 
 
+def without_users(table: pa.Table, erased: Mapping[str, int]) -> pa.Table:
+    """Return the table without the events of erased users below the offset of their erasure, and without a trace of them in dictionaries;
+    the table itself if it has none."""
+    is_theirs = pc.is_in(table.column("user_id").cast(pa.string()), pa.array(list(erased), pa.string()))
+    rows = np.flatnonzero(is_theirs.to_numpy())
+    named = table.column("user_id").take(pa.array(rows)).to_pylist(), table.column("source_offset").to_numpy()[rows].tolist()
+    gone = [row for row, user_id, at in zip(rows.tolist(), *named, strict=True) if at < erased[user_id]]
+    if not gone:
+        return table
+    kept = np.ones(len(table), np.bool_)
+    kept[gone] = False
+    table = table.filter(pa.array(kept)).combine_chunks()
+    for at, described in enumerate(table.schema):
+        if pa.types.is_dictionary(described.type):
+            table = table.set_column(at, described, table.column(at).cast(pa.string()).combine_chunks().dictionary_encode())
+    return table
+
+
 def columns_of(partitions: list[int], tables: list[pa.Table], duplicate_chunk: int) -> EventColumns:
     """Return the events of segments that count: `tables` in the order of their offsets, each of the partition beside it.
 

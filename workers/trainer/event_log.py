@@ -24,7 +24,17 @@ import pyarrow as pa
 from workers.errors import Fatal, Transient, describe
 from workers.settings import StateSettings
 from workers.storage import NotOurFile, Storage
-from workers.trainer.event_columns import COUNTED, SCHEMA, EventColumns, columns_of, n_rows_of, read_segment, segment_bytes, within
+from workers.trainer.event_columns import (
+    COUNTED,
+    SCHEMA,
+    EventColumns,
+    columns_of,
+    n_rows_of,
+    read_segment,
+    segment_bytes,
+    within,
+    without_users,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -195,6 +205,28 @@ class EventLog:
             if part != segment:
                 self.storage.remove(part.name)
         return segment
+
+    def erase(self, partition: int, erased: Mapping[str, int]) -> int:
+        """Remove the events of users of a partition, each below the offset of the erasure; return how many segments had some.
+
+        May be repeated. A segment that cannot be read stays: it is set aside and read from Kafka again, with the erasure.
+        """
+        n_written = 0
+        for segment in self.segments(partition) if erased else []:
+            if segment.first >= max(erased.values()):
+                continue
+            try:
+                events = self._table(segment)
+            except FileNotFoundError:  # merged away since it was listed, by a second writer
+                raise Transient(_MERGED_AWAY) from None
+            except _UNREADABLE:
+                logger.warning("event log: segment %s cannot be read, users stay in it until it is repaired", segment.name)
+                continue
+            kept = without_users(events, erased)
+            if kept is not events:
+                self._write(segment, kept)
+                n_written += 1
+        return n_written
 
     def bridge(self, starts: Mapping[int, int]) -> list[Segment]:
         """Cover what neither the log nor Kafka has: holes below the first offset in Kafka, by partition, become segments without rows.

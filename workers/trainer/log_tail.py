@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from workers.kafka.offsets import start_offsets_async
 from workers.kafka.placement import refuse_by_key
 from workers.kafka.records import Place, RangeReader, Record
 from workers.settings import Settings
-from workers.trainer.event_columns import context_json, events_table
+from workers.trainer.event_columns import context_json, events_table, without_users
 from workers.trainer.event_log import EventLog
+
+log = logging.getLogger(__name__)
 
 POLL_MS = 500
 POLL_MAX_RECORDS = 5_000
@@ -38,6 +41,8 @@ class _Pending:
     offsets: list[int] = field(default_factory=list)
     contexts: list[str | None] = field(default_factory=list)
     n_context_chars: int = 0
+    erased: dict[str, int] = field(default_factory=dict)
+    """Users who are erased, each with the offset of the record that says so."""
 
     def add(self, decoded: DecodedEvents, records: list[Record]) -> None:
         """Take the good ones of these records."""
@@ -47,6 +52,7 @@ class _Pending:
         self.n_context_chars += sum(len(context) for context in contexts if context is not None)
         for name in _KEPT:
             getattr(self.events, name).extend(getattr(decoded, name))
+        self.erased |= {user_id: records[i].source_offset for i, user_id in decoded.erasures}
         self.next_offset = records[-1].source_offset + 1
 
     def is_full(self, segment_events: int) -> bool:
@@ -154,6 +160,10 @@ class LogTail:
             sessions=events.sessions,
             contexts=pending.contexts,
         )
+        if pending.erased:  # first: once the log covers the record that erases, nothing reads it again
+            n_segments = self._log.erase(partition, pending.erased)
+            log.info("%d users are erased from partition %d of the event log, %d segments", len(pending.erased), partition, n_segments)
+            table = without_users(table, pending.erased)
         self._log.append(partition, pending.first, pending.next_offset - 1, table)
 
     async def stop(self) -> None:

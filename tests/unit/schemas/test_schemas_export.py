@@ -83,14 +83,15 @@ def test_asyncapi_names_every_channel_with_key_message_and_a_valid_example() -> 
         message = document["components"]["messages"][contract.name]
         assert message["bindings"]["kafka"]["key"]["type"] == "string"
         assert contract.model.model_validate(message["examples"][0]["payload"])
-    assert sorted(operation["action"] for operation in document["operations"].values()) == ["receive"] * 4 + ["send"] * 6
+    assert sorted(operation["action"] for operation in document["operations"].values()) == ["receive"] * 5 + ["send"] * 6
+    assert list(document["channels"]["Event"]["messages"]) == ["Event", "UserErasure"]
 
 
 def test_topic_addresses_are_the_defaults_of_the_settings() -> None:
     topics = pytest.importorskip("workers.settings").TopicSettings()
     assert [contract.address for contract in CONTRACTS] == [
         topics.events, topics.items, topics.users, topics.recommendations, topics.models, topics.dead_letters,
-        topics.control, topics.similar, topics.bought_together, topics.trending,
+        topics.control, topics.similar, topics.bought_together, topics.trending, topics.events,
     ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ SETTINGS = small_settings(related={"bought_together": True, "event_types": ("pur
 @given(st.integers(0, 10_000), st.integers(1, 160))
 @examples(max_examples=15, deadline=None)
 async def test_the_fold_agrees_with_the_oracle_and_the_workers_on_any_log(seed: int, n_events: int) -> None:
-    store, log = MemoryStore(), random_log(seed, n_events)
+    store, log = MemoryStore(), random_log(seed, n_events, erasures=0.03)
     await run_log(log, SETTINGS, store)
     names = await store.item_names()
     numbers = {name: number for number, name in enumerate(names)}

@@ -52,7 +52,7 @@ async def differences(store: StateStore, settings: Settings, log: Log, starts: M
 
 @given(st.integers(0, 10_000), st.integers(1, 200))
 async def test_the_fold_agrees_with_the_oracle_on_any_log(seed: int, n_events: int) -> None:
-    log = random_log(seed, n_events)
+    log = random_log(seed, n_events, erasures=0.03)
     state = fold(log, SETTINGS)
     names = sorted({fact.item_id for facts in log.values() for fact in facts if fact is not None})
     numbers = {name: number for number, name in enumerate(names)}

@@ -19,10 +19,10 @@ SETTINGS = small_settings(state={"shown_items": 3})
 
 
 async def states(
-    seed: int, n_events: int, n_items: int | None = None
+    seed: int, n_events: int, n_items: int | None = None, erasures: float = 0.0
 ) -> tuple[dict[tuple[int, str], UserHistory[str]], dict[tuple[int, str], bytes | None], list[str]]:
     """Histories by fold, rows by pipeline, and item names, of one random log."""
-    log, store = random_log(seed, n_events, n_items=n_items), MemoryStore()
+    log, store = random_log(seed, n_events, n_items=n_items, erasures=erasures), MemoryStore()
     await run_log(log, SETTINGS, store)
     expected: dict[tuple[int, str], UserHistory[str]] = {}
     rows: dict[tuple[int, str], bytes | None] = {}
@@ -41,7 +41,7 @@ async def states(
 
 @given(st.integers(0, 10_000), st.integers(1, 200))
 async def test_the_fold_agrees_with_the_engine_on_any_log(seed: int, n_events: int) -> None:
-    expected, rows, names = await states(seed, n_events)
+    expected, rows, names = await states(seed, n_events, erasures=0.03)
     assert {at: difference(history, rows[at], names) for at, history in expected.items()} == dict.fromkeys(expected)
 
 
@@ -59,7 +59,7 @@ async def test_every_changed_byte_of_a_row_is_seen() -> None:
 
 async def shown_states(seed: int, n_events: int) -> tuple[list[tuple[UserShown, bytes | None]], list[str]]:
     """What was shown to users by fold and by pipeline, and item names, of one random log."""
-    log, store, pairs = random_log(seed, n_events), MemoryStore(), []
+    log, store, pairs = random_log(seed, n_events, erasures=0.03), MemoryStore(), []
     await run_log(log, SETTINGS, store)
     for partition, facts in log.items():
         users = sorted({fact.user_id for fact in facts if fact is not None})

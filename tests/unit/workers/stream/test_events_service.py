@@ -15,7 +15,8 @@ from workers.errors import Fatal, Transient
 from workers.kafka import bounded_reading
 from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
-from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.outcome import Outcome
+from workers.stream.pipeline import Pipeline
 from workers.stream.service import EventsService, _Polled
 
 

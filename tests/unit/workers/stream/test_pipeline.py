@@ -28,7 +28,8 @@ from tests.memory_store import MemoryStore
 from workers.errors import Fatal, Fenced, Transient
 from workers.kafka.records import Record
 from workers.stream.catalogue_sync import CatalogueFollower
-from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.outcome import Outcome
+from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
 
 SETTINGS = small_settings()

@@ -12,7 +12,8 @@ from tests.memory_store import MemoryStore
 from workers.errors import SettingsError
 from workers.kafka.records import Record
 from workers.settings import Settings, load_settings
-from workers.stream.pipeline import Outcome, Pipeline
+from workers.stream.outcome import Outcome
+from workers.stream.pipeline import Pipeline
 
 CAPPED = small_settings(state={"shown_items": 8}, lists={"frequency_cap": {"times": 3, "rest_hours": 1.0}})
 HOUR_MS = 3_600_000
