@@ -74,4 +74,5 @@ def _show(users: list[Held], stays: list[Remains]) -> None:
     for user in users:
         if user.merged_into and not user.because_of:
             warn(f"{user.user_id} goes on as {user.merged_into}, which is not erased: name it too if it is the same person")
-    tell_rows(("where", "what stays", "until"), [(place.where, place.what, place.until) for place in stays], folding=("what stays", "until"))
+    places = [(place.where, place.what, place.until) for place in stays]
+    tell_rows(("where", "what stays", "until"), places, folding=("what stays", "until"))

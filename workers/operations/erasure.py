@@ -124,9 +124,11 @@ async def erase(settings: Settings, users: Sequence[Held], wait_s: float, say: C
 
 async def _until(waiting: Callable[[], Awaitable[list[Any]]], deadline: float) -> list[Any]:
     """Wait until there is nothing left, or the deadline; return what is left."""
-    while (left := await waiting()) and time.monotonic() < deadline:
+    while True:
+        left = await waiting()
+        if not left or time.monotonic() >= deadline:
+            return left
         await asyncio.sleep(LOOK_S)
-    return left
 
 
 async def _with_profile(store: StateStore, users: Sequence[Held]) -> list[str]:

@@ -248,6 +248,16 @@ def merging(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.setattr("workers.client.EventPublisher", Publisher)
 
 
+def erasing(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Users of whom something is stored, whose erasure nobody confirms."""
+    from workers.operations.erasure import Held, Remains
+
+    held = [Held(item, 0, 1, 2, 3, 4, True, IDS[0], IDS[1]) for item in IDS]
+    patch.setattr("workers.operations.erasure.look", answering_later(held))
+    patch.setattr("workers.operations.erasure.remains", answering([Remains(IDS[2], TITLES[3], TITLES[4])]))
+    patch.setattr("workers.operations.erasure.erase", answering_later(IDS))
+
+
 def hostile_worker(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """A worker that logs ids as all its services do, and ends with an error that names one."""
 
@@ -432,6 +442,7 @@ CASES: dict[str, Case] = {
         "workers.operations.lookup", "bought_together_items", BOUGHT)),
     "users show": Case(["users", "show", IDS[6]], whole=IDS, folded=TITLES, prepare=later(LOOKUP, "show_user", HISTORY)),
     "users merge": Case(["users", "merge", IDS[6], IDS[3]], whole=[IDS[6], IDS[3]], prepare=merging),
+    "users erase": Case(["users", "erase", IDS[6], "--yes"], whole=IDS, folded=[], code=1, prepare=erasing),
     "lists get": Case(["lists", "get", IDS[6]], whole=IDS + HOSTILE_RULES, only_in_text=TITLES, prepare=READ),
     "explain": Case(["explain", IDS[6]], whole=IDS + HOSTILE_RULES, only_in_text=TITLES, prepare=later(
         "workers.operations.explain", "explain", explanation())),
