@@ -16,6 +16,7 @@ import redis
 from workers.local.embedded import HOST, Child, start_server, valkey_binary
 
 CHUNK_BYTES = 65_536
+END_S = 5.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -99,6 +100,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self._cut_all()
+        if self._tasks:  # a cut connection ends its task; asyncio would log one that is cancelled
+            await asyncio.wait(self._tasks, timeout=END_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 from kafka import KafkaProducer
 
@@ -25,7 +26,7 @@ from workers.client import EventPublisher
 from workers.errors import Transient
 from workers.kafka.connection import kafka_python_arguments
 from workers.kafka.topics import provision
-from workers.local.embedded import Child
+from workers.local.embedded import Child, free_port
 from workers.models.announcements import announce, reconcile
 from workers.models.store import open_model_store
 from workers.settings import Settings, load_settings
@@ -163,6 +164,35 @@ def test_of_two_trainers_one_leads_and_the_other_takes_over(stack: Any, settings
     finally:
         stack.embedded.stop_workers()
     assert len(EventLog(settings.trainer.log_url).read()) == 2_000
+
+
+@pytest.mark.long
+def test_a_press_on_the_dashboard_trains_beside_the_trainer_and_the_page_says_what_the_gate_decided(
+    stack: Any, settings: Settings, worker_env: dict[str, str]
+) -> None:
+    worker_env["RECSYS_TRAINER__KINDS"] = '["ials"]'
+    publish(settings, 0, 900)
+    with trainer(stack, worker_env) as child:
+        until(child, lambda: announced(settings, {"ials-000001"}), "the first model")
+        publish(settings, 900, 1_600)  # too few for the trainer to train by itself
+        port = free_port()
+        pages = stack.embedded.start_worker("dashboard", {**worker_env, "RECSYS_DASHBOARD__PORT": str(port)})
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20.0, trust_env=False) as client:
+
+            def models() -> str | None:
+                try:
+                    return client.get("/models").text
+                except httpx.TransportError:
+                    return None
+
+            assert "ials-000001" in until(pages, models, "the page of models")
+            assert client.post("/api/training", json={}).status_code == 202
+            assert client.post("/api/training", json={}).status_code == 409, "one at a time"
+            until(child, lambda: announced(settings, {"ials-000002"}), "the model that was asked for")
+            said = until(pages, lambda: page if (page := models()) and "ials-000002 · promoted" in page else None, "what the gate decided")
+            assert "ials-000001" in said
+        assert child.last_lines(500).count("training starts") == 1 and "announced again" not in child.last_lines(500)
+    assert len(EventLog(settings.trainer.log_url).read()) == 1_600, "both wrote to the log, and nothing is there twice"
 
 
 def test_a_promotion_that_was_never_announced_is_announced_by_the_next_leader(settings: Settings) -> None:
