@@ -15,7 +15,8 @@ class DashboardSettings(Section):
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
     """Port of the dashboard."""
     workers: Annotated[tuple[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")], ...], Field(max_length=256)] = ()
-    """Addresses of workers whose `/metrics` the overview reads, such as ["http://127.0.0.1:9101"] (`metrics.port`)."""
+    """Addresses of workers whose `/metrics` the overview reads, such as ["http://127.0.0.1:9101"] (`metrics.port`). A
+    name with several addresses is asked at each of them."""
     image_attribute: Annotated[str, Field(min_length=1, max_length=64)] = "image_url"
     """Categorical attribute of items that holds the URL of a picture."""
     images: tuple[Literal["https", "data"], ...] = ("data",)

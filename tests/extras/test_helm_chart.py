@@ -172,10 +172,36 @@ def test_secrets_are_references_and_scaling_is_by_lag() -> None:
 
 
 @needs_helm
+def test_the_dashboard_is_off_by_default_and_finds_every_worker_where_the_policy_lets_it() -> None:
+    assert not any(name.endswith("-dashboard") for each in SETS if each != "production" for name in of_kind(rendered(each), "Deployment"))
+    assert not of_kind(rendered("small"), "Service")
+    objects = rendered("small", "--set", "dashboard.enabled=true,dashboard.keysSecret=people")
+    dashboard = of_kind(objects, "Deployment")["shop-recsys-dashboard"]["spec"]["template"]
+    (container,) = dashboard["spec"]["containers"]
+    given_to = {variable["name"]: variable for variable in container["env"]}
+    assert given_to["RECSYS_GATEWAY__KEYS"]["valueFrom"]["secretKeyRef"] == {"name": "people", "key": "keys"}
+    services = of_kind(objects, "Service")
+    metrics = services["shop-recsys-metrics"]["spec"]
+    assert given_to["RECSYS_DASHBOARD__WORKERS"]["value"] == f'["http://shop-recsys-metrics:{metrics["ports"][0]["port"]}"]'
+    assert metrics["clusterIP"] == "None" and not of_kind(objects, "ServiceMonitor")
+    for deployment in of_kind(objects, "Deployment").values():
+        assert metrics["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    labels, port = dashboard["metadata"]["labels"], container["ports"][0]["containerPort"]
+    assert services["shop-recsys-dashboard"]["spec"]["selector"].items() <= labels.items()
+    (policy,) = of_kind(objects, "NetworkPolicy").values()
+    doors = {rule["ports"][0]["port"]: rule["from"] for rule in policy["spec"]["ingress"]}
+    assert doors[port] == [{"podSelector": {}}]
+    assert {"podSelector": {"matchLabels": labels}} in doors[metrics["ports"][0]["port"]]
+    ways = [rule for rule in policy["spec"]["egress"] if rule["ports"][0]["port"] == metrics["ports"][0]["port"]]
+    assert len(ways) == 1 and ways[0]["to"][0]["podSelector"]["matchLabels"] == policy["spec"]["podSelector"]["matchLabels"]
+
+
+@needs_helm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--set", "gateway.enabled=true"), "gateway.keysSecret"),
+        (("--set", "dashboard.enabled=true"), "dashboard.keysSecret"),
         (("--set", "kafka.securityProtocol=SASL_SSL"), "kafka.credentialsSecret"),
         (("--set", "stream.autoscaling.kind=vpa"), "none, hpa or keda"),
         (("--set", "trainer.kind=Job"), "Deployment, CronJob or none"),

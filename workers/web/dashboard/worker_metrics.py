@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from workers.runtime.redaction import redact
 
 TIMEOUT_S = 1.0
 MOST_BYTES = 4 << 20
+MOST_WORKERS = 256
 FRESHNESS = "recsys_freshness_seconds"
 
 
@@ -67,8 +70,26 @@ def _take(look: Look, name: str, labels: Mapping[str, str], value: float) -> Non
 
 
 async def look_at(urls: Sequence[str]) -> dict[str, Look | None]:
-    """Return worker ▸ what it says; None for one that does not answer."""
-    return dict(zip(urls, await asyncio.gather(*(asyncio.to_thread(_fetched, url) for url in urls)), strict=True))
+    """Return worker ▸ what it says; None for one that does not answer. A name that stands for several workers is asked at each address."""
+    found = await asyncio.gather(*(asyncio.to_thread(addresses, url) for url in urls))
+    workers = list(dict.fromkeys(address for some in found for address in some))[:MOST_WORKERS]
+    return dict(zip(workers, await asyncio.gather(*(asyncio.to_thread(_fetched, url) for url in workers)), strict=True))
+
+
+def addresses(url: str) -> list[str]:
+    """Return a URL for each address of a name that has several, as replicas of a service of Compose or Kubernetes; else the URL itself.
+
+    A certificate is for a name, so https stays as it is.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        return [url]
+    try:
+        known = socket.getaddrinfo(parts.hostname, parts.port or 80, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return [url]
+    hosts = sorted({str(address[0]) for *_, address in known})
+    return [url] if len(hosts) < 2 else [f"http://{host}:{parts.port or 80}" for host in hosts]
 
 
 def _fetched(url: str) -> Look | None:

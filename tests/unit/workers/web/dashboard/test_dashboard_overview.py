@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.dashboard import dashboard
-from workers.web.dashboard.worker_metrics import Look, parsed, quantile_s
+from workers.web.dashboard import worker_metrics
+from workers.web.dashboard.worker_metrics import Look, look_at, parsed, quantile_s
 
 METRICS = """
 recsys_records_total 1200.0
@@ -32,6 +33,20 @@ def test_a_workers_metrics_are_read() -> None:
     assert (look.records, look.lists, look.dead_letters, look.lag, look.alarms) == (1200.0, 400.0, 2.0, {0: 7}, ["lag"])
     assert look.live == {"ials=1": [50.0, 20.0, 5.0]} and look.models == {"ials": "ials-000001"} and look.is_ready
     assert quantile_s(look.freshness, 0.5) == pytest.approx(0.03)
+
+
+async def test_a_name_with_several_addresses_is_asked_at_each_and_a_certificate_s_name_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"stream": ["10.0.0.2", "10.0.0.1", "10.0.0.2"], "trainer": ["10.0.0.3"], "safe": ["10.0.0.4", "10.0.0.5"]}
+
+    def looked_up(host: str, port: int, *rest: object) -> list[tuple[object, ...]]:
+        if host not in known:
+            raise OSError("no such name")
+        return [(2, 1, 6, "", (address, port)) for address in known[host]]
+
+    monkeypatch.setattr(worker_metrics.socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(worker_metrics, "_fetched", lambda url: None)
+    urls = ["http://stream:9100", "http://trainer:9100", "https://safe:9100", "http://nobody:9100"]
+    assert list(await look_at(urls)) == ["http://10.0.0.1:9100", "http://10.0.0.2:9100", *urls[1:]]
 
 
 async def test_without_a_worker_nothing_is_made_up() -> None:
