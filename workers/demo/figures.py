@@ -5,6 +5,7 @@ Times are seconds of one clock (Unix time of this machine).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ POSITIVE_RATING = 4.0
 """A rating from here on counts as liked; only these are foreseen or missed."""
 TOP = 10
 BATCH_S = 0.1
+_SKIPPED = re.compile(r"workers\.trainer\.app: (\w+): skipped, ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,11 @@ def rounds(decided: Iterable[str], kinds: Sequence[str]) -> int:
     """Return the number of whole rounds of training: the number of decisions of the kind with fewest."""
     counts = Counter(decided)
     return min((counts[kind] for kind in kinds), default=0)
+
+
+def skipped_kinds(log_text: str) -> list[str]:
+    """Return the kinds that a trainer's log calls skipped, in order: too little to learn from, or no time. Nothing announces them."""
+    return _SKIPPED.findall(log_text)
 
 
 def misplaced(events: Sequence[PublishedEvent], event_ids: Sequence[str], lists: Iterable[ReadList]) -> Iterator[ReadList]:

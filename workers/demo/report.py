@@ -97,15 +97,16 @@ class Narrator:
         self.console.print(Text.assemble(("✓ ", "green"), f"{title}{outcome} ", (f"({seconds:.1f} s)", "dim")))
 
 
-def header() -> RenderableType:
+def header(*, stays: bool = False) -> RenderableType:
     """Announce the steps of the demo."""
+    end = "a dashboard goes on until Ctrl-C" if stays else "everything is stopped"
     steps = (
         "1. a Kafka broker and a Valkey start on free ports of this machine, then a stream worker and a trainer\n"
         "2. the catalogue and the first part of the ratings are published in time order, as fast as they go\n"
         "3. the trainer makes its first models and a recipe for lists; the worker takes up what passes the gate\n"
         "4. the rest streams at a steady pace (nobody rates more than ten films a second)\n"
         "   while the trainer retrains and the worker swaps in live what passes the gate\n"
-        "5. models, two homepages, figures; then everything is stopped"
+        f"5. models, two homepages, figures; then {end}"
     )
     return Panel(Text(steps), title="streaming recommendations, end to end", title_align="left", box=box.ROUNDED)
 

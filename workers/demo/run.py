@@ -20,8 +20,8 @@ from workers.client import EventPublisher, PublishError
 from workers.demo.input import DemoInput, movielens_input
 from workers.demo.interruption import Interruption, deaf
 from workers.demo.report import Narrator, figures_table, header, models_table
-from workers.demo.session import Demo, DemoFailed, Outcome, choose_rate, judge
-from workers.demo.stay import Stay
+from workers.demo.session import Demo, DemoFailed, Outcome, choose_rate, judge, shortfall
+from workers.demo.stay import ROWS, Stay
 from workers.demo.tail import Tail
 from workers.errors import WorkerError
 from workers.kafka.topics import provision
@@ -70,7 +70,8 @@ def play(
                     "max_seconds": TRAIN_MAX_S,
                     "options": TRAIN_OPTIONS,
                     **trainer,
-                }
+                },
+                **({} if stay is None else {"lists": {"rows": ROWS}}),
             }
             settings = stack.settings(**sections)
             provision(settings)
@@ -92,6 +93,8 @@ def play(
         demo.show_homepages()
         narrator.show(figures_table(bulk, outcome.paced, outcome.freshness, outcome.hits, outcome.seconds))
         if stay is not None:
+            if (what := shortfall(outcome)) is not None:
+                narrator.say(f"not as it should be: {what}")
             stay.run(stack, env, demo.homepage_users(), narrator)
         return outcome
 
@@ -147,7 +150,8 @@ def run_demo(
 
     `n_events`: number of ratings (at least 5,000). `rate`: events a second of the paced part; chosen from how long the first
     training took if left out. Logs, event log and models are in `folder`; in a temporary one they are removed at the end unless `keep` or a
-    failure. `stay`: go on with a dashboard until Ctrl-C, whose page `open_browser` opens.
+    failure. `stay`: go on with a dashboard until Ctrl-C, whose page `open_browser` opens; the ratings then end now, and a shortfall is said
+    without failing.
     `as_json`: the figures as one JSON object on the last line of standard output.
     """
     narrator = Narrator()
@@ -159,12 +163,14 @@ def run_demo(
     code, outcome, interruption = 1, None, Interruption()
     try:
         with _alone(), interruption.listening():
-            narrator.show(header())
+            narrator.show(header(stays=stay))
             source = movielens_input(cache, n_events, narrator.say)
+            source = source.until(int(time.time() * 1000)) if stay else source
             narrator.say()
             held = Stay(open_browser) if stay else None
             outcome = play(source, place, narrator, rate=rate, interruption=interruption, stay=held)
-            judge(outcome)
+            if not stay:
+                judge(outcome)
             code = 0
     except KeyboardInterrupt:
         code = _failed("interrupted; everything is stopped", 130)
@@ -175,7 +181,7 @@ def run_demo(
     else:
         narrator.say(f"logs, event log and models are in {place}")
     if as_json and outcome is not None:
-        sys.stdout.write(json_text({**outcome.as_json(), "ok": code == 0}) + "\n")
+        sys.stdout.write(json_text({**outcome.as_json(), "ok": code == 0 and shortfall(outcome) is None}) + "\n")
         sys.stdout.flush()
     return code
 

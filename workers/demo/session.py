@@ -24,6 +24,7 @@ from workers.demo.figures import (
     misplaced,
     rounds,
     send_times_s,
+    skipped_kinds,
     throughput,
 )
 from workers.demo.input import DemoInput, Rating
@@ -172,8 +173,9 @@ class Demo:
         """Wait until every kind was decided on once; seconds since the last event was applied."""
         kinds = self.settings.trainer.kinds
         with self.narrator.stage(f"training the first models ({', '.join(kinds)})") as stage:
-            self._until(lambda: rounds(self._decided(), kinds) >= 1, TRAIN_TIMEOUT_S, "the first models", "trainer")
-            stage.note(decisions(self._announcements()))
+            self._until(lambda: rounds([*self._decided(), *self._skipped()], kinds) >= 1, TRAIN_TIMEOUT_S, "the first models", "trainer")
+            left_out = [f"skipped {' and '.join(skipped)}"] if (skipped := self._skipped()) else []
+            stage.note(", ".join([decisions(self._announcements()), *left_out]))
             return time.monotonic() - stage.started_s
 
     def paced(self, rate: float) -> Pace:
@@ -182,11 +184,11 @@ class Demo:
         times_s = send_times_s((rating.user_id for rating in rest), rate, USER_GAP_S)
         order = sorted(range(len(rest)), key=lambda i: (times_s[i], i))
         first, n_lists, n_known = len(self.events), len(self.tail.lists), len(self.tail.announcements)
-        known = [(a.kind, a.version) for a in self._announcements()]
+        known, n_skipped = [(a.kind, a.version) for a in self._announcements()], len(self._skipped())
         held_from = int(len(rest) * (1 - HELD_SHARE))
 
         def state() -> tuple[int, list[str], list[tuple[str, str]]]:
-            ended = rounds(self._decided(n_known), self.settings.trainer.kinds)
+            ended = rounds([*self._decided(n_known), *self._skipped()[n_skipped:]], self.settings.trainer.kinds)
             promoted = [a.version for a in self._announcements(n_known) if a.action is ModelAction.PROMOTED]
             return ended, promoted, live_swaps(self.tail.lists[n_lists:], known)
 
@@ -278,6 +280,10 @@ class Demo:
     def _decided(self, first: int = 0) -> Iterator[str]:
         return (announced.kind for announced in self._announcements(first))
 
+    def _skipped(self) -> list[str]:
+        logs = [child.log for child in self.stack.workers if child.name.startswith("trainer")]
+        return [kind for log in logs for kind in skipped_kinds(log.read_text("utf-8", "replace"))]
+
     def outcome(self, bulk: Throughput, pace: Pace) -> Outcome:
         """The figures, with a look whether they add up."""
         lists = list(self.tail.lists)
@@ -354,15 +360,22 @@ def decisions(announcements: Sequence[ModelAnnouncement]) -> str:
     return ", ".join(f"{verb} {' and '.join(versions)}" for verb, versions in by_action.items() if versions)
 
 
+def shortfall(outcome: Outcome) -> str | None:
+    """Return what the system did not do of what it is for."""
+    if outcome.pace.retrained < RETRAININGS:
+        return "the trainer did not retrain while events streamed"
+    if outcome.pace.promoted and not outcome.pace.swaps:
+        return f"no list was made with a model that was promoted while events streamed: {', '.join(outcome.pace.promoted)}"
+    hits = outcome.hits
+    if not hits.n_hits > hits.n_hits_popularity:
+        return f"live hit rate @10 is {hits.of_lists:.4f}, popularity's {hits.of_popularity:.4f}: the lists are no better"
+    return None
+
+
 def judge(outcome: Outcome) -> None:
     """Raises DemoFailed unless the system did what it is for."""
-    if outcome.pace.retrained < RETRAININGS:
-        raise DemoFailed("the trainer did not retrain while events streamed")
-    if outcome.pace.promoted and not outcome.pace.swaps:
-        raise DemoFailed(f"no list was made with a model that was promoted while events streamed: {', '.join(outcome.pace.promoted)}")
-    if not outcome.hits.n_hits > outcome.hits.n_hits_popularity:
-        hits = outcome.hits
-        raise DemoFailed(f"live hit rate @10 is {hits.of_lists:.4f}, popularity's {hits.of_popularity:.4f}: the lists are no better")
+    if (what := shortfall(outcome)) is not None:
+        raise DemoFailed(what)
 
 
 def choose_rate(n_rest: int, first_training_s: float) -> float:

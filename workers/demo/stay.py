@@ -16,6 +16,8 @@ from workers.local.embedded import Child, EmbeddedStack, environment, free_port,
 from workers.settings import load_settings
 
 READY_S = 60.0
+ROWS = [{"kind": "for_you", "size": 20}, {"kind": "because", "size": 12}, {"kind": "popular_now", "size": 12}]
+"""What the page of a user shows."""
 LOOK_S = 0.3
 
 
@@ -37,11 +39,13 @@ class Stay:
         sections: dict[str, dict[str, Any]] = {
             "dashboard": {"host": "127.0.0.1", "port": port, "workers": [f"http://127.0.0.1:{self.metrics_port}"]}
         }
-        child = stack.start_worker("dashboard", {**env, **environment(sections)})
         address = f"http://127.0.0.1:{port}"
-        _until(lambda: _is_ready(address), child)
+        with narrator.stage("starting a dashboard"):
+            child = stack.start_worker("dashboard", {**env, **environment(sections)})
+            _until(lambda: _is_ready(address), child)
         page = f"{address}/users/{quote(users[0], safe='')}" if users else address
         narrator.say(f"dashboard: {address} · a homepage: {page} · Ctrl-C ends it")
+        narrator.say("these are real events on this stack: click, like, hide or buy, and watch the list change")
         if self.open_browser:
             webbrowser.open(page)
         try:

@@ -16,8 +16,20 @@ from workers.demo.figures import (
     misplaced,
     rounds,
     send_times_s,
+    skipped_kinds,
     throughput,
 )
+
+LOG = """\
+2026-11-30 10:02:58,460 INFO workers.trainer.job: training: recipe: skipped, no model because a recipe needs 100 cases or more
+2026-11-30 10:03:29,340 INFO workers.trainer.app: ials-000001: refused, the 234 targets of the newest slice are of 8 users
+2026-11-30 10:03:29,342 INFO workers.trainer.app: recipe: skipped, no model because a recipe needs 100 cases or more
+"""
+
+
+def test_a_kind_that_is_skipped_ends_its_round_too() -> None:
+    assert skipped_kinds(LOG) == ["recipe"] and skipped_kinds("") == []
+    assert rounds(["ials", *skipped_kinds(LOG)], ["ials", "recipe"]) == 1
 
 
 def sent(
