@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.integration.test_cli import recsys
-from tests.integration.test_embedded_publisher import everything
 from tests.integration.test_stream import workers
+from tests.newest_lists import newest_lists
 from workers.client import EventPublisher
 from workers.settings import Settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-DEADLINE_S = 60.0
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_S:.0f} s"
-        time.sleep(0.1)
-
-
-def newest_lists(settings: Settings) -> dict[str, bool]:
-    """Return of each key of the recommendations topic whether its newest record is a list."""
-    return {record.key.decode(): record.value is not None for record in everything(settings, settings.topics.recommendations)}
 
 
 def act(settings: Settings) -> None:
@@ -44,8 +29,8 @@ def act(settings: Settings) -> None:
 
 def test_an_erased_user_is_gone_for_good_and_may_start_again(stack: Any, settings: Settings, worker_env: dict[str, str]) -> None:
     act(settings)
-    with workers(stack, worker_env):
-        until(lambda: newest_lists(settings) == {"ann": True, "visitor": False, "bob": True}, "lists")
+    with newest_lists(settings) as lists, workers(stack, worker_env):
+        lists.until_there({"ann": True, "visitor": False, "bob": True}, "lists")
         dry = json.loads(recsys(worker_env, "users", "erase", "ann", "--dry-run", "--json").stdout)
         assert [(user["user_id"], user["n_items"], user["has_profile"], user["because_of"]) for user in dry["users"]] == [
             ("ann", 2, True, None), ("visitor", 1, True, "ann"),
@@ -59,7 +44,7 @@ def test_an_erased_user_is_gone_for_good_and_may_start_again(stack: Any, setting
         assert "2 users are erased" in erased.stdout and settings.topics.events in erased.stdout and "retention" in erased.stdout
         for user_id in ("ann", "visitor"):
             assert "no state of this user" in recsys(worker_env, "users", "show", user_id).stderr
-        until(lambda: newest_lists(settings) == {"ann": False, "visitor": False, "bob": True}, "lists removed")
+        lists.until_there({"ann": False, "visitor": False, "bob": True}, "lists removed")
         assert json.loads(recsys(worker_env, "state", "verify", "--json").stdout)["differences"] == []
 
         rebuilt = recsys(worker_env, "state", "rebuild")
@@ -67,7 +52,7 @@ def test_an_erased_user_is_gone_for_good_and_may_start_again(stack: Any, setting
         assert recsys(worker_env, "users", "show", "ann").returncode == 1, "the log does not bring the user back"
         with EventPublisher(settings) as publisher:
             publisher.publish(user_id="ann", item_id="i7", type="like")
-        until(lambda: newest_lists(settings) == {"ann": True, "visitor": False, "bob": True}, "a list of the new history")
+        lists.until_there({"ann": True, "visitor": False, "bob": True}, "a list of the new history")
         shown = json.loads(recsys(worker_env, "users", "show", "ann", "--json").stdout)
         assert [row["item_id"] for row in shown["history"]] == ["i7"] and shown["profile"] is None and shown["merged_from"] == []
         assert json.loads(recsys(worker_env, "state", "verify", "--json").stdout)["differences"] == []
@@ -75,11 +60,11 @@ def test_an_erased_user_is_gone_for_good_and_may_start_again(stack: Any, setting
 
 def test_without_a_worker_the_records_wait_and_the_exit_code_says_so(stack: Any, settings: Settings, worker_env: dict[str, str]) -> None:
     act(settings)
-    with workers(stack, worker_env):
-        until(lambda: newest_lists(settings) == {"ann": True, "visitor": False, "bob": True}, "lists")
+    with newest_lists(settings) as lists, workers(stack, worker_env):
+        lists.until_there({"ann": True, "visitor": False, "bob": True}, "lists")
     late = recsys(worker_env, "users", "erase", "bob", "--yes", "--wait", "0.5", "--json")
     assert late.returncode == 1 and json.loads(late.stdout)["unconfirmed"] == ["bob"] and "is a worker running?" in late.stderr
     assert recsys(worker_env, "users", "show", "bob").returncode == 0
-    with workers(stack, worker_env):
-        until(lambda: recsys(worker_env, "users", "show", "bob").returncode == 1, "bob to be erased")
-        until(lambda: not newest_lists(settings)["bob"], "bob's list to be removed")
+    with newest_lists(settings) as lists, workers(stack, worker_env):
+        lists.until_there({"ann": True, "visitor": False, "bob": False}, "bob's list to be removed")
+    assert recsys(worker_env, "users", "show", "bob").returncode == 1

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 
 from tests.integration.test_cli import recsys
-from tests.integration.test_embedded_publisher import everything
 from tests.integration.test_stream import workers
+from tests.newest_lists import newest_lists
 from workers.client import EventPublisher
 from workers.kafka.topics import provision
 from workers.settings import Settings, load_settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-DEADLINE_S = 60.0
-
-
-def lists_of(settings: Settings) -> dict[str, dict[str, Any]]:
-    return {r.key.decode(): json.loads(r.value) for r in everything(settings, settings.topics.recommendations) if r.value is not None}
 
 
 def test_a_second_set_of_workers_makes_lists_of_its_own_from_the_same_events(
@@ -44,14 +38,11 @@ def test_a_second_set_of_workers_makes_lists_of_its_own_from_the_same_events(
             publisher.publish_item({"item_id": f"i{n}", "title": f"film {n}", "categories": ["war"]})
         for user_id, n in [("ann", 1), ("bob", 1), ("bob", 2)]:
             publisher.publish(user_id=user_id, item_id=f"i{n}", type="like", context={"variant": "varied"})
-    with workers(stack, worker_env):
+    with newest_lists(settings) as lists, newest_lists(varied) as others, workers(stack, worker_env):
         stack.start_worker("stream", env)
-        deadline = time.monotonic() + DEADLINE_S
-        while not (lists_of(settings).keys() == lists_of(varied).keys() == {"ann", "bob"}):
-            assert time.monotonic() < deadline, "lists of both variants"
-            time.sleep(0.2)
-        for chosen, name, at_most in ((settings, "default", settings.lists.size), (varied, "varied", 2)):
-            for made in lists_of(chosen).values():
-                assert made["variant"] == name and 0 < len(made["items"]) <= at_most
+        for found, name, at_most in ((lists, "default", settings.lists.size), (others, "varied", 2)):
+            found.until_there({"ann": True, "bob": True}, f"lists of {name}")
+            for made in found.of.values():
+                assert made is not None and made["variant"] == name and 0 < len(made["items"]) <= at_most
         both = [json.loads(recsys(chosen, "users", "show", "bob", "--json").stdout)["history"] for chosen in (env, worker_env)]
         assert both[0] == both[1] and [row["item_id"] for row in both[0]] == ["i2", "i1"], "each has learnt from all events"
