@@ -29,6 +29,11 @@ COMMANDS: dict[str, Entry] = {
     "up": _command(
         "stack", "up", "Start broker, Valkey, topics and workers on this machine; runs until Ctrl-C or SIGTERM, then stops all of it."
     ),
+    "traffic": _command(
+        "traffic",
+        "traffic",
+        "Publish what visitors of a made-up shop do, at a rate, until Ctrl-C: something to look at on a system without data.",
+    ),
     "init": _command(
         "init",
         "init",

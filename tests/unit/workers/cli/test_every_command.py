@@ -421,6 +421,9 @@ CASES: dict[str, Case] = {
         prepare=hostile_stack,
         as_json=False,
     ),
+    "traffic": Case(["traffic"], whole=FAILURE, code=1, as_json=False, prepare=fakes(
+        fake("workers.cli.traffic", "reachable_settings", console.settings),
+        fake("workers.client", "EventPublisher", failing(Fatal(FAILURE[0]))))),
     "worker stream": Case(["worker", "stream"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "worker trainer": Case(["worker", "trainer"], whole=[*IDS, *TITLES, *FAILURE], code=1, prepare=hostile_worker, as_json=False),
     "worker gateway": Case(["worker", "gateway"], whole=FAILURE, code=1, as_json=False, prepare=fake(
