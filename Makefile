@@ -84,7 +84,7 @@ test-cluster: setup ## the integration lane on a Redis Cluster of three primarie
 test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
 	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py
 
-nightly: setup test-cluster ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
+nightly: setup test-cluster test-lowest ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 tests/property
 	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.faults --rounds 200 --lane $(if $(KAFKA_HOME),both,embedded) --json
 	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.soak --minutes 30 --json
