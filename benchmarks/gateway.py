@@ -15,8 +15,8 @@ The load is open: a process of its own sends each request when it is due and nev
 last byte of the answer. The first two seconds of each load do not count. The baseline is `/live` at the rate of published lists, an answer
 without any work: what HTTP costs on this machine at this moment.
 
-With `--check` the exit code is 1 if a 99th percentile is above its limit, or a request was not answered with 200. The limits are those
-that the gateway must keep on two cores of its own. A machine that does other work beside is slower by a factor of two or more.
+With `--check` the exit code is 1 if a 99th percentile is above its limit, or a request was not answered with 200. Rates and limits are
+those of two cores of a machine of speed 1 (`benchmarks.machine_speed`): on a slower one rates are as much lower, and limits higher.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from benchmarks.datasets import chosen_stream
 from benchmarks.figures import benchmark_parser, cpu_seconds, emit, resident_bytes, run_benchmark
 from benchmarks.http_load import Answered, HttpLoad, HttpPlan
 from benchmarks.live import LiveBench, live_arguments, stack_on
+from benchmarks.machine_speed import speed
 from benchmarks.open_load import OpenLoad, arrivals
 from workers.local.embedded import Child, environment, free_port
 
@@ -73,8 +74,8 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def scenarios(users: Sequence[str], items: Sequence[str], categories: Sequence[str], seed: int) -> list[Scenario]:
-    """Return the loads of this benchmark, in their order. `users` have lists."""
+def scenarios(users: Sequence[str], items: Sequence[str], categories: Sequence[str], seed: int, machine: float) -> list[Scenario]:
+    """Return the loads of this benchmark on a machine of this speed, in their order. `users` have lists."""
     chance = np.random.default_rng(seed)
 
     def lists(query: str) -> str:
@@ -88,11 +89,15 @@ def scenarios(users: Sequence[str], items: Sequence[str], categories: Sequence[s
         chosen = ",".join(f'"{items[at]}"' for at in chance.integers(len(items), size=4).tolist())
         return f'{{"items":[{chosen}],"limit":{LIMIT}}}'.encode()
 
+    def load(what: str, per_s: float, limit_ms: float | None, requests: Sequence[bytes]) -> Scenario:
+        rate = per_s * machine
+        return Scenario(f"{what}, {rate:.0f}/s", rate, None if limit_ms is None else round(limit_ms / machine, 1), requests)
+
     return [
-        Scenario("an empty answer, 500/s", 500.0, None, [get("/live")]),
-        Scenario("published lists, 500/s", 500.0, 15.0, [get(lists("")) for _ in range(5_000)]),
-        Scenario("lists on request, 200/s", 200.0, 40.0, [get(on_request()) for _ in range(5_000)]),
-        Scenario("sessions, 200/s", 200.0, 40.0, [post("/v1/sessions/lists", session()) for _ in range(2_000)]),
+        load("an empty answer", 500.0, None, [get("/live")]),
+        load("published lists", 500.0, 15.0, [get(lists("")) for _ in range(5_000)]),
+        load("lists on request", 200.0, 40.0, [get(on_request()) for _ in range(5_000)]),
+        load("sessions", 200.0, 40.0, [post("/v1/sessions/lists", session()) for _ in range(2_000)]),
     ]
 
 
@@ -163,8 +168,8 @@ def misses(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return late + [f"{name}: {one['n_not_200']} requests not answered with 200" for name, one in found.items() if one["n_not_200"]]
 
 
-def run(arguments: Any, stream: Any, folder: Path) -> dict[str, dict[str, Any]]:
-    """Measure every scenario on one stack."""
+def run(arguments: Any, stream: Any, folder: Path, machine: float) -> dict[str, dict[str, Any]]:
+    """Measure every scenario on one stack, at the rates of a machine of this speed."""
     with stack_on(arguments.broker, folder / "stack") as stack:
         bench = LiveBench(stack, stream, folder, {**arguments.set, "lists": {"shared_every_s": 60, **arguments.set.get("lists", {})}})
         bench.warm_up(arguments.warm_events)
@@ -179,7 +184,8 @@ def run(arguments: Any, stream: Any, folder: Path) -> dict[str, dict[str, Any]]:
         pids = {"gateway": gateway.process.pid, "worker": worker.process.pid}
         pids |= {"redis": stack.valkey.process.pid, "broker": stack.broker.process.pid}
         categories = sorted({category for content in bench.stream.content.values() for category in content.categories})
-        chosen = scenarios(users, list(bench.stream.content) or sorted(set(bench.stream.items)), categories, arguments.seed)
+        items = list(bench.stream.content) or sorted(set(bench.stream.items))
+        chosen = scenarios(users, items, categories, arguments.seed, machine)
         found = {one.name: measure(bench, one, port, pids, arguments) for one in chosen}
         found[chosen[0].name]["gateway_mb"] = round(resident_bytes(gateway.process.pid) / 2**20)
         stack.stop_workers()
@@ -194,11 +200,13 @@ def main() -> int:
     parser.add_argument("--warm-lists", type=int, default=10_000, help="events that publish lists first (default: 10,000)")
     parser.add_argument("--check", action="store_true", help="exit code 1 if a p99 is above its limit or a request has no answer")
     arguments = live_arguments(parser)
+    machine = min(1.0, speed())
+    arguments.events *= machine
     if arguments.events:
         import confluent_kafka  # noqa: F401  (the events' load needs it; said before minutes are spent)
     stream, stream_name = chosen_stream(arguments.stream, STREAM_EVENTS)
     with tempfile.TemporaryDirectory() as name:
-        found = run(arguments, stream, Path(name))
+        found = run(arguments, stream, Path(name), machine)
     floor = next(iter(found.values()))
     rows = [
         (
@@ -213,9 +221,10 @@ def main() -> int:
     ]
     cores = ", ".join(floor["cpu_share"])
     columns = ("requests", "p50", "p90", "p99", "p99.9", "max", "limit of p99", "p99 / baseline", "not 200", f"cores: {cores}")
-    title = f"{stream_name}; ms from due to answered, beside {arguments.events:g} events/s; gateway {floor['gateway_mb']} MB"
+    beside = f"beside {arguments.events:.0f} events/s; gateway {floor['gateway_mb']} MB; machine at {machine:.2f}"
+    title = f"{stream_name}; ms from due to answered, {beside}"
     said = {"stream": arguments.stream, "broker": arguments.broker, "seed": arguments.seed, "seconds": arguments.seconds}
-    said |= {"events_per_s": arguments.events, "scenarios": found}
+    said |= {"events_per_s": arguments.events, "machine_speed": round(machine, 2), "scenarios": found}
     emit("gateway", title, columns, rows, said, as_json=arguments.json)
     missed = misses(found)
     for line in missed if arguments.check else ():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import performance
+from benchmarks import machine_speed, performance
 
 MACHINE = {"cpus": 2, "cpu_model": "x", "memory_gib": 1, "python": "3", "versions": {"numpy": "2"}, "load_1m": 0.1}
 
@@ -91,3 +91,20 @@ def test_a_short_set_that_is_not_short_is_judged_like_the_rest(
     said = capsys.readouterr()
     assert f"| the short set of benchmarks, minutes | {minutes:.3g} |" in said.out
     assert ("the short set" in said.err) == bool(code)
+
+
+@pytest.mark.parametrize(("machine", "code", "said"), [(1.0, 1, "**short**"), (0.5, 0, "machine at 0.50"), (2.0, 1, "**short**")])
+def test_limits_of_speed_are_those_of_a_machine_as_fast_as_this_one_and_ratios_stay(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machine: float, code: int, said: str
+) -> None:
+    monkeypatch.setattr(performance, "run", lambda *_: figures(state_events_per_s=21_000, speed=machine)["ingest"])
+    monkeypatch.setattr("sys.argv", ["performance", "--check", "--only", "ingest"])
+    assert performance.main() == code and said in capsys.readouterr().out
+    monkeypatch.setattr(performance, "run", lambda *_: figures(ratio_to_naive=29, speed=machine)["ingest"])
+    assert performance.main() == 1, "a ratio is judged as it is"
+
+
+def test_the_speed_of_a_machine_is_one_where_its_loop_runs_as_fast_as_that_of_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(n * machine_speed.STEPS / machine_speed.REFERENCE_STEPS_PER_S for n in range(100))
+    monkeypatch.setattr(machine_speed.time, "perf_counter", lambda: next(clock))
+    assert machine_speed.speed() == pytest.approx(1)
