@@ -97,7 +97,7 @@ test-browser: setup ## the dashboard in Chromium (RECSYS_CHROMIUM, or `chromium`
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
 	$(PYTEST) tests/browser
 
-screenshots: setup ## pictures of the dashboard into docs/images, taken of a running shop of made-up goods in Chromium
+screenshots: setup ## pictures into docs/images, taken in Chromium of a running shop and of the running scenarios, of made-up data
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m tests.browser.screenshots
 

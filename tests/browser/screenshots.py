@@ -1,4 +1,7 @@
-"""Takes the pictures of docs/dashboard.md of a running shop: `make screenshots`."""
+"""Takes the pictures of docs/dashboard.md of a running shop, and those of the scenario pages of each running scenario: `make screenshots`.
+
+    python -m tests.browser.screenshots news social    takes those of two scenarios
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.browser.conftest import chromium
+from tests.browser.scenarios import running_scenario
 from tests.browser.shop import Shop, events, running_shop
+from workers.operations.sample_data.files import SAMPLES
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "images"
 SIZE = {"width": 1280, "height": 860}
+TALL, PHONE = {"width": 1280, "height": 1200}, {"width": 390, "height": 844}
+DASHBOARD = "dashboard"
 
 
 def bustle(shop: Shop, page: Any) -> None:
@@ -22,16 +29,9 @@ def bustle(shop: Shop, page: Any) -> None:
             page.wait_for_timeout(250)
 
 
-def main() -> None:
-    """Write the pictures."""
-    from playwright.sync_api import sync_playwright
-
-    os.environ.setdefault("RECSYS_CONFIG", os.devnull)
-    program = chromium()
-    if program is None:
-        sys.exit("screenshots: there is no Chromium; set RECSYS_CHROMIUM")
-    with running_shop() as shop, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+def dashboard_pictures(browser: Any) -> None:
+    """Take the pictures of docs/dashboard.md."""
+    with running_shop() as shop:
         page = browser.new_page(viewport=SIZE)
         page.goto(shop.url)
         bustle(shop, page)
@@ -42,6 +42,35 @@ def main() -> None:
         page.screenshot(path=FOLDER / "dashboard-homepage.png")
         page.goto(f"{shop.url}/why?user=ada&item={page.locator('.card').first.get_attribute('data-item')}")
         page.screenshot(path=FOLDER / "dashboard-why.png")
+
+
+def scenario_pictures(browser: Any, name: str) -> None:
+    """Take the pictures of a scenario's page: on a wide screen and on a phone."""
+    with running_scenario(name) as scene:
+        for suffix, size in (("", TALL), ("-phone", PHONE)):
+            page = browser.new_page(viewport=size)
+            page.goto(f"{scene.url}/users/{scene.user_id}")
+            page.locator(".card").first.wait_for()
+            page.screenshot(path=FOLDER / f"scenario-{name}{suffix}.png")
+            page.close()
+
+
+def main() -> None:
+    """Write the pictures, or those that are named: `dashboard` and scenarios."""
+    from playwright.sync_api import sync_playwright
+
+    os.environ.setdefault("RECSYS_CONFIG", os.devnull)
+    program = chromium()
+    if program is None:
+        sys.exit("screenshots: there is no Chromium; set RECSYS_CHROMIUM")
+    wanted = sys.argv[1:] or [DASHBOARD, *SAMPLES]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for name in wanted:
+            if name == DASHBOARD:
+                dashboard_pictures(browser)
+            else:
+                scenario_pictures(browser, name)
         browser.close()
 
 

@@ -60,8 +60,8 @@ SHOP = Scenario(
             ("", "]"),
             *_rows(
                 ("What this person would buy next.", '{kind = "for_you", title = "For you"}'),
-                ("What goes with what they bought or put in the cart.", '{kind = "because", title = "Because of what you chose"}'),
-                ("Reminds of what is used up.", '{kind = "again", title = "Time for it again"}'),
+                ("What goes with what they bought or put in the cart.", '{kind = "because", title = "Because you chose"}'),
+                ("What was looked at and not bought, and what is used up.", '{kind = "again", title = "Once more"}'),
                 ("What sells now.", '{kind = "popular_now", title = "Popular now"}'),
                 ("What came in.", '{kind = "new_in", title = "New"}'),
             ),
@@ -77,16 +77,18 @@ VIDEO = Scenario(
     "films and series: what was watched is over, and a dislike is meant",
     [
         ("weights", [
-            ("Opening the page of a film.", "view = 0.2"),
-            ("Starting it.", "play = 1.0"),
-            ("Adding it to one's list.", "like = 1.2"),
+            ("Opening the page of a film is browsing; those who mean it start it.", "view = 0.0"),
+            ("Send `click` when playing starts …", "click = 0.9"),
+            ("… and `play` when it has ended: above all others that praise, so that an ended film is over.", "play = 1.1"),
+            ("Adding it to one's own list: below a start, so that what was begun waits in the row `again`.", "like = 0.8"),
             ("A rating of 3 of 5 is neither praise nor blame.", "rating_neutral = 3.0"),
             ("The best rating of your scale.", "rating_best = 5.0"),
             ("A thumb down hides it and what is very like it.", "dislike = -1.0"),
         ]),
         ("touch", [
             ("Watched is watched; half a year later some watch it again.", 'play = "26w"'),
-            ("What is on their list is shown by the list.", 'like = "no"'),
+            ("What was begun and not ended may come back at once.", 'click = "no"'),
+            ("What is on their own list is shown there.", 'like = "forever"'),
             ("Children watch the same again the next day.", 'by_category = {kids = {play = "1d"}}'),
             ("Never again.", 'dislike = "forever"'),
         ]),
@@ -95,18 +97,19 @@ VIDEO = Scenario(
             ("People have watched more than a hundred films.", "history_length = 200"),
         ]),
         ("lists", [
-            ("Places of the first row.", "size = 30"),
+            ("Titles of a list.", "size = 30"),
             ("The list for visitors, made again every five minutes.", "shared_every_s = 300"),
             ("A mix of genres like that of the person: not only the genre of last night.", "calibration = {strength = 0.4}"),
             ("A little ahead for what came out lately.", "freshness = {weight = 0.3, half_life_days = 30}"),
             ("New is what came in within two months.", "new_days = 60"),
             ("The last place tries something.", "exploration_slots = 1"),
             *_rows(
+                ("What was begun and not ended, and what children watch again: first, as a row keeps its items from those below.",
+                 '{kind = "again", title = "Go on watching", least = 1}'),
                 ("The evening's choice.", '{kind = "for_you", title = "For you", size = 20}'),
                 ("Because you watched …", '{kind = "because", title = "Because you watched"}'),
-                ("New in the person's favourite genre.", '{kind = "new_in", title = "New for you"}'),
+                ("New in the person's favourite genre.", '{kind = "new_in", title = "New in"}'),
                 ("What everybody watches.", '{kind = "popular_now", title = "Popular now"}'),
-                ("Once more.", '{kind = "again", title = "Watch again"}'),
             ),
         ]),
         ("trainer", [
@@ -139,7 +142,8 @@ NEWS = Scenario(
             ("Sections have front pages of their own.", 'shared_categories = "all"'),
             ("An hour counts: an article loses half of its lead every 12 hours.", "freshness = {weight = 1.5, half_life_days = 0.5}"),
             ("New is what came in within two days.", "new_days = 2"),
-            ("Shown three times and not opened: enough.", "frequency_cap = {times = 3, rest_hours = 72}"),
+            ("Shown five times and not opened: rest for half a day, which is half of an article's life.",
+             "frequency_cap = {times = 5, rest_hours = 12}"),
             ("No section fills the first ten places.", "most_of_category = 4"),
             ("Different stories, not one story from eight agencies.", 'diversity = {kind = "mmr", strength = 0.25}'),
             ("Two places try new articles, else nobody learns whether they are read.", "exploration_slots = 2"),
@@ -147,14 +151,15 @@ NEWS = Scenario(
             ("Nothing older than ten days.", '  {name = "not old", when = "item.age_days > 10.0", action = "deny"},'),
             ("", "]"),
             *_rows(
-                ("The person's own front page.", '{kind = "for_you", title = "For you", size = 20}'),
+                ("The person's own front page: short, as a row keeps its articles from those below.",
+                 '{kind = "for_you", title = "For you", size = 12}'),
+                ("What has just come in, in the section that the person reads most.", '{kind = "new_in", title = "Just in:", least = 1}'),
                 ("What everybody reads.", '{kind = "popular_now", title = "Most read"}'),
-                ("What has just come in.", '{kind = "new_in", title = "Just in"}'),
             ),
         ]),
         ("trainer", [
             ("Articles without readers need what they say: train often …", "every_s = 300"),
-            ("… or after so many events.", "every_events = 50000"),
+            ("… or after this many events.", "every_events = 50000"),
         ]),
     ],
 )  # fmt: skip
@@ -190,13 +195,13 @@ SOCIAL = Scenario(
             ("New is of this week.", "new_days = 7"),
             ("At most two posts of an author among the first ten: send the author as an attribute.",
              'caps = [{by = "attribute.author", most = 2}]'),
-            ("Shown twice is enough.", "frequency_cap = {times = 2, rest_hours = 168}"),
+            ("Shown five times and passed over: rest for a day.", "frequency_cap = {times = 5, rest_hours = 24}"),
             ("The mix of topics of the person.", "calibration = {strength = 0.3}"),
             ("Three places try posts of whom nobody knows yet.", "exploration_slots = 3"),
             *_rows(
                 ("The feed.", '{kind = "for_you", title = "For you", size = 30}'),
                 ("What is talked about.", '{kind = "popular_now", title = "Trending"}'),
-                ("Because of what you liked.", '{kind = "because", title = "More like this"}'),
+                ("Because of what you liked.", '{kind = "because", title = "More like"}'),
             ),
         ]),
     ],
@@ -242,10 +247,10 @@ services:
 """
 
 
-def write_files(name: str, folder: Path) -> list[Path]:
-    """Write the files of a scenario. Raises SettingsError for a file that is there: nothing is replaced."""
+def write_files(name: str, folder: Path, others: Sequence[Path] = ()) -> list[Path]:
+    """Write the files of a scenario. Raises SettingsError for a file that is there, one of `others` too: nothing is replaced."""
     contents = {folder / "recsys.toml": settings_file(name), folder / "docker-compose.override.yml": COMPOSE_FILE}
-    there = [path for path in contents if path.exists()]
+    there = [path for path in (*contents, *others) if path.exists()]
     if there:
         raise SettingsError(f"init: {there[0]} is there already: remove it, or name another --folder")
     folder.mkdir(parents=True, exist_ok=True)
