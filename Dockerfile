@@ -42,7 +42,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     RECSYS_TRAINER__LOG_URL=/var/lib/recsys/log \
     RECSYS_TRAINER__MODEL_URL=/var/lib/recsys/models \
     RECSYS_HEALTH__HEARTBEAT_FILE=/tmp/recsys-heartbeat
-# ten seconds of compiling that a container then only has to copy, to where it may be added to on another processor
+# a minute or more of compiling that a container then only has to copy, to where it may be added to on another processor
 RUN NUMBA_CACHE_DIR=/opt/compiled python -m workers.stream.warm_up && chmod -R a+rX /opt/compiled
 USER 10001:10001
 WORKDIR /var/lib/recsys
