@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -312,7 +313,7 @@ def owned(worker: Worker) -> list[int]:
 def state_differences(found: State, expected: State) -> list[str]:
     """Return each part of the state that differs, with the first few places."""
     differences = []
-    for part in State.__dataclass_fields__:
+    for part in (one.name for one in fields(State) if one.compare):
         has, should = getattr(found, part), getattr(expected, part)
         places = [place for place in {**has, **should} if has.get(place) != should.get(place)]
         if places:

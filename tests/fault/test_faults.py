@@ -12,10 +12,11 @@ import pytest
 
 from benchmarks.faults import Tally, run_rounds, runnable
 from tests.fault.fault_plan import POINTS
+from tests.fault.harness import state_differences
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.logs import fault_log
 from tests.fault.registry import SCENARIOS, LaneName
-from tests.fold import Fact
+from tests.fold import Fact, State
 from workers.kafka.partitioner import partition_for
 
 EVERYTHING = os.environ.get("RECSYS_TEST_FAULTS") == "all"
@@ -33,13 +34,20 @@ def lane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_600 if EVERYTHING else 300)
+@pytest.mark.timeout(3_600 if EVERYTHING else 900)
 async def test_faults_leave_no_difference_from_the_fold_of_the_log(lane: FaultLane) -> None:
     tally = Tally()
     entries = runnable(lane, () if EVERYTHING else FEW)
     await run_rounds(lane, entries, len(entries), SEED, tally)
     assert tally.rounds == len(entries)
     assert not tally.failures, "\n".join(tally.failures)
+
+
+def test_states_are_compared_place_by_place() -> None:
+    of_one = State()
+    of_one.windows["u1"] = ["a", "b"]
+    assert state_differences(State(), State()) == []
+    assert state_differences(State(), of_one) == ["windows differs in 1 of 1 places: u1: None instead of ['a', 'b']"]
 
 
 def test_every_point_of_a_batch_has_its_scenario() -> None:
