@@ -128,6 +128,10 @@ class Harness(RoundTopics):
         except TimeoutError:
             late = {user_id: (self.newest(user_id), at) for user_id, at in due.items() if self.newest(user_id) < at}
             differences.append(f"users whose newest list is behind (has, should have): {late}")
+        with contextlib.suppress(TimeoutError):
+            await self.wait_for(lambda: not self.still_listed(), "removal of erased users' lists")
+        if listed := self.still_listed():
+            differences.append(f"lists of erased users are not removed: {listed}")
         try:
             await self.wait_for(lambda: set(self.seen.dead) >= self.poison(), "dead letters", 10.0)
         except TimeoutError:
@@ -163,6 +167,7 @@ class Harness(RoundTopics):
         differences.extend(await self._last_lists())
         differences.extend(await self._item_lists())
         differences.extend(self.hidden_listed())
+        differences.extend(f"a list of an erased user came back: {user_id}" for user_id in self.still_listed())
 
     async def _applied(self, store: StateStore) -> None:
         deadline = time.monotonic() + self.drain_s

@@ -12,6 +12,8 @@ from workers.kafka.partitioner import partition_for
 IDLE_USERS = 3
 AGAIN = 0.15
 """Share of events that touch an item of the same user's newest events again."""
+ERASURES = 0.02
+"""Share of the records that erase a user."""
 BURSTS, BURST = 0.01, 12
 """How often the bot comes, and its events each time."""
 FUTURE_MS = 4_000_000_000_000
@@ -29,13 +31,22 @@ class Record:
 
 
 def fault_log(
-    chance: random.Random, n_events: int, *, n_users: int, n_items: int, partitions: int, poison: float = 0.05, duplicates: float = 0.1
+    chance: random.Random,
+    n_events: int,
+    *,
+    n_users: int,
+    n_items: int,
+    partitions: int,
+    poison: float = 0.05,
+    duplicates: float = 0.1,
+    erasures: float = 0.0,
 ) -> list[Record]:
     """Events of every type in publication order, users hashed to partitions as clients do.
 
     The last few users come only in the first third: they are idle while things break. Among the events are ratings, dislikes after likes,
     repeats within a session and later, duplicates a few places later, poison, events that are a little or very late, bursts of a bot that
-    goes to and fro between two items or through all of them, and event time that goes over several epochs of a day.
+    goes to and fro between two items or through all of them, and event time that goes over several epochs of a day. `erasures` of the
+    records erase a user, who may come back.
     """
     records: list[Record] = []
     readable: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
@@ -56,13 +67,16 @@ def fault_log(
                 fact = Fact(bot, f"i{n % n_between}", f"b{number}/{n}", "like", None, at_ms)
                 readable[of_bot].append(Record(of_bot, bot_key, value_of(fact), fact))
                 records.append(readable[of_bot][-1])
+        elif chance.random() < erasures:
+            fact = Fact(user_id, "", f"x{number}", "erase", None, at_ms)
+            mine.append(Record(partition, key, value_of(fact), fact))
+            records.append(mine[-1])
         elif kind < poison:
             records.append(Record(partition, key, _poison(chance, number, user_id), None))
         elif kind < poison + duplicates and mine:
             records.append(chance.choice(mine[-20:]))
         elif kind < poison + duplicates + AGAIN and (own := [record.fact for record in mine[-20:] if record.key == key]):
-            seen = chance.choice(own)
-            assert seen is not None
+            seen = chance.choice([one for one in own if one is not None and not one.erases] or [Fact(user_id, "i0", "", "play", None, 0)])
             fact = Fact(user_id, seen.item_id, f"r{number}", chance.choice(("play", "like", "dislike", "hide")), None, at_ms)
             mine.append(Record(partition, key, value_of(fact), fact))
             records.append(mine[-1])

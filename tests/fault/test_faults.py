@@ -14,7 +14,7 @@ from benchmarks.faults import Tally, run_rounds, runnable
 from tests.fault.fault_plan import POINTS
 from tests.fault.harness import state_differences
 from tests.fault.lanes import FaultLane, kafka_home
-from tests.fault.logs import fault_log
+from tests.fault.logs import ERASURES, fault_log
 from tests.fault.registry import SCENARIOS, LaneName
 from tests.fold import Fact, State
 from workers.kafka.partitioner import partition_for
@@ -55,9 +55,11 @@ def test_every_point_of_a_batch_has_its_scenario() -> None:
 
 
 def test_the_same_seed_gives_the_same_log_and_it_has_everything() -> None:
-    logs = [fault_log(random.Random("seed"), 400, n_users=12, n_items=30, partitions=4) for _ in range(2)]
+    logs = [fault_log(random.Random("seed"), 400, n_users=12, n_items=30, partitions=4, erasures=ERASURES) for _ in range(2)]
     assert logs[0] == logs[1]
     facts: list[Fact] = [record.fact for record in logs[0] if record.fact is not None]
+    newest = {fact.user_id: fact.erases for fact in facts}
+    assert any(fact.erases and not newest[fact.user_id] for fact in facts), "nobody comes back"
     assert {"rating", "dislike", "play"} <= {fact.type for fact in facts}
     assert len(facts) < len(logs[0]), "no poison"
     assert len({fact.event_id for fact in facts}) < len(facts), "no duplicates"

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from tests.builders import value_of
 from tests.fault.lanes import FaultLane
-from tests.fault.logs import Record, fault_log, merge_plan
+from tests.fault.logs import ERASURES, Record, fault_log, merge_plan
 from tests.fault.registry import Lane
 from tests.fault.worker_spawner import Worker
 from tests.fold import Fact, Log, weight_units
@@ -100,9 +100,9 @@ class RoundTopics:
         made = load_settings(**self.sections)
         self.settings = made.model_copy(update={"state": made.state.model_copy(update={"duplicate_chunk": DUPLICATE_CHUNK})})
         n_users, self.n_items = chance.randint(6, 20), chance.randint(20, 40)
-        self.plan = fault_log(
-            chance, chance.randint(*n_events), n_users=n_users, n_items=self.n_items, partitions=PARTITIONS, poison=poison
-        )
+        sizes = {"n_users": n_users, "n_items": self.n_items, "partitions": PARTITIONS}
+        erasures = 0.0 if with_merges else ERASURES
+        self.plan = fault_log(chance, chance.randint(*n_events), **sizes, poison=poison, erasures=erasures)
         self.merge_plan = merge_plan(chance, n_users, len(self.plan)) if with_merges else []
         """(how much of the plan is published before, user, the id that the user goes on as; empty: none), in their order."""
         self.merges: dict[str, tuple[str, int]] = {}
@@ -330,6 +330,9 @@ class RoundTopics:
             for source_offset, fact in enumerate(facts):
                 if fact is None:
                     continue
+                if fact.erases:
+                    due.pop(fact.user_id, None)
+                    continue
                 chunk, name = source_offset // DUPLICATE_CHUNK, (fact.user_id, fact.event_id)
                 if name in chunks and chunks[name] >= chunk - 1:
                     continue
@@ -337,6 +340,12 @@ class RoundTopics:
                 if weight_units(fact, self.settings):
                     due[fact.user_id] = source_offset
         return {user_id: at for user_id, at in due.items() if not self.is_merged(user_id)}
+
+    def still_listed(self) -> list[str]:
+        """Return users whose newest record erases them, and whose newest list is not removed."""
+        newest = {fact.user_id: fact for facts in self.log().values() for fact in facts if fact is not None}
+        erased = {user_id for user_id, fact in newest.items() if fact.erases}
+        return sorted(user_id for user_id in erased & self.seen.lists.keys() if user_id not in self.seen.gone)
 
     def newest(self, user_id: str) -> int:
         """Return the offset of a user's newest list; −1 without one."""
