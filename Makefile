@@ -72,7 +72,7 @@ $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 
 test-kafka: setup ## the integration lane on a real Apache Kafka: KAFKA_HOME=… make test-kafka
 	@test -n "$(KAFKA_HOME)" || { echo "make test-kafka: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }
-	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -n 2 $(SHARED_OUT) $(OWN_STACK:%=--ignore=%) tests/integration
+	RECSYS_TEST_KAFKA=home KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) -n 3 $(SHARED_OUT) $(OWN_STACK:%=--ignore=%) tests/integration
 
 test-secure: setup ## the whole line on a Kafka with TLS, SASL and ACLs and a Redis with TLS and ACL: KAFKA_HOME=… make test-secure
 	@test -n "$(KAFKA_HOME)" || { echo "make test-secure: set KAFKA_HOME to an unpacked Apache Kafka (Java 17)" >&2; exit 2; }

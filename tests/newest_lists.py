@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from workers.kafka.connection import kafka_python_arguments
 from workers.settings import Settings
 
-DEADLINE_S = 90.0
+DEADLINE_S = 180.0
 
 
 class NewestLists:

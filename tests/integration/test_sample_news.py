@@ -42,7 +42,7 @@ def test_made_up_news_are_imported_whole_and_listed_while_they_are_new(
         deadline = time.monotonic() + DEADLINE_S
         while sum(group_lag(settings, settings.stream.group_id, settings.topics.events).values()) or newest_list(settings, user_id) is None:
             assert worker.running and time.monotonic() < deadline, worker.last_lines()
-            time.sleep(0.2)
+            time.sleep(1.0)
         listed = newest_list(settings, user_id)
         assert listed is not None
         expires = {item["item_id"]: item for item in _items(folder)}
@@ -52,6 +52,7 @@ def test_made_up_news_are_imported_whole_and_listed_while_they_are_new(
         assert [row.kind for row in listed.rows][:1] == ["for_you"]
         while (status := _status(env))["items"] < len(expires):  # the catalogue has a topic of its own
             assert worker.running and time.monotonic() < deadline, status
+            time.sleep(1.0)
         assert status["dead_letters"] == 0 and status["items"] == len(expires)
     finally:
         stack.embedded.stop_workers()
