@@ -71,7 +71,7 @@ def window(browser: Any) -> Iterator[Any]:
 
     def opened(width: int = 1280, height: int = 900, **options: Any) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         windows.append(Window(context.new_page()))
         return windows[-1].page

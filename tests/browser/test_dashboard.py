@@ -14,8 +14,8 @@ from workers.models.manifest import TrainedOn
 from workers.models.store import ModelStore
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run `make test-browser`").expect
-WAIT_MS = 20_000
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+WAIT_MS = 120_000
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 PATHS = (
     *("/", "/users", "/users/ada", "/why?user=ada&item=books-1", "/catalogue?q=tea", "/items/tea-1"),
     *("/models", "/dead-letters", "/system"),

@@ -23,7 +23,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="playwright is not in
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ("-m", "workers.cli", "demo", "--stay", "--events", "5000", "--rate", "100")
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 
 
 @pytest.fixture
