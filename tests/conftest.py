@@ -155,12 +155,17 @@ def _no_forked_process_is_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
-    """Start broker and Redis for the whole run."""
+def has_servers() -> None:
+    """Skip where the embedded servers are not installed."""
     try:
         broker_binary(), valkey_binary()
     except Fatal as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, has_servers: None) -> Iterator[TestStack]:
+    """Start broker and Redis for the whole run."""
     with contextlib.ExitStack() as running:
         embedded = running.enter_context(EmbeddedStack(tmp_path_factory.mktemp("stack")))
         cluster = kafka = None

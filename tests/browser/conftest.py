@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from tests.browser.shop import Shop, running_shop
-from workers.errors import Fatal
-from workers.local.embedded import broker_binary, valkey_binary
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -31,14 +29,6 @@ def browser() -> Iterator[Any]:
         launched = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="session")
-def has_servers() -> None:
-    try:
-        broker_binary(), valkey_binary()
-    except Fatal as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -20,21 +20,12 @@ from workers.demo.interruption import Interruption
 from workers.demo.report import Narrator
 from workers.demo.run import play, run_demo
 from workers.demo.session import judge
-from workers.errors import Fatal
-from workers.local.embedded import broker_binary, die_with_parent, valkey_binary
+from workers.local.embedded import die_with_parent
 from workers.local.processes import left_over
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("has_servers")]
 N_TASTES, N_ITEMS, N_USERS, N_RATINGS = 5, 150, 260, 5_000
 START_MS = 1_600_000_000_000
-
-
-@pytest.fixture(autouse=True)
-def _embedded() -> None:
-    try:
-        broker_binary(), valkey_binary()
-    except Fatal as error:
-        pytest.skip(str(error))
 
 
 def clustered_tastes() -> DemoInput:

@@ -19,10 +19,10 @@ from tests.integration.test_gateway import Served, gateway_of, listed
 from tests.integration.test_stream import workers
 from workers.client import StateReader
 from workers.kafka.topics import provision
-from workers.local.embedded import EmbeddedStack, Fatal, broker_binary, environment, free_port, valkey_binary
+from workers.local.embedded import EmbeddedStack, environment, free_port
 from workers.settings import Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300), pytest.mark.usefixtures("has_servers")]
 USERS = [f"u{number}" for number in range(6)]
 
 
@@ -64,14 +64,6 @@ async def pair_of(stack: TestStack, folder: Path) -> AsyncIterator[Pair]:
                 through = {**env, **environment({"redis": {"url": proxy.url}})}
                 async with gateway_of(stack, through) as near, gateway_of(stack, env) as far:
                     yield Pair(near, far, proxy, servers, settings)
-
-
-@pytest.fixture(autouse=True)
-def _embedded() -> None:
-    try:
-        broker_binary(), valkey_binary()
-    except Fatal as error:
-        pytest.skip(str(error))
 
 
 async def fill(pair: Pair) -> None:

@@ -23,26 +23,17 @@ from tests.conftest import TestStack
 from tests.integration.test_cli import started
 from tests.integration.test_embedded_publisher import everything
 from workers.client import EventPublisher
-from workers.errors import Fatal
 from workers.kafka.offsets import committed_offsets, end_offsets
 from workers.kafka.topics import topic_specs
 from workers.lists.reader import newest_list
-from workers.local.embedded import broker_binary, die_with_parent, free_port, is_free, valkey_binary
+from workers.local.embedded import die_with_parent, free_port, is_free
 from workers.operations.kept_state import fit_redis
 from workers.operations.lookup import show_user
 from workers.settings import Settings, load_settings
 
 README = Path(__file__).parents[2] / "README.md"
 TIMEOUT_S = 240.0
-pytestmark = pytest.mark.timeout(420)
-
-
-@pytest.fixture(autouse=True)
-def _has_embedded_servers() -> None:
-    try:
-        broker_binary(), valkey_binary()
-    except Fatal as error:
-        pytest.skip(str(error))
+pytestmark = [pytest.mark.timeout(420), pytest.mark.usefixtures("has_servers")]
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
