@@ -174,6 +174,9 @@ class MemoryStore(MemoryRelated):
     async def item_names(self, start: int = 0) -> list[str]:
         return list(self._numbers)[start:]
 
+    async def n_items(self) -> int:
+        return len(self._numbers)
+
     async def read_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         users = self._users.get(partition, {})
         return [users.get(user_id) for user_id in user_ids]

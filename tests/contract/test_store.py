@@ -88,6 +88,7 @@ async def test_item_numbers_are_assigned_once_in_the_order_given(store: StateSto
     assert await store.item_numbers(["a", "c"]) == [1, 3]
     assert await store.item_names() == ["b", "a", "ü {x}", "c"]
     assert await store.item_names(2) == ["ü {x}", "c"]
+    assert await store.n_items() == 4 and await store.numbers_used() == 0, "no row is of one of them"
     assert await store.item_names(4) == []
 
 

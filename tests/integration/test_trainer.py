@@ -191,7 +191,7 @@ def test_a_press_on_the_dashboard_trains_beside_the_trainer_and_the_page_says_wh
             until(child, lambda: announced(settings, {"ials-000002"}), "the model that was asked for")
             said = until(pages, lambda: page if (page := models()) and "ials-000002 · promoted" in page else None, "what the gate decided")
             assert "ials-000001" in said
-        assert child.last_lines(500).count("training starts") == 1 and "announced again" not in child.last_lines(500)
+        assert child.last_lines(500).count("training starts") == 1  # which of the two announces the second version first is open
     assert len(EventLog(settings.trainer.log_url).read()) == 1_600, "both wrote to the log, and nothing is there twice"
 
 

@@ -146,7 +146,7 @@ async def _state(settings: Settings, found: Status) -> None:
             name = f"{server.server} {server.version}"
             found.redis.append({"server": name, "used_mb": server.used_memory_bytes / 1e6, "max_mb": server.maxmemory_bytes / 1e6})
         await store.open_read_only()
-        found.items = await store.numbers_used()
+        found.items = await store.n_items()
         for kind, announcement in sorted((await store.serving()).items()):
             found.models[kind] = _version(kind, announcement)
     finally:

@@ -53,6 +53,9 @@ class Catalogue(OpenedStore):
                 return names
             start += NAMES_PER_CALL
 
+    async def n_items(self) -> int:
+        return int(await self._link.one(self.keys.names, "LLEN", self.keys.names))
+
     async def upsert_items(self, records: Sequence[ItemRecord]) -> int:
         groups: dict[int, list[ItemRecord]] = {}
         for record in records:

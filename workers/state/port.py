@@ -258,6 +258,10 @@ class StateStore(ShownRows, RelatedStore, UsersTopicStore, ControlRecords, Proto
         """Item ids by number, from number `start` to the newest."""
         ...
 
+    async def n_items(self) -> int:
+        """Return how many items have a number: those of the catalogue, and those of events."""
+        ...
+
     async def read_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         """Packed rows of users of one partition."""
         ...
