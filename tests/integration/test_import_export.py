@@ -49,8 +49,8 @@ def test_a_csv_becomes_lists_and_everything_comes_out_again(
     worker = stack.start_worker("stream", worker_env)
     try:
         started_s = time.monotonic()
-        bad = tmp_path / "bad.jsonl"
-        done = recsys(worker_env, "import", str(orders), str(catalogue), "--yes", "--json", "--bad-rows", str(bad))
+        bad = tmp_path / "orders.csv.bad.jsonl"
+        done = recsys(worker_env, "import", str(orders), str(catalogue), "--yes", "--json")
         imported_s = time.monotonic() - started_s
         assert done.returncode == 1, done.stderr
         reports = [json.loads(line) for line in done.stdout.splitlines()]

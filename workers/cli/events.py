@@ -8,6 +8,7 @@ import typer
 
 from workers.cli.console import JsonOption
 from workers.cli.file_options import (
+    BadRows,
     Decimal,
     Delimiter,
     Dry,
@@ -60,6 +61,7 @@ def publish(
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
+    bad_rows: BadRows = None,
     catalogue: Annotated[bool, typer.Option("--catalogue", help="The file holds items, not events.")] = False,
     ignore_unknown: Lenient = False,
     as_json: JsonOption = False,
@@ -84,4 +86,5 @@ def publish(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
         ignore_unknown, event_type, types,
     )  # fmt: skip
-    publish_file(file, "items" if catalogue else "events", options, PublishOptions(rate, row_ids, skip_rows, dry_run, as_json))
+    how = PublishOptions(rate, row_ids, skip_rows, dry_run, as_json, bad_rows)
+    publish_file(file, "items" if catalogue else "events", options, how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -72,6 +73,14 @@ Repeats = Annotated[
 Rate = Annotated[float | None, typer.Option("--rate", help="At most this many a second.", min=0.001)]
 SkipRows = Annotated[int, typer.Option("--skip-rows", help="Leave out this many rows, which went out before.", min=0)]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing; no broker is needed.")]
+BadRows = Annotated[
+    Path | None,
+    typer.Option(
+        "--bad-rows",
+        help="Keep bad rows in this file, or in a file in this folder: JSON lines with line, field and reason, to be mended and published.",
+        metavar="FILE",
+    ),
+]
 Lenient = Annotated[bool, typer.Option("--ignore-unknown", help="Leave out unknown fields of JSON lines instead of refusing the row.")]
 
 MAX_SEPARATOR_CHARS = 3

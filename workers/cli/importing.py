@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.console import CommandFailed, print_json, settings, tell, tell_rows, warn
+from workers.cli.console import CommandFailed, print_json, settings, tell, tell_rows
 from workers.cli.file_options import (
     Decimal,
     Delimiter,
@@ -33,7 +32,6 @@ from workers.runtime.text import visible
 if TYPE_CHECKING:
     from workers.producer.guess import Guess
     from workers.producer.report import PublishReport
-    from workers.producer.rows import Row
 
 KINDS = ("events", "items", "users")
 TRIED_ROWS = 1_000
@@ -68,7 +66,11 @@ def import_files(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing; no broker is needed.")] = False,
     bad_rows: Annotated[
         Path | None,
-        typer.Option("--bad-rows", help="Bad rows go there, as JSON lines with the reason [default: bad-rows.jsonl].", metavar="FILE"),
+        typer.Option(
+            "--bad-rows",
+            help="File or folder for bad rows, as JSON lines with line, field and reason [default: FILE.bad.jsonl beside each FILE].",
+            metavar="FILE",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; needs --yes or --dry-run.")] = False,
 ) -> None:
@@ -76,12 +78,15 @@ def import_files(
 
     Guessed are format, encoding, separators, whether rows are events, items or users, columns by their names, event types, categories and
     attributes. Times are detected as by `recsys events publish`. What is wrong is corrected with the options, which go before any guess.
-    Rows = published + bad + not delivered + merged, always; exit code 1 if a row was bad.
+    Rows = published + bad + not delivered + merged, always; exit code 1 if a row was bad. Bad rows go to FILE.bad.jsonl, each with the
+    options that it was read with: mend them there and import that file. Nothing that is there is replaced, and no file is made for none.
     """
     if kind is not None and kind not in KINDS:
         raise SettingsError(f"--as: one of {', '.join(KINDS)}")
     if len(files) > 1 and columns:
         raise SettingsError("--map: names the columns of one file: import one file at a time with it")
+    if len(files) > 1 and bad_rows is not None and not bad_rows.is_dir():
+        raise SettingsError("--bad-rows: names one file: with several FILEs name a folder that is there")
     is_asked = not (yes or dry_run)
     if is_asked and (as_json or not sys.stdin.isatty()):
         raise SettingsError(f"import: there is nobody to ask: {PIPED}")
@@ -97,7 +102,7 @@ def import_files(
     if is_asked and not typer.confirm("Publish them?" if len(guessed) > 1 else "Publish it?"):
         tell("nothing was published")
         return
-    _publish(guessed, dry_run, as_json, bad_rows)
+    _publish(guessed, PublishOptions(dry_run=dry_run, as_json=as_json, bad_rows=bad_rows, beside=not dry_run))
 
 
 def _guess_all(files: list[str], kind: str | None, given: dict[str, Any], is_asked: bool) -> list[tuple[str, Guess, PublishReport]]:
@@ -172,53 +177,27 @@ def _show(file: str, guess: Guess, tried: PublishReport) -> None:
         tell(f"  {refusal.n_rows:,} bad: {reason}")
 
 
-class _SideFile:
-    """Writes bad rows as JSON lines; the file is made at the first one."""
+def _publish(guessed: list[tuple[str, Guess, PublishReport]], how: PublishOptions) -> None:
+    from workers.producer.bad_rows import check_place
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.n = 0
-        self._file: Any = None
-
-    def write(self, file: str, row: Row, reason: str) -> None:
-        if self._file is None:
-            self._file = self.path.open("x", encoding="utf-8")
-        content = {"file": f"{file}/{row.file}" if row.file else file, "line": row.line, "reason": reason, "row": row.columns}
-        self._file.write(json.dumps(content, ensure_ascii=True, default=str) + "\n")
-        self.n += 1
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _publish(guessed: list[tuple[str, Guess, PublishReport]], dry_run: bool, as_json: bool, bad_rows: Path | None) -> None:
-    path = Path("bad-rows.jsonl") if bad_rows is None else bad_rows
-    if not dry_run and path.exists():
-        raise SettingsError(f"--bad-rows: {path} is there already: name another file, or remove it")
-    side = _SideFile(path)
+    for file, _, _ in guessed if how.keep_bad else []:
+        check_place(file, how.bad_rows)
     codes = []
-    try:
-        for file, guess, _ in guessed:
-            if as_json:
-                print_json(_described(file, guess))
-            elif len(guessed) > 1:
-                tell(f"{file}:")
-            codes.append(_publish_one(file, guess, dry_run, as_json, None if dry_run else side))
-            if codes[-1] == 130:
-                break
-    finally:
-        side.close()
-    if side.n:
-        warn(f"{side.n:,} bad rows are in {side.path}, each with its line and the reason")
+    for file, guess, _ in guessed:
+        if how.as_json:
+            print_json(_described(file, guess))
+        elif len(guessed) > 1:
+            tell(f"{file}:")
+        codes.append(_publish_one(file, guess, how))
+        if codes[-1] == 130:
+            break
     if any(codes):
         raise CommandFailed(max(codes))
 
 
-def _publish_one(file: str, guess: Guess, dry_run: bool, as_json: bool, side: _SideFile | None) -> int:
-    note = None if side is None else (lambda row, reason: side.write(file, row, reason))
+def _publish_one(file: str, guess: Guess, how: PublishOptions) -> int:
     try:
-        publish_file(file, guess.kind, FileOptions(**guess.options), PublishOptions(dry_run=dry_run, as_json=as_json, on_bad=note))
+        publish_file(file, guess.kind, FileOptions(**guess.options), how)
     except CommandFailed as failure:
         return failure.code
     return 0

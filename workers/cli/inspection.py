@@ -11,6 +11,7 @@ from workers.cli.arguments import ItemId, UserId, checked_id
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
 from workers.cli.erasing import erase
 from workers.cli.file_options import (
+    BadRows,
     Decimal,
     Delimiter,
     Dry,
@@ -58,6 +59,7 @@ def publish(
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
+    bad_rows: BadRows = None,
     ignore_unknown: Lenient = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +73,7 @@ def publish(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
         ignore_unknown,
     )  # fmt: skip
-    publish_file(file, "items", options, PublishOptions(rate, False, skip_rows, dry_run, as_json))
+    publish_file(file, "items", options, PublishOptions(rate, False, skip_rows, dry_run, as_json, bad_rows))
 
 
 @items.command("similar")
@@ -136,6 +138,7 @@ def publish_users(
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
+    bad_rows: BadRows = None,
     ignore_unknown: Lenient = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,7 +150,7 @@ def publish_users(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
         ignore_unknown,
     )  # fmt: skip
-    publish_file(file, "users", options, PublishOptions(rate, False, skip_rows, dry_run, as_json))
+    publish_file(file, "users", options, PublishOptions(rate, False, skip_rows, dry_run, as_json, bad_rows))
 
 
 @users.command("show")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.cli.console import CommandFailed, errors, print_json, settings, tell, warn
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from workers.cli.file_options import FileOptions
+    from workers.producer.bad_rows import BadRowFile
     from workers.producer.extent import Extent
     from workers.producer.mapping import Kind, RowMapping
     from workers.producer.publish import Publisher
@@ -29,26 +31,38 @@ NOUNS = {"events": "events", "items": "items", "users": "profiles"}
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """Options of the command line for sending rows."""
+    """Options of the command line for sending rows. `bad_rows`: where bad rows are kept; `beside`: if nowhere, beside the source."""
 
     rate: float | None = None
     row_ids: bool = False
     skip_rows: int = 0
     dry_run: bool = False
     as_json: bool = False
-    on_bad: Callable[[Row, str], None] | None = None
+    bad_rows: Path | None = None
+    beside: bool = False
+
+    @property
+    def keep_bad(self) -> bool:
+        """Return whether bad rows are kept in a file."""
+        return self.beside or self.bad_rows is not None
 
 
 def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOptions) -> None:
     """Publish a file and show the outcome. Raises SettingsError before anything is sent, CommandFailed when not every row went out."""
     from workers import client
+    from workers.producer.bad_rows import BadRowFile, check_place, options_of
     from workers.producer.extent import Extent
     from workers.producer.files import open_rows, parts_of
     from workers.producer.publish import Run, publish_rows
 
+    if (earlier := options_of(file, kind, asdict(options))) is not None:
+        options = type(options)(**earlier[1])
     reading = options.reading()
     mapping = options.mapping(kind, parts_of(file, reading)[0].form != "jsonl")
-    shown = _BadRows(file, how.dry_run, how.on_bad)
+    if how.keep_bad:
+        check_place(file, how.bad_rows)
+    side = BadRowFile(file, how.bad_rows, mapping, asdict(options)) if how.keep_bad else None
+    shown = _BadRows(file, how.dry_run, side)
     extent = Extent()
     chosen = settings()
     report = None
@@ -72,8 +86,11 @@ def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOption
             warn("recsys: interrupted before the first row: nothing was published")
             raise CommandFailed(EXIT_INTERRUPTED) from None
         report.interrupted = True
+    finally:
+        if side is not None:
+            side.close()
     report.warnings += [f"{n:,} times {name} was too long or had too many entries and was cut" for name, n in _trimmed(publisher)]
-    _report(report, mapping, file, how)
+    _report(report, mapping, file, how, side)
 
 
 def _trimmed(publisher: Publisher) -> list[tuple[str, int]]:
@@ -124,15 +141,15 @@ def _progress(extent: Extent) -> Progress:
 class _BadRows:
     """Show the first bad rows as they come; a dry run counts them by reason instead."""
 
-    def __init__(self, file: str, is_silent: bool, note: Callable[[Row, str], None] | None = None) -> None:
-        self._file, self._note = file, note
+    def __init__(self, file: str, is_silent: bool, side: BadRowFile | None = None) -> None:
+        self._file, self._side = file, side
         self._is_silent = is_silent
         self._n = 0
 
     def __call__(self, row: Row, reason: str) -> None:
         self._n += 1
-        if self._note is not None:
-            self._note(row, reason)
+        if self._side is not None:
+            self._side.write(row, reason)
         if self._n <= MAX_SHOWN and not self._is_silent:
             warn(f"{_place(self._file, row.file)}:{row.line}: {reason}")
 
@@ -141,19 +158,24 @@ def _place(file: str, part: str) -> str:
     return f"{file.rstrip('/')}/{part}" if part else file
 
 
-def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishOptions) -> None:
+def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishOptions, side: BadRowFile | None) -> None:
     if report.bad > MAX_SHOWN and not how.dry_run:
-        warn(f"… and {report.bad - MAX_SHOWN:,} more bad rows")
+        more = "" if how.keep_bad else ": --bad-rows FILE keeps all of them, to be mended and published again"
+        warn(f"… and {report.bad - MAX_SHOWN:,} more bad rows{more}")
     if report.ignored_columns:
         warn(f"columns that are no field were left out: {', '.join(report.ignored_columns)}")
     for warning in report.warnings:
         warn(warning)
     if how.as_json:
-        print_json(_fields(report, mapping, how.dry_run))
+        kept_in = None if side is None or side.path is None else visible(side.path)
+        print_json(_fields(report, mapping, how.dry_run) | {"bad_rows_file": kept_in})
     else:
         _tell_counts(report, mapping.kind, how.dry_run)
     if how.dry_run and not how.as_json:
         _tell_reasons(report, file)
+    if side is not None and side.n_rows:
+        rows = "1 bad row is" if side.n_rows == 1 else f"{side.n_rows:,} bad rows are"
+        warn(f"{rows} in {side.path}, with line, field and reason: mend them there, then `recsys import {shlex.quote(str(side.path))}`")
     if report.error:
         warn(f"recsys: {report.error}")
     if report.interrupted:

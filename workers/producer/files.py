@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from workers.errors import SettingsError
+from workers.producer.bad_rows import is_name, is_side_file, returned_rows
 from workers.producer.extent import Extent
 from workers.producer.json_rows import json_rows
 from workers.producer.lines import Lines
@@ -113,7 +114,7 @@ def parts_of(path: str, reading: Reading) -> list[Part]:
         return [Part(path, form)]
     parts = [_part(Path(path), file, reading) for file in _files_in(path)]
     if not parts:
-        raise SettingsError("FILE: the folder holds no files with rows (names that begin with _ or . are left out)")
+        raise SettingsError("FILE: the folder holds no files with rows (names that begin with _ or ., and files of bad rows, are left out)")
     forms = sorted({part.form for part in parts})
     if len(forms) > 1:
         raise SettingsError(f"FILE: the folder holds files of several formats ({', '.join(forms)}): pass --format, or one file")
@@ -121,13 +122,13 @@ def parts_of(path: str, reading: Reading) -> list[Part]:
 
 
 def _files_in(folder: str) -> list[Path]:
-    """Return the files that are not empty, in order, without marks such as _SUCCESS and hidden files."""
+    """Return the files that are not empty, in order, without marks such as _SUCCESS, hidden files, and bad rows of an earlier import."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")) or "=" in name)
         for name in sorted(names):
             file = Path(place, name)
-            if not name.startswith((".", "_")) and file.is_file() and file.stat().st_size:
+            if not name.startswith((".", "_")) and not is_name(name) and file.is_file() and file.stat().st_size:
                 found.append(file)
     return found
 
@@ -149,10 +150,17 @@ def _rows_of(parts: list[Part], reading: Reading, mapping: RowMapping, extent: E
         with _open_part(part, reading, mapping, extent) as opened:
             try:
                 for row in opened.rows:
-                    columns = None if row.columns is None else constants | row.columns
-                    yield dataclasses.replace(row, columns=columns, file=part.label)
+                    yield _in_part(row, part.label, constants)
             except DamagedFile as error:
                 raise DamagedFile(f"{part.label}: {error}" if part.label else str(error)) from None
+
+
+def _in_part(row: Row, label: str, constants: dict[str, str]) -> Row:
+    """Return a row with the columns that the path of its file gives it."""
+    if row.columns is not None:
+        return dataclasses.replace(row, columns=constants | row.columns, file=label)
+    raw = None if row.raw is None else dataclasses.replace(row.raw, beside=constants)
+    return dataclasses.replace(row, raw=raw, file=label)
 
 
 @dataclass
@@ -238,7 +246,8 @@ def _check_numbers(name: str, values: list[object], mapping: RowMapping) -> None
 
 def _checked_json(source: Source, part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Row]:
     check_json(source.start)
-    sample = _sample(json_rows(Lines(_whole_lines(source.start))))
+    rows_of = returned_rows if is_side_file(source.start) else json_rows
+    sample = _sample(rows_of(Lines(_whole_lines(source.start))))
     rows = [row.columns for row in sample if row.columns is not None]
     names = {name: None for row in rows for name in row} | {name: None for name, _ in part.constants}
     if rows:
@@ -246,7 +255,7 @@ def _checked_json(source: Source, part: Part, reading: Reading, mapping: RowMapp
     if any(mapping.column_of("event_ts_ms") in row for row in rows):
         mapping.needs_time = True
     _look(sample, mapping, reading)
-    return json_rows(source.lines)
+    return rows_of(source.lines)
 
 
 def _check_json_names(mapping: RowMapping, names: list[str]) -> None:

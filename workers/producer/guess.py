@@ -16,12 +16,13 @@ from typing import Any, cast
 
 from schemas.events import EventType
 from workers.errors import SettingsError
+from workers.producer.bad_rows import options_of, returned_rows
 from workers.producer.files import Part, Reading, parts_of
 from workers.producer.json_rows import json_rows
 from workers.producer.known_names import IN_FILE_NAMES, KINDS_OF_FILES, NAMES, RATINGS, TYPES, plain
-from workers.producer.mapping import REQUIRED, Kind
+from workers.producer.mapping import REQUIRED, Kind, is_field, pairs_of
 from workers.producer.parquet_rows import open_parquet, parquet_rows
-from workers.producer.rows import BadRow, Format, Row
+from workers.producer.rows import BadRow, DamagedFile, Format, Row
 from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
 from workers.producer.source import Source, open_text
 from workers.producer.table_rows import Table, header_cells
@@ -76,6 +77,9 @@ class Guess:
 def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None = None) -> Guess:
     """Guess how to read a file or a folder. `given` are options that are not guessed. Raises SettingsError for what cannot be guessed."""
     options = {name: value for name, value in (given or {}).items() if value}
+    known = options_of(path, kind, options)
+    if known is not None:
+        return _as_before(path, *known)
     sample = look(path, options)
     options["form"] = sample.form
     kind = kind or kind_of(path, sample.names)
@@ -104,13 +108,30 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     if named:
         options["columns"] = [f"{name}={column}" if "," not in column else f'"{name}={column}"' for name, column in named.items()]
     by_column = {column: name for name, column in every.items()}
+    if sample.form == "jsonl" and any(name not in by_column for name in sample.names):
+        options["ignore_unknown"] = True  # what is shown as left out is left out, and no reason to refuse the row
     made.columns = [ColumnGuess(name, by_column.get(name, ""), _examples(sample, name), _why(name, by_column)) for name in sample.names]
     return made
 
 
-def _given_pairs(options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    from workers.producer.mapping import pairs_of
+def _as_before(path: str, kind: Kind, options: dict[str, Any]) -> Guess:
+    """Return how the bad rows of an earlier import are read: as they were then."""
+    source = open_text(path, "jsonl", None)
+    try:
+        sample = _sampled(Part(path, "jsonl"), [], returned_rows(source.lines))
+    except DamagedFile as error:
+        raise SettingsError(f"FILE: {error}") from None
+    finally:
+        source.close()
+    names = list({name: None for row in sample.rows for name in row})
+    by_column = {column: name for name, column in _given_pairs(options)}
+    by_column = {name: by_column.get(name, name if is_field(kind, name) else "") for name in names}
+    columns = [ColumnGuess(name, by_column[name], _examples(sample, name), "" if by_column[name] else "left out") for name in names]
+    notes = ["bad rows of an earlier import: read with its options"]
+    return Guess(kind, "jsonl", columns, {**options, "form": "jsonl"}, notes)
 
+
+def _given_pairs(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs_of("--map", options.get("columns") or [])
 
 

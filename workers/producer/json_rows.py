@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from workers.producer.lines import Line, Lines
-from workers.producer.rows import MAX_LINE_BYTES, BadRow, Row, Unreadable
+from workers.producer.rows import MAX_LINE_BYTES, BadRow, RawText, Row, Unreadable
 
 TOO_LONG = f"record: more than {MAX_LINE_BYTES} bytes in one line; shorten it"
 EXACT_FLOAT = 2.0**53
@@ -29,7 +29,12 @@ def _row(line: Line) -> Row:
     try:
         return Row(line.number, columns_of(line.content))
     except BadRow as error:
-        return Row(line.number, None, str(error))
+        return Row(line.number, None, str(error), raw=RawText(text_of(line.content)))
+
+
+def text_of(content: bytes) -> str:
+    """Return a line without its end; U+FFFD stands for what is not UTF-8."""
+    return content.decode(errors="replace").removesuffix("\n").removesuffix("\r")
 
 
 def columns_of(raw: bytes) -> dict[str, Any]:

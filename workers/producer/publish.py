@@ -12,6 +12,7 @@ from schemas import Poison, SchemaError
 from schemas.trimming import trim
 from workers.client import PublishError
 from workers.errors import Transient
+from workers.producer.bad_rows import BadRowLostError
 from workers.producer.event_ids import GivenIds, RowIds
 from workers.producer.mapping import KEYS, MODELS, RowMapping
 from workers.producer.notes import n_rows
@@ -129,6 +130,8 @@ def publish_rows(rows: Iterable[Row], mapping: RowMapping, publisher: Publisher,
     sender = _Sender(mapping, publisher, row_ids=run.row_ids)
     try:
         _send_all(rows, sender, report, run)
+    except BadRowLostError as error:
+        report.error = f"{error}; {report.counts()}; the rows after it were not read: make room, and publish the file again"
     except DamagedFile as error:
         place = f"the file cannot be read beyond row {report.rows:,} (line {report.last_line:,})" if report.rows else "no row can be read"
         report.error = f"{place}: {error}; {report.counts()}; repair the file and publish it again"
@@ -164,7 +167,6 @@ def _send_all(rows: Iterable[Row], sender: _Sender, report: PublishReport, run: 
         except (BadRow, SchemaError, UnicodeError) as error:
             reason = _reason(error)
             report.refuse(row, reason)
-            report.merged += row.joined
             if run.on_bad is not None:
                 run.on_bad(row, reason)
             continue

@@ -29,7 +29,8 @@ def merged_rows(rows: Iterator[Row], mapping: RowMapping) -> Iterator[Row]:
     for row in rows:
         if held is not None and _is_same(held, row, column):
             assert held.columns is not None and row.columns is not None
-            held = dataclasses.replace(held, columns=merged(mapping, held.columns, row.columns), joined=held.joined + 1)
+            columns = merged(mapping, held.columns, row.columns)
+            held = dataclasses.replace(held, columns=columns, joined=held.joined + 1, parts=(*(held.parts or (held,)), row))
             continue
         if held is not None:
             yield held

@@ -26,10 +26,10 @@ class Refusal:
 class PublishReport:
     """Counts the rows of a file: rows = published + would_publish + bad + undelivered + merged.
 
-    `would_publish` counts the rows that a dry run accepted, `merged` those that became part of the record of another row, `skipped` those
-    before the first one of this run, which are not in `rows`. `bad_rows` holds the first thousand (file, line, reason); `file` is the
-    part of a folder. `error` says why the file was not read to its end or not delivered, in one line; `last_line` is the last line or
-    row that was read.
+    `would_publish` counts the rows that a dry run accepted, `merged` those that became part of the published record of another row,
+    `skipped` those before the first one of this run, which are not in `rows`. `bad_rows` holds the first thousand (file, line, reason);
+    `file` is the part of a folder. `error` says why the file was not read to its end or not delivered, in one line; `last_line` is the
+    last line or row that was read.
     """
 
     rows: int = 0
@@ -74,13 +74,13 @@ class PublishReport:
         self.published -= n
 
     def refuse(self, row: Row, reason: str) -> None:
-        """Count a bad row."""
-        self.bad += 1
+        """Count a bad row, and those that would have been part of its record."""
+        self.bad += 1 + row.joined
         if len(self.bad_rows) < MAX_REPORTED:
             self.bad_rows.append((row.file, row.line, reason))
         known = self.reasons.get(reason)
         if known is None:
             known = self.reasons.setdefault(reason if len(self.reasons) < MAX_REASONS else OTHER_REASONS, Refusal())
-        known.n_rows += 1
+        known.n_rows += 1 + row.joined
         if len(known.examples) < MAX_EXAMPLES:
             known.examples.append((row.file, row.line))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from workers.errors import WorkerError
@@ -22,10 +23,24 @@ class DamagedFile(WorkerError):
 
 
 @dataclass(frozen=True, slots=True)
+class RawText:
+    """The text of a row that could not be cut into columns. `names` and `delimiter`: how a table cuts it; without names it is JSON.
+
+    `beside`: columns that the path of a folder gives the row.
+    """
+
+    text: str
+    names: tuple[str, ...] = ()
+    delimiter: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row: its line (Parquet: row) from 1, its columns without blanks and nulls, or why it could not be read.
 
-    `file` is the part of a folder that holds it, empty for a single file; `joined` counts the rows after it that are part of it.
+    `file` is the part of a folder that holds it, empty for a single file; `joined` counts the rows after it that are part of it, and
+    `parts` holds all of them as they were read. `raw` is the text of a row without columns.
     """
 
     line: int
@@ -33,6 +48,8 @@ class Row:
     reason: str = ""
     file: str = ""
     joined: int = 0
+    parts: tuple[Row, ...] = ()
+    raw: RawText | None = None
 
 
 @dataclass(frozen=True, slots=True)

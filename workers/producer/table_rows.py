@@ -11,9 +11,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workers.producer.json_rows import TOO_LONG
+from workers.producer.json_rows import TOO_LONG, text_of
 from workers.producer.lines import Line, Lines
-from workers.producer.rows import MAX_LINE_BYTES, DamagedFile, Row
+from workers.producer.rows import MAX_LINE_BYTES, DamagedFile, RawText, Row
 
 MAX_RECORD_LINES = 200
 """Lines that one quoted cell may span."""
@@ -48,9 +48,9 @@ class Table:
             try:
                 cells = self.cells(line, lines)
             except _Torn as error:
-                yield Row(line.number, None, f"record: {error}")
+                yield self._refused(line, f"record: {error}")
                 continue
-            yield self._row(line.number, cells)
+            yield self._row(line, cells)
 
     def cells(self, line: Line, lines: Lines) -> list[str]:
         """Return the cells of the record that begins in `line`, taking more lines where a quoted cell spans them. Raises _Torn."""
@@ -103,13 +103,16 @@ class Table:
         except csv.Error:
             return 0
 
-    def _row(self, number: int, cells: list[str]) -> Row:
+    def _row(self, line: Line, cells: list[str]) -> Row:
         n = len(self.header)
         if len(cells) > n and not any(cells[n:]):
             cells = cells[:n]  # delimiters at the end of the line
         if len(cells) != n:
-            return Row(number, None, f"record: {len(cells)} cells, the header names {n}")
-        return Row(number, {name: cell for name, cell in zip(self.header, cells, strict=True) if cell})
+            return self._refused(line, f"record: {len(cells)} cells, the header names {n}")
+        return Row(line.number, {name: cell for name, cell in zip(self.header, cells, strict=True) if cell})
+
+    def _refused(self, line: Line, reason: str) -> Row:
+        return Row(line.number, None, reason, raw=RawText(text_of(line.content or b""), tuple(self.header), self.delimiter))
 
 
 def _text(line: Line, *, keep_end: bool = False) -> str:

@@ -66,6 +66,11 @@ class TimeColumn:
         """Return whether day and month cannot be told apart by the start of the file alone."""
         return not (self._options.order or self._options.pattern) and any(self._texts[order] for order in (*DATE_ORDERS, "either", "same"))
 
+    @property
+    def has_numbers(self) -> bool:
+        """Return whether the start of the file has numbers in this column."""
+        return bool(self._units)
+
     def clock(self) -> Clock:
         """Return the clock for this field, and set `format`. Raises SettingsError, naming the option that says what the file does not."""
         options = self._options
@@ -205,6 +210,12 @@ class TimeColumns:
     def formats(self) -> dict[str, str]:
         """Return the field ▸ how its times are read, of those that the start of the file has."""
         return {name: column.format for name, column in self._columns.items() if column.format}
+
+    def found(self) -> dict[str, str]:
+        """Return the options `time_unit` and `time_format` that say what was detected, where all columns are alike."""
+        units = {self.clocks[name].unit for name, column in self._columns.items() if column.has_numbers}
+        orders = {order for name in self._columns if (order := self.clocks[name].order) is not None}
+        return ({"time_unit": units.pop()} if len(units) == 1 else {}) | ({"time_format": orders.pop()} if len(orders) == 1 else {})
 
     def n_as_utc(self) -> int:
         """Return how many times and dates without a zone were read as UTC so far."""

@@ -93,7 +93,7 @@ class Clock:
         self.unit = unit
         self.zone = zone
         self.n_as_utc = 0
-        self._order = order
+        self.order = order
         self._pattern = pattern
         self._repeated_hour = repeated_hour
 
@@ -133,11 +133,11 @@ class Clock:
         found = read_time_text(text)
         try:
             if found is not None:
-                return self._moment_ms(found.moment(self._order), is_date=found.time_of_day is None)
+                return self._moment_ms(found.moment(self.order), is_date=found.time_of_day is None)
         except ValueError:
-            if found is not None and not found.is_ordered and self._order is None and found.orders():
+            if found is not None and not found.is_ordered and self.order is None and found.orders():
                 raise BadRow("a date that may be day first or month first; pass --time-format") from None
-            raise BadRow(f"no day of the calendar{f' ({self._order})' if self._order else ''}") from None
+            raise BadRow(f"no day of the calendar{f' ({self.order})' if self.order else ''}") from None
         if _ZONE_ABBREVIATION.fullmatch(text):
             raise BadRow("not a time that is known; of time zones in letters only UTC, GMT and Z are read, write an offset such as +01:00")
         wanted = "an ISO 8601 time" if self.unit == "iso" else f"a number of {self.unit} or a time in a format that is known"
