@@ -29,7 +29,7 @@ from workers.producer.table_rows import Table
 MEMBERS = frozenset({"line", "field", "reason", "read_as"})
 _NAME = re.compile(r"(.+)\.bad(?:\.\d+)?\.jsonl")
 _UNREADABLE = "unreadable"
-OPTIONS: Mapping[str, type] = {
+OPTIONS: Mapping[str, type[Any]] = {
     "columns": list, "types": list, "split": list, "levels": list, "time_unit": str, "time_format": str, "time_zone": str,
     "repeated_hour": str, "decimal": str, "repeats": str, "event_type": str, "ignore_unknown": bool,
 }  # fmt: skip
@@ -203,7 +203,7 @@ def options_of(path: str, kind: Kind | None, given: Mapping[str, Any]) -> tuple[
         return None
     if kind is not None and kind != found["kind"]:
         raise SettingsError(f"FILE: holds bad rows of {found['kind']}, not of {kind}")
-    options = {name: value for name, value in found.items() if name in OPTIONS and isinstance(value, OPTIONS[name])}
+    options: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, OPTIONS.get(name, ()))}
     if unlike := found.keys() - options.keys() - {"kind"}:
         raise SettingsError(f"FILE: read_as has {listed(sorted(unlike))}, which is no option of this version, or of another kind")
     chosen = {name: value for name, value in given.items() if value}
