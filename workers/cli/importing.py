@@ -79,7 +79,7 @@ def import_files(
     Guessed are format, encoding, separators, whether rows are events, items or users, columns by their names, event types, categories and
     attributes. Times are detected as by `recsys events publish`. What is wrong is corrected with the options, which go before any guess.
     Rows = published + bad + not delivered + merged, always; exit code 1 if a row was bad. Bad rows go to FILE.bad.jsonl, each with the
-    options that it was read with: mend them there and import that file. Nothing that is there is replaced, and no file is made for none.
+    options that it was read with: correct them there and import that file. Nothing that is there is replaced, and no file is made for none.
     """
     if kind is not None and kind not in KINDS:
         raise SettingsError(f"--as: one of {', '.join(KINDS)}")

@@ -160,7 +160,7 @@ def _place(file: str, part: str) -> str:
 
 def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishOptions, side: BadRowFile | None) -> None:
     if report.bad > MAX_SHOWN and not how.dry_run:
-        more = "" if how.keep_bad else ": --bad-rows FILE keeps all of them, to be mended and published again"
+        more = "" if how.keep_bad else ": --bad-rows FILE keeps all of them, to be corrected and published again"
         warn(f"… and {report.bad - MAX_SHOWN:,} more bad rows{more}")
     if report.ignored_columns:
         warn(f"columns that are no field were left out: {', '.join(report.ignored_columns)}")
@@ -175,7 +175,7 @@ def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishO
         _tell_reasons(report, file)
     if side is not None and side.n_rows:
         rows = "1 bad row is" if side.n_rows == 1 else f"{side.n_rows:,} bad rows are"
-        warn(f"{rows} in {side.path}, with line, field and reason: mend them there, then `recsys import {shlex.quote(str(side.path))}`")
+        warn(f"{rows} in {side.path}, with line, field and reason: correct them there, then `recsys import {shlex.quote(str(side.path))}`")
     if report.error:
         warn(f"recsys: {report.error}")
     if report.interrupted:

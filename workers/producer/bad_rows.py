@@ -1,4 +1,4 @@
-"""Keep rows that were refused in a file that can be mended and published again.
+"""Keep rows that were refused in a file that can be corrected and published again.
 
 One JSON object a line: `line`, `field` and `reason` say where the row stood and what is wrong; `read_as` holds the options that it was read
 with, so that nothing has to be said again; `row` is the row as it was read, or `text` its text where it could not be cut into columns.

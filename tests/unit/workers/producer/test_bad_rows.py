@@ -1,4 +1,4 @@
-"""Bad rows are kept beside their file, each as it was read, and go out once they are mended: none is lost, nothing is replaced."""
+"""Bad rows are kept beside their file, each as it was read, and go out once they are corrected: none is lost, nothing is replaced."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def kept(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def mend(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def correct(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     rows = kept(path)
     for row in rows:
         change(row)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def mended(row: dict[str, Any]) -> None:
+def correct_row(row: dict[str, Any]) -> None:
     """Correct what is wrong with the rows of `TABLE` and `LINES`."""
     if "text" in row:
         row["text"] = {"u3": f"u3,i3,{T},view", "u6": f"u6,i6,{T},view"}.get(row["text"][:2], json.dumps(OBJECTS[0]))
@@ -92,7 +92,7 @@ def mended(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.jsonl", "a.jsonl.gz"])
-def test_every_bad_row_is_kept_as_it_was_read_and_goes_out_once_it_is_mended(name: str, publish: Import, tmp_path: Path) -> None:
+def test_every_bad_row_is_kept_as_it_was_read_and_goes_out_once_it_is_corrected(name: str, publish: Import, tmp_path: Path) -> None:
     is_lines, is_tabs = "jsonl" in name, "tsv" in name
     content = LINES if is_lines else TABLE.replace('"i6', "i6").replace(",", "\t") if is_tabs else TABLE
     source = tmp_path / name
@@ -106,14 +106,14 @@ def test_every_bad_row_is_kept_as_it_was_read_and_goes_out_once_it_is_mended(nam
     assert f"{len(places)} bad rows are in {side}" in found.err and f"recsys import {side}" in found.err
     n_good = len(found.records)
     again = publish(side)
-    assert again.records == [] and again.report["bad"] == len(places), "unmended, they are as bad as before"
+    assert again.records == [] and again.report["bad"] == len(places), "uncorrected, they are as bad as before"
     second = tmp_path / f"{name}.bad.2.jsonl"
     assert [row["reason"] for row in kept(second)] == [row["reason"] for row in kept(side)]
     before = kept(side)
     if is_tabs:
-        mend(side, lambda row: row.update(text=f"{row['text'][:2]}\ti\t{T}\tview") if "text" in row else mended(row))
+        correct(side, lambda row: row.update(text=f"{row['text'][:2]}\ti\t{T}\tview") if "text" in row else correct_row(row))
     else:
-        mend(side, mended)
+        correct(side, correct_row)
     rest = publish(side)
     assert rest.code == 0 and len(rest.records) == len(places) and rest.report["bad_rows_file"] is None, rest.report
     assert {event.event_ts_ms for event in rest.records} == {T * 1000}, "seconds, as the first import found"
@@ -134,7 +134,7 @@ def test_parquet_rows_are_kept_with_their_number_and_read_again_alike(publish: I
     side = tmp_path / "items.parquet.bad.jsonl"
     assert [row["line"] for row in kept(side)] == [2, 3] and found.report["published"] == 1
     whole = found.records[0]
-    mend(side, lambda row: row["row"].update(item_id="a"))
+    correct(side, lambda row: row["row"].update(item_id="a"))
     assert publish(side).records == [whole, whole]
 
 
@@ -146,7 +146,7 @@ def test_all_rows_of_a_merged_record_are_kept(publish: Import, tmp_path: Path) -
     side = tmp_path / "products.csv.bad.jsonl"
     assert (found.report["rows"], found.report["published"], found.report["bad"], found.report["merged"]) == (4, 2, 2, 0)
     assert [row["line"] for row in kept(side)] == [3, 4]
-    mend(side, lambda row: row["row"].update({"from": "2025-01-03"} if row["line"] == 3 else {}))
+    correct(side, lambda row: row["row"].update({"from": "2025-01-03"} if row["line"] == 3 else {}))
     rest = publish(side)
     assert [(item.item_id, item.title, item.categories) for item in rest.records] == [("b", "B", ("x", "y"))]
     assert (rest.report["published"], rest.report["merged"]) == (1, 1)
@@ -175,7 +175,7 @@ def test_a_folder_of_rows_is_read_without_its_bad_rows_and_they_keep_what_its_pa
     found = publish(tmp_path / "plays")
     side = tmp_path / "plays.bad.jsonl"
     assert len(found.records) == 1 and [row["file"] for row in kept(side)] == ["type=play/a.csv"] * 2
-    mend(side, lambda row: row.update(text=f"u2,i2,{T}") if "text" in row else row["row"].update(user="u3"))
+    correct(side, lambda row: row.update(text=f"u2,i2,{T}") if "text" in row else row["row"].update(user="u3"))
     assert [(event.user_id, event.type.value) for event in publish(side).records] == [("u2", "play"), ("u3", "play")]
 
 
@@ -212,7 +212,7 @@ def test_rows_of_other_options_are_not_read_together(publish: Import, tmp_path: 
     (tmp_path / "a.csv").write_text(f"user,item,time\nu1,,{T}\nu1,i1,{T}\n")
     publish(tmp_path / "a.csv", "--type", "like")
     side = tmp_path / "a.csv.bad.jsonl"
-    mend(side, lambda row: row["row"].update(item="i1"))
+    correct(side, lambda row: row["row"].update(item="i1"))
     other = kept(side)[0]
     other["read_as"]["event_type"] = "hide"
     side.write_text(side.read_text() + json.dumps(other) + "\n")
@@ -233,7 +233,7 @@ def test_the_publish_commands_keep_bad_rows_where_they_are_asked_to(publish: Imp
     side = tmp_path / "bad.jsonl"
     found = publish(tmp_path / "a.jsonl", "--bad-rows", side, command=("items", "publish"))
     assert found.report["bad"] == len(kept(side)) == 1
-    mend(side, lambda row: row["row"].update(available=False))
+    correct(side, lambda row: row["row"].update(available=False))
     assert [item.available for item in publish(side, command=("items", "publish")).records] == [False]
     assert publish(side, command=("users", "publish")).code == 2
 
@@ -244,7 +244,7 @@ def test_text_that_is_not_utf8_is_refused_until_somebody_writes_what_is_meant(pu
     side = tmp_path / "a.csv.bad.jsonl"
     assert [row["text"] for row in kept(side)] == [f"J\ufffdrgen,i2,{T}"] and len(found.records) == 1
     assert "U+FFFD" in publish(side).report["reasons"][0]["reason"]
-    mend(side, lambda row: row.update(text=row["text"].replace("\ufffd", "ü")))
+    correct(side, lambda row: row.update(text=row["text"].replace("\ufffd", "ü")))
     assert [event.user_id for event in publish(side).records] == ["Jürgen"]
 
 
