@@ -77,7 +77,7 @@ BadRows = Annotated[
     Path | None,
     typer.Option(
         "--bad-rows",
-        help="Keep bad rows in this file, or in a file in this folder: JSON lines with line, field and reason, to be corrected and published.",
+        help="Keep bad rows in this file, or in one in this folder: JSON lines with line, field and reason, to correct and import.",
         metavar="FILE",
     ),
 ]
