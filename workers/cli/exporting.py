@@ -1,4 +1,4 @@
-"""`recsys export lists | models | state | events`."""
+"""`recsys export lists | models | state | events | items | users`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from workers.cli.console import JsonOption, print_json, settings, tell, warn
 
-app = typer.Typer(help="Write lists, models, state or events to a Parquet file.", no_args_is_help=True)
+app = typer.Typer(help="Write lists, models, state, events, items or users to a Parquet file.", no_args_is_help=True)
 Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write; one that is there is not replaced.", metavar="FILE")]
 
 
@@ -34,8 +34,20 @@ def state(out: Out = Path("state.parquet"), as_json: JsonOption = False) -> None
 
 @app.command("events")
 def events(out: Out = Path("events.parquet"), as_json: JsonOption = False) -> None:
-    """The events of the topic: one row each, with the place in the log. Holds personal data."""
+    """The events of the topic: one row each, with the place in the log. Holds personal data. `recsys import` takes it back as it is."""
     _run("events", out, as_json)
+
+
+@app.command("items")
+def items(out: Out = Path("items.parquet"), as_json: JsonOption = False) -> None:
+    """The catalogue: the newest record of each item that was not removed. `recsys import` takes it back as it is."""
+    _run("items", out, as_json)
+
+
+@app.command("users")
+def users(out: Out = Path("users.parquet"), as_json: JsonOption = False) -> None:
+    """The newest profile of each user, and which ids were merged. Holds personal data. `recsys import` takes it back as it is."""
+    _run("users", out, as_json)
 
 
 def _run(what: str, out: Path, as_json: bool) -> None:

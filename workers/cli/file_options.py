@@ -88,7 +88,7 @@ MAX_SEPARATOR_CHARS = 3
 
 @dataclass(frozen=True)
 class FileOptions:
-    """Options of the command line for reading a file."""
+    """Options of the command line for reading a file; `leave_out` and `exact` are of a guess, or of the bad rows of an import."""
 
     columns: list[str] | None = None
     form: str | None = None
@@ -106,6 +106,8 @@ class FileOptions:
     ignore_unknown: bool = False
     event_type: str | None = None
     types: list[str] | None = None
+    leave_out: list[str] | None = None
+    exact: bool = False
 
     def reading(self) -> Reading:
         """Return how the file is read. Raises SettingsError."""
@@ -140,6 +142,8 @@ class FileOptions:
             {} if default is None else {"type": default},
             rules,
             self._types(event_types),
+            frozenset(self.leave_out or []),
+            self.exact,
         )
 
     def _times(self) -> TimeOptions:

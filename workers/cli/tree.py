@@ -59,7 +59,7 @@ COMMANDS: dict[str, Entry] = {
     "import": _command(
         "importing", "import_files", "Publish files of anybody: guess what they hold, show it with examples, ask, and publish."
     ),
-    "export": Entry("exporting", "app", "Write lists, models, state or events to a Parquet file."),
+    "export": Entry("exporting", "app", "Write lists, models, state, events, items or users to a Parquet file."),
     "events": Entry("events", "app", "Publish events from files."),
     "items": Entry("inspection", "items", "Publish the catalogue; look at what goes with what."),
     "users": Entry("inspection", "users", "Publish profiles; look at what is known of a user."),

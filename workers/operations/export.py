@@ -1,4 +1,7 @@
-"""Export lists, models, state and events to Parquet for `recsys export`, in bounded memory. Nothing is changed but the new file."""
+"""Export lists, models, state, events, items and profiles to Parquet for `recsys export`, in bounded memory; only the new file is written.
+
+`recsys import` takes every value of exported events, items and profiles as it is: the marked files come back equal.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.decoding import decode_event, decode_recommendations
+from schemas import Event, Item, UserProfile
+from schemas.decoding import decode_event, decode_item, decode_profile, decode_recommendations
 from schemas.errors import Poison
 from workers.errors import Fatal, SettingsError, WorkerError
 from workers.kafka.offsets import end_offsets, start_offsets
 from workers.kafka.records import BlockingRangeReader, Place, Record
 from workers.kafka.rights import on_topics
+from workers.producer.parquet_rows import EXPORT_MARK
 from workers.settings import Settings
 
 ROWS_PER_GROUP = 20_000
@@ -27,12 +32,22 @@ USERS_AT_ONCE = 500
 Step = Callable[[int], None]
 """Called with how many of the total are done since the last call."""
 Total = Callable[[int], None]
+Decode = Callable[[bytes | None, bytes | None], Item | UserProfile | None]
 _TIME = pa.timestamp("ms", tz="UTC")
 SCHEMAS: dict[str, pa.Schema] = {
     "events": pa.schema([
         ("event_id", pa.string()), ("user_id", pa.string()), ("item_id", pa.string()), ("type", pa.string()), ("value", pa.float64()),
         ("event_ts_ms", _TIME), ("list_id", pa.string()), ("position", pa.int32()), ("session", pa.string()), ("context", pa.string()),
         ("partition", pa.int32()), ("source_offset", pa.int64()),
+    ]),
+    "items": pa.schema([
+        ("item_id", pa.string()), ("title", pa.string()), ("categories", pa.list_(pa.string())), ("text", pa.string()),
+        ("numeric_attributes", pa.string()), ("categorical_attributes", pa.string()), ("embeddings", pa.string()),
+        ("available", pa.bool_()), ("published_ts_ms", _TIME), ("expires_ts_ms", _TIME),
+    ]),
+    "users": pa.schema([
+        ("user_id", pa.string()), ("numeric_attributes", pa.string()), ("categorical_attributes", pa.string()),
+        ("preferred_categories", pa.list_(pa.string())), ("updated_ts_ms", _TIME), ("merged_into", pa.string()),
     ]),
     "lists": pa.schema([
         ("user_id", pa.string()), ("list_id", pa.string()), ("generated_ts_ms", _TIME), ("variant", pa.string()), ("models", pa.string()),
@@ -91,7 +106,7 @@ def new_table(path: Path, what: str) -> Iterator[Table]:
         raise SettingsError(f"--out: {path.parent} cannot be written ({error.strerror}): name another folder") from None
     os.close(handle)
     try:
-        table = Table(temporary, SCHEMAS[what])
+        table = Table(temporary, SCHEMAS[what].with_metadata({EXPORT_MARK: what.encode()}))
         try:
             yield table
         finally:
@@ -121,10 +136,51 @@ def export_events(settings: Settings, table: Table, total: Total, step: Step) ->
                 except Poison:
                     n_bad += 1
                     continue
-                row = event.model_dump(mode="json", exclude={"schema_version", "context"})
-                row["context"] = json.dumps(event.context, ensure_ascii=False) if event.context else None
-                table.add(row | {"partition": record.partition, "source_offset": record.source_offset})
+                table.add(row_of(event) | {"partition": record.partition, "source_offset": record.source_offset})
     return n_bad
+
+
+def row_of(record: Event | Item | UserProfile) -> dict[str, Any]:
+    """Return a record as a row: objects are JSON text, since their names are the users' own."""
+    row = record.model_dump(mode="json", exclude={"schema_version"})
+    for name, value in row.items():
+        if isinstance(value, dict):
+            row[name] = json.dumps(value, ensure_ascii=False) if value else None
+    return row
+
+
+def export_items(settings: Settings, table: Table, total: Total, step: Step) -> int:
+    """Export the newest record of every item that was not removed; return how many records could not be read. Memory as `export_lists`."""
+    return _export_compacted(settings, settings.topics.items, decode_item, table, total, step)
+
+
+def export_users(settings: Settings, table: Table, total: Total, step: Step) -> int:
+    """Export the newest profile of every user that was not removed; return how many records could not be read. Memory as `export_lists`."""
+    return _export_compacted(settings, settings.topics.users, decode_profile, table, total, step)
+
+
+def _export_compacted(settings: Settings, topic: str, decode: Decode, table: Table, total: Total, step: Step) -> int:
+    n_bad = 0
+    for record in _newest(settings, topic, total, step):
+        try:
+            found = decode(record.value, record.key)
+        except Poison:
+            n_bad += 1
+            continue
+        assert found is not None, "it has a value"
+        table.add(row_of(found))
+    return n_bad
+
+
+def _newest(settings: Settings, topic: str, total: Total, step: Step) -> Iterator[Record]:
+    """Yield the newest record of each key that is no tombstone, partition after partition; each partition is read twice."""
+    places = _places(settings, topic, lambda n: total(2 * n))
+    with BlockingRangeReader(settings, needs=on_topics("Read", topic)) as reader:
+        for place, (start, end) in places.items():
+            newest = {record.key: record.source_offset for record in _stepping(reader, place, start, end, step)}
+            for record in _stepping(reader, place, start, end, step):
+                if newest.get(record.key) == record.source_offset and record.value is not None:
+                    yield record
 
 
 def export_lists(settings: Settings, table: Table, total: Total, step: Step) -> int:
@@ -133,26 +189,19 @@ def export_lists(settings: Settings, table: Table, total: Total, step: Step) -> 
     Each partition is read twice: first for the offset of each user's newest record, then for the lists. Memory: a key and a number a user
     of one partition.
     """
-    topic = settings.topics.recommendations
-    places = _places(settings, topic, lambda n: total(2 * n))
     n_bad = 0
-    with BlockingRangeReader(settings, needs=on_topics("Read", topic)) as reader:
-        for place, (start, end) in places.items():
-            newest = {record.key: record.source_offset for record in _stepping(reader, place, start, end, step)}
-            for record in _stepping(reader, place, start, end, step):
-                if newest.get(record.key) != record.source_offset or record.value is None:
-                    continue
-                try:
-                    made = decode_recommendations(record.value, record.key)
-                except Poison:
-                    n_bad += 1
-                    continue
-                assert made is not None, "it has a value"
-                head = {"user_id": made.user_id, "list_id": made.list_id, "generated_ts_ms": made.generated_ts_ms, "variant": made.variant}
-                for item in made.items:
-                    row = {"rank": item.rank, "item_id": item.item_id, "score": item.score, "because": list(item.because)}
-                    row |= {"sources": json.dumps(item.sources), "reason": item.reason, "propensity": item.propensity}
-                    table.add(head | {"models": made.model_version} | row)
+    for record in _newest(settings, settings.topics.recommendations, total, step):
+        try:
+            made = decode_recommendations(record.value, record.key)
+        except Poison:
+            n_bad += 1
+            continue
+        assert made is not None, "it has a value"
+        head = {"user_id": made.user_id, "list_id": made.list_id, "generated_ts_ms": made.generated_ts_ms, "variant": made.variant}
+        for item in made.items:
+            row = {"rank": item.rank, "item_id": item.item_id, "score": item.score, "because": list(item.because)}
+            row |= {"sources": json.dumps(item.sources), "reason": item.reason, "propensity": item.propensity}
+            table.add(head | {"models": made.model_version} | row)
     return n_bad
 
 

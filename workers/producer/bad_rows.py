@@ -31,7 +31,7 @@ _NAME = re.compile(r"(.+)\.bad(?:\.\d+)?\.jsonl")
 _UNREADABLE = "unreadable"
 OPTIONS: Mapping[str, type[Any]] = {
     "columns": list, "types": list, "split": list, "levels": list, "time_unit": str, "time_format": str, "time_zone": str,
-    "repeated_hour": str, "decimal": str, "repeats": str, "event_type": str, "ignore_unknown": bool,
+    "repeated_hour": str, "decimal": str, "repeats": str, "event_type": str, "ignore_unknown": bool, "leave_out": list, "exact": bool,
 }  # fmt: skip
 """Options that say what columns mean ▸ their type. All but `kind` of `read_as` are such."""
 
@@ -119,7 +119,8 @@ class BadRowFile:
 
     def _how_it_is_read(self) -> dict[str, Any]:
         lenient = {"ignore_unknown": True} if self._mapping.lenient else {}
-        return {"kind": self._mapping.kind} | self._mapping.times.found() | lenient | self._options
+        exact = {"exact": True} if self._mapping.exact else {}
+        return {"kind": self._mapping.kind} | self._mapping.times.found() | lenient | exact | self._options
 
     def _described(self, row: Row, reason: str) -> dict[str, Any]:
         named = reason.partition(":")[0]
@@ -203,7 +204,7 @@ def options_of(path: str, kind: Kind | None, given: Mapping[str, Any]) -> tuple[
         return None
     if kind is not None and kind != found["kind"]:
         raise SettingsError(f"FILE: holds bad rows of {found['kind']}, not of {kind}")
-    options: dict[str, Any] = {name: value for name, value in found.items() if isinstance(value, OPTIONS.get(name, ()))}
+    options: dict[str, Any] = {name: value for name, value in found.items() if _is_option(name, value)}
     if unlike := found.keys() - options.keys() - {"kind"}:
         raise SettingsError(f"FILE: read_as has {listed(sorted(unlike))}, which is no option of this version, or of another kind")
     chosen = {name: value for name, value in given.items() if value}
@@ -212,6 +213,11 @@ def options_of(path: str, kind: Kind | None, given: Mapping[str, Any]) -> tuple[
         kept = [(name, column) for name, column in pairs_of("--map", options["columns"]) if name not in named]
         chosen["columns"] = [*(f'"{name}={column}"' for name, column in kept), *chosen["columns"]]
     return found["kind"], options | chosen
+
+
+def _is_option(name: str, value: Any) -> bool:
+    is_right = isinstance(value, OPTIONS.get(name, ()))
+    return is_right and (not isinstance(value, list) or all(isinstance(part, str) for part in value))
 
 
 def _read_as_of(path: str) -> dict[str, Any] | None:

@@ -22,14 +22,14 @@ from workers.producer.json_rows import json_rows
 from workers.producer.lines import Lines
 from workers.producer.mapping import REQUIRED, RowMapping, check_columns
 from workers.producer.names import listed, nearest
-from workers.producer.parquet_rows import open_parquet, parquet_rows
+from workers.producer.parquet_rows import exported_kind, open_parquet, parquet_rows
 from workers.producer.repeats import Repeats, check_repeats, merged_rows
 from workers.producer.rows import BadRow, DamagedFile, Format, Row
 from workers.producer.sniff import check_delimiter, check_is_header, check_json
 from workers.producer.source import Source, check_path, format_of, open_text
 from workers.producer.table_rows import Table, header_cells
 from workers.producer.times import TIME_FIELDS
-from workers.producer.values import IDS, is_missing, number
+from workers.producer.values import IDS, is_missing, is_null, number
 
 SAMPLE_ROWS = 200
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -333,11 +333,18 @@ def _check_names(header: list[str], part: Part, mapping: RowMapping) -> None:
 
 def _checked_parquet(file: Any, part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Row]:
     present: list[str] = list(file.schema_arrow.names)
+    exported = exported_kind(file)
+    if exported and exported != mapping.kind:
+        other = "" if exported in REQUIRED else ", of which no records can be made"
+        raise SettingsError(f"FILE: is an export of {exported}, not of {mapping.kind}{other}")
+    if exported and not mapping.columns:
+        mapping.exact = True
     _check_names(present, part, mapping)
     wanted = [name for name in present if mapping.uses(name)]
     mapping.left_out |= set(present) - set(wanted)
-    _look(_sample(parquet_rows(file, wanted)), mapping, reading)
-    return parquet_rows(file, wanted)
+    is_absent = is_null if mapping.exact else is_missing
+    _look(_sample(parquet_rows(file, wanted, is_absent)), mapping, reading)
+    return parquet_rows(file, wanted, is_absent)
 
 
 def _sample(rows: Iterator[Row]) -> list[Row]:

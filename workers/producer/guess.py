@@ -10,26 +10,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 from schemas.events import EventType
 from workers.errors import SettingsError
 from workers.producer.bad_rows import options_of, returned_rows
-from workers.producer.files import Part, Reading, parts_of
-from workers.producer.json_rows import json_rows
+from workers.producer.files import Part
 from workers.producer.known_names import IN_FILE_NAMES, KINDS_OF_FILES, NAMES, RATINGS, TYPES, plain
 from workers.producer.mapping import REQUIRED, Kind, is_field, pairs_of
-from workers.producer.parquet_rows import open_parquet, parquet_rows
-from workers.producer.rows import BadRow, DamagedFile, Format, Row
-from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
-from workers.producer.source import Source, open_text
-from workers.producer.table_rows import Table, header_cells
+from workers.producer.rows import BadRow, DamagedFile, Format
+from workers.producer.sampling import Sample, look, sampled
+from workers.producer.source import open_text
 from workers.producer.time_text import read_time_text
-from workers.producer.values import VALUE_SEPARATOR, flag, is_missing, number
+from workers.producer.values import ENTRY_CONVERTERS, VALUE_SEPARATOR, flag, is_missing, nested, number
 
-SAMPLE_ROWS = 1_000
 EXAMPLES = 3
 LIKE = 0.9
 """Share of a column's values that must be of a field's kind."""
@@ -37,20 +32,8 @@ MAX_ATTRIBUTES = 16
 """Columns that become attributes; further ones are left out."""
 MAX_LABEL_CHARS = 64
 MAX_TYPES = 50
-_WANTED = re.compile(r"pass --(encoding|format) ([\w.-]+)")
 _URL = re.compile(r"https?://|www\.", re.I)
 _DEFAULT_TYPE = EventType.VIEW.value
-
-
-@dataclass
-class Sample:
-    """The first rows of a file, and how they were read."""
-
-    form: Format
-    names: list[str]
-    rows: list[dict[str, Any]]
-    encoding: str | None = None
-    delimiter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +65,8 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
         return _as_before(path, *known)
     sample = look(path, options)
     options["form"] = sample.form
+    if sample.exported and not options.get("columns"):
+        return _as_exported(kind, options, sample)
     kind = kind or kind_of(path, sample.names)
     mapped = _fields(kind, sample.names)
     for pair in _given_pairs(options):
@@ -108,9 +93,11 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     if named:
         options["columns"] = [f"{name}={column}" if "," not in column else f'"{name}={column}"' for name, column in named.items()]
     by_column = {column: name for name, column in every.items()}
+    if unread := [name for name in sample.names if is_field(kind, name) and name not in by_column]:
+        options["leave_out"] = unread
     if sample.form == "jsonl" and any(name not in by_column for name in sample.names):
         options["ignore_unknown"] = True  # what is shown as left out is left out, and no reason to refuse the row
-    made.columns = [ColumnGuess(name, by_column.get(name, ""), _examples(sample, name), _why(name, by_column)) for name in sample.names]
+    made.columns = _listed(sample, sample.names, by_column)
     return made
 
 
@@ -118,7 +105,7 @@ def _as_before(path: str, kind: Kind, options: dict[str, Any]) -> Guess:
     """Return how the bad rows of an earlier import are read: as they were then."""
     source = open_text(path, "jsonl", None)
     try:
-        sample = _sampled(Part(path, "jsonl"), [], returned_rows(source.lines))
+        sample = sampled(Part(path, "jsonl"), [], returned_rows(source.lines))
     except DamagedFile as error:
         raise SettingsError(f"FILE: {error}") from None
     finally:
@@ -126,9 +113,23 @@ def _as_before(path: str, kind: Kind, options: dict[str, Any]) -> Guess:
     names = list({name: None for row in sample.rows for name in row})
     by_column = {column: name for name, column in _given_pairs(options)}
     by_column = {name: by_column.get(name, name if is_field(kind, name) else "") for name in names}
-    columns = [ColumnGuess(name, by_column[name], _examples(sample, name), "" if by_column[name] else "left out") for name in names]
+    columns = _listed(sample, names, by_column)
     notes = ["bad rows of an earlier import: read with its options"]
     return Guess(kind, "jsonl", columns, {**options, "form": "jsonl"}, notes)
+
+
+def _as_exported(kind: Kind | None, options: dict[str, Any], sample: Sample) -> Guess:
+    """Return how an export of this project is read: as it was written."""
+    if sample.exported not in REQUIRED or kind not in (None, sample.exported):
+        raise SettingsError(f"FILE: is an export of {sample.exported}: only exports of events, items and users are imported")
+    found = cast("Kind", sample.exported)
+    columns = _listed(sample, sample.names, {name: name for name in sample.names if is_field(found, name)})
+    return Guess(found, sample.form, columns, options, [f"an export of {found}: every value is taken as it is"])
+
+
+def _listed(sample: Sample, names: Sequence[str], by_column: Mapping[str, str]) -> list[ColumnGuess]:
+    """Return the columns with the field of each, empty for those that are left out."""
+    return [ColumnGuess(name, by_column.get(name, ""), _examples(sample, name), _why(name, by_column)) for name in names]
 
 
 def _given_pairs(options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -136,98 +137,9 @@ def _given_pairs(options: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _why(column: str, by_column: Mapping[str, str]) -> str:
-    if column not in by_column:
+    if not by_column.get(column):
         return "left out"
     return "attribute" if "." in by_column[column] else ""
-
-
-def look(path: str, options: Mapping[str, Any]) -> Sample:
-    """Return the first rows. The remedy that a refusal names (encoding, format) is followed once each."""
-    form, encoding = options.get("form"), options.get("encoding")
-    for _ in range(4):
-        try:
-            return _look(path, form, encoding, options)
-        except SettingsError as error:
-            wanted = _WANTED.search(str(error))
-            if wanted is None or (wanted[1] == "encoding" and encoding) or (wanted[1] == "format" and form):
-                raise
-            if wanted[1] == "encoding":
-                encoding = wanted[2]
-            elif "suffix" in str(error):
-                form = _form_by_content(path)
-            else:
-                form = wanted[2]
-    raise SettingsError("FILE: what it holds cannot be guessed: pass --format and --encoding")
-
-
-def _look(path: str, form: Any, encoding: str | None, options: Mapping[str, Any]) -> Sample:
-    part = parts_of(path, Reading(form=form))[0]
-    if part.path == "-":
-        raise SettingsError("FILE: standard input cannot be read twice: name a file, or use `recsys events publish -`")
-    if part.form == "parquet":
-        with open_parquet(part.path) as file:
-            names = list(file.schema_arrow.names)
-            return _sampled(part, names, parquet_rows(file, names))
-    source = open_text(part.path, part.form, encoding)
-    try:
-        sample = _json(source, part) if part.form == "jsonl" else _table(source, part, options)
-    finally:
-        source.close()
-    sample.encoding = encoding
-    return sample
-
-
-def _form_by_content(path: str) -> Format:
-    with open(path, "rb") as file:
-        if file.read(4) == PARQUET_START:
-            return "parquet"
-    source = open_text(path, "csv", "latin-1")  # which reads any bytes; the encoding is found later
-    try:
-        start = source.start.lstrip()
-    finally:
-        source.close()
-    if start.startswith((b"{", b"[")):
-        return "jsonl"
-    return "tsv" if delimiter_of(start.split(b"\n", 1)[0].decode(errors="replace")) == "\t" else "csv"
-
-
-def _sampled(part: Part, names: list[str], rows: Any) -> Sample:
-    found = [row.columns for row in cast("list[Row]", list(islice(rows, SAMPLE_ROWS))) if row.columns is not None]
-    constants = dict(part.constants)
-    return Sample(part.form, [*names, *(name for name in constants if name not in names)], [constants | row for row in found])
-
-
-def _json(source: Source, part: Part) -> Sample:
-    sample = _sampled(part, [], json_rows(source.lines))
-    names = {name: None for row in sample.rows for name in row}
-    sample.names = list(names)
-    if not names:
-        raise SettingsError("FILE: no row at the start is a JSON object: pass --format")
-    return sample
-
-
-def _table(source: Source, part: Part, options: Mapping[str, Any]) -> Sample:
-    first = source.start.split(b"\n", 1)[0].decode(errors="replace").strip("\r\n")
-    usual = "\t" if part.form == "tsv" else ","
-    delimiter = options.get("delimiter") or delimiter_of(first) or usual
-    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
-    quoted = delimiter != "\t"
-    given = options.get("header")
-    if given:
-        names = [name.strip() for name in given.split(",")]
-    else:
-        line = source.lines.next()
-        if line is None or line.content is None:
-            raise SettingsError("FILE: is empty")
-        try:
-            names = header_cells(line.content, delimiter, quoted=quoted)
-        except ValueError as error:
-            raise SettingsError(f"FILE: the header line cannot be read: {error}") from None
-        check_is_header(names)
-    sample = _sampled(part, names, Table(delimiter, quoted, names, frozenset()).rows(source.lines))
-    if delimiter != usual:
-        sample.delimiter = "tab" if delimiter == "\t" else delimiter
-    return sample
 
 
 def kind_of(path: str, names: Sequence[str]) -> Kind:
@@ -251,13 +163,15 @@ def kind_of(path: str, names: Sequence[str]) -> Kind:
 
 
 def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:
-    """Return field ▸ column. A column is taken once, by the field whose list of names has it first."""
+    """Return field ▸ column. A column is taken once, by the field of that name or else by the first one that lists it."""
     by_plain: dict[str, str] = {}
     for name in names:
         by_plain.setdefault(plain(name), name)
-    found: dict[str, str] = {}
-    taken: set[str] = set()
+    found = {name: name for name in names if is_field(kind, name)}
+    taken = set(found)
     for name, known in NAMES[kind].items():
+        if name in found:
+            continue
         column = next((by_plain[each] for each in (plain(name), *known) if each in by_plain and by_plain[each] not in taken), None)
         if column is not None:
             found[name] = column
@@ -268,6 +182,7 @@ def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:
 def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str]) -> None:
     """Leave out optional fields whose column has the right name and other values, such as a status in words."""
     tests: dict[str, Callable[[Any], bool]] = {"value": _is_number, "available": _is_flag, "position": _is_number}
+    tests |= dict.fromkeys(ENTRY_CONVERTERS, _is_object)
     for name, test in tests.items():
         column = mapped.get(name)
         if column is None or column in given:
@@ -308,6 +223,13 @@ def _is_time(value: Any) -> bool:
 def _is_flag(value: Any) -> bool:
     try:
         return isinstance(flag(value), bool)
+    except BadRow:
+        return False
+
+
+def _is_object(value: Any) -> bool:
+    try:
+        return isinstance(nested(value), dict)
     except BadRow:
         return False
 

@@ -26,6 +26,7 @@ from workers.producer.values import (
     Several,
     converted,
     decoded,
+    exactly,
     is_missing,
 )
 
@@ -94,7 +95,8 @@ class RowMapping:
     """Turn rows into fields of records.
 
     `columns`: for fields whose column has another name. `lenient`: columns that are no field are left out (tables) instead of refused (JSON
-    lines, where they may be a misspelt field). `types`: event type of the file ▸ ours. `needs_time`: a row without an event time is
+    lines, where they may be a misspelt field), and so are those of `leave_out`, whatever their name. `types`: event type of the file ▸
+    ours. `exact`: the file is an export of this project, whose values are taken as they are. `needs_time`: a row without an event time is
     refused instead of happening now; `check_columns` sets it from the file.
     """
 
@@ -105,6 +107,8 @@ class RowMapping:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     rules: CellRules = field(default_factory=CellRules)
     types: Mapping[str, str] = field(default_factory=dict)
+    leave_out: frozenset[str] = frozenset()
+    exact: bool = False
     needs_time: bool = False
     notes: Notes = field(default_factory=Notes)
     left_out: set[str] = field(default_factory=set)
@@ -122,7 +126,7 @@ class RowMapping:
 
     def uses(self, column: str) -> bool:
         """Return whether a column is read."""
-        return column in self._taken or (is_field(self.kind, column) and column not in self.columns)
+        return column in self._taken or (is_field(self.kind, column) and column not in self.columns and column not in self.leave_out)
 
     def time_columns(self) -> dict[str, str]:
         """Return field ▸ column of the times of this kind of record."""
@@ -130,6 +134,8 @@ class RowMapping:
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of one row. Raises BadRow naming the field that cannot be converted."""
+        if self.exact:
+            return self._exact_record(row)
         if self._unseen:
             self._unseen -= row.keys()
         found: dict[str, Any] = {}
@@ -153,12 +159,26 @@ class RowMapping:
             found["type"] = self.types.get(str(found["type"]).lower(), found["type"])
         return {**self.defaults, **found}
 
+    def _exact_record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in row.items():
+            if name not in self.fields or value is None:
+                continue
+            try:
+                if isinstance(value, Unreadable):
+                    raise BadRow(value.reason)
+                found[name] = self.times.clocks[name].to_ms(value) if name in TIME_FIELDS else exactly(name, value)
+            except BadRow as error:
+                raise BadRow(f"{name}: {error}") from None
+        self._check_present(row, found)
+        return found
+
     def _pairs_of(self, row: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return (field, column) of what a row holds; the same for every row of the same columns."""
         columns = tuple(row)
         pairs = self._pairs.get(columns)
         if pairs is None:
-            free = [name for name in columns if name not in self._taken and name not in self.columns]
+            free = [name for name in columns if name not in self._taken and name not in self.columns and name not in self.leave_out]
             pairs = [(name, name) for name in free if not self.lenient or is_field(self.kind, name)]
             pairs += [(name, column) for name, given in self.columns.items() for column in given if column in row]
             if self.lenient and len(self.left_out) < MAX_LEFT_OUT:

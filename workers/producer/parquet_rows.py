@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from workers.errors import SettingsError
@@ -10,6 +10,8 @@ from workers.producer.rows import DamagedFile, Row, Unreadable
 from workers.producer.values import is_missing
 
 BATCH_ROWS = 8_192
+EXPORT_MARK = b"recsys.export"
+"""Key in the metadata of the schema of a file that `recsys export` wrote; its value says of what."""
 
 
 def open_parquet(path: str) -> Any:
@@ -34,7 +36,12 @@ def _begins_as_parquet(path: str) -> bool:
         return file.read(4) == b"PAR1"
 
 
-def parquet_rows(file: Any, names: Sequence[str]) -> Iterator[Row]:
+def exported_kind(file: Any) -> str:
+    """Return what a file is an export of, as `recsys export` notes it; empty for any other file."""
+    return str(((file.schema_arrow.metadata or {}).get(EXPORT_MARK) or b"").decode(errors="replace"))
+
+
+def parquet_rows(file: Any, names: Sequence[str], is_absent: Callable[[Any], bool] = is_missing) -> Iterator[Row]:
     """Yield the rows of the columns named. Raises DamagedFile."""
     import pyarrow as pa
 
@@ -45,7 +52,7 @@ def parquet_rows(file: Any, names: Sequence[str]) -> Iterator[Row]:
             cells = [_values(batch.column(name)) for name in batch.schema.names]
             for row in zip(*cells, strict=True):
                 number += 1
-                yield Row(number, {name: cell for name, cell in zip(batch.schema.names, row, strict=True) if not is_missing(cell)})
+                yield Row(number, {name: cell for name, cell in zip(batch.schema.names, row, strict=True) if not is_absent(cell)})
     except (OSError, ValueError, MemoryError, RuntimeError, pa.ArrowException) as error:
         raise DamagedFile(f"the Parquet data is damaged ({type(error).__name__})") from None
 

@@ -97,7 +97,9 @@ class TimeColumn:
         self._lines.setdefault(finding, line)
 
     def _add_number(self, value: float | Decimal | str) -> None:
-        found: str | None = next((unit for unit in _UNITS if _is_time(value, unit)), None)
+        # the schema refuses an expiry before 1978: what would be microseconds of then are milliseconds of the far future
+        most = {"ms": limits.CALENDAR_MAX_MS} if self.field == "expires_ts_ms" else {}
+        found: str | None = next((unit for unit in _UNITS if _is_time(value, unit, most.get(unit, limits.TIMESTAMP_MAX_MS))), None)
         if found is None:
             found = "yyyymmdd" if _is_calendar(value) else "excel" if EXCEL_DAYS[0] <= float(value) <= EXCEL_DAYS[1] else "none"
         self._units[found] += 1
@@ -227,9 +229,9 @@ def _given(options: TimeOptions) -> Clock:
     return Clock(options.unit or "ms", options.zone, order=options.order, pattern=options.pattern, repeated_hour=options.repeated_hour)
 
 
-def _is_time(value: Any, unit: TimeUnit) -> bool:
+def _is_time(value: Any, unit: TimeUnit, most: int) -> bool:
     try:
-        return limits.TIMESTAMP_MIN_MS <= Clock(unit).to_ms(value) <= limits.TIMESTAMP_MAX_MS
+        return limits.TIMESTAMP_MIN_MS <= Clock(unit).to_ms(value) <= most
     except BadRow:
         return False
 

@@ -58,6 +58,11 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
+def is_null(value: Any) -> bool:
+    """Return whether an entry of an object, where blank text is a value, holds nothing."""
+    return value is None or (isinstance(value, float | Decimal) and value != value)
+
+
 def identity(value: Any) -> str:
     """Return an id as text: 17, 17.0, "17" and "17.0" are all "17"; digits are never lost."""
     if isinstance(value, bytes):
@@ -225,8 +230,13 @@ def nested(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         value = dict(value)
     if isinstance(value, dict):
-        return {text(name): _entry(entry) for name, entry in value.items() if not is_missing(entry)}
+        return {text(name): _entry(entry) for name, entry in value.items() if not is_null(entry)}
     return value
+
+
+def exactly(name: str, value: Any) -> Any:
+    """Return the value of a field as an export of this project has it: objects are JSON text."""
+    return nested(value) if name in ENTRY_CONVERTERS and isinstance(value, str) else value
 
 
 def _entry(value: Any) -> Any:

@@ -412,6 +412,7 @@ ITEMS = later("workers.operations.lookup", "similar_items", SIMILAR)
 BOUGHT = [{"item_id": item, "title": title, "support": 3, "confidence": 0.5, "lift": 2.0, "score": 1.0} for item, title in ROWS]
 NEWEST_LETTERS = fake("workers.operations.dead_letters", "newest_letters", answering(LETTERS))
 FILE = "[red]:smile:\u202e.jsonl"
+EXPORTS = ("lists", "models", "state", "events", "items", "users")
 CASES: dict[str, Case] = {
     "demo": Case(["demo"], whole=[*IDS, *TITLES], prepare=hostile_demo, as_json=False),
     "up": Case(
@@ -489,7 +490,7 @@ CASES: dict[str, Case] = {
         "workers.operations.doctor.examine", answering([finding(*found) for found in FINDINGS]))),
     "import": Case(["import", FILE, "--dry-run"], whole=IDS, folded=TITLES, as_json=False, prepare=hostile_import),
     **{f"export {what}": Case(["export", what], whole=["[red]"], code=1, as_json=False, prepare=fake(
-        "workers.operations.export", "new_table", failing(Fatal("[red]")))) for what in ("lists", "models", "state", "events")},
+        "workers.operations.export", "new_table", failing(Fatal("[red]")))) for what in EXPORTS},
     "status": Case(["status"], whole=IDS, folded=TITLES, code=1, prepare=lambda patch, folder: patch.setattr(
         "workers.operations.status_report.look", answering(Status(
             models=dict(zip(IDS, IDS, strict=True)), problems=[finding(*found) for found in FINDINGS])))),
