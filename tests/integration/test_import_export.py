@@ -76,7 +76,7 @@ def test_a_csv_becomes_lists_and_everything_comes_out_again(
 
 def _check_exports(settings: Settings, env: dict[str, str], folder: Path) -> None:
     tables = {}
-    for what in ("events", "lists", "state", "models"):
+    for what in ("events", "lists", "state", "models", "items", "users"):
         out = folder / f"{what}.parquet"
         done = recsys(env, "export", what, "--out", str(out), "--json")
         assert done.returncode == 0, done.stderr
@@ -95,7 +95,12 @@ def _check_exports(settings: Settings, env: dict[str, str], folder: Path) -> Non
     assert {row["user_id"] for row in tables["state"]} == {f"C{n}" for n in range(N_USERS)}
     bought = {(row["user_id"], row["item_id"]) for row in tables["events"]}
     assert {(row["user_id"], row["item_id"]) for row in tables["state"]} == bought
-    assert tables["models"] == []
+    assert tables["models"] == [] and tables["users"] == []
+    assert {row["item_id"] for row in tables["items"]} == {f"P{n}" for n in range(N_ITEMS)}
+    back = recsys(env, "import", str(folder / "events.parquet"), str(folder / "items.parquet"), "--dry-run", "--json")
+    assert [json.loads(line)["would_publish"] for line in back.stdout.splitlines()[1::2]] == [N_ITEMS, N_EVENTS], back.stderr
+    refused = recsys(env, "import", str(folder / "state.parquet"), "--dry-run")
+    assert refused.returncode == 2 and "is an export of state" in refused.stderr
 
 
 def _check_status(env: dict[str, str]) -> None:
