@@ -121,6 +121,10 @@ class MemoryStore(MemoryRelated):
     async def active_generation(self) -> int:
         return self._active
 
+    async def generations(self) -> list[int]:
+        held = {self._generation: vars(self), **self._shelved}
+        return sorted(number for number, attributes in held.items() if attributes.get("_stored_layout") is not None)
+
     async def wanted_generation(self) -> int:
         return self._active
 

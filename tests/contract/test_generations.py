@@ -70,6 +70,17 @@ async def test_open_turns_to_the_active_generation_each_time(store: StateStore) 
     assert store.generation == 1 and await holds(store, "b")
 
 
+async def test_generations_that_hold_a_state_are_listed(store: StateStore) -> None:
+    assert await store.generations() == [0]
+    for generation in (12, 2):
+        await store.open(LAYOUT, generation)
+    assert await store.switch_generation(0, 2)
+    assert await store.generations() == [0, 2, 12]
+    await store.drop_generation(12)
+    await store.drop_generation(0)
+    assert await store.generations() == [2]
+
+
 async def test_only_the_first_of_two_switches_counts(store: StateStore) -> None:
     assert await store.switch_generation(0, 2)
     assert not await store.switch_generation(0, 1)

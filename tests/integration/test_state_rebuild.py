@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+import workers.operations.generations
 import workers.operations.rebuild
 import workers.operations.verify
 from tests.builders import records_of
@@ -27,6 +28,7 @@ from workers.kafka.offsets import start_offsets_async
 from workers.kafka.records import Place
 from workers.kafka.topics import topic_ids_async
 from workers.operations import rebuild_jobs
+from workers.operations.generations import use
 from workers.operations.rebuild import drop, rebuild
 from workers.operations.reference_fold import user_digest
 from workers.operations.verify import Verification, verify
@@ -224,6 +226,55 @@ async def test_a_kept_generation_can_be_dropped_later(server: Any, settings: Set
             await drop(settings, 1)
         assert await drop(settings, 0) == len(before)
         assert keys_of(server, settings, 0) == set()
+
+
+async def test_events_around_a_way_back_to_a_kept_generation_count_once(
+    stack: Any, server: Any, settings: Settings, worker_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = short_stream(500)
+    with stream_workers(stack, worker_env, 1) as pair:
+        async with topics_of(settings) as topics:
+            last: dict[str, int] = {}
+
+            async def go_on(some: list[Any]) -> None:
+                for fact in some:
+                    last[fact.user_id] = await topics.event(fact)
+                for at in last.items():
+                    await topics.until_answered(*at)
+
+            await topics.item("i0", title="film 0", categories=["war"])
+            await go_on(facts[:200])
+            assert (await rebuild(settings, wait_s=60, keep_old=True)).taken_over
+            kept = keys_of(server, settings, 0)
+            await topics.item("i1", title="film 1", categories=["war"])
+            await go_on(facts[200:300])
+            assert keys_of(server, settings, 0) == kept, "nobody writes to the kept one"
+            done = await use(settings, 0, wait_s=60)
+            assert done.taken_over and (done.before, done.n_behind) == (1, 100)
+            await go_on(facts[300:400])
+            found, expected = await state_and_fold(settings, topics.log)
+            assert found == expected
+            assert (await checked(settings)).differences == [], "the items since the switch too"
+            assert (await use(settings, 1, wait_s=60)).n_behind >= 100
+            await go_on(facts[400:])
+            found, expected = await state_and_fold(settings, topics.log)
+            assert found == expected and not topics.dead
+            listed = recsys(worker_env, "state", "generations", "--json")
+            states = [(one["generation"], one["serves"], one["problem"]) for one in json.loads(listed.stdout)]
+            assert states == [(0, False, ""), (1, True, "")]
+            monkeypatch.setattr(workers.operations.generations, "start_offsets_async", beginning_at(450))
+            with pytest.raises(Fatal, match="no longer holds what generation 0 has not applied"):
+                await use(settings, 0)
+        assert all(worker.running for worker in pair)
+    refused = recsys(worker_env, "state", "use", "1")
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1 and "is the one that serves" in refused.stderr
+
+
+def beginning_at(offset: int) -> Any:
+    async def starts(settings: Settings, topics: list[str]) -> dict[Place, int]:
+        return dict.fromkeys(await start_offsets_async(settings, topics), offset)
+
+    return starts
 
 
 async def test_a_shadow_that_a_crash_left_behind_is_dropped_first(server: Any, settings: Settings) -> None:

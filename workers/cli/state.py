@@ -1,4 +1,4 @@
-"""`recsys state rebuild`, `verify` and `drop`."""
+"""`recsys state rebuild`, `verify`, `generations`, `use` and `drop`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.console import CommandFailed, JsonOption, print_json, reachable_settings, settings, tell, warn
+from workers.cli.console import CommandFailed, JsonOption, print_json, reachable_settings, settings, tell, tell_rows, warn
 
 if TYPE_CHECKING:
+    from workers.operations.generations import Generation
     from workers.operations.verify import Verification
 
 app = typer.Typer(help="Rebuild the state from the log, and check it against the log.", no_args_is_help=True)
@@ -26,7 +27,7 @@ Items = Annotated[
 @app.command("rebuild")
 def rebuild(
     partial: Annotated[bool, typer.Option("--partial", help="Go on although the log's first events are gone.")] = False,
-    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old state in Redis.")] = False,
+    keep_old: Annotated[bool, typer.Option("--keep-old", help="Leave the old state in Redis, to go back to (`state use`).")] = False,
     wait_s: Annotated[float, typer.Option("--wait", help="Seconds that workers may take over after the switch.", min=0)] = 60.0,
     users: Users = 200,
     items: Items = 200,
@@ -97,6 +98,48 @@ def _compared(found: Verification) -> str:
     if found.partial:
         text += "; the log no longer holds its first events: only users' newest entries were compared, and sums with the least they can be"
     return text
+
+
+@app.command("generations")
+def generations(as_json: JsonOption = False) -> None:
+    """List the generations of the state in Redis: which one serves, and which could serve instead.
+
+    Looks at the names of all keys in Redis. Events to apply are those that workers would read again after a switch.
+    """
+    chosen = reachable_settings()
+    from workers.operations import generations as kept
+
+    found = asyncio.run(kept.generations(chosen))
+    if as_json:
+        print_json([one.figures() for one in found])
+        return
+    rows = [(one.generation, "serves" if one.serves else "kept", _to_apply(one), one.problem) for one in found]
+    tell_rows(("generation", "", "events to apply", "why it cannot serve"), rows, folding=("why it cannot serve",))
+
+
+def _to_apply(one: Generation) -> str:
+    return "–" if one.n_behind is None else f"{one.n_behind:,}"
+
+
+@app.command("use")
+def use(
+    generation: Annotated[int, typer.Argument(help="A generation that `rebuild --keep-old` left.", min=0)],
+    wait_s: Annotated[float, typer.Option("--wait", help="Seconds that workers may take over after the switch.", min=0)] = 60.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a kept generation of the state serve again; the one that serves now is kept.
+
+    Workers read on from where the kept one stopped, so each event counts once in it. Lists that they make until they have caught up know
+    less than those before. Refused where the topics no longer hold everything since then, and where the kept state has another layout.
+    """
+    chosen = reachable_settings()
+    from workers.operations import generations as kept
+
+    done = asyncio.run(kept.use(chosen, generation, wait_s=wait_s, say=warn))
+    if as_json:
+        print_json(done.figures())
+    else:
+        tell(f"generation {done.generation} serves instead of {done.before}: {done.n_behind:,} events were left to apply")
 
 
 @app.command("drop")

@@ -9,13 +9,11 @@ crash leaves nothing but keys that the next rebuild drops.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from workers.bootstrap import open_store
@@ -24,24 +22,19 @@ from workers.kafka.offsets import end_offsets_async, start_offsets_async
 from workers.kafka.records import Place, RangeReader
 from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, read_catalogue
+from workers.operations.generations import switch, taken_over
 from workers.operations.rebuild_claim import Claim, claimed
 from workers.operations.rebuild_fold import EventFold, Say, repeat_until_done
 from workers.operations.rebuild_jobs import fold_in_parallel
 from workers.operations.verify import Verification, verify_store
 from workers.settings import Settings
-from workers.state.layout import layout_of
 from workers.state.port import StateStore
 from workers.stream.catalogue_sync import CatalogueFollower
 from workers.stream.pipeline import Pipeline
 from workers.stream.reference_topics import Intake
-from workers.stream.reread import reread_compacted, unapplied
+from workers.stream.reread import reread_compacted
 
 log = logging.getLogger(__name__)
-
-NOTICE_S = 2.0
-"""Workers look at the pointer twice a second: after this, those that answer have left the old generation."""
-WATCH_S = 0.2
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +81,7 @@ async def rebuild(
     try:
         old = await control.active_generation()
         async with claimed(control) as claim:
-            shadow = old + 1
+            shadow = await _free(control, old)
             starts = await _log_starts(settings, partial, say)
             if await control.drop_generation(shadow):
                 say(f"generation {shadow}, which an earlier rebuild left behind, is dropped")
@@ -96,14 +89,14 @@ async def rebuild(
                 made = await _make(settings, control, old, shadow, starts, (n_users, n_items), n_jobs, claim, say)
                 claim.check()
                 ends = await end_offsets_async(settings, [settings.topics.events])
-                await _switch(control, old, shadow)
+                await switch(control, old, shadow)
             except BaseException:
                 await _drop_abandoned(control, shadow)
                 raise
             say(f"switched to generation {shadow}; workers take over")
-            made = await _finish(settings, control, made, ends, wait_s, say)
+            made = replace(made, taken_over=await taken_over(settings, control, shadow, ends, wait_s, say))
             if keep_old:
-                say(f"generation {old} is kept: drop it with `recsys state drop {old}`")
+                say(f"generation {old} is kept: go back with `recsys state use {old}`, or delete it with `recsys state drop {old}`")
                 return made
             try:
                 n_dropped = await control.drop_generation(old)
@@ -123,6 +116,14 @@ async def drop(settings: Settings, generation: int) -> int:
             return await control.drop_generation(generation)
     finally:
         await control.close()
+
+
+async def _free(control: StateStore, old: int) -> int:
+    """Return the next generation that no worker has served: one that is kept is not replaced."""
+    shadow = old + 1
+    while await control.catalogue_read_into(shadow):
+        shadow += 1
+    return shadow
 
 
 async def _log_starts(settings: Settings, partial: bool, say: Say) -> dict[Place, int]:
@@ -204,36 +205,3 @@ async def _drop_abandoned(control: StateStore, shadow: int) -> None:
         await control.drop_generation(shadow)
     except WorkerError as error:  # the active one by now, or Redis is away: the next rebuild drops it
         log.debug("the shadow stays for now: %s", error)
-
-
-async def _switch(control: StateStore, old: int, shadow: int) -> None:
-    """Make the shadow the active generation. A call whose answer was lost may have switched: nobody else could name the shadow."""
-
-    async def attempt() -> bool:
-        return await control.switch_generation(old, shadow) or await control.active_generation() == shadow
-
-    if not await repeat_until_done(attempt):
-        raise Fatal(f"generation {old} is no longer the active one: somebody else switched to another one, which is served")
-
-
-async def _finish(
-    settings: Settings, control: StateStore, made: Rebuilt, ends: Mapping[Place, int], wait_s: float, say: Say
-) -> Rebuilt:
-    """Wait until workers have brought the new generation to where the log ended at the switch, or `wait_s` seconds."""
-    switched_s, behind, was_behind = time.monotonic(), 0, -1
-    await repeat_until_done(lambda: control.open(layout_of(settings), made.generation))
-    while True:
-        marks = await repeat_until_done(lambda: control.watermarks([partition for _, partition in ends]))
-        lasts = {p: -1 if mark is None else mark.last_applied_offset for p, mark in marks.items()}
-        behind = sum(max(0, end - 1 - lasts[partition]) for (_, partition), end in ends.items())
-        waited_s = time.monotonic() - switched_s
-        if behind == was_behind:  # nothing moves: is what is left a record at all?
-            starts = {place: lasts[place[1]] + 1 for place in ends}
-            behind = sum((await repeat_until_done(partial(unapplied, settings, starts, ends))).values())
-        was_behind = behind
-        if waited_s >= NOTICE_S and (behind == 0 or waited_s >= wait_s):
-            break
-        await asyncio.sleep(WATCH_S)
-    if behind:
-        say(f"{behind:,} events are not applied {waited_s:.0f} s after the switch: is a worker running? They are applied when one starts")
-    return replace(made, taken_over=behind == 0)

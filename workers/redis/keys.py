@@ -13,6 +13,17 @@ def generation_namespace(namespace: str, generation: int) -> str:
     return f"{namespace}.g{generation}" if generation else namespace
 
 
+def layouts_pattern(namespace: str) -> str:
+    """Return the pattern of the keys of layouts of all generations, which may match those of other namespaces too."""
+    return f"{{{namespace}*:meta}}:layout"
+
+
+def generation_of(namespace: str, layout_key: str) -> int | None:
+    """Return the generation of a namespace whose layout a key holds; None for the key of another namespace."""
+    found = re.fullmatch(rf"\{{{re.escape(namespace)}(?:\.g([1-9]\d*))?:meta\}}:layout", layout_key, re.ASCII)
+    return None if found is None else int(found[1] or 0)
+
+
 class PointerKeys:
     """Keys of the namespace itself, of no generation; one hash tag. A namespace has no colon, so no generation's tag is `active`."""
 

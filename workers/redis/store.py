@@ -10,7 +10,7 @@ from workers.redis.catalogue import Catalogue
 from workers.redis.commands import Command
 from workers.redis.control import Control
 from workers.redis.item_groups import ItemGroups
-from workers.redis.keys import Keys, generation_namespace
+from workers.redis.keys import Keys, generation_namespace, generation_of, layouts_pattern
 from workers.redis.opened_store import SCAN_COUNT
 from workers.redis.related import Related
 from workers.redis.users import Users
@@ -55,6 +55,12 @@ class RedisStore(ItemGroups, Users, UsersTopic, Catalogue, Related, Control):
     async def active_generation(self) -> int:
         key = self._pointers.generation
         return parse_generation(await self._link.one(key, "GET", key))
+
+    async def generations(self) -> list[int]:
+        found = set()
+        async for page in self._link.scan_primaries(layouts_pattern(self._namespace), SCAN_COUNT):
+            found.update(number for key in page if (number := generation_of(self._namespace, key.decode())) is not None)
+        return sorted(found)
 
     async def wanted_generation(self) -> int:
         return await self.active_generation() if self._pinned is None else self._pinned

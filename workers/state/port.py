@@ -209,6 +209,10 @@ class StateStore(ShownRows, RelatedStore, UsersTopicStore, ControlRecords, Proto
         """The generation that workers serve; 0 until the state is rebuilt for the first time."""
         ...
 
+    async def generations(self) -> list[int]:
+        """The generations that hold a state, in order; looks at the names of all keys."""
+        ...
+
     async def wanted_generation(self) -> int:
         """The one that `open` would open now: the active one, or the one that this store is pinned to."""
         ...

@@ -24,6 +24,7 @@ from workers.cli import app as application
 from workers.cli import console
 from workers.client import DryRun
 from workers.errors import Fatal
+from workers.operations.generations import Generation, Used
 from workers.operations.redrive import Outcome
 from workers.operations.status_report import Status
 from workers.producer.guess import ColumnGuess, Guess
@@ -31,6 +32,7 @@ from workers.producer.report import PublishReport
 from workers.runtime.text import visible
 
 LOOKUP, REBUILD = "workers.operations.lookup", "workers.operations.rebuild"
+GENERATIONS = "workers.operations.generations"
 IDS = [
     "urn:book:17",
     "sku[red]9",
@@ -466,6 +468,10 @@ CASES: dict[str, Case] = {
         REACHABLE, fake("workers.operations.rebuild", "rebuild", answering_later(rebuilt())))),
     "state verify": Case(["state", "verify"], whole=TITLES, code=1, prepare=fakes(
         REACHABLE, fake("workers.operations.verify", "verify", answering_later(verification())))),
+    "state generations": Case(["state", "generations"], folded=TITLES, prepare=fakes(REACHABLE, later(
+        GENERATIONS, "generations", [Generation(at, at == 1, None, title) for at, title in enumerate(TITLES)]))),
+    "state use": Case(["state", "use", "3"], whole=TITLES, prepare=fakes(
+        REACHABLE, later(GENERATIONS, "use", Used(3, 4, 5, taken_over=True)))),
     "state drop": Case(["state", "drop", "3"], whole=FAILURE, code=1, prepare=fake(REBUILD, "drop", failing(Fatal(FAILURE[0])))),
     "dlq list": Case(["dlq", "list"], whole=[IDS[2]], folded=REASONS, prepare=NEWEST_LETTERS),
     "dlq list --count": Case(["dlq", "list", "--count"], whole=IDS, prepare=fake(
