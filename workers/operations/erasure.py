@@ -168,7 +168,7 @@ def remains(settings: Settings) -> list[Remains]:
         Remains("models", "what the user has added to sums and weights, without an id", "trained again, and old versions retired"),
         Remains("Redis", "what the user has added to counts of items, without an id", "those epochs expire"),
         Remains("Redis", "the id as the key of a removed profile; hashes of event ids", "30 days; the next chunks of events"),
-        Remains("backups, exports", "everything", "you delete them"),
+        Remains("backups, exports, states that `rebuild --keep-old` left", "everything", "you delete them"),
     ]  # fmt: skip
 
 
