@@ -113,7 +113,7 @@ def generations(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([one.figures() for one in found])
         return
-    rows = [(one.generation, "serves" if one.serves else "kept", _to_apply(one), one.problem) for one in found]
+    rows = [(str(one.generation), "serves" if one.serves else "kept", _to_apply(one), one.problem) for one in found]
     tell_rows(("generation", "", "events to apply", "why it cannot serve"), rows, folding=("why it cannot serve",))
 
 

@@ -57,7 +57,7 @@ class RedisStore(ItemGroups, Users, UsersTopic, Catalogue, Related, Control):
         return parse_generation(await self._link.one(key, "GET", key))
 
     async def generations(self) -> list[int]:
-        found = set()
+        found = set[int]()
         async for page in self._link.scan_primaries(layouts_pattern(self._namespace), SCAN_COUNT):
             found.update(number for key in page if (number := generation_of(self._namespace, key.decode())) is not None)
         return sorted(found)
