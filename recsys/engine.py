@@ -289,13 +289,16 @@ class Engine:
         sources: Sequence[str] = (),
         size: int = NARROWED,
         version: int = FEATURE_VERSION,
+        devices: Sequence[str] = (),
+        situations: Sequence[Situation] | None = None,
     ) -> tuple[Candidates, Features]:
         """Return the `size` best candidates of the users in `slots` (U,) by the recipe, best first, and the features of a `version` by
-        which a learned ranker ranks them again, those of further `sources` among them."""
+        which a learned ranker ranks them again, those of further `sources` and which of these `devices` it is among them; `situations` (U,)
+        as in `recommend`."""
         context = self.shared(shared) if isinstance(shared, int) else shared
-        users = context.users(slots, self._with_profiles(slots, vectors))
+        users = context.users(slots, self._with_profiles(slots, vectors), situations=situations)
         found = self._lists.shortlist(users, context, size)
-        return found, LearnedFeatures(sources, version)(found, users, context)
+        return found, LearnedFeatures(sources, version, devices)(found, users, context)
 
     def recommend(
         self,

@@ -6,15 +6,15 @@ Shapes: B cases, P candidates, best first by the recipe, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.engine import EngineConfig
 from recsys.errors import ShapeError
-from recsys.lists.learned.feature_names import FEATURE_VERSION, WITHOUT_SHOWN
+from recsys.lists.learned.feature_names import FEATURE_VERSION, WITH_DEVICES, WITHOUT_SHOWN
 from recsys.lists.learned.forest_kernel import add_scores
 from recsys.lists.learned.ranker import NARROWED, LearnedRanker
 from recsys.lists.ranker import SOURCES
@@ -34,7 +34,7 @@ class RankerCases:
     """Cases in order of arrival. `features` (B, P, F) and the recipe's `scores` (B, P) of the first `counts` (B,) candidates of each;
     `targets` (B,), the column of the item that the event was about, or −1 if it is none of them; `weights` (B,), how much the event counts,
     below 0 where the user rejected the item; `users` (B,), any numbers; `events` (B,), the places of the events in the log. `sources` are
-    those beside which the features of this `version` were made."""
+    those beside which the features of this `version` were made, and `devices` those that are told apart."""
 
     features: F32
     scores: F32
@@ -45,6 +45,7 @@ class RankerCases:
     events: I64
     sources: tuple[str, ...] = ()
     version: int = WITHOUT_SHOWN
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {len(getattr(self, name)) for name in _COLUMNS}
@@ -64,13 +65,13 @@ class RankerCases:
 
     def at(self, rows: I64 | slice) -> Self:
         """Return some of the cases."""
-        return type(self)(**{name: getattr(self, name)[rows] for name in _COLUMNS}, sources=self.sources, version=self.version)
+        return replace(self, **{name: getattr(self, name)[rows] for name in _COLUMNS})
 
     @classmethod
     def joined(cls, blocks: Sequence[Self]) -> Self:
         """Return the cases of all blocks, one after another; of one width and version, and beside the same sources."""
-        columns = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in _COLUMNS}
-        return cls(**columns, sources=blocks[0].sources, version=blocks[0].version)
+        columns: dict[str, Any] = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in _COLUMNS}
+        return replace(blocks[0], **columns)
 
 
 def rejections(log: Log) -> I64:
@@ -114,8 +115,10 @@ def case_of(replayed: Replay, event: int, slot: int, now_s: int, sources: Sequen
     """Return the case of one event of a replay that stands just before it."""
     engine, log = replayed.engine, replayed.log
     slots = np.array([slot])
-    version = FEATURE_VERSION if log.holds_shown(engine.config) else WITHOUT_SHOWN
-    found, made = engine.shortlist(slots, engine.encode(slots, now_s), now_s, sources, size, version)
+    devices = () if log.devices is None else log.devices.names
+    version = WITH_DEVICES if devices else FEATURE_VERSION if log.holds_shown(engine.config) else WITHOUT_SHOWN
+    vectors = engine.encode(slots, now_s)
+    found, made = engine.shortlist(slots, vectors, now_s, sources, size, version, devices, log.situations(event))
     target = np.flatnonzero(found.numbers[0] == log.items[event])
     return RankerCases(
         np.ascontiguousarray(made.values),
@@ -127,6 +130,7 @@ def case_of(replayed: Replay, event: int, slot: int, now_s: int, sources: Sequen
         np.array([event]),
         tuple(sources),
         version,
+        devices,
     )
 
 

@@ -64,7 +64,7 @@ def fit_ranker(cases: RankerCases, options: RankerOptions | None = None, progres
     forest = fit(training, newest, options, progress)
     if forest is None:
         raise TooFewInteractions("no tree ranks the newest cases better than the recipe alone")
-    return LearnedRanker(forest, cases.sources, options.learner_name, cases.scores.shape[1], cases.version)
+    return LearnedRanker(forest, cases.sources, options.learner_name, cases.scores.shape[1], cases.version, cases.devices)
 
 
 def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:

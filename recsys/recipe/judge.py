@@ -68,7 +68,7 @@ def judge(
         for name, recipe in recipes.items():
             engine.use_recipe(recipe)
             engine.use_ranker(rankers.get(name))
-            place = np.flatnonzero(engine.recommend(slots, vectors, now_s).items[0] == item)
+            place = np.flatnonzero(engine.recommend(slots, vectors, now_s, situations=log.situations(event)).items[0] == item)
             ranks[name].append(1.0 + float(place[0]) if len(place) else np.inf)
         popular.append(popularity_ranks(engine, slot, item, now_s)[None])
         n_judged += 1

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from recsys.catalogue.items import ItemContent
 from recsys.engine import Engine, EngineConfig
 from recsys.errors import ShapeError
+from recsys.lists.context import Situation
 from recsys.lists.fading import columns_of
 from recsys.lists.features import extra_shares
 from recsys.lists.ranker import SOURCES
@@ -25,6 +26,7 @@ from recsys.models.base import Model
 from recsys.models.content_map import MappedModel
 from recsys.models.training import Progress, go_on
 from recsys.recipe.cases import Cases
+from recsys.recipe.devices import Devices
 from recsys.recipe.horizon import later_choices
 from recsys.recipe.impressions import Impressions, ShownLog
 from recsys.state.half_lives import HALF_LIVES_S
@@ -58,6 +60,8 @@ class Log:
     """Attributes of each user by number, (U, M), where lists depend on them. They count as the same since the log's beginning."""
     impressions: Impressions | None = None
     """What was shown to users; folded where the engine counts it."""
+    devices: Devices | None = None
+    """Those of the events, for rankers; None where they are not told apart."""
 
     def __post_init__(self) -> None:
         for name in ("items", "times_s", "weights", *(("types",) if self.types is not None else ())):
@@ -71,7 +75,13 @@ class Log:
         """Return the first events."""
         rows, types = slice(n_events), None if self.types is None else self.types[:n_events]
         shown = None if self.impressions is None else self.impressions.first(n_events)
-        return Log(self.users[rows], self.items[rows], self.times_s[rows], self.weights[rows], self.contents, types, self.profiles, shown)
+        devices = None if self.devices is None else self.devices.at(rows)
+        columns = self.users[rows], self.items[rows], self.times_s[rows], self.weights[rows]
+        return Log(*columns, self.contents, types, self.profiles, shown, devices)
+
+    def situations(self, event: int) -> list[Situation] | None:
+        """Return what the list of one event knows of where it is read, (1,); None where devices are not told apart."""
+        return None if self.devices is None else [self.devices.situation(event)]
 
     def holds_shown(self, config: EngineConfig) -> bool:
         """Return True if lists of this configuration read how often items were shown, and the log says it."""

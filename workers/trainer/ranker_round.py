@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from recsys.errors import TooFewInteractions
@@ -14,6 +15,7 @@ from recsys.lists.recipe import Recipe
 from recsys.ranker.budget import RankerOptions
 from recsys.ranker.position_bias import PositionWeights
 from recsys.ranker.train import train_ranker
+from recsys.recipe.devices import Devices
 from recsys.recipe.judge import judge
 from workers.errors import Fatal
 from workers.models.store import ModelStore
@@ -36,12 +38,14 @@ def train_ranker_kind(
     held_out: Mapping[str, HeldOut] = MappingProxyType({}),
     profiles: Profiles | None = None,
     position_weights: PositionWeights | None = None,
+    devices: Devices | None = None,
 ) -> KindResult:
     """Train, judge and store a ranker on top of the recipe that serves, with the models `held_out` by kind.
 
     Models have seen every event but the newest, so the older half of these trains the ranker where models serve, and the other half judges.
     The ranker has to beat the one that serves, or the recipe alone where none does, on lists; and never less than the recipe alone.
-    `position_weights` (n,) correct what positions on lists did to the events. Raises NoModel, CoreError, WorkerError.
+    `position_weights` (n,) correct what positions on lists did to the events, and `devices` (n,) say where these happened. Raises NoModel,
+    CoreError, WorkerError.
     """
     settings, config = sections.trainer, sections.engine_config()
     champion = champion_of(LearnedRanker.kind, columns, settings, store)
@@ -49,6 +53,8 @@ def train_ranker_kind(
     options = RankerOptions.of(settings.options.get(LearnedRanker.kind, {}), settings.seed)
     contents = sections.contents(columns.item_ids)
     replayed = replayed_log(config, columns, contents, chosen.newest, options, held_out, settings.min_targets, profiles)
+    if devices is not None:
+        replayed = replace(replayed, log=replace(replayed.log, devices=devices.at(replayed.order)))
     recipe, serving = _recipe(store), None if champion.stored is None else champion.stored.ranker
     among = replayed.training if replayed.serving is None else replayed.weighing
     started = time.monotonic()

@@ -16,6 +16,7 @@ from recsys.models.registry import ATTRIBUTE_KINDS, CONTENT_KINDS, PROFILE_MODEL
 from workers.errors import WorkerError, describe
 from workers.models.checkpoint_header import unfinished
 from workers.models.store import ModelStore
+from workers.trainer.event_devices import devices_by_event
 from workers.trainer.event_log import EventLog
 from workers.trainer.impressions import counts_shown
 from workers.trainer.judgement import HeldOut, NoModel
@@ -59,8 +60,9 @@ def run_job(job: TrainingJob, ranks: Ranks = ALONE) -> list[KindResult]:
                     report(str(of_recipe[0]))
                     held_out.pop(retired.kind, None)
             elif kind == LearnedRanker.kind:
-                weights = weights_by_position(log.read(next_offsets, surroundings=True), job.weights)
-                results.append(train_ranker_kind(columns, next_offsets, recipe_settings, store, held_out, profiles, weights))
+                around = log.read(next_offsets, surroundings=True)
+                known = weights_by_position(around, job.weights), devices_by_event(around, job.weights)
+                results.append(train_ranker_kind(columns, next_offsets, recipe_settings, store, held_out, profiles, *known))
             else:
                 if kind in PROFILE_MODELS:
                     result, serving = train_segments(columns, profiles, next_offsets, job.trainer, store)

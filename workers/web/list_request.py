@@ -79,8 +79,8 @@ class SessionRequest(BaseModel):
     exclude: Annotated[list[Id], Field(max_length=MOST_EXCLUDED)] = []
     """ids of items to leave out, beside those of the session"""
     context: Context = {}
-    """where and when the list is read, as in events: `hour` (0 to 23, UTC) and `weekday` (0 to 6, Monday is 0) count in a learned ranker,
-    all of it in plugins"""
+    """where and when the list is read, as in events: `hour` (0 to 23, UTC), `weekday` (0 to 6, Monday is 0) and `device` count in a learned
+    ranker, all of it in plugins"""
 
     def session(self) -> list[SessionItem]:
         """Return the items of the session as objects."""

@@ -28,7 +28,7 @@ Situation = Annotated[
     Query(
         max_length=MAX_CONTEXT_ENTRIES,
         description="where and when the list is read, as `name:value`, for example `hour:20`; may be given more than once. "
-        "`hour` (0 to 23, UTC) and `weekday` (0 to 6, Monday is 0) count in a learned ranker, all of it in plugins",
+        "`hour` (0 to 23, UTC), `weekday` (0 to 6, Monday is 0) and `device` count in a learned ranker, all of it in plugins",
     ),
 ]
 

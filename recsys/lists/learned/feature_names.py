@@ -2,7 +2,8 @@
 
 A change of the list or of what a feature means is a new version. Each version is the first part of the next one, so stored recipes and
 rankers go on serving: version 1 is what recipes read (`recsys.lists.feature_names`), version 2 adds what replay knows of every log, and
-version 3 what was shown to the user. Rankers of other versions are refused, and trained again.
+version 3 what was shown to the user, and version 4 the device that a list is read on. Rankers of other versions are refused, and trained
+again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from itertools import pairwise
 from recsys.lists import feature_names as of_recipes
 from recsys.lists.feature_names import POPULARITY
 
-WITHOUT_SHOWN, FEATURE_VERSION = 2, 3
-"""A ranker is trained on version 3 where impressions are counted and the log has some, else on version 2."""
-VERSIONS = (WITHOUT_SHOWN, FEATURE_VERSION)
+WITHOUT_SHOWN, FEATURE_VERSION, WITH_DEVICES = 2, 3, 4
+"""A ranker is trained on version 4 where the log tells devices apart, else on version 3 where impressions are counted and the log has some,
+else on version 2."""
+VERSIONS = (WITHOUT_SHOWN, FEATURE_VERSION, WITH_DEVICES)
 
 RECIPE = ("recipe.lead", "recipe.rank")
 """How far a candidate's score by the recipe is below the user's best one, and the logarithm of its place."""
@@ -52,6 +54,8 @@ OF_SOURCE = ("share", "log", "rank")
 SHOWN = ("shown.count", "shown.age")
 """Version 3: logarithms of how often the item was shown to the user since the user last chose it, and of the hours since it last was; 0 and
 −1 for never, and where nobody counts."""
+DEVICE = ("device",)
+"""Version 4: the place of the list's device among those that the ranker was trained with, from 1; 0 for another, and for an unknown one."""
 _SOURCES = {
     "cooccurrence": "cooccurrence",
     "wide": "cooccurrence",
@@ -64,11 +68,11 @@ _SOURCES = {
 
 def names_of(sources: Sequence[str], version: int = FEATURE_VERSION) -> tuple[str, ...]:
     """Return the names of all features of a `version`, for a ranker that was trained beside these further `sources`."""
-    shown = () if version == WITHOUT_SHOWN else SHOWN
-    return (*FEATURES, *(f"{source}.{name}" for source in sources for name in OF_SOURCE), *shown)
+    later = {WITHOUT_SHOWN: (), FEATURE_VERSION: SHOWN, WITH_DEVICES: (*SHOWN, *DEVICE)}[version]
+    return (*FEATURES, *(f"{source}.{name}" for source in sources for name in OF_SOURCE), *later)
 
 
 def sources_of(sources: Sequence[str]) -> tuple[str | None, ...]:
     """Return for each feature the source under which a list shows what it added; None for what belongs to no source."""
     own = tuple(_SOURCES.get(name.partition(".")[0]) for name in FEATURES)
-    return (*own, *(source for source in sources for _ in OF_SOURCE), *(None for _ in SHOWN))
+    return (*own, *(source for source in sources for _ in OF_SOURCE), *(None for _ in (*SHOWN, *DEVICE)))

@@ -1,4 +1,4 @@
-"""Features of versions 2 and 3: what learned rankers read, of the candidates that a recipe ranked first. One function makes them for
+"""Features of versions 2 to 4: what learned rankers read, of the candidates that a recipe ranked first. One function makes them for
 serving, logging and training.
 
 Shapes: U users, P candidates, best first by the recipe, R recent interactions, F features.
@@ -17,6 +17,7 @@ from recsys.lists.context import ListContext, Users
 from recsys.lists.feature_names import POPULARITY
 from recsys.lists.features import Features, raw_features
 from recsys.lists.learned import features_kernel, readings_kernel
+from recsys.lists.learned.devices import number_of
 from recsys.lists.learned.feature_names import FEATURE_VERSION, FEATURES, RANKS, SHOWN, TASTED, WITHOUT_SHOWN, names_of
 from recsys.lists.learned.features_kernel import LearnedRaw
 from recsys.lists.sources.content import content_likeness
@@ -36,21 +37,22 @@ _NEVER_SHOWN: F32 = np.zeros((0, len(SHOWN), 0), np.float32)
 
 
 class LearnedFeatures:
-    """Makes the features of a ranker that was trained beside further `sources`, of candidates that a recipe has ranked."""
+    """Makes the features of a ranker that was trained beside further `sources` and with these `devices`, of candidates that a recipe has
+    ranked."""
 
-    def __init__(self, sources: Sequence[str] = (), version: int = FEATURE_VERSION) -> None:
-        self.sources, self.version = tuple(sources), version
+    def __init__(self, sources: Sequence[str] = (), version: int = FEATURE_VERSION, devices: Sequence[str] = ()) -> None:
+        self.sources, self.version, self.devices = tuple(sources), version, tuple(devices)
         self.names = names_of(self.sources, version)
 
     def __call__(self, candidates: Candidates, users: Users, context: ListContext) -> Features:
-        raw = learned_raw(candidates, users, context, self.sources, with_shown=self.version != WITHOUT_SHOWN)
+        raw = learned_raw(candidates, users, context, self.sources, with_shown=self.version != WITHOUT_SHOWN, devices=self.devices)
         columns = np.empty((len(users), len(self.names), candidates.numbers.shape[1]), np.float32)
         features_kernel.features(raw, columns)
         return Features(self.names, columns.transpose(0, 2, 1))
 
 
 def learned_raw(
-    candidates: Candidates, users: Users, context: ListContext, sources: Sequence[str], *, with_shown: bool
+    candidates: Candidates, users: Users, context: ListContext, sources: Sequence[str], *, with_shown: bool, devices: Sequence[str] = ()
 ) -> LearnedRaw:
     """Return the numbers that features are computed from. A source that is switched off, or does not serve, has no opinion, and without
     `with_shown` nothing was ever shown."""
@@ -72,18 +74,20 @@ def learned_raw(
         np.ascontiguousarray(extra, np.float32),
         _TASTED,
         _RANKED,
-        _moments(users, context),
+        _moments(users, context, devices),
         _shown(numbers, users, context) if with_shown else _NEVER_SHOWN,
     )
 
 
-def _moments(users: Users, context: ListContext) -> F32:
-    """Return the hour and the weekday in UTC, (U, 2): those of the users' situations, else those of the list's moment."""
+def _moments(users: Users, context: ListContext, devices: Sequence[str]) -> F32:
+    """Return the hour and the weekday in UTC and the number of the device, (U, 3): those of the users' situations, else those of the list's
+    moment and of no device."""
     now_s = context.now_s
-    moments = np.tile(np.array([now_s // HOUR_S % 24, (now_s // DAY_S + WEEKDAY_OF_1970) % 7], np.float32), (len(users), 1))
+    moments = np.tile(np.array([now_s // HOUR_S % 24, (now_s // DAY_S + WEEKDAY_OF_1970) % 7, 0], np.float32), (len(users), 1))
     for moment, situation in zip(moments, users.situations or (), strict=False):
         for column, name in enumerate(MOMENT):
             moment[column] = situation.get(name, moment[column])
+        moment[len(MOMENT)] = number_of(situation, devices)
     return moments
 
 

@@ -32,7 +32,7 @@ class LearnedRaw(NamedTuple):
     """Holds what features are computed from: `recipe` as a recipe reads it, of P candidates, best first; the recipe's `scores` (U, P);
     readings of co-occurrence (U, 6, P) and of content (U, 2, P); `ages` (U, P), logarithms of hours; `extra` (E, U, P), raw scores of
     further sources; `tasted` (T,), the half-lives whose counts are compared with the user's; `ranked` (4,), the features that are ranked;
-    `moments` (U, 2), hour and weekday; and `shown` (U, 2, P), which `shown_features` fills, (0, 2, 0) where nothing was."""
+    `moments` (U, 3), hour, weekday and device; and `shown` (U, 2, P), which `shown_features` fills, (0, 2, 0) where nothing was."""
 
     recipe: RawFeatures
     scores: F32
@@ -131,8 +131,8 @@ def _settle(groups: I64, sums: F32, before: F32, user: int, again: Again) -> Non
 
 @compiled
 def user_features(raw: LearnedRaw, user: int, logarithms: F32, out: F32) -> None:
-    """Write a user's features into `out` (F, P), in the order of `feature_names`: those of version 2, and if there is room for more those
-    of version 3. `logarithms` (P + 1,) are those of 1, 2, ….
+    """Write a user's features into `out` (F, P), in the order of `feature_names`: those of version 2, and as far as there is room those
+    that later versions add. `logarithms` (P + 1,) are those of 1, 2, ….
 
     Rows are filled by loops of their own: an assignment of a row to a row is no vectorised loop."""
     recipe, numbers = raw.recipe, raw.recipe.numbers[user]
@@ -180,6 +180,9 @@ def user_features(raw: LearnedRaw, user: int, logarithms: F32, out: F32) -> None
         else:
             _fill(np.float32(0), out[at])
             _fill(NEVER, out[at + 1])
+        at += 2
+    if at < len(out):
+        _fill(raw.moments[user, 2], out[at])
 
 
 @compiled_sums

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from recsys.arithmetic_kernel import EIGHT
 from recsys.errors import ModelError
-from recsys.lists.learned.feature_names import FEATURE_VERSION, SHOWN, VERSIONS, WITHOUT_SHOWN, names_of
+from recsys.lists.learned.devices import check_devices
+from recsys.lists.learned.feature_names import FEATURE_VERSION, SHOWN, VERSIONS, WITH_DEVICES, names_of
 from recsys.lists.learned.forest import NAMES, NO_NODE, Forest
 from recsys.lists.learned.forest_kernel import Rows, Trees, parts_of_leaves
 
@@ -26,14 +27,14 @@ NARROWED = 100
 """Candidates, the best by the recipe, that are ranked again."""
 MAX_NARROWED = 1_000
 MAX_SOURCES = 64
-_OTHER_FEATURES = f"the ranker needs features of version {{}}, and there are those of {' and '.join(map(str, VERSIONS))}: train it again"
+_OTHER_FEATURES = f"the ranker needs features of version {{}}, and there are those of {VERSIONS[0]} to {VERSIONS[-1]}: train it again"
 _SOURCE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedRanker:
     """`forest` reads the features of version `feature_version`, with those of further `sources` that it was trained beside, of the
-    `narrowed` best candidates by the recipe. `learner` is one of `LEARNERS`.
+    `narrowed` best candidates by the recipe. `learner` is one of `LEARNERS`. `devices`, of version 4, are those that it tells apart.
 
     Raises: ModelError for features of another version, names or numbers out of their bounds.
     """
@@ -45,6 +46,7 @@ class LearnedRanker:
     learner: str = "boosted"
     narrowed: int = NARROWED
     feature_version: int = FEATURE_VERSION
+    devices: tuple[str, ...] = ()
     _rows: dict[tuple[int, ...], Rows] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,8 @@ class LearnedRanker:
         for source in self.sources:
             if not isinstance(source, str) or _SOURCE.fullmatch(source) is None:
                 raise ModelError(f"ranker option sources: {source!r:.40} is not the name of a source")
+        if bool(check_devices(self.devices)) != (self.feature_version == WITH_DEVICES):
+            raise ModelError(f"ranker option devices: features of version {WITH_DEVICES} need some, and others have none")
         n_features = len(self.feature_names)
         if int(self.forest.features.max(initial=0)) >= n_features:
             raise ModelError(f"tensor features of the ranker: it names feature {int(self.forest.features.max())} of {n_features}")
@@ -70,14 +74,15 @@ class LearnedRanker:
     @cached_property
     def reads_shown(self) -> bool:
         """Return True if some tree asks how often, or when, an item was shown."""
-        asked = self.forest.features[self.forest.left != NO_NODE]
-        return self.feature_version != WITHOUT_SHOWN and bool((asked >= len(self.feature_names) - len(SHOWN)).any())
+        asked, names = self.forest.features[self.forest.left != NO_NODE], self.feature_names
+        return SHOWN[0] in names and bool(np.isin(asked, [names.index(name) for name in SHOWN]).any())
 
     @property
     def config(self) -> dict[str, Any]:
         """The version and names of its features and its options, as JSON can hold them."""
         features = {"feature_version": self.feature_version, "features": list(self.feature_names)}
-        return {**features, "sources": list(self.sources), "learner": self.learner, "narrowed": self.narrowed}
+        devices = {"devices": list(self.devices)} if self.devices else {}
+        return {**features, "sources": list(self.sources), "learner": self.learner, "narrowed": self.narrowed, **devices}
 
     @cached_property
     def trees(self) -> Trees:
@@ -113,4 +118,5 @@ class LearnedRanker:
             if name not in tensors:
                 raise ModelError(f"tensor {name} of the ranker is missing")
         forest = Forest(*(np.ascontiguousarray(tensors[name]) for name in NAMES))
-        return cls(forest, tuple(sources), config.get("learner", LEARNERS[0]), config.get("narrowed", NARROWED), version)
+        devices = check_devices(config.get("devices", []))
+        return cls(forest, tuple(sources), config.get("learner", LEARNERS[0]), config.get("narrowed", NARROWED), version, devices)

@@ -40,7 +40,7 @@ def ranked_again(ranker: LearnedRanker, shortlist: Candidates, users: Users, con
         np.empty((n_groups, n_users) if is_explained else (0, 0), np.float32),
         np.empty((n_users, size), np.float32),
     )
-    raw = learned_raw(shortlist, users, context, ranker.sources, with_shown=ranker.reads_shown)
+    raw = learned_raw(shortlist, users, context, ranker.sources, with_shown=ranker.reads_shown, devices=ranker.devices)
     added, before = added_by_rules(numbers, context), np.stack(list(shortlist.parts.values()))
     by_rules = np.zeros((0, 0), np.float32) if added is None else added
     rows = ranker.rows_of_leaves(_groups(ranker.sources, names), n_groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.models.store import ModelStore
 from workers.settings import WeightSettings
 from workers.trainer import ranker_round
 from workers.trainer.event_columns import EventColumns, EventSurroundings
+from workers.trainer.event_devices import devices_by_event
 from workers.trainer.positions import weights_by_position
 from workers.trainer.settling import KindResult
 from workers.trainer.training_round import run_job
@@ -94,3 +96,37 @@ def test_likes_far_down_a_list_weigh_more_and_few_impressions_change_nothing() -
     by_place = {place: float(weights[clicks == place].mean()) for place in (1, 3, 8)}
     assert by_place[1] == 1.0 < by_place[3] < by_place[8] and by_place[3] == pytest.approx(3.0, rel=0.4)
     assert weights_by_position(shown(40), WeightSettings()) is None
+
+
+def test_devices_of_the_context_reach_the_cases_and_the_lists_that_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ['{"device":"tv","page":"home"}', '{"device":"phone"}', '{"device":7}', None]
+    append(tmp_path, 0, 1_500, fashion(1_500), contexts=[told[n % 4] for n in range(1_500)])
+    seen: dict[str, Any] = {}
+
+    def watched(*arguments: Any, **_: Any) -> Any:
+        seen.update(log=arguments[1])
+        return stump("age", 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(ranker_round, "train_ranker", watched)
+    monkeypatch.setattr(ranker_round, "judge", lambda *arguments, **options: seen.update(judging=arguments[1]) or stop())
+    assert trained(tmp_path).action == "failed"
+    devices = seen["log"].devices
+    assert devices is seen["judging"].devices and devices.names == ("tv", "phone")
+    by_second = sorted((ts_ms // 1000, place) for place, (_, _, ts_ms) in enumerate(fashion(1_500)))
+    assert devices.codes.tolist() == [(1, 2, 0, 0)[place % 4] for _, place in by_second]
+
+
+def stop() -> None:
+    raise RuntimeError("seen enough")
+
+
+def test_devices_are_those_of_the_events_that_count() -> None:
+    events = shown(200)
+    around = events.surroundings
+    assert around is not None and devices_by_event(replace(events, surroundings=None), WeightSettings()) is None
+    assert devices_by_event(events, WeightSettings()) is None, "no context"
+    is_click = events.types == EventType.CLICK.code
+    contexts = [f'{{"device":"{"tablet" if n % 3 else "tv"}"}}' for n in range(len(events))]
+    found = devices_by_event(replace(events, surroundings=replace(around, contexts=contexts)), WeightSettings())
+    assert found is not None and found.names == ("tablet", "tv")
+    assert found.codes.tolist() == [1 if n % 3 else 2 for n in np.flatnonzero(is_click).tolist()]

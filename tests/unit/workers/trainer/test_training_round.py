@@ -39,13 +39,16 @@ def stream() -> list[tuple[str, str, int]]:
     return [(f"u{made.users[i]}", made.item_ids[made.items[i]], int(made.ts_ms[i])) for i in order]
 
 
-def append(folder: Path, first: int, last: int, events: list[tuple[str, str, int]] | None = None) -> None:
+def append(
+    folder: Path, first: int, last: int, events: list[tuple[str, str, int]] | None = None, contexts: list[str | None] | None = None
+) -> None:
     """Put events `first` to `last` − 1 of the stream into the log, as partition 0; or other `events` at these offsets."""
     chosen = stream()[first:last] if events is None else events
     n = len(chosen)
     users, items, ts_ms = ([e[k] for e in chosen] for k in range(3))
     offsets = list(range(first, last))
-    table = events_table(offsets, users, items, [EventType.LIKE.code] * n, [float("nan")] * n, ts_ms, offsets)  # type: ignore[arg-type]
+    nan = [float("nan")] * n
+    table = events_table(offsets, users, items, [EventType.LIKE.code] * n, nan, ts_ms, offsets, contexts=contexts)  # type: ignore[arg-type]
     EventLog(str(folder / "log"), "a" * 32).append(0, first, last - 1, table)
 
 

@@ -15,7 +15,7 @@ import pytest
 from schemas import Item
 from tests.builders import START_MS, play, records_of, small_settings
 from tests.gateway import GatewayWorld, gateway, ids, with_keys
-from tests.rankers import evening_ranker
+from tests.rankers import evening_ranker, tv_ranker
 from workers.settings import Settings
 from workers.web import on_request
 
@@ -104,6 +104,16 @@ async def test_the_context_of_a_request_changes_the_order_that_a_learned_ranker_
     together = await asyncio.gather(*(world.get(f"{LISTS}?limit=3&context=hour:{hour}", "reader") for hour in (20, 8, 20)))
     assert [ids(one) for one in together] == [ids(evening), ids(morning), ids(evening)]
     sessions = [await post(world, {"items": ["i0"], "context": {"hour": hour, "device": "tv"}}) for hour in (8, 20)]
+    assert ids(sessions[0])[0] != "i6" == ids(sessions[1])[0]
+
+
+async def test_the_device_of_a_request_changes_the_order_that_a_ranker_with_devices_makes(world: GatewayWorld) -> None:
+    await world.put(Item(item_id="i6", published_ts_ms=START_MS - 86_400_000))
+    await world.get(LISTS + "?limit=3", "reader")
+    await (await world.state.current()).serve("ranker", "ranker-000001", tv_ranker(0.0))
+    lists = [await world.get(f"{LISTS}?limit=3{context}", "reader") for context in ("", "&context=device:phone", "&context=device:tv")]
+    assert ids(lists[0]) == ids(lists[1]) and [ids(one)[0] == "i6" for one in lists] == [False, False, True]
+    sessions = [await post(world, {"items": ["i0"], "context": {"device": device}}) for device in ("fridge", "tv")]
     assert ids(sessions[0])[0] != "i6" == ids(sessions[1])[0]
 
 
