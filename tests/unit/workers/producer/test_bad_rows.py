@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas import Event, EventType, limits
 from tests.row_publisher import COMMAND, RecordingPublisher
 from workers.cli import app as application
+from workers.operations.export import new_table, row_of
 from workers.producer import bad_rows
 
 T = 1_763_200_000
@@ -246,6 +248,17 @@ def test_text_that_is_not_utf8_is_refused_until_somebody_writes_what_is_meant(pu
     assert "U+FFFD" in publish(side).report["reasons"][0]["reason"]
     correct(side, lambda row: row.update(text=row["text"].replace("\ufffd", "ü")))
     assert [event.user_id for event in publish(side).records] == ["Jürgen"]
+
+
+def test_bad_rows_of_an_export_come_back_exactly(publish: Import, tmp_path: Path) -> None:
+    late_ms = limits.TIMESTAMP_MAX_MS - 1
+    event = Event(event_id="NA", user_id=" u ", item_id="7.0", type=EventType.VIEW, event_ts_ms=late_ms, context={"note": ""})
+    with new_table(tmp_path / "events.parquet", "events") as table:
+        table.add(row_of(event))
+    assert "ahead of this machine's clock" in publish(tmp_path / "events.parquet").report["reasons"][0]["reason"]
+    side = tmp_path / "events.parquet.bad.jsonl"
+    correct(side, lambda row: row["row"].update(event_ts_ms="2025-01-01T00:00:00Z"))
+    assert publish(side).records == [event.model_copy(update={"event_ts_ms": 1_735_689_600_000})]
 
 
 def test_columns_that_are_left_out_do_not_refuse_a_json_line(publish: Import, tmp_path: Path) -> None:
