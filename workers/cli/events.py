@@ -84,7 +84,7 @@ def publish(
     """
     options = FileOptions(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
-        ignore_unknown, event_type, types,
+        ignore_unknown, event_type, types, row_ids=row_ids,
     )  # fmt: skip
-    how = PublishOptions(rate, row_ids, skip_rows, dry_run, as_json, bad_rows)
+    how = PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows)
     publish_file(file, "items" if catalogue else "events", options, how)

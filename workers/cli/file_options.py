@@ -88,7 +88,7 @@ MAX_SEPARATOR_CHARS = 3
 
 @dataclass(frozen=True)
 class FileOptions:
-    """Options of the command line for reading a file; `leave_out` and `exact` are of a guess, or of the bad rows of an import."""
+    """Options of the command line for reading a file; `leave_out` and `exact` come from a guess or from bad rows."""
 
     columns: list[str] | None = None
     form: str | None = None
@@ -108,6 +108,7 @@ class FileOptions:
     types: list[str] | None = None
     leave_out: list[str] | None = None
     exact: bool = False
+    row_ids: bool = False
 
     def reading(self) -> Reading:
         """Return how the file is read. Raises SettingsError."""

@@ -73,7 +73,7 @@ def publish(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
         ignore_unknown,
     )  # fmt: skip
-    publish_file(file, "items", options, PublishOptions(rate, False, skip_rows, dry_run, as_json, bad_rows))
+    publish_file(file, "items", options, PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows))
 
 
 @items.command("similar")
@@ -150,7 +150,7 @@ def publish_users(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
         ignore_unknown,
     )  # fmt: skip
-    publish_file(file, "users", options, PublishOptions(rate, False, skip_rows, dry_run, as_json, bad_rows))
+    publish_file(file, "users", options, PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows))
 
 
 @users.command("show")

@@ -34,7 +34,6 @@ class PublishOptions:
     """Options of the command line for sending rows. `bad_rows`: where bad rows are kept; `beside`: if nowhere, beside the source."""
 
     rate: float | None = None
-    row_ids: bool = False
     skip_rows: int = 0
     dry_run: bool = False
     as_json: bool = False
@@ -72,7 +71,7 @@ def publish_file(file: str, kind: Kind, options: FileOptions, how: PublishOption
         with open_rows(file, reading, mapping, extent) as rows, made or client.EventPublisher(chosen) as publisher:
             _say_times(mapping, how.as_json)
             with _Bar(kind, extent) as bar:
-                run = Run(how.rate, how.row_ids, how.skip_rows, how.dry_run, shown, bar.advance)
+                run = Run(how.rate, options.row_ids, how.skip_rows, how.dry_run, shown, bar.advance)
                 report = publish_rows(rows, mapping, publisher, run)
             if report.interrupted:
                 publisher.close(INTERRUPTED_CLOSE_S)

@@ -240,6 +240,15 @@ def test_the_publish_commands_keep_bad_rows_where_they_are_asked_to(publish: Imp
     assert publish(side, command=("users", "publish")).code == 2
 
 
+def test_lines_of_one_order_are_events_of_their_own_once_they_are_corrected(publish: Import, tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(f"event_id,user_id,item_id,type,event_ts_ms\no1,u,,purchase,{T}\no1,u,,purchase,{T}\n")
+    side = tmp_path / "bad.jsonl"
+    publish(tmp_path / "orders.csv", "--row-ids", "--bad-rows", side, command=("events", "publish"))
+    correct(side, lambda row: row["row"].update(item_id=f"i{row['line']}"))
+    found = publish(side)
+    assert [event.item_id for event in found.records] == ["i2", "i3"] and len({event.event_id for event in found.records}) == 2
+
+
 def test_text_that_is_not_utf8_is_refused_until_somebody_writes_what_is_meant(publish: Import, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(f"user,item,time\nJürgen,i1,{T}\n".encode() + b"J\xfcrgen,i2,%d\n" % T)
     found = publish(tmp_path / "a.csv")
