@@ -39,11 +39,11 @@ class RowAdam:
     ) -> None:
         self._table = table.detach()
         self._means, self._squares = torch.zeros_like(self._table), torch.zeros_like(self._table)
-        self._settled_at = torch.zeros(len(table), dtype=torch.int64)
+        self._settled_at = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         self._learning_rate, self._betas, self._eps, self._keep, self.steps = learning_rate, betas, eps, 1 - shrink, 0
         self._fall = (betas[0] / betas[1] ** 0.5) ** np.arange(_SPAN, 0, -1)
         self._moves = np.zeros(_SPAN + 1)
-        self._rows, self._read = torch.zeros(0, dtype=torch.int64), self._table[:0]
+        self._rows, self._read = torch.zeros(0, dtype=torch.int64, device=table.device), self._table[:0]
         self._moments = (self._read, self._read)
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ class RowAdam:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return rows and their moments (R, D) as the steps since they were `settled_at` (R,) leave them."""
         missed = (self.steps - settled_at).double().unsqueeze(1)  # (R, 1)
-        moves = torch.from_numpy(self._moves)[settled_at + _SPAN].float().unsqueeze(1)  # (R, 1)
+        moves = torch.from_numpy(self._moves).to(table.device)[settled_at + _SPAN].float().unsqueeze(1)  # (R, 1)
         kept, (first, second) = torch.pow(self._keep, missed).float(), self._betas
         moved = (table * kept).addcdiv_(means * moves, squares.sqrt().add_(self._eps), value=-1)
         decayed = squares * torch.pow(second, missed).float()

@@ -1,4 +1,4 @@
-"""Processes that train one model together, joined by torch.distributed (gloo).
+"""Processes that train one model together, joined by torch.distributed: gloo, and NCCL between graphics cards.
 
 The first process runs the round. The others attend: they get each training's data from it, and train along. Nothing sent is pickled.
 """
@@ -144,11 +144,17 @@ def together(processes: int) -> Iterator[Ranks]:
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
 
 
+def backend() -> str:
+    """Return the backends of torch.distributed for numbers on the processor, and on graphics cards if there are some."""
+    has_cards = torch.cuda.is_available() and distributed.is_nccl_available()
+    return "cpu:gloo,cuda:nccl" if has_cards else "gloo"
+
+
 @contextmanager
 def group(store: str, number: int, count: int) -> Iterator[Group]:
     """Join a process group at a URL that torch.distributed knows. Raises: Lost."""
     try:
-        distributed.init_process_group("gloo", init_method=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
+        distributed.init_process_group(backend(), init_method=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
     except RuntimeError as error:
         raise Lost(error) from error
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recsys.errors import ModelError
 from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
+from recsys.models.devices import DEVICES
 
 DEFAULT_UNOBSERVED_WEIGHT = 0.2
 DEFAULT_REGULARISATION = 0.006
@@ -31,10 +33,14 @@ class IALSConfig:
     """Work that the search may take, relative to one training; 0 searches nothing."""
     searched_pairs: int = 0
     """Pairs of users and items that α₀ and λ were searched on; training writes it. A warm start keeps both below twice as many."""
+    device: str = "auto"
+    """Where training solves rows: `cpu`, `cuda`, or `auto`: on a graphics card if torch finds one. Serving folds in on the processor."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_options("ials", self, _BOUNDS)
+        if self.device not in DEVICES:
+            raise ModelError(f"ials option device: got {self.device!r:.20}, needs one of {', '.join(DEVICES)}")
 
     @property
     def alpha(self) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.errors import ShapeError
 from recsys.models.base import F32, Histories, Model
 from recsys.models.checks import known_options
+from recsys.models.devices import device_of
 from recsys.models.ials.config import IALSConfig as IALSConfig
 from recsys.models.ials.fold_in import FoldIn
 from recsys.models.ials.search import searched
@@ -85,14 +86,15 @@ def fit(interactions: TrainingSet, config: IALSConfig, progress: Progress | None
         if 2 * len(here) >= entries.n_items:
             epochs = -(-config.epochs // 3)
     with torch.inference_mode():
-        by_user, by_item = both_sides(entries)
-        user_factors = torch.zeros((entries.n_users, config.factors))
+        device = device_of(config.device)
+        by_user, by_item = both_sides(entries, device)
+        user_factors, item_factors = torch.zeros((entries.n_users, config.factors), device=device), item_factors.to(device)
         for epoch in range(epochs):
             user_factors = half_sweep(by_user, item_factors, user_factors, config)
             item_factors = half_sweep(by_item, user_factors, item_factors, config)
             if not goes_on or not go_on(progress, (epoch + 1) / epochs, f"ials: sweep {epoch + 1} of {epochs}"):
                 break
-    return IALSModel(config, entries.item_ids, item_factors.numpy())
+    return IALSModel(config, entries.item_ids, item_factors.cpu().numpy())
 
 
 def _kept(entries: TrainingSet, config: IALSConfig, earlier: IALSModel | None) -> IALSConfig | None:

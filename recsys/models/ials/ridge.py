@@ -30,25 +30,33 @@ class SparseRows:
     """R rows over C columns in compressed form.
 
     Shapes: `starts` (R+1,), row r owns entries `starts[r]:starts[r+1]`; `columns` and `weights` (n,), columns ascending within a
-    row, each at most once. Raises: ShapeError if the lengths differ.
+    row, each at most once. All lie on the `device`, the processor unless given. Raises: ShapeError if the lengths differ.
     """
 
-    def __init__(self, starts: NDArray[np.integer], columns: NDArray[np.integer], weights: F32, n_columns: int) -> None:
+    def __init__(
+        self,
+        starts: NDArray[np.integer],
+        columns: NDArray[np.integer],
+        weights: F32,
+        n_columns: int,
+        device: torch.device | None = None,
+    ) -> None:
         if len(columns) != len(weights) or int(starts[-1]) != len(columns):
             raise ShapeError(f"{len(columns)} columns, {len(weights)} weights and {int(starts[-1])} entries must be of one length")
         self.n_rows, self.n_columns = len(starts) - 1, n_columns
         whole = np.int32 if len(columns) <= np.iinfo(np.int32).max else np.int64
-        self._starts = torch.from_numpy(starts.astype(whole))
-        self._columns = torch.from_numpy(columns.astype(whole))
-        weighed = torch.from_numpy(np.ascontiguousarray(weights, np.float32))
+        self._starts = torch.from_numpy(starts.astype(whole)).to(device)
+        self._columns = torch.from_numpy(columns.astype(whole)).to(device)
+        weighed = torch.from_numpy(np.ascontiguousarray(weights, np.float32)).to(device)
         self.target = weighed.clamp_min(0.0)
         self.confidence = weighed.abs()
-        self.counts = torch.from_numpy(np.diff(starts))
-        self.column_confidence = torch.from_numpy(np.bincount(columns, weights=np.abs(weights), minlength=n_columns).astype(np.float32))
+        self.counts = torch.from_numpy(np.diff(starts)).to(device)
+        confidence = np.bincount(columns, weights=np.abs(weights), minlength=n_columns).astype(np.float32)
+        self.column_confidence = torch.from_numpy(confidence).to(device)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
             self._products = torch.sparse_csr_tensor(
-                self._starts, self._columns, torch.zeros(len(columns)), size=(self.n_rows, n_columns), check_invariants=True
+                self._starts, self._columns, torch.zeros_like(weighed), size=(self.n_rows, n_columns), check_invariants=True
             )
 
     def products(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:

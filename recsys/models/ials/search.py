@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.models.base import F32
+from recsys.models.devices import device_of
 from recsys.models.ials.config import IALSConfig
 from recsys.models.ials.sweeps import both_sides, half_sweep, random_factors
 from recsys.models.training import Progress, go_on
@@ -162,14 +163,15 @@ def hold_out(entries: TrainingSet, chance: np.random.Generator) -> Held:
 def gains_of(held: Held, config: IALSConfig) -> Gains:
     """Return the discounted gain of each preference left out, up to rank `CUT`, by a model trained on the rest, (T,)."""
     with torch.inference_mode():
-        by_user, by_item = both_sides(held.training)
-        item_factors = random_factors(held.training.n_items, config)
-        user_factors = torch.zeros((held.training.n_users, config.factors))
+        device = device_of(config.device)
+        by_user, by_item = both_sides(held.training, device)
+        item_factors = random_factors(held.training.n_items, config).to(device)
+        user_factors = torch.zeros((held.training.n_users, config.factors), device=device)
         for _ in range(config.epochs):
             user_factors = half_sweep(by_user, item_factors, user_factors, config)
             item_factors = half_sweep(by_item, user_factors, item_factors, config)
         user_factors = half_sweep(by_user, item_factors, user_factors, config)
-    ranks = _ranks(held, user_factors.numpy(), item_factors.numpy())
+    ranks = _ranks(held, user_factors.cpu().numpy(), item_factors.cpu().numpy())
     gains: Gains = np.where(ranks <= CUT, 1 / np.log2(1 + ranks), 0.0)
     return gains
 

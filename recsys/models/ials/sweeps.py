@@ -17,14 +17,14 @@ def random_factors(n_rows: int, config: IALSConfig) -> torch.Tensor:
     return torch.randn((n_rows, config.factors), generator=generator) * spread
 
 
-def both_sides(pairs: TrainingSet) -> tuple[SparseRows, SparseRows]:
-    """Return the interactions as rows of users over items, and of items over users. Each pair occurs at most once."""
+def both_sides(pairs: TrainingSet, device: torch.device | None = None) -> tuple[SparseRows, SparseRows]:
+    """Return the interactions as rows of users over items, and of items over users, on the device. Each pair occurs at most once."""
     by_user = sparse.csr_array((pairs.weights, pairs.items, pairs.user_starts()), shape=(pairs.n_users, pairs.n_items))
     by_item = by_user.tocsc()
     by_user = by_item.tocsr()  # there and back: columns ascend within a row
     return (
-        SparseRows(by_user.indptr, by_user.indices, by_user.data, pairs.n_items),
-        SparseRows(by_item.indptr, by_item.indices, by_item.data, pairs.n_users),
+        SparseRows(by_user.indptr, by_user.indices, by_user.data, pairs.n_items, device),
+        SparseRows(by_item.indptr, by_item.indices, by_item.data, pairs.n_users, device),
     )
 
 

@@ -28,7 +28,8 @@ class Average:
         pairs = zip(self.network.parameters(), network.parameters(), strict=True) if keep else ()
         self._pairs = [(mean, own) for mean, own in pairs if not by_rows or own is not network.items]
         self._items = network.items if by_rows and keep else None
-        self._log_kept_at = torch.zeros(len(network.items) if self._items is not None else 0, dtype=torch.float64)
+        n_rows, device = len(network.items) if self._items is not None else 0, network.items.device
+        self._log_kept_at = torch.zeros(n_rows, dtype=torch.float64, device=device)
 
     @torch.no_grad()
     def step(self, rows: torch.Tensor | None = None, before: torch.Tensor | None = None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from recsys.errors import ModelError
 from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
+from recsys.models.devices import DEVICES
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 BLOCKS = ("sasrec", "hstu")
@@ -61,15 +62,17 @@ class SASRecConfig:
     negatives: int = 4_096
     """Sampled negatives, shared by all positions of a batch."""
     precision: str = "auto"
-    """Numbers of matrix products in training: `float32`, `bfloat16`, or `auto`: bfloat16 on a processor that computes with it."""
+    """Numbers of matrix products in training: `float32`, `bfloat16`, or `auto`: bfloat16 on a device that computes with it."""
+    device: str = "auto"
+    """Where the network is trained: `cpu`, `cuda`, or `auto`: on a graphics card if torch finds one. Lists are made on the processor."""
     fixed_epochs: int = 0
     """Above 0: the exact number of epochs, without validation (a refit)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_options("sasrec", self, _BOUNDS)
-        for name, value, known in (("block", self.block, BLOCKS), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
+        for name, known in (("block", BLOCKS), ("precision", PRECISIONS), ("device", DEVICES)):
+            if (value := getattr(self, name)) not in known:
                 raise ModelError(f"sasrec option {name}: got {value!r:.20}, needs one of {', '.join(known)}")
 
 

@@ -55,7 +55,7 @@ class Pairs:
 
     def __init__(self, ages_s: torch.Tensor, gaps_s: torch.Tensor | None = None) -> None:
         """Shapes: ages_s (B, L), seconds before any one moment of the row; gaps_s (B, L), from each to the moment that it is read at."""
-        places = torch.arange(ages_s.shape[1])
+        places = torch.arange(ages_s.shape[1], device=ages_s.device)
         between = places.unsqueeze(1) - places  # (L, L)
         self.seen = between >= 0
         self._distances = between.clamp_min(0)

@@ -13,6 +13,9 @@ class Negatives(NamedTuple):
     items: torch.Tensor
     log_draws: torch.Tensor
 
+    def to(self, device: torch.device) -> Negatives:
+        return Negatives(self.items.to(device), self.log_draws.to(device))
+
 
 class Popularity:
     """Draws items by popularity^0.75, in K · log I. Source: Mikolov et al. 2013 (the exponent)."""

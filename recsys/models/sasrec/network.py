@@ -69,6 +69,9 @@ class Signals(NamedTuple):
     strengths: torch.Tensor
     types: torch.Tensor
 
+    def to(self, device: torch.device) -> Signals:
+        return Signals(*(each.to(device) for each in self))
+
 
 class Network(nn.Module):
     """Item embeddings (tied with the output), learned positions counted from the oldest item of the window, blocks, final norm."""
@@ -130,7 +133,7 @@ class Network(nn.Module):
         x = dropped(self.embed(sequences, signals, items), noise)
         if isinstance(self.blocks[0], GatedBlock):
             ages_s, gaps_s = signals.ages_s, signals.gaps_s if self.gaps is not None else None
-            pairs = Pairs(ages_s, gaps_s) if self._reads_times else Pairs(torch.zeros(sequences.shape))
+            pairs = Pairs(ages_s, gaps_s) if self._reads_times else Pairs(torch.zeros(sequences.shape, device=sequences.device))
             for block in self.blocks:
                 x = block(x, pairs, noise, numbers)
         else:

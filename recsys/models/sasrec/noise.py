@@ -22,7 +22,8 @@ class Noise:
         """Return a copy of `x`, of any shape, with some numbers zeroed."""
         if not self._zeroed:
             return x
-        words = torch.empty(-(-x.numel() // _WORD_BYTES), dtype=torch.int64).random_(-(2**63), None, generator=self._generator)
+        words = torch.empty(-(-x.numel() // _WORD_BYTES), dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None, generator=self._generator)
         kept = (words.view(torch.uint8)[: x.numel()] >= self._zeroed).view(x.shape)
         return x * (kept.to(x.dtype) * (_LEVELS / (_LEVELS - self._zeroed)))
 

@@ -13,6 +13,7 @@ from recsys.errors import ShapeError, TooFewInteractions
 from recsys.models.adam import Adam
 from recsys.models.base import Model
 from recsys.models.checkpoint import Checkpoint, Checkpoints, Tensors, fingerprint, prefixed, state_of, under
+from recsys.models.devices import device_of
 from recsys.models.ranks import ALONE, Ranks
 from recsys.models.row_adam import RowAdam
 from recsys.models.sasrec.averaging import Average
@@ -75,16 +76,17 @@ def fit(
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from torch's global generator, before `initialise` does
         network = Network(positive.n_items, config)
     network.initialise(generator)
+    device = device_of(config.device, ranks.number)
     if isinstance(warm_start, SASRecModel):
         _warm_start(network, positive.item_ids, warm_start)
     training, held_back = (sequences, None) if config.fixed_epochs else hold_back(sequences, config, random)
     blind = held_back is None and sequences.unseen is not None
     n_epochs = config.fixed_epochs or (min(config.patience, config.max_epochs) if blind else config.max_epochs)
     counts = torch.from_numpy(np.bincount(positive.items, minlength=positive.n_items).astype(np.float32))
-    run = _Run(network, config, counts, held_back, generator, ranks)
+    run = _Run(network.to(device), config, counts, held_back, generator, ranks)
     resumption = Resumption(checkpoints, fingerprint("sasrec", config, positive, [np.array([is_warm])]))
     run.train(training, n_epochs, random, progress, resumption)
-    return SASRecModel(config, positive.item_ids, run.result())
+    return SASRecModel(config, positive.item_ids, run.result().cpu())
 
 
 class Pass(NamedTuple):
@@ -107,8 +109,10 @@ class _Run:
         ranks: Ranks,
     ) -> None:
         self._network, self._config, self._held_back, self._generator, self._ranks = network, config, held_back, generator, ranks
-        self._own_noise = generator if ranks.count == 1 else torch.Generator()
-        self._noise, self._numbers = Noise(config.dropout, self._own_noise), number_type(config.precision)
+        self._device = network.items.device
+        is_card = self._device.type == "cuda"
+        self._own_noise = generator if ranks.count == 1 and not is_card else torch.Generator(self._device if is_card else "cpu")
+        self._noise, self._numbers = Noise(config.dropout, self._own_noise), number_type(config.precision, self._device)
         is_sampled = len(network.items) > config.sampled_above
         self._table = RowAdam(network.items, config.learning_rate) if is_sampled else None
         self._popularity = Popularity(counts, generator) if is_sampled else None
@@ -142,14 +146,14 @@ class _Run:
     def _epoch(self, batches: list[Batch], schedule: Schedule, done: int) -> Iterator[tuple[int, str, float, int]]:
         """Take the steps of an epoch after those that are `done`; at its end and now and then within it yield the number of steps, what can
         be said of them, their mean loss, and the examples since."""
-        losses, n_examples = [], 0
+        losses, n_examples = list[torch.Tensor](), 0
         for at, batch in enumerate(batches[done:], done + 1):
             self._n_steps += 1
             losses.append(self._step(batch, schedule.at(self._n_steps)))
             n_examples += int((batch.targets >= 0).sum())
             is_last = at == len(batches)
             if is_last or at % _ASKED_STEPS == 0:
-                loss = float(np.mean(losses))
+                loss = float(torch.cat(losses).double().mean())
                 message = f"loss {loss:.3f}" if is_last else f"step {at} of {len(batches)}, loss {loss:.3f}"
                 if self._held_back is not None and (is_last or at % _EVALUATION_STEPS == 0):
                     judged = self._judge(self._held_back)
@@ -157,9 +161,10 @@ class _Run:
                 yield at, message, loss, n_examples
                 n_examples = 0
 
-    def _step(self, batch: Batch, learning_rate: float) -> float:
+    def _step(self, batch: Batch, learning_rate: float) -> torch.Tensor:
+        """Take a step; return the loss, (1,). Nothing waits for a graphics card here: sizes are known from what is on the processor."""
         self._optimiser.clear()
-        if self._ranks.count > 1:
+        if self._own_noise is not self._generator:
             seeds = np.random.SeedSequence([self._config.seed, self._n_steps, self._ranks.number])
             self._own_noise.manual_seed(int(seeds.generate_state(1)[0]))
         if self._table is not None and self._popularity is not None:
@@ -167,30 +172,34 @@ class _Run:
         items = self._network.items
 
         def graded(own: Batch) -> Pass:
-            states = self._network(own.inputs, own.signals, self._noise, self._numbers)  # (B, L, D)
-            real = own.targets >= 0
-            chosen = states[real]  # (N, D)
-            return Pass(chosen, full_loss(chosen, own.targets[real], items, self._numbers))
+            chosen, targets = self._chosen(own)
+            return Pass(chosen, full_loss(chosen, targets, items, self._numbers))
 
         loss = self._move(batch, graded, self._parameters, items, learning_rate)
         self._average.step()
         return loss
 
-    def _sampled_step(self, batch: Batch, learning_rate: float, table: RowAdam, popularity: Popularity) -> float:
+    def _chosen(self, own: Batch, items: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states (N, D) after the positions of a batch that have targets, and these (N,), places in `items` if given."""
+        flat = own.targets.flatten()
+        real = torch.nonzero(flat >= 0).squeeze(1)  # (N,)
+        states = self._network(own.inputs.to(self._device), own.signals.to(self._device), self._noise, self._numbers, items)  # (B, L, D)
+        return states.flatten(0, 1)[real.to(self._device)], flat[real].to(self._device)
+
+    def _sampled_step(self, batch: Batch, learning_rate: float, table: RowAdam, popularity: Popularity) -> torch.Tensor:
         """Do as `_step` does with the items of the batch and drawn ones alone: nothing is as large as the catalogue."""
         real, negatives = batch.targets >= 0, popularity.draw(self._config.negatives)
         named = torch.cat([batch.inputs.flatten(), batch.targets[real], negatives.items])
         rows, places = torch.unique(named, return_inverse=True)  # (R,)
         inputs, wanted, drawn = places.split([batch.inputs.numel(), int(real.sum()), len(negatives.items)])
-        items = table.read(rows)  # (R, D)
+        rows = rows.to(self._device)
+        items, negatives = table.read(rows), negatives._replace(items=drawn).to(self._device)  # (R, D)
         targets = torch.full_like(batch.targets, -1)
         targets[real] = wanted
 
         def graded(own: Batch) -> Pass:
-            states = self._network(own.inputs, own.signals, self._noise, self._numbers, items)  # (B, L, D)
-            real = own.targets >= 0
-            chosen = states[real]  # (N, D)
-            return Pass(chosen, sampled_loss(chosen, own.targets[real], items, negatives._replace(items=drawn), self._numbers))
+            chosen, wanted = self._chosen(own, items)
+            return Pass(chosen, sampled_loss(chosen, wanted, items, negatives, self._numbers))
 
         placed = Batch(inputs.view_as(batch.inputs), targets, batch.signals)
         loss = self._move(placed, graded, [*self._parameters, items], items, learning_rate)
@@ -205,13 +214,13 @@ class _Run:
         parameters: Sequence[torch.Tensor],
         items: torch.Tensor,
         learning_rate: float,
-    ) -> float:
+    ) -> torch.Tensor:
         """Sum the gradients of all ranks, those of the loss for the items added to theirs as inputs, bound them together, and take a step.
 
-        Return the mean loss of the batch.
+        Return the mean loss of the batch, (1,).
         """
         own, share = share_of(batch, self._ranks.number, self._ranks.count)
-        loss = torch.zeros(1)
+        loss = torch.zeros(1, device=self._device)
         if share:
             chosen, (mean, of_states, of_items) = graded(own)
             torch.autograd.backward(chosen, of_states if share == 1 else of_states * share)
@@ -224,7 +233,7 @@ class _Run:
             self._ranks.sum([loss, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
         torch.nn.utils.clip_grad_norm_(parameters, _LONGEST_GRADIENT)
         self._optimiser.step(learning_rate)
-        return float(loss)
+        return loss
 
     def _judge(self, held_back: HeldBack) -> Judged:
         self._settle()
@@ -241,11 +250,11 @@ class _Run:
         found = prefixed("network", dict(self._network.named_parameters())) | prefixed("optimiser", self._optimiser.tensors())
         if self._table is not None:
             found |= prefixed("table", self._table.tensors())
-        return found | prefixed("average", self._average.tensors()) | {"generator": self._generator.get_state()}
+        return _on_processor(found | prefixed("average", self._average.tensors())) | {"generator": self._generator.get_state()}
 
     def best(self) -> Tensors:
         """Return the best weights so far."""
-        return prefixed("best", self._best_weights)
+        return _on_processor(prefixed("best", self._best_weights))
 
     def values(self) -> dict[str, Any]:
         """Return everything else that a checkpoint needs."""
@@ -280,6 +289,11 @@ class _Run:
         if self._best_weights:
             self._average.network.load_state_dict(self._best_weights)
         return self._average.network
+
+
+def _on_processor(tensors: Tensors) -> Tensors:
+    """Return tensors that a checkpoint or another process can take; those of the processor are the living ones."""
+    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
 def _batch_positions(training: Sequences, most: int) -> int:

@@ -173,10 +173,10 @@ def test_full_loss_has_the_value_and_the_gradients_of_torch_s_own(bound: int, mo
     loss, of_states, of_items = losses.full_loss(states, targets, items)
     expected = torch.nn.functional.cross_entropy(states.requires_grad_() @ items.requires_grad_().T, targets)
     expected.backward()  # type: ignore[no-untyped-call]
-    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close((of_states, of_items), (states.grad, items.grad))
     rough = losses.full_loss(states.detach(), targets, items.detach(), torch.bfloat16)
-    assert rough[0] == pytest.approx(loss, rel=0.01)
+    assert float(rough[0]) == pytest.approx(float(loss), rel=0.01)
     torch.testing.assert_close(rough[1:], (of_states, of_items), atol=2e-3, rtol=0.05)
 
 
@@ -194,7 +194,7 @@ def test_sampled_loss_has_the_gradients_of_its_value(monkeypatch: pytest.MonkeyP
             for step in (-0.05, 0.05):
                 moved = [states.clone(), items.clone()]
                 moved[at][row, column] += step
-                found.append(graded(moved[0], moved[1])[0])
+                found.append(float(graded(moved[0], moved[1])[0]))
             assert float(gradient[row, column]) == pytest.approx((found[1] - found[0]) / 0.1, rel=0.02, abs=5e-4)
 
 
@@ -203,7 +203,7 @@ def test_sampled_loss_estimates_the_full_one() -> None:
     counts = torch.rand(300, generator=torch.Generator().manual_seed(1)) * 100
     full = losses.full_loss(states, targets, items)[0]
     sampled = losses.sampled_loss(states, targets, items, Popularity(counts, torch.Generator().manual_seed(2)).draw(60_000))[0]
-    assert sampled == pytest.approx(full, rel=0.02)
+    assert float(sampled) == pytest.approx(float(full), rel=0.02)
 
 
 def test_catalogues_above_the_bound_are_trained_by_sampling() -> None:
