@@ -19,7 +19,7 @@ def test_every_kind_is_timed_beside_the_limit_of_the_run(monkeypatch: pytest.Mon
     for kind in card.KINDS:
         assert figures[f"{kind}_examples_per_s"] > 0
     for kind in ("sasrec", "hstu"):
-        assert 0 < figures[f"{kind}_share_of_limit"] and figures[f"{kind}_flops_per_example"] > 6 * 2 * 8 * 64 * 64
+        assert figures[f"{kind}_share_of_limit"] > 0 and figures[f"{kind}_flops_per_example"] > 6 * 2 * 8 * 64 * 64
     assert card.training._Run._step is step and figures["device"] == "the processor"
 
 
@@ -33,8 +33,8 @@ def test_generated_preferences_are_those_asked_for() -> None:
 
 
 def test_what_cannot_be_measured_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for arguments, says in ((["--device", "cuda"], "install a build of torch with CUDA"), (["--kinds", "slim"], "'slim' is none of sasrec")):
-        monkeypatch.setattr("sys.argv", ["card", *arguments])
-        monkeypatch.setattr(card.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(card.torch.cuda, "is_available", lambda: False)
+    for name, value, says in (("--device", "cuda", "install a build of torch with CUDA"), ("--kinds", "slim", "'slim' is none of sasrec")):
+        monkeypatch.setattr("sys.argv", ["card", name, value])
         with pytest.raises(card.Fatal, match=says):
             card.main()
