@@ -27,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import benchmark_parser, emit, run_benchmark
 from recsys.errors import ModelError
-from recsys.models.devices import DEVICES, device_of
+from recsys.models.checks import DEVICES
+from recsys.models.devices import device_of
 from recsys.models.ials import model as ials
 from recsys.models.ials.sweeps import both_sides, half_sweep, random_factors
 from recsys.models.sasrec import training

@@ -23,6 +23,8 @@ MAX_HISTORY = 10_000
 MAX_VECTORS = 16
 """Most vectors of one user: a list costs a search for each of them, and a user's row in Redis holds 63 in all."""
 MAX_COUNT = 2**31 - 1
+DEVICES = ("auto", "cpu", "cuda")
+"""Where a model may be trained (`recsys.models.devices`)."""
 _PROBED_ITEMS = 64
 
 Bound = tuple[float, float]

@@ -6,11 +6,9 @@ import torch
 
 from recsys.errors import ModelError
 
-DEVICES = ("auto", "cpu", "cuda")
-
 
 def device_of(name: str, number: int = 0) -> torch.device:
-    """Return the device that one of `DEVICES` stands for; process `number` of a training gets the card of that number, in turn.
+    """Return the device that one of `checks.DEVICES` stands for; process `number` of a training gets the card of that number, in turn.
 
     Raises: ModelError if CUDA is asked for and not there.
     """

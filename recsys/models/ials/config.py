@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys.errors import ModelError
-from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
-from recsys.models.devices import DEVICES
+from recsys.models.checks import DEVICES, MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
 
 DEFAULT_UNOBSERVED_WEIGHT = 0.2
 DEFAULT_REGULARISATION = 0.006

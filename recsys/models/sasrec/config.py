@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys.errors import ModelError
-from recsys.models.checks import MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
-from recsys.models.devices import DEVICES
+from recsys.models.checks import DEVICES, MAX_COUNT, MAX_FACTORS, MAX_HISTORY, check_options
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 BLOCKS = ("sasrec", "hstu")
