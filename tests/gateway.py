@@ -145,14 +145,15 @@ class GatewayWorld:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings | None = None) -> AsyncIterator[GatewayWorld]:
-    """Run a gateway on an empty state with four items."""
+async def gateway(settings: Settings | None = None, *, n_items: int = 4) -> AsyncIterator[GatewayWorld]:
+    """Run a gateway on an empty state with some items."""
     chosen = with_keys() if settings is None else settings
     store = Away()
     pipeline = await opened_pipeline(store, chosen)
     await pipeline.assign([0, 1], TOPIC_ID)
     world = GatewayWorld(chosen, pipeline, store)
-    await world.put(*(Item(item_id=f"i{number}") for number in range(4)))
+    if n_items:
+        await world.put(*(Item(item_id=f"i{number}") for number in range(n_items)))
     try:
         yield world
     finally:

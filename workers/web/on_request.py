@@ -150,6 +150,8 @@ class ListsOnRequest:
         await self._follow(state)
         if engine.users.highest_item(slots.tolist()) >= engine.n_items:
             await state.learn_new_items()
+        if not engine.n_items:
+            raise Problem(503, "the state has no item yet: publish items, and see that a stream worker runs", retry_after_s=1.0)
         for slot, asked in zip(slots.tolist(), batch, strict=True):
             if asked.request.session:
                 self._load_session(state, slot, asked.request.session, now_ms // 1000)

@@ -57,6 +57,14 @@ async def test_a_parameter_makes_a_list_from_the_state_as_it_is(world: GatewayWo
     assert "i2" not in ids(await world.get(LISTS + "?limit=2", "reader"))
 
 
+async def test_a_state_without_items_is_waited_for(ruled: Settings) -> None:
+    async with gateway(ruled, n_items=0) as empty:
+        answer = await empty.get(LISTS + "?limit=2", "reader")
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1", answer.text
+        await empty.put(Item(item_id="i0"))
+        assert ids(await empty.get(LISTS + "?limit=2", "reader")) == ["i0"]
+
+
 async def test_it_is_the_list_that_a_worker_publishes(world: GatewayWorld) -> None:
     made = (await world.get(LISTS + "?limit=3", "reader")).json()
     batch = await world.pipeline.process({0: records_of([play("u0", "i7", 99)], world.n_events)})
