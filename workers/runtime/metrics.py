@@ -259,13 +259,19 @@ class StreamMetrics(WorkerMetrics):
     def add_expired(self, n_records: int) -> None:
         self._expired.inc(n_records)
 
-    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_deferring: int, waiting_for: Sequence[str] = ()) -> None:
-        """Set the gauges, and let alarms start and end."""
-        self._owned.set(len(lag))
-        self._note_bound(sum(lag.values()), self._max_lag_records)
+    def note_lag(self, lag: Mapping[int, int]) -> None:
+        """Show how many records of each partition wait, and let their alarm start or end."""
+        total, bound = sum(lag.values()), self._alarms.lag_records
+        self._note_bound(total, self._max_lag_records)
         self._lag.clear()
         for partition, behind in lag.items():
             self._lag.labels(str(partition)).set(behind)
+        self.ring("lag", total > bound, f"{total:,} events behind; alarms.lag_records is {bound:,}")
+
+    def look(self, lag: Mapping[int, int], *, catching_up: bool, n_deferring: int, waiting_for: Sequence[str] = ()) -> None:
+        """Set the gauges, and let alarms start and end."""
+        self._owned.set(len(lag))
+        self.note_lag(lag)
         self._catching_up.set(catching_up)
         self._deferring.set(n_deferring)
         self._waiting.clear()
@@ -278,8 +284,6 @@ class StreamMetrics(WorkerMetrics):
             self._status.clear("lists")
         rings = time.monotonic() - self._unreadable_s < UNREADABLE_FOR_S
         self.ring("unreadable", rings, self._unreadable_text if rings else f"no unreadable batch within {UNREADABLE_FOR_S:.0f} s")
-        total = sum(lag.values())
-        self.ring("lag", total > self._alarms.lag_records, f"{total:,} events behind; alarms.lag_records is {self._alarms.lag_records:,}")
         now_s = time.monotonic()
         if now_s - self._since_s >= SHARE_OVER_S:
             share = self._n_dead / self._n_records if self._n_records >= SHARE_LEAST else 0.0

@@ -77,6 +77,7 @@ class Measures(OrderlyService):
 
     async def look(self) -> None:
         """Measure now. Raises Transient."""
+        await self._service.ownership.show_waiting()
         state = self._state
         self._items.set(len(state.numbering.names))
         self._users.set(len(state.engine.users))

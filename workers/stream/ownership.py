@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
 
 from workers.runtime.metrics import StreamMetrics
 from workers.runtime.status import WorkerStatus
@@ -17,6 +20,9 @@ from workers.stream.pipeline import Pipeline
 from workers.stream.reference_loading import CatalogueLoader
 
 log = logging.getLogger(__name__)
+
+LAG_S = 5.0
+"""Seconds that the broker has to say how many records wait."""
 
 
 class Ownership(ConsumerRebalanceListener):
@@ -79,6 +85,19 @@ class Ownership(ConsumerRebalanceListener):
                 self._begin(at, starts[at], committed, first_new[at.partition])
             self._has_owned = True
         log.info("owns partitions %s", self._partitions.owned)
+
+    async def show_waiting(self) -> None:
+        """Show how many records wait, by the group's commits, while no partition can be owned: without Redis nothing else says so."""
+        places = [TopicPartition(self._settings.topics.events, partition) for partition in self._partitions.assigned]
+        if not places or self._partitions.owned:
+            return
+        with contextlib.suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(LAG_S):
+                consumer = self._consumer()
+                starts, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+                commits = {at: await consumer.committed(at) for at in places}
+            if not self._partitions.owned:
+                self._metrics.note_lag({at.partition: ends[at] - (commits[at] or starts[at]) for at in places})
 
     def _is_assigned(self, partition: int) -> bool:
         return partition in self._partitions and self._partitions[partition].is_assigned

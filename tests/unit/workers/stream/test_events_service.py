@@ -409,3 +409,32 @@ async def test_a_partition_that_only_the_groups_leader_knows_of_is_refused_befor
     with pytest.raises(Fatal, match=f"has {beyond + 1} partitions, topics.partitions is {beyond}: .* copy the log into a new topic"):
         await owning.ownership.own([1, beyond])
     assert not owning.partitions.owned
+
+
+async def test_what_waits_is_shown_by_the_groups_commits_while_no_partition_can_be_owned(
+    owning: EventsService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 100)
+
+    async def committed(at: TopicPartition) -> int | None:
+        return {0: 40, 1: None}[at.partition]
+
+    async def starts(places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 10)
+
+    for name, answer in (("end_offsets", ends), ("committed", committed), ("beginning_offsets", starts)):
+        monkeypatch.setattr(owning.consumer, name, answer, raising=False)
+
+    def shown() -> dict[str, float]:
+        return {sample.labels["partition"]: sample.value for sample in next(iter(owning.metrics._lag.collect())).samples}
+
+    await owning.ownership.show_waiting()
+    assert shown() == {}
+    owning.ownership.take([0, 1])
+    await owning.ownership.show_waiting()
+    assert shown() == {"0": 60, "1": 90}
+    own(owning, 0, 1)
+    owning.metrics.note_lag({0: 3, 1: 0})
+    await owning.ownership.show_waiting()
+    assert shown() == {"0": 3, "1": 0}, "a worker that owns partitions knows better"
