@@ -20,7 +20,7 @@ from recsys.lists.recipe import Recipe, RecipeSettings
 from recsys.models.training import Progress, go_on
 from recsys.recipe.budget import TrainOptions
 from recsys.recipe.cases import Cases
-from recsys.recipe.fit import case_ranks, fit
+from recsys.recipe.fit import LEAST_CASES, case_ranks, fit
 from recsys.recipe.replay import Log, Serving, evenly, gather, with_beginnings
 
 F64 = NDArray[np.float64]
@@ -58,6 +58,8 @@ def train_recipe(
     """
     options, start = options or TrainOptions(), start or default_recipe()
     targets = (log.targets(repeats=log.repeats(config)) if among is None else among)[-options.targets :]
+    if not len(targets):
+        raise TooFewInteractions(f"a recipe needs {LEAST_CASES} cases or more, and no event is one")
     settings = start.settings
     if options.searched and len(targets) >= 2 * options.searched:
         settings = best_settings(config, log, evenly(targets, options.searched), start, options, progress)

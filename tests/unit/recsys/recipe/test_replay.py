@@ -135,8 +135,9 @@ def test_a_case_with_repeats_is_ranked_as_the_list_is() -> None:
 
 
 def test_a_log_with_too_little_to_learn_from_is_refused() -> None:
-    with pytest.raises(TooFewInteractions):
-        train_recipe(EngineConfig(), log_of(60))
+    for n_events in (1, 2, 60):
+        with pytest.raises(TooFewInteractions, match="a recipe needs 100 cases"):
+            train_recipe(EngineConfig(), log_of(n_events))
 
 
 def test_a_replay_that_runs_out_of_time_keeps_its_cases() -> None:
