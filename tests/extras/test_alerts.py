@@ -125,7 +125,7 @@ async def the_trainer_ends(world: World) -> AsyncIterator[None]:
     world.start("trainer", trainer=broken)
 
 
-@fires("WorkerNotReady", "ServiceFails", "LagHigh", "LagGrows", "TrainingFails", may=("ListsDeferred",))
+@fires("WorkerNotReady", "ServiceFails", "LagHigh", "LagGrows", "TrainingFails", may=("ListsDeferred", "NoTrainer"))
 async def redis_is_away_and_trainings_fail(world: World) -> AsyncIterator[None]:
     world.to_stream.point_at(free_port())
     yield
