@@ -147,7 +147,7 @@ async def a_stream_worker_is_killed(world: World) -> AsyncIterator[None]:
     yield
 
 
-@fires("ModelRefused", "ListsWait", "NoLists", may=("WorkerNotReady", "LagHigh", "ListsDeferred"))
+@fires("ModelRefused", "ListsWait", "NoLists", may=("WorkerNotReady", "LagHigh", "ListsDeferred", "QualityLow"))
 async def a_worker_starts_with_a_damaged_model_and_a_damaged_key_of_redis(world: World) -> AsyncIterator[None]:
     """It refuses the model before Prometheus has scraped it once, and cannot read the catalogue."""
     (model,) = (world.folder / "models/ials").glob("*/model.safetensors")
