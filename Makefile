@@ -37,7 +37,7 @@ OWN_STACK := $(addprefix tests/integration/,test_demo.py test_killed_training.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-browser screenshots test-extras nightly lint docs bench clean
+.PHONY: help setup demo test test-long test-lowest test-kafka test-secure test-cluster test-faults test-containers test-browser screenshots test-extras test-alerts nightly lint docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -85,7 +85,7 @@ test-cluster: setup ## the integration lane on a Redis Cluster of three primarie
 test-faults: setup ## every fault scenario once, on the embedded stack and, with KAFKA_HOME=…, on a real Apache Kafka
 	RECSYS_TEST_FAULTS=all KAFKA_HOME="$(KAFKA_HOME)" $(PYTEST) tests/fault/test_faults.py
 
-nightly: setup test-cluster test-lowest ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
+nightly: setup test-cluster test-lowest test-alerts ## two hours: 2,000 examples, 200 rounds of faults a lane (KAFKA_HOME=…), a soak of half an hour
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) --timeout 3600 tests/property
 	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.faults --rounds 200 --lane $(if $(KAFKA_HOME),both,embedded) --json
 	KAFKA_HOME="$(KAFKA_HOME)" $(BIN)/python -m benchmarks.soak --minutes 30 --json
@@ -102,9 +102,13 @@ screenshots: setup ## pictures into docs/images, taken in Chromium of a running 
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m tests.browser.screenshots
 
-test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); chart and rules in deploy, each alert fired by a running stack
+test-extras: setup ## what needs an extra: text embeddings (text), the learned ranker (lightgbm), Bayesian search (search), S3 (s3), traces (otel); chart and rules in deploy
 	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) '$(S3_SERVER)' $(DEPLOY_CHECKS)
-	$(PYTEST) tests/extras
+	$(PYTEST) -m "not long" tests/extras
+
+test-alerts: setup ## each alert is fired by a running stack, in a real Prometheus (PROMETHEUS, or on PATH)
+	$(BIN)/$(PIP_INSTALL) -c constraints.txt -e '.[text,lightgbm,search,s3,otel]' $(TEXT_MODEL) $(DEPLOY_CHECKS)
+	$(PYTEST) -m long tests/extras/test_alerts.py
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

@@ -238,6 +238,7 @@ def test_the_rules_of_the_test_are_those_of_the_file_but_for_times_and_bounds() 
     assert [number.sub("N", line) for line in short.splitlines()] == [number.sub("N", line) for line in shipped.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(PROGRAM is None, reason="prometheus is neither on PATH nor in PROMETHEUS (Debian's package: prometheus)")
 async def test_each_alert_fires_when_its_condition_happens_and_none_fires_before(stack: TestStack, tmp_path: Path) -> None:
     async with world_of(stack, tmp_path) as world:

@@ -102,8 +102,11 @@ def until(child: Child, look: Callable[[], T | None], what: str) -> T:
 
 
 def announced(settings: Settings, versions: set[str]) -> dict[str, ModelAnnouncement] | None:
-    """The last announcements, once they name these versions."""
-    last = asyncio.run(last_announcements(settings))
+    """The last announcements, once they name these versions; None too where a busy broker does not say them in time."""
+    try:
+        last = asyncio.run(last_announcements(settings))
+    except Transient:
+        return None
     return last if {announcement.version for announcement in last.values()} == versions else None
 
 
