@@ -18,6 +18,7 @@ import itertools
 import shutil
 import socket
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from kafka.net.inet import KafkaNetSocket
+from kafka.net.selector import NetworkSelector
 
 from tests import forked
 from tests.kafka_home import KafkaHome
@@ -134,17 +136,26 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_socket_is_forgotten() -> Iterator[None]:
-    """Close sockets that kafka-python 3.0 leaves open when a connection is refused or its client closes: warnings are errors here."""
-    connect = KafkaNetSocket.sock_connect
+    """Close sockets that kafka-python 3.0 leaves open when a connection is refused or its client closes, such as one that shakes hands
+    or has something to send then: warnings are errors here."""
+    connect, close = KafkaNetSocket.sock_connect, NetworkSelector.close
+    opened = weakref.WeakKeyDictionary[NetworkSelector, list[socket.socket]]()
 
-    async def closing(self: KafkaNetSocket, net: Any, sock: socket.socket, *rest: Any, **options: Any) -> socket.socket:
+    async def connecting(self: KafkaNetSocket, net: NetworkSelector, sock: socket.socket, *rest: Any, **options: Any) -> socket.socket:
+        kept = opened.setdefault(net, [])
+        kept[:] = [one for one in kept if one.fileno() >= 0] + [sock]
         try:
             return await connect(self, net, sock, *rest, **options)
         except BaseException:
             sock.close()
             raise
 
-    with mock.patch.object(KafkaNetSocket, "sock_connect", closing):
+    def closing(self: NetworkSelector) -> None:
+        close(self)
+        for sock in opened.pop(self, []):
+            sock.close()
+
+    with mock.patch.object(KafkaNetSocket, "sock_connect", connecting), mock.patch.object(NetworkSelector, "close", closing):
         yield
 
 
