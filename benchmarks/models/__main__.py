@@ -3,6 +3,7 @@
 Examples:
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-sasrec --kinds ials,ease --seeds 1 --search-minutes 0 --others none
+    RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf --kinds ials --options '{"factors": 192}' --others none
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf --rows rows.jsonl --others-folder ../libraries --write
 
 Tables: ml-1m-ncf (one item of each user is ranked among 99 given ones) and ml-1m-sasrec (the last item of each user among all). Data comes
@@ -20,11 +21,13 @@ With --rows, finished runs are kept in a file, and a later call goes on from the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.datasets import DatasetMissing
 from benchmarks.figures import benchmark_parser, emit, run_benchmark
@@ -47,10 +50,24 @@ def _named(text: str, known: list[str]) -> list[str]:
     return names
 
 
+def _options(text: str) -> dict[str, Any]:
+    """Return options in JSON. Raises argparse.ArgumentTypeError."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError('give an object, for example {"factors": 192}')
+    return found
+
+
 def _runs(table: str, kinds: list[str], libraries: list[str], arguments: argparse.Namespace, kept: Kept) -> Iterator[Measured]:
     """Yield the runs in the order of the rows."""
     seeds, minutes = range(arguments.seeds), arguments.search_minutes
     cases = cases_of(table)  # first: without data nothing can run
+    if arguments.options:
+        yield from (run_kind(table, kinds[0], seed, 0.0, kept, arguments.options) for seed in seeds)
+        kinds = []
     for kind in kinds:
         yield from (run_kind(table, kind, seed, 0.0, kept) for seed in (seeds if kind not in UNSEEDED else seeds[:1]))
     for kind in kinds:
@@ -75,6 +92,7 @@ def main() -> int:
     parser.add_argument("--kinds", default="", metavar="A,B", help="kinds of models (default: those of the table)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N − 1 of each kind that draws (default: 5)")
     parser.add_argument("--search-minutes", type=float, default=10.0, metavar="M", help="of each search; 0: none (default: 10)")
+    parser.add_argument("--options", type=_options, default={}, metavar="JSON", help="of the only kind: one row, with these")
     parser.add_argument("--others", default="all", metavar="A,B", help=f"some of {', '.join(PACKAGES)}; all, or none (default: all)")
     parser.add_argument("--others-folder", type=Path, metavar="DIR", help="where the libraries' environments are made")
     parser.add_argument("--others-python", metavar="PYTHON", help="one Python that has the libraries")
@@ -86,6 +104,8 @@ def main() -> int:
         libraries = list(PACKAGES) if arguments.others == "all" else _named(arguments.others.replace("none", ""), list(PACKAGES))
         if arguments.seeds < 1 or not 0 <= arguments.search_minutes <= 10_000:
             raise ValueError("--seeds must be at least 1, --search-minutes from 0 to 10,000")
+        if arguments.options and len(kinds) != 1:
+            raise ValueError("--options: name the one kind that they are for with --kinds")
         if libraries and not (arguments.others_python or arguments.others_folder):
             raise ValueError("--others needs --others-folder, where environments are made, or --others-python; or say --others none")
         runs = []

@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: who ran (`defaults`, `searched`, or a library), which kind or model, with which seed, and its figures or `error`."""
+    """One run: who ran (`defaults`, `searched`, `with` options, or a library), which kind or model, with which seed, and its figures or
+    `error`."""
 
     table: str
     who: str
@@ -67,12 +68,15 @@ class Kept:
         return run
 
 
-def run_kind(table: str, kind: str, seed: int, search_minutes: float, kept: Kept) -> Measured:
-    """Train one kind of this project in a process of its own, after a search of so many minutes, and judge it once."""
+def run_kind(table: str, kind: str, seed: int, search_minutes: float, kept: Kept, options: Mapping[str, Any] | None = None) -> Measured:
+    """Train one kind of this project in a process of its own, after a search of so many minutes or with these options, and judge it
+    once."""
     who = "searched" if search_minutes else "defaults"
+    if options:
+        who = "with " + ", ".join(f"{name} {value}" for name, value in options.items())
     if (found := kept.of((table, who, kind, seed, search_minutes))) is not None:
         return found
-    asked = json.dumps({"table": table, "kind": kind, "seed": seed, "search_s": 60 * search_minutes})
+    asked = json.dumps({"table": table, "kind": kind, "seed": seed, "search_s": 60 * search_minutes, "options": options or {}})
     said, error = _last_line([sys.executable, "-m", "benchmarks.models.row", asked])
     error = error or str(said.get("error", ""))
     if error:

@@ -39,6 +39,8 @@ def _name(who: str, model: str, run: Measured) -> str:
     if who in TITLES:
         minutes = f" of {run.search_minutes:g} minutes" if run.search_minutes else ""
         return f"`{model}`, {TITLES[who]}{minutes}"
+    if who.startswith("with "):
+        return f"`{model}`, {who}"
     return f"{who} {run.config['version']}: {run.config['model']}" if run.config else who
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,26 @@ from recsys.evaluation.protocol import Slice, temporal_split
 from recsys.evaluation.splits import one_by_one, split_rows, temporal
 from workers.errors import SettingsError
 from workers.operations.evaluation import Protocol
-from workers.operations.evaluation_files import TABLES, Interactions, Numbering, Tables, read_interactions, read_negatives
+from workers.operations.evaluation_files import (
+    TABLES,
+    Interactions,
+    Numbering,
+    Tables,
+    in_random_order,
+    read_interactions,
+    read_negatives,
+    without_order,
+)
 from workers.settings import Settings
 from workers.trainer.event_log import EventLog
 from workers.trainer.training_columns import TrainingColumns
 
+log = logging.getLogger(__name__)
+
+SORTED = (
+    "--train: every user's items are sorted in the same way, which says nothing of time: they are taken in a random order; "
+    "give a table with event_ts_ms if you know when they were touched"
+)
 HELD_OUT = ("last-item", "full", "negatives")
 """Protocols whose test is given, or is each user's last item; the others split at a time."""
 
@@ -36,6 +52,9 @@ def cases_of_files(files: Files, protocol: Protocol, holdout: float) -> Cases:
     _check_files(files, protocol)
     users, items = Numbering(), Numbering()
     train = read_interactions("--train", files.train, users, items, files.tables)
+    if without_order(train, len(items.ids)):
+        log.warning("%s", SORTED)
+        train = in_random_order(train)
     if protocol not in HELD_OUT:
         if not train.has_times:
             raise SettingsError(f"--train: protocol {protocol} needs times; give a table with the columns user_id, item_id and event_ts_ms")

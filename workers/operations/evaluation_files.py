@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys.catalogue.item_content import ItemContent
 from recsys.models.descriptions import ItemDescriptions
@@ -28,6 +29,8 @@ _PAIR = re.compile(r"\(([^\s,()]+),([^\s,()]+)\)")
 """The user of a line of negatives as `hexiangnan/neural_collaborative_filtering` writes it: (user,item)."""
 _EPOCH_STEP_MS = 1_000
 """Time between two interactions of a file without times, in milliseconds."""
+_LEAST_SUCCESSORS, _LEAST_COMPARED, _MOST_AGAINST = 8, 1_000, 0.01
+"""A sorted file: successors of an item on average, followings of pairs that were seen twice or more, and the share against them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,32 @@ class Interactions:
     def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return users, items and times as arrays, (n,) each."""
         return np.array(self.users, np.int64), np.array(self.items, np.int64), np.array(self.ts_ms, np.int64)
+
+
+def without_order(found: Interactions, n_items: int) -> bool:
+    """Return True where nearly all users have their items in one and the same order: the file is sorted by something, and says nothing of
+    time.
+
+    Two items that follow one another in several histories do so in both orders where people chose. That is asked of files whose items have
+    many successors: the parts of a series, or the lessons of a course, have few, and their one order is that of time.
+    """
+    if found.has_times:
+        return False
+    users, items, _ = found.columns()
+    by_user = np.argsort(users, kind="stable")
+    own, of_user = items[by_user], users[by_user]
+    next_of = np.flatnonzero((of_user[1:] == of_user[:-1]) & (own[1:] != own[:-1]))
+    follows = sparse.csr_array((np.ones(len(next_of)), (own[next_of], own[next_of + 1])), shape=(n_items, n_items))
+    both = (follows + follows.T).tocsr()
+    n_compared = float(both.data[both.data >= 2].sum()) / 2
+    n_against = float(follows.minimum(follows.T).sum()) / 2
+    return follows.nnz >= _LEAST_SUCCESSORS * n_items and n_compared >= _LEAST_COMPARED and n_against < _MOST_AGAINST * n_compared
+
+
+def in_random_order(found: Interactions) -> Interactions:
+    """Return the interactions in a random order, always the same one, with the times of their new places."""
+    order = np.random.default_rng(0).permutation(len(found.users)).tolist()
+    return Interactions([found.users[at] for at in order], [found.items[at] for at in order], found.ts_ms)
 
 
 def read_interactions(option: str, path: str, users: Numbering, items: Numbering, tables: Tables = TABLES) -> Interactions:

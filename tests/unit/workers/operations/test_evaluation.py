@@ -232,3 +232,39 @@ def test_a_table_of_items_says_categories_attributes_and_relations(tmp_path: Pat
     assert said[2] == set() and not any("Lynch" in value for value in said[0] | said[1])
     with pytest.raises(SettingsError, match="--items: "):
         read_descriptions("--items", str(tmp_path / "none.csv"), ["a"])
+
+
+def in_one_order(n_users: int, *, n_of_each: int = 12, n_items: int = 60, shuffled: int = 0) -> list[list[str]]:
+    """Return the items of users, which follow one order of all items that is not that of ids; but those of the first users `shuffled`."""
+    random = np.random.default_rng(0)
+    every = [f"i{at}" for at in random.permutation(n_items).tolist()]
+    found = [[every[at] for at in sorted(random.choice(n_items, n_of_each, replace=False).tolist())] for _ in range(n_users)]
+    for items in found[:shuffled]:
+        random.shuffle(items)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("own", "is_sorted"),
+    [
+        (in_one_order(300), True),
+        (in_one_order(300, shuffled=2), True),
+        (in_one_order(300, shuffled=30), False),
+        (in_one_order(300, shuffled=300), False),
+        (in_one_order(60), False),  # too little to be sure
+        ([[f"part {at}" for at in range(user % 5, 40)] for user in range(100)], False),  # a series, which people follow
+    ],
+    ids=["sorted", "nearly", "a tenth is not", "none", "few", "series"],
+)
+def test_items_that_are_all_sorted_in_one_way_are_taken_in_a_random_order(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, own: list[list[str]], is_sorted: bool
+) -> None:
+    path, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"u{user},{item}\n" for user, items in enumerate(own) for item in items))
+    test.write_text("user_id,item_id\n" + "".join(f"u{user},99\n" for user in range(len(own))))
+    found, again = (histories(cases_of_files(Files(str(path), str(test)), "last-item", 0.2)) for _ in range(2))
+    assert ("sorted in the same way" in caplog.text) == is_sorted and again == found
+    read = [items for items, _ in found]
+    assert [sorted(items) for items in read] == [sorted(items) for items in own] and (read == own) == (not is_sorted)
+    if is_sorted:
+        assert np.mean([new[-1] == old[-1] for new, old in zip(read, own, strict=True)]) < 0.25, "the newest item is any of them"
