@@ -15,7 +15,7 @@ from recsys.evaluation.cases import Cases
 from recsys.evaluation.splits import split_rows
 from workers.operations.evaluation import Protocol
 from workers.operations.evaluation_cases import Files, cases_of_files
-from workers.operations.evaluation_files import Numbering, read_interactions, read_negatives
+from workers.operations.evaluation_files import Numbering, in_random_order, read_interactions, read_negatives
 
 TableName = Literal["ml-1m-ncf", "ml-1m-sasrec"]
 
@@ -43,6 +43,7 @@ def _ncf() -> Cases:
     """Train on all pairs but one of each user, in random order, as there are no times; rank that one among the 99 given negatives."""
     users, items = Numbering(), Numbering()
     train = read_interactions("train.txt", str(_file("ml-1m-ncf", "train.txt")), users, items)
+    train = in_random_order(train)  # sorted by number: a user's last item would be no fair validation
     of_user, of_item = [], []
     path = _file("ml-1m-ncf", "ml-1m.test.rating")
     with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as lines:
@@ -52,9 +53,8 @@ def _ncf() -> Cases:
             of_item.append(items.of(item))
     negatives = read_negatives("negatives", str(_file("ml-1m-ncf", "ml-1m.test.negative")), users, items)
     train_users, train_items, train_ms = train.columns()
-    order = np.random.default_rng(0).permutation(len(train_users))  # sorted by number: a user's last item would be no fair validation
-    n_train, n_test = len(order), len(of_user)
-    all_users, all_items = np.concatenate((train_users[order], of_user)), np.concatenate((train_items[order], of_item))
+    n_train, n_test = len(train_users), len(of_user)
+    all_users, all_items = np.concatenate((train_users, of_user)), np.concatenate((train_items, of_item))
     times = np.concatenate((train_ms, np.full(n_test, int(train_ms.max()) + 1)))
     held = np.arange(n_train + n_test) >= n_train
     return split_rows(
