@@ -9,10 +9,11 @@ Each benchmark is a process of its own (`python -m benchmarks.NAME --json`). Fre
 one, and the cost of an event on a Redis if a redis-server is on the PATH; otherwise on the embedded servers. `--full` runs the long forms
 on both servers, judges the real one, and adds `recovery`, which has no target. `--write` replaces the part of docs/performance.md between
 its two markers and draws docs/plots/*.svg. A table holds the figures of one run only; figures of benchmarks that did not run are not kept.
+If one cannot be run, the others still are, nothing is written, and the exit code is 1.
 The duration of the short set is itself a target.
 
-Limits in events/s, lists/s and milliseconds hold for a machine of a certain speed (`benchmarks.machine_speed`), measured before and after
-each benchmark: on a slower machine they are as much lower, and the table says where only that made a figure reach its limit.
+Limits in events/s, lists/s and milliseconds hold for a machine of a certain speed (`benchmarks.machine_speed`), measured before the first
+and after the last benchmark: on a slower machine they are as much lower, and the table says where only that made a figure reach its limit.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ TARGETS = (
 
 def run(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Run a benchmark and return its figures. Raises: RuntimeError when it fails."""
-    before, started = speed(), time.perf_counter()
+    started = time.perf_counter()
     command = [sys.executable, "-m", f"benchmarks.{name.split('-')[0]}", *arguments, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
     lines = done.stdout.strip().splitlines()
@@ -142,7 +143,7 @@ def run(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     print("\n".join(lines[:-1]), flush=True)
     found: dict[str, Any] = json.loads(lines[-1])
     took_s = round(time.perf_counter() - started)
-    return found | {"command": " ".join(["python", *command[1:]]), "took_s": took_s, "speed": (before + speed()) / 2}
+    return found | {"command": " ".join(["python", *command[1:]]), "took_s": took_s}
 
 
 def met(figures: Figures) -> list[tuple[Target, float]]:
@@ -183,9 +184,10 @@ def table(figures: Figures) -> str:
     where = f"{first['cpus']} cores ({first['cpu_model']}), {first['memory_gib']} GiB, Python {first['python']}"
     lines += ["", f"Machine: {where}, {versions}; broker, Redis and worker all on it.", ""]
     lines += [
-        f"* `{one['command']}`: {one['took_s']} s, load before it {one['machine']['load_1m']}, machine at {one.get('speed', 1.0):.2f}"
-        for one in figures.values()
+        f"* `{one['command']}`: {one['took_s']} s, load before it {one['machine']['load_1m']}" for one in figures.values()
     ]
+    machine = next(iter(figures.values())).get("speed", 1.0)
+    lines += ["", f"The machine had {machine:.2f} of the speed of the limits' (`benchmarks.machine_speed`)."]
     return "\n".join(lines)
 
 
@@ -277,23 +279,32 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots (needs the extra `bench`)")
     arguments = parser.parse_args()
-    figures, started_s, forms = {}, time.perf_counter(), FULL if arguments.full else SHORT
+    figures, failed, forms = dict[str, dict[str, Any]](), list[str](), FULL if arguments.full else SHORT
+    speeds, started_s = [speed()], time.perf_counter()
     for name in arguments.only or usual(full=arguments.full):
-        figures[name] = run(name, forms.get(name, FULL[name]))
-    if not (arguments.only or arguments.full):
+        try:
+            figures[name] = run(name, forms.get(name, FULL[name]))
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            failed.append(f"{name} ({error})")
+    if figures and not (arguments.only or arguments.full or failed):
         figures[ITSELF] = {
             "command": "python -m benchmarks.performance",
             "took_s": round(time.perf_counter() - started_s),
             "machine": next(iter(figures.values()))["machine"],
-            "speed": statistics.fmean(found.get("speed", 1.0) for found in figures.values()),
         }
-    print(table(figures))
-    if arguments.write:
+    speeds.append(speed())
+    for found in figures.values():
+        found["speed"] = statistics.fmean(speeds)
+    if figures:
+        print(table(figures))
+    if failed:
+        print(f"performance: no figures of: {'; '.join(failed)}{'; nothing is written' if arguments.write else ''}", file=sys.stderr)
+    elif arguments.write:
         write(figures, DOCS / "performance.md")
     short = [target.what for target in missed(figures)]
     if short:
         print(f"performance: missed targets: {'; '.join(short)}", file=sys.stderr)
-    return 1 if short and arguments.check else 0
+    return 1 if failed or (short and arguments.check) else 0
 
 
 if __name__ == "__main__":

@@ -5,20 +5,23 @@ Examples:
     RECSYS_DATA=… python -m benchmarks.ranker --data ml-1m --models --json
     RECSYS_DATA=… python -m benchmarks.ranker --data ml-1m --kinds ials sasrec ease
     RECSYS_DATA=… python -m benchmarks.ranker --data deskdrop --learner lightgbm --targets 2000
+    RECSYS_DATA=… python -m benchmarks.ranker --data deskdrop --models --without
     RECSYS_DATA=… python -m benchmarks.ranker --check
 
 The log is replayed through the product's engine. Before some of the targets (a user's first touches of an item that somebody touched
 before; evenly chosen, --targets) two lists are made from one state: by the recipe alone (off) and with the ranker (on). Recipe and ranker
 are trained on the events so far after 40 % of the targets, and again after each further 20 %: the ranker on top of that recipe. With
 --models they are trained after 10 and 20 % too, and so are iALS and SASRec (or the --kinds named), on all events so far; the weights of
-models and the ranker then learn from the events since the training before, by lists that the models of that time take part in.
+models and the ranker then learn from the events since the training before, by lists that the models of that time take part in. --without
+makes the same lists a second time without models, with a recipe and a ranker of their own that are trained as often.
 
 Each serves as soon as it is trained: no gate holds one back. Options are the defaults for all logs; they were chosen on the newest fifth of
 the oldest 40 %. Figures are of the newest 60 % of the targets: NDCG@10, its lead with the interval of 95 % of a bootstrap by user, and
-recall at 10, which is also given for the whole stream.
+recall at 10, which is also given for the whole stream, as is recall at 20. The lead of the row `no models` is that of the lists with
+models and ranker over its own, which have a ranker too.
 
 --check exits 1 unless the lead's interval is above zero on each log and, with models, recall at 10 of the whole stream of ml-1m is at least
-.235 with the ranker.
+.235 with the ranker. --without --check asks the same of the lead over lists without models.
 """
 
 from __future__ import annotations
@@ -63,7 +66,9 @@ SHARES, EARLY = (0.4, 0.6, 0.8), (0.1, 0.2)
 KINDS = ("ials", "sasrec")
 LEAST_RECALL = {"ml-1m": 0.235}
 """Recall at 10 of the whole stream with models and ranker that --check asks for."""
-PLACES = 10
+PLACES, TWICE = 10, 20
+RECALLS = (f"recall@{PLACES}", f"all_recall@{PLACES}", f"all_recall@{TWICE}")
+NO_MODELS = "no models"
 TIMED_USERS, TIMES = 256, 5
 WEIGHED = 5_000
 """Cases that the weights of models are fitted to."""
@@ -79,6 +84,7 @@ class Followed:
     learner: int
     kinds: tuple[str, ...]
     n_events: int = 0
+    early: bool = False
     ranks: dict[str, list[float]] = field(default_factory=lambda: {"off": [], "on": []})
     n_trees: list[int] = field(default_factory=list)
 
@@ -96,7 +102,7 @@ class Followed:
 
     def run(self) -> None:
         """Make all lists."""
-        shares = (*(EARLY if self.kinds else ()), *SHARES)
+        shares = (*(EARLY if self.early else ()), *SHARES)
         points, since = [int(self.targets[int(share * len(self.targets))]) for share in shares], 0
         for event, slot, now_s in self.replay.moments(self.events):
             while points and event >= points[0]:
@@ -160,27 +166,30 @@ class Followed:
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return figures without and with the ranker."""
-        users = np.unique(self.log.users[self.events], return_inverse=True)[1]
-        last = self.events >= self.targets[int(CHOOSING_SHARE * len(self.targets))]
-        costs, found = self._costs(), dict[str, dict[str, Any]]()
-        gains = {name: _gains(np.array(ranks)) for name, ranks in self.ranks.items()}
+        last, costs, found = self._judged(), self._costs(), dict[str, dict[str, Any]]()
         for name, ranks in self.ranks.items():
-            hits = np.array(ranks) <= PLACES
-            found[name] = {
-                "ndcg@10": round(float(gains[name][last].mean()), 5),
-                "recall@10": round(float(hits[last].mean()), 5),
-                "all_recall@10": round(float(hits.mean()), 5),
-                "us_a_list": costs[name],
-            }
-        lead, (low, high) = self._lead(gains["on"][last] - gains["off"][last], users[last])
-        found["on"] |= {"lead": round(lead, 5), "lead_low": round(low, 5), "lead_high": round(high, 5), "trees": self.n_trees}
+            found[name] = {"ndcg@10": round(float(_gains(np.array(ranks))[last].mean()), 5)}
+            for places in (PLACES, TWICE):
+                hits = np.array(ranks) <= places
+                found[name][f"recall@{places}"] = round(float(hits[last].mean()), 5)
+                found[name][f"all_recall@{places}"] = round(float(hits.mean()), 5)
+            found[name]["us_a_list"] = costs[name]
+        found["on"] |= self.lead_over(self.ranks["off"]) | {"trees": self.n_trees}
         return found
 
-    def _lead(self, lead: F64, users: I64) -> tuple[float, tuple[float, float]]:
-        numbers, of_user = np.unique(users, return_inverse=True)
+    def lead_over(self, ranks: list[float]) -> dict[str, float]:
+        """Return the lead of the lists with the ranker over others, given by their ranks, in NDCG@10, and its interval."""
+        last = self._judged()
+        lead: F64 = (_gains(np.array(self.ranks["on"])) - _gains(np.array(ranks)))[last]
+        numbers, of_user = np.unique(self.log.users[self.events][last], return_inverse=True)
         sums, counts = np.bincount(of_user, lead), np.bincount(of_user, minlength=len(numbers))
         low, high = lead_bounds(sums[None, :], counts, seed=self.seed)[0].tolist()
-        return float(lead.mean()), (low, high)
+        return {"lead": round(float(lead.mean()), 5), "lead_low": round(low, 5), "lead_high": round(high, 5)}
+
+    def _judged(self) -> NDArray[np.bool_]:
+        """Return which of the events are among the newest targets, those that figures are of."""
+        newest: NDArray[np.bool_] = self.events >= self.targets[int(CHOOSING_SHARE * len(self.targets))]
+        return newest
 
     def _costs(self) -> dict[str, float]:
         """Return the microseconds a list takes off and on, all lists of a turn made together, in turns."""
@@ -204,10 +213,9 @@ def _gains(ranks: F64) -> F64:
 def rows_of(name: str, figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Return the table's rows of one log."""
     rows = []
-    for state in ("off", "on"):
-        one = figures[state]
+    for state, one in figures.items():
         lead = f"{one['lead']:+.4f} [{one['lead_low']:+.4f}, {one['lead_high']:+.4f}]" if "lead" in one else ""
-        numbers = (f"{one['ndcg@10']:.4f}", lead, f"{one['recall@10']:.4f}", f"{one['all_recall@10']:.4f}", f"{one['us_a_list']:.0f}")
+        numbers = (f"{one['ndcg@10']:.4f}", lead, *(f"{one[key]:.4f}" for key in RECALLS), f"{one['us_a_list']:.0f}")
         rows.append((name, state, *numbers))
     return rows
 
@@ -217,8 +225,11 @@ def failures(found: Mapping[str, Mapping[str, Mapping[str, Any]]], has_models: b
     missed = []
     for name, figures in found.items():
         on = figures["on"]
-        if on["lead_low"] <= 0:
-            missed.append(f"{name}: NDCG@10 leads by {on['lead']:.4f}, at least {on['lead_low']:.4f}; more than 0 is asked for")
+        for over in ("on", NO_MODELS):
+            if (one := figures.get(over)) is not None and one["lead_low"] <= 0:
+                what = "the recipe" if over == "on" else "lists without models"
+                lead = f"{one['lead']:.4f}, at least {one['lead_low']:.4f}"
+                missed.append(f"{name}: NDCG@10 leads over {what} by {lead}; more than 0 is asked for")
         least = LEAST_RECALL.get(name, 0.0) if has_models else 0.0
         if on["all_recall@10"] < least:
             missed.append(f"{name}: recall@10 of the whole stream is {on['all_recall@10']:.4f}; {least} is asked for")
@@ -233,26 +244,34 @@ def main() -> int:
     parser.add_argument("--learner", choices=LEARNERS, default=LEARNERS[0], help=f"what grows the trees (default: {LEARNERS[0]})")
     parser.add_argument("--models", action="store_true", help="train iALS and SASRec too, and let them take part in lists")
     parser.add_argument("--kinds", nargs="+", choices=[*MODELS], metavar="KIND", help=f"models (with --models: {' '.join(KINDS)})")
+    parser.add_argument("--without", action="store_true", help="with models: make the same lists without any, too")
     parser.add_argument("--seed", type=int, default=0, help="seed of all trainings (default: 0)")
     parser.add_argument("--check", action="store_true", help="exit 1 unless the ranker leads on each log")
     arguments = parser.parse_args()
+    kinds = tuple(arguments.kinds or (KINDS if arguments.models else ()))
+    if arguments.without and not kinds:
+        print("ranker: --without compares with lists of models: add --models or --kinds", file=sys.stderr)
+        return 2
     if arguments.targets < 100 or arguments.events < 0:
         print("ranker: --targets must be at least 100, --events at least 0", file=sys.stderr)
         return 2
+    learner = LEARNERS.index(arguments.learner)
     found: dict[str, Any] = {}
     rows: list[tuple[str, ...]] = []
-    learner = LEARNERS.index(arguments.learner)
-    kinds = tuple(arguments.kinds or (KINDS if arguments.models else ()))
     try:
         for name in dict.fromkeys(arguments.data):
-            followed = Followed(name, arguments.targets, arguments.seed, learner, kinds, arguments.events)
+            followed = Followed(name, arguments.targets, arguments.seed, learner, kinds, arguments.events, bool(kinds))
             followed.run()
             found[name] = followed.figures()
+            if arguments.without:
+                without = Followed(name, arguments.targets, arguments.seed, learner, (), arguments.events, early=True)
+                without.run()
+                found[name][NO_MODELS] = without.figures()["on"] | followed.lead_over(without.ranks["on"])
             rows += rows_of(name, found[name])
     except (BadFile, DatasetMissing) as error:
         print(f"ranker: {error}", file=sys.stderr)
         return 2
-    columns = ("data", "ranker", "NDCG@10", "lead [95 %]", "recall@10", "recall@10, all", "µs a list")
+    columns = ("data", "ranker", "NDCG@10", "lead [95 %]", "recall@10", "recall@10, all", "recall@20, all", "µs a list")
     what = f"{arguments.targets:,} targets, {arguments.learner}, models: {', '.join(kinds) or 'none'}, seed {arguments.seed}"
     settings = {"seed": arguments.seed, "targets": arguments.targets, "learner": arguments.learner, "models": [*kinds]}
     emit("ranker", what, columns, rows, {**settings, **found}, as_json=arguments.json)

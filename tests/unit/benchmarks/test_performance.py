@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import machine_speed, performance
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_of_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(performance, "speed", lambda: 1.0)
+
 
 MACHINE = {"cpus": 2, "cpu_model": "x", "memory_gib": 1, "python": "3", "versions": {"numpy": "2"}, "load_1m": 0.1}
 
@@ -97,14 +105,41 @@ def test_a_short_set_that_is_not_short_is_judged_like_the_rest(
 def test_limits_of_speed_are_those_of_a_machine_as_fast_as_this_one_and_ratios_stay(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], machine: float, code: int, said: str
 ) -> None:
-    monkeypatch.setattr(performance, "run", lambda *_: figures(state_events_per_s=21_000, speed=machine)["ingest"])
+    monkeypatch.setattr(performance, "speed", lambda: machine)
+    monkeypatch.setattr(performance, "run", lambda *_: figures(state_events_per_s=21_000)["ingest"])
     monkeypatch.setattr("sys.argv", ["performance", "--check", "--only", "ingest"])
     assert performance.main() == code and said in capsys.readouterr().out
-    monkeypatch.setattr(performance, "run", lambda *_: figures(ratio_to_naive=29, speed=machine)["ingest"])
+    monkeypatch.setattr(performance, "run", lambda *_: figures(ratio_to_naive=29)["ingest"])
     assert performance.main() == 1, "a ratio is judged as it is"
 
 
-def test_the_speed_of_a_machine_is_one_where_its_loop_runs_as_fast_as_that_of_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(n * machine_speed.STEPS / machine_speed.REFERENCE_STEPS_PER_S for n in range(100))
-    monkeypatch.setattr(machine_speed.time, "perf_counter", lambda: next(clock))
-    assert machine_speed.speed() == pytest.approx(1)
+@pytest.mark.parametrize(("ended", "said"), [(0, 1.5), (2, None)])
+def test_the_speed_of_a_machine_is_that_of_the_naive_agent_beside_the_one_of_the_limits(
+    monkeypatch: pytest.MonkeyPatch, ended: int, said: float | None
+) -> None:
+    line = json.dumps({"naive_events_per_s": 1.5 * machine_speed.NAIVE_EVENTS_PER_S})
+    monkeypatch.setattr(
+        machine_speed.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, ended, f"a table\n{line}\n")
+    )
+    if said is None:
+        with pytest.raises(RuntimeError, match=f"ended with {ended}"):
+            machine_speed.speed()
+    else:
+        assert machine_speed.speed() == said
+
+
+def test_a_benchmark_that_cannot_run_takes_no_other_figures_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(name: str, _: object) -> dict[str, Any]:
+        if name == "train":
+            raise RuntimeError("it ended with 2")
+        return figures(state_events_per_s=50_000)["ingest"]
+
+    monkeypatch.setattr(performance, "run", run)
+    monkeypatch.setattr(performance, "usual", lambda **_: ["train", "ingest"])
+    monkeypatch.setattr(performance, "write", lambda *_: pytest.fail("half of the figures must not replace all"))
+    monkeypatch.setattr("sys.argv", ["performance", "--write"])
+    assert performance.main() == 1
+    said = capsys.readouterr()
+    assert "50,000" in said.out and "no figures of: train (it ended with 2); nothing is written" in said.err

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.ranker import failures
+import pytest
+
+from benchmarks.ranker import NO_MODELS, failures, main
 
 
 def figures(low: float, recall: float) -> dict[str, dict[str, Any]]:
@@ -21,3 +23,17 @@ def test_with_models_the_check_asks_for_recall_over_the_whole_stream() -> None:
     assert failures({"ml-1m": figures(0.001, 0.2349)}, has_models=False) == []
     assert failures({"ml-1m": figures(0.001, 0.235)}, has_models=True) == []
     assert "0.2349; 0.235 is asked for" in failures({"ml-1m": figures(0.001, 0.2349)}, has_models=True)[0]
+
+
+def test_the_check_asks_the_same_of_lists_without_models_where_there_are_any() -> None:
+    ahead, behind = figures(0.001, 0.7)["on"], figures(0.0, 0.7)["on"]
+    assert failures({"deskdrop": figures(0.001, 0.7) | {NO_MODELS: ahead}}, has_models=True) == []
+    (said,) = failures({"deskdrop": figures(0.001, 0.7) | {NO_MODELS: behind}}, has_models=True)
+    assert "over lists without models" in said
+
+
+def test_there_is_nothing_to_compare_with_lists_without_models_where_no_models_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ranker", "--without"])
+    assert main() == 2 and "--models or --kinds" in capsys.readouterr().err
