@@ -48,7 +48,7 @@ RepeatedHour = Annotated[
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Encoding of a text file: cp1252, utf-16, …; utf-8 refuses damaged rows, not the file.")
 ]
-Delimiter = Annotated[str | None, typer.Option("--delimiter", help="What separates the cells of a CSV file: ';', '|', tab.")]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="What separates the cells of a CSV file: ';', '|', '::', tab.")]
 Header = Annotated[str | None, typer.Option("--header", help="Names of the columns of a table without a header line.", metavar="COLUMN,…")]
 Decimal = Annotated[
     str | None,
@@ -122,7 +122,7 @@ class FileOptions:
             raise SettingsError("--header: names of all columns, separated by commas")
         form = _one_of("--format", self.form, FORMATS)
         repeats = _one_of("--repeats", self.repeats, REPEATS)
-        return Reading(form, check_encoding(self.encoding), _delimiter(self.delimiter), names, repeats)
+        return Reading(form, check_encoding(self.encoding), checked_delimiter(self.delimiter), names, repeats)
 
     def mapping(self, kind: Kind, is_table: bool) -> RowMapping:
         """Return how rows become records. Raises SettingsError."""
@@ -181,12 +181,15 @@ def _signs(option: str, name: str, most: int) -> str:
     """Return a separator, also by its name. Raises SettingsError for what is none."""
     chosen = {"tab": "\t", "\\t": "\t", "semicolon": ";", "comma": ",", "pipe": "|"}.get(name.lower(), name)
     if not 1 <= len(chosen) <= most or any(char in '"\r\n\0' or char.isalnum() for char in chosen):
-        raise SettingsError(f"{option}: {'one character' if most == 1 else 'a separator'}, such as ';' or '|', or tab")
+        raise SettingsError(f"{option}: a separator of at most {most} characters, such as ';' or '|', or tab")
     return chosen
 
 
-def _delimiter(name: str | None) -> str | None:
-    return None if name is None else _signs("--delimiter", name, 1)
+def checked_delimiter(name: str | None) -> str | None:
+    """Return the delimiter of a table, also by its name. Raises SettingsError for what is none."""
+    from workers.producer.table_rows import MAX_DELIMITER_CHARS
+
+    return None if name is None else _signs("--delimiter", name, MAX_DELIMITER_CHARS)
 
 
 def _separators(option: str, given: list[str] | None) -> dict[str, str]:

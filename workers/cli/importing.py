@@ -24,6 +24,7 @@ from workers.cli.file_options import (
     TimeFormat,
     Unit,
     Zone,
+    checked_delimiter,
 )
 from workers.cli.publishing import NOUNS, PublishOptions, publish_file
 from workers.errors import SettingsError
@@ -90,11 +91,12 @@ def import_files(
     is_asked = not (yes or dry_run)
     if is_asked and (as_json or not sys.stdin.isatty()):
         raise SettingsError(f"import: there is nobody to ask: {PIPED}")
-    given = {
+    given: dict[str, Any] = {
         "columns": columns, "form": form, "event_type": event_type, "types": types, "time_unit": time_unit, "time_format": time_format,
-        "time_zone": time_zone, "encoding": encoding, "delimiter": delimiter, "header": header, "decimal": decimal, "split": split,
-        "levels": levels, "repeats": repeats,
+        "time_zone": time_zone, "encoding": encoding, "delimiter": checked_delimiter(delimiter), "header": header, "decimal": decimal,
+        "split": split, "levels": levels, "repeats": repeats,
     }  # fmt: skip
+    FileOptions(**given).reading()  # refuses what is no encoding, header or format before a guess is made with it
     guessed = _guess_all(files, kind, given, is_asked)
     if not as_json:
         for file, guess, tried in guessed:

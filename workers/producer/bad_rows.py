@@ -24,7 +24,7 @@ from workers.producer.mapping import KEYS, Kind, RowMapping, is_field, pairs_of
 from workers.producer.names import listed
 from workers.producer.rows import BadRow, DamagedFile, RawText, Row, Unreadable
 from workers.producer.source import open_text
-from workers.producer.table_rows import Table
+from workers.producer.table_rows import MAX_DELIMITER_CHARS, Table, is_quoted
 
 MEMBERS = frozenset({"line", "field", "reason", "read_as"})
 _NAME = re.compile(r"(.+)\.bad(?:\.\d+)?\.jsonl")
@@ -264,7 +264,8 @@ def _object(content: bytes | str) -> dict[str, Any]:
 def _returned(line: Line, found: Mapping[str, Any]) -> Row:
     row, text = found.get("row") or {}, found.get("text")
     names, delimiter = found.get("names") or [], found.get("delimiter") or ","
-    is_whole = isinstance(row, dict) and isinstance(text, str | None) and isinstance(delimiter, str) and len(delimiter) == 1
+    cuts = isinstance(delimiter, str) and 1 <= len(delimiter) <= MAX_DELIMITER_CHARS
+    is_whole = cuts and isinstance(row, dict) and isinstance(text, str | None)
     if not is_whole or not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         reason = "record: row is an object; text, names and delimiter are as an import wrote them"
         return Row(line.number, None, reason, raw=RawText(text_of(line.content or b"")))
@@ -293,7 +294,7 @@ def _cut(raw: RawText) -> dict[str, Any]:
                 raise BadRow(again.reason)
             return again.columns
         return found
-    rows = list(Table(raw.delimiter, raw.delimiter != "\t", raw.names).rows(Lines(io.BytesIO(content))))
+    rows = list(Table(raw.delimiter, is_quoted(raw.delimiter), raw.names).rows(Lines(io.BytesIO(content))))
     if len(rows) != 1 or rows[0].columns is None:
         raise BadRow(rows[0].reason if len(rows) == 1 else f"record: {len(rows)} rows in one text; write one")
     return rows[0].columns

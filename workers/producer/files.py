@@ -25,9 +25,9 @@ from workers.producer.names import listed, nearest
 from workers.producer.parquet_rows import exported_kind, open_parquet, parquet_rows
 from workers.producer.repeats import Repeats, check_repeats, merged_rows
 from workers.producer.rows import BadRow, DamagedFile, Format, Row
-from workers.producer.sniff import check_delimiter, check_is_header, check_json
+from workers.producer.sniff import check_delimiter, check_is_header, check_json, declared_delimiter
 from workers.producer.source import Source, check_path, format_of, open_text
-from workers.producer.table_rows import Table, header_cells
+from workers.producer.table_rows import Table, header_cells, is_quoted
 from workers.producer.times import TIME_FIELDS
 from workers.producer.values import IDS, is_missing, is_null, number
 
@@ -280,8 +280,10 @@ def _check_json_names(mapping: RowMapping, names: list[str]) -> None:
 
 
 def _checked_table(source: Source, part: Part, reading: Reading, mapping: RowMapping) -> Iterator[Row]:
-    delimiter = reading.delimiter or ("\t" if part.form == "tsv" else ",")
-    quoted = delimiter != "\t"
+    look = Lines(_whole_lines(source.start))
+    declared = skip_declaration(look) and skip_declaration(source.lines)
+    delimiter = reading.delimiter or declared or ("\t" if part.form == "tsv" else ",")
+    quoted = is_quoted(delimiter)
     header = list(reading.header)
     if not header:
         line = source.lines.next()
@@ -292,7 +294,6 @@ def _checked_table(source: Source, part: Part, reading: Reading, mapping: RowMap
         header = _header(line.content, delimiter, quoted, mapping, part)
     _check_names(header, part, mapping)
     table = Table(delimiter, quoted, header, _single_line_columns(mapping))
-    look = Lines(_whole_lines(source.start))
     if not reading.header:
         look.next()
     _look(_sample(table.rows(look)), mapping, reading)
@@ -306,13 +307,20 @@ def _single_line_columns(mapping: RowMapping) -> frozenset[str]:
     return frozenset([*columns, *(mapping.column_of(name) for name in names if name in mapping.fields)])
 
 
+def skip_declaration(lines: Lines) -> str | None:
+    """Take Excel's line `sep=;` before a table, if it is there, and return its character. Raises SettingsError, DamagedFile."""
+    line = lines.next()
+    declared = None if line is None or line.content is None else declared_delimiter(line.content)
+    if declared is None and line is not None:
+        lines.give_back([line])
+    return declared
+
+
 def _header(content: bytes, delimiter: str, quoted: bool, mapping: RowMapping, part: Part) -> list[str]:
     """Return the names of the columns. Raises SettingsError when the line is rather data, JSON, or cut by another delimiter."""
     text = content.decode(errors="replace").strip("\r\n")
     if text.lstrip().startswith(("{", "[")):
         raise SettingsError("FILE: looks like JSON, not a table: pass --format jsonl")
-    if text.lower().startswith("sep="):
-        raise SettingsError("FILE: begins with Excel's line sep=…: remove that line and pass --delimiter with its character")
     try:
         cells = header_cells(content, delimiter, quoted=quoted)
     except ValueError as error:

@@ -19,6 +19,7 @@ from workers.producer.bad_rows import options_of, returned_rows
 from workers.producer.files import Part
 from workers.producer.known_names import IN_FILE_NAMES, KINDS_OF_FILES, NAMES, RATINGS, TYPES, plain
 from workers.producer.mapping import REQUIRED, Kind, is_field, pairs_of
+from workers.producer.names import listed
 from workers.producer.rows import BadRow, DamagedFile, Format
 from workers.producer.sampling import Sample, look, sampled
 from workers.producer.source import open_text
@@ -31,6 +32,8 @@ LIKE = 0.9
 MAX_ATTRIBUTES = 16
 """Columns that become attributes; further ones are left out."""
 MAX_LABEL_CHARS = 64
+MAX_REPEATED = 0.2
+"""Share of rows with the id of an earlier one, above which rows are no profiles unless the user says so."""
 MAX_TYPES = 50
 _URL = re.compile(r"https?://|www\.", re.I)
 _DEFAULT_TYPE = EventType.VIEW.value
@@ -67,7 +70,7 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     options["form"] = sample.form
     if sample.exported and not options.get("columns"):
         return _as_exported(kind, options, sample)
-    kind = kind or kind_of(path, sample.names)
+    is_given, kind = kind is not None, kind or kind_of(path, sample, [name for name, _ in _given_pairs(options)])
     mapped = _fields(kind, sample.names)
     for pair in _given_pairs(options):
         mapped = {name: column for name, column in mapped.items() if column != pair[1]} | {pair[0]: pair[1]}
@@ -84,7 +87,13 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     lacking = [name for name in REQUIRED[kind] if name not in mapped and not (name == "type" and "event_type" in options)]
     if lacking:
         pairs = ",".join(f"{name}=COLUMN" for name in lacking)
-        raise SettingsError(f"FILE: no column looks like {', '.join(lacking)} of {kind}: pass --map {pairs}, or --as with another kind")
+        _refuse_nested(sample)
+        raise SettingsError(
+            f"FILE: no column looks like {', '.join(lacking)} of {kind}: pass --map {pairs}, or --as with another kind. "
+            f"The columns are {listed(sample.names)}"
+        )
+    if kind == "users" and not is_given:
+        _refuse_repeated(sample, mapped["user_id"])
     attributes = _attributes(kind, mapped, sample)
     if (column := mapped.get("categories")) is not None:
         _guess_separator(made, column, sample)
@@ -142,9 +151,10 @@ def _why(column: str, by_column: Mapping[str, str]) -> str:
     return "attribute" if "." in by_column[column] else ""
 
 
-def kind_of(path: str, names: Sequence[str]) -> Kind:
-    """Return what the columns and the file's name say that it holds. Raises SettingsError where they do not say it."""
-    known = {plain(name) for name in names}
+def kind_of(path: str, sample: Sample, given: Sequence[str] = ()) -> Kind:
+    """Return what the columns, the fields that were `given` a column and the file's name say that it holds. Raises SettingsError where they
+    do not say it."""
+    known = {plain(name) for name in (*sample.names, *given)}
     has = {kind: {name for name, columns in NAMES[kind].items() if known & set(columns)} for kind in NAMES}
     if "user_id" in has["events"] and "item_id" in has["events"]:
         return "events"
@@ -159,7 +169,33 @@ def kind_of(path: str, names: Sequence[str]) -> Kind:
         return "items"
     if "users" in candidates and by_name[:1] == ["users"]:
         return "users"
-    raise SettingsError("FILE: its columns do not say whether it holds events, items or users: pass --as, and --map for its columns")
+    _refuse_nested(sample)
+    raise SettingsError(
+        "FILE: its columns do not say whether it holds events, items or users: pass --as, and --map for its columns, such as "
+        f"--as events --map user_id=COLUMN,item_id=COLUMN. The columns are {listed(sample.names)}"
+    )
+
+
+def _refuse_nested(sample: Sample) -> None:
+    """Refuse rows that hold several records each. Raises SettingsError with a command that cuts them."""
+    for name in sample.names:
+        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
+        if values and re.fullmatch(r"\w+", name) and all(isinstance(each, list) and each and isinstance(each[0], dict) for each in values):
+            raise SettingsError(
+                f"FILE: {name} holds several records in each row: write one a line: "
+                f"jq -c '. as $row | .{name}[] | . + ($row | del(.{name}))' FILE"
+            )
+
+
+def _refuse_repeated(sample: Sample, column: str) -> None:
+    """Refuse rows that were taken for profiles and are rather events of users: their ids repeat. Raises SettingsError."""
+    ids = [str(row[column]) for row in sample.rows if not is_missing(row.get(column))]
+    n_again = len(ids) - len(set(ids))
+    if n_again > MAX_REPEATED * len(ids):
+        raise SettingsError(
+            f"FILE: {n_again} of its first {len(ids)} rows have the {column} of an earlier row, and no column looks like item_id: pass "
+            f"--map item_id=COLUMN if they are events, or --as users if they are profiles. The columns are {listed(sample.names)}"
+        )
 
 
 def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:

@@ -12,26 +12,37 @@ _USER = (
     "userid", "user", "uid", "customerid", "customer", "customeruserid", "visitorid", "visitor", "memberid", "member", "accountid",
     "account",
     "clientid", "userpseudoid", "profileid", "personid", "buyerid", "reviewerid", "listenerid", "viewerid", "readerid", "subscriberid",
-    "nutzerid", "nutzer", "kundennummer", "kunde", "benutzerid", "authorid",
+    "nutzerid", "nutzer", "kundennummer", "kunde", "benutzerid", "authorid", "username", "anonymousid", "distinctid", "fullvisitorid",
+    "householdkey", "shopperid", "guestid", "playerid", "studentid", "userkey", "customernumber", "customerkey",
 )  # fmt: skip
 _ITEM = (
     "itemid", "item", "productid", "product", "sku", "skuid", "variantsku", "asin", "parentasin", "isbn", "movieid", "filmid",
     "articleid",
     "newsid", "postid", "trackid", "songid", "videoid", "showid", "contentid", "bookid", "gameid", "recipeid", "courseid", "jobid",
-    "listingid", "offerid", "adid", "materialid", "objectid", "handle", "gtin", "ean", "artikelnummer", "artikel", "produkt",
+    "listingid", "offerid", "adid", "materialid", "objectid", "handle", "gtin", "ean", "artikelnummer", "artikel", "produkt", "stockcode",
+    "artistid", "albumid", "businessid", "venueid", "placeid", "poiid", "hotelid", "restaurantid", "animeid", "beerid", "jokeid", "storyid",
+    "episodeid", "podcastid", "locationid",
+)  # fmt: skip
+_THINGS = (
+    "movie", "film", "book", "song", "track", "artist", "album", "game", "video", "venue", "business", "hotel", "restaurant", "anime",
+)  # fmt: skip
+"""What people do something with, where a column says no more than that; in a catalogue it may be anything."""
+_RATINGS = (
+    "bookrating", "movierating", "userrating", "itemrating", "productrating", "reviewscore", "starrating", "ratingvalue", "ratingscore",
 )  # fmt: skip
 NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "events": {
         "user_id": _USER,
-        "item_id": _ITEM,
+        "item_id": (*_ITEM, *_THINGS),
         "type": ("type", "eventtype", "eventname", "event", "action", "actiontype", "behavior", "behaviour", "behaviortype",
                  "interaction",
                  "interactiontype", "activity", "verb", "ereignis"),
-        "value": ("value", "rating", "stars", "score", "overall", "reviewrating", "note", "bewertung"),
+        "value": ("value", "rating", "stars", "score", "overall", "reviewrating", "note", "bewertung", *_RATINGS),
         "event_ts_ms": ("eventtsms", "eventtimestamp", "eventtime", "timestamp", "ts", "tsms", "time", "datetime", "unixtime",
                         "unixreviewtime",
                         "eventdate", "createdat", "created", "date", "orderdate", "purchasedate", "purchasedat", "clicktime", "viewedat",
-                        "playedat", "watchedat", "reviewdate", "datum", "zeit", "zeitpunkt"),
+                        "playedat", "watchedat", "reviewdate", "datum", "zeit", "zeitpunkt", "reviewtime", "invoicedate",
+                        "transactiondate", "transactiontime", "eventdatetime", "occurredat", "checkintime", "utctime", "localtime"),
         "event_id": ("eventid", "eventuuid", "messageid", "insertid"),
         "session": ("session", "sessionid", "visitid", "gasessionid"),
         "position": ("position", "rank", "slot"),
@@ -85,7 +96,7 @@ KINDS_OF_FILES: Mapping[str, tuple[str, ...]] = {
     "users": ("user", "customer", "member", "profile", "people", "visitor", "account"),
     "items": ("item", "product", "movie", "film", "article", "catalog", "track", "song", "book", "video", "news", "content", "course"),
 }
-RATINGS = frozenset({"rating", "stars", "score", "overall", "reviewrating", "bewertung", "note"})
+RATINGS = frozenset({"rating", "stars", "score", "overall", "reviewrating", "bewertung", "note", *_RATINGS})
 
 
 def plain(name: str) -> str:

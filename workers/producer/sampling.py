@@ -9,13 +9,13 @@ from itertools import islice
 from typing import Any, cast
 
 from workers.errors import SettingsError
-from workers.producer.files import Part, Reading, parts_of
+from workers.producer.files import Part, Reading, parts_of, skip_declaration
 from workers.producer.json_rows import json_rows
 from workers.producer.parquet_rows import exported_kind, open_parquet, parquet_rows
 from workers.producer.rows import Format, Row
 from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
 from workers.producer.source import Source, open_text
-from workers.producer.table_rows import Table, header_cells
+from workers.producer.table_rows import Table, header_cells, is_quoted
 
 SAMPLE_ROWS = 1_000
 _WANTED = re.compile(r"pass --(encoding|format) ([\w.-]+)")
@@ -102,11 +102,11 @@ def _json(source: Source, part: Part) -> Sample:
 
 
 def _table(source: Source, part: Part, options: Mapping[str, Any]) -> Sample:
-    first = source.start.split(b"\n", 1)[0].decode(errors="replace").strip("\r\n")
+    declared = skip_declaration(source.lines)
+    first = [*source.start.split(b"\n", 2), b""][declared is not None].decode(errors="replace").strip("\r\n")
     usual = "\t" if part.form == "tsv" else ","
-    delimiter = options.get("delimiter") or delimiter_of(first) or usual
-    delimiter = {"tab": "\t"}.get(delimiter, delimiter)
-    quoted = delimiter != "\t"
+    delimiter = options.get("delimiter") or declared or delimiter_of(first) or usual
+    quoted = is_quoted(delimiter)
     given = options.get("header")
     if given:
         names = [name.strip() for name in given.split(",")]

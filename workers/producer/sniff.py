@@ -26,8 +26,8 @@ PARQUET_START = b"PAR1"
 BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-DELIMITERS = ",;\t|"
-_SHOWN = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars"}
+DELIMITERS = (",", ";", "\t", "|", "::")
+_SHOWN = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars", "::": "double colons"}
 _WRONG = re.compile("[\udc80-\udcff]+")
 _PROPER = re.compile("[\x80-\ud7ff\ue000-\U0010ffff]+")
 _BESIDE_DIGITS = re.compile("[0-9][\udc80-\udcff]|[\udc80-\udcff][0-9]")
@@ -126,12 +126,25 @@ def delimiter_of(line: str) -> str:
     return best if counts[best] else ""
 
 
+def declared_delimiter(line: bytes) -> str | None:
+    """Return what Excel's line `sep=;` before a table says that its cells are separated by; None where the line is another one.
+
+    Raises SettingsError where it names no character.
+    """
+    text = line.removeprefix(codecs.BOM_UTF8).decode(errors="replace").strip("\r\n")
+    if not text.lower().startswith("sep="):
+        return None
+    if len(text) != len("sep=") + 1:
+        raise SettingsError("FILE: begins with Excel's line sep=… without one character: remove that line and pass --delimiter")
+    return text[-1]
+
+
 def check_delimiter(header: str, delimiter: str, n_cells: int) -> None:
     """Refuse a header line that another delimiter cuts and this one does not. Raises SettingsError."""
     other = delimiter_of(header)
     if n_cells > 1 or not other or other == delimiter:
         return
-    remedy = {"\t": "--format tsv", ",": "--format csv", ";": "--delimiter ';'", "|": "--delimiter '|'"}[other]
+    remedy = {"\t": "--format tsv", ",": "--format csv", ";": "--delimiter ';'", "|": "--delimiter '|'", "::": "--delimiter ::"}[other]
     raise SettingsError(f"FILE: its columns are separated by {_SHOWN[other]}: pass {remedy}")
 
 

@@ -1,4 +1,4 @@
-"""Rows of CSV (RFC 4180 quotes) and of TSV, which has no quotes: there a `"` is data.
+"""Rows of CSV (RFC 4180 quotes), and of TSV and tables cut by several characters (`::`), which have no quotes: there a `"` is data.
 
 A quote that is never closed must not swallow the rows after it. A quoted cell may span lines; when the quote does not close within
 `MAX_RECORD_LINES`, or the lines that it would swallow look like rows of their own, its first line is one bad row and the lines after it
@@ -20,8 +20,14 @@ MAX_RECORD_LINES = 200
 ROW_DELIMITERS = 4
 ROW_SHARE = 0.8
 """Lines inside a quoted cell are rather rows when this share of them has the header's number of cells, with as many delimiters in all."""
+MAX_DELIMITER_CHARS = 4
 csv.field_size_limit(MAX_LINE_BYTES)
 NOT_UTF8 = "record: not UTF-8; convert the file or pass --encoding"
+
+
+def is_quoted(delimiter: str) -> bool:
+    """Return whether a table that is cut by this has quoted cells."""
+    return delimiter != "\t" and len(delimiter) == 1
 
 
 class _Torn(Exception):

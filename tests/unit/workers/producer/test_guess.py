@@ -17,6 +17,7 @@ from workers.cli import app as application
 from workers.cli.file_options import FileOptions
 from workers.errors import SettingsError
 from workers.producer.guess import Guess, guess
+from workers.producer.mapping import Kind
 from workers.producer.trial import publish_some
 
 RETAILROCKET = "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n1433224214164,992329,addtocart,248676,\n"
@@ -29,6 +30,14 @@ SHOPIFY = (
 )
 CUSTOMERS = "Customer ID,Email,Country,Age\nc1,a@b.c,DE,31\nc2,b@b.c,DE,44\nc3,c@b.c,FR,28\nc4,d@b.c,FR,50\n"
 GERMAN = "Kundennummer;Artikelnummer;Datum;Zeit\n17;A1;24.12.2025 18:00;x\n18;A2;25.12.2025 19:00;y\n"
+
+DOUBLE_COLONS = "user::movie::rating::time\n1::1193::5::978300760\n1::661::3::978302109\n"
+BOOKS = '"User-ID";"ISBN";"Book-Rating"\n"276725";"034545104X";"0"\n"276726";"0155061224";"5"\n'
+RETAIL = (
+    "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+    "536365,85123A,A HOLDER,6,2010-12-01 08:26:00,2.55,17850,France\n536365,71053,A LANTERN,6,2010-12-01 08:26:00,3.39,17850,France\n"
+)
+YELP = '{"review_id": "r", "user_id": "u", "business_id": "b", "stars": 3.0, "date": "2018-07-07 22:09:11"}\n'
 
 
 def fields(made: Guess) -> dict[str, str]:
@@ -47,6 +56,12 @@ def fields(made: Guess) -> dict[str, str]:
         ("products.csv", SHOPIFY, "items", {"numeric_attributes.variant_price": "Variant Price"}),
         ("customers.csv", CUSTOMERS, "users", {"user_id": "Customer ID", "categorical_attributes.country": "Country",
                                                "numeric_attributes.age": "Age"}),
+        ("ratings.dat", DOUBLE_COLONS, "events", {"user_id": "user", "item_id": "movie", "value": "rating", "event_ts_ms": "time"}),
+        ("Excel.csv", "\ufeffsep=;\n" + GERMAN, "events", {"user_id": "Kundennummer", "item_id": "Artikelnummer"}),
+        ("BX.csv", BOOKS, "events", {"user_id": "User-ID", "item_id": "ISBN", "value": "Book-Rating"}),
+        ("retail.csv", RETAIL, "events", {"user_id": "CustomerID", "item_id": "StockCode", "event_ts_ms": "InvoiceDate"}),
+        ("yelp.jsonl", YELP, "events", {"user_id": "user_id", "item_id": "business_id", "value": "stars", "event_ts_ms": "date"}),
+        ("songs.csv", "id,name,artist\n1,a,x\n2,b,x\n", "items", {"item_id": "id", "title": "name"}),
         ("Export.txt", GERMAN, "events", {"user_id": "Kundennummer", "item_id": "Artikelnummer", "event_ts_ms": "Datum"}),
     ],
 )  # fmt: skip
@@ -73,6 +88,43 @@ def test_event_types_and_their_absence(tmp_path: Path) -> None:
     assert "frobnicate" in note and "--types" in note
     (tmp_path / "device.csv").write_text("user,item,type\nu1,i1,phone\nu1,i2,tablet\n")
     assert guess(str(tmp_path / "device.csv")).options["event_type"] == "view", "that column is no event type"
+
+
+PLAYED = "user,what,hours\n" + "".join(f"u{n % 7},Some title {n},{n}\n" for n in range(20))
+
+
+def test_rows_whose_users_come_again_are_no_profiles_unless_the_user_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "steam.csv"
+    file.write_text(PLAYED)
+    with pytest.raises(SettingsError, match=r"13 of its first 20 rows have the user of .*--map item_id=COLUMN.*user, what, hours"):
+        guess(str(file))
+    assert guess(str(file), None, {"columns": ["item_id=what"]}).kind == "events"
+    assert guess(str(file), "users").kind == "users"
+
+
+def test_what_cannot_be_guessed_names_the_columns_and_what_to_pass(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Name,Email,Lineitem sku\n#1,a@b.c,S1\n")
+    with pytest.raises(SettingsError, match=r"--as events --map user_id=COLUMN,item_id=COLUMN.*Name, Email, Lineitem sku"):
+        guess(str(tmp_path / "a.csv"))
+    with pytest.raises(SettingsError, match=r"no column looks like user_id, item_id of events.*Name, Email, Lineitem sku"):
+        guess(str(tmp_path / "a.csv"), "events")
+
+
+@pytest.mark.parametrize("kind", [None, "events"])
+def test_rows_of_several_records_are_refused_with_what_cuts_them(kind: Kind | None, tmp_path: Path) -> None:
+    row = {"session": 1, "events": [{"aid": 5, "ts": 1_659_304_800_025, "type": "clicks"}]}
+    (tmp_path / "otto.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(SettingsError, match=r"events holds several records in each row.*jq -c '\. as \$row \| \.events\[\]"):
+        guess(str(tmp_path / "otto.jsonl"), kind)
+
+
+@pytest.mark.parametrize("option", [("--encoding", "bogus"), ("--header", "a,,b"), ("--delimiter", "ab"), ("--format", "xml")])
+def test_an_option_that_means_nothing_is_refused_before_a_guess_is_made(
+    option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(MOVIELENS)
+    code, _, err = run(str(tmp_path / "a.csv"), "--dry-run", *option, capsys=capsys)
+    assert code == 2 and err.count("\n") == 1 and option[0] in err and "unexpected" not in err
 
 
 @pytest.mark.parametrize(

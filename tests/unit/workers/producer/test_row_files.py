@@ -93,6 +93,19 @@ def test_a_quote_in_tsv_is_data(publish: Publish) -> None:
     assert publish("a.csv", rows, "--delimiter", "tab").ids == publish("b.csv", rows, "--format", "tsv").ids
 
 
+@pytest.mark.parametrize("header", [(), ("--header", "user_id,item_id,type")])
+def test_the_line_with_which_excel_names_the_separator_is_followed(publish: Publish, header: tuple[str, ...]) -> None:
+    rows = ("" if header else "user_id;item_id;type\n") + "u;a;play\nu;b;view\n"
+    found = publish("a.csv", "\ufeffsep=;\r\n" + rows, *header)
+    assert found.code == 0 and found.ids == [("u", "a"), ("u", "b")]
+    assert found.report["rows"] == 2, "the line is no row"
+
+
+def test_cells_may_be_separated_by_several_characters_and_have_no_quotes_then(publish: Publish) -> None:
+    found = publish("a.csv", 'user_id::item_id::type\nu::"a::play\nu::b:c::view\nu::d\n', "--delimiter", "::")
+    assert found.ids == [("u", '"a'), ("u", "b:c")] and found.report["bad"] == 1
+
+
 @pytest.mark.parametrize("at", [0, 40, 98])
 @pytest.mark.parametrize("torn", ['u,"Heroes,play,{T}', '"u,Heroes,play,{T}', 'u,"Heroes"x,play,{T}', 'u,"Heroes""",play",{T}'])
 def test_an_unclosed_quote_in_csv_costs_one_row_and_no_other(publish: Publish, at: int, torn: str) -> None:
@@ -676,7 +689,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("a.csv", "\n\n", "empty"),
     ("a.csv.gz", gzip.compress(b"", mtime=0), "empty"),
     ("a.csv", "user_id,item_id\nu,i\n", "type"),
-    ("a.csv", "sep=;\nuser_id;item_id;type\nu;i;play\n", "Excel"),
+    ("a.csv", "sep=\nuser_id;item_id;type\nu;i;play\n", "Excel"),
+    ("a.csv", "user_id::item_id::type\nu::i::play\n", "--delimiter ::"),
     ("a.csv", "User_ID,Item_ID,Type\nu,i,play\n", "did you mean User_ID?"),
 ]
 
@@ -754,7 +768,8 @@ def test_a_torn_or_unknown_mapping_is_refused(shell: Shell, publish: Publish, te
 
 WRONG_OPTIONS = [
     ("--format", "xlsx"), ("--time-unit", "h"), ("--time-zone", "Mars/X"), ("--time-zone", ".."), ("--encoding", "x"),
-    ("--encoding", "base64"), ("--delimiter", "ab"), ("--delimiter", "a"), ("--header", "a,,b"), ("--type", "watch"),
+    ("--encoding", "base64"), ("--delimiter", "ab"), ("--delimiter", "a"), ("--delimiter", ":::::"),
+    ("--header", "a,,b"), ("--type", "watch"),
 ]  # fmt: skip
 
 
