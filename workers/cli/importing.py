@@ -96,7 +96,6 @@ def import_files(
         "time_zone": time_zone, "encoding": encoding, "delimiter": checked_delimiter(delimiter), "header": header, "decimal": decimal,
         "split": split, "levels": levels, "repeats": repeats,
     }  # fmt: skip
-    FileOptions(**given).reading()  # refuses what is no encoding, header or format before a guess is made with it
     guessed = _guess_all(files, kind, given, is_asked)
     if not as_json:
         for file, guess, tried in guessed:
@@ -110,6 +109,7 @@ def import_files(
 def _guess_all(files: list[str], kind: str | None, given: dict[str, Any], is_asked: bool) -> list[tuple[str, Guess, PublishReport]]:
     from workers.producer.guess import guess
 
+    FileOptions(**given).reading()  # refuses what is no encoding, header or format before a guess is made with it
     found = []
     for file in files:
         try:
