@@ -162,7 +162,7 @@ def _report(report: PublishReport, mapping: RowMapping, file: str, how: PublishO
         more = "" if how.keep_bad else ": --bad-rows FILE keeps all of them, to be corrected and published again"
         warn(f"… and {report.bad - MAX_SHOWN:,} more bad rows{more}")
     if report.ignored_columns:
-        warn(f"columns that are no field were left out: {', '.join(report.ignored_columns)}")
+        warn(f"columns that are no field were left out: {', '.join(name or '(blank)' for name in report.ignored_columns)}")
     for warning in report.warnings:
         warn(warning)
     if how.as_json:

@@ -13,7 +13,7 @@ from workers.producer.files import Part, Reading, parts_of, skip_declaration
 from workers.producer.json_rows import json_rows
 from workers.producer.parquet_rows import exported_kind, open_parquet, parquet_rows
 from workers.producer.rows import Format, Row
-from workers.producer.sniff import PARQUET_START, check_is_header, delimiter_of
+from workers.producer.sniff import PARQUET_START, check_is_header, check_json, delimiter_of
 from workers.producer.source import Source, open_text
 from workers.producer.table_rows import Table, header_cells, is_quoted
 
@@ -97,6 +97,7 @@ def _json(source: Source, part: Part) -> Sample:
     names = {name: None for row in sample.rows for name in row}
     sample.names = list(names)
     if not names:
+        check_json(source.start)
         raise SettingsError("FILE: no row at the start is a JSON object: pass --format")
     return sample
 

@@ -26,15 +26,19 @@ PARQUET_START = b"PAR1"
 BOMS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-DELIMITERS = (",", ";", "\t", "|", "::")
+_COLONS = "::"
+DELIMITERS = (",", ";", "\t", "|", _COLONS)
 _SHOWN = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "vertical bars", "::": "double colons"}
+_SHOWN_CELLS, _SHOWN_CHARS = 10, 30
 _WRONG = re.compile("[\udc80-\udcff]+")
 _PROPER = re.compile("[\x80-\ud7ff\ue000-\U0010ffff]+")
 _BESIDE_DIGITS = re.compile("[0-9][\udc80-\udcff]|[\udc80-\udcff][0-9]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _NOT_IN_TEXT = frozenset(chr(0xDC00 + byte) for byte in {*range(0x80, 0xA0)} - {*b"\x80\x85\x91\x92\x93\x94\x96\x97"})
 """Bytes that are seldom in texts of Windows and Latin encodings: 0x80 to 0x9f without the euro, quotes and dashes."""
-_DATA_CELL = re.compile(r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d([T ].*)?|(true|false|null)", re.ASCII | re.IGNORECASE)
+_DATA_CELL = re.compile(
+    r"[+-]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d([T ].*)?|(true|false|null)|https?://.*|\[\]|[\[{]+\".*", re.ASCII | re.IGNORECASE
+)
 
 
 def check_binary(start: bytes, form: Format) -> None:
@@ -95,6 +99,11 @@ def check_json(start: bytes) -> None:
     first = text.split(b"\n", 1)[0].strip()
     if text.startswith(b"["):
         raise SettingsError("FILE: is one JSON array; write one object a line: jq -c '.[]' FILE")
+    if first.startswith((b"{'", b"{u'")):
+        raise SettingsError(
+            "FILE: its rows are dictionaries of Python, not JSON; write JSON: "
+            "python -c 'import ast, json, sys; [print(json.dumps(ast.literal_eval(row))) for row in sys.stdin]' < FILE"
+        )
     if first == b"{" or (text.startswith(b"{") and b"\n" in text and not _is_json(first) and _spans_lines(text)):
         raise SettingsError("FILE: its JSON objects span lines; write one object a line: jq -c . FILE")
     lines = [line.strip() for line in text.split(b"\n")[:20]]
@@ -122,6 +131,8 @@ def _is_json(line: bytes) -> bool:
 def delimiter_of(line: str) -> str:
     """Return the delimiter that a header line has most of; empty when it has none."""
     counts = {delimiter: line.count(delimiter) for delimiter in DELIMITERS}
+    if counts[_COLONS] > 1:
+        return _COLONS  # which stands in few texts, while bars and commas stand in cells of such a table
     best = max(counts, key=lambda delimiter: counts[delimiter])
     return best if counts[best] else ""
 
@@ -149,6 +160,9 @@ def check_delimiter(header: str, delimiter: str, n_cells: int) -> None:
 
 
 def check_is_header(cells: list[str]) -> None:
-    """Refuse a first line whose cells look like data: a number, a time. Raises SettingsError."""
+    """Refuse a first line whose cells look like data: a number, a time, an address, a list. Raises SettingsError."""
     if any(_DATA_CELL.fullmatch(cell) for cell in cells):
-        raise SettingsError("FILE: has no header line, its first line looks like data: pass --header user_id,item_id,… with its columns")
+        shown = ", ".join(cell[:_SHOWN_CHARS] for cell in cells[:_SHOWN_CELLS]) + (", …" if len(cells) > _SHOWN_CELLS else "")
+        named = "a name for its column" if len(cells) == 1 else f"names for its {len(cells)} columns"
+        remedy = f"pass --header user_id,item_id,… with {named}"
+        raise SettingsError(f"FILE: has no header line, its first line looks like data ({shown}): {remedy}")

@@ -118,6 +118,24 @@ def test_rows_of_several_records_are_refused_with_what_cuts_them(kind: Kind | No
         guess(str(tmp_path / "otto.jsonl"), kind)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("movies.dat", "1::Toy Story (1995)::Animation|Comedy|Drama\n", r"data \(1, Toy Story \(1995\), Animation.*\): .* its 3 columns"),
+        ("news.tsv", "N1\tlifestyle\thttps://a.example/x.html\t[]\n", r"no header line.* its 4 columns"),
+        ("log.txt", "seven\n7\n", r"The columns are seven"),
+        ("array.json", '[{"user_id": "u", "item_id": "i"}]', r"one JSON array; write one object a line: jq -c"),
+        ("loose.json", "{'user_id': 'u', 'item_id': 'i'}\n", r"dictionaries of Python.*ast\.literal_eval"),
+    ],
+)
+def test_a_file_that_is_close_to_one_that_can_be_read_is_refused_with_the_way_there(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SettingsError, match=said):
+        guess(str(tmp_path / name))
+
+
 @pytest.mark.parametrize("option", [("--encoding", "bogus"), ("--header", "a,,b"), ("--delimiter", "ab"), ("--format", "xml")])
 def test_an_option_that_means_nothing_is_refused_before_a_guess_is_made(
     option: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
