@@ -1,14 +1,15 @@
 """Files of `recsys evaluate`: interactions as lines `user item item …` in time order, or as a table with columns.
 
-A file whose suffix is that of a table (.csv, .tsv, .jsonl, .parquet, also compressed) is read by the readers of `recsys events publish`;
-any other is lines of ids with white space between them. Several lines of one user follow one another in time.
+A file whose suffix is that of a table (.csv, .tsv, .jsonl, .parquet, also compressed), or any for which a delimiter or a header is given,
+is read by the readers of `recsys events publish`; any other is lines of ids with white space between them. Several lines of one user follow
+one another in time.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from workers.errors import SettingsError
 from workers.producer.files import Reading, open_rows
 from workers.producer.mapping import RowMapping
 from workers.producer.rows import BadRow
+from workers.producer.sniff import delimiter_of
 from workers.producer.source import COMPRESSED, SUFFIXES, open_text
 
 _PAIR = re.compile(r"\(([^\s,()]+),([^\s,()]+)\)")
 """The user of a line of negatives as `hexiangnan/neural_collaborative_filtering` writes it: (user,item)."""
+_LOOKED_AT, _TABLE_CELLS = 100, (3, 4, 5)
+"""Lines at the start of a file that are looked at, and the numbers of cells of rows `user item [rating] time`."""
 _EPOCH_STEP_MS = 1_000
 """Time between two interactions of a file without times, in milliseconds."""
 _LEAST_SUCCESSORS, _LEAST_COMPARED, _MOST_AGAINST = 8, 1_000, 0.01
@@ -108,7 +112,7 @@ def read_interactions(option: str, path: str, users: Numbering, items: Numbering
     """
     found = Interactions()
     try:
-        for user, own, ts_ms in _table(path, tables, found) if is_table(path) else _lines(path, tables.reading.encoding):
+        for user, own, ts_ms in _table(path, tables, found) if is_table(path, tables.reading) else _lines(path, tables.reading.encoding):
             number = users.of(user)
             for item in own:
                 found.users.append(number)
@@ -137,17 +141,41 @@ def read_negatives(option: str, path: str, users: Numbering, items: Numbering, e
     return {user: np.unique(np.array(own, np.int64)) for user, own in found.items()}
 
 
-def is_table(path: str) -> bool:
-    """Return whether the suffix of a file is that of a table."""
+def is_table(path: str, reading: Reading) -> bool:
+    """Return whether a file is read as a table: its suffix says so, or that it has a delimiter or a header."""
+    return _has_suffix(path) or reading.delimiter is not None or bool(reading.header)
+
+
+def _has_suffix(path: str) -> bool:
     name = Path(path).name.lower()
     for packed in COMPRESSED:
         name = name.removesuffix(packed)
     return Path(name).suffix in SUFFIXES
 
 
+def _refuse_tables(start: bytes) -> None:
+    """Refuse lines that are rather the rows of a table, by the start of the file: read as items, ratings and times would be judged. Raises
+    SettingsError with the options that read it."""
+    lines = [line for line in start.decode(errors="replace").splitlines()[:_LOOKED_AT] if line.strip()]
+    rows = [line.split() for line in lines]
+    if rows and all(len(row) == 1 for row in rows) and (delimiter := delimiter_of(lines[0])):
+        raise SettingsError(f"its lines are cut by {delimiter}: pass --delimiter '{delimiter}' --header user_id,item_id,… with all columns")
+    n_cells = len(rows[0]) if rows else 0
+    if n_cells in _TABLE_CELLS and all(len(row) == n_cells and _is_time(row[-1]) and not _is_time(row[1]) for row in rows):
+        delimiter = "tab" if "\t" in lines[0] else "' '"
+        names = ",".join(["user_id", "item_id", *("value", "more")[: n_cells - 3], "event_ts_ms"])
+        raise SettingsError(f"its lines look like a table whose last column is a time: pass --delimiter {delimiter} --header {names}")
+
+
+def _is_time(word: str) -> bool:
+    """Return whether a word looks like seconds or milliseconds since 1970, of the years 1995 to 2033."""
+    return word.isascii() and word.isdigit() and len(word) in (9, 10, 12, 13) and 8e8 <= int(word) / (1 if len(word) < 12 else 1_000) <= 2e9
+
+
 def _lines(path: str, encoding: str | None) -> Iterator[tuple[str, list[str], None]]:
     source = open_text(path, "tsv", encoding)
     try:
+        _refuse_tables(source.start)
         while (line := source.lines.next()) is not None:
             if line.content is None:
                 raise SettingsError(f"line {line.number} is longer than a mebibyte; write the user's items on several lines")
@@ -171,7 +199,8 @@ def _check_id(word: str, line: int) -> None:
 
 def _table(path: str, tables: Tables, found: Interactions) -> Iterator[tuple[str, list[str], int | None]]:
     mapping = tables.events()
-    with open_rows(path, tables.reading, mapping) as rows:
+    reading = tables.reading if _has_suffix(path) else replace(tables.reading, form="csv")
+    with open_rows(path, reading, mapping) as rows:
         for row in rows:
             where = f"line {row.line}" if not row.file else f"{row.file}, line {row.line}"
             if row.columns is None:

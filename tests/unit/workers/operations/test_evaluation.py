@@ -15,6 +15,7 @@ from workers.cli.app import run
 from workers.errors import SettingsError
 from workers.operations.evaluation_cases import Files, cases_of_files, cases_of_log
 from workers.operations.evaluation_files import Numbering, Tables, read_categories, read_descriptions, read_interactions, read_negatives
+from workers.producer.files import Reading
 from workers.producer.mapping import RowMapping
 from workers.settings import Settings
 from workers.trainer.event_columns import events_table
@@ -53,6 +54,31 @@ def test_lines_of_items_and_lines_of_one_item_are_the_same_interactions(tmp_path
         read = read_interactions("--train", str(tmp_path / name), users, items, tables)
         found.append((read.users, read.items, users.ids, items.ids, sorted(read.ts_ms) == read.ts_ms))
     assert found[0] == found[1] == found[2] == ([0, 0, 0, 1, 1], [0, 1, 2, 0, 1], ["u1", "u2"], ["a", "b", "c"], True)
+
+
+RATED = [("u1", "a", 5, 978_300_760), ("u2", "a", 3, 978_300_761), ("u1", "b", 4, 978_300_762), ("u2", "b", 1, 978_300_763)]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("ratings.dat", "::"), ("u.data", "\t"), ("ratings.txt", " ")])
+def test_rows_of_a_table_are_no_lines_of_items_and_the_remedy_reads_them(
+    name: str, separator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    file.write_text("".join(separator.join(map(str, row)) + "\n" for row in RATED))
+    command = ["evaluate", "--train", str(file), "--kinds", "popular"]
+    assert run(command) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "--header user_id,item_id" in said and f"--delimiter {'tab' if separator == chr(9) else repr(separator)}" in said
+    tables = Tables(Reading(delimiter=separator, header=("user_id", "item_id", "value", "event_ts_ms")))
+    read = read_interactions("--train", str(file), Numbering(), Numbering(), tables)
+    assert (read.users, read.items, read.has_times) == ([0, 1, 0, 1], [0, 0, 1, 1], True)
+    assert read.ts_ms == [1_000 * ts_s for *_, ts_s in RATED]
+    assert run([*command, "--delimiter", separator, "--header", "user_id,item_id,value,event_ts_ms"]) == 0
+
+
+def test_lines_of_as_many_items_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("u1 978300760 978300761\nu2 978300760 978300762\n")
+    assert len(read_interactions("--train", str(tmp_path / "pairs.txt"), Numbering(), Numbering()).users) == 4
 
 
 def test_the_test_file_or_each_users_last_item_judges(files: tuple[str, str]) -> None:
