@@ -20,6 +20,7 @@ from workers.cli.file_options import (
     Lenient,
     Levels,
     Map,
+    Missing,
     Rate,
     RepeatedHour,
     Repeats,
@@ -58,6 +59,7 @@ def publish(
     split: Split = None,
     levels: Levels = None,
     repeats: Repeats = None,
+    missing: Missing = None,
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
@@ -84,7 +86,7 @@ def publish(
     """
     options = FileOptions(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
-        ignore_unknown, event_type, types, row_ids=row_ids,
+        ignore_unknown, event_type, types, row_ids=row_ids, missing=missing,
     )  # fmt: skip
     how = PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows)
     publish_file(file, "items" if catalogue else "events", options, how)

@@ -70,6 +70,10 @@ Repeats = Annotated[
         "one counts.",
     ),
 ]
+Missing = Annotated[
+    str | None,
+    typer.Option("--missing", help="Words that stand for no value, in every column: 'NA,(not set),-1'.", metavar="WORD,…"),
+]
 Rate = Annotated[float | None, typer.Option("--rate", help="At most this many a second.", min=0.001)]
 SkipRows = Annotated[int, typer.Option("--skip-rows", help="Leave out this many rows, which went out before.", min=0)]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing; no broker is needed.")]
@@ -109,6 +113,7 @@ class FileOptions:
     leave_out: list[str] | None = None
     exact: bool = False
     row_ids: bool = False
+    missing: str | None = None
 
     def reading(self) -> Reading:
         """Return how the file is read. Raises SettingsError."""
@@ -145,6 +150,7 @@ class FileOptions:
             self._types(event_types),
             frozenset(self.leave_out or []),
             self.exact,
+            missing=_words("--missing", self.missing),
         )
 
     def _times(self) -> TimeOptions:
@@ -162,6 +168,14 @@ class FileOptions:
         for name, event_type in pairs_of("--types", self.types or []):
             found[name.lower()] = cast("str", _one_of(f"--types: {name}", event_type, event_types))
         return found
+
+
+def _words(option: str, given: str | None) -> frozenset[str]:
+    """Return words of `NA,(not set)` in lower case. Raises SettingsError for a blank one."""
+    words = [] if given is None else [word.strip().lower() for word in given.split(",")]
+    if not all(words):
+        raise SettingsError(f"{option}: words, separated by commas, such as 'NA,(not set)'")
+    return frozenset(words)
 
 
 def _one_of(option: str, given: str | None, known: tuple[str, ...] | list[str]) -> Any:

@@ -19,6 +19,7 @@ from workers.cli.file_options import (
     Header,
     Levels,
     Map,
+    Missing,
     Repeats,
     Split,
     TimeFormat,
@@ -63,6 +64,7 @@ def import_files(
     split: Split = None,
     levels: Levels = None,
     repeats: Repeats = None,
+    missing: Missing = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Publish what was understood without a question.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row and publish nothing; no broker is needed.")] = False,
     bad_rows: Annotated[
@@ -80,7 +82,7 @@ def import_files(
     Guessed are format, encoding, separators, whether rows are events, items or users, columns by their names, event types, categories and
     attributes. Times are detected as by `recsys events publish`. What is wrong is corrected with the options, which go before any guess.
     Rows = published + bad + not delivered + merged, always; exit code 1 if a row was bad. Bad rows go to FILE.bad.jsonl, each with the
-    options that it was read with: correct them there and import that file. Nothing that is there is replaced, and no file is made for none.
+    options that it was read with: correct them there and import that file. Nothing that is there is replaced.
     """
     if kind is not None and kind not in KINDS:
         raise SettingsError(f"--as: one of {', '.join(KINDS)}")
@@ -94,15 +96,14 @@ def import_files(
     given: dict[str, Any] = {
         "columns": columns, "form": form, "event_type": event_type, "types": types, "time_unit": time_unit, "time_format": time_format,
         "time_zone": time_zone, "encoding": encoding, "delimiter": checked_delimiter(delimiter), "header": header, "decimal": decimal,
-        "split": split, "levels": levels, "repeats": repeats,
+        "split": split, "levels": levels, "repeats": repeats, "missing": missing,
     }  # fmt: skip
     guessed = _guess_all(files, kind, given, is_asked)
     if not as_json:
         for file, guess, tried in guessed:
             _show(file, guess, tried)
     if is_asked and not typer.confirm("Publish them?" if len(guessed) > 1 else "Publish it?"):
-        tell("nothing was published")
-        return
+        return tell("nothing was published")
     _publish(guessed, PublishOptions(dry_run=dry_run, as_json=as_json, bad_rows=bad_rows, beside=not dry_run))
 
 

@@ -23,6 +23,7 @@ from workers.cli.file_options import (
     Lenient,
     Levels,
     Map,
+    Missing,
     Rate,
     RepeatedHour,
     Repeats,
@@ -56,6 +57,7 @@ def publish(
     split: Split = None,
     levels: Levels = None,
     repeats: Repeats = None,
+    missing: Missing = None,
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
@@ -71,7 +73,7 @@ def publish(
     """
     options = FileOptions(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
-        ignore_unknown,
+        ignore_unknown, missing=missing,
     )  # fmt: skip
     publish_file(file, "items", options, PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows))
 
@@ -135,6 +137,7 @@ def publish_users(
     split: Split = None,
     levels: Levels = None,
     repeats: Repeats = None,
+    missing: Missing = None,
     rate: Rate = None,
     skip_rows: SkipRows = 0,
     dry_run: Dry = False,
@@ -148,7 +151,7 @@ def publish_users(
     """
     options = FileOptions(
         columns, form, time_unit, time_format, time_zone, repeated_hour, encoding, delimiter, header, decimal, split, levels, repeats,
-        ignore_unknown,
+        ignore_unknown, missing=missing,
     )  # fmt: skip
     publish_file(file, "users", options, PublishOptions(rate, skip_rows, dry_run, as_json, bad_rows))
 

@@ -32,7 +32,7 @@ _UNREADABLE = "unreadable"
 OPTIONS: Mapping[str, type[Any]] = {
     "columns": list, "types": list, "split": list, "levels": list, "time_unit": str, "time_format": str, "time_zone": str,
     "repeated_hour": str, "decimal": str, "repeats": str, "event_type": str, "ignore_unknown": bool, "leave_out": list, "exact": bool,
-    "row_ids": bool,
+    "row_ids": bool, "missing": str,
 }  # fmt: skip
 """Options that say what columns mean ▸ their type. All but `kind` of `read_as` are such."""
 

@@ -97,7 +97,7 @@ class RowMapping:
     `columns`: for fields whose column has another name. `lenient`: columns that are no field are left out (tables) instead of refused (JSON
     lines, where they may be a misspelt field), and so are those of `leave_out`, whatever their name. `types`: event type of the file ▸
     ours. `exact`: the file is an export of this project, whose values are taken as they are. `needs_time`: a row without an event time is
-    refused instead of happening now; `check_columns` sets it from the file.
+    refused instead of happening now; `check_columns` sets it from the file. `missing`: words, in lower case, that stand for no value.
     """
 
     kind: Kind
@@ -110,6 +110,7 @@ class RowMapping:
     leave_out: frozenset[str] = frozenset()
     exact: bool = False
     needs_time: bool = False
+    missing: frozenset[str] = frozenset()
     notes: Notes = field(default_factory=Notes)
     left_out: set[str] = field(default_factory=set)
 
@@ -142,6 +143,8 @@ class RowMapping:
         entries: dict[str, Any] = {}
         for name, column in self._pairs_of(row):
             value = row[column]
+            if self.missing and isinstance(value, str | int | float) and str(value).strip(EDGES).lower() in self.missing:
+                continue
             if type(value) is str and name in PLAIN_FIELDS and _PLAIN.fullmatch(value) and value.lower() not in NULL_NAMES:
                 found[name] = value  # the usual id needs no other look
             elif "." in name:
@@ -238,7 +241,7 @@ class RowMapping:
         if stripped != read:
             self.notes.count(f"{name} was a whole number with .0, read without it (123.0 as 123)")
         elif read.lower() in NULL_NAMES:
-            self.notes.count(f"{name} is {read}: if that means no value, remove these rows")
+            self.notes.count(f"{name} is {read}: if that means no value, pass --missing {read}")
         elif EXPONENT_ID.fullmatch(read):
             self.notes.count(f"{name} is a number in exponent notation: a program may have cut its digits")
 

@@ -317,3 +317,20 @@ def test_local_times_are_taken_for_utc_and_it_is_said(tmp_path: Path, capsys: py
     (tmp_path / "a.csv").write_text("user,item,time\nu1,i1,2025-03-01 10:00:00\n")
     code, out, _ = run(str(tmp_path / "a.csv"), "--dry-run", capsys=capsys)
     assert code == 0 and "times name no zone: taken for UTC (--time-zone" in out
+
+
+def test_words_for_no_value_are_none_in_every_column_if_the_user_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = RecordingPublisher()
+    monkeypatch.setattr("workers.client.EventPublisher", lambda *_: publisher)
+    file = tmp_path / "sessions.csv"
+    file.write_text("user,item,session,time\nNA,i1,s1,2025-01-01\nu2,i2,(not set),2025-01-02\n-1,i3,s3,2025-01-03\n")
+    code, _, err = run(str(file), "--dry-run", capsys=capsys)
+    assert code == 0 and "user_id is NA: if that means no value, pass --missing NA" in err
+    assert run(str(file), "--dry-run", "--missing", "NA,,", capsys=capsys)[0] == 2
+    code, out, _ = run(str(file), "--yes", "--missing", "na,(NOT SET),-1", capsys=capsys)
+    (sent,) = publisher.records
+    assert (code, sent.user_id, sent.session) == (1, "u2", None) and "2 bad: user_id: missing or blank" in out
+    kept = [json.loads(line) for line in (tmp_path / "sessions.csv.bad.jsonl").read_text().splitlines()]
+    assert [row["read_as"]["missing"] for row in kept] == ["na,(NOT SET),-1"] * 2, "corrected rows are read alike"
