@@ -23,6 +23,7 @@ PROTOCOLS = ("last-item", "full", "negatives", "temporal", "discovery", "again")
 SHOWN = ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "map@10", "coverage@10", "gini@10", "novelty@10")
 MAX_SEED = 2**31 - 1
 MAX_MINUTES = 100_000.0
+QUOTE = '"'
 
 
 Train = Annotated[str | None, typer.Option("--train", help="Interactions that train.", metavar="FILE", callback=checked_text)]
@@ -91,13 +92,13 @@ def evaluate(
     _check_arguments(train, test, negatives, since, log, named)
     if new_items and chosen not in ("discovery", "again"):
         raise SettingsError("--new-items: only with --protocol discovery or again, where histories grow event by event")
-    options: dict[str, Any] = {}
-    shared: dict[str, Any] = {}
+    options, shared = dict[str, Any](), dict[str, Any]()
     from workers.operations.evaluation import Request, evaluate_kinds
     from workers.operations.evaluation_cases import Files, cases_of_files
     from workers.operations.evaluation_files import read_categories, read_descriptions
 
-    tables = _tables(columns, encoding, delimiter, header, time_unit, time_format, time_zone)
+    given = (encoding, delimiter, header, time_unit, time_format, time_zone)
+    tables = _tables(columns, *given) if columns or train is None else _by_their_names([train, *([test] if test else [])], given)
     if train is None:
         cases, options, shared = _from_log(chosen, holdout, since)
     else:
@@ -120,6 +121,38 @@ def _protocol(given: str | None, log: bool) -> Protocol:
     if chosen not in PROTOCOLS:
         raise SettingsError(f"--protocol: one of {', '.join(PROTOCOLS)}")
     return cast("Protocol", chosen)
+
+
+def _by_their_names(files: list[str], options: tuple[str | None, ...]) -> Tables:
+    """Return how tables are read that may call users, items or times otherwise, as the first one does, and say what was taken for what.
+
+    Times that name no zone are taken for UTC. A column of times that cannot be read in all files is left out: their order counts.
+    """
+    from workers.operations.evaluation_files import check_table, is_table
+    from workers.producer.guess import names_of_events
+
+    tables, (encoding, delimiter, header, unit, time_format, zone) = _tables(None, *options), options
+    if not is_table(files[0], tables.reading):
+        return tables
+    try:
+        found, seen = names_of_events(files[0], {"encoding": encoding, "delimiter": tables.reading.delimiter, "header": header})
+    except SettingsError:
+        return tables  # reading the file says what is wrong with it
+    times = [pair for pair in found if "event_ts_ms=" in pair]
+    named = _tables(found, encoding, delimiter or seen, header, unit, time_format, zone or ("UTC" if times else None))
+    try:
+        for file in files:
+            if is_table(file, named.reading):
+                check_table(file, named)
+    except SettingsError as error:
+        if not times:
+            return named
+        warn(f"{times[0].strip(QUOTE)} is left out, the order of the file counts: {str(error).removeprefix('FILE: ')}")
+        found = [pair for pair in found if pair not in times]
+        named = _tables(found, encoding, delimiter or seen, header, unit, time_format, zone)
+    if found:
+        warn(f"columns taken by their names: {', '.join(pair.strip(QUOTE) for pair in found)} (--map for others)")
+    return named
 
 
 def _tables(

@@ -8,8 +8,10 @@ one another in time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from workers.producer.source import COMPRESSED, SUFFIXES, open_text
 
 _PAIR = re.compile(r"\(([^\s,()]+),([^\s,()]+)\)")
 """The user of a line of negatives as `hexiangnan/neural_collaborative_filtering` writes it: (user,item)."""
+_CHECKED_ROWS = 1_000
 _LOOKED_AT, _TABLE_CELLS = 100, (3, 4, 5)
 """Lines at the start of a file that are looked at, and the numbers of cells of rows `user item [rating] time`."""
 _EPOCH_STEP_MS = 1_000
@@ -197,10 +200,20 @@ def _check_id(word: str, line: int) -> None:
         raise SettingsError(f"line {line} holds an id that no record may have: 1 to {limits.ID_MAX_BYTES} bytes, no control characters")
 
 
-def _table(path: str, tables: Tables, found: Interactions) -> Iterator[tuple[str, list[str], int | None]]:
+def check_table(path: str, tables: Tables) -> None:
+    """Look at the start of a table as `read_interactions` will. Raises SettingsError where it cannot be read so."""
+    with closing(_table(path, tables, Interactions())) as rows:
+        for _ in islice(rows, _CHECKED_ROWS):
+            pass
+
+
+def _reading_of(path: str, tables: Tables) -> Reading:
+    return tables.reading if _has_suffix(path) else replace(tables.reading, form="csv")
+
+
+def _table(path: str, tables: Tables, found: Interactions) -> Generator[tuple[str, list[str], int | None]]:
     mapping = tables.events()
-    reading = tables.reading if _has_suffix(path) else replace(tables.reading, form="csv")
-    with open_rows(path, reading, mapping) as rows:
+    with open_rows(path, _reading_of(path, tables), mapping) as rows:
         for row in rows:
             where = f"line {row.line}" if not row.file else f"{row.file}, line {row.line}"
             if row.columns is None:

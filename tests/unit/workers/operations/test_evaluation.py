@@ -76,6 +76,34 @@ def test_rows_of_a_table_are_no_lines_of_items_and_the_remedy_reads_them(
     assert run([*command, "--delimiter", separator, "--header", "user_id,item_id,value,event_ts_ms"]) == 0
 
 
+ORDERS = "customer,sku,bought\n" + "".join(f"c{n % 4},s{n % 3},2026-01-{28 - n:02d} 10:00\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("content", "test", "said"),
+    [
+        (ORDERS, None, "user_id=customer, item_id=sku, event_ts_ms=bought (--map for others)"),
+        (ORDERS.replace(",", ";"), None, "user_id=customer, item_id=sku, event_ts_ms=bought (--map for others)"),
+        (ORDERS, "customer,sku\nc0,s1\nc1,s2\nc2,s0\nc3,s1\n", "event_ts_ms=bought is left out, the order of the file counts"),
+        (ORDERS.replace("2026-01-28 10:00", "soon"), None, "event_ts_ms=bought is left out"),
+        (ORDERS.replace("customer,sku", "user_id,item_id"), None, "columns taken by their names: event_ts_ms=bought"),
+        (ORDERS.replace("customer,sku,bought", "user_id,item_id,colour"), None, None),
+    ],
+)
+def test_a_table_that_calls_its_columns_otherwise_is_read_and_it_is_said(
+    content: str, test: str | None, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orders.csv").write_text(content)
+    arguments = ["evaluate", "--train", str(tmp_path / "orders.csv"), "--kinds", "popular", "--json"]
+    if test is not None:
+        (tmp_path / "test.csv").write_text(test)
+        arguments += ["--test", str(tmp_path / "test.csv")]
+    assert run(arguments) == 0
+    err = capsys.readouterr().err
+    assert said is None or said in err
+    assert ("by their names" in err) == (said is not None)
+
+
 def test_lines_of_as_many_items_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("u1 978300760 978300761\nu2 978300760 978300762\n")
     assert len(read_interactions("--train", str(tmp_path / "pairs.txt"), Numbering(), Numbering()).users) == 4
