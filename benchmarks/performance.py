@@ -272,6 +272,14 @@ def write(figures: Figures, document: Path) -> None:
     document.write_text(f"{before}{START}\n\n{table(figures)}\n\n{pictures}\n\n{END}{after}", "utf-8")
 
 
+def _add_speed(speeds: list[float], failed: list[str]) -> None:
+    """Add the machine's speed of this moment, or why it is not known."""
+    try:
+        speeds.append(speed())
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        failed.append(f"machine_speed ({error})")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=FULL, metavar="NAME", help=f"run only these: {', '.join(FULL)}")
@@ -280,7 +288,9 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/plots (needs the extra `bench`)")
     arguments = parser.parse_args()
     figures, failed, forms = dict[str, dict[str, Any]](), list[str](), FULL if arguments.full else SHORT
-    speeds, started_s = [speed()], time.perf_counter()
+    speeds = list[float]()
+    _add_speed(speeds, failed)
+    started_s = time.perf_counter()
     for name in arguments.only or usual(full=arguments.full):
         try:
             figures[name] = run(name, forms.get(name, FULL[name]))
@@ -292,8 +302,8 @@ def main() -> int:
             "took_s": round(time.perf_counter() - started_s),
             "machine": next(iter(figures.values()))["machine"],
         }
-    speeds.append(speed())
-    for found in figures.values():
+    _add_speed(speeds, failed)
+    for found in figures.values() if speeds else ():
         found["speed"] = statistics.fmean(speeds)
     if figures:
         print(table(figures))

@@ -143,3 +143,17 @@ def test_a_benchmark_that_cannot_run_takes_no_other_figures_with_it(
     assert performance.main() == 1
     said = capsys.readouterr()
     assert "50,000" in said.out and "no figures of: train (it ended with 2); nothing is written" in said.err
+
+
+def test_an_unknown_speed_of_the_machine_takes_no_figures_with_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown() -> float:
+        raise RuntimeError("it ended with 2")
+
+    monkeypatch.setattr(performance, "speed", unknown)
+    monkeypatch.setattr(performance, "run", lambda *_: figures(state_events_per_s=50_000)["ingest"])
+    monkeypatch.setattr("sys.argv", ["performance", "--only", "ingest"])
+    assert performance.main() == 1
+    said = capsys.readouterr()
+    assert "50,000" in said.out and "no figures of: machine_speed (it ended with 2)" in said.err
