@@ -13,10 +13,12 @@ from workers.settings import StreamSettings
 Batch = dict[int, list[Record]]
 """Records by partition, in the order of their offsets."""
 
-AT_ONCE_S = 0.0005
-"""Records that a poll answers within this were fetched before it."""
 SINCE_MS = 5
-"""Milliseconds that a poll that found such records waits at most for what has come since they were fetched."""
+"""Milliseconds that a poll which found records lying there waits at least for what has come since they were fetched."""
+SINCE_SHARE = 0.25
+"""Share of the time since the last poll that it waits at most: a busy machine makes both the batch and the fetch take longer."""
+MAX_SINCE_MS = 50
+"""Bound on that wait."""
 BEHIND_FACTOR = 4
 """Factor on `stream.batch_max_events` up to which a worker polls that is behind and makes no lists: rows that a batch touches more than
 once are written once."""
@@ -27,7 +29,7 @@ class Polling:
 
     def __init__(self, settings: StreamSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._clock = settings, clock
-        self._wanted = settings.batch_max_events
+        self._wanted, self._polled_s = settings.batch_max_events, clock()
 
     async def poll(self, consumer: AIOKafkaConsumer, *, makes_lists: bool) -> tuple[Batch, bool]:
         """Return the next records, and whether there were as many as asked for."""
@@ -41,14 +43,16 @@ class Polling:
         return batch, is_full
 
     async def _fetched(self, consumer: AIOKafkaConsumer, wanted: int) -> Batch:
-        """Return up to `wanted` records. The consumer fetches ahead, but only once: prefetched records are from when the last batch was
-        polled. So newer records are waited for; they come after a round trip."""
-        asked_s = self._clock()
-        found = await _getmany(consumer, self._settings.batch_wait_ms, wanted)
-        lay_there = found and self._clock() - asked_s < AT_ONCE_S
-        if lay_there and (room := wanted - sum(map(len, found.values()))) > 0:
-            for partition, records in (await _getmany(consumer, SINCE_MS, room)).items():
+        """Return up to `wanted` records. The consumer fetches ahead, but only once: records that lie there are from when the last batch
+        was polled. So newer records are waited for; they come after a round trip."""
+        found = await _getmany(consumer, 0, wanted)
+        if not found:
+            found = await _getmany(consumer, self._settings.batch_wait_ms, wanted)
+        elif (room := wanted - sum(map(len, found.values()))) > 0:
+            since_ms = min(max(1000 * SINCE_SHARE * (self._clock() - self._polled_s), SINCE_MS), MAX_SINCE_MS)
+            for partition, records in (await _getmany(consumer, round(since_ms), room)).items():
                 found.setdefault(partition, []).extend(records)
+        self._polled_s = self._clock()
         return found
 
 
