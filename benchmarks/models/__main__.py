@@ -4,6 +4,7 @@ Examples:
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-sasrec --kinds ials,ease --seeds 1 --search-minutes 0 --others none
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf --kinds ials --options '{"factors": 192}' --others none
+    RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf --kinds ials,ease,slim --ensemble --others none
     RECSYS_DATA=… python -m benchmarks.models --table ml-1m-ncf --rows rows.jsonl --others-folder ../libraries --write
 
 Tables: ml-1m-ncf (one item of each user is ranked among 99 given ones) and ml-1m-sasrec (the last item of each user among all). Data comes
@@ -32,7 +33,7 @@ from typing import Any
 from benchmarks.datasets import DatasetMissing
 from benchmarks.figures import benchmark_parser, emit, run_benchmark
 from benchmarks.models.libraries import PACKAGES
-from benchmarks.models.measure import Kept, Measured, cases_of, python_with, run_kind, run_library
+from benchmarks.models.measure import Kept, Measured, cases_of, python_with, run_ensemble, run_kind, run_library
 from benchmarks.models.report import markdown, rows_of, write
 from benchmarks.models.tables import SPLITS
 from recsys.models.registry import MODELS
@@ -65,7 +66,10 @@ def _runs(table: str, kinds: list[str], libraries: list[str], arguments: argpars
     """Yield the runs in the order of the rows."""
     seeds, minutes = range(arguments.seeds), arguments.search_minutes
     cases = cases_of(table)  # first: without data nothing can run
-    if arguments.options:
+    if arguments.ensemble:
+        yield from (run_ensemble(table, kinds, seed, kept, arguments.options) for seed in seeds)
+        kinds = []
+    elif arguments.options:
         yield from (run_kind(table, kinds[0], seed, 0.0, kept, arguments.options) for seed in seeds)
         kinds = []
     for kind in kinds:
@@ -92,7 +96,8 @@ def main() -> int:
     parser.add_argument("--kinds", default="", metavar="A,B", help="kinds of models (default: those of the table)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N − 1 of each kind that draws (default: 5)")
     parser.add_argument("--search-minutes", type=float, default=10.0, metavar="M", help="of each search; 0: none (default: 10)")
-    parser.add_argument("--options", type=_options, default={}, metavar="JSON", help="of the only kind: one row, with these")
+    parser.add_argument("--options", type=_options, default={}, metavar="JSON", help="of the only kind, or by kind: one row, with these")
+    parser.add_argument("--ensemble", action="store_true", help="one row: all kinds as one ranking (`recsys evaluate --ensemble`)")
     parser.add_argument("--others", default="all", metavar="A,B", help=f"some of {', '.join(PACKAGES)}; all, or none (default: all)")
     parser.add_argument("--others-folder", type=Path, metavar="DIR", help="where the libraries' environments are made")
     parser.add_argument("--others-python", metavar="PYTHON", help="one Python that has the libraries")
@@ -104,8 +109,11 @@ def main() -> int:
         libraries = list(PACKAGES) if arguments.others == "all" else _named(arguments.others.replace("none", ""), list(PACKAGES))
         if arguments.seeds < 1 or not 0 <= arguments.search_minutes <= 10_000:
             raise ValueError("--seeds must be at least 1, --search-minutes from 0 to 10,000")
-        if arguments.options and len(kinds) != 1:
+        if arguments.options and not arguments.ensemble and len(kinds) != 1:
             raise ValueError("--options: name the one kind that they are for with --kinds")
+        by_kind = set(arguments.options) <= set(kinds) and all(isinstance(own, dict) for own in arguments.options.values())
+        if arguments.ensemble and not by_kind:
+            raise ValueError("--options: with --ensemble they are by kind, for example {\"ials\": {\"factors\": 192}}")
         if libraries and not (arguments.others_python or arguments.others_folder):
             raise ValueError("--others needs --others-folder, where environments are made, or --others-python; or say --others none")
         runs = []

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recsys.evaluation.cases import Cases
 from recsys.evaluation.ranking import blocks
 
 SHOWN = ("hr@10", "ndcg@10")
+ENSEMBLE = "ensemble"
 FURTHER = {"RecBole": ("numpy<2",)}
 """Packages, or bounds of them, that a library needs and does not name itself."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,16 +74,35 @@ def run_kind(table: str, kind: str, seed: int, search_minutes: float, kept: Kept
     once."""
     who = "searched" if search_minutes else "defaults"
     if options:
-        who = "with " + ", ".join(f"{name} {value}" for name, value in options.items())
-    if (found := kept.of((table, who, kind, seed, search_minutes))) is not None:
+        who = f"with {_said(options)}"
+    asked = {"table": table, "kind": kind, "seed": seed, "search_s": 60 * search_minutes, "options": options or {}}
+    return _run(Measured(table, who, kind, seed, search_minutes), asked, kept)
+
+
+def run_ensemble(
+    table: str, kinds: Sequence[str], seed: int, kept: Kept, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> Measured:
+    """Train several kinds in one process, with the defaults or the `options` of some, and judge them once as one ranking."""
+    given = options or {}
+    who = "ensemble of " + ", ".join(f"`{kind}` with {_said(given[kind])}" if kind in given else f"`{kind}`" for kind in kinds)
+    asked = {"table": table, "kinds": list(kinds), "seed": seed, "search_s": 0.0, "options": given}
+    return _run(Measured(table, who, ENSEMBLE, seed), asked, kept)
+
+
+def _run(run: Measured, asked: Mapping[str, Any], kept: Kept) -> Measured:
+    """Return a run with its figures: those that are kept, or what a process of its own says."""
+    if (found := kept.of(run.key)) is not None:
         return found
-    asked = json.dumps({"table": table, "kind": kind, "seed": seed, "search_s": 60 * search_minutes, "options": options or {}})
-    said, error = _last_line([sys.executable, "-m", "benchmarks.models.row", asked])
-    error = error or str(said.get("error", ""))
-    if error:
-        return kept.keep(Measured(table, who, kind, seed, search_minutes, error=error))
+    said, error = _last_line([sys.executable, "-m", "benchmarks.models.row", json.dumps(asked)])
+    if error := error or str(said.get("error", "")):
+        return kept.keep(replace(run, error=error))
     figures = {name: said[name] for name in SHOWN}
-    return kept.keep(Measured(table, who, kind, seed, search_minutes, figures, said["train_cpu_s"], said["peak_mb"], said["config"]))
+    measured = {"train_cpu_s": said["train_cpu_s"], "peak_mb": said["peak_mb"], "config": said["config"]}
+    return kept.keep(replace(run, figures=figures, **measured))
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
 
 
 def run_library(table: str, cases: Cases, name: str, python: str, seed: int, kept: Kept) -> Measured:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.models.measure import SHOWN, Measured, spread
+from benchmarks.models.measure import ENSEMBLE, SHOWN, Measured, spread
 from benchmarks.models.published import PUBLISHED
 from benchmarks.models.tables import SPLITS
 
@@ -41,6 +41,8 @@ def _name(who: str, model: str, run: Measured) -> str:
         return f"`{model}`, {TITLES[who]}{minutes}"
     if who.startswith("with "):
         return f"`{model}`, {who}"
+    if model == ENSEMBLE:
+        return who
     return f"{who} {run.config['version']}: {run.config['model']}" if run.config else who
 
 

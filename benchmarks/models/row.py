@@ -1,6 +1,8 @@
-"""One training of one kind, in a process of its own, so that its peak of memory is its own: `python -m benchmarks.models.row REQUEST`.
+"""One training of one kind, or of an ensemble, in a process of its own, so that its peak of memory is its own: `python -m
+benchmarks.models.row REQUEST`.
 
-REQUEST is JSON: table, kind, seed, search_s, options. The last line of the output is JSON: the figures of `recsys evaluate`, and peak_mb.
+REQUEST is JSON: table, kind, seed, search_s, options; or kinds, with options by kind, for an ensemble of them. The last line of the output
+is JSON: the figures of `recsys evaluate`, and peak_mb.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ def main() -> int:
     limit_threads(1)
     split = SPLITS[asked["table"]]
     cases = split.read()
-    request = Request([asked["kind"]], split.protocol, asked["seed"], asked["search_s"], {asked["kind"]: asked["options"]})
-    figures = evaluate_kinds(cases, request, say=lambda line: print(line, file=sys.stderr, flush=True))[asked["kind"]]
+    together = "kinds" in asked
+    kinds, options = (asked["kinds"], asked["options"]) if together else ([asked["kind"]], {asked["kind"]: asked["options"]})
+    request = Request(kinds, split.protocol, asked["seed"], asked["search_s"], options, ensemble=together)
+    found = evaluate_kinds(cases, request, say=lambda line: print(line, file=sys.stderr, flush=True))
+    figures = found["ensemble" if together else asked["kind"]]
     figures["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
     print(json.dumps(figures))
     return 0

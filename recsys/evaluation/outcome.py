@@ -30,6 +30,16 @@ from recsys.models.user_vectors import best_products, has_vector
 class ScoringModel(Protocol):
     """A model that scores all its items itself, instead of by vectors. A history that it cannot read gets zeros."""
 
+    @property
+    def item_ids(self) -> list[str]:
+        """Return the items on the model's axis."""
+        ...
+
+    @property
+    def history_length(self) -> int:
+        """Return how many of the newest interactions it reads."""
+        ...
+
     def scores(self, histories: Histories) -> F32:
         """Return the scores of all items, (U, I)."""
         ...
@@ -53,7 +63,7 @@ class Outcome:
         return {name: float(values.mean()) if len(values) else 0.0 for name, values in self.metrics.items()}
 
 
-def outcome_of(model: Model, cases: Cases) -> Outcome:
+def outcome_of(model: Model | ScoringModel, cases: Cases) -> Outcome:
     """Rank the cases by one model. Items that the model does not know are not ranked."""
     part = cases.part
     known = {item_id: position for position, item_id in enumerate(model.item_ids)}
@@ -110,7 +120,7 @@ def group_means(outcome: Outcome, cases: Cases, names: tuple[str, ...]) -> dict[
     return found
 
 
-def _scores(model: Model, histories: Histories, to_model: NDArray[np.int32], places: I64) -> tuple[F32, NDArray[np.bool_]]:
+def _scores(model: Model | ScoringModel, histories: Histories, to_model: NDArray[np.int32], places: I64) -> tuple[F32, NDArray[np.bool_]]:
     """Return the scores of all items (B, I), −∞ for what the model does not know, and which histories it can read (B,)."""
     scores = np.full((len(histories), len(to_model)), -np.inf, np.float32)
     if isinstance(model, ScoringModel):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PROTOCOLS = ("last-item", "full", "negatives", "temporal", "discovery", "again")
 SHOWN = ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "map@10", "coverage@10", "gini@10", "novelty@10")
 MAX_SEED = 2**31 - 1
+MIN_KINDS = 2
+"""Kinds of an ensemble, at least."""
 MAX_MINUTES = 100_000.0
 QUOTE = '"'
 
@@ -51,6 +53,10 @@ NewItems = Annotated[
     int,
     typer.Option("--new-items", help="discovery, again: how often models take in new items during the test.", min=0, max=1_000),
 ]
+Together = Annotated[
+    bool,
+    typer.Option("--ensemble", help="Also judge all kinds as one ranking, with weights learnt on a validation part. Trains each twice."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of training, search and resampling.", min=0, max=MAX_SEED)]
 
 
@@ -65,6 +71,7 @@ def evaluate(
     holdout: Holdout = 0.2,
     search_minutes: SearchMinutes = 0.0,
     new_items: NewItems = 0,
+    ensemble: Together = False,
     seed: Seed = 0,
     items: Items = None,
     columns: Map = None,
@@ -85,13 +92,14 @@ def evaluate(
     full: all test items of a user are relevant. negatives: the test item is ranked among those of --negatives. temporal: what each user
     chose after a time, the same for all. discovery and again: each event after that time by itself, for items new to the user or repeated.
 
+    --ensemble: all kinds as one ranking; its weights are learnt on a validation part, by models that are trained on the rest.
+
     JSON is by kind: metrics, intervals of 95 %, groups of users, paired tests, train_s, config. Progress goes to standard error.
     """
     chosen = _protocol(protocol, log)
     named = list(dict.fromkeys(name.strip() for name in kinds.split(",") if name.strip()))
     _check_arguments(train, test, negatives, since, log, named)
-    if new_items and chosen not in ("discovery", "again"):
-        raise SettingsError("--new-items: only with --protocol discovery or again, where histories grow event by event")
+    _check_extras(chosen, named, new_items, ensemble)
     options, shared = dict[str, Any](), dict[str, Any]()
     from workers.operations.evaluation import Request, evaluate_kinds
     from workers.operations.evaluation_cases import Files, cases_of_files
@@ -106,12 +114,9 @@ def evaluate(
     content = None if items is None else read_categories("--items", items, cases.part.item_ids, tables)
     if items is not None:
         cases = replace(cases, descriptions=read_descriptions("--items", items, cases.part.item_ids, tables))
-    request = Request(named, chosen, seed, 60.0 * search_minutes, options, shared, new_items)
+    request = Request(named, chosen, seed, 60.0 * search_minutes, options, shared, new_items, ensemble)
     found = evaluate_kinds(cases, request, content, warn)
-    if as_json:
-        print_json(found)
-    else:
-        _show(found)
+    (print_json if as_json else _show)(found)
     if any("error" in figures for figures in found.values()):
         raise CommandFailed
 
@@ -197,6 +202,14 @@ def _check_arguments(
             raise SettingsError(f"--kinds: there is no kind {kind:.40} that reads histories; {nearest(kind, list(MODELS))}")
 
 
+def _check_extras(protocol: Protocol, kinds: list[str], new_items: int, ensemble: bool) -> None:
+    """Check options that only some protocols, or several kinds, have. Raises SettingsError."""
+    if ensemble and len(kinds) < MIN_KINDS:
+        raise SettingsError("--ensemble: name two kinds or more, for example --kinds ials,ease")
+    if new_items and protocol not in ("discovery", "again"):
+        raise SettingsError("--new-items: only with --protocol discovery or again, where histories grow event by event")
+
+
 def _from_log(protocol: Protocol, holdout: float, since: str | None) -> tuple[Cases, dict[str, Any], dict[str, Any]]:
     """Return the cases of the event log, and the deployment's options of training: by kind, and shared by all."""
     since_ms = None if since is None else _time_of(since)
@@ -227,9 +240,16 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
     for kind, figures in found.items():
         if "error" in figures:
             continue
+        if kind == "ensemble":
+            tell(f"ensemble: weights {'; '.join(_weights(figures['config']['weights']))}")
         low, high = figures["intervals"]["ndcg@10"]
         tell(f"{kind}: NDCG@10 {low:.4f} to {high:.4f} (95 %), {figures['n_targets']} targets in {figures['n_cases']} lists")
         for other, tests in figures.get("against", {}).items():
             test = tests["ndcg@10"]
             lead = f"{test['mean']:+.4f} ({test['low']:+.4f} to {test['high']:+.4f}, p {test['p_sign_flip']:.3g})"
             tell(f"{kind} against {other}: NDCG@10 {lead}")
+
+
+def _weights(found: dict[str, dict[str, float]]) -> list[str]:
+    """Return what an ensemble weighs, a text for each kind."""
+    return [f"{kind} {', '.join(f'{signal} {value:.2f}' for signal, value in own.items())}" for kind, own in found.items()]

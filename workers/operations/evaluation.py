@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from recsys.errors import CoreError
 from recsys.evaluation.cases import Cases
+from recsys.evaluation.ensemble import Ensemble, learnt
 from recsys.evaluation.new_items import outcome_with_new_items
 from recsys.evaluation.outcome import Outcome, group_means, list_metrics, outcome_of
 from recsys.evaluation.search import Found, last_item_validation, random_item_validation, search, temporal_validation
 from recsys.evaluation.significance import intervals, paired
+from recsys.models.base import Model
 from recsys.models.checks import MAX_HISTORY, check_model
 from recsys.models.kind import ModelKind
 from recsys.models.registry import MODELS
@@ -28,6 +30,8 @@ from recsys.models.training_set import TrainingSet
 Protocol = Literal["last-item", "full", "negatives", "temporal", "discovery", "again"]
 COMPARED = ("hr@10", "recall@20", "ndcg@10", "ndcg@20")
 """Metrics with tests between kinds, and means by group of users."""
+MIN_TOGETHER = 2
+"""Kinds of an ensemble, at least."""
 DIGITS = 5
 
 
@@ -37,6 +41,7 @@ class Request:
 
     Without a `history_length` in `shared`, kinds that have this option read histories to their beginning, up to MAX_HISTORY items.
     With `new_item_parts` above 0, kinds that can take in new items do so that often during the test (`recsys.evaluation.new_items`).
+    With `ensemble`, the kinds are judged as one ranking, too (`recsys.evaluation.ensemble`).
     """
 
     kinds: Sequence[str]
@@ -46,14 +51,17 @@ class Request:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shared: Mapping[str, Any] = field(default_factory=dict)
     new_item_parts: int = 0
+    ensemble: bool = False
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """One kind after training: its outcome, or why there is none."""
+    """One kind after training: its outcome, or why there is none; and the model, with what trained it."""
 
     outcome: Outcome | None
     figures: dict[str, Any]
+    model: Model | None = None
+    trained_by: Any = None
 
 
 def evaluate_kinds(
@@ -71,7 +79,9 @@ def evaluate_kinds(
         budget_s = max(0.0, ends - time.monotonic()) / (len(request.kinds) - at) if request.search_s else 0.0
         judged[kind] = _judge(MODELS[kind], kind, cases, training, request, budget_s, content, say)
         ends += judged[kind].figures.get("train_s", 0.0)  # the budget is that of the searches
-    for one, other in permutations(request.kinds, 2):
+    if request.ensemble:
+        judged[Ensemble.kind] = _together(judged, cases, training, request, content, say)
+    for one, other in permutations(judged, 2):
         ours, theirs = judged[one].outcome, judged[other].outcome
         if ours is not None and theirs is not None:
             pairs = {name: (ours.metrics[name], theirs.metrics[name]) for name in COMPARED}
@@ -112,7 +122,39 @@ def _judge(
         outcome = outcome_with_new_items(model, recipe.extend, cases, request.new_item_parts)
     else:
         outcome = outcome_of(model, cases)
-    return _Judged(outcome, {**_figures(outcome, cases, request.seed, content), **figures})
+    return _Judged(outcome, {**_figures(outcome, cases, request.seed, content), **figures}, model, config)
+
+
+def _together(
+    judged: Mapping[str, _Judged],
+    cases: Cases,
+    training: TrainingSet,
+    request: Request,
+    content: NDArray[np.floating] | None,
+    say: Callable[[str], None] | None,
+) -> _Judged:
+    """Judge all kinds that were trained as one ranking. Its weights are learnt on a validation part, by models trained on the rest with the
+    same options."""
+    trained = {kind: (found.model, found.trained_by) for kind, found in judged.items() if found.model is not None}
+    if len(trained) < MIN_TOGETHER:
+        return _Judged(None, {"error": f"ensemble: it needs {MIN_TOGETHER} kinds that can be trained, there are {len(trained)}"})
+    began, cpu = time.monotonic(), time.process_time()
+    validation = _validation(training, request)
+    report = _reporter(say)
+    try:
+        part = validation.training()
+        parts = [MODELS[kind].train(part, config, time.monotonic, report) for kind, (_, config) in trained.items()]
+        weights = learnt(parts, validation, among_random=cases.candidates is not None, seed=request.seed)
+    except CoreError as error:
+        return _Judged(None, {"error": str(error)})
+    ensemble = Ensemble.of([model for model, _ in trained.values()], weights)
+    outcome = outcome_of(ensemble, cases)
+    took = {
+        "train_s": round(time.monotonic() - began + sum(judged[kind].figures["train_s"] for kind in trained), 3),
+        "train_cpu_s": round(time.process_time() - cpu + sum(judged[kind].figures["train_cpu_s"] for kind in trained), 3),
+    }
+    config = {"kinds": list(trained), "weights": {name: _rounded(own) for name, own in ensemble.named_weights().items()}}
+    return _Judged(outcome, {**_figures(outcome, cases, request.seed, content), **took, "config": config})
 
 
 def _searched(
@@ -124,19 +166,24 @@ def _searched(
     budget_s: float,
     report: Callable[[float, str], bool],
 ) -> Found:
-    """Search on a validation part that is cut from the training data as the protocol cuts the test."""
+    """Search on a validation part."""
+    validation = _validation(training, request)
+    if not len(validation):
+        return Found(dict(options), [])
+    return search(
+        recipe, validation, options, budget_s=budget_s, clock=time.monotonic, seed=request.seed, shared=shared, progress=report
+    )
+
+
+def _validation(training: TrainingSet, request: Request) -> Cases:
+    """Return a validation part that is cut from the training data as the protocol cuts the test."""
     if request.protocol in ("last-item", "negatives"):
         validation = last_item_validation(training, request.seed)
     elif request.protocol == "full":
         validation = random_item_validation(training, request.seed)
     else:
         validation = temporal_validation(training)
-    if not len(validation):
-        return Found(dict(options), [])
-    validation = replace(validation, descriptions=training.descriptions)
-    return search(
-        recipe, validation, options, budget_s=budget_s, clock=time.monotonic, seed=request.seed, shared=shared, progress=report
-    )
+    return replace(validation, descriptions=training.descriptions)
 
 
 def _figures(outcome: Outcome, cases: Cases, seed: int, content: NDArray[np.floating] | None) -> dict[str, Any]:

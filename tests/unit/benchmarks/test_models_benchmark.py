@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks.models import __main__ as benchmark
 from benchmarks.models import libraries, measure
-from benchmarks.models.measure import Kept, Measured, judged, run_kind, run_library
+from benchmarks.models.measure import Kept, Measured, judged, run_ensemble, run_kind, run_library
 from benchmarks.models.published import PUBLISHED
 from benchmarks.models.report import markdown, marks, rows_of, write
 from benchmarks.models.tables import SPLITS
@@ -76,6 +77,20 @@ def test_finished_runs_are_kept_and_failed_ones_are_tried_again(tmp_path: Path, 
     assert run_kind("ml-1m-ncf", "ials", 1, 0.0, Kept(rows)).figures["hr@10"] == 0.5 and len(calls) == 2
 
 
+def test_an_ensemble_is_one_run_of_all_kinds_and_a_row_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"hr@10": 0.5, "ndcg@10": 0.25, "train_cpu_s": 1.0, "peak_mb": 10, "config": {}}
+    asked: list[dict[str, object]] = []
+
+    def run(command: list[str]) -> tuple[dict[str, object], str]:
+        asked.append(json.loads(command[-1]))
+        return said, ""
+
+    monkeypatch.setattr(measure, "_last_line", run)
+    found = run_ensemble("ml-1m-ncf", ["ials", "ease"], 2, Kept(None), {"ials": {"factors": 192}})
+    assert asked == [{"table": "ml-1m-ncf", "kinds": ["ials", "ease"], "seed": 2, "search_s": 0.0, "options": {"ials": {"factors": 192}}}]
+    assert rows_of([found])[0][:4] == ("ensemble of `ials` with factors 192, `ease`", ".5000", ".2500", "1")
+
+
 def runs() -> list[Measured]:
     figures = [{"hr@10": 0.7, "ndcg@10": 0.4}, {"hr@10": 0.72, "ndcg@10": 0.42}]
     of_seeds = [Measured("ml-1m-ncf", "defaults", "ials", seed, 0.0, figures[seed], 10.0 + seed, 500) for seed in (0, 1)]
@@ -127,6 +142,9 @@ def test_the_script_of_the_libraries_needs_nothing_of_this_project() -> None:
         (["--others", "Nobody"], "there is no Nobody"),
         (["--others", "all"], "--others-folder"),
         (["--others", "none", "--seeds", "0"], "--seeds"),
+        (["--others", "none", "--kinds", "ials,ease", "--options", "{}", "--ensemble"], "RECSYS_DATA"),
+        (["--others", "none", "--kinds", "ials,ease", "--options", '{"factors": 9}', "--ensemble"], "by kind"),
+        (["--others", "none", "--kinds", "ials,ease", "--options", '{"factors": 9}'], "the one kind"),
         (["--others", "none", "--search-minutes", "nan"], "--search-minutes"),
         (["--others", "implicit", "--kinds", "popular", "--others-python", "python"], "RECSYS_DATA"),
     ],

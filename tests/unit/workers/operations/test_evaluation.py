@@ -172,6 +172,7 @@ def test_a_bad_row_of_a_table_is_refused_with_its_line(tmp_path: Path, capsys: p
         (["--train", "TRAIN", "--search-minutes", "nan"], "--search-minutes"),
         (["--train", "TRAIN", "--search-minutes", "inf"], "--search-minutes"),
         (["--log", "--holdout", "nan"], "--holdout"),
+        (["--train", "TRAIN", "--kinds", "ials,ials", "--ensemble"], "--ensemble: name two kinds"),
         (["--train", "TRAIN", "--new-items", "3"], "--new-items: only with --protocol discovery or again"),
     ],
 )
@@ -196,6 +197,42 @@ def test_json_holds_metrics_intervals_tests_and_configuration_by_kind(files: tup
     assert low <= figures["recall@20"] <= high
     assert run(arguments[:-1]) == 0
     assert "popular" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("protocol", ["last-item", "full", "negatives"])
+def test_an_ensemble_is_judged_beside_its_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str], protocol: str) -> None:
+    own = in_one_order(60, shuffled=60)
+    (tmp_path / "train.txt").write_text("".join(f"u{user} {' '.join(items[:-1])}\n" for user, items in enumerate(own)))
+    (tmp_path / "test.txt").write_text("".join(f"u{user} {items[-1]}\n" for user, items in enumerate(own)))
+    others = ({f"i{item}" for item in range(60)} - set(items) for items in own)
+    (tmp_path / "negatives.txt").write_text("".join(f"u{user} {' '.join(sorted(free)[:20])}\n" for user, free in enumerate(others)))
+    command = ["evaluate", "--train", str(tmp_path / "train.txt"), "--test", str(tmp_path / "test.txt"), "--protocol", protocol]
+    if protocol == "negatives":
+        command += ["--negatives", str(tmp_path / "negatives.txt")]
+    assert run([*command, "--kinds", "popular,ease", "--ensemble", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["popular", "ease", "ensemble"]
+    together = found["ensemble"]
+    assert together["config"]["kinds"] == ["popular", "ease"]
+    assert together["config"]["weights"].keys() == {"popular", "ease"}
+    assert together["against"].keys() == {"popular", "ease"}
+    assert together["train_s"] >= found["ease"]["train_s"] + found["popular"]["train_s"]
+    assert together["n_targets"] == 60
+    assert run([*command, "--kinds", "popular,ease", "--ensemble"]) == 0
+    assert "ensemble: weights popular score" in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_ensemble_without_a_validation_part_says_so(
+    tmp_path: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.txt").write_text("u1 a b\nu2 a b\nu3 c a\n")  # nobody has three items
+    train = str(tmp_path / "short.txt")
+    (tmp_path / "one.txt").write_text("u1 c\nu2 c\nu3 b\n")
+    command = ["evaluate", "--train", train, "--test", str(tmp_path / "one.txt"), "--kinds", "popular,ease", "--ensemble", "--json"]
+    assert run(command) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "error" not in found["ease"]
+    assert found["ensemble"] == {"error": "ensemble: no target of the validation part can be ranked by the models"}
 
 
 def test_new_items_are_taken_in_during_the_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
