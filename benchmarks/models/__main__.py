@@ -67,7 +67,7 @@ def _runs(table: str, kinds: list[str], libraries: list[str], arguments: argpars
     seeds, minutes = range(arguments.seeds), arguments.search_minutes
     cases = cases_of(table)  # first: without data nothing can run
     if arguments.ensemble:
-        yield from (run_ensemble(table, kinds, seed, kept, arguments.options) for seed in seeds)
+        yield from (run_ensemble(table, kinds, seed, kept, arguments.options, train_once=arguments.train_once) for seed in seeds)
         kinds = []
     elif arguments.options:
         yield from (run_kind(table, kinds[0], seed, 0.0, kept, arguments.options) for seed in seeds)
@@ -98,6 +98,7 @@ def main() -> int:
     parser.add_argument("--search-minutes", type=float, default=10.0, metavar="M", help="of each search; 0: none (default: 10)")
     parser.add_argument("--options", type=_options, default={}, metavar="JSON", help="of the only kind, or by kind: one row, with these")
     parser.add_argument("--ensemble", action="store_true", help="one row: all kinds as one ranking (`recsys evaluate --ensemble`)")
+    parser.add_argument("--train-once", action="store_true", help="with --ensemble: no kind learns from the validation part")
     parser.add_argument("--others", default="all", metavar="A,B", help=f"some of {', '.join(PACKAGES)}; all, or none (default: all)")
     parser.add_argument("--others-folder", type=Path, metavar="DIR", help="where the libraries' environments are made")
     parser.add_argument("--others-python", metavar="PYTHON", help="one Python that has the libraries")
@@ -114,6 +115,8 @@ def main() -> int:
         by_kind = set(arguments.options) <= set(kinds) and all(isinstance(own, dict) for own in arguments.options.values())
         if arguments.ensemble and not by_kind:
             raise ValueError("--options: with --ensemble they are by kind, for example {\"ials\": {\"factors\": 192}}")
+        if arguments.train_once and not arguments.ensemble:
+            raise ValueError("--train-once: only with --ensemble")
         if libraries and not (arguments.others_python or arguments.others_folder):
             raise ValueError("--others needs --others-folder, where environments are made, or --others-python; or say --others none")
         runs = []

@@ -80,12 +80,23 @@ def run_kind(table: str, kind: str, seed: int, search_minutes: float, kept: Kept
 
 
 def run_ensemble(
-    table: str, kinds: Sequence[str], seed: int, kept: Kept, options: Mapping[str, Mapping[str, Any]] | None = None
+    table: str,
+    kinds: Sequence[str],
+    seed: int,
+    kept: Kept,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    train_once: bool = False,
 ) -> Measured:
-    """Train several kinds in one process, with the defaults or the `options` of some, and judge them once as one ranking."""
+    """Train several kinds in one process, with the defaults or the `options` of some, and judge them once as one ranking.
+
+    `train_once`: by models that have not learnt from the validation part.
+    """
     given = options or {}
     who = "ensemble of " + ", ".join(f"`{kind}` with {_said(given[kind])}" if kind in given else f"`{kind}`" for kind in kinds)
-    asked = {"table": table, "kinds": list(kinds), "seed": seed, "search_s": 0.0, "options": given}
+    asked = {"table": table, "kinds": list(kinds), "seed": seed, "search_s": 0.0, "options": given, "train_once": train_once}
+    if train_once:
+        who += "; each trained once, without the validation part"
     return _run(Measured(table, who, ENSEMBLE, seed), asked, kept)
 
 

@@ -41,7 +41,8 @@ class Request:
 
     Without a `history_length` in `shared`, kinds that have this option read histories to their beginning, up to MAX_HISTORY items.
     With `new_item_parts` above 0, kinds that can take in new items do so that often during the test (`recsys.evaluation.new_items`).
-    With `ensemble`, the kinds are judged as one ranking, too (`recsys.evaluation.ensemble`).
+    With `ensemble`, the kinds are judged as one ranking, too (`recsys.evaluation.ensemble`). With `train_once` no kind learns from the
+    validation part, which chooses the ensemble's weights: histories hold it, and nothing is trained a second time.
     """
 
     kinds: Sequence[str]
@@ -52,6 +53,7 @@ class Request:
     shared: Mapping[str, Any] = field(default_factory=dict)
     new_item_parts: int = 0
     ensemble: bool = False
+    train_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,17 @@ def evaluate_kinds(
     kind on the same cases. `say` gets lines of progress.
     """
     training = cases.training()
+    validation = _validation(training, request) if request.ensemble else None
+    if validation is not None and request.train_once:
+        training = validation.training()
     judged: dict[str, _Judged] = {}
     ends = time.monotonic() + request.search_s
     for at, kind in enumerate(request.kinds):
         budget_s = max(0.0, ends - time.monotonic()) / (len(request.kinds) - at) if request.search_s else 0.0
         judged[kind] = _judge(MODELS[kind], kind, cases, training, request, budget_s, content, say)
         ends += judged[kind].figures.get("train_s", 0.0)  # the budget is that of the searches
-    if request.ensemble:
-        judged[Ensemble.kind] = _together(judged, cases, training, request, content, say)
+    if validation is not None:
+        judged[Ensemble.kind] = _together(judged, cases, validation, request, content, say)
     for one, other in permutations(judged, 2):
         ours, theirs = judged[one].outcome, judged[other].outcome
         if ours is not None and theirs is not None:
@@ -128,22 +133,23 @@ def _judge(
 def _together(
     judged: Mapping[str, _Judged],
     cases: Cases,
-    training: TrainingSet,
+    validation: Cases,
     request: Request,
     content: NDArray[np.floating] | None,
     say: Callable[[str], None] | None,
 ) -> _Judged:
-    """Judge all kinds that were trained as one ranking. Its weights are learnt on a validation part, by models trained on the rest with the
-    same options."""
+    """Judge all kinds that were trained as one ranking. Its weights are learnt on a validation part: by models trained on the rest with the
+    same options, or by the kinds' own models where they were trained once."""
     trained = {kind: (found.model, found.trained_by) for kind, found in judged.items() if found.model is not None}
     if len(trained) < MIN_TOGETHER:
         return _Judged(None, {"error": f"ensemble: it needs {MIN_TOGETHER} kinds that can be trained, there are {len(trained)}"})
     began, cpu = time.monotonic(), time.process_time()
-    validation = _validation(training, request)
     report = _reporter(say)
     try:
-        part = validation.training()
-        parts = [MODELS[kind].train(part, config, time.monotonic, report) for kind, (_, config) in trained.items()]
+        parts = [model for model, _ in trained.values()]
+        if not request.train_once:
+            part = validation.training()
+            parts = [MODELS[kind].train(part, config, time.monotonic, report) for kind, (_, config) in trained.items()]
         weights = learnt(parts, validation, among_random=cases.candidates is not None, seed=request.seed)
     except CoreError as error:
         return _Judged(None, {"error": str(error)})

@@ -87,8 +87,12 @@ def test_an_ensemble_is_one_run_of_all_kinds_and_a_row_that_names_them(monkeypat
 
     monkeypatch.setattr(measure, "_last_line", run)
     found = run_ensemble("ml-1m-ncf", ["ials", "ease"], 2, Kept(None), {"ials": {"factors": 192}})
-    assert asked == [{"table": "ml-1m-ncf", "kinds": ["ials", "ease"], "seed": 2, "search_s": 0.0, "options": {"ials": {"factors": 192}}}]
+    once = run_ensemble("ml-1m-ncf", ["ials", "ease"], 2, Kept(None), train_once=True)
+    same = {"table": "ml-1m-ncf", "kinds": ["ials", "ease"], "seed": 2, "search_s": 0.0}
+    assert asked[0] == {**same, "options": {"ials": {"factors": 192}}, "train_once": False}
+    assert asked[1] == {**same, "options": {}, "train_once": True}
     assert rows_of([found])[0][:4] == ("ensemble of `ials` with factors 192, `ease`", ".5000", ".2500", "1")
+    assert rows_of([once])[0][0] == "ensemble of `ials`, `ease`; each trained once, without the validation part"
 
 
 def runs() -> list[Measured]:
@@ -145,6 +149,7 @@ def test_the_script_of_the_libraries_needs_nothing_of_this_project() -> None:
         (["--others", "none", "--kinds", "ials,ease", "--options", "{}", "--ensemble"], "RECSYS_DATA"),
         (["--others", "none", "--kinds", "ials,ease", "--options", '{"factors": 9}', "--ensemble"], "by kind"),
         (["--others", "none", "--kinds", "ials,ease", "--options", '{"factors": 9}'], "the one kind"),
+        (["--others", "none", "--kinds", "ials,ease", "--train-once"], "--train-once: only with --ensemble"),
         (["--others", "none", "--search-minutes", "nan"], "--search-minutes"),
         (["--others", "implicit", "--kinds", "popular", "--others-python", "python"], "RECSYS_DATA"),
     ],

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recsys.evaluation.cases import Cases
+from recsys.models.base import Model
+from recsys.models.kind import ModelKind
+from recsys.models.training_set import TrainingSet
 from schemas import EventType
 from workers.cli.app import run
 from workers.errors import SettingsError
@@ -173,6 +177,7 @@ def test_a_bad_row_of_a_table_is_refused_with_its_line(tmp_path: Path, capsys: p
         (["--train", "TRAIN", "--search-minutes", "inf"], "--search-minutes"),
         (["--log", "--holdout", "nan"], "--holdout"),
         (["--train", "TRAIN", "--kinds", "ials,ials", "--ensemble"], "--ensemble: name two kinds"),
+        (["--train", "TRAIN", "--kinds", "ials,ease", "--train-once"], "--train-once: only with --ensemble"),
         (["--train", "TRAIN", "--new-items", "3"], "--new-items: only with --protocol discovery or again"),
     ],
 )
@@ -220,6 +225,34 @@ def test_an_ensemble_is_judged_beside_its_kinds(tmp_path: Path, capsys: pytest.C
     assert together["n_targets"] == 60
     assert run([*command, "--kinds", "popular,ease", "--ensemble"]) == 0
     assert "ensemble: weights popular score" in " ".join(capsys.readouterr().out.split())
+
+
+def test_kinds_that_are_trained_once_have_not_learnt_from_what_chooses_the_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = in_one_order(60, shuffled=60)
+    (tmp_path / "train.txt").write_text("".join(f"u{user} {' '.join(items[:-1])}\n" for user, items in enumerate(own)))
+    (tmp_path / "test.txt").write_text("".join(f"u{user} {items[-1]}\n" for user, items in enumerate(own)))
+    learnt_from: list[int] = []
+
+    def train(self: ModelKind, training: TrainingSet, *arguments: Any) -> Model:
+        learnt_from.append(len(training.items))
+        return trained(self, training, *arguments)
+
+    trained = ModelKind.train
+    monkeypatch.setattr(ModelKind, "train", train)
+    files = ["--train", str(tmp_path / "train.txt"), "--test", str(tmp_path / "test.txt")]
+    command = ["evaluate", *files, "--kinds", "popular,ease", "--json"]
+    assert run([*command, "--ensemble"]) == 0
+    twice = json.loads(capsys.readouterr().out)
+    whole, of_validation = learnt_from[0], learnt_from[2]
+    assert learnt_from == [whole, whole, of_validation, of_validation] and of_validation == whole - 60
+    assert run([*command, "--ensemble", "--train-once"]) == 0
+    once = json.loads(capsys.readouterr().out)
+    assert learnt_from[4:] == [of_validation, of_validation]
+    assert once["ensemble"]["config"] == twice["ensemble"]["config"]  # the same models chose the weights
+    assert once["ensemble"]["n_targets"] == once["ease"]["n_targets"] == 60
+    assert once["ease"]["ndcg@10"] > 0
 
 
 def test_an_ensemble_without_a_validation_part_says_so(
