@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
+import select
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +54,21 @@ def on_a_terminal(*arguments: str, **more: str) -> str:
     return printed.decode()
 
 
+def path_with_recsys(folder: Path) -> str:
+    """Return a PATH on which `recsys` is this program."""
+    program = folder / "recsys"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m workers.cli "$@"\n')
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     if shutil.which("bash") is None:
         pytest.skip("there is no bash")
-    program = tmp_path / "recsys"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m workers.cli "$@"\n')
-    program.chmod(0o755)
+    path = path_with_recsys(tmp_path)
     asked = "source <(recsys completion bash); complete -p recsys; "
     for words in ("(recsys li)", "(recsys lists g)", "(recsys lists get --lang)"):
         asked += f'COMP_WORDS={words}; COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _recsys_completion recsys; echo "${{COMPREPLY[*]}}"; '
-    path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "--norc", "-c", asked], capture_output=True, text=True, env=environment(PATH=path))
     assert done.stdout.splitlines() == ["complete -o default -F _recsys_completion recsys", "lists", "get", "--language"], done
 
@@ -77,6 +86,59 @@ def test_zsh_and_fish_get_the_words_that_may_follow(shell: str, asked: dict[str,
     assert done.returncode == 0 and answer in done.stdout, done
     script = recsys("completion", shell).stdout
     assert f"_RECSYS_COMPLETE=complete_{shell}" in script and "recsys" in script
+
+
+COMPLETED = {
+    "recsys dl": "recsys dlq",
+    "recsys lists g": "recsys lists get",
+    "recsys lists get --lang": "recsys lists get --language",
+    "recsys init sh": "recsys init shop",
+    "recsys import FOLDER/rec": "recsys import FOLDER/recsys",
+}
+"""Lines of which one word is left to complete, and what the Tab key makes of them."""
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish")
+def test_fish_completes_commands_options_values_and_files(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "PATH": path_with_recsys(tmp_path)}
+    completions = tmp_path / "fish" / "completions" / "recsys.fish"
+    completions.parent.mkdir(parents=True)
+    completions.write_text(recsys("completion", "fish").stdout)
+    lines = {line.replace("FOLDER", str(tmp_path)): done.replace("FOLDER", str(tmp_path)) for line, done in COMPLETED.items()}
+    asked = "; ".join(f"complete --do-complete '{line}'" for line in lines)
+    done = subprocess.run(["fish", "-c", asked], capture_output=True, text=True, env=environment(**home))
+    offered = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert offered == [completed.split()[-1] for completed in lines.values()], done
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh")
+def test_zsh_completes_commands_options_values_and_files(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "ZDOTDIR": str(tmp_path), "PATH": path_with_recsys(tmp_path)}
+    (tmp_path / ".zshrc").write_text("PS1='ready '; autoload -U compinit; compinit -u -D; source <(recsys completion zsh)\n")
+    terminal, other = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 400, 0, 0))  # rows and columns: no line is broken
+    with subprocess.Popen(
+        ["zsh", "-i"], stdin=other, stdout=other, stderr=other, env=environment(**home), start_new_session=True
+    ) as shell:
+        os.close(other)
+        try:
+            printed_until(terminal, "ready ")
+            for line, completed in COMPLETED.items():
+                os.write(terminal, f"{line.replace('FOLDER', str(tmp_path))}\t".encode())
+                printed_until(terminal, completed.replace("FOLDER", str(tmp_path)))
+                os.write(terminal, b"\x15")  # Ctrl-U: an empty line again
+        finally:
+            shell.kill()
+            os.close(terminal)
+
+
+def printed_until(terminal: int, wanted: str) -> None:
+    """Read what a program writes to its terminal, without the codes that move the cursor, until it has written `wanted`."""
+    printed = b""
+    while wanted not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode("utf-8", "replace")):
+        ready, _, _ = select.select([terminal], [], [], 60)
+        assert ready, (wanted, printed)
+        printed += os.read(terminal, 65_536)
 
 
 def test_colours_are_for_terminals_that_want_them() -> None:
