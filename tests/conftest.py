@@ -30,16 +30,20 @@ from hypothesis import settings as hypothesis_settings
 from kafka.net.inet import KafkaNetSocket
 from kafka.net.selector import NetworkSelector
 
+from recsys.jit import compile_in_turns
 from tests import forked
 from tests.kafka_home import KafkaHome
 from tests.redis_cluster import RedisCluster
 from workers.kafka.topics import provision
 from workers.local.embedded import Child, EmbeddedStack, Fatal, broker_binary, environment, valkey_binary
+from workers.runtime.compile_turns import turn
 from workers.settings import Settings, load_settings
 
 hypothesis_settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.register_profile("nightly", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+compile_in_turns(turn)  # test processes need the same loops at the same time
 
 os.environ.pop("COLUMNS", None)  # parallel test processes get 80 columns, which would wrap tables
 

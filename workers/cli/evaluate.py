@@ -97,8 +97,7 @@ def evaluate(
     full: all test items of a user are relevant. negatives: the test item is ranked among those of --negatives. temporal: what each user
     chose after a time, the same for all. discovery and again: each event after that time by itself, for items new to the user or repeated.
 
-    --ensemble: all kinds as one ranking; its weights are learnt on a validation part, by models that are trained on the rest. With
-    --train-once these models are also the ones that are judged.
+    --ensemble: all kinds as one ranking, with weights learnt on a validation part by models trained on the rest; --train-once judges these.
 
     JSON is by kind: metrics, intervals of 95 %, groups of users, paired tests, train_s, config. Progress goes to standard error.
     """

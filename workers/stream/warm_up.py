@@ -6,14 +6,18 @@ python -m workers.stream.warm_up
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys.catalogue.items import ItemContent
 from recsys.engine import EXACT_ITEMS, SOURCE_WEIGHTS, Engine, EngineConfig
+from recsys.jit import compile_in_turns
 from recsys.lists import path_kernel
 from recsys.lists.learned.feature_names import names_of
 from recsys.lists.learned.forest import Forest
@@ -41,6 +45,7 @@ from workers.kafka.batch_kernel import most_headers
 from workers.kafka.placement import partitions_of
 from workers.lists.encoding import ItemIds, ListHead, encode_lists
 from workers.lists.row_encoding import with_rows
+from workers.runtime.compile_turns import turn
 
 if TYPE_CHECKING:
     from recsys.models.sasrec.model import SASRecModel  # torch takes more than a second
@@ -65,13 +70,18 @@ EVERY_ROW = (*(RowSpec(kind, 1, category="c") for kind in _KINDS), RowSpec("new_
 def compile_all() -> float:
     """Compile the kernels of lists, with all policies and rows, of models and of rankers; return the seconds that it took. Cached ones take
     a tenth of a second."""
-    return compile_lists(EVERY_POLICY, EVERY_ROW) + compile_models() + compile_ranker()
+    return compile_every_list() + compile_models() + compile_ranker()
+
+
+def compile_every_list() -> float:
+    """Compile the kernels of lists with all policies and rows; return the seconds that it took."""
+    return compile_lists(EVERY_POLICY, EVERY_ROW)
 
 
 def compile_lists(policies: Sequence[PolicyOptions] = (NO_POLICY,), rows: tuple[RowSpec, ...] = ()) -> float:
     """Learn interactions and make a list by each of the `policies`, with `rows`, from all sources but models, in a small catalogue and in a
     large one; return the seconds that it took."""
-    started = time.perf_counter()
+    started = _start()
     log.info("loading compiled loops; the first time on a machine they are compiled, which can take a minute")
     for exact_items in _CATALOGUES:
         for policy in policies:
@@ -89,7 +99,7 @@ def compile_lists(policies: Sequence[PolicyOptions] = (NO_POLICY,), rows: tuple[
 
 def compile_models() -> float:
     """Make a list from models of each kind too, in a small catalogue and in a large one; return the seconds that it took."""
-    started = time.perf_counter()
+    started = _start()
     from recsys.index.vectors import VectorIndex  # torch takes more than a second, and a worker without models does without it
 
     for exact_items in _CATALOGUES:
@@ -103,7 +113,7 @@ def compile_models() -> float:
 
 def compile_ranker() -> float:
     """Make a list by a learned ranker too, in a small catalogue and in a large one; return the seconds that it took."""
-    started = time.perf_counter()
+    started = _start()
     sources = ("again",)
     for exact_items in _CATALOGUES:
         _learn_and_list(exact_items, ranker=LearnedRanker(_asking(len(names_of(sources)) - 1), sources))
@@ -114,6 +124,12 @@ def _asking(feature: int) -> Forest:
     """Return a tree with one comparison."""
     below, above, root = (np.array(one, np.int32) for one in ([1, -1, -1], [2, -1, -1], [0]))
     return Forest(np.array([feature, 0, 0], np.int32), np.zeros(3, np.float32), below, above, np.zeros(3, np.float32), root)
+
+
+def _start() -> float:
+    """Have processes that compile at the same time take turns, and return what the clock says."""
+    compile_in_turns(turn)
+    return time.perf_counter()
 
 
 def _seconds_since(started: float) -> float:
@@ -238,5 +254,17 @@ def _sequence_model(block: str) -> SASRecModel:
     return SASRecModel(least, _ITEMS, network)
 
 
+def main() -> None:
+    """Compile everything, in a process for each part where there are processors for them."""
+    parts: tuple[Callable[[], float], ...] = compile_every_list, compile_models, compile_ranker
+    n_processes = min(len(parts), os.cpu_count() or 1)
+    if n_processes == 1:
+        compile_all()
+        return
+    with ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn")) as pool:
+        for done in [pool.submit(part) for part in parts]:
+            done.result()
+
+
 if __name__ == "__main__":
-    compile_all()
+    main()
