@@ -9,8 +9,9 @@ import pytest
 from benchmarks.ranker import NO_MODELS, failures, main
 
 
-def figures(low: float, recall: float) -> dict[str, dict[str, Any]]:
-    return {"off": {}, "on": {"lead": low + 0.002, "lead_low": low, "lead_high": low + 0.004, "all_recall@10": recall}}
+def figures(low: float, recall: float, at_20: float = 0.345) -> dict[str, dict[str, Any]]:
+    leads = {"lead": low + 0.002, "lead_low": low, "lead_high": low + 0.004}
+    return {"off": {}, "on": {**leads, "all_recall@10": recall, "all_recall@20": at_20}}
 
 
 def test_the_check_asks_for_an_interval_above_zero_on_each_log() -> None:
@@ -20,9 +21,10 @@ def test_the_check_asks_for_an_interval_above_zero_on_each_log() -> None:
 
 
 def test_with_models_the_check_asks_for_recall_over_the_whole_stream() -> None:
-    assert failures({"ml-1m": figures(0.001, 0.2349)}, has_models=False) == []
-    assert failures({"ml-1m": figures(0.001, 0.235)}, has_models=True) == []
-    assert "0.2349; 0.235 is asked for" in failures({"ml-1m": figures(0.001, 0.2349)}, has_models=True)[0]
+    assert failures({"ml-1m": figures(0.001, 0.2399)}, has_models=False) == []
+    assert failures({"ml-1m": figures(0.001, 0.24)}, has_models=True) == []
+    assert "recall@10 of the whole stream is 0.2399; 0.24 is asked for" in failures({"ml-1m": figures(0.001, 0.2399)}, has_models=True)[0]
+    assert "recall@20 of the whole stream is 0.3449; 0.345 is" in failures({"ml-1m": figures(0.001, 0.24, 0.3449)}, has_models=True)[0]
 
 
 def test_the_check_asks_the_same_of_lists_without_models_where_there_are_any() -> None:
