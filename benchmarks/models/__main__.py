@@ -16,7 +16,8 @@ nothing. With several seeds a row is the mean ± the standard deviation.
 
 Other libraries run with their own defaults, but for the number of factors (64, as ours), in environments of their own: made under
 --others-folder with pip, or the one Python --others-python that has them. What does not install or run is named with its error.
-With --rows, finished runs are kept in a file, and a later call goes on from there.
+With --rows, finished runs are kept in a file, and a later call goes on from there. --check exits 1 where the best row of a kind that
+`benchmarks.models.limits` has a limit for misses it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any
 from benchmarks.datasets import DatasetMissing
 from benchmarks.figures import benchmark_parser, emit, run_benchmark
 from benchmarks.models.libraries import PACKAGES
+from benchmarks.models.limits import missed
 from benchmarks.models.measure import Kept, Measured, cases_of, python_with, run_ensemble, run_kind, run_library
 from benchmarks.models.report import markdown, rows_of, write
 from benchmarks.models.tables import SPLITS
@@ -104,6 +106,7 @@ def main() -> int:
     parser.add_argument("--others-python", metavar="PYTHON", help="one Python that has the libraries")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="keep finished runs in this file, and do not repeat them")
     parser.add_argument("--write", action="store_true", help="write the table to docs/quality.md")
+    parser.add_argument("--check", action="store_true", help="exit 1 if the best row of a kind misses its limit")
     arguments = parser.parse_args()
     try:
         kinds = _named(arguments.kinds, list(MODELS)) or list(SPLITS[arguments.table].kinds)
@@ -130,9 +133,12 @@ def main() -> int:
     columns = ("", "HR@10", "NDCG@10", "seeds", "training, CPU s", "peak, MB", "error")
     emit("models", arguments.table, columns, rows_of(runs), {"runs": [asdict(run) for run in runs]}, as_json=arguments.json)
     if arguments.write:
-        told = [text for text in sys.argv[1:] if text not in ("--write", "--json")]
+        told = [text for text in sys.argv[1:] if text not in ("--write", "--json", "--check")]
         write(arguments.table, markdown(arguments.table, runs, "python -m benchmarks.models " + _shown(told)), DOCUMENT)
-    return 0
+    short = list(missed(arguments.table, runs)) if arguments.check else []
+    for line in short:
+        print(f"models: {line}", file=sys.stderr)
+    return 1 if short else 0
 
 
 def _shown(told: list[str]) -> str:

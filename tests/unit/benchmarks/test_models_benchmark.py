@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.models import __main__ as benchmark
 from benchmarks.models import libraries, measure
+from benchmarks.models.limits import LEAST, missed
 from benchmarks.models.measure import Kept, Measured, judged, run_ensemble, run_kind, run_library
 from benchmarks.models.published import PUBLISHED
 from benchmarks.models.report import markdown, marks, rows_of, write
@@ -107,6 +108,20 @@ def test_a_row_is_the_mean_and_deviation_of_its_seeds() -> None:
     assert rows[0][:6] == ("`ials`, shipped defaults", ".7100 ± .0141", ".4100 ± .0141", "2", "10.5", "500")
     assert rows[1][:4] == ("`ials`, after a search of 2 minutes", ".7200", ".4200", "1")
     assert rows[2][6] == "no wheel"
+
+
+def test_the_check_asks_for_the_best_row_of_each_kind_that_has_a_limit() -> None:
+    def run(model: str, who: str, seed: int, hr: float, ndcg: float) -> Measured:
+        return Measured("ml-1m-ncf", who, model, seed, figures={"hr@10": hr, "ndcg@10": ndcg})
+
+    assert list(missed("ml-1m-ncf", runs()[2:])) == ["ml-1m-ncf, ials: 0.7200 / 0.4200, at least 0.7270 / 0.4500 must be"]
+    defaults = run("ials", "defaults", 0, 0.71, 0.43)
+    low, high = run("ials", "with options", 0, 0.72, 0.449), run("ials", "with options", 1, 0.74, 0.452)
+    assert list(missed("ml-1m-ncf", [defaults, low, high])) == []  # the mean of the two seeds
+    assert len(list(missed("ml-1m-ncf", [defaults, low]))) == 1
+    failed = Measured("ml-1m-ncf", "defaults", "ease", 0, error="killed")
+    assert list(missed("ml-1m-ncf", [high, failed])) == ["ml-1m-ncf, ease: did not run, at least 0.7180 / 0.4490 must be"]
+    assert set(LEAST) == set(SPLITS)
 
 
 def test_a_table_replaces_only_its_part_of_the_document(tmp_path: Path) -> None:
