@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 from zlib import crc32
 
 FILE_NAME = "compiling.lock"
@@ -19,8 +19,8 @@ POLL_S = 0.05
 WAIT_S = 60.0
 """A process that compiles for longer than this may have been suspended: then others compile for themselves."""
 
-_files: dict[str, IO[bytes]] = {}
-"""Open for as long as the process lives: closing a file would end all of the process's locks on it."""
+_files: dict[str, int] = {}
+"""Descriptors by folder, open for as long as the process lives: closing one would end all of the process's locks on its file."""
 
 
 @contextlib.contextmanager
@@ -36,12 +36,12 @@ def turn(folder: str, name: str, *, wait_s: float = WAIT_S) -> Iterator[None]:
                 fcntl.lockf(file, fcntl.LOCK_UN, 1, place)
 
 
-def _locked(folder: str, place: int, wait_s: float) -> IO[bytes] | None:
-    """Return the file in which the byte at `place` is locked now; None where it is not."""
+def _locked(folder: str, place: int, wait_s: float) -> int | None:
+    """Return the descriptor of the file in which the byte at `place` is locked now; None where it is not."""
     ends_s = time.monotonic() + wait_s
     try:
         if folder not in _files:
-            _files[folder] = (Path(folder) / FILE_NAME).open("ab")
+            _files[folder] = os.open(Path(folder) / FILE_NAME, os.O_RDWR | os.O_CREAT, 0o644)
         while True:
             try:
                 fcntl.lockf(_files[folder], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
