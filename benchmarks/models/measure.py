@@ -18,10 +18,11 @@ from benchmarks.models.libraries import PACKAGES
 from benchmarks.models.tables import SPLITS
 from recsys.evaluation.case_metrics import case_metrics, places_of_ties
 from recsys.evaluation.cases import Cases
+from recsys.evaluation.ensemble import Ensemble
 from recsys.evaluation.ranking import blocks
 
 SHOWN = ("hr@10", "ndcg@10")
-ENSEMBLE = "ensemble"
+ENSEMBLE = Ensemble.kind
 FURTHER = {"RecBole": ("numpy<2",)}
 """Packages, or bounds of them, that a library needs and does not name itself."""
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 
-from benchmarks.models.measure import SHOWN
+from benchmarks.models.measure import ENSEMBLE, SHOWN
 from benchmarks.models.tables import SPLITS
 from workers.operations.evaluation import Request, evaluate_kinds
 from workers.runtime.threads import limit_threads
@@ -29,7 +29,7 @@ def main() -> int:
     found = evaluate_kinds(cases, request, say=lambda line: print(line, file=sys.stderr, flush=True))
     for kind, own in found.items():
         print(kind, *(f"{name} {own[name]}" for name in SHOWN if name in own), file=sys.stderr, flush=True)
-    figures = found["ensemble" if together else asked["kind"]]
+    figures = found[ENSEMBLE if together else asked["kind"]]
     figures["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
     print(json.dumps(figures))
     return 0

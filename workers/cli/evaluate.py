@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 PROTOCOLS = ("last-item", "full", "negatives", "temporal", "discovery", "again")
 SHOWN = ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "map@10", "coverage@10", "gini@10", "novelty@10")
 MAX_SEED = 2**31 - 1
-MIN_KINDS = 2
-"""Kinds of an ensemble, at least."""
 MAX_MINUTES = 100_000.0
 QUOTE = '"'
 
@@ -209,8 +207,11 @@ def _check_arguments(
 
 def _check_extras(protocol: Protocol, kinds: list[str], new_items: int, ensemble: bool, train_once: bool) -> None:
     """Check options that only some protocols, or several kinds, have. Raises SettingsError."""
-    if ensemble and len(kinds) < MIN_KINDS:
-        raise SettingsError("--ensemble: name two kinds or more, for example --kinds ials,ease")
+    if ensemble:
+        from workers.operations.evaluation import MIN_TOGETHER
+
+        if len(kinds) < MIN_TOGETHER:
+            raise SettingsError("--ensemble: name two kinds or more, for example --kinds ials,ease")
     if train_once and not ensemble:
         raise SettingsError("--train-once: only with --ensemble, whose weights need a part that no kind has learnt from")
     if new_items and protocol not in ("discovery", "again"):
