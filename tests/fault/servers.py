@@ -17,6 +17,7 @@ from workers.local.embedded import HOST, Child, start_server, valkey_binary
 
 CHUNK_BYTES = 65_536
 END_S = 5.0
+TURNS = 5  # of the event loop: from an accepted connection to its task, and from a cut transport to its closed socket
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -89,22 +90,32 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self.url = ""
+        self.port, self.url = 0, ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, HOST, 0)
-        self.url = f"redis://{HOST}:{self._server.sockets[0].getsockname()[1]}/0"
+        self._server = await asyncio.start_server(self._take, HOST, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://{HOST}:{self.port}/0"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._server is not None
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        await self._turns()  # a connection that was just accepted has a task only then; a closed server would forget its socket
         self._server.close()
         self._cut_all()
-        if self._tasks:  # a cut connection ends its task; asyncio would log one that is cancelled
+        if self._tasks:
             await asyncio.wait(self._tasks, timeout=END_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._turns()  # transports close their sockets only then
+
+    @staticmethod
+    async def _turns() -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def point_at(self, target_port: int) -> None:
         """Forward to another server from now on."""
@@ -119,27 +130,33 @@ class Proxy:
         for writer in list(self._open):
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection in a task. It is cut at the end even if its task never starts."""
+        self._open.add(writer)
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        try:
-            with contextlib.suppress(OSError):
-                inner_reader, inner_writer = await asyncio.open_connection(HOST, self._target_port)
-                self._open |= {writer, inner_writer}
-                try:
-                    ways = (self._pump(reader, inner_writer, asks=True), self._pump(inner_reader, writer, asks=False))
-                    pumps = [asyncio.create_task(way) for way in ways]
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
-                finally:
-                    self._open -= {writer, inner_writer}
-                    inner_writer.transport.abort()
-        finally:
-            writer.transport.abort()
+
+        def end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            self._open.discard(writer)
+            writer.transport.abort()
+
+        task.add_done_callback(end)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            inner_reader, inner_writer = await asyncio.open_connection(HOST, self._target_port)
+            self._open.add(inner_writer)
+            try:
+                ways = (self._pump(reader, inner_writer, asks=True), self._pump(inner_reader, writer, asks=False))
+                pumps = [asyncio.create_task(way) for way in ways]
+                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+            finally:
+                self._open.discard(inner_writer)
+                inner_writer.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, asks: bool) -> None:
         """Forward until the connection ends or is cut on purpose."""
