@@ -24,6 +24,8 @@ def serve(connection: socket.socket) -> None:
     from workers.stream.warm_up import compile_all
 
     compile_all()
+    gc.collect()
+    gc.freeze()  # or each child walks through all of it once, and copies its pages
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise SystemExit(f"the spawner runs {threads} threads: what it imported starts some")

@@ -12,8 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import faust.transport.drivers.aiokafka  # noqa: F401  Faust loads it when it connects; the spawner has it before
-import uvloop  # noqa: F401  as above
+import faust.assignor.partition_assignor  # noqa: F401  loaded when it is needed first, as those below: the spawner has them before
+import faust.tables.sets  # noqa: F401
+import faust.transport.drivers.aiokafka  # noqa: F401
+import fsspec  # noqa: F401
+import kafka.admin.client  # noqa: F401
+import kafka.consumer.group  # noqa: F401
+import kafka.producer.kafka  # noqa: F401
+import uvloop  # noqa: F401
 
 import workers.cli.worker
 import workers.stream.app
