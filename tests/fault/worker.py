@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -12,15 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import faust.assignor.partition_assignor  # noqa: F401  loaded when it is needed first, as those below: the spawner has them before
-import faust.tables.sets  # noqa: F401
-import faust.transport.drivers.aiokafka  # noqa: F401
-import fsspec  # noqa: F401
-import kafka.admin.client  # noqa: F401
-import kafka.consumer.group  # noqa: F401
-import kafka.producer.kafka  # noqa: F401
-import uvloop  # noqa: F401
-
 import workers.cli.worker
 import workers.stream.app
 from tests.fault.fault_plan import Crash, FaultPlan
@@ -29,6 +21,18 @@ from workers.kafka.batch_publisher import ListPublisher
 from workers.settings import Settings
 from workers.state.port import StateStore
 from workers.stream import service as events_service
+
+for module in (
+    "faust.assignor.partition_assignor",
+    "faust.tables.sets",
+    "faust.transport.drivers.aiokafka",
+    "fsspec",
+    "kafka.admin.client",
+    "kafka.consumer.group",
+    "kafka.producer.kafka",
+    "uvloop",
+):
+    importlib.import_module(module)  # loaded when first needed; the spawner has them before it forks
 
 WATCH_S = 3.0
 """How often a worker checks the topic; half a minute in production."""
