@@ -114,7 +114,7 @@ def of_network(block: str, data: TrainingSet, device: torch.device, window: int,
         counted.update(flops=counter.get_total_flops(), examples=int((batch.targets >= 0).sum()))
         return loss
 
-    training._Run._step = counting  # type: ignore[method-assign]
+    training._Run._step = counting  # type: ignore[assignment, method-assign]
     try:
         training.fit(data, config, steps)
     finally:

@@ -168,7 +168,7 @@ class Cold:
         else:
             table.take(slot, self.columns, user)
         slots = np.array([slot])
-        listed = replayed.engine.recommend(slots, replayed.engine.encode(slots), now_s).items[0]
+        listed: I64 = replayed.engine.recommend(slots, replayed.engine.encode(slots), now_s).items[0]
         return listed[listed >= 0]
 
 

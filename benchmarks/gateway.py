@@ -79,10 +79,10 @@ def scenarios(users: Sequence[str], items: Sequence[str], categories: Sequence[s
     chance = np.random.default_rng(seed)
 
     def lists(query: str) -> str:
-        return f"/v1/users/{quote(users[chance.integers(len(users))], safe='')}/lists{query}"
+        return f"/v1/users/{quote(users[int(chance.integers(len(users)))], safe='')}/lists{query}"
 
     def on_request() -> str:
-        category = f"&category={quote(categories[chance.integers(len(categories))])}" if categories and chance.random() < 0.25 else ""
+        category = f"&category={quote(categories[int(chance.integers(len(categories)))])}" if categories and chance.random() < 0.25 else ""
         return lists(f"?limit={LIMIT}{category}")
 
     def session() -> bytes:

@@ -240,7 +240,7 @@ def _earlier(users: I64, events: I64) -> dict[int, list[int]]:
 def _features_of(engine: Engine, items: I64) -> NDArray[np.float32]:
     kinds = engine.catalogue.kinds
     assert kinds is not None
-    return kinds.features(kinds.of[items], engine.catalogue.width)
+    return kinds.features(kinds.of[items].astype(np.int64), engine.catalogue.width)
 
 
 def _holding(fields: frozenset[str]) -> PolicyOptions:

@@ -161,7 +161,7 @@ async def _record_commands(bench: Bench, settings: Settings, n_events: int, path
         async def recording(commands: Sequence[Command]) -> list[Any]:
             nonlocal n_commands
             n_commands += len(commands)
-            out.writelines(hiredis.pack_command(command.args) for command in commands)
+            out.writelines(hiredis.pack_command(command.args) for command in commands)  # type: ignore[arg-type]
             return await attempt(commands)
 
         link._attempt = recording  # type: ignore[method-assign]
@@ -321,7 +321,7 @@ def _figures(rates: dict[str, list[Rate]]) -> tuple[dict[str, Any], list[tuple[s
     for run in rates:
         if rates[run][0].cpu_s:
             figures[f"{run}_cpu_s_per_1000_events"] = rates[run][-1].cpu_ms_per_event()
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             run,
             str(spread),

@@ -192,14 +192,15 @@ class PooledSequence:
 
     def encode(self, histories: Histories) -> F32:
         read = (histories.items >= 0) & (histories.weights > 0)
-        newer = np.cumsum(read[:, ::-1], axis=1)[:, ::-1] - read
+        newer: I64 = np.cumsum(read[:, ::-1], axis=1)[:, ::-1] - read
         weights = np.where(read, 0.8**newer, 0).astype(np.float32)
         pooled = np.einsum("ul,uld->ud", weights, self.item_vectors[np.maximum(histories.items, 0)])
         pooled[:, -1] = 0
         length = np.linalg.norm(pooled, axis=1, keepdims=True)
         pooled *= 0.93 / np.where(length > 0, length, 1)
         pooled[:, -1] = np.where(length[:, 0] > 0, 0.3, 0)
-        return (8 * pooled).astype(np.float32)
+        directions: F32 = (8 * pooled).astype(np.float32)
+        return directions
 
     @property
     def config(self) -> dict[str, Any]:

@@ -145,8 +145,10 @@ async def consuming(
                 continue
             if message.error():
                 raise RuntimeError(f"the reader failed: {message.error()}")
-            value = message.value()
-            seen.add(message.key(), message.partition(), message.offset(), value, time.monotonic())
+            key, value, partition, offset = message.key(), message.value(), message.partition(), message.offset()
+            if key is None or value is None or partition is None or offset is None:
+                raise RuntimeError("the reader got a record without a key, a value or a place")
+            seen.add(key, partition, offset, value, time.monotonic())
             if look is not None:
                 look(value)
 

@@ -36,7 +36,7 @@ def build() -> faust.App:
     pairs = EngineConfig().pair_weights
     length = settings.state.history_length
 
-    @app.agent(topic, concurrency=1)
+    @app.agent(topic, concurrency=1)  # type: ignore[untyped-decorator]
     async def learn(stream: Any) -> None:
         async for value in stream:
             event = Event.model_validate_json(value)

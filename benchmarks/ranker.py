@@ -183,7 +183,7 @@ class Followed:
         lead: F64 = (_gains(np.array(self.ranks["on"])) - _gains(np.array(ranks)))[last]
         numbers, of_user = np.unique(self.log.users[self.events][last], return_inverse=True)
         sums, counts = np.bincount(of_user, lead), np.bincount(of_user, minlength=len(numbers))
-        low, high = lead_bounds(sums[None, :], counts, seed=self.seed)[0].tolist()
+        low, high = lead_bounds(sums[None, :].astype(np.float64), counts, seed=self.seed)[0].tolist()
         return {"lead": round(float(lead.mean()), 5), "lead_low": round(low, 5), "lead_high": round(high, 5)}
 
     def _judged(self) -> NDArray[np.bool_]:

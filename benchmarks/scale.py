@@ -88,7 +88,8 @@ class Population:
 
     def draw(self, random: np.random.Generator, shape: Any) -> np.ndarray[Any, Any]:
         """Draw item numbers from the pool."""
-        return random.integers(self.pool.start, self.pool.stop, shape)
+        drawn: np.ndarray[Any, Any] = random.integers(self.pool.start, self.pool.stop, shape)
+        return drawn
 
     def stream(self, n_events: int, seed: int) -> Stream:
         """Return events of all users in a random order, repeated; a tenth of a second between events."""
@@ -211,7 +212,7 @@ class PopulatedStack:
         began = cpu_seconds(server.process.pid)
         for first in range(0, PLAIN_USERS, PLAIN_TOGETHER):
             together = keys.users(0, [f"u{user}" for user in drawn[first : first + PLAIN_TOGETHER].tolist()])
-            client.mset(dict(zip(together, client.mget(together), strict=True)))
+            client.mset(dict(zip(together, client.mget(together), strict=True)))  # type: ignore[arg-type]
             touched = client.pipeline(transaction=False)
             for number in self._run.population.draw(random, PLAIN_TOGETHER * PLAIN_ROWS).tolist():
                 touched.append(keys.rows(number % groups, [("c", epoch, number)])[0], b"")
@@ -430,14 +431,14 @@ def _figures(rates: dict[str, list[Rate]], costs: dict[str, list[Cost]]) -> tupl
         figures |= {f"{name}_events_per_s": round(statistics.median(per_s)), f"{name}_events_per_s_low": round(min(per_s))}
         figures |= {f"{name}_events_per_s_high": round(max(per_s)), f"{name}_cpu_ms_per_event": cpu}
         rows.append((name, f"{statistics.median(per_s):,.0f}", ", ".join(f"{used:.4f}" for used in cpu.values()), "", ""))
-    for name, found in costs.items():
-        cpu = {process: round(middle_of(found, lambda c, p=process: c.cpu_ms[p]), 4) for process in found[0].cpu_ms}  # type: ignore[misc]
-        touched = (round(middle_of(found, lambda c: c.rows), 2), round(middle_of(found, lambda c: c.users), 2))
-        wall_ms = round(middle_of(found, lambda c: c.wall_ms), 4)
+    for name, of_run in costs.items():
+        cpu = {process: round(middle_of(of_run, lambda c, p=process: c.cpu_ms[p]), 4) for process in of_run[0].cpu_ms}  # type: ignore[misc]
+        touched = (round(middle_of(of_run, lambda c: c.rows), 2), round(middle_of(of_run, lambda c: c.users), 2))
+        wall_ms = round(middle_of(of_run, lambda c: c.wall_ms), 4)
         figures |= {f"{name}_cpu_ms_per_event": cpu, f"{name}_wall_ms_per_event": wall_ms}
         figures |= {f"{name}_rows_per_event": touched[0], f"{name}_users_per_event": touched[1]}
         figures[f"{name}_state_ms_low"], figures[f"{name}_state_ms_high"] = (
-            round(pick(c.state_ms for c in found), 4) for pick in (min, max)
+            round(pick(c.state_ms for c in of_run), 4) for pick in (min, max)
         )
         rows.append((name, f"{1000 / wall_ms:,.0f}", ", ".join(f"{used:.4f}" for used in cpu.values()), *map(str, touched)))
     ratios = {

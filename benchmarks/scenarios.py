@@ -215,7 +215,8 @@ class Replay:
 def popular_now(happened: Happened) -> F64:
     """Return the ranks of the judged targets among what is popular now, with constants that do best on the oldest targets."""
     found, n_oldest = _popular(happened), happened.n_oldest
-    return max(found, key=lambda ranks: float(gains(ranks[:n_oldest]).sum()))[n_oldest:]
+    best: F64 = max(found, key=lambda ranks: float(gains(ranks[:n_oldest]).sum()))[n_oldest:]
+    return best
 
 
 def _popular(happened: Happened) -> F64:

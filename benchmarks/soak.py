@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ import redis
 
 from benchmarks.figures import benchmark_parser, resident_bytes, run_benchmark
 from tests.builders import START_MS, value_of
-from tests.fault.harness import PARTITIONS, Harness
+from tests.fault.harness import Harness
 from tests.fault.lanes import FaultLane, kafka_home
 from tests.fault.logs import Record
 from tests.fault.servers import OwnValkey
+from tests.fault.topics import PARTITIONS
 from tests.fault.worker_spawner import Worker
 from tests.fold import Fact, Folding, State
 from workers.kafka.partitioner import partition_for
@@ -95,7 +96,7 @@ class Soak(Harness):
 
     def __init__(self, lane: FaultLane, chance: random.Random, folder: Path, redis_url: str) -> None:
         stream = {"batch_max_events": 1_000, "catch_up_events": 10_000, "user_cache": 1_000, "staleness_ms": STALENESS_MS}
-        sections = {"stream": stream, "state": {"item_groups": 4, "half_life_days": HALF_LIFE_DAYS}}
+        sections: dict[str, Mapping[str, Any]] = {"stream": stream, "state": {"item_groups": 4, "half_life_days": HALF_LIFE_DAYS}}
         sections["lists"] = {"size": LIST_SIZE}
         super().__init__(lane, chance, folder, redis_url=redis_url, sections=sections, n_events=(0, 0), drain_s=300.0)
         self.records = soak_log(chance)
@@ -126,7 +127,7 @@ class Soak(Harness):
             self._lost.append(f"partition {partition} went on at {source_offset} instead of {self._read_to[partition]}")
         self._read_to[partition] = source_offset + 1
         place, fact = (partition, source_offset), self._facts[value]
-        fields = fact and (fact.user_id, fact.item_id, fact.event_id, fact.type, fact.value, fact.event_ts_ms)
+        fields = (fact.user_id, fact.item_id, fact.event_id, fact.type, fact.value, fact.event_ts_ms) if fact else None
         marshal.dump((partition, source_offset, fields), self._log_of_facts)
         if place in self._unread:
             self._match(place, self._unread.pop(place), value)

@@ -46,6 +46,7 @@ from benchmarks.datasets import Stream, zipf_stream
 from benchmarks.figures import benchmark_parser, emit, resident_bytes, run_benchmark
 from recsys.state.user_table import UserTable, pack_embeddings
 from schemas.events import EventType
+from tests.histories import arrays_of
 from workers.bootstrap import open_store
 from workers.kafka.partitioner import partition_for
 from workers.kafka.records import Record
@@ -144,7 +145,7 @@ def rows_of(users: Users) -> dict[str, bytes]:
     slots = np.array([table.slot(name) for name in users.names])
     types, ones = TYPES[users.weights], np.ones_like(users.items)
     columns = (users.items, users.times_s, users.times_s, users.weights, types, ones, ones)
-    for held, column in zip(table.histories.columns, columns, strict=True):
+    for held, column in zip(arrays_of(table.histories.columns), columns, strict=True):
         held[slots] = column
     table.lengths[slots] = HISTORY
     return dict(zip(users.names, table.pack(slots.tolist(), [[part] for part in pack_embeddings(7, users.vectors)]), strict=True))
@@ -187,7 +188,8 @@ class UserStore:
             read = time.perf_counter()
             table.load({name: row for p, names in asked.items() for name, row in zip(names, found[p], strict=True)})
             reading_s, decoding_s = reading_s + read - started, decoding_s + time.perf_counter() - read
-            if not (table.lengths[[table.slot(name) for name in next(iter(asked.values()))]] == HISTORY).all():
+            slots = np.array([table.slot(name) for name in next(iter(asked.values()))])
+            if not (table.lengths[slots] == HISTORY).all():
                 raise RuntimeError("a user that was written is not there")
             table.shrink(0)
         return reading_s + decoding_s, decoding_s
@@ -319,7 +321,7 @@ async def at_sizes(stack: EmbeddedStack, memory: Memory, sizes: Sequence[int], i
     """Return the figures for each number of users, ascending."""
     users = UserStore(stack.settings(redis={"namespace": "users"}))
     await users.open()
-    before, found = memory.used(), []
+    before, found = memory.used(), list[dict[str, Any]]()
     for n_users in sizes:
         started = time.perf_counter()
         await users.grow_to(n_users)

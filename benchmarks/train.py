@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -213,18 +213,20 @@ def compare(stream: Stream, repeats: int, threads: Threads, *, exact: bool, chos
     curves: dict[str, list[float]] = {"ials": [], "implicit": []}
     for sweeps in range(1, CONVERGED_SWEEPS + 1):
         curves["ials"].append(evaluate(fit_ials(split.training, sweeps, **ours), split.validation)["ndcg@10"])
-    fit_implicit(
-        split.training, CONVERGED_SWEEPS, lambda model: curves["implicit"].append(evaluate(model, split.validation)["ndcg@10"]), **theirs
-    )
+
+    def judge(model: ImplicitFactors) -> None:
+        curves["implicit"].append(evaluate(cast(Model, model), split.validation)["ndcg@10"])
+
+    fit_implicit(split.training, CONVERGED_SWEEPS, judge, **theirs)
     needed = {name: sweeps_needed(curve) for name, curve in curves.items()}
     fits: dict[str, Fit] = {
         "ials": lambda training, sweeps: fit_ials(training, sweeps, **ours),
-        "implicit": lambda training, sweeps: fit_implicit(training, sweeps, **theirs),
+        "implicit": lambda training, sweeps: fit_implicit(training, sweeps, None, **theirs),
     }
     if exact:
         fits |= {
             "ials_exact": lambda training, sweeps: fit_ials(training, sweeps, **ours, tolerance=1e-5),
-            "implicit_exact": lambda training, sweeps: fit_implicit(training, sweeps, **theirs, use_cg=False),
+            "implicit_exact": lambda training, sweeps: fit_implicit(training, sweeps, None, **theirs, use_cg=False),
         }
     figures: dict[str, Any] = {
         "n_interactions": len(split.before_test),
@@ -386,10 +388,11 @@ def main() -> int:
         heads = [f"s, {what}, threads: {count}" for count in threads.values() for what in (f"{SWEEPS} sweeps", "to 99.5 %")]
         tables.append((("fit", *heads, "sweeps to 99.5 %", "NDCG@10", "Recall@20"), rows))
     rates: Rows = []
-    for part, run in (
-        ("log", lambda: read_log_rates(stream, arguments.repeats, threads)),
-        ("sasrec", lambda: sasrec_rates(stream, arguments.repeats, threads, arguments.sasrec_tokens)),
-    ):
+    rated: dict[str, Callable[[], tuple[dict[str, Any], Rows]]] = {
+        "log": lambda: read_log_rates(stream, arguments.repeats, threads),
+        "sasrec": lambda: sasrec_rates(stream, arguments.repeats, threads, arguments.sasrec_tokens),
+    }
+    for part, run in rated.items():
         if part in arguments.only:
             found, rows = run()
             figures |= found

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from recsys.engine import Engine
 from recsys.lists.feature_names import FEATURES
@@ -111,15 +112,18 @@ def random_log(
     return log
 
 
+Ints = Sequence[int] | NDArray[np.integer[Any]]
+
+
 def batch_of(
-    slots: Sequence[int],
-    counts: Sequence[int],
-    items: Sequence[int],
-    times_s: Sequence[int],
-    weights: Sequence[int],
-    types: Sequence[int] | None = None,
+    slots: Ints,
+    counts: Ints,
+    items: Ints,
+    times_s: Ints,
+    weights: Ints,
+    types: Ints | None = None,
 ) -> Interactions:
-    """Return interactions from plain lists, in partition 0 with offsets in order; of type 0 unless `types` are given."""
+    """Return interactions from plain lists or arrays, in partition 0 with offsets in order; of type 0 unless `types` are given."""
     n = len(items)
     return Interactions(
         np.array(slots, np.int64),

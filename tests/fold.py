@@ -17,12 +17,13 @@ from recsys.engine import PAIR_WEIGHTS
 from recsys.state.duplicates import event_hash
 from recsys.state.half_lives import NAMED_HALF_LIVES_S
 from recsys.state.item_row import parse_row
+from recsys.state.row_names import RowId
 from recsys.state.shown import unpack_shown
 from recsys.state.user_table import WEIGHT_UNITS, unpack_row
 from schemas.events import EVENT_TYPES
 from tests.bought_fold import buy, count_windows, read_bought
 from workers.settings import Settings
-from workers.state.port import RowAddress, RowId, StateStore
+from workers.state.port import RowAddress, StateStore
 
 Owner = tuple[int, str]
 """Partition and user id."""
@@ -160,7 +161,7 @@ class Folding:
 def _erase(state: State, owner: Owner) -> None:
     """Leave nothing of a user; sums over all users stay."""
     for held in (state.histories, state.spent, state.older, state.shown):
-        held.pop(owner, None)  # type: ignore[attr-defined]
+        held.pop(owner, None)
     if window := state.windows.pop(owner, None):
         state.left_windows.append(window)
 
@@ -278,7 +279,7 @@ def is_kept(type_name: str, settings: Settings) -> bool:
     names = [type_name]
     if type_name == "rating" or getattr(settings.weights, type_name) < 0:
         names.append("dislike")
-    changed = [touch.by_category[category] for category in touch.by_category]
+    changed = [{str(name): off for name, off in times.items()} for times in touch.by_category.values()]
     return any(getattr(touch, name) != "no" or any(times.get(name, "no") != "no" for times in changed) for name in names)
 
 

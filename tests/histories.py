@@ -25,12 +25,16 @@ def touched(item: int, at_s: int, units: int, kind: int = 0) -> Entry:
     return item, at_s, at_s, units, kind, 1, int(units > 0)
 
 
+def arrays_of(columns: Columns) -> tuple[NDArray[Any], ...]:
+    return columns
+
+
 def columns_of(rows: Sequence[Sequence[Entry]]) -> Columns:
     """Return the columns (R, W) of rows of entries, oldest first."""
     width = max(map(len, rows), default=0)
     columns = Columns.zeros(len(rows), width)
     for row, own in enumerate(rows):
-        for column, values in zip(columns, zip(*own, strict=True), strict=False):
+        for column, values in zip(arrays_of(columns), zip(*own, strict=True), strict=False):
             column[row, width - len(own) :] = values
     return columns
 
@@ -45,7 +49,7 @@ def hold(table: UserTable, slots: NDArray[Any], rows: Sequence[Sequence[Entry]],
     """Hold these rows in slots of a table."""
     histories = histories_of([own[-table.history_length :] for own in rows], spent)
     width = histories.columns.items.shape[1]
-    for held, column in zip(table.histories.columns, histories.columns, strict=True):
+    for held, column in zip(arrays_of(table.histories.columns), histories.columns, strict=True):
         held[slots, table.history_length - width :] = column
     table.lengths[slots], table.spent[slots] = histories.lengths, histories.spent
 

@@ -166,10 +166,9 @@ RUNS = {
 
 
 def main() -> None:
-    name, train, out, seed = sys.argv[1], np.load(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    name, train, out, seed = sys.argv[1], np.load(sys.argv[2]), Path(sys.argv[3]).resolve(), int(sys.argv[4])
     indptr, items, n_items = train["indptr"], train["items"], int(train["n_items"])
     matrix = sparse.csr_matrix((np.ones(len(items), np.float32), items, indptr), shape=(len(indptr) - 1, n_items))
-    out = Path(out).resolve()
     scores, train_s, model = RUNS[name](matrix, seed)
     np.save(out, np.asarray(scores, np.float32))
     peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)

@@ -21,7 +21,7 @@ def marks(table: str) -> tuple[str, str]:
 
 def rows_of(runs: Sequence[Measured]) -> list[tuple[str, ...]]:
     """Return a row for each kind and library: who, HR@10, NDCG@10, seeds, processor seconds and MB of training, error."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for (who, model), group in groupby(runs, key=lambda run: (run.who, run.model)):
         of_seeds = list(group)
         ran = [run for run in of_seeds if not run.error]

@@ -139,10 +139,6 @@ class Harness(RoundTopics):
         if more := set(self.seen.dead) - self.poison():
             differences.append(f"dead letters of good records: {sorted(more)}")
 
-    def read_back(self) -> bool:
-        """Whether every published event was read back."""
-        return all(len(self.seen.events.get(partition, {})) >= end for partition, end in self._ends.items() if partition < PARTITIONS)
-
     async def differences_from(self, store: StateStore, log: Log) -> list[str]:
         """Return how the state differs from the fold of a log; only in rows that count, if workers delete the others."""
         expected = fold(log, self.settings)

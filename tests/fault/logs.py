@@ -96,7 +96,7 @@ def merge_plan(chance: random.Random, n_users: int, n_events: int) -> list[tuple
     Among them are chains, ids that go on as another one later or as nobody, and circles.
     """
     users = [f"u{number}" for number in range(n_users)]
-    plan = []
+    plan: list[tuple[int, str, str]] = []
     for _ in range(chance.randint(3, 8)):
         user_id, into = chance.sample(users, 2)
         plan.append((chance.randrange(n_events), user_id, "" if plan and chance.random() < 0.15 else into))

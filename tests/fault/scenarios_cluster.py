@@ -6,8 +6,9 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.fault.harness import PARTITIONS, Harness
+from tests.fault.harness import Harness
 from tests.fault.registry import Lane, Round, scenario
+from tests.fault.topics import PARTITIONS
 from tests.redis_cluster import RedisCluster
 from workers.redis.store import RedisStore
 from workers.settings import Settings

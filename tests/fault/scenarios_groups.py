@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 
 from tests.fault.fault_plan import POINTS, Crash
-from tests.fault.harness import PARTITIONS, Harness
+from tests.fault.harness import Harness
 from tests.fault.lanes import FaultLane
 from tests.fault.registry import Lane, Round, scenario
+from tests.fault.topics import PARTITIONS
 from tests.fault.worker_spawner import Worker
 from tests.raw_batches import raw_batch
 from workers.kafka.admin import admin_client

@@ -347,6 +347,10 @@ class RoundTopics:
         erased = {user_id for user_id, fact in newest.items() if fact.erases}
         return sorted(user_id for user_id in erased & self.seen.lists.keys() if user_id not in self.seen.gone)
 
+    def read_back(self) -> bool:
+        """Whether every published event was read back."""
+        return all(len(self.seen.events.get(partition, {})) >= end for partition, end in self._ends.items() if partition < PARTITIONS)
+
     def newest(self, user_id: str) -> int:
         """Return the offset of a user's newest list; −1 without one."""
         return max((made.source_offset for made in self.seen.lists.get(user_id, [])), default=-1)
