@@ -86,7 +86,9 @@ async def test_what_is_posted_changes_lists_counts_once_and_comes_back_after_red
                 for _ in range(2):
                     await served.post("/v1/events", play)
                 made = await served.until(path, lambda answer: set(listed(answer)) == {"i1", "i2", "i3"})
-                assert made.json()["is_default"] is False and made.json()["trigger"]["event_id"] == "e1"
+                trigger = made.json()["trigger"]
+                assert made.json()["is_default"] is False and trigger["source_offset"] >= 0
+                assert trigger["event_id"] in ("e1", None)  # None: the list was put off, or made again as the catalogue came
                 await served.post("/v1/events", {**play, "event_id": "e2", "item_id": "i1"})
                 await served.until(path, lambda answer: set(listed(answer)) == {"i2", "i3"})
                 with StateReader(server.settings_of(settings)) as reader:
