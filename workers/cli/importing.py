@@ -155,6 +155,8 @@ def _follow(guess: Guess, problem: str, is_asked: bool) -> bool:
     if field in OPTIONAL_TIMES and (guessed := [pair for pair in options.get("columns", []) if pair.strip('"').startswith(f"{field}=")]):
         options["columns"] = [pair for pair in options["columns"] if pair not in guessed]
         guess.columns = [replace(one, field="", why="left out: no times") if one.field == field else one for one in guess.columns]
+        if guess.form == "jsonl":
+            options["ignore_unknown"] = True
         return True
     if "--decimal comma" in problem and "decimal" not in options:
         options["decimal"] = "comma"

@@ -7,36 +7,33 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from schemas.events import EventType
 from workers.errors import SettingsError
 from workers.producer.bad_rows import options_of, returned_rows
 from workers.producer.files import Part
-from workers.producer.known_names import IN_FILE_NAMES, KINDS_OF_FILES, NAMES, RATINGS, TYPES, plain
+from workers.producer.guess_attributes import attributes, guess_decimal, is_number
+from workers.producer.guess_types import guess_types, note_scale
+from workers.producer.known_names import KINDS_OF_FILES, NAMES, plain
 from workers.producer.mapping import REQUIRED, Kind, is_field, pairs_of
 from workers.producer.names import listed
 from workers.producer.rows import BadRow, DamagedFile, Format
-from workers.producer.sampling import Sample, look, sampled
+from workers.producer.sampling import LIKE, Sample, look, sampled, share
 from workers.producer.source import open_text
 from workers.producer.time_text import read_time_text
-from workers.producer.values import ENTRY_CONVERTERS, VALUE_SEPARATOR, flag, is_missing, nested, number
+from workers.producer.values import ENTRY_CONVERTERS, VALUE_SEPARATOR, DecimalSign, flag, is_missing, nested
 
 EXAMPLES = 3
-LIKE = 0.9
-"""Share of a column's values that must be of a field's kind."""
-MAX_ATTRIBUTES = 16
-"""Columns that become attributes; further ones are left out."""
-MAX_LABEL_CHARS = 64
 MAX_REPEATED = 0.2
-"""Share of rows with the id of an earlier one, above which rows are no profiles unless the user says so."""
-MAX_TYPES = 50
-_URL = re.compile(r"https?://|www\.", re.I)
-_DEFAULT_TYPE = EventType.VIEW.value
+"""Share of rows with the id of an earlier one, above which rows are no profiles and no items unless the user says so."""
+_REPEATED = {
+    "users": "no column looks like item_id: pass --map item_id=COLUMN if they are events, or --as users if they are profiles",
+    "items": "no column looks like user_id: they are rather lines of orders or single properties. Join them with what names the user and "
+    "pass --map user_id=COLUMN, or pass --as items if each row is a whole item and the last one counts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
     if sample.exported and not options.get("columns"):
         return _as_exported(kind, options, sample)
     is_given, kind = kind is not None, kind or kind_of(path, sample, [name for name, _ in _given_pairs(options)])
-    mapped = _fields(kind, sample.names)
+    mapped = _fields(kind, sample)
     for pair in _given_pairs(options):
         mapped = {name: column for name, column in mapped.items() if column != pair[1]} | {pair[0]: pair[1]}
     made = Guess(kind, sample.form, [], options)
@@ -80,10 +77,13 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
         made.notes.append(f"encoding: {sample.encoding}")
     if sample.delimiter is not None:
         options["delimiter"] = sample.delimiter
+    _check_columns(sample, options)
+    guess_decimal(sample, options, made.notes)
     if kind == "events":
         _find_times(made, mapped, sample)
-        _guess_types(made, path, mapped, sample)
-    _drop_unlike(mapped, sample, {column for _, column in _given_pairs(options)})
+        guess_types(options, made.notes, path, mapped, sample)
+        note_scale(made.notes, mapped, sample, options.get("decimal"))
+    _drop_unlike(mapped, sample, {column for _, column in _given_pairs(options)}, options.get("decimal"))
     lacking = [name for name in REQUIRED[kind] if name not in mapped and not (name == "type" and "event_type" in options)]
     if lacking:
         pairs = ",".join(f"{name}=COLUMN" for name in lacking)
@@ -92,12 +92,11 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
             f"FILE: no column looks like {', '.join(lacking)} of {kind}: pass --map {pairs}, or --as with another kind. "
             f"The columns are {listed(sample.names)}"
         )
-    if kind == "users" and not is_given:
-        _refuse_repeated(sample, mapped["user_id"])
-    attributes = _attributes(kind, mapped, sample)
+    if kind in _REPEATED and not is_given:
+        _refuse_repeated(kind, sample, mapped[REQUIRED[kind][0]])
     if (column := mapped.get("categories")) is not None:
         _guess_separator(made, column, sample)
-    every = mapped | attributes
+    every = mapped | attributes(kind, mapped, sample, options.get("decimal"))
     named = {name: column for name, column in every.items() if name != column}
     if named:
         options["columns"] = [f"{name}={column}" if "," not in column else f'"{name}={column}"' for name, column in named.items()]
@@ -116,7 +115,7 @@ def names_of_events(path: str, given: Mapping[str, Any]) -> tuple[list[str], str
     sample = look(path, {name: value for name, value in given.items() if value})
     if sample.exported:
         return [], None
-    mapped = _fields("events", sample.names)
+    mapped = _fields("events", sample)
     found = [f'"{name}={mapped[name]}"' for name in ("user_id", "item_id", "event_ts_ms") if mapped.get(name, name) != name]
     return found, sample.delimiter
 
@@ -190,7 +189,7 @@ def kind_of(path: str, sample: Sample, given: Sequence[str] = ()) -> Kind:
 def _refuse_nested(sample: Sample) -> None:
     """Refuse rows that hold several records each. Raises SettingsError with a command that cuts them."""
     for name in sample.names:
-        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
+        values = sample.values(name)
         if values and re.fullmatch(r"\w+", name) and all(isinstance(each, list) and each and isinstance(each[0], dict) for each in values):
             raise SettingsError(
                 f"FILE: {name} holds several records in each row: write one a line: "
@@ -198,44 +197,71 @@ def _refuse_nested(sample: Sample) -> None:
             )
 
 
-def _refuse_repeated(sample: Sample, column: str) -> None:
-    """Refuse rows that were taken for profiles and are rather events of users: their ids repeat. Raises SettingsError."""
-    ids = [str(row[column]) for row in sample.rows if not is_missing(row.get(column))]
+def _refuse_repeated(kind: Kind, sample: Sample, column: str) -> None:
+    """Refuse rows that were taken for profiles and are rather events of users, or for items and are rather parts of something else: their
+    ids come again, and not row after row as those of a shop's variants. Raises SettingsError."""
+    ids = [str(value) for value in sample.values(column)]
+    if kind == "items":
+        ids = [one for place, one in enumerate(ids) if place == 0 or ids[place - 1] != one]
     n_again = len(ids) - len(set(ids))
     if n_again > MAX_REPEATED * len(ids):
         raise SettingsError(
-            f"FILE: {n_again} of its first {len(ids)} rows have the {column} of an earlier row, and no column looks like item_id: pass "
-            f"--map item_id=COLUMN if they are events, or --as users if they are profiles. The columns are {listed(sample.names)}"
+            f"FILE: {n_again} of its first {len(ids)} rows have the {column} of an earlier row, and {_REPEATED[kind]}. "
+            f"The columns are {listed(sample.names)}"
         )
 
 
-def _fields(kind: Kind, names: Sequence[str]) -> dict[str, str]:
-    """Return field ▸ column. A column is taken once, by the field of that name or else by the first one that lists it."""
+def _check_columns(sample: Sample, options: Mapping[str, Any]) -> None:
+    """Refuse an option for a column that a table does not have. Raises SettingsError."""
+    if sample.form == "jsonl":
+        return  # a later row may have it
+    for option in ("split", "levels"):
+        for text in options.get(option) or []:
+            column = text.rpartition("=")[0].strip()
+            if column not in sample.names:
+                raise SettingsError(f"--{option}: there is no column {column}; the columns are {listed(sample.names)}")
+
+
+def _fields(kind: Kind, sample: Sample) -> dict[str, str]:
+    """Return field ▸ column. A column is taken once, by the field of that name or else by the first one that lists it; a record's own id
+    rather from a column that is filled."""
     by_plain: dict[str, str] = {}
-    for name in names:
+    for name in sample.names:
         by_plain.setdefault(plain(name), name)
-    found = {name: name for name in names if is_field(kind, name)}
+    found = {name: name for name in sample.names if is_field(kind, name)}
     taken = set(found)
     for name, known in NAMES[kind].items():
         if name in found:
             continue
-        column = next((by_plain[each] for each in (plain(name), *known) if each in by_plain and by_plain[each] not in taken), None)
-        if column is not None:
-            found[name] = column
-            taken.add(column)
+        columns = [by_plain[each] for each in (plain(name), *known) if each in by_plain and by_plain[each] not in taken]
+        if name in REQUIRED[kind] and name != "type":
+            columns = [each for each in columns if _tells_apart(sample, each)] or columns
+        if columns:
+            found[name] = columns[0]
+            taken.add(columns[0])
     return found
 
 
-def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str]) -> None:
+def _tells_apart(sample: Sample, column: str) -> bool:
+    """Return whether a column is filled, and not with one value alone."""
+    values = sample.values(column)
+    return len(values) >= LIKE * len(sample.rows) and (len(values) < 2 or any(value != values[0] for value in values))
+
+
+def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str], decimal: DecimalSign | None) -> None:
     """Leave out optional fields whose column has the right name and other values, such as a status in words."""
-    tests: dict[str, Callable[[Any], bool]] = {"value": _is_number, "available": _is_flag, "position": _is_number}
+
+    def is_numeric(value: Any) -> bool:
+        return is_number(value, decimal)
+
+    tests: dict[str, Callable[[Any], bool]] = {"value": is_numeric, "available": _is_flag, "position": is_numeric}
     tests |= dict.fromkeys(ENTRY_CONVERTERS, _is_object)
     for name, test in tests.items():
         column = mapped.get(name)
         if column is None or column in given:
             continue
-        values = [row[column] for row in sample.rows if not is_missing(row.get(column))]
-        if values and _share(values, test) < LIKE:
+        values = sample.values(column)
+        if values and share(values, test) < LIKE:
             del mapped[name]
 
 
@@ -246,8 +272,8 @@ def _find_times(made: Guess, mapped: dict[str, str], sample: Sample) -> None:
         return
     found = []
     for name in sample.names:
-        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
-        if name not in mapped.values() and values and _share(values, _is_time) >= LIKE:
+        values = sample.values(name)
+        if name not in mapped.values() and values and share(values, _is_time) >= LIKE:
             found.append(name)
     if len(found) > 1:
         several = ", ".join(found)
@@ -281,37 +307,6 @@ def _is_object(value: Any) -> bool:
         return False
 
 
-def _guess_types(made: Guess, path: str, mapped: dict[str, str], sample: Sample) -> None:
-    """Say what the event types of the file mean, or which type rows without one have."""
-    options = made.options
-    if "type" in mapped and "event_type" not in options:
-        seen = Counter(str(row[mapped["type"]]) for row in sample.rows if not is_missing(row.get(mapped["type"])))
-        known = {event_type.value for event_type in EventType}
-        given = {pair.split("=")[0].lower() for text in options.get("types") or [] for pair in text.split(",")}
-        unlike = [name for name in list(seen)[:MAX_TYPES] if name not in known and name.lower() not in given]
-        translated = {name: TYPES[plain(name)] for name in unlike if plain(name) in TYPES}
-        unknown = [name for name in unlike if name not in translated]
-        if len(unknown) == len(seen):  # a column that is called type and holds something else
-            del mapped["type"]
-        else:
-            if translated:
-                options["types"] = [*(options.get("types") or []), *(f"{name}={event_type}" for name, event_type in translated.items())]
-                made.notes.append("event types: " + ", ".join(f"{name} is {event_type}" for name, event_type in translated.items()))
-            if unknown:
-                made.notes.append(f"unknown event types, whose rows will be bad (--types NAME=TYPE): {', '.join(unknown[:5])}")
-            return
-    if "event_type" not in options:
-        options["event_type"] = _default_type(path, mapped)
-        made.notes.append(f"no column says the type of an event: every row is taken for {options['event_type']} (--type for another one)")
-
-
-def _default_type(path: str, mapped: Mapping[str, str]) -> str:
-    if "value" in mapped and plain(mapped["value"]) in RATINGS:
-        return EventType.RATING.value
-    stem = plain(Path(path).name)
-    return next((event_type for word, event_type in IN_FILE_NAMES.items() if word in stem), _DEFAULT_TYPE)
-
-
 def _guess_separator(made: Guess, column: str, sample: Sample) -> None:
     """Find what separates several categories in a cell, where it is not a vertical bar."""
     cells = [row[column] for row in sample.rows if isinstance(row.get(column), str) and not row[column].lstrip().startswith("[")]
@@ -322,41 +317,6 @@ def _guess_separator(made: Guess, column: str, sample: Sample) -> None:
             made.options["split"] = [f"{column}={sign}"]
             made.notes.append(f"{column}: several values are separated by {sign}")
             return
-
-
-def _attributes(kind: Kind, mapped: Mapping[str, str], sample: Sample) -> dict[str, str]:
-    """Return entries of objects ▸ columns, for numbers and for labels that repeat."""
-    found: dict[str, str] = {}
-    if kind == "events":
-        return found
-    taken = set(mapped.values())
-    for name in sample.names:
-        label = re.sub(r"\W+", "_", name.strip().lower()).strip("_")[:MAX_LABEL_CHARS]
-        if name in taken or "." in name or not label or len(found) >= MAX_ATTRIBUTES or "email" in label or "phone" in label:
-            continue
-        values = [row[name] for row in sample.rows if not is_missing(row.get(name))]
-        if not values:
-            continue
-        if _share(values, _is_number) > LIKE and not re.search(r"(^|_)id$", label):
-            found[f"numeric_attributes.{label}"] = name
-        elif _share(values, _is_label) > LIKE and len({str(value) for value in values}) <= max(2, len(values) // 2):
-            found[f"categorical_attributes.{label}"] = name
-    return found
-
-
-def _share(values: Sequence[Any], test: Callable[[Any], bool]) -> float:
-    return sum(map(test, values)) / len(values)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool | list | dict) and isinstance(number(value), int | float)
-    except BadRow:
-        return False
-
-
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_LABEL_CHARS and _URL.search(value) is None
 
 
 def _examples(sample: Sample, name: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ _USER = (
     "householdkey", "shopperid", "guestid", "playerid", "studentid", "userkey", "customernumber", "customerkey",
 )  # fmt: skip
 _ITEM = (
-    "itemid", "item", "productid", "product", "sku", "skuid", "variantsku", "asin", "parentasin", "isbn", "movieid", "filmid",
+    "itemid", "item", "productid", "product", "sku", "skuid", "variantsku", "parentasin", "asin", "isbn", "movieid", "filmid",
     "articleid",
     "newsid", "postid", "trackid", "songid", "videoid", "showid", "contentid", "bookid", "gameid", "recipeid", "courseid", "jobid",
     "listingid", "offerid", "adid", "materialid", "objectid", "handle", "gtin", "ean", "artikelnummer", "artikel", "produkt", "stockcode",
@@ -93,6 +93,9 @@ IN_FILE_NAMES: Mapping[str, str] = {
     "play": "play", "listen": "play", "watch": "play", "stream": "play", "click": "click", "like": "like", "favorite": "like",
 }  # fmt: skip
 """Part of a file's name ▸ the event type of its rows, where no column says it."""
+ORDERS = frozenset({"quantity", "qty", "menge", "invoiceno", "invoice", "invoiceid", "invoicenumber", "orderid", "orderno", "ordernumber",
+                    "basketid", "receiptid"})  # fmt: skip
+"""Columns of bought things."""
 KINDS_OF_FILES: Mapping[str, tuple[str, ...]] = {
     "users": ("user", "customer", "member", "profile", "people", "visitor", "account"),
     "items": ("item", "product", "movie", "film", "article", "catalog", "track", "song", "book", "video", "news", "content", "course"),

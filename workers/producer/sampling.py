@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -16,8 +16,13 @@ from workers.producer.rows import Format, Row
 from workers.producer.sniff import PARQUET_START, check_is_header, check_json, delimiter_of
 from workers.producer.source import Source, open_text
 from workers.producer.table_rows import Table, header_cells, is_quoted
+from workers.producer.values import is_missing
 
 SAMPLE_ROWS = 1_000
+LIKE = 0.9
+"""Share of a column's values that must be of a field's kind."""
+CUT_LINES = 20
+"""Lines that are looked at for what cuts a table."""
 _WANTED = re.compile(r"pass --(encoding|format) ([\w.-]+)")
 
 
@@ -32,6 +37,15 @@ class Sample:
     delimiter: str | None = None
     exported: str = ""
     """What it is an export of, where `recsys export` wrote it."""
+
+    def values(self, name: str) -> list[Any]:
+        """Return what a column holds where it holds something."""
+        return [row[name] for row in self.rows if not is_missing(row.get(name))]
+
+
+def share(values: Sequence[Any], test: Callable[[Any], object]) -> float:
+    """Return the share of the values for which a test holds. Raises ZeroDivisionError without values."""
+    return sum(map(bool, map(test, values))) / len(values)
 
 
 def look(path: str, options: Mapping[str, Any]) -> Sample:
@@ -83,7 +97,7 @@ def _form_by_content(path: str) -> Format:
         source.close()
     if start.startswith((b"{", b"[")):
         return "jsonl"
-    return "tsv" if delimiter_of(start.split(b"\n", 1)[0].decode(errors="replace")) == "\t" else "csv"
+    return "tsv" if _delimiter(start, start.split(b"\n", 1)[0].decode(errors="replace"), "csv", 0) == "\t" else "csv"
 
 
 def sampled(part: Part, names: list[str], rows: Any) -> Sample:
@@ -102,16 +116,23 @@ def _json(source: Source, part: Part) -> Sample:
     return sample
 
 
+def _delimiter(start: bytes, first: str, form: Format, n_named: int) -> str:
+    """Return what cuts a table whose first line is `first`: tabs where its name says so, where they alone give as many cells as `n_named`
+    columns, or where each of the first lines has as many; else what the line has most of."""
+    lines = [line.decode(errors="replace") for line in start.split(b"\n")[:-1] if line.strip()][:CUT_LINES]
+    n_tabs = first.count("\t")
+    alike = len(lines) > 1 and all(line.count("\t") == n_tabs for line in lines)
+    return "\t" if n_tabs and (form == "tsv" or alike or n_tabs + 1 == n_named) else delimiter_of(first)
+
+
 def _table(source: Source, part: Part, options: Mapping[str, Any]) -> Sample:
     declared = skip_declaration(source.lines)
     first = [*source.start.split(b"\n", 2), b""][declared is not None].decode(errors="replace").strip("\r\n")
     usual = "\t" if part.form == "tsv" else ","
-    delimiter = options.get("delimiter") or declared or delimiter_of(first) or usual
+    names = [name.strip() for name in (options.get("header") or "").split(",")]
+    delimiter = options.get("delimiter") or declared or _delimiter(source.start, first, part.form, len(names)) or usual
     quoted = is_quoted(delimiter)
-    given = options.get("header")
-    if given:
-        names = [name.strip() for name in given.split(",")]
-    else:
+    if not options.get("header"):
         line = source.lines.next()
         if line is None or line.content is None:
             raise SettingsError("FILE: is empty")

@@ -159,6 +159,14 @@ def text(value: Any) -> Any:
     return value
 
 
+def prose(value: Any) -> Any:
+    """Return text, also of a list of paragraphs."""
+    value = text(value)
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return "\n".join(value)
+    return value
+
+
 def kind_of_event(value: Any) -> Any:
     """Return the name of an event type without spaces around it."""
     value = text(value)
@@ -258,7 +266,7 @@ IDS = ("event_id", "user_id", "item_id", "list_id", "session")
 CONVERTERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(IDS, identity),
     "type": kind_of_event, "position": whole, "schema_version": whole, "context": nested,
-    "title": text, "text": text, "available": flag,
+    "title": text, "text": prose, "available": flag,
     "numeric_attributes": nested, "categorical_attributes": nested, "embeddings": nested,
 }  # fmt: skip
 ENTRY_CONVERTERS: dict[str, Callable[[Any], Any]] = {

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cramjam
 import pyarrow as pa
@@ -334,3 +335,115 @@ def test_words_for_no_value_are_none_in_every_column_if_the_user_says_so(
     assert (code, sent.user_id, sent.session) == (1, "u2", None) and "2 bad: user_id: missing or blank" in out
     kept = [json.loads(line) for line in (tmp_path / "sessions.csv.bad.jsonl").read_text().splitlines()]
     assert [row["read_as"]["missing"] for row in kept] == ["na,(NOT SET),-1"] * 2, "corrected rows are read alike"
+
+
+NEWS = 'N1\tsport\tgolf\tA title, with a comma\t[{"Label": "A, B", "Type": "P"}]\nN2\tnews\tworld\tOne\t[]\n'
+
+
+@pytest.mark.parametrize(("name", "options"), [("news.tsv", {}), ("news.txt", {"form": "tsv"}), ("news.txt", {}), ("news.csv", {})])
+def test_tabs_cut_a_table_whatever_else_stands_in_its_cells(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(NEWS)
+    made = guess(str(tmp_path / name), given={"header": "item_id,category,kind,title,entities", **options})
+    assert fields(made)["title"] == "title" and tried(tmp_path / name, made).would_publish == 2
+    (tmp_path / name).write_text("item_id\ttitle\tentities, and more, of it\n1\ta\tb, c\n2\td\te\n")
+    assert fields(guess(str(tmp_path / name), given=options))["title"] == "title"
+
+
+def tried(path: Path, made: Guess) -> Any:
+    options = FileOptions(**made.options)
+    return publish_some(str(path), options.reading(), options.mapping(made.kind, made.form != "jsonl"), 600, 1_000)
+
+
+def test_types_that_are_given_name_their_column_or_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "e.csv"
+    path.write_text("Kunde;Artikelnummer;Aktion\nK1;001;Kauf\nK2;002;Ansicht\n")
+    made = guess(str(path), given={"types": ["Kauf=purchase,Ansicht=view"]})
+    assert fields(made)["type"] == "Aktion" and tried(path, made).would_publish == 2
+    with pytest.raises(SettingsError, match="no column holds gekauft: pass --map type=COLUMN"):
+        guess(str(path), given={"types": ["gekauft=purchase"]})
+    path.write_text("user_id,item_id,type\nu,i,view\n")
+    assert "--types: not among the first 1 rows: foo" in guess(str(path), given={"types": ["foo=view"]}).notes
+
+
+def test_codes_of_types_need_a_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "tianchi.csv"
+    path.write_text("user_id,item_id,behavior_type\nu,a,1\nu,b,4\n")
+    with pytest.raises(SettingsError, match="behavior_type holds 1, 4, and nothing says what they mean: pass --types 1=view,…"):
+        guess(str(path))
+    assert tried(path, guess(str(path), given={"types": ["1=view,4=purchase"]})).would_publish == 2
+    assert tried(path, guess(str(path), given={"event_type": "click"})).would_publish == 2
+
+
+def test_columns_that_options_name_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,categories\n1,a\n")
+    for option in ("split", "levels"):
+        with pytest.raises(SettingsError, match=f"--{option}: there is no column Tags; the columns are item_id, categories"):
+            guess(str(path), given={option: ["Tags=,"]})
+
+
+@pytest.mark.parametrize(
+    ("cells", "given", "field"),
+    [
+        (["2,11", "3,50", "1.299,50"], {}, "numeric_attributes.preis"),
+        (["2,11", "3,50", "1.299,50"], {"decimal": "comma"}, "numeric_attributes.preis"),
+        (["2.11", "3.50", "1299.50"], {}, "numeric_attributes.preis"),
+        (["0101", "0275", "1299"], {}, ""),
+        (["02215", "02215", "12345"], {}, "categorical_attributes.preis"),
+        (["1,299", "3,500", "1,200"], {}, ""),
+    ],
+)
+def test_numbers_with_a_comma_are_numbers_and_codes_with_a_zero_are_none(
+    cells: list[str], given: dict[str, str], field: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("item_id;title;Preis\n" + "".join(f"{place};t{place};{cell}\n" for place, cell in enumerate(cells)))
+    made = guess(str(path), given=given)
+    found = {column: name for name, column in fields(made).items()}
+    assert found.get("Preis", "") == field
+    assert (made.options.get("decimal") == "comma") == ("2,11" in cells)
+    assert tried(path, made).would_publish == 3
+
+
+def test_an_id_is_taken_from_a_column_that_is_filled(tmp_path: Path) -> None:
+    path = tmp_path / "books.csv"
+    path.write_text("book_id,asin,title\n11,,x\n12,A9,y\n13,,z\n")
+    assert fields(guess(str(path)))["item_id"] == "book_id"
+    path.write_text("book_id,isbn,title\n11,1,x\n12,1,y\n")
+    assert fields(guess(str(path)))["item_id"] == "book_id"
+    path.write_text("user_id,asin,parent_asin,rating,timestamp\nu,B1,B0,5,1700000000000\n")
+    assert fields(guess(str(path)))["item_id"] == "parent_asin", "that of the catalogue"
+
+
+def test_ratings_on_another_scale_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "BX.csv"
+    path.write_text(BOOKS + '"276727";"0155061225";"8"\n')
+    notes = guess(str(path)).notes
+    assert any("holds 0 to 8: set weights.rating_neutral (2.5 unless set) and weights.rating_best (5)" in note for note in notes)
+    assert any("1 of the first 3 rows have a Book-Rating of 0" in note for note in notes)
+    path.write_text(BOOKS.replace('"0"\n', '"1"\n'))
+    assert not any("Book-Rating" in note for note in guess(str(path)).notes)
+
+
+def test_lines_of_orders_are_purchases_and_returns_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "retail.csv"
+    path.write_text(RETAIL + "C536379,D,Discount,-1,2010-12-02 09:41:00,27.50,14527,France\n")
+    made = guess(str(path))
+    assert made.options["event_type"] == "purchase"
+    assert any("1 of the first 3 rows have a Quantity below 0" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("header", ["order_id,product_id,reordered", "timestamp,itemid,property"])
+def test_parts_of_other_things_are_no_items_unless_the_user_says_so(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "part.csv"
+    path.write_text(header + "\n" + "".join(f"{n},{n % 5},1\n" for n in range(20)))
+    with pytest.raises(SettingsError, match=r"15 of its first 20 rows have the .* of an earlier row, and no column looks like user_id"):
+        guess(str(path))
+    assert guess(str(path), "items").kind == "items"
+
+
+def test_a_column_without_times_is_left_out_of_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"item_id":"a","title":"x","date":"foo","text":["one","two"]}\n{"item_id":"b","title":"y","date":"bar"}\n')
+    assert application.run(["import", str(path), "--dry-run"]) == 0
+    assert "2 items would be published" in capsys.readouterr().out
