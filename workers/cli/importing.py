@@ -109,6 +109,7 @@ def import_files(
 
 def _guess_all(files: list[str], kind: str | None, given: dict[str, Any], is_asked: bool) -> list[tuple[str, Guess, PublishReport]]:
     from workers.producer.guess import guess
+    from workers.producer.rows import DamagedFile
 
     FileOptions(**given).reading()  # refuses what is no encoding, header or format before a guess is made with it
     found = []
@@ -118,6 +119,9 @@ def _guess_all(files: list[str], kind: str | None, given: dict[str, Any], is_ask
             found.append((file, made, _try(file, made, is_asked)))
         except SettingsError as error:
             raise SettingsError(f"{visible(file)}: {str(error).removeprefix('FILE: ')}") from None
+        except DamagedFile as error:
+            remedy = "nothing was published: repair the file, or import the others without it"
+            raise DamagedFile(f"{visible(file)}: {error}; {remedy}") from None
     return sorted(found, key=lambda one: ORDER.index(one[1].kind))
 
 

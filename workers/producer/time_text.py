@@ -27,6 +27,10 @@ _TIME = r"""
 """
 _ZONE = r"\s*(?:(?P<utc>Z|UTC|GMT)|(?:UTC|GMT)?(?P<sign>[+-])(?P<zone_h>\d{1,2})(?::?(?P<zone_m>\d\d))?)(?:\s*\([^()]*\)|\[[^\[\]]*\])?"
 _TEXT = re.compile(f"{_DATE}(?:{_TIME}(?:{_ZONE})?)?", re.ASCII | re.IGNORECASE | re.VERBOSE)
+_YEAR_LAST = re.compile(
+    r"\A(?:[a-z]{3} )?([a-z]{3} {1,2}\d{1,2}) (\d\d:\d\d:\d\d)((?: [+-]\d{4}| UTC| GMT)?) (\d{4})\Z", re.ASCII | re.IGNORECASE
+)
+"""What C, Ruby and Twitter write: the year stands after the time of day and the zone."""
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d(-?\d)?", re.ASCII)
 """ISO 8601 text that is a date without a time of day."""
 
@@ -66,7 +70,7 @@ class TimeText:
 
 def read_time_text(text: str) -> TimeText | None:
     """Return the parts of a time, None for text that is in none of the known formats."""
-    found = _TEXT.fullmatch(text)
+    found = _TEXT.fullmatch(_YEAR_LAST.sub(r"\1, \4 \2\3", text))
     if found is None:
         return None
     try:

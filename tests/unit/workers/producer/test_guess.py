@@ -235,6 +235,14 @@ def test_a_cut_zstd_file_is_damaged_and_says_so(tmp_path: Path, capsys: pytest.C
     assert report["rows"] == report["would_publish"] > 0 and "cannot be read beyond row" in report["error"], report
 
 
+def test_a_file_that_is_cut_in_its_first_rows_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text(RETAILROCKET)
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(RETAILROCKET.encode())[:-20])
+    assert application.run(["import", str(tmp_path / "a.csv"), str(tmp_path / "b.csv.gz"), "--dry-run"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'b.csv.gz'}: the compressed data ends too early" in said and "nothing was published" in said
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
