@@ -136,7 +136,7 @@ def _by_their_names(files: list[str], options: tuple[str | None, ...]) -> Tables
 
     Times that name no zone are taken for UTC. A column of times that cannot be read in all files is left out: their order counts.
     """
-    from workers.operations.evaluation_files import check_table, is_table
+    from workers.operations.evaluation_files import is_table
     from workers.producer.guess import names_of_events
 
     tables, (encoding, delimiter, header, unit, time_format, zone) = _tables(None, *options), options
@@ -148,19 +148,29 @@ def _by_their_names(files: list[str], options: tuple[str | None, ...]) -> Tables
         return tables  # reading the file says what is wrong with it
     times = [pair for pair in found if "event_ts_ms=" in pair]
     named = _tables(found, encoding, delimiter or seen, header, unit, time_format, zone or ("UTC" if times else None))
-    try:
-        for file in files:
-            if is_table(file, named.reading):
-                check_table(file, named)
-    except SettingsError as error:
-        if not times:
-            return named
-        warn(f"{times[0].strip(QUOTE)} is left out, the order of the file counts: {str(error).removeprefix('FILE: ')}")
-        found = [pair for pair in found if pair not in times]
-        named = _tables(found, encoding, delimiter or seen, header, unit, time_format, zone)
+    if times and (problem := _problem_of(files, named)):
+        without = [pair for pair in found if pair not in times]
+        untimed = _tables(without, encoding, delimiter or seen, header, unit, time_format, zone)
+        if _problem_of(files, untimed):
+            return named  # it is not the times: reading the file says what is wrong
+        warn(f"{times[0].strip(QUOTE)} is left out, the order of the file counts: {problem.removeprefix('FILE: ')}")
+        found, named = without, untimed
     if found:
         warn(f"columns taken by their names: {', '.join(pair.strip(QUOTE) for pair in found)} (--map for others)")
     return named
+
+
+def _problem_of(files: list[str], tables: Tables) -> str:
+    """Return why one of the tables cannot be read so; empty where all can."""
+    from workers.operations.evaluation_files import check_table, is_table
+
+    try:
+        for file in files:
+            if is_table(file, tables.reading):
+                check_table(file, tables)
+    except SettingsError as error:
+        return str(error)
+    return ""
 
 
 def _tables(

@@ -111,13 +111,13 @@ def guess(path: str, kind: Kind | None = None, given: Mapping[str, Any] | None =
 
 def names_of_events(path: str, given: Mapping[str, Any]) -> tuple[list[str], str | None]:
     """Return FIELD=COLUMN of the user, the item and the time of a table that calls them otherwise, by the names that others give them, and
-    the delimiter that its header line shows, if it is not the usual one. Raises SettingsError for a file that cannot be read."""
+    the delimiter that its first lines show, if it is no comma. Raises SettingsError for a file that cannot be read."""
     sample = look(path, {name: value for name, value in given.items() if value})
     if sample.exported:
         return [], None
     mapped = _fields("events", sample)
     found = [f'"{name}={mapped[name]}"' for name in ("user_id", "item_id", "event_ts_ms") if mapped.get(name, name) != name]
-    return found, sample.delimiter
+    return found, sample.delimiter or ("tab" if sample.form == "tsv" else None)
 
 
 def _as_before(path: str, kind: Kind, options: dict[str, Any]) -> Guess:

@@ -78,6 +78,15 @@ def test_rows_of_a_table_are_no_lines_of_items_and_the_remedy_reads_them(
     assert (read.users, read.items, read.has_times) == ([0, 1, 0, 1], [0, 0, 1, 1], True)
     assert read.ts_ms == [1_000 * ts_s for *_, ts_s in RATED]
     assert run([*command, "--delimiter", separator, "--header", "user_id,item_id,value,event_ts_ms"]) == 0
+    if separator in ("::", "\t"):  # which are seen
+        assert run([*command, "--header", "user_id,item_id,value,event_ts_ms"]) == 0
+
+
+def test_times_are_not_left_out_for_the_fault_of_another_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "orders.csv").write_text(ORDERS.replace("c1,s2", ",s2", 1))
+    assert run(["evaluate", "--train", str(tmp_path / "orders.csv"), "--kinds", "popular"]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "by their names" not in line]
+    assert "user_id: missing or blank" in said and "left out" not in said
 
 
 ORDERS = "customer,sku,bought\n" + "".join(f"c{n % 4},s{n % 3},2026-01-{28 - n:02d} 10:00\n" for n in range(12))
