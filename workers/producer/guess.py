@@ -255,7 +255,7 @@ def _drop_unlike(mapped: dict[str, str], sample: Sample, given: set[str], decima
         return is_number(value, decimal)
 
     tests: dict[str, Callable[[Any], bool]] = {"value": is_numeric, "available": _is_flag, "position": is_numeric}
-    tests |= dict.fromkeys(ENTRY_CONVERTERS, _is_object)
+    tests |= dict.fromkeys(ENTRY_CONVERTERS, _is_object) | dict.fromkeys(("published_ts_ms", "expires_ts_ms"), _is_no_year)
     for name, test in tests.items():
         column = mapped.get(name)
         if column is None or column in given:
@@ -291,6 +291,10 @@ def _is_time(value: Any) -> bool:
         return True
     text = str(value).strip()
     return re.fullmatch(r"\d{10}|\d{13}|\d{16}", text, re.ASCII) is not None and 1.2e9 <= int(text[:10]) <= 2.0e9
+
+
+def _is_no_year(value: Any) -> bool:
+    return re.fullmatch(r"\d{1,4}(\.0)?", str(value).strip(), re.ASCII) is None
 
 
 def _is_flag(value: Any) -> bool:

@@ -455,3 +455,12 @@ def test_a_column_without_times_is_left_out_of_json_too(tmp_path: Path, capsys: 
     path.write_text('{"item_id":"a","title":"x","date":"foo","text":["one","two"]}\n{"item_id":"b","title":"y","date":"bar"}\n')
     assert application.run(["import", str(path), "--dry-run"]) == 0
     assert "2 items would be published" in capsys.readouterr().out
+
+
+def test_a_year_is_a_number_and_no_moment(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("item_id,title,date\n1,a,1995\n2,b,2012\n")
+    made = guess(str(path))
+    assert fields(made)["numeric_attributes.date"] == "date" and tried(path, made).would_publish == 2
+    path.write_text("item_id,title,date\n1,a,1995-11-22\n2,b,2012-01-01\n")
+    assert fields(guess(str(path)))["published_ts_ms"] == "date"
