@@ -103,7 +103,7 @@ async def test_events_around_a_rebuild_count_once_and_workers_follow_the_switch(
         async with topics_of(settings) as topics:
             last: dict[str, int] = {}
             for n in range(12):
-                await topics.item(f"i{n}", title=f"film {n}", categories=["war"])
+                await topics.item(f"i{n}", title=f"film {n}", categories=["war"], embeddings={"plot": [n / 7, 0.123456789]})
             for fact in facts[:300]:
                 last[fact.user_id] = await topics.event(fact)
             await topics.until(lambda: all(topics.answered(*at) for at in last.items()), "lists before the rebuild")

@@ -52,7 +52,7 @@ async def forty_users(settings: Settings) -> AsyncIterator[Topics]:
     """Forty users in four partitions, two described items, two removed and one unavailable."""
     async with topics_of(settings) as topics:
         for n in range(4):
-            await topics.item(f"i{n}", title=f"film {n}", available=n != 3)
+            await topics.item(f"i{n}", title=f"film {n}", available=n != 3, embeddings={"plot": [n / 7, 0.123456789]})
         await topics.remove_item("i2")
         await topics.remove_item("i7")  # which was never described
         await topics.events(FACTS)

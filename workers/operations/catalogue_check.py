@@ -10,11 +10,12 @@ import xxhash
 from pydantic import ValidationError
 
 from schemas.catalogue import Item
-from schemas.decoding import decode_item, decode_key, encode
+from schemas.decoding import decode_item, decode_key
 from schemas.errors import Poison
 from workers.kafka.offsets import end_offsets_async, start_offsets_async
 from workers.kafka.records import Place, RangeReader, Record
 from workers.settings import Settings
+from workers.state.item_content import stored_content
 from workers.state.port import StateStore, StoredItem
 
 RECORDS_AT_ONCE = 1_000
@@ -54,7 +55,7 @@ class Catalogue:
         except Poison:
             self.unreadable.add(item_id)
             return
-        found = _Newest(record.source_offset, None if item is None else _digest(encode(item)))
+        found = _Newest(record.source_offset, None if item is None else _digest(stored_content(item)))
         self.newest.setdefault(item_id, {})[record.partition] = found
 
     def difference(self, item_id: str, stored: StoredItem | None) -> str | None:
@@ -89,7 +90,7 @@ def _says(content: bytes | None, digest: int | None) -> bool:
     if content is None or digest is None or _digest(content) == digest:
         return (content is None) == (digest is None)
     try:
-        return _digest(encode(Item.model_validate_json(content))) == digest
+        return _digest(stored_content(Item.model_validate_json(content))) == digest
     except ValidationError:
         return False
 

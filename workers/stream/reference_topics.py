@@ -7,10 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import orjson
-
-from schemas.catalogue import Item
 from schemas.control import RULES_KEY
 from schemas.dead_letters import DeadLetter, make_dead_letter
 from schemas.decoding import decode_announcement, decode_item, decode_key, decode_profile, encode
@@ -23,6 +19,7 @@ from workers.lists.encoding import ListHead
 from workers.lists.topic_rules import decode_published, with_published
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings
+from workers.state.item_content import stored_content
 from workers.state.merged_users import MergeReader, Owner
 from workers.state.port import StoredItem
 from workers.state.users_topic import MergeNote, ProfileRecord
@@ -62,7 +59,7 @@ class Intake:
         for record in records:
             try:
                 item = decode_item(record.value, record.key, trimmed=trimmed)
-                good.append((record, decode_key(record.key), None if item is None else _stored(item)))
+                good.append((record, decode_key(record.key), None if item is None else stored_content(item)))
             except Poison as poison:
                 dead.append(self._dead_letter(record, poison))
         self.trimmed.add("item", trimmed)
@@ -225,14 +222,3 @@ class Intake:
             dead_letter_ts_ms=int(self._wall_clock() * 1000),
             with_payload=self._settings.stream.dead_letter_payload,
         )
-
-
-def _stored(item: Item) -> bytes:
-    """Return the item as the state holds it: embeddings in the digits that float32 needs, half the bytes (39 kB for 3,072 numbers)."""
-    if not item.embeddings:
-        return encode(item)
-    shorter = {
-        name: tuple(orjson.loads(orjson.dumps(np.array(vector, np.float32), option=orjson.OPT_SERIALIZE_NUMPY)))
-        for name, vector in item.embeddings.items()
-    }
-    return encode(item.model_copy(update={"embeddings": shorter}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import workers.operations.carry_over
 from schemas import Item, encode
@@ -12,6 +14,7 @@ from tests.builders import opened_pipeline, small_settings
 from tests.memory_store import MemoryStore
 from workers.operations.carry_over import carry_over
 from workers.operations.catalogue_check import Catalogue, catalogue_differences
+from workers.state.item_content import stored_content
 from workers.state.layout import layout_of
 from workers.state.port import ItemRecord, StoredItem
 from workers.stream.catalogue_sync import CatalogueFollower
@@ -88,3 +91,14 @@ async def test_an_item_whose_newest_record_cannot_be_read_keeps_its_description(
     catalogue = told(*(record(name, 8, b"{") for name in ("removed", "hidden")), record("described", 9, None))
     kept, _ = await carried(catalogue, monkeypatch)
     assert kept == {"removed": StoredItem(0, 0, None), "hidden": StoredItem(0, 0, encode(Item(item_id="hidden", available=False)))}
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8))
+@settings(max_examples=200)
+def test_what_workers_store_of_a_record_is_what_the_check_expects(vector: list[float]) -> None:
+    item = Item(item_id="i", embeddings={"z": tuple(vector)})
+    catalogue = told(record("i", 4, encode(item)))
+    for content in (stored_content(item), encode(item), stored_content(Item.model_validate_json(stored_content(item)))):
+        assert catalogue.difference("i", StoredItem(0, 4, content)) is None
+    other = Item(item_id="i", embeddings={"z": (*vector, 1.0)})
+    assert catalogue.difference("i", StoredItem(0, 4, stored_content(other))) is not None
