@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from schemas import limits
 from schemas.errors import Poison
 from schemas.fields import NULL_IS_NOT_GIVEN, Id, SchemaVersion, TimestampMs, Wire
+from schemas.reasons import poison_of
 from schemas.unreadable import Unreadable
 
 MARK = b'"erase"'
@@ -34,13 +36,27 @@ class UserErasure(Wire):
 
 
 def erased_user(value: bytes | None, key: bytes | None) -> str | None:
-    """Return the user whom a record of the events topic erases, None if it is no erasure. Raises Poison for one under another key."""
+    """Return the user whom a record of the events topic erases, None if it is no erasure. Raises Poison for one under another key, and for
+    one that says `erase` and is wrong otherwise."""
     if value is None or isinstance(value, Unreadable) or len(value) > limits.ERASURE_MAX_BYTES or MARK not in value:
         return None
+    poison = None
     try:
         record = UserErasure.model_validate_json(value)
-    except ValidationError:
-        return None  # read as an event, it is refused with a reason
+    except ValidationError as error:
+        poison = poison_of(UserErasure, error)
+    if poison is not None:  # raised out here, it does not carry the record's values
+        if _says_erase(value):
+            raise poison
+        return None  # read as an event
     if record.user_id.encode() != key:
         raise Poison("key", "key: differs from user_id; send the same user id as the Kafka key, in UTF-8", "key_mismatch")
     return record.user_id
+
+
+def _says_erase(value: bytes) -> bool:
+    try:
+        found = from_json(value)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("type") == "erase"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
 
 
 def checked_id(value: str | None) -> str | None:
@@ -21,6 +24,16 @@ def checked_id(value: str | None) -> str | None:
         return TypeAdapter(Id).validate_python(value)
     except (ValidationError, UnicodeError):
         raise typer.BadParameter("an id has 1 to 128 bytes of UTF-8 and no control characters") from None
+
+
+def refuse_ids_of_no_user(user_ids: Sequence[str], chosen: Settings) -> None:
+    """Refuse ids that are reserved for lists of no user: workers would refuse the records. Raises BadParameter (exit code 2)."""
+    from workers.kafka.placement import is_reserved
+
+    for user_id in user_ids:
+        if is_reserved(user_id, chosen.lists):
+            prefix = chosen.lists.shared_prefix
+            raise typer.BadParameter(f"{user_id}: ids that begin with {prefix} are of lists that belong to no user (lists.shared_prefix)")
 
 
 def checked_text(value: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workers.cli.arguments import checked_id
+from workers.cli.arguments import checked_id, refuse_ids_of_no_user
 from workers.cli.console import CommandFailed, JsonOption, print_json, settings, tell, tell_rows, warn
 from workers.errors import SettingsError
 
@@ -38,6 +38,7 @@ def erase(
     if is_asked and (as_json or not sys.stdin.isatty()):
         raise SettingsError("users erase: there is nobody to ask: pass --yes to erase, or --dry-run to look")
     chosen = settings()
+    refuse_ids_of_no_user(user_ids, chosen)
     users = asyncio.run(erasure.look(chosen, user_ids))
     stays = erasure.remains(chosen)
     if not as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.arguments import ItemId, UserId, checked_id
+from workers.cli.arguments import ItemId, UserId, checked_id, refuse_ids_of_no_user
 from workers.cli.console import JsonOption, print_json, settings, tell, tell_rows, utc
 from workers.cli.erasing import erase
 from workers.cli.file_options import (
@@ -214,6 +214,7 @@ def merge(
 
     if ended_id == account_id:
         raise typer.BadParameter("an id cannot go on as itself: name the account's id", param_hint="ACCOUNT_ID")
+    refuse_ids_of_no_user([ended_id, account_id], settings())
     with EventPublisher(settings()) as publisher:
         record = publisher.merge_users(ended_id, account_id)
     if as_json:

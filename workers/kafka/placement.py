@@ -64,6 +64,18 @@ def is_reserved(user_id: str, lists: ListSettings) -> bool:
     return lists.shared_every_s > 0 and user_id.startswith(lists.shared_prefix)
 
 
+def refuse_reserved(user_id: str, lists: ListSettings) -> None:
+    """Raise Poison for the id of a user that is reserved for lists of no user."""
+    if is_reserved(user_id, lists):
+        raise reserved(lists.shared_prefix)
+
+
+def refuse_reserved_account(account_id: str, lists: ListSettings) -> None:
+    """Raise Poison for an account's id that is reserved for lists of no user."""
+    if is_reserved(account_id, lists):
+        raise reserved_account(lists.shared_prefix)
+
+
 def refuse_by_key(events: DecodedEvents, keys: Sequence[bytes | None], lies_in: NDArray[np.int32] | int, settings: Settings) -> None:
     """Move events that lie in a wrong partition, and those of reserved user ids, to the refused ones. `keys` and `lies_in` (N,), or one
     partition, are of all records."""

@@ -13,9 +13,10 @@ from enum import StrEnum
 from typing import Any, Self
 
 from schemas import DeadLetter, Poison, decode_announcement, decode_event, decode_item, decode_profile
+from schemas.erasures import erased_user
 from workers.kafka.clients import blocking_producer
 from workers.kafka.partitioner import partition_for
-from workers.kafka.placement import WRONG_PARTITION
+from workers.kafka.placement import WRONG_PARTITION, refuse_reserved, refuse_reserved_account
 from workers.kafka.records import BlockingRangeReader, Record
 from workers.kafka.rights import on_topics
 from workers.operations.dead_letters import Sighting, SourcePlace, edges_of, identify, sha256_of
@@ -63,19 +64,33 @@ class Verdict:
 
 
 def decoders(settings: Settings, wall_clock: Callable[[], float] = time.time) -> dict[str, Decoder]:
-    """Source topic ▸ today's decoder of its records, (value, key) to a model; it raises Poison. A redriven event gets the time of now."""
+    """Source topic ▸ what refuses its records today, as workers do: (value, key) to a model; it raises Poison. A redriven event gets the
+    time of now."""
+    lists = settings.lists
 
     def event(value: bytes | None, key: bytes | None) -> object:
-        return decode_event(
+        if (erased := erased_user(value, key)) is not None:
+            refuse_reserved(erased, lists)
+            return erased
+        found = decode_event(
             value,
             key,
             record_ts_ms=int(wall_clock() * 1000),
             future_skew_ms=settings.stream.future_skew_s * 1000,
             max_bytes=settings.stream.max_record_bytes,
         )
+        refuse_reserved(found.user_id, lists)
+        return found
+
+    def profile(value: bytes | None, key: bytes | None) -> object:
+        found = decode_profile(value, key)
+        if found is not None:
+            refuse_reserved(found.user_id, lists)
+            refuse_reserved_account(found.merged_into or "", lists)
+        return found
 
     topics = settings.topics
-    return {topics.events: event, topics.items: decode_item, topics.users: decode_profile, topics.models: decode_announcement}
+    return {topics.events: event, topics.items: decode_item, topics.users: profile, topics.models: decode_announcement}
 
 
 def redrive(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool = False) -> list[Verdict]:

@@ -13,7 +13,7 @@ from schemas.decoding import decode_announcement, decode_item, decode_key, decod
 from schemas.errors import Poison
 from schemas.profiles import UserProfile
 from workers.kafka.partitioner import partition_for
-from workers.kafka.placement import is_reserved, misplaced, reserved, reserved_account, unknown_partition
+from workers.kafka.placement import misplaced, refuse_reserved, refuse_reserved_account, unknown_partition
 from workers.kafka.records import Record
 from workers.lists.encoding import ListHead
 from workers.lists.topic_rules import decode_published, with_published
@@ -193,8 +193,7 @@ class Intake:
         """Return the id that a user goes on as, empty for none. Raises Poison for one that nobody could find."""
         if profile is None or profile.merged_into is None:
             return ""
-        if is_reserved(profile.merged_into, self._settings.lists):
-            raise reserved_account(self._settings.lists.shared_prefix)
+        refuse_reserved_account(profile.merged_into, self._settings.lists)
         if self._settings.topics.wrong_partition == "accept":
             raise unknown_partition()
         return profile.merged_into
@@ -204,8 +203,7 @@ class Intake:
 
     def _check_key(self, record: Record, user_id: str) -> None:
         """Raise Poison for a profile that lies in another partition than its user's events, and for one of a reserved user id."""
-        if is_reserved(user_id, self._settings.lists):
-            raise reserved(self._settings.lists.shared_prefix)
+        refuse_reserved(user_id, self._settings.lists)
         topics, key = self._settings.topics, record.key or b""
         if topics.wrong_partition != "accept" and (wanted := partition_for(key, topics.partitions)) != record.partition:
             raise misplaced(record.partition, wanted)

@@ -21,6 +21,7 @@ from schemas.errors import SchemaError
 from schemas.limits import EVENT_MAX_BYTES, ITEM_MAX_BYTES, PROFILE_MAX_BYTES
 from workers.client.checks import Record, checked_event, checked_item, checked_profile, value_of
 from workers.errors import Transient
+from workers.kafka.placement import RESERVED_USER_ID, is_reserved, refuse_reserved_account
 from workers.runtime.trimmed import TrimmedFields
 from workers.settings import Settings
 from workers.web.access import Client
@@ -61,11 +62,10 @@ class Bridge:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._sender, self._metrics, self._wall_clock = settings, sender, metrics, wall_clock
-        topics, lists = settings.topics, settings.lists
+        topics = settings.topics
         self._topics: dict[Kind, str] = {"events": topics.events, "items": topics.items, "users": topics.users}
         event_bytes = min(EVENT_MAX_BYTES, settings.stream.max_record_bytes)
         self._most_bytes: dict[Kind, int] = {"events": event_bytes, "items": ITEM_MAX_BYTES, "users": PROFILE_MAX_BYTES}
-        self._reserved = lists.shared_prefix if lists.shared_every_s else None
         self._trimmed = TrimmedFields()
         self.n_waiting = 0
         """Records that are sent and not acknowledged."""
@@ -148,6 +148,7 @@ class Bridge:
         if kind == "users":
             profile = checked_profile(given, self._trimmed)
             self._check_user(profile.user_id)
+            refuse_reserved_account(profile.merged_into or "", self._settings.lists)
             return profile
         now_ms = int(self._wall_clock() * 1000)
         known = {name: value for name, value in given.items() if value is not None}
@@ -157,9 +158,9 @@ class Bridge:
         return event
 
     def _check_user(self, user_id: str) -> None:
-        if self._reserved is not None and user_id.startswith(self._reserved):
-            reason = f"user_id: begins with {self._reserved}, which is for lists of no user (lists.shared_prefix); choose another id"
-            raise Poison("user_id", reason, "reserved_user_id")
+        if is_reserved(user_id, lists := self._settings.lists):
+            reason = f"user_id: begins with {lists.shared_prefix}, which is for lists of no user (lists.shared_prefix); choose another id"
+            raise Poison("user_id", reason, RESERVED_USER_ID)
 
     def _value(self, kind: Kind, record: Record) -> bytes:
         value = value_of(record)

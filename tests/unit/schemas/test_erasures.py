@@ -41,6 +41,8 @@ def test_what_is_no_erasure_erases_nobody_and_is_refused_as_an_event(change: dic
     value = json.dumps({**json.loads(encode(RECORD)), **change}).encode()
     found = decoded((b"u1", value))
     assert found.erasures == [] and len(found.poisons) == 1
+    if "type" not in change:
+        assert found.poisons[0][1].field == next(iter(change)), "the fault of an erasure is named as that of one"
 
 
 def test_events_that_only_speak_of_erasing_are_events() -> None:

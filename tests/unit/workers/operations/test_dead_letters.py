@@ -148,3 +148,37 @@ def test_redrive_says_how_letters_are_chosen_before_it_connects(arguments: list[
     assert run(["dlq", "redrive", *arguments]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and re.search("choose letters by PLACE|give topic:partition:offset", said)
+
+
+ERASURE = b'{"user_id":"u1","type":"erase","event_ts_ms":%d}' % START_MS
+RESERVED = b"recsys:default"
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "outcome", "field"),
+    [
+        ("recsys.events", ERASURE, Outcome.REDRIVABLE, ""),
+        ("recsys.events", ERASURE.replace(b'"u1"', b'"recsys:default"'), Outcome.STILL_REFUSED, "key"),
+        ("recsys.events", GOOD.replace(b'"u1"', b'"recsys:default"'), Outcome.STILL_REFUSED, "key"),
+        ("recsys.users", b'{"user_id":"recsys:default"}', Outcome.STILL_REFUSED, "key"),
+        ("recsys.users", b'{"user_id":"u1","merged_into":"recsys:default"}', Outcome.STILL_REFUSED, "merged_into"),
+        ("recsys.users", b'{"user_id":"u1","merged_into":"u2"}', Outcome.REDRIVABLE, ""),
+    ],
+)
+def test_what_workers_refuse_is_not_sent_again_and_what_they_take_is(topic: str, value: bytes, outcome: Outcome, field: str) -> None:
+    settings = load_settings(lists={"shared_every_s": 60})
+    key = RESERVED if b'"user_id":"recsys:default"' in value else b"u1"
+    letter = letter_of(key, value, source_topic=topic)
+    found = judge(letter, Record(key, value), decoders(settings)[topic])  # type: ignore[arg-type]
+    assert found.outcome is outcome and found.reason.startswith(field), found
+    if RESERVED in value:
+        assert judge(letter, Record(key, value), decoders(load_settings())[topic]).outcome is Outcome.REDRIVABLE  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", [["users", "merge", "a", "recsys:default"], ["users", "erase", "recsys:default", "--yes"]])
+def test_ids_of_no_user_are_refused_before_a_broker_is_asked(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RECSYS_LISTS__SHARED_EVERY_S", "60")
+    assert run(command) == 2
+    assert "recsys:default: ids that begin with recsys: are of lists that belong to no user" in capsys.readouterr().err

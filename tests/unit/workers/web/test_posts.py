@@ -67,6 +67,18 @@ async def test_items_and_profiles_go_to_their_topics(path: str, topic: str, reco
         assert world.sender.sent[0][:2] == (topic, key.encode()) and record.items() <= values(world)[0].items()
 
 
+async def test_ids_of_lists_of_no_user_are_refused_with_their_field() -> None:
+    async with gateway(small_settings(lists={"shared_every_s": 60})) as world:
+        for path, record, field in [
+            ("/v1/events", {**EVENT, "user_id": "recsys:default"}, "user_id"),
+            ("/v1/users", {"user_id": "recsys:default"}, "user_id"),
+            ("/v1/users", {"user_id": "u1", "merged_into": "recsys:default"}, "merged_into"),
+        ]:
+            answer = await post(world, path, record, None)
+            assert answer.status_code == 422 and answer.json()["field"] == field, answer.text
+        assert world.sender.sent == []
+
+
 @pytest.mark.parametrize("as_lines", [False, True])
 async def test_of_a_batch_the_good_records_are_sent_in_order_and_the_others_named(as_lines: bool) -> None:
     wrong: list[Any] = [
