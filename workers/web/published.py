@@ -98,11 +98,14 @@ class PublishedLists:
 
     def _record(self, user_id: str) -> tuple[bytes, bool] | None:
         """Return a user's record, or that for everybody, and whether it is that one; None where it may be one that was dropped."""
-        found = None if user_id.startswith(self._reserved) and self._has_default else self._held.get(user_id)
+        is_reserved = self._has_default and user_id.startswith(self._reserved)
+        found = None if is_reserved and user_id == self._default_key else self._held.get(user_id)
         if found is not None:
             return found, False
         if not self._is_loaded():
             raise Problem(503, "published lists are still read from Kafka: try again", retry_after_s=1.0)
+        if is_reserved and user_id != self._default_key and not self._held.n_dropped:
+            raise Problem(404, f"user: no list under this key; keys that begin with {self._reserved} are of no user", field="user_id")
         if self._held.n_dropped and self._make is not None:
             return None
         shared = self._held.get(self._default_key)

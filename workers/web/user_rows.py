@@ -55,6 +55,8 @@ async def read_user_rows(settings: Settings, state: ServingState, owners: Sequen
         of_profile |= dict(zip(owned, profiles[at], strict=True))
         if has_shown:
             of_shown |= dict(zip(owned, shown[at][1], strict=True))
+    for ended in [user for user, found in merged.items() if found.goes_on_as is not None]:  # whose history counts for another id
+        rows[ended] = of_profile[ended] = of_shown[ended] = None
     if merged:
         rows |= await joined_rows(store, [(user, rows[user]) for user in users], merged, joining_table(settings))
     heads = [

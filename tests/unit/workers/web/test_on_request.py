@@ -12,11 +12,12 @@ import httpx
 import orjson
 import pytest
 
-from schemas import Item
+from schemas import Item, UserProfile, encode
 from tests.builders import START_MS, play, records_of, small_settings
 from tests.gateway import GatewayWorld, gateway, ids, with_keys
 from tests.rankers import evening_ranker, tv_ranker
 from workers.settings import Settings
+from workers.state.users_topic import ProfileRecord
 from workers.web import on_request
 
 LISTS = "/v1/users/u0/lists"
@@ -55,6 +56,16 @@ async def test_a_parameter_makes_a_list_from_the_state_as_it_is(world: GatewayWo
     assert made.json()["trigger"] == {"event_id": None, "partition": 0, "source_offset": 12} and made.json()["user_id"] == "u0"
     await world.happen(play("u0", "i2", 90))
     assert "i2" not in ids(await world.get(LISTS + "?limit=2", "reader"))
+
+
+async def test_an_id_that_goes_on_as_another_one_is_a_stranger(world: GatewayWorld) -> None:
+    before = await world.get(LISTS + "?limit=5", "reader")
+    assert before.json()["is_default"] is False and not {"i0", "i1"} & set(ids(before))
+    profile = encode(UserProfile(user_id="u0", merged_into="someone"))
+    await world.store.upsert_profiles([ProfileRecord(0, "u0", 1, profile, "someone")])
+    world.clock_s += 60
+    after = await world.get(LISTS + "?limit=5", "reader")
+    assert after.json()["is_default"] is True and {"i0", "i1"} <= set(ids(after)), "its history counts for the other id"
 
 
 async def test_a_state_without_items_is_waited_for(ruled: Settings) -> None:

@@ -150,11 +150,15 @@ async def test_the_catalogue_is_asked_for_at_most_once_in_fresh_ms() -> None:
         assert (await world.get("/v1/users/u1/lists", "reader")).status_code == 503
 
 
-async def test_a_key_of_lists_of_no_user_is_no_user() -> None:
+async def test_a_key_of_lists_of_no_user_gives_that_list_and_never_that_of_another_key() -> None:
     settings = with_keys()
     settings = settings.model_copy(update={"lists": small_settings(lists={"shared_every_s": 60.0}).lists})
     async with gateway(settings) as world:
         world.publish("recsys:category:jazz", ["i0"])
         world.publish("recsys:default", ["i1"])
         answer = await world.get("/v1/users/recsys:category:jazz/lists", "reader")
+        assert answer.json()["is_default"] is False and ids(answer) == ["i0"]
+        answer = await world.get("/v1/users/recsys:default/lists", "reader")
         assert answer.json()["is_default"] is True and ids(answer) == ["i1"]
+        answer = await world.get("/v1/users/recsys:category:rock/lists", "reader")
+        assert answer.status_code == 404 and answer.json()["field"] == "user_id", answer.text
