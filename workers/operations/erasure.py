@@ -186,7 +186,8 @@ def _kept(settings: Settings, topic: str) -> str:
 def _days(ms: str) -> str:
     if not ms.lstrip("-").isdigit():
         return "the broker does not say"
-    return "for ever" if int(ms) < 0 else f"{int(ms) / DAY_MS:,.4g} days"
+    days = int(ms) / DAY_MS
+    return "for ever" if days < 0 else f"{days:,.0f} days" if days >= 10 else f"{days:.3g} days"
 
 
 def _partition(settings: Settings, user_id: str) -> int:

@@ -24,14 +24,14 @@ import redis
 from filelock import FileLock, Timeout
 
 from workers.bootstrap import local_redis
-from workers.errors import Fatal, WorkerError
+from workers.errors import Fatal, Transient, WorkerError
 from workers.kafka.offsets import commit_offsets, committed_offsets
-from workers.kafka.topics import provision
+from workers.kafka.topics import TopicState, provision
 from workers.local.embedded import Child, EmbeddedStack, environment, free_port, is_free
 from workers.operations.kept_state import fit_event_log, fit_redis, move_aside
 from workers.operations.local_logs import note_stack
 from workers.operations.topic_journal import TopicJournal
-from workers.operations.topic_keeping import TopicKeeper, newer_list, restore
+from workers.operations.topic_keeping import OtherPartitions, TopicKeeper, newer_list, restore
 from workers.settings import Settings, load_settings
 from workers.storage import replace_file
 
@@ -40,6 +40,8 @@ LONGEST_BACKOFF_S = 60.0
 STABLE_S = 60.0
 """A process that ran this long is started again after FIRST_BACKOFF_S; sooner, each wait is twice the one before."""
 MAX_SERVER_RESTARTS = 5
+FILL_ATTEMPTS = 6
+BROKER_GRACE_S = 1.0
 """How often broker and Valkey are started again within STABLE_S of each other before the stack gives up."""
 VALKEY_GRACE_S = 10.0
 LOADING_TIMEOUT_S = 120.0  # of an append-only file: a gigabyte takes about 10 s
@@ -189,13 +191,12 @@ class LocalStack:
     def _fill_broker(self) -> None:
         """Create the topics in an empty broker, restore their records, fit the state to them, and keep them from now on."""
         settings = self.settings
-        states = {state.spec.name: state for state in provision(settings)}
         topics = settings.topics
         for place in list(self._journal.ends):
             if place[0] == topics.recommendations:
                 self._journal.compact(place, newer_list)
+        states, n_records = self._restored()
         partitions = {name: state.partitions or 0 for name, state in states.items()}
-        n_records = asyncio.run(restore(settings, self._journal, partitions))
         topic_id = states[topics.events].topic_id or ""
         if fit_redis(self.servers.redis_url, topics.events, topic_id, self._journal.ends):
             self._restore_commits(settings)
@@ -206,6 +207,28 @@ class LocalStack:
         if n_records:
             self._say(f"{n_records:,} kept records are in the topics again")
         self._keep_topics(partitions)
+
+    def _restored(self) -> tuple[dict[str, TopicState], int]:
+        """Create the topics and restore their records; return what the topics are, and the number of records.
+
+        Clients of an earlier broker at this address may be faster: a topic that they ask for is made with other partitions, and what they
+        send takes the places of kept records. Nothing is lost by another empty broker. Raises Fatal if they are faster each time."""
+        for attempt in range(1, FILL_ATTEMPTS + 1):
+            try:
+                states = {state.spec.name: state for state in provision(self.settings)}
+                partitions = {name: state.partitions or 0 for name, state in states.items()}
+                return states, asyncio.run(restore(self.settings, self._journal, partitions))
+            except OtherPartitions:
+                raise
+            except (Fatal, Transient) as error:
+                problem, broker = error, self.servers.broker
+            assert broker is not None
+            if attempt < FILL_ATTEMPTS:
+                self._say("a client used the broker before its topics were there: starting an empty one again")
+                broker.stop(BROKER_GRACE_S)
+                self.servers.start_again("broker")
+        remedy = "stop the clients of this broker, such as a gateway, start `recsys up`, then start them again"
+        raise Fatal(f"the broker at {self.servers.bootstrap_servers} cannot be filled ({problem}): {remedy}")
 
     def _restore_commits(self, settings: Settings) -> None:
         """Tell the broker what the workers had published when they stopped; after a kill nobody knows, and lists are sent again."""

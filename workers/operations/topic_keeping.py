@@ -100,16 +100,21 @@ class TopicKeeper:
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
 
 
+class OtherPartitions(Fatal):
+    """The kept topics have other numbers of partitions than the settings say."""
+
+
 async def restore(settings: Settings, journal: TopicJournal, partitions: Mapping[str, int]) -> int:
     """Produce everything that the journal holds to empty topics; return the number of records.
 
-    `partitions` says how many partitions each topic has. Raises Fatal when the journal has others, or when an offset comes out different.
+    `partitions` says how many partitions each topic has. Raises OtherPartitions when the journal has others, Fatal when an offset comes out
+    different, Transient when the broker takes no records.
     """
     ends = journal.ends
     for topic, partition in ends:
         if partition >= partitions.get(topic, 0):
             count = 1 + max(p for name, p in ends if name == topic)
-            raise Fatal(
+            raise OtherPartitions(
                 f"the folder keeps topic {topic} with {count} partitions, the settings give it {partitions.get(topic, 0)}: "
                 "set topics.partitions and the topics' names as they were, or use another folder"
             )

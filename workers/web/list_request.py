@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.events import EventType
@@ -55,6 +55,12 @@ class SessionItem(BaseModel):
     event_ts_ms: TimestampMs | None = None
     """when it happened, Unix time in whole milliseconds; now, one second after the other, where it is left out"""
 
+    @model_validator(mode="after")
+    def _rating_has_a_value(self) -> SessionItem:
+        if self.type is EventType.RATING and self.value is None:
+            raise PydanticCustomError("rating", "a rating needs a value")
+        return self
+
 
 def _kind_of(given: Any) -> str:
     return "id" if isinstance(given, str) else "item"
@@ -95,8 +101,13 @@ def parsed_session(body: Any) -> SessionRequest:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     named = [part for at, part in enumerate(first["loc"]) if at != 2 or first["loc"][0] != "items"]  # the third is the tag of a union
     field = ".".join(str(part) for part in named) or "body"
-    known = f"; there are {', '.join(SessionRequest.model_fields)}" if first["type"] == "extra_forbidden" else ""
-    raise Problem(422, f"{field[:200]}: {first['msg']}{known}", field=field[:200])
+    is_item = first["loc"][:1] == ("items",)
+    fields = SessionItem.model_fields if is_item else SessionRequest.model_fields
+    reasons = {
+        "extra_forbidden": f"unknown field; there are {', '.join(fields)}",
+        "model_type": "send an id, or a JSON object with item_id" if is_item else "send a JSON object",
+    }
+    raise Problem(422, f"{field[:200]}: {reasons.get(first['type'], first['msg'])}", field=field[:200])
 
 
 def checked_context(given: Iterable[str]) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ def allowed(request: Request, scope: Scope, *parameters: str) -> Client:
 
 def tag_headers(body: Body) -> dict[str, str]:
     """Return the headers of an answer that its client may hold, and has to ask about each time."""
-    return {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization"}
+    return {"etag": body.tag, "cache-control": "private, no-cache", "vary": "authorization, x-api-key"}
 
 
 def is_held(body: Body, if_none_match: str) -> bool:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from workers.errors import Fatal
+from workers.kafka.topics import TopicState
 from workers.local.embedded import Child, EmbeddedStack
 from workers.operations import local_stack
 from workers.operations.local_stack import LONGEST_BACKOFF_S, LocalStack, Restarts
+from workers.operations.topic_keeping import OtherPartitions
+from workers.settings import Settings, load_settings
 
 
 def test_waits_double_up_to_a_minute_and_start_over_after_a_minute_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +35,61 @@ def test_waits_double_up_to_a_minute_and_start_over_after_a_minute_of_life(monke
 def stack_with(folder: Path, say: list[str]) -> LocalStack:
     """A stack that was never started, for children of our own."""
     return LocalStack(folder, say=say.append, n_workers=0, trainer=False)
+
+
+class Broker:
+    """Stands for one of a row of brokers that clients of an earlier one use before `recsys up` can."""
+
+    def __init__(self) -> None:
+        self.broker, self.n_started, self.bootstrap_servers, self.redis_url = self, 1, "127.0.0.1:9092", "redis://127.0.0.1/0"
+
+    def stop(self, grace_s: float) -> None:
+        pass
+
+    def start_again(self, name: str) -> None:
+        assert name == "broker"
+        self.n_started += 1
+
+    def settings(self, **sections: object) -> Settings:
+        return load_settings()
+
+
+@pytest.mark.parametrize("n_taken", [0, 2, local_stack.FILL_ATTEMPTS])
+def test_a_broker_that_clients_used_first_is_started_again_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_taken: int) -> None:
+    said: list[str] = []
+    stack, broker = stack_with(tmp_path, said), Broker()
+    stack.servers = broker  # type: ignore[assignment]
+
+    def provision(settings: Settings) -> list[TopicState]:
+        if broker.n_started <= n_taken:
+            raise Fatal("topic recsys.recommendations has 4 partitions, topics.partitions is 8")
+        return []
+
+    async def restore(*_: object) -> int:
+        return 7
+
+    monkeypatch.setattr(local_stack, "provision", provision)
+    monkeypatch.setattr(local_stack, "restore", restore)
+    if n_taken < local_stack.FILL_ATTEMPTS:
+        assert stack._restored() == ({}, 7) and broker.n_started == n_taken + 1 and len(said) == n_taken
+        return
+    with pytest.raises(Fatal, match=r"has 4 partitions.*stop the clients of this broker, such as a gateway"):
+        stack._restored()
+    assert broker.n_started == n_taken
+
+
+def test_a_folder_with_other_partitions_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack, broker = stack_with(tmp_path, []), Broker()
+    stack.servers = broker  # type: ignore[assignment]
+
+    async def restore(*_: object) -> int:
+        raise OtherPartitions("the folder keeps topic t with 4 partitions")
+
+    monkeypatch.setattr(local_stack, "provision", lambda settings: [])
+    monkeypatch.setattr(local_stack, "restore", restore)
+    with pytest.raises(OtherPartitions):
+        stack._restored()
+    assert broker.n_started == 1
 
 
 def look_until(stack: LocalStack, done: object) -> None:

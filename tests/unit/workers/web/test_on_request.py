@@ -257,3 +257,19 @@ async def test_explanations_need_the_scope_admin_and_a_user(world: GatewayWorld)
     assert (await world.get("/v1/explain/u0?language=xx", "admin")).json()["field"] == "language"
     unknown = (await world.get("/v1/explain/u0/never-heard-of", "admin")).json()["item"]
     assert unknown["absence"]["kind"] == "unknown_item"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"items": [{"item_id": "p1", "foo": 1}]}, "items.0.foo: unknown field; there are item_id, type, value, event_ts_ms"),
+        ({"foo": 1}, "foo: unknown field; there are items, preferred_categories, limit"),
+        ({"items": [5]}, "items.0: send an id, or a JSON object with item_id"),
+        ({"items": [{"item_id": "p1", "type": "rating"}]}, "items.0: a rating needs a value"),
+        (None, "body: send a JSON object"),
+        ([[]], "body: send a JSON object"),
+    ],
+)
+async def test_a_fault_of_a_session_is_named_in_words_of_json(body: Any, said: str, world: GatewayWorld) -> None:
+    answer = await post(world, body)
+    assert answer.status_code == 422 and said in answer.json()["error"], answer.text
