@@ -1,4 +1,4 @@
-"""What the state holds of an item's record. Workers write it so, and checks compare it so with the topic."""
+"""Makes what the state holds of an item's record. Workers write it so, and checks compare it so with the topic."""
 
 from __future__ import annotations
 
