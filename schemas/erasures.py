@@ -40,18 +40,17 @@ def erased_user(value: bytes | None, key: bytes | None) -> str | None:
     one that says `erase` and is wrong otherwise."""
     if value is None or isinstance(value, Unreadable) or len(value) > limits.ERASURE_MAX_BYTES or MARK not in value:
         return None
-    poison = None
     try:
         record = UserErasure.model_validate_json(value)
     except ValidationError as error:
+        if not _says_erase(value):
+            return None  # read as an event
         poison = poison_of(UserErasure, error)
-    if poison is not None:  # raised out here, it does not carry the record's values
-        if _says_erase(value):
-            raise poison
-        return None  # read as an event
-    if record.user_id.encode() != key:
-        raise Poison("key", "key: differs from user_id; send the same user id as the Kafka key, in UTF-8", "key_mismatch")
-    return record.user_id
+    else:
+        if record.user_id.encode() != key:
+            raise Poison("key", "key: differs from user_id; send the same user id as the Kafka key, in UTF-8", "key_mismatch")
+        return record.user_id
+    raise poison  # out here, it does not carry the ValidationError, which holds the record's values
 
 
 def _says_erase(value: bytes) -> bool:
